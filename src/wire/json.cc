@@ -5,6 +5,7 @@
 #include <boost/json/basic_parser_impl.hpp>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <unordered_set>
 
 #include "base/assert.h"
@@ -101,8 +102,9 @@ std::optional<double> Json::AsDouble() const {
   const std::string& text = digits();
   double value = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error == std::errc::result_out_of_range && std::abs(value) < 1) {
-    return 0.0;  // underflow
+  if (error == std::errc::result_out_of_range) {
+    value = std::strtod(text.c_str(), nullptr);  // from_chars does not say whether it was too large or too small
+    return std::isfinite(value) ? std::optional(value) : std::nullopt;
   }
   if (error != std::errc{} || end != text.data() + text.size()) {
     return std::nullopt;
