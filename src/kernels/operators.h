@@ -1,0 +1,148 @@
+// The small operator set that every architecture is written against. One class per backend implements it.
+//
+// Thread: one caller thread; a backend may use its own pool inside a call. Calls may be asynchronous on a device:
+//         results are the host's after Synchronize().
+// Shapes: T tokens, H query heads, G kv heads, D head_dim, F features. Activations are fp32 on the CPU backends.
+// Numerics: an output row depends on its own input row and the weights alone, never on T or on the other rows
+//           (architecture.md section 6). Shapes are asserted: models validate before they call.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+#include "kernels/kv_cache.h"
+#include "kernels/step.h"
+#include "kernels/tensor.h"
+
+namespace pixii::kernels {
+
+enum class Activation : std::uint8_t { kSilu, kGeluTanh, kGelu };
+
+/// Rows of a weight matrix as a checkpoint stores them: [rows, cols], row-major, contiguous.
+/// Several parts stacked make one linear (q, k, v; gate, up).
+struct WeightPart {
+  const void* data = nullptr;  // host memory, maybe a mapped file: read during Prepare only
+  DType dtype = DType::kF32;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  const float* bias = nullptr;  // [rows] or null
+};
+
+/// What a linear multiplies in. kBf16 rounds weights and input rows to bf16 and accumulates in fp32.
+enum class ComputeType : std::uint8_t { kF32, kBf16 };
+
+struct LinearOptions {
+  ComputeType compute = ComputeType::kF32;
+  /// Row-parallel projections sum K in this many fixed fp32 shards joined by a fixed tree, 1 or 8,
+  /// so that tensor parallelism by 1, 2, 4 and 8 gives the same bits.
+  std::int32_t k_shards = 1;
+};
+
+/// A prepared (packed) weight [out_features, in_features]; owned by the model, made by one backend.
+class LinearWeight {
+ public:
+  LinearWeight(std::int64_t in_features, std::int64_t out_features)
+      : in_features_(in_features), out_features_(out_features) {}
+
+  virtual ~LinearWeight() = default;
+
+  std::int64_t in_features() const { return in_features_; }
+
+  std::int64_t out_features() const { return out_features_; }
+
+ private:
+  std::int64_t in_features_;
+  std::int64_t out_features_;
+};
+
+/// Rotation factors: cos and sin of shape [position_max, rotary_dim / 2], fp32, scaling already applied.
+struct RotaryTable {
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+  std::int32_t position_max = 0;
+  std::int32_t rotary_dim = 0;  // leading elements of each head that turn; even
+  bool interleaved = false;     // false: pairs (i, i + rotary_dim / 2); true: pairs (2i, 2i + 1)
+};
+
+struct AttentionOptions {
+  std::int32_t head_count = 0;       // H
+  std::int32_t kv_head_count = 0;    // G, divides H
+  std::int32_t head_dim = 0;         // D
+  float scale = 1.0F;                // multiplies q.k
+  std::int32_t window_tokens = 0;    // a query sees its own and the window_tokens - 1 positions before; 0 = all
+  float soft_cap = 0.0F;             // cap * tanh(score / cap); 0 = none
+  const float* sinks = nullptr;      // [H] extra logits in the softmax's denominator, or null
+};
+
+class Operators {
+ public:
+  virtual ~Operators() = default;
+
+  /// "ref", "cpu-avx512bf16", …: part of numerics_id.
+  virtual std::string_view name() const = 0;
+
+  /// Zeroed memory. Errors: kResourceExhausted with the size asked for.
+  virtual Result<Buffer> Allocate(std::size_t size_bytes) = 0;
+
+  /// Stacks and packs `parts` (all of equal cols). `parts` are not kept.
+  virtual Result<std::unique_ptr<LinearWeight>> PrepareLinear(std::span<const WeightPart> parts,
+                                                              const LinearOptions& options) = 0;
+  /// A table [vocab, F] for Embed. It may be the one the output projection was prepared from.
+  virtual Result<std::unique_ptr<LinearWeight>> PrepareEmbedding(const WeightPart& table) = 0;
+
+  /// out[t] = table[ids[t]] * scale; out fp32 [T, F].
+  virtual void Embed(const LinearWeight& table, std::span<const std::int32_t> ids, float scale, const Matrix& out) = 0;
+  /// out = in * weight^T + bias; in [T, in_features], out [T, out_features].
+  virtual void Linear(const Matrix& in, const LinearWeight& weight, const Matrix& out) = 0;
+  /// out = in / rms(in) * (weight + weight_offset), by row; in and out may be the same.
+  virtual void RmsNorm(const Matrix& in, std::span<const float> weight, float weight_offset, float epsilon,
+                       const Matrix& out) = 0;
+  /// residual += delta, then out = RmsNorm(residual).
+  virtual void AddRmsNorm(const Matrix& residual, const Matrix& delta, std::span<const float> weight,
+                          float weight_offset, float epsilon, const Matrix& out) = 0;
+  /// residual += delta.
+  virtual void Add(const Matrix& residual, const Matrix& delta) = 0;
+  /// RmsNorm of each head of x [T, heads * D], in place; weight [D].
+  virtual void HeadRmsNorm(const Matrix& x, std::int32_t head_count, std::span<const float> weight,
+                           float weight_offset, float epsilon) = 0;
+  /// Turns each head of x [T, heads * D] in place by the factors at positions[t].
+  virtual void Rotary(const Matrix& x, std::int32_t head_count, std::span<const std::int32_t> positions,
+                      const RotaryTable& table) = 0;
+  /// Rounds k and v [T, G * D] to the cache's dtype and stores them at slots[t] of layer `layer`.
+  virtual void StoreKv(const Matrix& k, const Matrix& v, std::span<const std::int32_t> slots, std::int32_t layer,
+                       KvCache& cache) = 0;
+  /// Causal attention of every sequence of `batch` over its cached context of layer `layer`, the step's own tokens
+  /// included (StoreKv ran before). q and out [T, H * D].
+  virtual void PagedAttention(const Matrix& q, const StepBatch& batch, std::int32_t layer, const KvCache& cache,
+                              const AttentionOptions& options, const Matrix& out) = 0;
+  /// out = act(gate_up[:, :F]) * gate_up[:, F:]; gate_up [T, 2F], out [T, F].
+  virtual void ActivationMul(const Matrix& gate_up, Activation activation, const Matrix& out) = 0;
+  /// out[r] = in[rows[r]].
+  virtual void GatherRows(const Matrix& in, std::span<const std::int32_t> rows, const Matrix& out) = 0;
+
+  /// Waits for everything called before. Errors: kUnavailable if the device failed.
+  virtual Result<void> Synchronize() = 0;
+};
+
+/// Plain loops: the definition of every operator, and the oracle of tests/compare.
+std::unique_ptr<Operators> MakeReferenceOperators();
+
+enum class CpuIsa : std::uint8_t { kAuto, kAvx2, kAvx512, kAvx512Bf16, kAmx };
+
+struct CpuOptions {
+  std::int32_t thread_count = 0;  // 1 .. 256; 0 = one per core this process may use. The caller is thread 0.
+  CpuIsa isa = CpuIsa::kAuto;
+};
+
+/// Errors: kUnsupported if the host lacks the instruction set, naming it and what the host has.
+Result<std::unique_ptr<Operators>> MakeCpuOperators(const CpuOptions& options);
+
+/// Instruction sets this host can run, best last; and one line for people ("avx2 avx512 avx512_vnni").
+std::span<const CpuIsa> AvailableIsas();
+std::string_view IsaName(CpuIsa isa);
+
+}  // namespace pixii::kernels

@@ -1,0 +1,68 @@
+// A loaded language model: runs packed steps against a KV cache. Architectures are one file each behind Build().
+//
+// Thread: one caller (the device thread). Weights are immutable after Load.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "kernels/kv_cache.h"
+#include "kernels/operators.h"
+#include "kernels/step.h"
+
+namespace pixii::model {
+
+/// What the rest of the program needs to know about a checkpoint.
+struct ModelSpec {
+  std::string architecture;          // "LlamaForCausalLM"
+  std::int32_t layer_count = 0;
+  std::int32_t hidden_size = 0;
+  std::int32_t vocab_size = 0;
+  std::int32_t kv_head_count = 0;
+  std::int32_t head_dim = 0;
+  std::int32_t context_tokens_max = 0;      // max_position_embeddings
+  std::vector<std::int32_t> eos_token_ids;  // generation_config.json first, then config.json
+  std::int32_t bos_token_id = -1;           // -1: none
+  std::uint64_t parameter_count = 0;
+  std::string fingerprint;                  // hex digest of config and weights' headers and bytes sampled: model identity
+};
+
+/// Sees the residual stream: index 0 = embeddings, i = after layer i, last = after the final norm
+/// (transformers' output_hidden_states). rows [T, hidden_size].
+using HiddenObserver = std::function<void(std::int32_t index, const kernels::Matrix& rows)>;
+
+struct LoadOptions {
+  kernels::ComputeType compute = kernels::ComputeType::kBf16;
+  std::int32_t context_tokens_max = 0;   // 0 = what the checkpoint says
+  std::int32_t step_tokens_max = 2048;   // rows of the largest step, sizes the workspace
+  std::int32_t step_logit_rows_max = 2048;
+};
+
+class LanguageModel {
+ public:
+  /// Loads a Hugging Face folder. Errors name file and offset or key; a config that cannot be run exactly is refused
+  /// with kUnsupported and the reason.
+  static Result<std::unique_ptr<LanguageModel>> Load(const std::string& folder, kernels::Operators& operators,
+                                                     const LoadOptions& options);
+
+  virtual ~LanguageModel() = default;
+
+  virtual const ModelSpec& spec() const = 0;
+
+  /// Layout of one KV block for this model.
+  virtual kernels::KvLayout MakeKvLayout(std::int32_t block_tokens, kernels::DType dtype) const = 0;
+
+  /// Runs `batch`, stores its K and V, writes fp32 logits [batch.logit_rows.size(), vocab_size].
+  /// Errors: kModelFault if a value is not finite where it must be, kUnavailable if the device failed.
+  /// After an error the cache holds arbitrary bytes in the batch's slots and is otherwise unchanged.
+  virtual Result<void> Forward(const kernels::StepBatch& batch, kernels::KvCache& cache, std::span<float> logits,
+                               const HiddenObserver* observer = nullptr) = 0;
+};
+
+}  // namespace pixii::model
