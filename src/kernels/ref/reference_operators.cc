@@ -1,0 +1,391 @@
+// Every operator by plain loops in fp32: the definition, and the oracle of tests/compare.
+//
+// Compiled with -ffp-contract=off: each + and * below rounds once; a fused one is written std::fma.
+// Thread: one caller.
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+#include "base/checked.h"
+#include "kernels/operators.h"
+#include "kernels/weight_source.h"
+
+namespace pixii::kernels {
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+
+class ReferenceWeight final : public LinearWeight {
+ public:
+  ReferenceWeight(std::int64_t in_features, std::int64_t out_features, const LinearOptions& options)
+      : LinearWeight(in_features, out_features),
+        options_(options),
+        values_(static_cast<std::size_t>(in_features * out_features)),
+        bias_(static_cast<std::size_t>(out_features)) {}
+
+  const LinearOptions& options() const { return options_; }
+
+  const float* row(std::int64_t index) const { return values_.data() + index * in_features(); }
+
+  float* mutable_row(std::int64_t index) { return values_.data() + index * in_features(); }
+
+  float* bias() { return bias_.data(); }
+
+  const float* bias() const { return bias_.data(); }
+
+  bool has_bias() const { return has_bias_; }
+
+  void set_has_bias() { has_bias_ = true; }
+
+ private:
+  LinearOptions options_;
+  std::vector<float> values_;  // [out_features, in_features]
+  std::vector<float> bias_;    // [out_features]
+  bool has_bias_ = false;
+};
+
+float Activate(Activation activation, float x) {
+  switch (activation) {
+    case Activation::kSilu:
+      return x / (1.0F + std::exp(-x));
+    case Activation::kGeluTanh: {
+      const float inner = 0.7978845608F * (x + 0.044715F * x * x * x);
+      return 0.5F * x * (1.0F + std::tanh(inner));
+    }
+    case Activation::kGelu:
+      return 0.5F * x * (1.0F + std::erf(x * 0.7071067812F));
+  }
+  PX_ASSERT(false);
+}
+
+void Store(void* data, DType dtype, std::int64_t index, float value) {
+  switch (dtype) {
+    case DType::kF32:
+      static_cast<float*>(data)[index] = value;
+      return;
+    case DType::kBf16:
+      static_cast<std::uint16_t*>(data)[index] = Bf16FromFloat(value);
+      return;
+    case DType::kF16:
+      static_cast<std::uint16_t*>(data)[index] = F16FromFloat(value);
+      return;
+  }
+}
+
+float Load(const void* data, DType dtype, std::int64_t index) {
+  switch (dtype) {
+    case DType::kF32:
+      return static_cast<const float*>(data)[index];
+    case DType::kBf16:
+      return FloatFromBf16(static_cast<const std::uint16_t*>(data)[index]);
+    case DType::kF16:
+      return FloatFromF16(static_cast<const std::uint16_t*>(data)[index]);
+  }
+  PX_ASSERT(false);
+}
+
+/// Element offset in a block of (layer, kv: 0 = K and 1 = V, head, token, 0).
+std::int64_t KvOffset(const KvLayout& layout, std::int32_t layer, std::int32_t kv,
+                      std::int32_t head, std::int32_t token) {
+  return layer * layout.layer_elements() +
+         (kv * layout.kv_head_count + head) * layout.slice_elements() +
+         std::int64_t{token} * layout.head_dim;
+}
+
+void NormRow(const float* in, std::int64_t count, std::span<const float> weight,
+             float weight_offset, float epsilon, float* out) {
+  float sum = 0.0F;
+  for (std::int64_t i = 0; i < count; ++i) {
+    sum = std::fma(in[i], in[i], sum);
+  }
+  const float factor = 1.0F / std::sqrt(sum / static_cast<float>(count) + epsilon);
+  for (std::int64_t i = 0; i < count; ++i) {
+    out[i] = in[i] * factor * (weight[static_cast<std::size_t>(i)] + weight_offset);
+  }
+}
+
+/// One query row against positions [begin, end) of one sequence and kv head.
+struct AttentionRow {
+  const KvCache& cache;
+  std::span<const std::int32_t> block_table;
+  std::int32_t layer;
+  std::int32_t kv_head;
+  const AttentionOptions& options;
+
+  float Value(std::int32_t kv, std::int32_t position, std::int32_t element) const {
+    const KvLayout& layout = cache.layout;
+    const std::int32_t block =
+        block_table[static_cast<std::size_t>(position / layout.block_tokens)];
+    const std::int64_t offset =
+        KvOffset(layout, layer, kv, kv_head, position % layout.block_tokens) + element;
+    return Load(cache.block(block), layout.dtype, offset);
+  }
+
+  float Score(const float* query, std::int32_t position) const {
+    float dot = 0.0F;
+    for (std::int32_t d = 0; d < options.head_dim; ++d) {
+      dot = std::fma(query[d], Value(0, position, d), dot);
+    }
+    const float score = dot * options.scale;
+    return options.soft_cap > 0.0F ? options.soft_cap * std::tanh(score / options.soft_cap) : score;
+  }
+
+  void Run(const float* query, std::int32_t begin, std::int32_t end, const float* sink,
+           float* out) const {
+    std::vector<float> weights;
+    float largest = sink != nullptr ? *sink : -std::numeric_limits<float>::infinity();
+    for (std::int32_t position = begin; position < end; ++position) {
+      weights.push_back(Score(query, position));
+      largest = std::max(largest, weights.back());
+    }
+    float sum = sink != nullptr ? std::exp(*sink - largest) : 0.0F;
+    for (float& weight : weights) {
+      weight = std::exp(weight - largest);
+      sum += weight;
+    }
+    for (std::int32_t d = 0; d < options.head_dim; ++d) {
+      float value = 0.0F;
+      for (std::int32_t position = begin; position < end; ++position) {
+        value = std::fma(weights[static_cast<std::size_t>(position - begin)], Value(1, position, d),
+                         value);
+      }
+      out[d] = value / sum;
+    }
+  }
+};
+
+class ReferenceOperators final : public Operators {
+ public:
+  std::string_view name() const override { return "ref"; }
+
+  Result<Buffer> Allocate(std::size_t size_bytes) override {
+    const std::size_t padded =
+        CeilDiv(std::max<std::size_t>(size_bytes, 1), kAlignment) * kAlignment;
+    void* data = std::aligned_alloc(kAlignment, padded);
+    if (data == nullptr) {
+      return Fail(Code::kResourceExhausted, fmt::format("no memory for {} bytes", size_bytes));
+    }
+    std::memset(data, 0, padded);
+    return Buffer(data, size_bytes, [](void* memory) { std::free(memory); });
+  }
+
+  Result<std::unique_ptr<LinearWeight>> PrepareLinear(std::span<const WeightPart> parts,
+                                                      const LinearOptions& options) override {
+    PX_CHECK_OK(CheckParts(parts, options));
+    std::int64_t rows = 0;
+    for (const WeightPart& part : parts) {
+      rows += part.rows;
+    }
+    auto weight = std::make_unique<ReferenceWeight>(parts.front().cols, rows, options);
+    std::int64_t at = 0;
+    for (const WeightPart& part : parts) {
+      for (std::int64_t row = 0; row < part.rows; ++row, ++at) {
+        float* values = weight->mutable_row(at);
+        ReadRow(part, row, values);
+        for (std::int64_t k = 0; options.compute == ComputeType::kBf16 && k < part.cols; ++k) {
+          values[k] = RoundToBf16(values[k]);
+        }
+        if (part.bias != nullptr) {
+          weight->bias()[at] = part.bias[row];
+          weight->set_has_bias();
+        }
+      }
+    }
+    return std::unique_ptr<LinearWeight>(std::move(weight));
+  }
+
+  Result<std::unique_ptr<LinearWeight>> PrepareEmbedding(const WeightPart& table) override {
+    return PrepareLinear({&table, 1}, {.compute = ComputeType::kF32});
+  }
+
+  void Embed(const LinearWeight& table, std::span<const std::int32_t> ids, float scale,
+             const Matrix& out) override {
+    const auto& weight = static_cast<const ReferenceWeight&>(table);
+    PX_ASSERT(out.rows == std::ssize(ids) && out.cols == weight.in_features());
+    for (std::int64_t t = 0; t < out.rows; ++t) {
+      const std::int32_t id = ids[static_cast<std::size_t>(t)];
+      PX_ASSERT(id >= 0 && id < weight.out_features());
+      for (std::int64_t f = 0; f < out.cols; ++f) {
+        out.f32(t)[f] = weight.row(id)[f] * scale;
+      }
+    }
+  }
+
+  void Linear(const Matrix& in, const LinearWeight& linear_weight, const Matrix& out) override {
+    const auto& weight = static_cast<const ReferenceWeight&>(linear_weight);
+    PX_ASSERT(in.rows == out.rows && in.cols == weight.in_features() &&
+              out.cols == weight.out_features());
+    const bool bf16 = weight.options().compute == ComputeType::kBf16;
+    const ShardPlan plan = MakeShardPlan(in.cols, weight.options().k_shards);
+    std::vector<float> row(static_cast<std::size_t>(in.cols));
+    for (std::int64_t m = 0; m < in.rows; ++m) {
+      for (std::int64_t k = 0; k < in.cols; ++k) {
+        row[static_cast<std::size_t>(k)] = bf16 ? RoundToBf16(in.f32(m)[k]) : in.f32(m)[k];
+      }
+      for (std::int64_t n = 0; n < out.cols; ++n) {
+        const float sum = Dot(row.data(), weight.row(n), plan);
+        out.f32(m)[n] = weight.has_bias() ? sum + weight.bias()[n] : sum;
+      }
+    }
+  }
+
+  void RmsNorm(const Matrix& in, std::span<const float> weight, float weight_offset, float epsilon,
+               const Matrix& out) override {
+    PX_ASSERT(in.rows == out.rows && in.cols == out.cols && std::ssize(weight) == in.cols);
+    for (std::int64_t t = 0; t < in.rows; ++t) {
+      NormRow(in.f32(t), in.cols, weight, weight_offset, epsilon, out.f32(t));
+    }
+  }
+
+  void AddRmsNorm(const Matrix& residual, const Matrix& delta, std::span<const float> weight,
+                  float weight_offset, float epsilon, const Matrix& out) override {
+    Add(residual, delta);
+    RmsNorm(residual, weight, weight_offset, epsilon, out);
+  }
+
+  void Add(const Matrix& residual, const Matrix& delta) override {
+    PX_ASSERT(residual.rows == delta.rows && residual.cols == delta.cols);
+    for (std::int64_t t = 0; t < residual.rows; ++t) {
+      for (std::int64_t f = 0; f < residual.cols; ++f) {
+        residual.f32(t)[f] += delta.f32(t)[f];
+      }
+    }
+  }
+
+  void HeadRmsNorm(const Matrix& x, std::int32_t head_count, std::span<const float> weight,
+                   float weight_offset, float epsilon) override {
+    PX_ASSERT(x.cols == head_count * std::ssize(weight));
+    const std::int64_t head_dim = std::ssize(weight);
+    for (std::int64_t t = 0; t < x.rows; ++t) {
+      for (std::int32_t h = 0; h < head_count; ++h) {
+        float* head = x.f32(t) + h * head_dim;
+        NormRow(head, head_dim, weight, weight_offset, epsilon, head);
+      }
+    }
+  }
+
+  void Rotary(const Matrix& x, std::int32_t head_count, std::span<const std::int32_t> positions,
+              const RotaryTable& table) override {
+    PX_ASSERT(x.rows == std::ssize(positions) && head_count > 0 && x.cols % head_count == 0);
+    const std::int64_t head_dim = x.cols / head_count;
+    const std::int32_t half = table.rotary_dim / 2;
+    PX_ASSERT(table.rotary_dim % 2 == 0 && table.rotary_dim <= head_dim);
+    for (std::int64_t t = 0; t < x.rows; ++t) {
+      const std::int64_t position = positions[static_cast<std::size_t>(t)];
+      PX_ASSERT(position >= 0 && position < table.position_max);
+      for (std::int32_t h = 0; h < head_count; ++h) {
+        float* head = x.f32(t) + h * head_dim;
+        for (std::int32_t i = 0; i < half; ++i) {
+          float& first = table.interleaved ? head[2 * i] : head[i];
+          float& second = table.interleaved ? head[2 * i + 1] : head[i + half];
+          const float cos = table.cos[position * half + i];
+          const float sin = table.sin[position * half + i];
+          const float turned = first * cos - second * sin;
+          second = second * cos + first * sin;
+          first = turned;
+        }
+      }
+    }
+  }
+
+  void StoreKv(const Matrix& k, const Matrix& v, std::span<const std::int32_t> slots,
+               std::int32_t layer, KvCache& cache) override {
+    const KvLayout& layout = cache.layout;
+    PX_ASSERT(k.rows == std::ssize(slots) && v.rows == k.rows && layer >= 0 &&
+              layer < layout.layer_count);
+    PX_ASSERT(k.cols == std::int64_t{layout.kv_head_count} * layout.head_dim && v.cols == k.cols);
+    for (std::int64_t t = 0; t < k.rows; ++t) {
+      const std::int32_t slot = slots[static_cast<std::size_t>(t)];
+      PX_ASSERT(slot >= 0 && slot / layout.block_tokens < cache.block_count);
+      void* block = cache.block(slot / layout.block_tokens);
+      for (std::int32_t g = 0; g < layout.kv_head_count; ++g) {
+        for (std::int32_t d = 0; d < layout.head_dim; ++d) {
+          const std::int32_t token = slot % layout.block_tokens;
+          const std::int64_t column = std::int64_t{g} * layout.head_dim + d;
+          Store(block, layout.dtype, KvOffset(layout, layer, 0, g, token) + d, k.f32(t)[column]);
+          Store(block, layout.dtype, KvOffset(layout, layer, 1, g, token) + d, v.f32(t)[column]);
+        }
+      }
+    }
+  }
+
+  void PagedAttention(const Matrix& q, const StepBatch& batch, std::int32_t layer,
+                      const KvCache& cache, const AttentionOptions& options,
+                      const Matrix& out) override {
+    PX_ASSERT(options.head_count % options.kv_head_count == 0 &&
+              options.head_dim == cache.layout.head_dim);
+    PX_ASSERT(q.cols == std::int64_t{options.head_count} * options.head_dim && out.cols == q.cols);
+    const std::int32_t group = options.head_count / options.kv_head_count;
+    for (const StepSequence& sequence : batch.sequences) {
+      const std::span<const std::int32_t> block_table =
+          std::span(batch.block_table)
+              .subspan(static_cast<std::size_t>(sequence.block_begin),
+                       static_cast<std::size_t>(sequence.block_count));
+      for (std::int32_t i = 0; i < sequence.token_count; ++i) {
+        const std::int32_t position = sequence.context_tokens - sequence.token_count + i;
+        const std::int32_t begin =
+            options.window_tokens > 0 ? std::max(0, position - options.window_tokens + 1) : 0;
+        const std::int64_t t = sequence.token_begin + i;
+        for (std::int32_t h = 0; h < options.head_count; ++h) {
+          const AttentionRow row{cache, block_table, layer, h / group, options};
+          const std::int64_t column = std::int64_t{h} * options.head_dim;
+          row.Run(q.f32(t) + column, begin, position + 1,
+                  options.sinks != nullptr ? options.sinks + h : nullptr, out.f32(t) + column);
+        }
+      }
+    }
+  }
+
+  void ActivationMul(const Matrix& gate_up, Activation activation, const Matrix& out) override {
+    PX_ASSERT(gate_up.rows == out.rows && gate_up.cols == 2 * out.cols);
+    for (std::int64_t t = 0; t < out.rows; ++t) {
+      for (std::int64_t f = 0; f < out.cols; ++f) {
+        out.f32(t)[f] = Activate(activation, gate_up.f32(t)[f]) * gate_up.f32(t)[out.cols + f];
+      }
+    }
+  }
+
+  void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,
+                  const Matrix& out) override {
+    PX_ASSERT(out.rows == std::ssize(rows) && in.cols == out.cols);
+    for (std::int64_t r = 0; r < out.rows; ++r) {
+      const std::int32_t row = rows[static_cast<std::size_t>(r)];
+      PX_ASSERT(row >= 0 && row < in.rows);
+      std::memcpy(out.f32(r), in.f32(row), static_cast<std::size_t>(in.cols) * sizeof(float));
+    }
+  }
+
+  Result<void> Synchronize() override { return {}; }
+
+ private:
+  /// Ascending k with one fused multiply-add each; shards apart, joined
+  /// ((0+1)+(2+3))+((4+5)+(6+7)).
+  static float Dot(const float* a, const float* b, const ShardPlan& plan) {
+    float sums[8] = {};
+    for (std::int32_t shard = 0; shard < plan.count; ++shard) {
+      for (std::int64_t k = plan.Begin(shard); k < plan.End(shard); ++k) {
+        sums[shard] = std::fma(a[k], b[k], sums[shard]);
+      }
+    }
+    if (plan.count == 1) {
+      return sums[0];
+    }
+    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) +
+           ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Operators> MakeReferenceOperators() {
+  return std::make_unique<ReferenceOperators>();
+}
+
+}  // namespace pixii::kernels
