@@ -1,4 +1,5 @@
-// Bugs are assertions, on in every build. Nothing a peer or a file says may reach one: validate at the edge.
+// Bugs are assertions, on in every build. Nothing a peer or a file says may reach one: validate at
+// the edge.
 #pragma once
 
 namespace pixii {
@@ -8,11 +9,11 @@ namespace pixii {
 
 }  // namespace pixii
 
-#define PX_ASSERT(condition)                                     \
-  do {                                                           \
-    if (!(condition)) [[unlikely]] {                             \
-      ::pixii::AssertFailed(#condition, __FILE__, __LINE__);     \
-    }                                                            \
+#define PX_ASSERT(condition)                                 \
+  do {                                                       \
+    if (!(condition)) [[unlikely]] {                         \
+      ::pixii::AssertFailed(#condition, __FILE__, __LINE__); \
+    }                                                        \
   } while (false)
 
 /// Costly checks: in dev, sanitizer and fuzz builds only.

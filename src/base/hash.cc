@@ -1,6 +1,7 @@
 #include "base/hash.h"
 
-// The state type and the secret generator are behind this switch in xxHash 0.8; both are stable there.
+// The state type and the secret generator are behind this switch in xxHash 0.8; both are stable
+// there.
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
 
@@ -23,7 +24,8 @@ HashKey::HashKey(std::string_view key) : secret_{} {
 }
 
 Hash128 HashKey::Digest(std::span<const std::byte> bytes) const {
-  XXH128_hash_t hash = XXH3_128bits_withSecret(bytes.data(), bytes.size(), secret_.data(), secret_.size());
+  XXH128_hash_t hash =
+      XXH3_128bits_withSecret(bytes.data(), bytes.size(), secret_.data(), secret_.size());
   return {hash.low64, hash.high64};
 }
 

@@ -1,6 +1,8 @@
-// 128-bit XXH3 digests with a secret: identities that clients cannot forge and that survive restarts.
+// 128-bit XXH3 digests with a secret: identities that clients cannot forge and that survive
+// restarts.
 //
-// Source: XXH3 (xxHash 0.8, Debian's libxxhash). Keyed through XXH3_128bits_withSeed over a secret-prefixed state.
+// Source: XXH3 (xxHash 0.8, Debian's libxxhash). Keyed through XXH3_128bits_withSeed over a
+// secret-prefixed state.
 #pragma once
 
 #include <array>

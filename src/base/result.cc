@@ -13,7 +13,8 @@ struct CodeRow {
 };
 
 constexpr CodeRow kRows[] = {
-#define PX_ERROR(name, http, retryable, sentence) {std::string_view(#name).substr(1), http, retryable},
+#define PX_ERROR(name, http, retryable, sentence) \
+  {std::string_view(#name).substr(1), http, retryable},
 #include "base/error_codes.def"
 #undef PX_ERROR
 };
@@ -35,8 +36,7 @@ bool IsRetryable(Code code) { return Row(code).retryable; }
 Error::Error(Code code, std::string detail) : Error(code, std::move(detail), {}) {}
 
 Error::Error(Code code, std::string detail, std::string param)
-    : code_(code),
-      text_(std::make_shared<const Text>(Text{std::move(detail), std::move(param)})) {}
+    : code_(code), text_(std::make_shared<const Text>(Text{std::move(detail), std::move(param)})) {}
 
 std::string Error::ToString() const {
   std::string out(CodeName(code_));

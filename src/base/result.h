@@ -1,4 +1,5 @@
-// Errors are values: Result<T> is T or an Error; Error is a code, a sentence for an operator and the field at fault.
+// Errors are values: Result<T> is T or an Error; Error is a code, a sentence for an operator and
+// the field at fault.
 //
 // Thread: values; an Error shares its immutable text, so copies are cheap and safe across threads.
 #pragma once
@@ -72,19 +73,19 @@ inline tl::unexpected<Error> Fail(Error error) { return tl::unexpected<Error>(st
 #define PX_TRY(decl, expr) PX_TRY_(decl, expr, PX_CAT(px_result_, __LINE__), return)
 /// The same in a coroutine; `expr` may contain co_await.
 #define PX_CO_TRY(decl, expr) PX_TRY_(decl, expr, PX_CAT(px_result_, __LINE__), co_return)
-#define PX_TRY_(decl, expr, tmp, ret)                         \
-  auto tmp = (expr);                                          \
-  if (!tmp) {                                                 \
+#define PX_TRY_(decl, expr, tmp, ret)                             \
+  auto tmp = (expr);                                              \
+  if (!tmp) {                                                     \
     ret ::tl::unexpected<::pixii::Error>(std::move(tmp).error()); \
-  }                                                           \
+  }                                                               \
   decl = std::move(*tmp)
 
 /// PX_CHECK_OK(F()); for Result<void>.
 #define PX_CHECK_OK(expr) PX_CHECK_OK_(expr, PX_CAT(px_result_, __LINE__), return)
 #define PX_CO_CHECK_OK(expr) PX_CHECK_OK_(expr, PX_CAT(px_result_, __LINE__), co_return)
-#define PX_CHECK_OK_(expr, tmp, ret)                          \
-  auto tmp = (expr);                                          \
-  if (!tmp) {                                                 \
+#define PX_CHECK_OK_(expr, tmp, ret)                              \
+  auto tmp = (expr);                                              \
+  if (!tmp) {                                                     \
     ret ::tl::unexpected<::pixii::Error>(std::move(tmp).error()); \
-  }                                                           \
+  }                                                               \
   static_assert(true)

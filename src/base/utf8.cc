@@ -19,7 +19,8 @@ std::size_t LeadLength(unsigned lead) {
   return lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
 }
 
-// The second byte has a narrower range after these leads (no overlong forms, surrogates or values past U+10FFFF).
+// The second byte has a narrower range after these leads (no overlong forms, surrogates or values
+// past U+10FFFF).
 bool SecondByteAllowed(unsigned lead, unsigned second) {
   switch (lead) {
     case 0xE0:

@@ -11,7 +11,8 @@ namespace pixii {
 /// Bytes of the well-formed sequence at the start of `text`, 1 to 4, or 0 if there is none.
 std::size_t Utf8SequenceLength(std::string_view text);
 
-/// How many bytes at the end of `text` are the beginning of a sequence that more bytes could complete, 0 to 3.
+/// How many bytes at the end of `text` are the beginning of a sequence that more bytes could
+/// complete, 0 to 3.
 std::size_t Utf8IncompleteTail(std::string_view text);
 
 bool IsValidUtf8(std::string_view text);

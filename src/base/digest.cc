@@ -1,0 +1,49 @@
+#include "base/digest.h"
+
+#include <openssl/evp.h>
+
+#include "base/assert.h"
+
+namespace pixii {
+
+struct Digest::State {
+  struct Free {
+    void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
+  };
+
+  std::unique_ptr<EVP_MD_CTX, Free> context{EVP_MD_CTX_new()};
+};
+
+Digest::Digest(Kind kind) : state_(std::make_unique<State>()) {
+  const EVP_MD* algorithm = kind == Kind::kSha256 ? EVP_sha256() : EVP_sha1();
+  PX_ASSERT(EVP_DigestInit_ex(state_->context.get(), algorithm, nullptr) == 1);
+}
+
+Digest::Digest(Digest&&) noexcept = default;
+Digest& Digest::operator=(Digest&&) noexcept = default;
+Digest::~Digest() = default;
+
+void Digest::Update(std::string_view bytes) {
+  PX_ASSERT(EVP_DigestUpdate(state_->context.get(), bytes.data(), bytes.size()) == 1);
+}
+
+std::string Digest::FinishHex() {
+  static constexpr char kHex[] = "0123456789abcdef";
+  unsigned char raw[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  PX_ASSERT(EVP_DigestFinal_ex(state_->context.get(), raw, &size) == 1);
+  std::string out;
+  for (unsigned int i = 0; i < size; ++i) {
+    out += kHex[raw[i] >> 4];
+    out += kHex[raw[i] & 15];
+  }
+  return out;
+}
+
+std::string Sha256Hex(std::string_view bytes) {
+  Digest digest(Digest::Kind::kSha256);
+  digest.Update(bytes);
+  return digest.FinishHex();
+}
+
+}  // namespace pixii

@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""Builds and runs every test; the last line is `N passed, N failed, N skipped`.
+
+Steps: house checks, unit and compare programs (GoogleTest, preset dev), end-to-end scripts against the release binary,
+simulation seeds, fuzz targets (preset fuzz, ASan + UBSan). --long runs what takes minutes or hours instead.
+"""
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FUZZ_SECONDS = 20
+SIM_SEEDS = 1000
+PROGRAM_SECONDS_MAX = 900
+
+
+class Tally:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self.failures = []
+        self.skips = {}
+
+    def add(self, name, ok, output=""):
+        if ok:
+            self.passed += 1
+        else:
+            self.failed += 1
+            self.failures.append(name)
+            print(f"FAILED {name}\n{output}", flush=True)
+
+    def skip(self, name, reason):
+        self.skipped += 1
+        self.skips.setdefault(reason, []).append(name)
+
+
+def run(command, seconds=PROGRAM_SECONDS_MAX, **kwargs):
+    """(ok, output); a program past its time counts as failed."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", timeout=seconds,
+                              stdin=subprocess.DEVNULL, **kwargs)
+        return done.returncode == 0, done.stdout + done.stderr
+    except subprocess.TimeoutExpired as late:
+        text = (late.stdout or b"") + (late.stderr or b"")
+        return False, f"not done after {seconds} s\n" + text.decode(errors="replace")[-4000:]
+
+
+def build(preset, *targets):
+    started = time.monotonic()
+    done = subprocess.run([str(ROOT / "dev"), "build", preset, *targets], cwd=ROOT, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    print(f"build {preset} {' '.join(targets)}: {time.monotonic() - started:.0f} s", flush=True)
+    if done.returncode != 0:
+        print("\n".join(done.stdout.splitlines()[-60:]), flush=True)
+    return done.returncode == 0
+
+
+def house_checks(tally):
+    files = subprocess.run(["git", "ls-files", "src/*.cc", "src/*.h", "tests/*.cc", "tests/*.h", "bench/*.cc"], cwd=ROOT,
+                           capture_output=True, text=True).stdout.split()
+    tally.add("format", *run(["clang-format-19", "--dry-run", "--Werror", *files]))
+    tally.add("layers", *run(["python3", "tools/layers.py"]))
+    tally.add("tidy", *run(["python3", "tools/tidy.py"]))
+    disjoint = ROOT / "models/tiny-chat/train/test_disjoint.py"
+    if disjoint.exists():
+        tally.add("tiny-chat held-out data", *run(["python3", str(disjoint)]))
+
+
+def googletest(path, tally):
+    with tempfile.NamedTemporaryFile(suffix=".json") as report:
+        ok, output = run([str(path), f"--gtest_output=json:{report.name}", "--gtest_brief=1"])
+        try:
+            suites = json.load(open(report.name))["testsuites"]
+        except (ValueError, KeyError):
+            tally.add(path.name, False, output[-6000:])
+            return
+    failed_here = 0
+    for suite in suites:
+        for case in suite["testsuite"]:
+            name = f"{path.name}: {suite['name']}.{case['name']}"
+            if case.get("result") == "SKIPPED" or case.get("status") == "NOTRUN":
+                messages = [s.get("message", "") for s in case.get("skipped", [])]
+                reason = messages[0].splitlines()[-1] if messages and messages[0] else "disabled"
+                tally.skip(name, reason)
+            else:
+                bad = "\n".join(f["failure"] for f in case.get("failures", []))
+                failed_here += bool(bad)
+                tally.add(name, not bad, bad)
+    if not ok and not failed_here:
+        tally.add(path.name, False, output[-6000:])
+
+
+def unit_programs(tally, only):
+    if not build("dev", "pixii_tests"):
+        tally.add("build dev", False)
+        return
+    programs = sorted(p for p in (ROOT / "build/dev/test-bin").glob("*_test") if only in p.name)
+    for program in programs:
+        started = time.monotonic()
+        googletest(program, tally)
+        print(f"{program.name}: {time.monotonic() - started:.1f} s", flush=True)
+
+
+def end_to_end(tally, only, long):
+    if not build("release", "pixii"):
+        tally.add("build release", False)
+        return
+    folder = ROOT / ("tests/e2e/long" if long else "tests/e2e")
+    scripts = sorted(p for p in folder.glob("*_test.py") if only in p.name)
+    for script in scripts:
+        started = time.monotonic()
+        with tempfile.NamedTemporaryFile(suffix=".json") as report:
+            environment = dict(os.environ, PIXII_TEST_REPORT=report.name, PIXII_BINARY=str(ROOT / "build/pixii"))
+            ok, output = run(["python3", str(script)], seconds=14400 if long else PROGRAM_SECONDS_MAX, env=environment)
+            try:
+                cases = json.load(open(report.name))
+            except ValueError:
+                cases = []
+        for case in cases:
+            name = f"{script.name}: {case['name']}"
+            if case["result"] == "skipped":
+                tally.skip(name, case["detail"])
+            else:
+                tally.add(name, case["result"] == "passed", case["detail"])
+        if not cases or (not ok and all(c["result"] != "failed" for c in cases)):
+            tally.add(script.name, False, output[-6000:])
+        print(f"{script.name}: {time.monotonic() - started:.1f} s", flush=True)
+
+
+def simulation(tally, seeds):
+    binary = ROOT / "build/pixii"
+    ok, output = run([str(binary), "simulate", "--seeds", str(seeds)], seconds=14400)
+    print(output.strip().splitlines()[-1] if output.strip() else "simulate: no output", flush=True)
+    tally.add(f"simulate {seeds} seeds", ok, output[-6000:])
+
+
+def fuzz(tally, only, seconds):
+    if not build("fuzz", "pixii_fuzzers"):
+        tally.add("build fuzz", False)
+        return
+    targets = sorted(p for p in (ROOT / "build/fuzz/fuzz-bin").glob("*_fuzz") if only in p.name)
+
+    def one(target):
+        return target, *run([str(ROOT / "tools/fuzz"), target.name, str(seconds)], seconds=seconds + 120)
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for target, ok, output in pool.map(one, targets):
+            tally.add(f"fuzz {target.name} {seconds} s", ok, output[-6000:])
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./test")
+    parser.add_argument("--long", action="store_true", help="soaks, many seeds: minutes to hours")
+    parser.add_argument("--only", default="", help="only steps and programs whose name contains this word")
+    options = parser.parse_args()
+    started = time.monotonic()
+    tally = Tally()
+    steps = {
+        "checks": lambda only: house_checks(tally),
+        "unit": lambda only: unit_programs(tally, only),
+        "e2e": lambda only: end_to_end(tally, only, False),
+        "simulation": lambda only: simulation(tally, SIM_SEEDS),
+        "fuzz": lambda only: fuzz(tally, only, FUZZ_SECONDS),
+    }
+    if options.long:
+        steps = {
+            "e2e": lambda only: end_to_end(tally, only, True),
+            "simulation": lambda only: simulation(tally, 20 * SIM_SEEDS),
+            "fuzz": lambda only: fuzz(tally, only, 60 * FUZZ_SECONDS),
+        }
+    if options.only in steps:
+        steps = {options.only: steps[options.only]}
+        options.only = ""
+    for name, step in steps.items():
+        print(f"== {name}", flush=True)
+        step(options.only)
+    if options.long:
+        write_long_report(tally, time.monotonic() - started)
+    for reason, names in tally.skips.items():
+        print(f"skipped {len(names)}: {reason}" + (f" ({names[0]})" if len(names) == 1 else ""))
+    for name in tally.failures:
+        print(f"failed: {name}")
+    print(f"all in {time.monotonic() - started:.0f} s")
+    print(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped")
+    return 1 if tally.failed else 0
+
+
+def write_long_report(tally, seconds):
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    folder = ROOT / "bench/results/long"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{commit}.json").write_text(json.dumps({
+        "commit": commit, "seconds": round(seconds), "passed": tally.passed, "failed": tally.failed,
+        "skipped": tally.skipped, "failures": tally.failures}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
