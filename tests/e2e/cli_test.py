@@ -1,0 +1,82 @@
+"""The command line tools, by what they print."""
+import json
+import subprocess
+import tempfile
+import pathlib
+import unittest
+
+import harness
+
+TEXTS = ["Hello", "What is 17 + 25?", "tab\tand\nline", "é 日本 🙂", "", "<|im_end|>"]
+
+
+class CommandLine(unittest.TestCase):
+    def test_tokenize_and_detokenize_are_inverse(self):
+        lines = "".join(json.dumps(t) + "\n" for t in TEXTS)
+        out = harness.run_pixii("tokenize", "--model", "tiny-chat", stdin=lines)
+        self.assertEqual(out.returncode, 0, out.stderr)
+        ids = [json.loads(line) for line in out.stdout.splitlines()]
+        self.assertEqual(len(ids), len(TEXTS))
+        back = harness.run_pixii("detokenize", "--model", "tiny-chat", stdin=out.stdout)
+        self.assertEqual([json.loads(line) for line in back.stdout.splitlines()], TEXTS)
+
+    def test_tokenize_names_the_bad_line(self):
+        out = harness.run_pixii("tokenize", "--model", "tiny-chat", stdin='"fine"\n{"no": 1}\n')
+        self.assertNotEqual(out.returncode, 0)
+        self.assertIn("line 2", out.stderr)
+
+    def test_chat_answers_in_the_terminal(self):
+        out = harness.run_pixii("chat", "What is 17 + 25?")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        self.assertIn("42", out.stdout)
+
+    def test_inspect_says_what_it_is(self):
+        out = harness.run_pixii("inspect", "tiny-chat", "--json")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        facts = json.loads(out.stdout)
+        self.assertEqual(facts["architecture"], "Qwen3ForCausalLM")
+        self.assertGreater(facts["parameter_count"], 5_000_000)
+        self.assertGreater(facts["kv_bytes_per_token"], 0)
+
+    def test_version_is_json(self):
+        out = harness.run_pixii("--version", "--json")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        self.assertIn("version", json.loads(out.stdout))
+
+    def test_doctor_passes_here(self):
+        out = harness.run_pixii("doctor")
+        self.assertEqual(out.returncode, 0, out.stdout + out.stderr)
+
+    def test_unknown_command_and_model_are_named(self):
+        self.assertIn("serve", harness.run_pixii("sreve").stderr)
+        missing = harness.run_pixii("serve", "/no/such/folder", "--port", "0")
+        self.assertNotEqual(missing.returncode, 0)
+        self.assertIn("/no/such/folder", missing.stderr)
+
+    def test_broken_checkpoints_are_refused_with_file_and_reason(self):
+        source = harness.OWN_MODELS / "llama-gqa"
+        with tempfile.TemporaryDirectory() as copy:
+            folder = pathlib.Path(copy)
+            for name in ("config.json", "generation_config.json"):
+                (folder / name).write_bytes((source / name).read_bytes())
+            weights = (source / "model.safetensors").read_bytes()
+            for label, data in (("half", weights[: len(weights) // 2]), ("zero header", bytes(8)),
+                                ("huge header", b"\xff" * 8 + weights[8:]), ("empty", b"")):
+                with self.subTest(label):
+                    (folder / "model.safetensors").write_bytes(data)
+                    done = harness.run_pixii("serve", str(folder), "--port", "0", timeout=20)
+                    self.assertGreater(done.returncode, 0, label)
+                    self.assertIn("model.safetensors", done.stderr)
+
+    def test_nothing_is_left_running_when_chat_is_interrupted(self):
+        import signal
+        process = subprocess.Popen([harness.BINARY, "chat", "Hello", "--max-tokens", "5000", "--ignore-eos"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+        self.assertIsNotNone(process.returncode)
+
+
+if __name__ == "__main__":
+    harness.main()

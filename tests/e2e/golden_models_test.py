@@ -1,0 +1,69 @@
+"""Checkpoints of every family through `pixii check` and through the server, against reference implementations."""
+import json
+import pathlib
+import unittest
+
+import harness
+
+OWN = ["llama-gqa", "llama3-rope", "mistral-window", "qwen2-bias", "qwen3-qknorm"]
+MARGIN = 1e-3  # below it the two best logits are too close for the arg max to be a fact
+
+
+def folders():
+    for name in OWN:
+        yield name, harness.OWN_MODELS / name
+    yield "stories260K", harness.GOLDEN / "models/stories260K"
+
+
+def greedy_cases(folder):
+    """(prompt ids, expected ids) pairs; an expectation ends before the first choice without a margin."""
+    golden = json.loads((folder / "golden.json").read_text())
+    if isinstance(golden, list):
+        return [(case["prompt_ids"], case["greedy_ids"][:60]) for case in golden]
+    greedy = golden.get("greedy", golden)
+    cases = []
+    for name in ("p7", "p33"):
+        expected = greedy[name] if name in greedy else golden[f"greedy.{name}"]
+        margins = greedy.get(f"{name}.margins") or golden.get(f"greedy.{name}.margins")
+        sure = next((i for i, m in enumerate(margins) if m <= MARGIN), len(expected))
+        cases.append((golden["prompts"][name], expected[:sure]))
+    return cases
+
+
+class GoldenModels(unittest.TestCase):
+    def test_check_passes_on_every_family(self):
+        for name, folder in folders():
+            with self.subTest(name):
+                if not folder.is_dir():
+                    self.skipTest(f"{folder} is not here")
+                done = harness.run_pixii("check", str(folder))
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                self.assertIn("logits", done.stdout)
+
+    def test_check_fails_on_a_changed_weight(self):
+        import shutil
+        import tempfile
+        with tempfile.TemporaryDirectory() as copy:
+            folder = pathlib.Path(copy) / "m"
+            shutil.copytree(harness.OWN_MODELS / "llama-gqa", folder)
+            weights = bytearray((folder / "model.safetensors").read_bytes())
+            weights[-3] ^= 0x40  # one exponent bit of the last value
+            (folder / "model.safetensors").write_bytes(weights)
+            self.assertEqual(harness.run_pixii("check", str(folder)).returncode, 1)
+
+    def test_the_server_gives_the_same_greedy_tokens(self):
+        for name, folder in folders():
+            with self.subTest(name):
+                if not folder.is_dir():
+                    self.skipTest(f"{folder} is not here")
+                with harness.Server(str(folder), "--dtype", "fp32") as server:
+                    for prompt, expected in greedy_cases(folder):
+                        body = {"prompt": prompt, "max_tokens": len(expected), "temperature": 0, "ignore_eos": True,
+                                "return_token_ids": True}
+                        status, answer = server.post("/v1/completions", body)
+                        self.assertEqual(status, 200, answer)
+                        self.assertEqual(answer["choices"][0]["token_ids"], expected)
+
+
+if __name__ == "__main__":
+    harness.main()
