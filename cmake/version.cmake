@@ -1,0 +1,17 @@
+# Writes version.cc with the commit; run at every build, touches the file only when something changed.
+execute_process(COMMAND git rev-parse --short HEAD WORKING_DIRECTORY ${SOURCE_DIR} OUTPUT_VARIABLE commit
+  OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE failed)
+if(failed)
+  set(commit unknown)
+endif()
+execute_process(COMMAND git status --porcelain --untracked-files=no WORKING_DIRECTORY ${SOURCE_DIR} OUTPUT_VARIABLE dirty ERROR_QUIET)
+if(dirty)
+  string(APPEND commit "+")
+endif()
+set(text "#include \"apps/version.h\"\n\nnamespace pixii::apps {\n\nconst char kVersion[] = \"${VERSION}\";\nconst char kCommit[] = \"${commit}\";\n\n}  // namespace pixii::apps\n")
+if(EXISTS ${OUTPUT})
+  file(READ ${OUTPUT} old)
+endif()
+if(NOT "${old}" STREQUAL "${text}")
+  file(WRITE ${OUTPUT} "${text}")
+endif()

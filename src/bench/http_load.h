@@ -1,0 +1,47 @@
+// Drives an OpenAI-compatible server with streamed completions and measures what a client feels.
+//
+// Thread: one loop; connections are coroutines on it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "rt/net.h"
+
+namespace pixii::bench {
+
+struct LoadOptions {
+  rt::Address server;
+  std::string model;    // empty: the server's only one
+  std::string api_key;  // empty: none
+  std::uint32_t request_count = 200;
+  std::uint32_t concurrency = 32;          // open requests at most
+  double rate_per_second = 0;              // Poisson arrivals; 0: as soon as a place is free
+  std::uint32_t input_tokens = 128;        // of each prompt, random token ids
+  std::uint32_t output_tokens = 128;       // exactly: end-of-sequence is ignored
+  std::uint32_t shared_prefix_tokens = 0;  // of input_tokens, equal in all prompts
+  std::uint32_t token_id_max = 256;        // prompts use ids below this
+  std::uint64_t seed = 1;
+  rt::Duration request_timeout = std::chrono::minutes(10);
+};
+
+struct RequestSample {
+  double first_token_ms = 0;  // from sending to the first chunk with tokens
+  double total_ms = 0;
+  std::vector<double> gaps_ms;  // between chunks after the first
+  std::uint32_t output_tokens = 0;
+  std::string error;  // empty if it ended well
+};
+
+struct LoadResult {
+  std::vector<RequestSample> samples;
+  double elapsed_s = 0;
+};
+
+/// Runs the load to its end. Requests that fail are samples with an error. Errors: kUnavailable if
+/// nobody listens.
+rt::Task<Result<LoadResult>> RunLoad(rt::Loop& loop, rt::Net& net, LoadOptions options);
+
+}  // namespace pixii::bench
