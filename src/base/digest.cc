@@ -8,7 +8,7 @@ namespace pixii {
 
 struct Digest::State {
   struct Free {
-    void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
+    void operator()(EVP_MD_CTX* old) const { EVP_MD_CTX_free(old); }
   };
 
   std::unique_ptr<EVP_MD_CTX, Free> context{EVP_MD_CTX_new()};
