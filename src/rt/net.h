@@ -16,8 +16,8 @@
 namespace pixii::rt {
 
 struct Address {
-  std::string host;         // numeric IPv4 or IPv6, a name for Connect, or "unix:/path"
-  std::uint16_t port = 0;   // 0 in Listen: the system picks
+  std::string host;        // numeric IPv4 or IPv6, a name for Connect, or "unix:/path"
+  std::uint16_t port = 0;  // 0 in Listen: the system picks
 
   std::string ToString() const;
 };
@@ -27,14 +27,16 @@ class Stream {
   virtual ~Stream() = default;  // closes
 
   /// Waits for bytes and reads 1 .. out.size() of them; 0 means that the peer ended its side.
-  /// Errors: kDeadlineExceeded at `deadline`, kUnavailable if the connection broke, kCancelled after Close().
-  /// Pre: no other Read waits.
+  /// Errors: kDeadlineExceeded at `deadline`, kUnavailable if the connection broke, kCancelled
+  /// after Close(). Pre: no other Read waits.
   virtual Task<Result<std::size_t>> Read(std::span<char> out, Time deadline) = 0;
 
-  /// Writes all of `bytes`, which the caller keeps alive. Errors as Read. Pre: no other Write waits.
+  /// Writes all of `bytes`, which the caller keeps alive. Errors as Read. Pre: no other Write
+  /// waits.
   virtual Task<Result<void>> Write(std::string_view bytes, Time deadline) = 0;
 
-  /// Tries to write without waiting; returns how many bytes were taken, 0 .. size. Errors: kUnavailable.
+  /// Tries to write without waiting; returns how many bytes were taken, 0 .. size. Errors:
+  /// kUnavailable.
   virtual Result<std::size_t> TryWrite(std::string_view bytes) = 0;
 
   /// Ends our side; the peer reads 0 after what was written.
@@ -65,7 +67,8 @@ class Net {
  public:
   virtual ~Net() = default;
   /// Errors: kInvalidArgument (bad address), kUnavailable (in use, not ours), naming the address.
-  virtual Result<std::unique_ptr<Listener>> Listen(const Address& address, const ListenOptions& options) = 0;
+  virtual Result<std::unique_ptr<Listener>> Listen(const Address& address,
+                                                   const ListenOptions& options) = 0;
   virtual Task<Result<std::unique_ptr<Stream>>> Connect(Address address, Time deadline) = 0;
 };
 

@@ -19,7 +19,8 @@ struct Monotonic {
 using Time = std::chrono::time_point<Monotonic, Duration>;
 inline constexpr Time kNever = Time::max();
 
-using namespace std::chrono_literals;  // NOLINT(google-build-using-namespace): durations read as 20ms
+using namespace std::chrono_literals;  // NOLINT(google-build-using-namespace): durations read as
+                                       // 20ms
 
 /// Seconds since 1970, UTC.
 struct WallTime {
