@@ -1,4 +1,5 @@
-// A loaded language model: runs packed steps against a KV cache. Architectures are one file each behind Build().
+// A loaded language model: runs packed steps against a KV cache. Architectures are one file each
+// behind Build().
 //
 // Thread: one caller (the device thread). Weights are immutable after Load.
 #pragma once
@@ -20,7 +21,7 @@ namespace pixii::model {
 
 /// What the rest of the program needs to know about a checkpoint.
 struct ModelSpec {
-  std::string architecture;          // "LlamaForCausalLM"
+  std::string architecture;  // "LlamaForCausalLM"
   std::int32_t layer_count = 0;
   std::int32_t hidden_size = 0;
   std::int32_t vocab_size = 0;
@@ -30,7 +31,8 @@ struct ModelSpec {
   std::vector<std::int32_t> eos_token_ids;  // generation_config.json first, then config.json
   std::int32_t bos_token_id = -1;           // -1: none
   std::uint64_t parameter_count = 0;
-  std::string fingerprint;                  // hex digest of config and weights' headers and bytes sampled: model identity
+  std::string
+      fingerprint;  // hex digest of config and weights' headers and bytes sampled: model identity
 };
 
 /// Sees the residual stream: index 0 = embeddings, i = after layer i, last = after the final norm
@@ -39,17 +41,25 @@ using HiddenObserver = std::function<void(std::int32_t index, const kernels::Mat
 
 struct LoadOptions {
   kernels::ComputeType compute = kernels::ComputeType::kBf16;
-  std::int32_t context_tokens_max = 0;   // 0 = what the checkpoint says
-  std::int32_t step_tokens_max = 2048;   // rows of the largest step, sizes the workspace
+  std::int32_t context_tokens_max = 0;  // 0 = what the checkpoint says
+  std::int32_t step_tokens_max = 2048;  // rows of the largest step, sizes the workspace
   std::int32_t step_logit_rows_max = 2048;
 };
 
 class LanguageModel {
  public:
-  /// Loads a Hugging Face folder. Errors name file and offset or key; a config that cannot be run exactly is refused
-  /// with kUnsupported and the reason.
-  static Result<std::unique_ptr<LanguageModel>> Load(const std::string& folder, kernels::Operators& operators,
+  /// Loads a Hugging Face folder. Errors name file and offset or key; a config that cannot be run
+  /// exactly is refused with kUnsupported and the reason.
+  static Result<std::unique_ptr<LanguageModel>> Load(const std::string& folder,
+                                                     kernels::Operators& operators,
                                                      const LoadOptions& options);
+
+  /// A model of one of Shapes() (model/shapes.h) with random bf16 weights, no tokenizer and no
+  /// files: for benches. Errors: kNotFound naming the shapes there are.
+  static Result<std::unique_ptr<LanguageModel>> Random(std::string_view shape,
+                                                       kernels::Operators& operators,
+                                                       const LoadOptions& options,
+                                                       std::uint64_t seed = 1);
 
   virtual ~LanguageModel() = default;
 
@@ -59,10 +69,18 @@ class LanguageModel {
   virtual kernels::KvLayout MakeKvLayout(std::int32_t block_tokens, kernels::DType dtype) const = 0;
 
   /// Runs `batch`, stores its K and V, writes fp32 logits [batch.logit_rows.size(), vocab_size].
-  /// Errors: kModelFault if a value is not finite where it must be, kUnavailable if the device failed.
-  /// After an error the cache holds arbitrary bytes in the batch's slots and is otherwise unchanged.
-  virtual Result<void> Forward(const kernels::StepBatch& batch, kernels::KvCache& cache, std::span<float> logits,
+  /// Errors: kModelFault if a value is not finite where it must be, kUnavailable if the device
+  /// failed. After an error the cache holds arbitrary bytes in the batch's slots and is otherwise
+  /// unchanged; after kModelFault only those sequences are harmed whose logits are in
+  /// faulty_logit_rows(), all others' K, V and logits are valid. kInvalidArgument names the field
+  /// of a batch that cannot be run; nothing was written then.
+  virtual Result<void> Forward(const kernels::StepBatch& batch, kernels::KvCache& cache,
+                               std::span<float> logits,
                                const HiddenObserver* observer = nullptr) = 0;
+
+  /// Indices into the last step's logit_rows whose logits are not all finite; empty unless it
+  /// failed with kModelFault.
+  virtual std::span<const std::int32_t> faulty_logit_rows() const = 0;
 };
 
 }  // namespace pixii::model

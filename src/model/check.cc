@@ -1,0 +1,279 @@
+#include "model/check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "base/checked.h"
+#include "model/checkpoint_folder.h"
+#include "model/config.h"
+#include "model/golden_file.h"
+#include "model/language_model.h"
+#include "model/paged_runner.h"
+
+namespace pixii::model {
+namespace {
+
+std::size_t Size(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+/// Largest difference relative to the largest golden value; infinite if anything of ours is not
+/// finite.
+CheckLine CompareValues(std::string name, std::span<const float> ours,
+                        std::span<const float> golden, double tolerance) {
+  CheckLine line{.name = std::move(name), .limit = tolerance, .count = golden.size()};
+  double difference_max = 0.0;
+  double golden_max = 0.0;
+  for (std::size_t i = 0; i < golden.size(); ++i) {
+    const double difference =
+        std::abs(static_cast<double>(ours[i]) - static_cast<double>(golden[i]));
+    difference_max = std::isfinite(difference) ? std::max(difference_max, difference) : HUGE_VAL;
+    golden_max = std::max(golden_max, std::abs(static_cast<double>(golden[i])));
+  }
+  line.error_max = golden_max > 0.0 ? difference_max / golden_max : difference_max;
+  line.passed = line.error_max <= tolerance;
+  if (!line.passed) {
+    line.detail = fmt::format("largest difference {:.3g}, largest golden value {:.3g}",
+                              difference_max, golden_max);
+  }
+  return line;
+}
+
+/// How many floats differ in any bit.
+CheckLine CompareBits(std::string name, std::span<const float> ours, std::span<const float> whole) {
+  CheckLine line{.name = std::move(name), .count = whole.size()};
+  std::size_t different = ours.size() == whole.size() ? 0 : whole.size();
+  for (std::size_t i = 0; different == 0 && i < whole.size(); ++i) {
+    different += static_cast<std::size_t>(std::memcmp(&ours[i], &whole[i], sizeof(float)) != 0);
+  }
+  line.error_max = static_cast<double>(different);
+  line.passed = different == 0;
+  if (!line.passed) {
+    line.detail = "bits differ from the run in one piece";
+  }
+  return line;
+}
+
+class Checker final {
+ public:
+  Checker(LanguageModel& model, PagedRunner& runner, const Golden& golden,
+          const CheckOptions& options)
+      : model_(model), runner_(runner), golden_(golden), options_(options), random_(options.seed) {}
+
+  Result<std::vector<CheckLine>> Run() {
+    for (const LogitsGolden& entry : golden_.logits) {
+      PX_CHECK_OK(CheckWhole(entry));
+    }
+    for (const GreedyGolden& greedy : golden_.greedy) {
+      PX_CHECK_OK(CheckGreedy(greedy));
+    }
+    for (std::size_t i = 0; i < golden_.logits.size(); ++i) {
+      PX_CHECK_OK(CheckChunks(i));
+    }
+    if (golden_.logits.size() > 1) {
+      PX_CHECK_OK(CheckTogether());
+    }
+    return std::move(lines_);
+  }
+
+ private:
+  Result<void> CheckWhole(const LogitsGolden& entry) {
+    RunnerSequence sequence{.tokens = entry.prompt};
+    std::vector<std::vector<float>> hidden;
+    const HiddenObserver keep = [&](std::int32_t /*index*/, const kernels::Matrix& rows) {
+      std::vector<float>& copy = hidden.emplace_back();
+      for (std::int64_t row = 0; row < rows.rows; ++row) {
+        copy.insert(copy.end(), rows.f32(row), rows.f32(row) + rows.cols);
+      }
+    };
+    const RunnerChunk chunk{&sequence, static_cast<std::int32_t>(entry.prompt.size())};
+    // The observer keeps rows alive that a plain run drops early, so the bits are taken without it.
+    PX_TRY(const std::vector<float> observed, runner_.Step({&chunk, 1}, &keep));
+    runner_.Release(sequence);
+    PX_TRY(std::vector<float> logits, runner_.Step({&chunk, 1}));
+    runner_.Release(sequence);
+    const std::span<const float> last = std::span(logits).last(entry.logits.size());
+    lines_.push_back(CompareValues(entry.name + ".logits", last, entry.logits, options_.tolerance));
+    for (std::size_t layer = 0; layer < entry.hidden.size(); ++layer) {
+      if (layer >= hidden.size()) {
+        return Fail(Code::kDataCorrupt,
+                    fmt::format("{}.hidden.{}: the model has fewer layers", entry.name, layer));
+      }
+      lines_.push_back(CompareValues(fmt::format("{}.hidden.{}", entry.name, layer), hidden[layer],
+                                     entry.hidden[layer], options_.tolerance));
+    }
+    if (!entry.hidden.empty()) {
+      lines_.push_back(CompareBits(entry.name + " observed", observed, logits));
+    }
+    whole_.push_back(std::move(logits));
+    return {};
+  }
+
+  /// Feeds the golden tokens one by one, so that one difference does not make all later ones
+  /// differ.
+  Result<void> CheckGreedy(const GreedyGolden& greedy) {
+    CheckLine line{.name = greedy.name, .count = greedy.tokens.size(), .passed = true};
+    RunnerSequence sequence{.tokens = greedy.prompt};
+    const std::size_t room = Size(model_.spec().context_tokens_max) - greedy.prompt.size();
+    for (std::size_t i = 0; i < std::min(room, greedy.tokens.size()); ++i) {
+      const RunnerChunk chunk{&sequence,
+                              static_cast<std::int32_t>(sequence.tokens.size()) - sequence.done};
+      PX_TRY(const std::vector<float> logits, runner_.Step({&chunk, 1}));
+      const auto row = std::span(logits).last(Size(model_.spec().vocab_size));
+      const std::int32_t ours = ArgMax(row);
+      const std::int32_t theirs = greedy.tokens[i];
+      const double margin = greedy.margins.empty()
+                                ? double{row[Size(ours)]} - double{row[Size(theirs)]}
+                                : greedy.margins[i];
+      if (ours != theirs && margin > options_.margin_min) {
+        line.error_max += 1.0;
+        line.passed = false;
+        line.detail +=
+            fmt::format("token {} is {}, golden {}, margin {:.4f}; ", i, ours, theirs, margin);
+      }
+      sequence.tokens.push_back(theirs);
+    }
+    runner_.Release(sequence);
+    lines_.push_back(std::move(line));
+    return {};
+  }
+
+  std::int32_t Draw(std::int32_t max) {
+    return std::uniform_int_distribution<std::int32_t>(1, max)(random_);
+  }
+
+  Result<void> CheckChunks(std::size_t index) {
+    const LogitsGolden& entry = golden_.logits[index];
+    if (entry.prompt.size() < 2) {
+      return {};
+    }
+    RunnerSequence sequence{.tokens = entry.prompt};
+    std::vector<float> logits;
+    const auto size = static_cast<std::int32_t>(entry.prompt.size());
+    while (sequence.done < size) {
+      const RunnerChunk chunk{&sequence, Draw(std::min(size - sequence.done, 1 + size / 3))};
+      PX_TRY(const std::vector<float> part, runner_.Step({&chunk, 1}));
+      logits.insert(logits.end(), part.begin(), part.end());
+    }
+    runner_.Release(sequence);
+    lines_.push_back(CompareBits(entry.name + " in chunks", logits, whole_[index]));
+    return {};
+  }
+
+  /// All prompts side by side, each with chunks of its own, until the last one ends.
+  Result<void> CheckTogether() {
+    const std::size_t vocab = Size(model_.spec().vocab_size);
+    std::vector<RunnerSequence> sequences;
+    for (const LogitsGolden& entry : golden_.logits) {
+      sequences.push_back({.tokens = entry.prompt});
+    }
+    std::vector<std::vector<float>> logits(sequences.size());
+    while (true) {
+      std::vector<RunnerChunk> chunks;
+      std::vector<std::size_t> owners;
+      for (std::size_t i = 0; i < sequences.size(); ++i) {
+        const std::int32_t left =
+            static_cast<std::int32_t>(sequences[i].tokens.size()) - sequences[i].done;
+        if (left > 0) {
+          chunks.push_back({&sequences[i], Draw(std::min(left, 17))});
+          owners.push_back(i);
+        }
+      }
+      if (chunks.empty()) {
+        break;
+      }
+      PX_TRY(const std::vector<float> step, runner_.Step(chunks));
+      std::size_t at = 0;
+      for (std::size_t i = 0; i < chunks.size(); ++i) {
+        const std::size_t size = Size(chunks[i].count) * vocab;
+        logits[owners[i]].insert(logits[owners[i]].end(), step.begin() + at,
+                                 step.begin() + at + size);
+        at += size;
+      }
+    }
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      runner_.Release(sequences[i]);
+      lines_.push_back(
+          CompareBits(golden_.logits[i].name + " beside others", logits[i], whole_[i]));
+    }
+    return {};
+  }
+
+  LanguageModel& model_;
+  PagedRunner& runner_;
+  const Golden& golden_;
+  CheckOptions options_;
+  std::mt19937_64 random_;
+  std::vector<std::vector<float>> whole_;  // logits of every row, by index of golden_.logits
+  std::vector<CheckLine> lines_;
+};
+
+/// Blocks that all sequences of the golden file need at one time.
+std::int32_t BlocksWanted(const Golden& golden, const CheckOptions& options) {
+  std::size_t together = 0;
+  std::size_t alone = 0;
+  for (const LogitsGolden& entry : golden.logits) {
+    together += CeilDiv(entry.prompt.size(), Size(options.block_tokens));
+  }
+  for (const GreedyGolden& greedy : golden.greedy) {
+    alone = std::max(
+        alone, CeilDiv(greedy.prompt.size() + greedy.tokens.size(), Size(options.block_tokens)));
+  }
+  return static_cast<std::int32_t>(std::max(together, alone)) +
+         3;  // some stay free, so the order stays shuffled
+}
+
+std::int32_t LongestStep(const Golden& golden) {
+  std::size_t tokens = 17 * golden.logits.size();
+  for (const LogitsGolden& entry : golden.logits) {
+    tokens = std::max(tokens, entry.prompt.size());
+  }
+  for (const GreedyGolden& greedy : golden.greedy) {
+    tokens = std::max(tokens, greedy.prompt.size());
+  }
+  return static_cast<std::int32_t>(std::max<std::size_t>(tokens, 1));
+}
+
+}  // namespace
+
+bool CheckReport::passed() const {
+  return std::all_of(lines.begin(), lines.end(), [](const CheckLine& line) { return line.passed; });
+}
+
+std::string CheckReport::ToText() const {
+  std::string out = fmt::format("{} on {}\n  {:<24} {:>10} {:>12} {:>10}\n", folder, operators,
+                                "tensor", "compared", "largest error", "limit");
+  for (const CheckLine& line : lines) {
+    out += fmt::format("  {:<24} {:>10} {:>12.3g} {:>10.3g}  {}{}{}\n", line.name, line.count,
+                       line.error_max, line.limit, line.passed ? "ok" : "FAILED",
+                       line.detail.empty() ? "" : ": ", line.detail);
+  }
+  return out;
+}
+
+Result<CheckReport> CheckFolder(const std::string& folder_path, kernels::Operators& operators,
+                                const CheckOptions& options) {
+  PX_TRY(const CheckpointFolder folder, CheckpointFolder::Open(folder_path));
+  PX_TRY(const ModelConfig config, LoadConfig(folder));
+  PX_TRY(const Golden golden,
+         LoadGolden(folder, config.decoder.vocab_size, config.decoder.hidden_size));
+  const LoadOptions load = {.compute = kernels::ComputeType::kF32,
+                            .context_tokens_max = 0,
+                            .step_tokens_max = LongestStep(golden),
+                            .step_logit_rows_max = LongestStep(golden)};
+  PX_TRY(const auto model, LanguageModel::Load(folder_path, operators, load));
+  PX_TRY(PagedRunner runner, PagedRunner::Create(*model, operators,
+                                                 {.block_tokens = options.block_tokens,
+                                                  .block_count = BlocksWanted(golden, options),
+                                                  .kv_dtype = kernels::DType::kF32,
+                                                  .seed = options.seed}));
+  CheckReport report{
+      .folder = folder_path, .operators = std::string(operators.name()), .lines = {}};
+  Checker checker(*model, runner, golden, options);
+  PX_TRY(report.lines, checker.Run());
+  return report;
+}
+
+}  // namespace pixii::model

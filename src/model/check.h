@@ -1,0 +1,49 @@
+// Compares a model folder with the golden files beside it: the library behind `pixii check`.
+//
+// Thread: one caller. Golden form: docs/subsystems/model.md, "Golden files".
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "kernels/operators.h"
+
+namespace pixii::model {
+
+struct CheckOptions {
+  double tolerance = 1e-4;   // of an error relative to the tensor's largest value
+  double margin_min = 1e-3;  // a greedy token may differ where best and second are closer than this
+  std::int32_t block_tokens = 16;
+  std::uint64_t seed = 1;  // of the random cuts and of the block order
+};
+
+/// One thing that was compared.
+struct CheckLine {
+  std::string name;  // "p33.logits", "p7.hidden.2", "greedy.p7", "p100 in chunks"
+  double error_max =
+      0.0;  // largest |ours - golden| / largest |golden|; for tokens and bits: how many differ
+  double limit = 0.0;
+  std::uint64_t count = 0;  // values, tokens or bits' floats compared
+  bool passed = false;
+  std::string detail = {};  // why it failed; empty if it passed
+};
+
+struct CheckReport {
+  std::string folder;
+  std::string operators;  // name of the backend
+  std::vector<CheckLine> lines;
+
+  bool passed() const;
+  /// A table for people, with its heading.
+  std::string ToText() const;
+};
+
+/// Loads `folder` in fp32 and compares logits, every layer, greedy tokens; then cuts the prompts at
+/// random and runs several sequences in one step, which must give the same bits. Errors: those of
+/// Load, and of missing or broken golden files.
+Result<CheckReport> CheckFolder(const std::string& folder, kernels::Operators& operators,
+                                const CheckOptions& options = {});
+
+}  // namespace pixii::model

@@ -1,0 +1,147 @@
+#include "model/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "model/quoted.h"
+#include "wire/json.h"
+
+namespace pixii::model {
+namespace {
+
+constexpr std::string_view kWholeName = "model.safetensors";
+constexpr std::string_view kIndexName = "model.safetensors.index.json";
+constexpr std::string_view kOtherFormats[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
+                                              "tf_model.h5", "consolidated.00.pth"};
+
+tl::unexpected<Error> BadIndex(const CheckpointFolder& folder, std::string_view key,
+                               std::string_view what) {
+  return Fail(Code::kDataCorrupt,
+              fmt::format("{}/{}: {}: {}", folder.path(), kIndexName, key, what),
+              std::string(kIndexName));
+}
+
+}  // namespace
+
+Result<Checkpoint> Checkpoint::Open(const CheckpointFolder& folder) {
+  Checkpoint checkpoint;
+  if (folder.Has(kWholeName)) {
+    PX_CHECK_OK(checkpoint.AddFile(folder, std::string(kWholeName)));
+  } else if (folder.Has(kIndexName)) {
+    PX_CHECK_OK(checkpoint.AddShards(folder));
+  } else {
+    for (const std::string_view name : kOtherFormats) {
+      if (folder.Has(name)) {
+        return Fail(Code::kUnsupported,
+                    fmt::format("{}/{}: this build reads safetensors only; convert the checkpoint",
+                                folder.path(), name),
+                    std::string(name));
+      }
+    }
+    return Fail(Code::kNotFound,
+                fmt::format("{} has neither {} nor {}", folder.path(), kWholeName, kIndexName),
+                folder.path());
+  }
+  PX_CHECK_OK(checkpoint.SortByName());
+  return checkpoint;
+}
+
+Result<Checkpoint> Checkpoint::OpenFile(const CheckpointFolder& folder, const std::string& name) {
+  Checkpoint checkpoint;
+  PX_CHECK_OK(checkpoint.AddFile(folder, name));
+  PX_CHECK_OK(checkpoint.SortByName());
+  return checkpoint;
+}
+
+Result<void> Checkpoint::AddFile(const CheckpointFolder& folder, const std::string& name) {
+  PX_TRY(MappedFile file, folder.Map(name));
+  const std::span<const std::byte> bytes = file.bytes();
+  PX_TRY(SafetensorsHeader header,
+         ParseSafetensorsHeader(bytes, bytes.size(), folder.path() + "/" + name));
+  const auto file_index = static_cast<std::uint32_t>(files_.size());
+  for (StoredTensor& tensor : header.tensors) {
+    const auto content = bytes.subspan(tensor.file_offset, tensor.size_bytes);
+    tensors_.push_back({std::move(tensor), content, file_index});
+  }
+  size_bytes_ += bytes.size();
+  files_.push_back(std::move(file));
+  file_names_.push_back(name);
+  return {};
+}
+
+Result<void> Checkpoint::AddShards(const CheckpointFolder& folder) {
+  PX_TRY(const std::string text, folder.ReadText(kIndexName, kIndexSizeMax));
+  const auto index = wire::ParseJson(text, {.depth_max = 8, .values_max = kSafetensorsValuesMax});
+  if (!index) {
+    return BadIndex(folder, "not JSON", index.error().detail());
+  }
+  const wire::Json* weight_map = index->Find("weight_map");
+  if (weight_map == nullptr || !weight_map->is_object()) {
+    return BadIndex(folder, "weight_map", "is not an object");
+  }
+  std::vector<std::pair<std::string_view, std::string_view>> files;  // (file, tensor)
+  for (const auto& [tensor, file] : weight_map->object()) {
+    if (!file.is_string()) {
+      return BadIndex(folder, "weight_map",
+                      fmt::format("the file of {} is not a string", Quoted(tensor)));
+    }
+    files.emplace_back(file.string(), tensor);
+  }
+  std::sort(files.begin(), files.end());
+  std::string_view last;
+  for (const auto& [file, tensor] : files) {
+    if (file == last) {
+      continue;
+    }
+    last = file;
+    if (files_.size() == kShardCountMax) {
+      return BadIndex(folder, "weight_map", fmt::format("more than {} files", kShardCountMax));
+    }
+    const auto added = AddFile(folder, std::string(file));
+    if (!added) {
+      return Fail(added.error().code(),
+                  fmt::format("{} (named by {})", added.error().detail(), kIndexName),
+                  added.error().param());
+    }
+  }
+  PX_CHECK_OK(SortByName());
+  for (const auto& [file, tensor] : files) {
+    const CheckpointTensor* found = Find(tensor);
+    if (found == nullptr || file_names_[found->file_index] != file) {
+      return BadIndex(folder, "weight_map",
+                      fmt::format("{} is not in {}", Quoted(tensor), Quoted(file)));
+    }
+  }
+  return {};
+}
+
+Result<void> Checkpoint::SortByName() {
+  std::sort(tensors_.begin(), tensors_.end(),
+            [](const CheckpointTensor& a, const CheckpointTensor& b) {
+              return a.stored.name < b.stored.name;
+            });
+  const auto twin = std::adjacent_find(
+      tensors_.begin(), tensors_.end(),
+      [](const auto& a, const auto& b) { return a.stored.name == b.stored.name; });
+  if (twin != tensors_.end()) {
+    return Fail(Code::kDataCorrupt,
+                fmt::format("tensor {} occurs twice: {} offset {} and {} offset {}",
+                            Quoted(twin->stored.name), file_names_[twin->file_index],
+                            twin->stored.file_offset, file_names_[std::next(twin)->file_index],
+                            std::next(twin)->stored.file_offset),
+                twin->stored.name);
+  }
+  return {};
+}
+
+const CheckpointTensor* Checkpoint::Find(std::string_view name) const {
+  const auto found = std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                                      [](const CheckpointTensor& tensor, std::string_view key) {
+                                        return tensor.stored.name < key;
+                                      });
+  return found != tensors_.end() && found->stored.name == name ? &*found : nullptr;
+}
+
+}  // namespace pixii::model

@@ -1,0 +1,60 @@
+// The weights of a folder: model.safetensors, or the shards its index names, mapped and checked.
+//
+// Thread: immutable after Open. Tensors point into the maps, which live as long as the Checkpoint.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "model/checkpoint_folder.h"
+#include "model/safetensors.h"
+
+namespace pixii::model {
+
+inline constexpr std::size_t kShardCountMax = 4096;  // files of one checkpoint
+inline constexpr std::uint64_t kIndexSizeMax = std::uint64_t{64}
+                                               << 20;  // bytes of model.safetensors.index.json
+
+struct CheckpointTensor {
+  StoredTensor stored;
+  std::span<const std::byte> bytes;  // may be misaligned for its type
+  std::uint32_t file_index = 0;      // into Checkpoint::file_names()
+};
+
+class Checkpoint final {
+ public:
+  /// model.safetensors first, as the reference loader; else every shard of
+  /// model.safetensors.index.json. Errors name file and offset or key: kNotFound (no weights,
+  /// missing shard), kDataCorrupt, kUnsupported (other formats).
+  static Result<Checkpoint> Open(const CheckpointFolder& folder);
+
+  /// A single file of `folder`, such as a golden file.
+  static Result<Checkpoint> OpenFile(const CheckpointFolder& folder, const std::string& name);
+
+  /// Null if there is none of this name. O(log tensors).
+  const CheckpointTensor* Find(std::string_view name) const;
+
+  /// By name.
+  std::span<const CheckpointTensor> tensors() const { return tensors_; }
+
+  std::span<const std::string> file_names() const { return file_names_; }
+
+  std::uint64_t size_bytes() const { return size_bytes_; }
+
+ private:
+  Result<void> AddFile(const CheckpointFolder& folder, const std::string& name);
+  Result<void> AddShards(const CheckpointFolder& folder);
+  Result<void> SortByName();
+
+  std::vector<MappedFile> files_;
+  std::vector<std::string> file_names_;
+  std::vector<CheckpointTensor> tensors_;
+  std::uint64_t size_bytes_ = 0;  // of the files
+};
+
+}  // namespace pixii::model

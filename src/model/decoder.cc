@@ -1,0 +1,410 @@
+#include "model/decoder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/assert.h"
+#include "model/rotary.h"
+
+namespace pixii::model {
+namespace {
+
+using kernels::Matrix;
+
+/// Row-parallel projections sum K in this many shards, so that 1, 2, 4 and 8 devices give the same
+/// bits.
+constexpr std::int32_t kRowParallelShards = 8;
+/// The feed-forward runs in chunks of rows when a whole step's gate, up and product would take more
+/// than this.
+constexpr std::int64_t kFeedForwardScratchMax = std::int64_t{64} << 20;  // bytes
+constexpr std::int64_t kFeedForwardRowsMin = 512;  // below this the weights' traffic would show
+constexpr std::int32_t kStepTokensMax = 1 << 20;
+
+/// Whether all `count` values are finite: the exponent of no value is all ones.
+bool AllFinite(const float* values, std::size_t count) {
+  constexpr std::uint32_t kExponent = 0x7F800000;
+  std::uint32_t bad = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, values + i, sizeof(bits));
+    bad |= static_cast<std::uint32_t>((bits & kExponent) == kExponent);
+  }
+  return bad == 0;
+}
+
+Result<void> CheckOption(std::string_view name, std::int64_t value, std::int64_t min,
+                         std::int64_t max) {
+  if (value < min || value > max) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("{} = {} is not in {} to {}", name, value, min, max),
+                std::string(name));
+  }
+  return {};
+}
+
+tl::unexpected<Error> BadBatch(std::string_view field, std::string_view what) {
+  return Fail(Code::kInvalidArgument, fmt::format("step batch: {} {}", field, what),
+              std::string(field));
+}
+
+/// All of `values` in [0, end).
+bool AllBelow(std::span<const std::int32_t> values, std::int64_t end) {
+  return std::all_of(values.begin(), values.end(),
+                     [end](std::int32_t value) { return value >= 0 && value < end; });
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LanguageModel>> Decoder::Create(DecoderSpec decoder_spec, ModelSpec spec,
+                                                       Weights& weights,
+                                                       kernels::Operators& operators,
+                                                       const LoadOptions& options) {
+  LoadOptions checked = options;
+  PX_CHECK_OK(CheckOption("step_tokens_max", options.step_tokens_max, 1, kStepTokensMax));
+  PX_CHECK_OK(CheckOption("step_logit_rows_max", options.step_logit_rows_max, 1, kStepTokensMax));
+  PX_CHECK_OK(CheckOption("context_tokens_max", options.context_tokens_max, 0,
+                          decoder_spec.context_tokens_max));
+  if (checked.context_tokens_max == 0) {
+    checked.context_tokens_max = decoder_spec.context_tokens_max;
+  }
+  spec.context_tokens_max = checked.context_tokens_max;
+  std::unique_ptr<Decoder> decoder(
+      new Decoder(std::move(decoder_spec), std::move(spec), operators, checked));
+  PX_CHECK_OK(decoder->PrepareWeights(weights));
+  PX_CHECK_OK(decoder->PrepareRotary());
+  PX_CHECK_OK(decoder->AllocateWorkspace());
+  return std::unique_ptr<LanguageModel>(std::move(decoder));
+}
+
+Result<void> Decoder::PrepareWeights(Weights& weights) {
+  const WeightNames& names = decoder_.names;
+  const std::string embed_name = names.embed + ".weight";
+  PX_TRY(const auto table, weights.Part(embed_name, decoder_.vocab_size, decoder_.hidden_size));
+  PX_TRY(embed_, operators_.PrepareEmbedding(table));
+  if (decoder_.tied_head) {
+    PX_TRY(head_,
+           operators_.PrepareLinear({&table, 1}, {.compute = options_.compute, .k_shards = 1}));
+  }
+  weights.Release();
+  layers_.resize(decoder_.layers.size());
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    PX_CHECK_OK(PrepareLayer(i, weights));
+  }
+  PX_TRY(final_norm_, PrepareNorm(names.final_norm, decoder_.hidden_size, weights));
+  if (!decoder_.tied_head) {
+    PX_TRY(head_, PrepareLinear({{names.head}}, 0, {decoder_.vocab_size}, decoder_.hidden_size, 1,
+                                weights));
+  }
+  return {};
+}
+
+Result<void> Decoder::PrepareLayer(std::size_t index, Weights& weights) {
+  const WeightNames& names = decoder_.names;
+  const std::int64_t hidden = decoder_.hidden_size;
+  const std::int64_t feed_forward = decoder_.intermediate_size;
+  Layer& layer = layers_[index];
+  PX_TRY(layer.input_norm, PrepareNorm(LayerName(names.input_norm, index), hidden, weights));
+  PX_TRY(layer.qkv, PrepareLinear(names.qkv, index,
+                                  {decoder_.q_size(), decoder_.kv_size(), decoder_.kv_size()},
+                                  hidden, 1, weights));
+  if (decoder_.qk_norm()) {
+    PX_TRY(layer.q_norm, PrepareNorm(LayerName(names.q_norm, index), decoder_.head_dim, weights));
+    PX_TRY(layer.k_norm, PrepareNorm(LayerName(names.k_norm, index), decoder_.head_dim, weights));
+  }
+  PX_TRY(layer.o,
+         PrepareLinear(names.o, index, {hidden}, decoder_.q_size(), kRowParallelShards, weights));
+  PX_TRY(layer.post_attention_norm,
+         PrepareNorm(LayerName(names.post_attention_norm, index), hidden, weights));
+  PX_TRY(layer.gate_up,
+         PrepareLinear(names.gate_up, index, {feed_forward, feed_forward}, hidden, 1, weights));
+  PX_TRY(layer.down,
+         PrepareLinear(names.down, index, {hidden}, feed_forward, kRowParallelShards, weights));
+  layer.attention = {.head_count = decoder_.head_count,
+                     .kv_head_count = decoder_.kv_head_count,
+                     .head_dim = decoder_.head_dim,
+                     .scale = 1.0F / std::sqrt(static_cast<float>(decoder_.head_dim)),
+                     .window_tokens = decoder_.layers[index].window_tokens,
+                     .soft_cap = 0.0F,
+                     .sinks = nullptr};
+  return {};
+}
+
+Result<std::unique_ptr<kernels::LinearWeight>> Decoder::PrepareLinear(
+    const LinearNames& names, std::size_t layer, const std::vector<std::int64_t>& sizes,
+    std::int64_t cols, std::int32_t k_shards, Weights& weights) {
+  const std::vector<std::int64_t> rows = PartRows(names, sizes);
+  std::vector<kernels::WeightPart> parts;
+  std::vector<std::vector<float>> biases(rows.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::string name = LayerName(names.parts[i], layer);
+    PX_TRY(kernels::WeightPart part, weights.Part(name + ".weight", rows[i], cols));
+    if (names.bias) {
+      PX_TRY(biases[i], weights.Vector(name + ".bias", rows[i]));
+      part.bias = biases[i].data();
+    }
+    parts.push_back(part);
+  }
+  auto prepared =
+      operators_.PrepareLinear(parts, {.compute = options_.compute, .k_shards = k_shards});
+  weights.Release();
+  return prepared;
+}
+
+Result<std::span<const float>> Decoder::PrepareNorm(const std::string& name, std::int64_t size,
+                                                    Weights& weights) {
+  PX_TRY(const std::vector<float> values, weights.Vector(name + ".weight", size));
+  PX_TRY(kernels::Buffer buffer, operators_.Allocate(values.size() * sizeof(float)));
+  std::memcpy(buffer.data(), values.data(), values.size() * sizeof(float));
+  norms_.push_back(std::move(buffer));
+  return std::span(static_cast<const float*>(norms_.back().data()), values.size());
+}
+
+Result<void> Decoder::PrepareRotary() {
+  const std::vector<float> frequencies = InverseFrequencies(decoder_.rope, decoder_.head_dim);
+  const std::size_t size =
+      frequencies.size() * static_cast<std::size_t>(options_.context_tokens_max);
+  PX_TRY(rotary_buffer_, operators_.Allocate(2 * size * sizeof(float)));
+  auto* cos = static_cast<float*>(rotary_buffer_.data());
+  FillRotaryTable(frequencies, options_.context_tokens_max, {cos, size}, {cos + size, size});
+  rotary_ = {.cos = cos,
+             .sin = cos + size,
+             .position_max = options_.context_tokens_max,
+             .rotary_dim = decoder_.head_dim,
+             .interleaved = false};
+  return {};
+}
+
+Result<void> Decoder::AllocateWorkspace() {
+  const std::int64_t step_rows = options_.step_tokens_max;
+  const std::int64_t feed_forward_row = std::int64_t{3} * decoder_.intermediate_size;
+  const std::int64_t rows_in_budget =
+      kFeedForwardScratchMax / (feed_forward_row * std::int64_t{sizeof(float)});
+  feed_forward_rows_ =
+      static_cast<std::int32_t>(std::min(step_rows, std::max(kFeedForwardRowsMin, rows_in_budget)));
+  const std::int64_t attention_row = std::int64_t{2} * decoder_.q_size() + 2 * decoder_.kv_size();
+  const std::int64_t scratch =
+      std::max(step_rows * attention_row, feed_forward_rows_ * feed_forward_row);
+  PX_TRY(stream_,
+         operators_.Allocate(static_cast<std::size_t>(3 * step_rows * decoder_.hidden_size) *
+                             sizeof(float)));
+  PX_TRY(scratch_, operators_.Allocate(static_cast<std::size_t>(scratch) * sizeof(float)));
+  faulty_logit_rows_.reserve(static_cast<std::size_t>(options_.step_logit_rows_max));
+  return {};
+}
+
+kernels::KvLayout Decoder::MakeKvLayout(std::int32_t block_tokens, kernels::DType dtype) const {
+  return {.layer_count = spec_.layer_count,
+          .kv_head_count = decoder_.kv_head_count,
+          .head_dim = decoder_.head_dim,
+          .block_tokens = block_tokens,
+          .dtype = dtype};
+}
+
+Result<void> Decoder::ValidateBatch(const kernels::StepBatch& batch, const kernels::KvCache& cache,
+                                    std::size_t logits_size) const {
+  const kernels::KvLayout& layout = cache.layout;
+  PX_ASSERT(layout.layer_count == spec_.layer_count &&
+            layout.kv_head_count == decoder_.kv_head_count &&
+            layout.head_dim == decoder_.head_dim && layout.block_tokens > 0);
+  const std::size_t token_count = batch.token_ids.size();
+  const std::size_t row_count = batch.logit_rows.size();
+  if (token_count == 0 || token_count > static_cast<std::size_t>(options_.step_tokens_max)) {
+    return BadBatch("token_ids", fmt::format("has {} tokens, allowed 1 to {}", token_count,
+                                             options_.step_tokens_max));
+  }
+  if (batch.positions.size() != token_count || batch.slots.size() != token_count) {
+    return BadBatch("positions, slots",
+                    fmt::format("do not have one entry for each of {} tokens", token_count));
+  }
+  if (!AllBelow(batch.token_ids, decoder_.vocab_size)) {
+    return BadBatch("token_ids", fmt::format("leave the vocabulary of {}", decoder_.vocab_size));
+  }
+  if (!AllBelow(batch.slots, std::int64_t{cache.block_count} * layout.block_tokens)) {
+    return BadBatch("slots", fmt::format("leave the cache's {} blocks", cache.block_count));
+  }
+  if (!AllBelow(batch.block_table, cache.block_count)) {
+    return BadBatch("block_table", fmt::format("leaves the cache's {} blocks", cache.block_count));
+  }
+  if (row_count > static_cast<std::size_t>(options_.step_logit_rows_max) ||
+      logits_size != row_count * static_cast<std::size_t>(decoder_.vocab_size)) {
+    return BadBatch("logit_rows", fmt::format("are {} of at most {}, for {} logits", row_count,
+                                              options_.step_logit_rows_max, logits_size));
+  }
+  if (!AllBelow(batch.logit_rows, static_cast<std::int64_t>(token_count)) ||
+      std::adjacent_find(batch.logit_rows.begin(), batch.logit_rows.end(),
+                         std::greater_equal<>()) != batch.logit_rows.end()) {
+    return BadBatch("logit_rows", "are not ascending rows of the step");
+  }
+  std::int64_t next = 0;
+  for (const kernels::StepSequence& sequence : batch.sequences) {
+    if (sequence.token_begin != next || sequence.token_count < 1 ||
+        next + sequence.token_count > static_cast<std::int64_t>(token_count)) {
+      return BadBatch("sequences", "do not cover the step's rows without gaps");
+    }
+    if (sequence.context_tokens < sequence.token_count ||
+        sequence.context_tokens > options_.context_tokens_max) {
+      return BadBatch("context_tokens",
+                      fmt::format("= {} is not in {} to {}", sequence.context_tokens,
+                                  sequence.token_count, options_.context_tokens_max));
+    }
+    const std::int64_t blocks =
+        (std::int64_t{sequence.context_tokens} + layout.block_tokens - 1) / layout.block_tokens;
+    if (sequence.block_begin < 0 || sequence.block_count != blocks ||
+        sequence.block_begin + blocks > static_cast<std::int64_t>(batch.block_table.size())) {
+      return BadBatch("block_count", fmt::format("= {} is not the {} blocks of the context",
+                                                 sequence.block_count, blocks));
+    }
+    for (std::int32_t i = 0; i < sequence.token_count; ++i) {
+      const std::int32_t position = sequence.context_tokens - sequence.token_count + i;
+      if (batch.positions[static_cast<std::size_t>(next + i)] != position) {
+        return BadBatch("positions", fmt::format("do not end at context_tokens - 1 = {}",
+                                                 sequence.context_tokens - 1));
+      }
+    }
+    next += sequence.token_count;
+  }
+  if (next != static_cast<std::int64_t>(token_count)) {
+    return BadBatch("sequences", "do not cover the step's rows without gaps");
+  }
+  return {};
+}
+
+Matrix Decoder::Scratch(std::int64_t offset, std::int64_t rows, std::int64_t cols) const {
+  PX_DASSERT(static_cast<std::size_t>(offset + rows * cols) * sizeof(float) <=
+             scratch_.size_bytes());
+  return {static_cast<float*>(scratch_.data()) + offset, kernels::DType::kF32, rows, cols, cols};
+}
+
+Result<void> Decoder::Observe(const HiddenObserver* observer, std::size_t index,
+                              const Matrix& rows) {
+  if (observer != nullptr) {
+    PX_CHECK_OK(operators_.Synchronize());
+    (*observer)(static_cast<std::int32_t>(index), rows);
+  }
+  return {};
+}
+
+/// Projects, turns and stores; returns attention's output [T, q_size] in the scratch memory.
+Matrix Decoder::Attend(const Layer& layer, std::int32_t index, const kernels::StepBatch& batch,
+                       const Rows& rows, kernels::KvCache& cache) {
+  const std::int64_t row_count = rows.normed.rows;
+  const std::int64_t q_size = decoder_.q_size();
+  const std::int64_t kv_size = decoder_.kv_size();
+  const Matrix qkv = Scratch(0, row_count, q_size + 2 * kv_size);
+  const Matrix q = qkv.Columns(0, q_size);
+  const Matrix k = qkv.Columns(q_size, kv_size);
+  const Matrix v = qkv.Columns(q_size + kv_size, kv_size);
+  const Matrix out = Scratch(row_count * qkv.cols, row_count, q_size);
+  operators_.Linear(rows.normed, *layer.qkv, qkv);
+  if (decoder_.qk_norm()) {
+    operators_.HeadRmsNorm(q, decoder_.head_count, layer.q_norm, 0.0F, decoder_.norm_epsilon);
+    operators_.HeadRmsNorm(k, decoder_.kv_head_count, layer.k_norm, 0.0F, decoder_.norm_epsilon);
+  }
+  operators_.Rotary(q, decoder_.head_count, batch.positions, rotary_);
+  operators_.Rotary(k, decoder_.kv_head_count, batch.positions, rotary_);
+  operators_.StoreKv(k, v, batch.slots, index, cache);
+  operators_.PagedAttention(q, batch, index, cache, layer.attention, out);
+  return out;
+}
+
+/// delta = down(act(gate) * up) of normed.
+void Decoder::FeedForward(const Layer& layer, const Rows& rows) {
+  const std::int64_t features = decoder_.intermediate_size;
+  for (std::int64_t begin = 0; begin < rows.normed.rows; begin += feed_forward_rows_) {
+    const std::int64_t count = std::min<std::int64_t>(feed_forward_rows_, rows.normed.rows - begin);
+    const Matrix gate_up = Scratch(0, count, 2 * features);
+    const Matrix product = Scratch(count * 2 * features, count, features);
+    operators_.Linear(rows.normed.Rows(begin, count), *layer.gate_up, gate_up);
+    operators_.ActivationMul(gate_up, decoder_.activation, product);
+    operators_.Linear(product, *layer.down, rows.delta.Rows(begin, count));
+  }
+}
+
+/// After the last attention only rows whose logits are wanted go on; the others' K and V are stored
+/// already.
+Decoder::Rows Decoder::KeepLogitRows(const kernels::StepBatch& batch, const Rows& rows,
+                                     Matrix& attention) {
+  const auto count = static_cast<std::int64_t>(batch.logit_rows.size());
+  // qkv is spent, and so is normed: the kept rows go there.
+  const Matrix kept_attention = Scratch(0, count, decoder_.q_size());
+  const Rows kept = {.residual = rows.normed.Rows(0, count),
+                     .normed = rows.residual.Rows(0, count),
+                     .delta = rows.delta.Rows(0, count)};
+  operators_.GatherRows(attention, batch.logit_rows, kept_attention);
+  operators_.GatherRows(rows.residual, batch.logit_rows, kept.residual);
+  attention = kept_attention;
+  return kept;
+}
+
+Result<void> Decoder::Forward(const kernels::StepBatch& batch, kernels::KvCache& cache,
+                              std::span<float> logits, const HiddenObserver* observer) {
+  faulty_logit_rows_.clear();
+  PX_CHECK_OK(ValidateBatch(batch, cache, logits.size()));
+  const auto token_count = static_cast<std::int64_t>(batch.token_ids.size());
+  const auto logit_count = static_cast<std::int64_t>(batch.logit_rows.size());
+  const std::int64_t hidden = decoder_.hidden_size;
+  const float epsilon = decoder_.norm_epsilon;
+  auto* stream = static_cast<float*>(stream_.data());
+  const auto stream_rows = [&](std::int64_t part) {
+    return Matrix{stream + part * options_.step_tokens_max * hidden, kernels::DType::kF32,
+                  token_count, hidden, hidden};
+  };
+  Rows rows = {.residual = stream_rows(0), .normed = stream_rows(1), .delta = stream_rows(2)};
+
+  operators_.Embed(*embed_, batch.token_ids, 1.0F, rows.residual);
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& layer = layers_[i];
+    if (i == 0) {
+      operators_.RmsNorm(rows.residual, layer.input_norm, 0.0F, epsilon, rows.normed);
+    } else {
+      operators_.AddRmsNorm(rows.residual, rows.delta, layer.input_norm, 0.0F, epsilon,
+                            rows.normed);
+    }
+    PX_CHECK_OK(Observe(observer, i, rows.residual));
+    Matrix attention = Attend(layer, static_cast<std::int32_t>(i), batch, rows, cache);
+    if (i + 1 == layers_.size() && observer == nullptr && logit_count < token_count) {
+      if (logit_count == 0) {
+        return operators_.Synchronize();
+      }
+      rows = KeepLogitRows(batch, rows, attention);
+    }
+    operators_.Linear(attention, *layer.o, rows.delta);
+    operators_.AddRmsNorm(rows.residual, rows.delta, layer.post_attention_norm, 0.0F, epsilon,
+                          rows.normed);
+    FeedForward(layer, rows);
+  }
+  operators_.AddRmsNorm(rows.residual, rows.delta, final_norm_, 0.0F, epsilon, rows.normed);
+  PX_CHECK_OK(Observe(observer, layers_.size(), rows.normed));
+  Matrix last = rows.normed;
+  if (last.rows != logit_count) {
+    last = rows.residual.Rows(0, logit_count);
+    operators_.GatherRows(rows.normed, batch.logit_rows, last);
+  }
+  if (logit_count > 0) {
+    operators_.Linear(last, *head_,
+                      Matrix{logits.data(), kernels::DType::kF32, logit_count, decoder_.vocab_size,
+                             decoder_.vocab_size});
+  }
+  PX_CHECK_OK(operators_.Synchronize());
+  return FindFaultyRows(logits);
+}
+
+Result<void> Decoder::FindFaultyRows(std::span<const float> logits) {
+  const auto vocab = static_cast<std::size_t>(decoder_.vocab_size);
+  for (std::size_t row = 0; row * vocab < logits.size(); ++row) {
+    if (!AllFinite(logits.data() + row * vocab, vocab)) {
+      faulty_logit_rows_.push_back(static_cast<std::int32_t>(row));
+    }
+  }
+  if (!faulty_logit_rows_.empty()) {
+    return Fail(
+        Code::kModelFault,
+        fmt::format("{} of {} rows of logits hold values that are not finite, the first is row {}",
+                    faulty_logit_rows_.size(), logits.size() / vocab, faulty_logit_rows_[0]));
+  }
+  return {};
+}
+
+}  // namespace pixii::model

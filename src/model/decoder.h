@@ -1,0 +1,108 @@
+// Runs a DecoderSpec: pre-norm blocks of attention and gated feed-forward over a paged KV cache.
+//
+// Thread: one caller. Residual stream fp32 [T, hidden]; all scratch is allocated by Create, nothing
+// by Forward. Numerics: a row's bits depend on its own sequence alone; o and down sum K in 8 fixed
+// shards (architecture.md section 6).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "model/decoder_spec.h"
+#include "model/language_model.h"
+#include "model/weights.h"
+
+namespace pixii::model {
+
+class Decoder final : public LanguageModel {
+ public:
+  /// Prepares all weights. `operators` outlives the decoder. Pre: `weights` has what
+  /// ExpectedTensors(spec) lists. Errors: kInvalidArgument for options out of range,
+  /// kResourceExhausted.
+  static Result<std::unique_ptr<LanguageModel>> Create(DecoderSpec decoder_spec, ModelSpec spec,
+                                                       Weights& weights,
+                                                       kernels::Operators& operators,
+                                                       const LoadOptions& options);
+
+  const ModelSpec& spec() const override { return spec_; }
+
+  kernels::KvLayout MakeKvLayout(std::int32_t block_tokens, kernels::DType dtype) const override;
+
+  Result<void> Forward(const kernels::StepBatch& batch, kernels::KvCache& cache,
+                       std::span<float> logits, const HiddenObserver* observer) override;
+
+  std::span<const std::int32_t> faulty_logit_rows() const override { return faulty_logit_rows_; }
+
+ private:
+  struct Layer {
+    std::unique_ptr<kernels::LinearWeight> qkv;
+    std::unique_ptr<kernels::LinearWeight> o;
+    std::unique_ptr<kernels::LinearWeight> gate_up;
+    std::unique_ptr<kernels::LinearWeight> down;
+    std::span<const float> input_norm;
+    std::span<const float> post_attention_norm;
+    std::span<const float> q_norm;
+    std::span<const float> k_norm;
+    kernels::AttentionOptions attention;
+  };
+
+  /// Rows of the step in flight. `scratch` holds qkv and attention's output, then the
+  /// feed-forward's parts.
+  struct Rows {
+    kernels::Matrix residual;
+    kernels::Matrix normed;
+    kernels::Matrix delta;
+  };
+
+  Decoder(DecoderSpec decoder_spec, ModelSpec spec, kernels::Operators& operators,
+          const LoadOptions& options)
+      : decoder_(std::move(decoder_spec)),
+        spec_(std::move(spec)),
+        operators_(operators),
+        options_(options) {}
+
+  Result<void> PrepareWeights(Weights& weights);
+  Result<void> PrepareLayer(std::size_t index, Weights& weights);
+  Result<void> PrepareRotary();
+  Result<void> AllocateWorkspace();
+  Result<std::unique_ptr<kernels::LinearWeight>> PrepareLinear(
+      const LinearNames& names, std::size_t layer, const std::vector<std::int64_t>& sizes,
+      std::int64_t cols, std::int32_t k_shards, Weights& weights);
+  Result<std::span<const float>> PrepareNorm(const std::string& name, std::int64_t size,
+                                             Weights& weights);
+
+  Result<void> ValidateBatch(const kernels::StepBatch& batch, const kernels::KvCache& cache,
+                             std::size_t logits_size) const;
+
+  Result<void> Observe(const HiddenObserver* observer, std::size_t index,
+                       const kernels::Matrix& rows);
+  kernels::Matrix Attend(const Layer& layer, std::int32_t index, const kernels::StepBatch& batch,
+                         const Rows& rows, kernels::KvCache& cache);
+  void FeedForward(const Layer& layer, const Rows& rows);
+  Rows KeepLogitRows(const kernels::StepBatch& batch, const Rows& rows, kernels::Matrix& attention);
+  Result<void> FindFaultyRows(std::span<const float> logits);
+  kernels::Matrix Scratch(std::int64_t offset, std::int64_t rows, std::int64_t cols) const;
+
+  DecoderSpec decoder_;
+  ModelSpec spec_;
+  kernels::Operators& operators_;
+  LoadOptions options_;
+
+  std::unique_ptr<kernels::LinearWeight> embed_;
+  std::unique_ptr<kernels::LinearWeight> head_;
+  std::span<const float> final_norm_;
+  std::vector<Layer> layers_;
+  std::vector<kernels::Buffer> norms_;
+  kernels::Buffer rotary_buffer_;
+  kernels::RotaryTable rotary_;
+
+  kernels::Buffer stream_;  // residual, normed, delta
+  kernels::Buffer scratch_;
+  std::int32_t feed_forward_rows_ = 0;
+  std::vector<std::int32_t> faulty_logit_rows_;  // capacity reserved
+};
+
+}  // namespace pixii::model

@@ -1,0 +1,223 @@
+#include "model/families.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <string>
+
+namespace pixii::model {
+namespace {
+
+constexpr std::array<Family, 4> kFamilies = {{
+    {"LlamaForCausalLM", "llama", DescribeLlama},
+    {"MistralForCausalLM", "mistral", DescribeMistral},
+    {"Qwen2ForCausalLM", "qwen2", DescribeQwen2},
+    {"Qwen3ForCausalLM", "qwen3", DescribeQwen3},
+}};
+
+std::string KnownArchitectures() {
+  std::string out;
+  for (const Family& family : kFamilies) {
+    out.append(out.empty() ? "" : ", ").append(family.architecture);
+  }
+  return out;
+}
+
+Result<const Family*> PickFamily(const ConfigReader& config) {
+  PX_TRY(const auto architectures, config.Strings("architectures"));
+  if (architectures.size() > 1) {
+    return config.Unsupported("architectures", "names more than one");
+  }
+  if (architectures.size() == 1) {
+    for (const Family& family : kFamilies) {
+      if (family.architecture == architectures[0]) {
+        return &family;
+      }
+    }
+    return config.Unsupported(
+        "architectures", fmt::format("is not built; this build runs {}", KnownArchitectures()));
+  }
+  PX_TRY(const std::string model_type, config.String("model_type", ""));
+  for (const Family& family : kFamilies) {
+    if (family.model_type == model_type) {
+      return &family;
+    }
+  }
+  return config.Unsupported("model_type",
+                            fmt::format("is not built; this build runs {}", KnownArchitectures()));
+}
+
+/// Keys that change what a model computes, in any family, and that nothing here computes.
+Result<void> RefuseWhatIsNotBuilt(const ConfigReader& config) {
+  for (const std::string_view key : {"quantization_config", "compression_config"}) {
+    if (config.Find(key) != nullptr) {
+      return config.Unsupported(key, "is not built; use a checkpoint in bf16, f16 or f32");
+    }
+  }
+  PX_TRY(const bool causal, config.Bool("is_causal", true));
+  if (!causal) {
+    return config.Unsupported("is_causal", "is not built; this build runs causal attention");
+  }
+  PX_TRY(const double partial, config.Number("partial_rotary_factor", {0.0, 1.0}, 1.0));
+  if (partial != 1.0) {
+    return config.Unsupported("partial_rotary_factor", "is not built for this family");
+  }
+  return {};
+}
+
+Result<kernels::Activation> ReadActivation(const ConfigReader& config) {
+  PX_TRY(const std::string name, config.String("hidden_act", "silu"));
+  if (name == "silu" || name == "swish") {
+    return kernels::Activation::kSilu;
+  }
+  if (name == "gelu_pytorch_tanh") {
+    return kernels::Activation::kGeluTanh;
+  }
+  if (name == "gelu") {
+    return kernels::Activation::kGelu;
+  }
+  return config.Unsupported("hidden_act",
+                            "is not built; this build runs silu, gelu, gelu_pytorch_tanh");
+}
+
+constexpr NumberRange kThetaRange = {1.0, 1e12};
+
+/// One object of either dialect: {"rope_type" or "type", factors…}.
+Result<RopeSpec> ReadRopeObject(const ConfigReader& rope, double theta) {
+  RopeSpec spec;
+  spec.theta = theta;
+  const std::string_view type_key = rope.Find("rope_type") != nullptr ? "rope_type" : "type";
+  PX_TRY(const std::string type, rope.String(type_key, "default"));
+  PX_TRY(const double partial, rope.Number("partial_rotary_factor", {0.0, 1.0}, 1.0));
+  if (partial != 1.0) {
+    return rope.Unsupported("partial_rotary_factor", "is not built for this family");
+  }
+  if (type == "default") {
+    return spec;
+  }
+  if (type != "llama3") {
+    return rope.Unsupported(type_key, "is not built; this build runs default and llama3");
+  }
+  spec.kind = RopeKind::kLlama3;
+  PX_TRY(spec.factor, rope.Number("factor", {1.0, 1e6}));
+  PX_TRY(spec.low_freq_factor, rope.Number("low_freq_factor", {1e-6, 1e6}));
+  PX_TRY(spec.high_freq_factor, rope.Number("high_freq_factor", {1e-6, 1e6}));
+  PX_TRY(spec.original_context_tokens,
+         rope.Int("original_max_position_embeddings", {1, kContextTokensMax}));
+  if (spec.low_freq_factor >= spec.high_freq_factor) {
+    return rope.Bad("low_freq_factor", "is not below high_freq_factor");
+  }
+  return spec;
+}
+
+Result<RopeSpec> ReadRope(const ConfigReader& config) {
+  PX_TRY(double theta, config.Number("rope_theta", kThetaRange, 10000.0));
+  for (const std::string_view key : {"rope_parameters", "rope_scaling"}) {
+    if (config.Find(key) == nullptr) {
+      continue;
+    }
+    PX_TRY(const ConfigReader rope, config.Object(key));
+    for (const std::string_view layer_type : {"full_attention", "sliding_attention"}) {
+      if (rope.Find(layer_type) != nullptr) {
+        return rope.Unsupported(layer_type,
+                                "is not built; this build runs one rope for all layers");
+      }
+    }
+    PX_TRY(theta, rope.Number("rope_theta", kThetaRange, theta));
+    return ReadRopeObject(rope, theta);
+  }
+  RopeSpec spec;
+  spec.theta = theta;
+  return spec;
+}
+
+}  // namespace
+
+std::span<const Family> Families() { return kFamilies; }
+
+Result<DecoderSpec> DescribeDecoder(const ConfigReader& config) {
+  PX_TRY(const Family* family, PickFamily(config));
+  PX_CHECK_OK(RefuseWhatIsNotBuilt(config));
+  PX_TRY(DecoderSpec spec, family->describe(config));
+  spec.architecture = family->architecture;
+  return spec;
+}
+
+Result<DecoderSpec> ReadCommon(const ConfigReader& config, const CommonDefaults& defaults) {
+  DecoderSpec spec;
+  const auto read = [&](std::string_view key, std::int64_t max,
+                        std::optional<std::int64_t> fallback, std::int32_t& out) -> Result<void> {
+    PX_TRY(const std::int64_t value, config.Int(key, {1, max}, fallback));
+    out = static_cast<std::int32_t>(value);
+    return {};
+  };
+  std::int32_t layer_count = 0;
+  PX_CHECK_OK(read("hidden_size", kHiddenSizeMax, {}, spec.hidden_size));
+  PX_CHECK_OK(read("intermediate_size", kIntermediateSizeMax, {}, spec.intermediate_size));
+  PX_CHECK_OK(read("vocab_size", kVocabSizeMax, {}, spec.vocab_size));
+  PX_CHECK_OK(read("num_hidden_layers", kLayerCountMax, {}, layer_count));
+  PX_CHECK_OK(read("num_attention_heads", kHeadCountMax, {}, spec.head_count));
+  PX_CHECK_OK(read("num_key_value_heads", kHeadCountMax,
+                   defaults.kv_head_count == 0 ? spec.head_count : defaults.kv_head_count,
+                   spec.kv_head_count));
+  PX_CHECK_OK(read("max_position_embeddings", kContextTokensMax, defaults.context_tokens_max,
+                   spec.context_tokens_max));
+  if (spec.head_count % spec.kv_head_count != 0) {
+    return config.Bad("num_key_value_heads",
+                      fmt::format("does not divide num_attention_heads = {}", spec.head_count));
+  }
+  if (config.Find("head_dim") == nullptr && defaults.head_dim == 0 &&
+      spec.hidden_size % spec.head_count != 0) {
+    return config.Bad("num_attention_heads",
+                      fmt::format("does not divide hidden_size = {}", spec.hidden_size));
+  }
+  PX_CHECK_OK(read("head_dim", kHeadDimMax,
+                   defaults.head_dim == 0 ? spec.hidden_size / spec.head_count : defaults.head_dim,
+                   spec.head_dim));
+  if (spec.head_dim % 2 != 0 || spec.head_dim > kHeadDimMax) {
+    return config.Bad("head_dim", fmt::format("(here {}) is not an even number of 2 to {}",
+                                              spec.head_dim, kHeadDimMax));
+  }
+  PX_TRY(const double epsilon, config.Number("rms_norm_eps", {0.0, 1.0}, 1e-6));
+  spec.norm_epsilon = static_cast<float>(epsilon);
+  PX_TRY(spec.activation, ReadActivation(config));
+  PX_TRY(spec.rope, ReadRope(config));
+  spec.layers.resize(static_cast<std::size_t>(layer_count));
+  return spec;
+}
+
+Result<void> ReadLayerTypes(const ConfigReader& config, std::int32_t window_tokens,
+                            std::int64_t first_layer, DecoderSpec& spec) {
+  PX_TRY(const auto types, config.Strings("layer_types"));
+  if (types.empty()) {
+    for (std::size_t layer = 0; layer < spec.layers.size(); ++layer) {
+      spec.layers[layer].window_tokens =
+          static_cast<std::int64_t>(layer) >= first_layer ? window_tokens : 0;
+    }
+    return {};
+  }
+  if (types.size() != spec.layers.size()) {
+    return config.Bad("layer_types", fmt::format("does not have num_hidden_layers = {} entries",
+                                                 spec.layers.size()));
+  }
+  for (std::size_t layer = 0; layer < types.size(); ++layer) {
+    if (types[layer] == "sliding_attention" && window_tokens > 0) {
+      spec.layers[layer].window_tokens = window_tokens;
+    } else if (types[layer] != "full_attention") {
+      return config.Unsupported(
+          "layer_types", fmt::format("cannot be run: layer {} is {} and sliding_window is {}",
+                                     layer, types[layer], window_tokens));
+    }
+  }
+  return {};
+}
+
+Result<void> ReadQwenWindow(const ConfigReader& config, DecoderSpec& spec) {
+  PX_TRY(const bool used, config.Bool("use_sliding_window", false));
+  PX_TRY(const std::int64_t window, config.Int("sliding_window", {1, kContextTokensMax},
+                                               used && !config.Has("sliding_window") ? 4096 : 0));
+  PX_TRY(const std::int64_t first_layer, config.Int("max_window_layers", {0, kLayerCountMax}, 28));
+  return ReadLayerTypes(config, used ? static_cast<std::int32_t>(window) : 0, first_layer, spec);
+}
+
+}  // namespace pixii::model

@@ -1,0 +1,158 @@
+#include "model/golden_file.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "wire/json.h"
+
+namespace pixii::model {
+namespace {
+
+constexpr std::string_view kJsonName = "golden.json";
+constexpr std::string_view kTensorsName = "golden.safetensors";
+
+tl::unexpected<Error> Bad(std::string_view key, std::string_view what) {
+  return Fail(Code::kDataCorrupt, fmt::format("{}: {} {}", kJsonName, key, what), std::string(key));
+}
+
+/// Token ids below `vocab_size`.
+Result<std::vector<std::int32_t>> ReadTokens(const wire::Json* json, std::string_view key,
+                                             std::int32_t vocab_size) {
+  if (json == nullptr || !json->is_array()) {
+    return Bad(key, "is not a list of token ids");
+  }
+  std::vector<std::int32_t> out;
+  for (const wire::Json& item : json->array()) {
+    const auto id = item.is_number() ? item.AsInt() : std::nullopt;
+    if (!id || *id < 0 || *id >= vocab_size) {
+      return Bad(key,
+                 fmt::format("holds {}, which is no token id below {}", item.Dump(), vocab_size));
+    }
+    out.push_back(static_cast<std::int32_t>(*id));
+  }
+  return out;
+}
+
+Result<std::span<const float>> ReadFloats(const CheckpointTensor& tensor, std::int64_t cols) {
+  const StoredTensor& stored = tensor.stored;
+  const bool matches = stored.type == StoredType::kF32 && stored.shape.size() == 2 &&
+                       stored.shape[1] == cols &&
+                       reinterpret_cast<std::uintptr_t>(tensor.bytes.data()) % alignof(float) == 0;
+  if (!matches) {
+    return Fail(Code::kDataCorrupt,
+                fmt::format("{}: offset {}: {} is not an aligned F32 matrix of {} columns",
+                            kTensorsName, stored.file_offset, stored.name, cols),
+                stored.name);
+  }
+  return std::span(reinterpret_cast<const float*>(tensor.bytes.data()),
+                   tensor.bytes.size() / sizeof(float));
+}
+
+Result<void> AddLogits(const std::string& name, const std::string& tensor_name,
+                       std::vector<std::int32_t> prompt, std::int32_t vocab_size,
+                       std::int32_t hidden_size, Golden& golden) {
+  const CheckpointTensor* tensor = golden.tensors.Find(tensor_name);
+  if (tensor == nullptr) {
+    return Bad(name, fmt::format("has no tensor {} in {}", tensor_name, kTensorsName));
+  }
+  LogitsGolden entry;
+  entry.name = name;
+  PX_TRY(entry.logits, ReadFloats(*tensor, vocab_size));
+  if (prompt.empty() || entry.logits.empty() ||
+      entry.logits.size() > prompt.size() * static_cast<std::size_t>(vocab_size)) {
+    return Bad(name, "has more rows of logits than tokens, or none");
+  }
+  for (std::size_t layer = 0;; ++layer) {
+    const CheckpointTensor* hidden = golden.tensors.Find(fmt::format("{}.hidden.{}", name, layer));
+    if (hidden == nullptr) {
+      break;
+    }
+    PX_TRY(const auto values, ReadFloats(*hidden, hidden_size));
+    if (values.size() != prompt.size() * static_cast<std::size_t>(hidden_size)) {
+      return Bad(name, fmt::format("has another count of tokens than {}", hidden->stored.name));
+    }
+    entry.hidden.push_back(values);
+  }
+  entry.prompt = std::move(prompt);
+  golden.logits.push_back(std::move(entry));
+  return {};
+}
+
+/// {"prompts": {name: ids}, "greedy.NAME": ids, "greedy.NAME.margins": numbers}.
+Result<void> ReadNamedPrompts(const wire::Json& json, std::int32_t vocab_size,
+                              std::int32_t hidden_size, Golden& golden) {
+  const wire::Json* prompts = json.Find("prompts");
+  if (prompts == nullptr || !prompts->is_object()) {
+    return Bad("prompts", "is not an object");
+  }
+  for (const auto& [name, ids] : prompts->object()) {
+    PX_TRY(const auto prompt, ReadTokens(&ids, name, vocab_size));
+    PX_CHECK_OK(AddLogits(name, name + ".logits", prompt, vocab_size, hidden_size, golden));
+    const std::string key = "greedy." + name;
+    if (json.Find(key) == nullptr) {
+      continue;
+    }
+    GreedyGolden greedy = {.name = key, .prompt = prompt, .tokens = {}, .margins = {}};
+    PX_TRY(greedy.tokens, ReadTokens(json.Find(key), key, vocab_size));
+    if (const wire::Json* margins = json.Find(key + ".margins");
+        margins != nullptr && margins->is_array()) {
+      for (const wire::Json& margin : margins->array()) {
+        greedy.margins.push_back(margin.AsDouble().value_or(0.0));
+      }
+      if (greedy.margins.size() != greedy.tokens.size()) {
+        return Bad(key + ".margins", "has another length than the tokens");
+      }
+    }
+    golden.greedy.push_back(std::move(greedy));
+  }
+  return {};
+}
+
+/// [{"prompt_ids": ids, "greedy_ids": ids}]; tensors "ids" and "logits" belong to the first entry.
+Result<void> ReadStories(const wire::Json& json, std::int32_t vocab_size, std::int32_t hidden_size,
+                         Golden& golden) {
+  for (const wire::Json& story : json.array()) {
+    GreedyGolden greedy;
+    greedy.name = fmt::format("greedy.{}", golden.greedy.size());
+    PX_TRY(greedy.prompt, ReadTokens(story.Find("prompt_ids"), "prompt_ids", vocab_size));
+    PX_TRY(greedy.tokens, ReadTokens(story.Find("greedy_ids"), "greedy_ids", vocab_size));
+    golden.greedy.push_back(std::move(greedy));
+  }
+  const CheckpointTensor* ids = golden.tensors.Find("ids");
+  if (ids == nullptr || ids->stored.type != StoredType::kI64) {
+    return Bad("ids", fmt::format("is no I64 tensor of {}", kTensorsName));
+  }
+  std::vector<std::int32_t> prompt;
+  for (std::size_t at = 0; at < ids->bytes.size(); at += sizeof(std::int64_t)) {
+    std::int64_t id = 0;
+    std::memcpy(&id, ids->bytes.data() + at, sizeof(id));
+    if (id < 0 || id >= vocab_size) {
+      return Bad("ids", fmt::format("holds {}, which is no token id below {}", id, vocab_size));
+    }
+    prompt.push_back(static_cast<std::int32_t>(id));
+  }
+  return AddLogits("first", "logits", std::move(prompt), vocab_size, hidden_size, golden);
+}
+
+}  // namespace
+
+Result<Golden> LoadGolden(const CheckpointFolder& folder, std::int32_t vocab_size,
+                          std::int32_t hidden_size) {
+  Golden golden;
+  PX_TRY(const std::string text, folder.ReadText(kJsonName, kGoldenJsonSizeMax));
+  PX_TRY(golden.tensors, Checkpoint::OpenFile(folder, std::string(kTensorsName)));
+  const auto json = wire::ParseJson(text);
+  if (!json) {
+    return Fail(Code::kDataCorrupt,
+                fmt::format("{}/{}: {}", folder.path(), kJsonName, json.error().detail()));
+  }
+  if (json->is_array()) {
+    PX_CHECK_OK(ReadStories(*json, vocab_size, hidden_size, golden));
+  } else {
+    PX_CHECK_OK(ReadNamedPrompts(*json, vocab_size, hidden_size, golden));
+  }
+  return golden;
+}
+
+}  // namespace pixii::model

@@ -1,0 +1,46 @@
+// Golden files of a model folder: prompts, logits, hidden layers and greedy tokens of a reference
+// implementation.
+//
+// Thread: values; tensors point into the Golden's own map.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "model/checkpoint.h"
+
+namespace pixii::model {
+
+inline constexpr std::uint64_t kGoldenJsonSizeMax = std::uint64_t{16}
+                                                    << 20;  // bytes of golden.json
+
+struct GreedyGolden {
+  std::string name;  // "greedy.p7"
+  std::vector<std::int32_t> prompt;
+  std::vector<std::int32_t> tokens;  // what arg max gave, in order
+  std::vector<double> margins;       // best minus second at each token; empty if not recorded
+};
+
+struct LogitsGolden {
+  std::string name;  // "p33"
+  std::vector<std::int32_t> prompt;
+  std::span<const float> logits;               // [rows, vocab]: the last rows of the prompt
+  std::vector<std::span<const float>> hidden;  // [prompt, hidden_size] each; empty if not recorded
+};
+
+struct Golden {
+  Checkpoint tensors;
+  std::vector<LogitsGolden> logits;
+  std::vector<GreedyGolden> greedy;
+};
+
+/// Reads golden.json and golden.safetensors, either form. Errors: kNotFound, kDataCorrupt naming
+/// file and key.
+Result<Golden> LoadGolden(const CheckpointFolder& folder, std::int32_t vocab_size,
+                          std::int32_t hidden_size);
+
+}  // namespace pixii::model

@@ -1,0 +1,292 @@
+#include "model/weights.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <unordered_set>
+
+#include "base/assert.h"
+#include "base/hash.h"
+#include "model/quoted.h"
+
+namespace pixii::model {
+namespace {
+
+using Shape = std::vector<std::int64_t>;
+
+std::string ShapeText(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+void AddLinear(const LinearNames& names, std::size_t layer, const std::vector<std::int64_t>& sizes,
+               std::int64_t cols, ParameterKind kind, std::vector<ExpectedTensor>& out) {
+  const std::vector<std::int64_t> rows = PartRows(names, sizes);
+  for (std::size_t part = 0; part < rows.size(); ++part) {
+    const std::string name = LayerName(names.parts[part], layer);
+    out.push_back({name + ".weight", {rows[part], cols}, kind});
+    if (names.bias) {
+      out.push_back({name + ".bias", {rows[part]}, kind});
+    }
+  }
+}
+
+void AddLayer(const DecoderSpec& spec, std::size_t layer, std::vector<ExpectedTensor>& out) {
+  const WeightNames& names = spec.names;
+  const std::int64_t hidden = spec.hidden_size;
+  const std::int64_t feed_forward = spec.intermediate_size;
+  out.push_back({LayerName(names.input_norm, layer) + ".weight", {hidden}, ParameterKind::kNorm});
+  AddLinear(names.qkv, layer, {spec.q_size(), spec.kv_size(), spec.kv_size()}, hidden,
+            ParameterKind::kAttention, out);
+  if (spec.qk_norm()) {
+    out.push_back(
+        {LayerName(names.q_norm, layer) + ".weight", {spec.head_dim}, ParameterKind::kNorm});
+    out.push_back(
+        {LayerName(names.k_norm, layer) + ".weight", {spec.head_dim}, ParameterKind::kNorm});
+  }
+  AddLinear(names.o, layer, {hidden}, spec.q_size(), ParameterKind::kAttention, out);
+  out.push_back(
+      {LayerName(names.post_attention_norm, layer) + ".weight", {hidden}, ParameterKind::kNorm});
+  AddLinear(names.gate_up, layer, {feed_forward, feed_forward}, hidden, ParameterKind::kMlp, out);
+  AddLinear(names.down, layer, {hidden}, feed_forward, ParameterKind::kMlp, out);
+}
+
+/// Where a tensor lies, for errors.
+std::string Place(const Checkpoint& checkpoint, const CheckpointTensor& tensor) {
+  return fmt::format("{}: offset {}: tensor {}", checkpoint.file_names()[tensor.file_index],
+                     tensor.stored.file_offset, Quoted(tensor.stored.name));
+}
+
+Result<void> CheckTensor(const Checkpoint& checkpoint, const ExpectedTensor& expected) {
+  const CheckpointTensor* tensor = checkpoint.Find(expected.name);
+  if (tensor == nullptr) {
+    return Fail(Code::kDataCorrupt,
+                fmt::format("{}: tensor {} of shape {} is missing",
+                            fmt::join(checkpoint.file_names(), ", "), expected.name,
+                            ShapeText(expected.shape)),
+                expected.name);
+  }
+  if (tensor->stored.shape != expected.shape) {
+    return Fail(Code::kDataCorrupt,
+                fmt::format("{} has shape {}, config.json asks for {}", Place(checkpoint, *tensor),
+                            ShapeText(tensor->stored.shape), ShapeText(expected.shape)),
+                expected.name);
+  }
+  if (!AsWeightType(tensor->stored.type)) {
+    return Fail(Code::kUnsupported,
+                fmt::format("{} has dtype {}; this build runs F32, F16 and BF16",
+                            Place(checkpoint, *tensor), StoredTypeName(tensor->stored.type)),
+                expected.name);
+  }
+  return {};
+}
+
+/// A head that stands in the file although config.json says that it is the embedding table must be
+/// that table.
+Result<void> CheckTiedHead(const DecoderSpec& spec, const Checkpoint& checkpoint) {
+  const CheckpointTensor* head = checkpoint.Find(spec.names.head + ".weight");
+  const CheckpointTensor* embed = checkpoint.Find(spec.names.embed + ".weight");
+  if (head == nullptr || embed == nullptr) {
+    return {};
+  }
+  const bool same = head->stored.type == embed->stored.type &&
+                    head->stored.shape == embed->stored.shape &&
+                    std::memcmp(head->bytes.data(), embed->bytes.data(), head->bytes.size()) == 0;
+  if (!same) {
+    return Fail(Code::kUnsupported,
+                fmt::format("{} differs from {}, although config.json says tie_word_embeddings",
+                            Place(checkpoint, *head), embed->stored.name),
+                head->stored.name);
+  }
+  return {};
+}
+
+class CheckpointWeights final : public Weights {
+ public:
+  explicit CheckpointWeights(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  Result<kernels::WeightPart> Part(const std::string& name, std::int64_t rows,
+                                   std::int64_t cols) override {
+    const CheckpointTensor* tensor = checkpoint_.Find(name);
+    PX_ASSERT(tensor != nullptr && tensor->stored.shape == Shape({rows, cols}));
+    const kernels::DType dtype = *AsWeightType(tensor->stored.type);
+    const std::byte* data = tensor->bytes.data();
+    if (reinterpret_cast<std::uintptr_t>(data) % kernels::SizeOf(dtype) != 0) {
+      // Old writers did not pad the header. vector<double> for its alignment.
+      copies_.emplace_back(tensor->bytes.size() / sizeof(double) + 1);
+      std::memcpy(copies_.back().data(), data, tensor->bytes.size());
+      data = reinterpret_cast<const std::byte*>(copies_.back().data());
+    }
+    return kernels::WeightPart{
+        .data = data, .dtype = dtype, .rows = rows, .cols = cols, .bias = nullptr};
+  }
+
+  Result<std::vector<float>> Vector(const std::string& name, std::int64_t size) override {
+    const CheckpointTensor* tensor = checkpoint_.Find(name);
+    PX_ASSERT(tensor != nullptr && tensor->stored.shape == Shape({size}));
+    std::vector<float> out(static_cast<std::size_t>(size));
+    const std::byte* data = tensor->bytes.data();
+    if (tensor->stored.type == StoredType::kF32) {
+      std::memcpy(out.data(), data, out.size() * sizeof(float));
+      return out;
+    }
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      std::uint16_t bits = 0;
+      std::memcpy(&bits, data + i * sizeof(bits), sizeof(bits));
+      out[i] = tensor->stored.type == StoredType::kBf16 ? kernels::FloatFromBf16(bits)
+                                                        : kernels::FloatFromF16(bits);
+    }
+    return out;
+  }
+
+  void Release() override { copies_.clear(); }
+
+ private:
+  const Checkpoint& checkpoint_;
+  std::vector<std::vector<double>> copies_;
+};
+
+/// splitmix64: one multiply-xor chain a draw, good enough for weights nobody reads.
+std::uint64_t NextRandom(std::uint64_t& state) {
+  state += 0x9E3779B97F4A7C15ULL;
+  std::uint64_t z = state;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+  return z ^ (z >> 31);
+}
+
+class RandomWeights final : public Weights {
+ public:
+  explicit RandomWeights(std::uint64_t seed) : seed_(seed) {
+    // Sum of eight bits, centred: a binomial bell of deviation sqrt(2), scaled to 0.02, with the
+    // low bits as jitter.
+    for (std::size_t byte = 0; byte < table_.size(); ++byte) {
+      const auto bits = static_cast<float>(__builtin_popcount(static_cast<unsigned>(byte)));
+      const float jitter = (static_cast<float>(byte) - 127.5F) / 512.0F;
+      table_[byte] = kernels::Bf16FromFloat((bits - 4.0F + jitter) * 0.02F / std::sqrt(2.0F));
+    }
+  }
+
+  Result<kernels::WeightPart> Part(const std::string& name, std::int64_t rows,
+                                   std::int64_t cols) override {
+    std::vector<std::uint16_t> values(static_cast<std::size_t>(rows * cols));
+    std::uint64_t state = Hash64(std::as_bytes(std::span(name)), seed_);
+    for (std::size_t i = 0; i < values.size(); i += 8) {
+      std::uint64_t bytes = NextRandom(state);
+      for (std::size_t j = i; j < std::min(i + 8, values.size()); ++j, bytes >>= 8) {
+        values[j] = table_[bytes & 0xFF];
+      }
+    }
+    parts_.push_back(std::move(values));
+    return kernels::WeightPart{.data = parts_.back().data(),
+                               .dtype = kernels::DType::kBf16,
+                               .rows = rows,
+                               .cols = cols,
+                               .bias = nullptr};
+  }
+
+  Result<std::vector<float>> Vector(const std::string& name, std::int64_t size) override {
+    return std::vector<float>(static_cast<std::size_t>(size),
+                              name.ends_with(".bias") ? 0.0F : 1.0F);
+  }
+
+  void Release() override { parts_.clear(); }
+
+ private:
+  std::uint64_t seed_;
+  std::array<std::uint16_t, 256> table_{};
+  std::vector<std::vector<std::uint16_t>> parts_;
+};
+
+}  // namespace
+
+std::string_view ParameterKindName(ParameterKind kind) {
+  switch (kind) {
+    case ParameterKind::kEmbedding:
+      return "embedding";
+    case ParameterKind::kAttention:
+      return "attention";
+    case ParameterKind::kMlp:
+      return "mlp";
+    case ParameterKind::kNorm:
+      return "norm";
+    case ParameterKind::kHead:
+      return "head";
+  }
+  PX_ASSERT(false);
+}
+
+std::string LayerName(const std::string& pattern, std::size_t layer) {
+  std::string out = pattern;
+  const std::size_t hole = out.find("{}");
+  if (hole != std::string::npos) {
+    out.replace(hole, 2, std::to_string(layer));
+  }
+  return out;
+}
+
+std::vector<std::int64_t> PartRows(const LinearNames& names,
+                                   const std::vector<std::int64_t>& sizes) {
+  if (names.parts.size() == sizes.size()) {
+    return sizes;
+  }
+  PX_ASSERT(names.parts.size() == 1);
+  std::int64_t sum = 0;
+  for (const std::int64_t size : sizes) {
+    sum += size;
+  }
+  return {sum};
+}
+
+std::vector<ExpectedTensor> ExpectedTensors(const DecoderSpec& spec) {
+  std::vector<ExpectedTensor> out;
+  out.push_back({spec.names.embed + ".weight",
+                 {spec.vocab_size, spec.hidden_size},
+                 ParameterKind::kEmbedding});
+  for (std::size_t layer = 0; layer < spec.layers.size(); ++layer) {
+    AddLayer(spec, layer, out);
+  }
+  out.push_back({spec.names.final_norm + ".weight", {spec.hidden_size}, ParameterKind::kNorm});
+  if (!spec.tied_head) {
+    out.push_back(
+        {spec.names.head + ".weight", {spec.vocab_size, spec.hidden_size}, ParameterKind::kHead});
+  }
+  return out;
+}
+
+Result<void> CheckTensors(const DecoderSpec& spec, const Checkpoint& checkpoint) {
+  std::unordered_set<std::string> known;
+  for (ExpectedTensor& expected : ExpectedTensors(spec)) {
+    PX_CHECK_OK(CheckTensor(checkpoint, expected));
+    known.insert(std::move(expected.name));
+  }
+  if (spec.tied_head) {
+    PX_CHECK_OK(CheckTiedHead(spec, checkpoint));
+    known.insert(spec.names.head + ".weight");
+  }
+  for (const std::string& pattern : spec.names.harmless) {
+    for (std::size_t layer = 0; layer < spec.layers.size(); ++layer) {
+      known.insert(LayerName(pattern, layer));
+    }
+  }
+  for (const CheckpointTensor& tensor : checkpoint.tensors()) {
+    if (!known.contains(tensor.stored.name)) {
+      return Fail(Code::kUnsupported,
+                  fmt::format("{} is no part of {} as config.json describes it, so the model would "
+                              "be run without it",
+                              Place(checkpoint, tensor), spec.architecture),
+                  tensor.stored.name);
+    }
+  }
+  return {};
+}
+
+std::unique_ptr<Weights> MakeCheckpointWeights(const Checkpoint& checkpoint) {
+  return std::make_unique<CheckpointWeights>(checkpoint);
+}
+
+std::unique_ptr<Weights> MakeRandomWeights(std::uint64_t seed) {
+  return std::make_unique<RandomWeights>(seed);
+}
+
+}  // namespace pixii::model
