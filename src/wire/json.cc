@@ -103,7 +103,8 @@ std::optional<double> Json::AsDouble() const {
   double value = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error == std::errc::result_out_of_range) {
-    value = std::strtod(text.c_str(), nullptr);  // from_chars does not say whether it was too large or too small
+    value = std::strtod(text.c_str(),
+                        nullptr);  // from_chars does not say whether it was too large or too small
     return std::isfinite(value) ? std::optional(value) : std::nullopt;
   }
   if (error != std::errc{} || end != text.data() + text.size()) {
@@ -408,7 +409,8 @@ Result<Json> ParseJson(std::string_view text, const JsonLimits& limits) {
     std::string_view rest = text.substr(used);
     std::size_t extra = rest.find_first_not_of(" \t\r\n");
     if (extra != std::string_view::npos) {
-      return Fail(Code::kInvalidArgument, fmt::format("JSON: unexpected bytes after the value at byte {}", used + extra));
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("JSON: unexpected bytes after the value at byte {}", used + extra));
     }
     return parser.handler().TakeRoot();
   }

@@ -31,7 +31,8 @@ class Json final {
 
   Json(std::string value) : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
 
-  Json(std::string_view value) : value_(std::string(value)) {}  // NOLINT(google-explicit-constructor)
+  Json(std::string_view value)
+      : value_(std::string(value)) {}  // NOLINT(google-explicit-constructor)
 
   Json(const char* value) : value_(std::string(value)) {}  // NOLINT(google-explicit-constructor)
 
@@ -71,7 +72,8 @@ class Json final {
   /// The digits as they stood in the text, for example "1.50" or "12345678901234567890".
   const std::string& digits() const;
 
-  /// The number as an integer; nothing if it has a fraction or exponent that is not integral, or does not fit.
+  /// The number as an integer; nothing if it has a fraction or exponent that is not integral, or
+  /// does not fit.
   std::optional<std::int64_t> AsInt() const;
   /// The nearest double; nothing if this is no number or it is past the range of double.
   std::optional<double> AsDouble() const;
@@ -98,12 +100,13 @@ class Json final {
 };
 
 struct JsonLimits {
-  std::uint32_t depth_max = 128;             // nested arrays and objects
-  std::uint64_t values_max = 16'000'000;     // values of the whole document
+  std::uint32_t depth_max = 128;          // nested arrays and objects
+  std::uint64_t values_max = 16'000'000;  // values of the whole document
 };
 
-/// Parses exactly one JSON text. Errors: kInvalidArgument with the byte offset and what was met there;
-/// refused: trailing bytes, duplicate keys (escaped ones too), invalid UTF-8, lone surrogates, a byte-order mark.
+/// Parses exactly one JSON text. Errors: kInvalidArgument with the byte offset and what was met
+/// there; refused: trailing bytes, duplicate keys (escaped ones too), invalid UTF-8, lone
+/// surrogates, a byte-order mark.
 Result<Json> ParseJson(std::string_view text, const JsonLimits& limits = {});
 
 /// Appends `text` as a JSON string with its quotes. Invalid UTF-8 becomes U+FFFD.

@@ -6,10 +6,13 @@ namespace pixii::wire {
 namespace {
 
 TEST(Json, KeepsOrderAndDigits) {
-  const char* text = R"({"z":12345678901234567890123,"a":[1.50,-0,1e400,true,null],"s":"\u00e9\n\"\\"})";
+  const char* text =
+      R"({"z":12345678901234567890123,"a":[1.50,-0,1e400,true,null],"s":"\u00e9\n\"\\"})";
   auto value = ParseJson(text);
   ASSERT_TRUE(value) << value.error().ToString();
-  EXPECT_EQ(value->Dump(), "{\"z\":12345678901234567890123,\"a\":[1.50,-0,1e400,true,null],\"s\":\"\u00e9\\n\\\"\\\\\"}");
+  EXPECT_EQ(value->Dump(),
+            "{\"z\":12345678901234567890123,\"a\":[1.50,-0,1e400,true,null],\"s\":"
+            "\"\u00e9\\n\\\"\\\\\"}");
   EXPECT_EQ(value->Find("z")->AsInt(), std::nullopt);
   EXPECT_EQ(value->Find("a")->array()[1].AsInt(), 0);
   EXPECT_EQ(value->Find("a")->array()[2].AsDouble(), std::nullopt);
@@ -28,10 +31,12 @@ TEST(Json, RefusesDuplicateKeysHoweverTheyAreSpelled) {
 TEST(Json, NamesDepthAndOffset) {
   auto deep = ParseJson(std::string(200, '[') + std::string(200, ']'), {.depth_max = 100});
   ASSERT_FALSE(deep);
-  EXPECT_NE(deep.error().detail().find("deeper than 100"), std::string::npos) << deep.error().detail();
+  EXPECT_NE(deep.error().detail().find("deeper than 100"), std::string::npos)
+      << deep.error().detail();
   auto trailing = ParseJson("{} x");
   ASSERT_FALSE(trailing);
-  EXPECT_NE(trailing.error().detail().find("at byte 3"), std::string::npos) << trailing.error().detail();
+  EXPECT_NE(trailing.error().detail().find("at byte 3"), std::string::npos)
+      << trailing.error().detail();
 }
 
 TEST(Json, WritesInvalidUtf8AsReplacement) {
