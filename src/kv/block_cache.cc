@@ -1,0 +1,97 @@
+#include "kv/block_cache.h"
+
+#include <utility>
+
+#include "base/assert.h"
+
+namespace pixii::kv {
+
+namespace {
+constexpr std::uint32_t kBlockTokensLimit = 512;
+}
+
+Result<std::unique_ptr<BlockCache>> BlockCache::Create(const BlockCacheOptions& options) {
+  if (options.block_tokens == 0 || options.block_tokens > kBlockTokensLimit) {
+    return Fail(Code::kInvalidArgument,
+                "block_tokens is " + std::to_string(options.block_tokens) + "; allowed is 1 to " +
+                    std::to_string(kBlockTokensLimit),
+                "block_tokens");
+  }
+  PX_TRY(auto pool, BlockPool::Create({.block_count_max = options.block_count_max}));
+  return std::unique_ptr<BlockCache>(new BlockCache(options, std::move(pool)));
+}
+
+BlockCache::BlockCache(const BlockCacheOptions& options, std::unique_ptr<BlockPool> pool)
+    : block_tokens_(options.block_tokens),
+      identity_(options.identity_key, options.hash_bits),
+      index_({.block_count_max = options.block_count_max, .block_tokens = options.block_tokens}),
+      pool_(std::move(pool)) {}
+
+std::optional<BlockPin> BlockCache::Allocate() {
+  std::optional<BlockPool::Acquired> acquired = pool_->Acquire();
+  if (!acquired) {
+    return std::nullopt;
+  }
+  if (acquired->evicted) {
+    index_.Erase(acquired->pin.id());
+    ++counters_.evictions;
+  }
+  return std::move(acquired->pin);
+}
+
+BlockPin BlockCache::Find(ChainPosition& position, std::span<const TokenId> tokens) {
+  Hash128 hash = identity_.Chain(position.hash, tokens);
+  std::optional<BlockId> block = index_.Find(position, hash, tokens);
+  if (!block) {
+    ++counters_.lookup_misses;
+    return {};
+  }
+  ++counters_.lookup_hits;
+  position.hash = hash;
+  position.node = index_.node(*block);
+  position.block = *block;
+  return pool_->Pin(*block);
+}
+
+BlockCache::Published BlockCache::Publish(BlockPin pin, ChainPosition& position,
+                                          std::span<const TokenId> tokens) {
+  Hash128 hash = identity_.Chain(position.hash, tokens);
+  PrefixIndex::InsertResult inserted = index_.Insert(pin.id(), position, hash, tokens);
+  if (inserted.what == PrefixIndex::Insertion::kStale) {
+    index_.Erase(inserted.existing);
+    pool_->Drop(inserted.existing);
+    inserted = index_.Insert(pin.id(), position, hash, tokens);
+  }
+  if (inserted.what == PrefixIndex::Insertion::kCollision) {
+    return {std::move(pin), false};
+  }
+  if (inserted.what == PrefixIndex::Insertion::kDuplicate) {
+    ++counters_.duplicates;
+    pin = pool_->Pin(inserted.existing);
+  } else {
+    ++counters_.published;
+    pool_->Retain(pin.id());
+  }
+  position.hash = hash;
+  position.node = index_.node(pin.id());
+  position.block = pin.id();
+  return {std::move(pin), true};
+}
+
+BlockCacheCounters BlockCache::counters() const {
+  BlockCacheCounters counters = counters_;
+  counters.collisions = index_.collision_count();
+  return counters;
+}
+
+void BlockCache::CheckInvariants() const {
+  pool_->CheckInvariants();
+  std::uint32_t unpinned_entries = 0;
+  for (std::uint32_t i = 0; i < pool_->block_count(); ++i) {
+    bool pinned = pool_->pins(BlockId{i}) > 0;
+    unpinned_entries += !pinned && index_.contains(BlockId{i}) ? 1 : 0;
+  }
+  PX_ASSERT(unpinned_entries == pool_->cached_count());
+}
+
+}  // namespace pixii::kv

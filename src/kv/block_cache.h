@@ -1,0 +1,88 @@
+// The KV blocks of one tier with their prefix index: what a scheduler allocates from, looks up in
+// and publishes to.
+//
+// Thread: one owner (the engine thread). No allocation after Create.
+// Every verb keeps pool and index together: a block that is handed out anew is first forgotten by
+// the index.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "kv/block_identity.h"
+#include "kv/block_pool.h"
+#include "kv/prefix_index.h"
+
+namespace pixii::kv {
+
+struct BlockCacheOptions {
+  std::uint32_t block_count_max = 0;  // blocks, 1 .. 2^24
+  std::uint32_t block_tokens = 0;     // tokens of a block, 1 .. 512
+  std::string identity_key;           // secret of the block hashes
+  int hash_bits = 128;                // below 128 in tests only
+};
+
+struct BlockCacheCounters {
+  std::uint64_t lookup_hits = 0;    // blocks found
+  std::uint64_t lookup_misses = 0;  // lookups that found nothing
+  std::uint64_t evictions = 0;      // cached blocks handed out for other content
+  std::uint64_t published = 0;      // blocks made findable
+  std::uint64_t duplicates = 0;     // blocks given up for an equal one that was there first
+  std::uint64_t collisions = 0;     // equal hashes of different prefixes
+};
+
+class BlockCache final {
+ public:
+  /// Errors: kInvalidArgument naming the field, its value and the range.
+  static Result<std::unique_ptr<BlockCache>> Create(const BlockCacheOptions& options);
+
+  /// A block to write into, pinned once, findable by nobody. Nothing if all blocks are pinned.
+  std::optional<BlockPin> Allocate();
+
+  /// Pins the block that holds `tokens` after `position` and moves `position` to it.
+  /// Empty and unmoved if there is none. `tokens` [block_tokens].
+  BlockPin Find(ChainPosition& position, std::span<const TokenId> tokens);
+
+  struct Published {
+    BlockPin pin;           // to go on with
+    bool findable = false;  // false: the hash belongs to another prefix; `position` did not move
+  };
+
+  /// Makes the block that `pin` holds findable as `tokens` after `position` and moves `position` to
+  /// it. If an equal block was there first, its pin comes back instead (its bytes are the same: one
+  /// answer), so that all who share a prefix pin the same blocks. Pre: every slot of the block is
+  /// written and the step that wrote it succeeded.
+  Published Publish(BlockPin pin, ChainPosition& position, std::span<const TokenId> tokens);
+
+  std::shared_ptr<const BlockRoot> MakeRoot(const BlockRootFields& fields) const {
+    return identity_.MakeRoot(fields);
+  }
+
+  /// Blocks that Allocate could hand out now.
+  std::uint32_t available_count() const { return pool_->free_count() + pool_->cached_count(); }
+
+  const BlockPool& pool() const { return *pool_; }
+
+  std::uint32_t block_tokens() const { return block_tokens_; }
+
+  BlockCacheCounters counters() const;
+
+  /// Pool and index agree: an indexed block is not free, a cached one is indexed. O(block_count).
+  void CheckInvariants() const;
+
+ private:
+  BlockCache(const BlockCacheOptions& options, std::unique_ptr<BlockPool> pool);
+
+  std::uint32_t block_tokens_;
+  BlockIdentity identity_;
+  PrefixIndex index_;
+  std::unique_ptr<BlockPool> pool_;
+  BlockCacheCounters counters_;
+};
+
+}  // namespace pixii::kv
