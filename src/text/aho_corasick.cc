@@ -18,8 +18,10 @@ struct Span {
 AhoCorasick::AhoCorasick(std::span<const std::string> patterns) {
   std::vector<std::uint32_t> order(patterns.size());
   std::iota(order.begin(), order.end(), 0U);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](auto a, auto b) { return patterns[a] < patterns[b]; });
+  std::sort(order.begin(), order.end(), [&](auto a, auto b) {
+    int difference = patterns[a].compare(patterns[b]);
+    return difference != 0 ? difference < 0 : a < b;
+  });
   for (const std::string& pattern : patterns) {
     pattern_bytes_.push_back(static_cast<std::uint32_t>(pattern.size()));
   }
@@ -34,11 +36,10 @@ AhoCorasick::AhoCorasick(std::span<const std::string> patterns) {
         ++at;
       }
     } else {
-      if (patterns[order[at]].size() == depth) {
-        nodes_[state].longest = order[at];
-      } else {
-        nodes_[state].longest = nodes_[nodes_[state].fail].longest;
-      }
+      Node& node = nodes_[state];
+      node.own = patterns[order[at]].size() == depth;
+      node.longest = node.own ? order[at] : nodes_[node.fail].longest;
+      node.shorter = End(node.fail);
       while (at < end && patterns[order[at]].size() == depth) {
         ++at;
       }
@@ -83,35 +84,6 @@ AhoCorasick::State AhoCorasick::Next(State state, unsigned char byte) const {
     state = nodes_[state].fail;
   }
   return from_root_[byte];
-}
-
-AhoCorasick::Match AhoCorasick::FindLeftmostLongest(std::string_view text, std::size_t from) const {
-  Match best{kNone, text.size(), text.size()};
-  State state = kRoot;
-  for (std::size_t i = from; i < text.size(); ++i) {
-    if (state == kRoot && best.pattern == kNone) {
-      while (i < text.size() && from_root_[static_cast<unsigned char>(text[i])] == kRoot) {
-        ++i;
-      }
-      if (i == text.size()) {
-        break;
-      }
-    }
-    state = Next(state, static_cast<unsigned char>(text[i]));
-    // All that may still match begins at or after this.
-    std::size_t oldest = i + 1 - nodes_[state].depth;
-    if (best.pattern != kNone && oldest > best.begin) {
-      break;
-    }
-    std::uint32_t found = nodes_[state].longest;
-    if (found != kNone) {
-      std::size_t begin = i + 1 - pattern_bytes_[found];
-      if (begin <= best.begin) {
-        best = {found, begin, i + 1};
-      }
-    }
-  }
-  return best;
 }
 
 }  // namespace pixii::text

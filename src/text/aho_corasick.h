@@ -45,9 +45,11 @@ class AhoCorasick final {
     std::size_t end;
   };
 
-  /// The leftmost match at or after `from`, the longest of those that begin there; pattern is kNone
-  /// if there is none. `from` to the match's end plus one pattern's length is read.
-  Match FindLeftmostLongest(std::string_view text, std::size_t from) const;
+  /// The leftmost match at or after `from`, the longest of those that begin there, of those that
+  /// `accept(match)` lets pass; pattern is kNone if there is none. Reads at most one pattern's
+  /// length past the match.
+  template <class Accept>
+  Match FindLeftmostLongest(std::string_view text, std::size_t from, Accept accept) const;
 
  private:
   struct Node {
@@ -56,12 +58,20 @@ class AhoCorasick final {
     State fail = kRoot;
     std::uint32_t depth = 0;
     std::uint32_t longest = kNone;
+    State shorter = kRoot;
+    bool own = false;
   };
 
   struct Edge {
     unsigned char byte;
     State target;
   };
+
+  // The state at which the next shorter pattern that ends here is found, kRoot if there is none.
+  State ShorterEnd(State state) const { return nodes_[state].shorter; }
+
+  // A state whose own prefix is a pattern: this one, or the nearest along the failure links.
+  State End(State state) const { return nodes_[state].own ? state : nodes_[state].shorter; }
 
   std::uint32_t Child(State state, unsigned char byte) const;
 
@@ -70,5 +80,39 @@ class AhoCorasick final {
   std::vector<Edge> edges_;
   std::vector<std::uint32_t> pattern_bytes_;
 };
+
+template <class Accept>
+AhoCorasick::Match AhoCorasick::FindLeftmostLongest(std::string_view text, std::size_t from,
+                                                    Accept accept) const {
+  Match best{kNone, text.size(), text.size()};
+  State state = kRoot;
+  for (std::size_t i = from; i < text.size(); ++i) {
+    if (state == kRoot && best.pattern == kNone) {
+      while (i < text.size() && from_root_[static_cast<unsigned char>(text[i])] == kRoot) {
+        ++i;
+      }
+      if (i == text.size()) {
+        break;
+      }
+    }
+    state = Next(state, static_cast<unsigned char>(text[i]));
+    // All that may still match begins at or after this.
+    std::size_t oldest = i + 1 - nodes_[state].depth;
+    if (best.pattern != kNone && oldest > best.begin) {
+      break;
+    }
+    for (State end = End(state); end != kRoot; end = ShorterEnd(end)) {
+      Match match{nodes_[end].longest, i + 1 - nodes_[end].depth, i + 1};
+      if (match.begin > best.begin) {
+        break;
+      }
+      if (accept(match)) {
+        best = match;
+        break;
+      }
+    }
+  }
+  return best;
+}
 
 }  // namespace pixii::text

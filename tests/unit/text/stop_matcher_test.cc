@@ -105,7 +105,7 @@ std::size_t LongestBeginning(const std::string& text, const std::vector<std::str
 
 TEST(StopMatcherTest, AgreesWithANaiveSearchUnderEveryPartition) {
   auto seed = std::random_device{}();
-  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  SCOPED_TRACE(::testing::Message() << "seed " << seed);
   std::mt19937 random(seed);
   auto draw = [&](std::size_t low, std::size_t high) {
     return std::uniform_int_distribution<std::size_t>(low, high)(random);

@@ -1,0 +1,165 @@
+#include "text/unicode.h"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+namespace pixii::text {
+
+namespace {
+
+utf8proc_category_t Category(char32_t c) {
+  return utf8proc_category(static_cast<utf8proc_int32_t>(c));
+}
+
+bool IsAscii(std::string_view text) {
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+int CombiningClass(utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; }
+
+// Canonical order: each run of marks is sorted by class and keeps its order within one class.
+void SortMarks(std::vector<utf8proc_int32_t>& chars) {
+  std::vector<std::pair<std::uint64_t, utf8proc_int32_t>> run;
+  for (std::size_t i = 0; i < chars.size();) {
+    if (CombiningClass(chars[i]) == 0) {
+      ++i;
+      continue;
+    }
+    std::size_t end = i;
+    run.clear();
+    for (; end < chars.size() && CombiningClass(chars[end]) != 0; ++end) {
+      auto order = static_cast<std::uint64_t>(CombiningClass(chars[end])) << 48 | (end - i);
+      run.emplace_back(order, chars[end]);
+    }
+    std::sort(run.begin(), run.end());
+    for (std::size_t k = 0; k < run.size(); ++k) {
+      chars[i + k] = run[k].second;
+    }
+    i = end;
+  }
+}
+
+}  // namespace
+
+void Normalize(std::string& text, NormalForm form) {
+  if (IsAscii(text)) {
+    return;
+  }
+  bool compose = form == NormalForm::kNfc || form == NormalForm::kNfkc;
+  bool compatible = form == NormalForm::kNfkc || form == NormalForm::kNfkd;
+  // Decomposed one by one: utf8proc's own loop sorts marks by insertion, which is quadratic on
+  // hostile text.
+  auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE |
+                                                (compatible ? UTF8PROC_COMPAT : 0));
+  std::vector<utf8proc_int32_t> chars;
+  chars.reserve(text.size());
+  ForEachChar(text, [&](char32_t c, std::string_view) {
+    std::array<utf8proc_int32_t, 32> parts;  // the longest decomposition has 18 characters
+    int boundary = 0;
+    auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), parts.data(),
+                                         parts.size(), options, &boundary);
+    if (count < 0 || static_cast<std::size_t>(count) > parts.size()) {
+      chars.push_back(static_cast<utf8proc_int32_t>(c));
+      return;
+    }
+    chars.insert(chars.end(), parts.begin(), parts.begin() + count);
+  });
+  SortMarks(chars);
+  auto count = static_cast<utf8proc_ssize_t>(chars.size());
+  if (compose) {
+    auto flags = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    count = utf8proc_normalize_utf32(chars.data(), count, flags);
+  }
+  text.clear();
+  for (utf8proc_ssize_t i = 0; i < count; ++i) {
+    AppendUtf8(text, static_cast<char32_t>(chars[static_cast<std::size_t>(i)]));
+  }
+}
+
+bool IsWhitespace(char32_t c) {
+  return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
+}
+
+bool IsPunctuation(char32_t c) {
+  auto category = Category(c);
+  return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
+}
+
+bool IsLetter(char32_t c) {
+  auto category = Category(c);
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+}
+
+bool IsNumeric(char32_t c) {
+  auto category = Category(c);
+  return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
+}
+
+bool IsMark(char32_t c) {
+  auto category = Category(c);
+  return category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
+}
+
+bool IsNonspacingMark(char32_t c) { return Category(c) == UTF8PROC_CATEGORY_MN; }
+
+bool IsOther(char32_t c) {
+  auto category = Category(c);
+  return category == UTF8PROC_CATEGORY_CN ||
+         (category >= UTF8PROC_CATEGORY_CC && category <= UTF8PROC_CATEGORY_CO);
+}
+
+bool IsWord(char32_t c) {
+  auto category = Category(c);
+  return IsLetter(c) || IsMark(c) || category == UTF8PROC_CATEGORY_ND ||
+         category == UTF8PROC_CATEGORY_NL || category == UTF8PROC_CATEGORY_PC;
+}
+
+bool IsCjkIdeograph(char32_t c) {
+  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
+         (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
+         (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
+         (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+}
+
+void AppendLower(std::string& out, char32_t c) {
+  if (c < 0x80) {
+    out += static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+    return;
+  }
+  if (c == 0x130) {  // the one character whose lower case is two: i and a dot above
+    out += "i\xCC\x87";
+    return;
+  }
+  AppendUtf8(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+}
+
+std::string ReplaceIllFormed(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    std::size_t length = Utf8SequenceLength(text);
+    if (length > 0) {
+      out.append(text.substr(0, length));
+      text.remove_prefix(length);
+      continue;
+    }
+    // The maximal subpart: the most bytes that begin some well-formed sequence, at least one.
+    length = 1;
+    for (std::size_t n = 2; n <= 3 && n <= text.size(); ++n) {
+      if (Utf8IncompleteTail(text.substr(0, n)) == n) {
+        length = n;
+      }
+    }
+    out += "\xEF\xBF\xBD";
+    text.remove_prefix(length);
+  }
+  return out;
+}
+
+}  // namespace pixii::text
