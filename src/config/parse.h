@@ -1,0 +1,76 @@
+// Fills a command's options from flags, environment, a YAML file and defaults, in that order of
+// precedence.
+//
+// Thread: once, at start. Unknown names and values out of range are errors that name the nearest
+// known one.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "config/option.h"
+
+namespace pixii::config {
+
+enum class Source : std::uint8_t { kDefault, kFile, kEnvironment, kFlag };
+
+std::string_view SourceName(Source source);
+
+/// A positional word of a command, MODEL for example.
+struct Positional {
+  std::string name;
+  std::string help;
+  bool required = false;
+  bool repeated = false;  // takes all that are left; only the last one may
+};
+
+/// A command with everything it reads.
+struct Command {
+  std::string name;     // "serve"; PIXII_SERVE_… is its environment
+  std::string summary;  // one line
+  std::vector<Option> options;
+  std::vector<Positional> positionals;
+};
+
+struct Resolved {
+  const Option* option;
+  std::string value;
+  Source source;
+  std::string where;  // "--max-batch", "PIXII_SERVE_MAX_BATCH", "pixii.yaml:3"
+};
+
+struct Parsed {
+  std::vector<std::string> positionals;
+  std::vector<Resolved> values;  // one for each option, in table order
+  bool help = false;             // --help was given; nothing else was checked
+  bool print_config = false;
+};
+
+struct ParseInput {
+  std::vector<std::string> arguments;  // after the command's name
+  std::function<std::optional<std::string>(const std::string& name)> environment;
+  /// Whole content of the file that --config names. Errors are returned as they are.
+  std::function<Result<std::string>(const std::string& path)> read_file;
+};
+
+/// Writes into the options' targets. Every command also takes --help, --config FILE and
+/// --print-config. Errors: kInvalidArgument naming the flag, variable or key, its value, what is
+/// allowed, and the nearest known name.
+Result<Parsed> Parse(const Command& command, const ParseInput& input);
+
+/// What --help prints.
+std::string HelpText(const Command& command);
+/// What --print-config prints: name, value, source.
+std::string ConfigText(const Parsed& parsed);
+/// A section of docs/reference/config.md. Pre: the targets hold the defaults.
+std::string ReferencePage(const Command& command);
+
+/// The known name with the smallest edit distance to `name`, if it is near enough to be meant.
+std::optional<std::string> Nearest(std::string_view name, const std::vector<std::string>& known);
+
+}  // namespace pixii::config

@@ -1,0 +1,25 @@
+// A flat YAML mapping as text: keys, scalar values, lines. Only yaml_adapter.cc sees yaml-cpp and
+// its exceptions.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace pixii::config {
+
+struct YamlEntry {
+  std::string key;
+  std::string value;
+  std::uint32_t line = 0;  // from 1
+};
+
+/// The entries of the mapping under `section`, and of the top level but for other mappings, in file
+/// order. Errors: kInvalidArgument with the line: syntax, duplicate keys, values that are no
+/// scalars.
+Result<std::vector<YamlEntry>> ReadYaml(const std::string& text, const std::string& file,
+                                        const std::string& section);
+
+}  // namespace pixii::config

@@ -1,0 +1,109 @@
+#include "config/parse.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+namespace pixii::config {
+namespace {
+
+struct Fixture {
+  std::int64_t max_batch = 8;
+  std::int64_t port = 8000;
+  bool offline = false;
+  Command command;
+  std::map<std::string, std::string> environment;
+  std::map<std::string, std::string> files;
+
+  Fixture() {
+    command.name = "serve";
+    command.options = {
+        {.name = "max-batch",
+         .field = IntegerField{&max_batch, {1, 64}},
+         .unit = "sequences",
+         .help = "",
+         .environment_aliases = {},
+         .flag_aliases = {}},
+        {.name = "port",
+         .field = IntegerField{&port, {0, 65535}},
+         .unit = "",
+         .help = "",
+         .environment_aliases = {"DYN_HTTP_PORT"},
+         .flag_aliases = {"http-port"}},
+        {.name = "offline",
+         .field = BoolField{&offline},
+         .unit = "",
+         .help = "",
+         .environment_aliases = {},
+         .flag_aliases = {}},
+    };
+    command.positionals = {{.name = "MODEL", .help = "", .required = false, .repeated = false}};
+  }
+
+  Result<Parsed> Run(std::vector<std::string> arguments) {
+    return Parse(command,
+                 {.arguments = std::move(arguments),
+                  .environment = [this](const std::string& name) -> std::optional<std::string> {
+                    auto found = environment.find(name);
+                    return found == environment.end() ? std::nullopt : std::optional(found->second);
+                  },
+                  .read_file = [this](const std::string& path) -> Result<std::string> {
+                    if (!files.contains(path)) {
+                      return Fail(Code::kNotFound, "no " + path);
+                    }
+                    return files[path];
+                  }});
+  }
+};
+
+TEST(Parse, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
+  Fixture f;
+  f.files["c.yaml"] = "max_batch: 2\nport: 2\n";
+  f.environment = {
+      {"PIXII_SERVE_MAX_BATCH", "3"}, {"DYN_HTTP_PORT", "3"}, {"PIXII_SERVE_PORT", "33"}};
+  auto parsed = f.Run({"m", "--config", "c.yaml", "--max-batch", "4"});
+  ASSERT_TRUE(parsed) << parsed.error().ToString();
+  EXPECT_EQ(f.max_batch, 4);
+  EXPECT_EQ(f.port, 33);
+  EXPECT_EQ(parsed->positionals, std::vector<std::string>{"m"});
+  EXPECT_EQ(parsed->values[0].source, Source::kFlag);
+  EXPECT_EQ(parsed->values[1].where, "PIXII_SERVE_PORT");
+  EXPECT_EQ(parsed->values[2].source, Source::kDefault);
+}
+
+TEST(Parse, EveryWrongNameOrValueStopsAndIsNamedWithItsSource) {
+  struct Case {
+    std::vector<std::string> arguments;
+    std::vector<std::string> words;
+  };
+
+  Fixture f;
+  f.files["bad.yaml"] = "\nmax_bach: 2\n";
+  for (const Case& c :
+       {Case{{"--max-bach", "3"}, {"--max-bach", "--max-batch"}},
+        Case{{"--max-batch", "65"}, {"65", "1 .. 64", "flag"}},
+        Case{{"--max-batch"}, {"needs a value"}}, Case{{"a", "b"}, {"\"b\""}}, Case{{"-x"}, {"-x"}},
+        Case{{"--config", "bad.yaml"}, {"bad.yaml:2", "max_bach", "max-batch"}},
+        Case{{"--config", "no.yaml"}, {"no.yaml"}}, Case{{"--no-port"}, {"--no-port"}}}) {
+    auto parsed = f.Run(c.arguments);
+    ASSERT_FALSE(parsed) << c.arguments[0];
+    for (const std::string& word : c.words) {
+      EXPECT_NE(parsed.error().detail().find(word), std::string::npos) << parsed.error().detail();
+    }
+  }
+  EXPECT_EQ(f.max_batch, 8) << "a refused value must not be stored";
+}
+
+TEST(Parse, BooleansAliasesAndEqualsSigns) {
+  Fixture f;
+  ASSERT_TRUE(f.Run({"--offline", "--http-port=7"}));
+  EXPECT_TRUE(f.offline);
+  EXPECT_EQ(f.port, 7);
+  ASSERT_TRUE(f.Run({"--no-offline"}));
+  EXPECT_FALSE(f.offline);
+  ASSERT_TRUE(f.Run({"--offline=true", "--", "--odd-name"}));
+  EXPECT_TRUE(f.offline);
+}
+
+}  // namespace
+}  // namespace pixii::config
