@@ -68,6 +68,9 @@ struct RotaryTable {
   bool interleaved = false;     // false: pairs (i, i + rotary_dim / 2); true: pairs (2i, 2i + 1)
 };
 
+/// Largest head_dim of attention on the CPU backends: models check it before they call.
+inline constexpr std::int32_t kHeadDimMax = 256;
+
 struct AttentionOptions {
   std::int32_t head_count = 0;       // H
   std::int32_t kv_head_count = 0;    // G, divides H

@@ -1,21 +1,480 @@
+// The CPU backend: checks shapes, cuts each call into ranges for the workers, and runs one kernel
+// table over them.
+//
+// Cuts never change bits: every output element is computed by one worker in an order of its own.
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <tuple>
+#include <utility>
+#include <vector>
+
 #include <fmt/format.h>
 
-#include <array>
-
+#include "base/assert.h"
+#include "base/checked.h"
 #include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/cpu_weight.h"
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/memory.h"
 #include "kernels/operators.h"
+#include "kernels/thread_pool.h"
+#include "kernels/weight_source.h"
 
 namespace pixii::kernels {
+namespace {
+
+// Below these bounds a call runs on the caller alone: waking the others costs more than it saves.
+constexpr Index kSharedMultiplyAdds = Index{1} << 17;
+constexpr Index kSharedElements = Index{1} << 15;
+constexpr Index kSharedAttentionElements = Index{1} << 16;  // of K and V read, times query heads
+
+constexpr Index kAttentionRowsPerItem = 128;  // query rows that share a widened tile
+constexpr Index kItemsPerWorker = 3;          // attention items differ in cost
+
+static_assert(static_cast<int>(Activation::kSilu) == 0 &&
+              static_cast<int>(Activation::kGeluTanh) == 1 &&
+              static_cast<int>(Activation::kGelu) == 2);  // as the kernels number them
+
+struct Isa {
+  CpuIsa isa;
+  std::string_view name;       // for people and flags
+  std::string_view operators;  // Operators::name
+  const KernelTable& (*kernels)();
+};
+
+constexpr std::array kIsas = {
+    Isa{CpuIsa::kAvx2, "avx2", "cpu-avx2", Avx2Kernels},
+    Isa{CpuIsa::kAvx512, "avx512", "cpu-avx512", Avx512Kernels},
+};
+
+bool HostRuns(CpuIsa isa, const CpuFeatures& features) {
+  switch (isa) {
+    case CpuIsa::kAvx2:
+      return features.avx2;
+    case CpuIsa::kAvx512:
+      return features.avx512;
+    case CpuIsa::kAvx512Bf16:
+      return features.avx512_bf16;
+    case CpuIsa::kAmx:
+      return features.amx_bf16;
+    case CpuIsa::kAuto:
+      break;
+  }
+  return false;
+}
+
+/// Part `index` of `count` nearly equal parts of [0, total).
+std::pair<Index, Index> Part(Index total, Index index, Index count) {
+  return {total * index / count, total * (index + 1) / count};
+}
+
+/// One piece of attention: query rows of one kv head against some spans.
+struct AttentionItem {
+  AttentionCall call;
+  bool joins = false;  // its partials are joined after all items have run; set on the first piece
+  Index span_first = 0;
+  Index span_last = 0;
+  Index partial_offset = -1;  // floats into the workspace; -1: the item is whole
+};
+
+class CpuOperators final : public Operators {
+ public:
+  CpuOperators(const Isa& isa, std::int32_t thread_count)
+      : isa_(isa),
+        kernels_(isa.kernels()),
+        pool_(thread_count),
+        scratch_(static_cast<std::size_t>(thread_count)) {}
+
+  std::string_view name() const override { return isa_.operators; }
+
+  Result<Buffer> Allocate(std::size_t size_bytes) override {
+    return AllocateHostMemory(size_bytes);
+  }
+
+  Result<std::unique_ptr<LinearWeight>> PrepareLinear(std::span<const WeightPart> parts,
+                                                      const LinearOptions& options) override {
+    PX_CHECK_OK(CheckParts(parts, options));
+    return CpuWeight::PackLinear(parts, options, kernels_.k_align, pool_);
+  }
+
+  Result<std::unique_ptr<LinearWeight>> PrepareEmbedding(const WeightPart& table) override {
+    PX_CHECK_OK(CheckParts({&table, 1}, {}));
+    return CpuWeight::CopyTable(table);
+  }
+
+  void Embed(const LinearWeight& table, std::span<const std::int32_t> ids, float scale,
+             const Matrix& out) override {
+    const auto& weight = static_cast<const CpuWeight&>(table);
+    PX_ASSERT(weight.is_table() && out.rows == std::ssize(ids) && out.cols == weight.in_features());
+    for (const std::int32_t id : ids) {
+      PX_ASSERT(id >= 0 && id < weight.out_features());
+    }
+    const EmbedCall call{.table = weight.table(),
+                         .element = weight.table_element(),
+                         .ids = ids.data(),
+                         .scale = scale,
+                         .out = out.f32(),
+                         .out_stride = out.stride,
+                         .cols = out.cols};
+    RunRows(call, out.rows, out.cols, kernels_.embed);
+  }
+
+  void Linear(const Matrix& in, const LinearWeight& linear_weight, const Matrix& out) override {
+    const auto& weight = static_cast<const CpuWeight&>(linear_weight);
+    PX_ASSERT(!weight.is_table() && in.rows == out.rows);
+    PX_ASSERT(in.cols == weight.in_features() && out.cols == weight.out_features());
+    if (in.rows == 0) {
+      return;
+    }
+    const Index panels = CeilDiv(out.cols, kPanelOutputs);
+    const bool alone = in.rows * in.cols * out.cols < kSharedMultiplyAdds;
+    const Index workers = alone ? 1 : pool_.thread_count();
+    // Columns first: each weight is then read by one worker only. Rows only if there are not enough
+    // columns.
+    const Index panel_parts = std::min(workers, panels);
+    const Index row_parts = std::clamp<Index>(in.rows / 32, 1, workers / panel_parts);
+    EnsureScratch(static_cast<std::size_t>(
+        kernels_.linear_scratch_bytes(weight.packed(), CeilDiv(in.rows, row_parts))));
+    auto run = [&](std::int32_t worker) {
+      if (worker >= panel_parts * row_parts) {
+        return;
+      }
+      LinearCall call{.in = in.f32(),
+                      .in_stride = in.stride,
+                      .out = out.f32(),
+                      .out_stride = out.stride,
+                      .weight = &weight.packed(),
+                      .scratch = Scratch(worker)};
+      std::tie(call.panel_begin, call.panel_end) = Part(panels, worker % panel_parts, panel_parts);
+      std::tie(call.row_begin, call.row_end) = Part(in.rows, worker / panel_parts, row_parts);
+      kernels_.linear(call);
+    };
+    RunOn(alone, run);
+  }
+
+  void RmsNorm(const Matrix& in, std::span<const float> weight, float weight_offset, float epsilon,
+               const Matrix& out) override {
+    Norm(in, nullptr, 1, weight, weight_offset, epsilon, out);
+  }
+
+  void AddRmsNorm(const Matrix& residual, const Matrix& delta, std::span<const float> weight,
+                  float weight_offset, float epsilon, const Matrix& out) override {
+    PX_ASSERT(residual.rows == delta.rows && residual.cols == delta.cols);
+    Norm(residual, &delta, 1, weight, weight_offset, epsilon, out);
+  }
+
+  void Add(const Matrix& residual, const Matrix& delta) override {
+    PX_ASSERT(residual.rows == delta.rows && residual.cols == delta.cols);
+    const AddCall call{.residual = residual.f32(),
+                       .residual_stride = residual.stride,
+                       .delta = delta.f32(),
+                       .delta_stride = delta.stride,
+                       .cols = residual.cols};
+    RunRows(call, residual.rows, residual.cols, kernels_.add);
+  }
+
+  void HeadRmsNorm(const Matrix& x, std::int32_t head_count, std::span<const float> weight,
+                   float weight_offset, float epsilon) override {
+    Norm(x, nullptr, head_count, weight, weight_offset, epsilon, x);
+  }
+
+  void Rotary(const Matrix& x, std::int32_t head_count, std::span<const std::int32_t> positions,
+              const RotaryTable& table) override {
+    PX_ASSERT(x.rows == std::ssize(positions) && head_count > 0 && x.cols % head_count == 0);
+    PX_ASSERT(table.rotary_dim % 2 == 0 && table.rotary_dim <= x.cols / head_count);
+    for (const std::int32_t position : positions) {
+      PX_ASSERT(position >= 0 && position < table.position_max);
+    }
+    const RotaryCall call{.x = x.f32(),
+                          .stride = x.stride,
+                          .heads = head_count,
+                          .head_dim = x.cols / head_count,
+                          .positions = positions.data(),
+                          .cos = table.cos,
+                          .sin = table.sin,
+                          .half = table.rotary_dim / 2,
+                          .interleaved = table.interleaved};
+    RunRows(call, x.rows, x.cols, kernels_.rotary);
+  }
+
+  void StoreKv(const Matrix& k, const Matrix& v, std::span<const std::int32_t> slots,
+               std::int32_t layer, KvCache& cache) override {
+    const KvLayout& layout = cache.layout;
+    PX_ASSERT(k.rows == std::ssize(slots) && v.rows == k.rows);
+    PX_ASSERT(k.cols == std::int64_t{layout.kv_head_count} * layout.head_dim && v.cols == k.cols);
+    for (const std::int32_t slot : slots) {
+      PX_ASSERT(slot >= 0 && slot / layout.block_tokens < cache.block_count);
+    }
+    const StoreKvCall call{.kv = ViewOf(cache, layer),
+                           .k = k.f32(),
+                           .k_stride = k.stride,
+                           .v = v.f32(),
+                           .v_stride = v.stride,
+                           .slots = slots.data()};
+    RunRows(call, k.rows, 2 * k.cols, kernels_.store_kv);
+  }
+
+  void PagedAttention(const Matrix& q, const StepBatch& batch, std::int32_t layer,
+                      const KvCache& cache, const AttentionOptions& options,
+                      const Matrix& out) override {
+    PX_ASSERT(options.kv_head_count > 0 && options.head_count % options.kv_head_count == 0);
+    PX_ASSERT(options.head_dim == cache.layout.head_dim && options.head_dim <= kHeadDimMax);
+    PX_ASSERT(options.kv_head_count == cache.layout.kv_head_count);
+    PX_ASSERT(q.cols == std::int64_t{options.head_count} * options.head_dim && out.cols == q.cols);
+    const Index work = PlanAttention(q, batch, layer, cache, options, out);
+    const bool alone = work < kSharedAttentionElements || items_.size() < 2;
+    Index rows_max = 0;
+    for (const AttentionItem& item : items_) {
+      rows_max = std::max(rows_max, item.call.tokens * item.call.group);
+    }
+    EnsureScratch(
+        static_cast<std::size_t>(kernels_.attention_scratch_bytes(rows_max, options.head_dim)));
+    // Items differ in cost, so workers take the next one; which worker runs an item changes nothing
+    // in it.
+    std::atomic<std::size_t> next{0};
+    RunOn(alone, [&](std::int32_t worker) {
+      for (std::size_t i = next.fetch_add(1, std::memory_order_relaxed); i < items_.size();
+           i = next.fetch_add(1, std::memory_order_relaxed)) {
+        AttentionCall call = items_[i].call;
+        call.scratch = Scratch(worker);
+        kernels_.attention(call);
+      }
+    });
+    for (const AttentionItem& item : items_) {
+      if (item.joins) {
+        AttentionCall call = item.call;
+        call.span_begin = item.span_first;
+        call.span_end = item.span_last;
+        call.scratch = Scratch(0);
+        kernels_.attention_join(call);
+      }
+    }
+  }
+
+  void ActivationMul(const Matrix& gate_up, Activation activation, const Matrix& out) override {
+    PX_ASSERT(gate_up.rows == out.rows && gate_up.cols == 2 * out.cols);
+    const ActivationCall call{.gate_up = gate_up.f32(),
+                              .gate_up_stride = gate_up.stride,
+                              .out = out.f32(),
+                              .out_stride = out.stride,
+                              .cols = out.cols,
+                              .activation = static_cast<std::uint8_t>(activation)};
+    RunRows(call, out.rows, 4 * out.cols, kernels_.activation_mul);
+  }
+
+  void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,
+                  const Matrix& out) override {
+    PX_ASSERT(out.rows == std::ssize(rows) && in.cols == out.cols);
+    for (std::int64_t r = 0; r < out.rows; ++r) {
+      const std::int32_t row = rows[static_cast<std::size_t>(r)];
+      PX_ASSERT(row >= 0 && row < in.rows);
+      std::memcpy(out.f32(r), in.f32(row), static_cast<std::size_t>(in.cols) * sizeof(float));
+    }
+  }
+
+  Result<void> Synchronize() override { return {}; }
+
+ private:
+  template <class Function>
+  void RunOn(bool alone, Function&& function) {
+    if (alone) {
+      function(0);
+    } else {
+      pool_.Run(function);
+    }
+  }
+
+  /// Runs a row-wise kernel over all rows, in equal parts if there is enough to share.
+  template <class Call>
+  void RunRows(const Call& call, Index rows, Index row_elements, void (*kernel)(const Call&)) {
+    if (rows == 0) {
+      return;
+    }
+    const bool alone = rows < 2 || rows * row_elements < kSharedElements;
+    const Index parts = alone ? 1 : pool_.thread_count();
+    RunOn(alone, [&](std::int32_t worker) {
+      Call part = call;
+      std::tie(part.row_begin, part.row_end) = Part(rows, worker, parts);
+      kernel(part);
+    });
+  }
+
+  void Norm(const Matrix& in, const Matrix* delta, std::int32_t segments,
+            std::span<const float> weight, float weight_offset, float epsilon, const Matrix& out) {
+    PX_ASSERT(in.rows == out.rows && in.cols == out.cols &&
+              in.cols == segments * std::ssize(weight));
+    const NormCall call{.in = in.f32(),
+                        .in_stride = in.stride,
+                        .delta = delta != nullptr ? delta->f32() : nullptr,
+                        .delta_stride = delta != nullptr ? delta->stride : 0,
+                        .out = out.f32(),
+                        .out_stride = out.stride,
+                        .weight = weight.data(),
+                        .weight_offset = weight_offset,
+                        .epsilon = epsilon,
+                        .cols = std::ssize(weight),
+                        .segments = segments};
+    RunRows(call, in.rows, in.cols, kernels_.rms_norm);
+  }
+
+  static KvView ViewOf(const KvCache& cache, std::int32_t layer) {
+    const KvLayout& layout = cache.layout;
+    PX_ASSERT(layer >= 0 && layer < layout.layer_count);
+    const Index element = static_cast<Index>(SizeOf(layout.dtype));
+    const Index slice = layout.slice_elements() * element;
+    const Index layer_offset = layer * layout.layer_elements() * element;
+    return {.blocks = static_cast<unsigned char*>(cache.buffer.data()),
+            .block_size_bytes = static_cast<Index>(layout.block_size_bytes()),
+            .k_offset_bytes = layer_offset,
+            .v_offset_bytes = layer_offset + layout.kv_head_count * slice,
+            .slice_size_bytes = slice,
+            .block_tokens = layout.block_tokens,
+            .head_dim = layout.head_dim,
+            .kv_heads = layout.kv_head_count,
+            .element = ElementOf(layout.dtype)};
+  }
+
+  /// Fills items_; returns the work in elements of K and V times query heads.
+  Index PlanAttention(const Matrix& q, const StepBatch& batch, std::int32_t layer,
+                      const KvCache& cache, const AttentionOptions& options, const Matrix& out) {
+    const Index group = options.head_count / options.kv_head_count;
+    const Index tokens_per_item = std::max<Index>(1, kAttentionRowsPerItem / group);
+    items_.clear();
+    Index work = 0;
+    for (const StepSequence& sequence : batch.sequences) {
+      PX_ASSERT(sequence.token_count >= 1 && sequence.context_tokens >= sequence.token_count);
+      PX_ASSERT(sequence.token_begin + sequence.token_count <= q.rows);
+      PX_ASSERT(std::int64_t{sequence.block_count} * cache.layout.block_tokens >=
+                sequence.context_tokens);
+      PX_ASSERT(sequence.block_begin + std::int64_t{sequence.block_count} <=
+                std::ssize(batch.block_table));
+      for (Index at = 0; at < sequence.token_count; at += tokens_per_item) {
+        const Index row = sequence.token_begin + at;
+        AttentionCall call{.kv = ViewOf(cache, layer),
+                           .block_table = batch.block_table.data() + sequence.block_begin,
+                           .q_stride = q.stride,
+                           .out_stride = out.stride,
+                           .group = group,
+                           .tokens = std::min<Index>(tokens_per_item, sequence.token_count - at),
+                           .position_first = sequence.context_tokens - sequence.token_count + at,
+                           .scale = options.scale,
+                           .window = options.window_tokens,
+                           .soft_cap = options.soft_cap};
+        const Index context = call.position_first + call.tokens;
+        const Index first =
+            call.window > 0 ? std::max<Index>(0, call.position_first - call.window + 1) : 0;
+        call.span_begin = first / kSpanTokens;
+        call.span_end = CeilDiv(context, kSpanTokens);
+        work += call.tokens * (context - first) * options.head_count * options.head_dim;
+        for (call.kv_head = 0; call.kv_head < options.kv_head_count; ++call.kv_head) {
+          const Index column = call.kv_head * group * options.head_dim;
+          call.q = q.f32(row) + column;
+          call.out = out.f32(row) + column;
+          call.sinks = options.sinks != nullptr ? options.sinks + call.kv_head * group : nullptr;
+          items_.push_back({.call = call});
+        }
+      }
+    }
+    SplitSpans(options.head_dim);
+    return work;
+  }
+
+  /// Few items and long contexts: cuts items into runs of spans, joined afterwards.
+  void SplitSpans(Index head_dim) {
+    const Index wanted = kItemsPerWorker * pool_.thread_count();
+    const Index have = std::ssize(items_);
+    if (pool_.thread_count() == 1 || have == 0 || have >= wanted) {
+      return;
+    }
+    const Index pieces = CeilDiv(wanted, have);
+    const Index partial_stride = CeilDiv(head_dim, 16) * 16 + 16;
+    Index floats = 0;
+    whole_items_.swap(items_);
+    items_.clear();
+    for (const AttentionItem& whole : whole_items_) {
+      const Index spans = whole.call.span_end - whole.call.span_begin;
+      const Index per_piece = CeilDiv(spans, std::min(pieces, spans));
+      if (spans == 1) {
+        items_.push_back(whole);
+        continue;
+      }
+      for (Index span = whole.call.span_begin; span < whole.call.span_end; span += per_piece) {
+        AttentionItem piece = whole;
+        piece.call.span_begin = span;
+        piece.call.span_end = std::min(span + per_piece, whole.call.span_end);
+        piece.joins = span == whole.call.span_begin;
+        piece.span_first = whole.call.span_begin;
+        piece.span_last = whole.call.span_end;
+        piece.partial_offset = floats;
+        floats +=
+            (piece.call.span_end - span) * piece.call.tokens * piece.call.group * partial_stride;
+        items_.push_back(piece);
+      }
+    }
+    if (partials_.size() < static_cast<std::size_t>(floats)) {
+      partials_.resize(static_cast<std::size_t>(floats));
+    }
+    for (AttentionItem& item : items_) {
+      if (item.partial_offset >= 0) {
+        item.call.partials = partials_.data() + item.partial_offset;
+      }
+    }
+  }
+
+  void EnsureScratch(std::size_t size_bytes) {
+    for (Buffer& scratch : scratch_) {
+      if (scratch.size_bytes() < size_bytes) {
+        Result<Buffer> larger = AllocateHostMemory(size_bytes);
+        PX_ASSERT(larger.has_value());  // out of memory
+        scratch = std::move(*larger);
+      }
+    }
+  }
+
+  void* Scratch(std::int32_t worker) const {
+    return scratch_[static_cast<std::size_t>(worker)].data();
+  }
+
+  const Isa& isa_;
+  const KernelTable& kernels_;
+  ThreadPool pool_;
+  std::vector<Buffer> scratch_;  // one per worker, grown by the caller between runs
+  std::vector<AttentionItem> items_;
+  std::vector<AttentionItem> whole_items_;
+  std::vector<float> partials_;
+};
+
+std::int32_t CoreCount() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) {
+    return 1;
+  }
+  return std::clamp(CPU_COUNT(&set), 1, ThreadPool::kThreadCountMax);
+}
+
+std::string ListNames(std::span<const CpuIsa> isas) {
+  std::string out;
+  for (const CpuIsa isa : isas) {
+    out += fmt::format("{}{}", out.empty() ? "" : ", ", IsaName(isa));
+  }
+  return out.empty() ? "none" : out;
+}
+
+}  // namespace
 
 std::span<const CpuIsa> AvailableIsas() {
   static const std::vector<CpuIsa> isas = [] {
     const CpuFeatures features = DetectCpuFeatures();
     std::vector<CpuIsa> out;
-    if (features.avx2) {
-      out.push_back(CpuIsa::kAvx2);
-    }
-    if (features.avx512) {
-      out.push_back(CpuIsa::kAvx512);
+    for (const Isa& isa : kIsas) {
+      if (HostRuns(isa.isa, features)) {
+        out.push_back(isa.isa);
+      }
     }
     return out;
   }();
@@ -29,11 +488,28 @@ std::string_view IsaName(CpuIsa isa) {
 }
 
 Result<std::unique_ptr<Operators>> MakeCpuOperators(const CpuOptions& options) {
-  if (options.thread_count < 0 || options.thread_count > 256) {
+  if (options.thread_count < 0 || options.thread_count > ThreadPool::kThreadCountMax) {
     return Fail(Code::kInvalidArgument,
-                fmt::format("threads is {}, must be 0 .. 256", options.thread_count), "threads");
+                fmt::format("threads is {}, must be 0 .. {}", options.thread_count,
+                            ThreadPool::kThreadCountMax),
+                "threads");
   }
-  return MakeReferenceOperators();
+  const std::span<const CpuIsa> available = AvailableIsas();
+  if (available.empty()) {
+    return Fail(Code::kUnsupported,
+                "this processor has no AVX2 with FMA and F16C, which pixii needs at least");
+  }
+  const CpuIsa wanted = options.isa == CpuIsa::kAuto ? available.back() : options.isa;
+  if (std::find(available.begin(), available.end(), wanted) == available.end()) {
+    return Fail(Code::kUnsupported,
+                fmt::format("this processor does not run {}; it has {}", IsaName(wanted),
+                            ListNames(available)),
+                "isa");
+  }
+  const auto* isa =
+      std::find_if(kIsas.begin(), kIsas.end(), [&](const Isa& i) { return i.isa == wanted; });
+  return std::make_unique<CpuOperators>(
+      *isa, options.thread_count == 0 ? CoreCount() : options.thread_count);
 }
 
 }  // namespace pixii::kernels

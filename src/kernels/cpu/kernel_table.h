@@ -1,0 +1,191 @@
+// The inner loops of one instruction set, as plain functions over plain pointers. cpu_operators.cc
+// cuts the work and calls them; each isa_*.cc compiles the same loops with its own flags.
+//
+// Rule: isa_*.cc and what they include may use no header with inline functions of external linkage
+// (so no standard library beyond <cstdint>): the linker keeps one copy of such a function, and it
+// could be the one with instructions that the host lacks. Hence raw pointers here, and anonymous
+// namespaces in the simd_*.h headers. Thread: every function works on the range it is given and its
+// own scratch; any number may run at once. Layout: matrices row-major, strides in elements.
+#pragma once
+
+#include <cstdint>
+
+namespace pixii::kernels {
+
+using Index = std::int64_t;
+
+inline constexpr Index kPanelOutputs = 32;  // output features side by side in a packed weight
+
+enum class Element : std::uint8_t { kF32, kBf16, kF16 };
+
+/// A weight cut into panels of 32 outputs: [panel][k_padded][32] in fp32 or [panel][k_padded /
+/// 2][32][2] in bf16, zeros where there is no weight. K is laid out shard after shard, each padded
+/// to `shard_padded` elements.
+struct PackedWeight {
+  const void* panels = nullptr;
+  const float* bias = nullptr;  // [panels * 32] or null
+  Index in_features = 0;
+  Index out_features = 0;
+  Index k_padded = 0;            // shard_count * shard_padded
+  Index shard_size = 0;          // elements of K in a shard, the last ones may have fewer
+  Index shard_padded = 0;        // even
+  std::int32_t shard_count = 1;  // 1 or 8
+  bool bf16 = false;
+  bool round_input = false;
+};
+
+struct LinearCall {
+  const float* in = nullptr;
+  Index in_stride = 0;
+  float* out = nullptr;
+  Index out_stride = 0;
+  Index row_begin = 0;
+  Index row_end = 0;
+  Index panel_begin = 0;
+  Index panel_end = 0;
+  const PackedWeight* weight = nullptr;
+  void* scratch = nullptr;  // linear_scratch_bytes(), 64-byte aligned
+};
+
+/// rows x segments pieces of `cols` elements each, side by side in a row; weight [cols] is common
+/// to them.
+struct NormCall {
+  float* in = nullptr;  // written only with delta: in += delta comes first
+  Index in_stride = 0;
+  const float* delta = nullptr;  // or null
+  Index delta_stride = 0;
+  float* out = nullptr;
+  Index out_stride = 0;
+  const float* weight = nullptr;
+  float weight_offset = 0.0F;
+  float epsilon = 0.0F;
+  Index cols = 0;
+  Index segments = 1;
+  Index row_begin = 0;
+  Index row_end = 0;
+};
+
+struct RotaryCall {
+  float* x = nullptr;
+  Index stride = 0;
+  Index heads = 0;
+  Index head_dim = 0;
+  const std::int32_t* positions = nullptr;
+  const float* cos = nullptr;  // [position][half]
+  const float* sin = nullptr;
+  Index half = 0;
+  bool interleaved = false;
+  Index row_begin = 0;
+  Index row_end = 0;
+};
+
+struct AddCall {
+  float* residual = nullptr;
+  Index residual_stride = 0;
+  const float* delta = nullptr;
+  Index delta_stride = 0;
+  Index cols = 0;
+  Index row_begin = 0;
+  Index row_end = 0;
+};
+
+struct ActivationCall {
+  const float* gate_up = nullptr;  // [rows, 2 * cols]
+  Index gate_up_stride = 0;
+  float* out = nullptr;
+  Index out_stride = 0;
+  Index cols = 0;
+  std::uint8_t activation = 0;  // kernels::Activation
+  Index row_begin = 0;
+  Index row_end = 0;
+};
+
+struct EmbedCall {
+  const void* table = nullptr;  // [vocab, cols], row-major
+  Element element = Element::kF32;
+  const std::int32_t* ids = nullptr;
+  float scale = 1.0F;
+  float* out = nullptr;
+  Index out_stride = 0;
+  Index cols = 0;
+  Index row_begin = 0;
+  Index row_end = 0;
+};
+
+/// Where one layer's K and V lie in the paged cache; offsets within a block and sizes in bytes.
+struct KvView {
+  unsigned char* blocks = nullptr;
+  Index block_size_bytes = 0;
+  Index k_offset_bytes = 0;    // of (layer, K, head 0)
+  Index v_offset_bytes = 0;    // of (layer, V, head 0)
+  Index slice_size_bytes = 0;  // from one head to the next
+  Index block_tokens = 0;
+  Index head_dim = 0;
+  Index kv_heads = 0;
+  Element element = Element::kF32;
+};
+
+struct StoreKvCall {
+  KvView kv;
+  const float* k = nullptr;
+  Index k_stride = 0;
+  const float* v = nullptr;
+  Index v_stride = 0;
+  const std::int32_t* slots = nullptr;
+  Index row_begin = 0;
+  Index row_end = 0;
+};
+
+// Order of attention's sums, the same for every caller: positions in tiles of 64, tiles in spans of
+// 512, both at absolute positions. A span is reduced tile by tile (online softmax); spans are
+// joined in ascending order.
+inline constexpr Index kTileTokens = 64;
+inline constexpr Index kSpanTokens = 512;
+
+/// Query rows of one kv head: `tokens` consecutive positions times the `group` heads that share it.
+struct AttentionCall {
+  KvView kv;
+  const std::int32_t* block_table = nullptr;  // of this sequence
+  const float* q = nullptr;                   // row of the first token, first head of the group
+  Index q_stride = 0;
+  float* out = nullptr;
+  Index out_stride = 0;
+  Index kv_head = 0;
+  Index group = 0;
+  Index tokens = 0;
+  Index position_first = 0;  // absolute position of the first token
+  float scale = 1.0F;
+  Index window = 0;              // tokens, 0 = all
+  float soft_cap = 0;            // 0 = none
+  const float* sinks = nullptr;  // [group] or null
+  Index span_begin = 0;          // spans to reduce
+  Index span_end = 0;
+  float* partials =
+      nullptr;  // null: join and write `out`; else [span][row][padded head_dim + 16] to join later
+  void* scratch = nullptr;  // attention_scratch_bytes(rows, head_dim), 64-byte aligned
+};
+
+/// What one instruction set offers. All functions are set.
+struct KernelTable {
+  Index k_align =
+      2;  // shards of a bf16 weight that is multiplied as bf16 are padded to this many elements
+  Index (*linear_scratch_bytes)(const PackedWeight& weight, Index rows) = nullptr;
+  void (*linear)(const LinearCall& call) = nullptr;
+  void (*rms_norm)(const NormCall& call) = nullptr;
+  void (*rotary)(const RotaryCall& call) = nullptr;
+  void (*add)(const AddCall& call) = nullptr;
+  void (*activation_mul)(const ActivationCall& call) = nullptr;
+  void (*embed)(const EmbedCall& call) = nullptr;
+  void (*store_kv)(const StoreKvCall& call) = nullptr;
+  Index (*attention_scratch_bytes)(Index rows, Index head_dim) = nullptr;
+  void (*attention)(const AttentionCall& call) = nullptr;
+  /// Joins the partials of all spans of `call` and writes its out.
+  void (*attention_join)(const AttentionCall& call) = nullptr;
+};
+
+const KernelTable& Avx2Kernels();
+const KernelTable& Avx512Kernels();
+const KernelTable& Avx512Bf16Kernels();
+const KernelTable& AmxKernels();
+
+}  // namespace pixii::kernels

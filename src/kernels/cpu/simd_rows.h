@@ -1,0 +1,176 @@
+// Operators that work row by row: norms, rotary, add, activation, embedding, KV store.
+//
+// Include after one simd_*.h and simd_math.h. Anonymous for the reason in kernel_table.h.
+// Sums over a row: lane i adds elements i, i + 16, ... in ascending order; then lanes i and i + 8,
+// i and i + 4, ...
+#pragma once
+
+namespace pixii::kernels {
+namespace {  // NOLINT(google-build-namespaces)
+
+inline float SquareRoot(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
+
+inline void NormSegment(const NormCall& call, float* in, const float* delta, float* out) {
+  Vec sum = Vec::Zero();
+  for (Index i = 0; i < call.cols; i += 16) {
+    const Index left = call.cols - i;
+    Vec x = Vec::LoadPart(in + i, left);
+    if (delta != nullptr) {
+      x = x + Vec::LoadPart(delta + i, left);
+      x.StorePart(in + i, left);
+    }
+    sum = Fma(x, x, sum);
+  }
+  const float mean = sum.ReduceAdd() / static_cast<float>(call.cols);
+  const Vec factor = Vec::Set(1.0F / SquareRoot(mean + call.epsilon));
+  const Vec offset = Vec::Set(call.weight_offset);
+  for (Index i = 0; i < call.cols; i += 16) {
+    const Index left = call.cols - i;
+    const Vec weight = Vec::LoadPart(call.weight + i, left) + offset;
+    (Vec::LoadPart(in + i, left) * factor * weight).StorePart(out + i, left);
+  }
+}
+
+inline void RmsNorm(const NormCall& call) {
+  for (Index row = call.row_begin; row < call.row_end; ++row) {
+    for (Index s = 0; s < call.segments; ++s) {
+      const float* delta = call.delta != nullptr ? call.delta + row * call.delta_stride : nullptr;
+      NormSegment(call, call.in + row * call.in_stride + s * call.cols, delta,
+                  call.out + row * call.out_stride + s * call.cols);
+    }
+  }
+}
+
+inline void RotateHead(float* head, const float* cos, const float* sin, Index half) {
+  for (Index i = 0; i < half; i += 16) {
+    const Index left = half - i;
+    const Vec c = Vec::LoadPart(cos + i, left);
+    const Vec s = Vec::LoadPart(sin + i, left);
+    const Vec first = Vec::LoadPart(head + i, left);
+    const Vec second = Vec::LoadPart(head + half + i, left);
+    (first * c - second * s).StorePart(head + i, left);
+    (second * c + first * s).StorePart(head + half + i, left);
+  }
+}
+
+inline void RotateHeadInterleaved(float* head, const float* cos, const float* sin, Index half) {
+  for (Index i = 0; i < half; ++i) {
+    const float first = head[2 * i];
+    const float second = head[2 * i + 1];
+    head[2 * i] = first * cos[i] - second * sin[i];
+    head[2 * i + 1] = second * cos[i] + first * sin[i];
+  }
+}
+
+inline void Rotary(const RotaryCall& call) {
+  for (Index row = call.row_begin; row < call.row_end; ++row) {
+    const float* cos = call.cos + call.positions[row] * call.half;
+    const float* sin = call.sin + call.positions[row] * call.half;
+    for (Index h = 0; h < call.heads; ++h) {
+      float* head = call.x + row * call.stride + h * call.head_dim;
+      if (call.interleaved) {
+        RotateHeadInterleaved(head, cos, sin, call.half);
+      } else {
+        RotateHead(head, cos, sin, call.half);
+      }
+    }
+  }
+}
+
+inline void Add(const AddCall& call) {
+  for (Index row = call.row_begin; row < call.row_end; ++row) {
+    float* residual = call.residual + row * call.residual_stride;
+    const float* delta = call.delta + row * call.delta_stride;
+    for (Index i = 0; i < call.cols; i += 16) {
+      const Index left = call.cols - i;
+      (Vec::LoadPart(residual + i, left) + Vec::LoadPart(delta + i, left))
+          .StorePart(residual + i, left);
+    }
+  }
+}
+
+template <Vec (*kActivation)(Vec)>
+void ActivationRows(const ActivationCall& call) {
+  for (Index row = call.row_begin; row < call.row_end; ++row) {
+    const float* gate = call.gate_up + row * call.gate_up_stride;
+    const float* up = gate + call.cols;
+    float* out = call.out + row * call.out_stride;
+    for (Index i = 0; i < call.cols; i += 16) {
+      const Index left = call.cols - i;
+      (kActivation(Vec::LoadPart(gate + i, left)) * Vec::LoadPart(up + i, left))
+          .StorePart(out + i, left);
+    }
+  }
+}
+
+inline void ActivationMul(const ActivationCall& call) {
+  switch (call.activation) {  // the order of kernels::Activation, asserted in cpu_operators.cc
+    case 0:
+      return ActivationRows<Silu>(call);
+    case 1:
+      return ActivationRows<GeluTanh>(call);
+    default:
+      return ActivationRows<Gelu>(call);
+  }
+}
+
+/// `n` elements at element offset `at` of `data`; zeros past n.
+inline Vec LoadAs(Element element, const void* data, Index at, Index n) {
+  switch (element) {
+    case Element::kF32:
+      return Vec::LoadPart(static_cast<const float*>(data) + at, n);
+    case Element::kBf16:
+      return Vec::LoadBf16(static_cast<const std::uint16_t*>(data) + at, n);
+    default:
+      return Vec::LoadF16(static_cast<const std::uint16_t*>(data) + at, n);
+  }
+}
+
+inline void StoreAs(Element element, Vec value, void* data, Index at, Index n) {
+  switch (element) {
+    case Element::kF32:
+      value.StorePart(static_cast<float*>(data) + at, n);
+      return;
+    case Element::kBf16:
+      value.StoreBf16(static_cast<std::uint16_t*>(data) + at, n);
+      return;
+    default:
+      value.StoreF16(static_cast<std::uint16_t*>(data) + at, n);
+      return;
+  }
+}
+
+inline void Embed(const EmbedCall& call) {
+  const Vec scale = Vec::Set(call.scale);
+  for (Index row = call.row_begin; row < call.row_end; ++row) {
+    const Index from = Index{call.ids[row]} * call.cols;
+    float* out = call.out + row * call.out_stride;
+    for (Index i = 0; i < call.cols; i += 16) {
+      const Index left = call.cols - i;
+      (LoadAs(call.element, call.table, from + i, left) * scale).StorePart(out + i, left);
+    }
+  }
+}
+
+inline void StoreKv(const StoreKvCall& call) {
+  const KvView& kv = call.kv;
+  for (Index row = call.row_begin; row < call.row_end; ++row) {
+    const Index slot = call.slots[row];
+    unsigned char* block = kv.blocks + (slot / kv.block_tokens) * kv.block_size_bytes;
+    const Index at = (slot % kv.block_tokens) * kv.head_dim;
+    for (Index g = 0; g < kv.kv_heads; ++g) {
+      const float* k = call.k + row * call.k_stride + g * kv.head_dim;
+      const float* v = call.v + row * call.v_stride + g * kv.head_dim;
+      for (Index i = 0; i < kv.head_dim; i += 16) {
+        const Index left = kv.head_dim - i;
+        StoreAs(kv.element, Vec::LoadPart(k + i, left),
+                block + kv.k_offset_bytes + g * kv.slice_size_bytes, at + i, left);
+        StoreAs(kv.element, Vec::LoadPart(v + i, left),
+                block + kv.v_offset_bytes + g * kv.slice_size_bytes, at + i, left);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pixii::kernels

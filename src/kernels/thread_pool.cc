@@ -1,0 +1,80 @@
+#include "kernels/thread_pool.h"
+
+#include <immintrin.h>
+
+#include "base/assert.h"
+
+namespace pixii::kernels {
+namespace {
+
+constexpr int kPausesPerLook = 16;  // looking at the clock costs about as much as these
+
+/// Waits until `word` differs from `value`: first by spinning, then asleep.
+void WaitWhile(const std::atomic<std::uint32_t>& word, std::uint32_t value) {
+  const auto begin =
+      std::chrono::steady_clock::now();  // tidy: clock bounds the spin, decides nothing
+  do {
+    for (int i = 0; i < kPausesPerLook; ++i) {
+      if (word.load(std::memory_order_acquire) != value) {
+        return;
+      }
+      _mm_pause();
+    }
+  } while (std::chrono::steady_clock::now() - begin <
+           ThreadPool::kSpinMax);  // tidy: clock as above
+  while (word.load(std::memory_order_acquire) == value) {
+    word.wait(value, std::memory_order_acquire);
+  }
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(std::int32_t thread_count) {
+  PX_ASSERT(thread_count >= 1 && thread_count <= kThreadCountMax);
+  for (std::int32_t worker = 1; worker < thread_count; ++worker) {
+    threads_.emplace_back([this, worker] { Work(worker); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stop_ = true;
+  round_.fetch_add(1, std::memory_order_release);
+  round_.notify_all();
+  for (std::thread& thread : threads_) {
+    thread.join();
+  }
+}
+
+void ThreadPool::RunErased(Erased call, void* callee) {
+  if (threads_.empty()) {
+    call(callee, 0);
+    return;
+  }
+  call_ = call;
+  callee_ = callee;
+  running_.store(static_cast<std::uint32_t>(threads_.size()), std::memory_order_relaxed);
+  round_.fetch_add(1, std::memory_order_release);
+  round_.notify_all();
+  call(callee, 0);
+  for (std::uint32_t left = running_.load(std::memory_order_acquire); left != 0;
+       left = running_.load(std::memory_order_acquire)) {
+    WaitWhile(running_, left);
+  }
+}
+
+void ThreadPool::Work(std::int32_t worker) {
+  std::uint32_t seen = 0;
+  while (true) {
+    WaitWhile(round_, seen);
+    ++seen;
+    if (stop_) {
+      return;
+    }
+    call_(callee_, worker);
+    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      running_.notify_one();
+    }
+  }
+}
+
+}  // namespace pixii::kernels
