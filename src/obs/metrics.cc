@@ -1,0 +1,234 @@
+#include "obs/metrics.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <variant>
+
+#include "base/assert.h"
+
+namespace pixii::obs {
+
+namespace {
+
+enum class Kind : std::uint8_t { kCounter, kGauge, kHistogram };
+enum class Group : std::uint8_t { kFrontend, kPixii };
+
+constexpr double kLatencySeconds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+                                      1,     2.5,    5,     10,   30,    60,   120, 300,  600};
+constexpr double kTokenSeconds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02,
+                                    0.03,   0.05,    0.075,  0.1,   0.2,    0.5,   1,    5};
+constexpr double kTokenCounts[] = {1,    4,    16,   64,    128,   256,   512,    1024,
+                                   2048, 4096, 8192, 16384, 32768, 65536, 131072, 1048576};
+constexpr double kFractions[] = {0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
+constexpr double kMilliseconds[] = {0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,   2.5,
+                                    5,    10,    25,   50,  100,  250, 1000};
+
+struct Row {
+  Kind kind;
+  Group group;
+  std::string_view name;
+  std::string_view labels;
+  std::string_view help;
+  std::span<const double> bounds;
+};
+
+constexpr Row kRows[] = {
+#define PX_COUNTER(id, group, name, labels, help) \
+  {Kind::kCounter, Group::group, name, labels, help, {}},
+#define PX_GAUGE(id, group, name, labels, help) \
+  {Kind::kGauge, Group::group, name, labels, help, {}},
+#define PX_HISTOGRAM(id, group, name, labels, buckets, help) \
+  {Kind::kHistogram, Group::group, name, labels, help, buckets},
+#include "obs/metrics.def"
+#undef PX_COUNTER
+#undef PX_GAUGE
+#undef PX_HISTOGRAM
+};
+
+std::vector<std::string_view> SplitLabels(std::string_view labels) {
+  std::vector<std::string_view> names;
+  while (!labels.empty()) {
+    std::size_t comma = std::min(labels.find(','), labels.size());
+    names.push_back(labels.substr(0, comma));
+    labels.remove_prefix(std::min(comma + 1, labels.size()));
+  }
+  return names;
+}
+
+void AppendEscaped(std::string& out, std::string_view value) {
+  for (char c : value) {
+    if (c == '\\' || c == '"') {
+      out += '\\';
+      out += c;
+    } else if (c == '\n') {
+      out += "\\n";
+    } else {
+      out += c;
+    }
+  }
+}
+
+std::string NumberText(double value) {
+  if (std::isnan(value)) {
+    return "NaN";
+  }
+  if (std::isinf(value)) {
+    return value > 0 ? "+Inf" : "-Inf";
+  }
+  return fmt::format("{}", value);
+}
+
+std::string_view KindName(Kind kind) {
+  return kind == Kind::kCounter ? "counter" : kind == Kind::kGauge ? "gauge" : "histogram";
+}
+
+// {a="b",le="0.5"}, or nothing.
+std::string LabelText(const std::vector<std::string_view>& names,
+                      const std::vector<std::string>& values, std::string_view le = {}) {
+  if (names.empty() && le.empty()) {
+    return {};
+  }
+  std::string out = "{";
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    out += fmt::format("{}{}=\"", i == 0 ? "" : ",", names[i]);
+    AppendEscaped(out, values[i]);
+    out += '"';
+  }
+  if (!le.empty()) {
+    out += fmt::format("{}le=\"{}\"", names.empty() ? "" : ",", le);
+  }
+  return out + "}";
+}
+
+}  // namespace
+
+struct Registry::Series {
+  std::vector<std::string> label_values;
+  std::variant<std::unique_ptr<Counter>, std::unique_ptr<Gauge>, std::unique_ptr<Histogram>> value;
+};
+
+struct Registry::Family {
+  std::map<std::vector<std::string>, std::unique_ptr<Series>> series;
+};
+
+void Histogram::Observe(double value, std::uint64_t count) {
+  auto bucket =
+      static_cast<std::size_t>(std::ranges::lower_bound(bounds_, value) - bounds_.begin());
+  buckets_[bucket].fetch_add(count, std::memory_order_relaxed);
+  sum_.fetch_add(value * static_cast<double>(count), std::memory_order_relaxed);
+}
+
+std::uint64_t Histogram::count() const {
+  std::uint64_t total = 0;
+  for (const auto& bucket : buckets_) {
+    total += bucket.load(std::memory_order_relaxed);
+  }
+  return total;
+}
+
+double Histogram::sum() const { return sum_.load(std::memory_order_relaxed); }
+
+Registry::Registry(std::string frontend_prefix) : frontend_prefix_(std::move(frontend_prefix)) {
+  for (std::size_t i = 0; i < std::size(kRows); ++i) {
+    families_.push_back(std::make_unique<Family>());
+  }
+}
+
+Registry::~Registry() = default;
+
+Registry::Series& Registry::Get(MetricId id, std::initializer_list<std::string_view> label_values) {
+  auto index = static_cast<std::size_t>(id);
+  const Row& row = kRows[index];
+  std::vector<std::string> values(label_values.begin(), label_values.end());
+  PX_ASSERT(values.size() == SplitLabels(row.labels).size());
+  rt::MutexLock lock(mutex_);
+  Family& family = *families_[index];
+  auto found = family.series.find(values);
+  if (found != family.series.end()) {
+    return *found->second;
+  }
+  if (family.series.size() >= kSeriesMax) {
+    std::ranges::fill(values, "other");
+  }
+  std::unique_ptr<Series>& series = family.series[values];
+  if (!series) {
+    series = std::make_unique<Series>();
+    series->label_values = std::move(values);
+    switch (row.kind) {
+      case Kind::kCounter:
+        series->value = std::make_unique<Counter>();
+        break;
+      case Kind::kGauge:
+        series->value = std::make_unique<Gauge>();
+        break;
+      case Kind::kHistogram:
+        series->value = std::make_unique<Histogram>(row.bounds);
+        break;
+    }
+  }
+  return *series;
+}
+
+Counter& Registry::GetCounter(MetricId id, std::initializer_list<std::string_view> label_values) {
+  return *std::get<std::unique_ptr<Counter>>(Get(id, label_values).value);
+}
+
+Gauge& Registry::GetGauge(MetricId id, std::initializer_list<std::string_view> label_values) {
+  return *std::get<std::unique_ptr<Gauge>>(Get(id, label_values).value);
+}
+
+Histogram& Registry::GetHistogram(MetricId id,
+                                  std::initializer_list<std::string_view> label_values) {
+  return *std::get<std::unique_ptr<Histogram>>(Get(id, label_values).value);
+}
+
+std::string Registry::Expose() const {
+  std::string out;
+  rt::MutexLock lock(mutex_);
+  for (std::size_t i = 0; i < std::size(kRows); ++i) {
+    const Row& row = kRows[i];
+    if (families_[i]->series.empty()) {
+      continue;
+    }
+    std::string name =
+        fmt::format("{}_{}", row.group == Group::kFrontend ? frontend_prefix_ : "pixii", row.name);
+    out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, row.help, name, KindName(row.kind));
+    std::vector<std::string_view> labels = SplitLabels(row.labels);
+    for (const auto& [values, series] : families_[i]->series) {
+      if (const auto* counter = std::get_if<std::unique_ptr<Counter>>(&series->value)) {
+        out += fmt::format("{}{} {}\n", name, LabelText(labels, values), (*counter)->value());
+      } else if (const auto* gauge = std::get_if<std::unique_ptr<Gauge>>(&series->value)) {
+        out += fmt::format("{}{} {}\n", name, LabelText(labels, values),
+                           NumberText((*gauge)->value()));
+      } else {
+        const Histogram& histogram = *std::get<std::unique_ptr<Histogram>>(series->value);
+        std::uint64_t running = 0;
+        for (std::size_t b = 0; b <= row.bounds.size(); ++b) {
+          running += histogram.buckets_[b].load(std::memory_order_relaxed);
+          std::string le = b < row.bounds.size() ? NumberText(row.bounds[b]) : "+Inf";
+          out += fmt::format("{}_bucket{} {}\n", name, LabelText(labels, values, le), running);
+        }
+        out += fmt::format("{}_sum{} {}\n{}_count{} {}\n", name, LabelText(labels, values),
+                           NumberText(histogram.sum()), name, LabelText(labels, values), running);
+      }
+    }
+  }
+  return out;
+}
+
+std::string MetricsReference() {
+  std::string out =
+      "# Metrics\n\nGenerated from `src/obs/metrics.def`. The prefix `dynamo_frontend` is changed "
+      "by `--metrics-prefix`.\n\n"
+      "| name | type | labels | meaning |\n|---|---|---|---|\n";
+  for (const Row& row : kRows) {
+    out += fmt::format("| `{}_{}` | {} | {} | {} |\n",
+                       row.group == Group::kFrontend ? "dynamo_frontend" : "pixii", row.name,
+                       KindName(row.kind), row.labels.empty() ? "none" : row.labels, row.help);
+  }
+  return out;
+}
+
+}  // namespace pixii::obs

@@ -1,0 +1,115 @@
+// Counters, gauges and histograms by table, written as Prometheus text.
+//
+// Thread: Get and Expose take a lock; the handles they give are atomic and may be used from any
+// thread. Hot paths keep
+//         the handle. Handles live as long as the registry.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <initializer_list>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rt/thread.h"
+
+namespace pixii::obs {
+
+enum class MetricId : std::uint16_t {
+#define PX_COUNTER(id, group, name, labels, help) id,
+#define PX_GAUGE(id, group, name, labels, help) id,
+#define PX_HISTOGRAM(id, group, name, labels, buckets, help) id,
+#include "obs/metrics.def"
+#undef PX_COUNTER
+#undef PX_GAUGE
+#undef PX_HISTOGRAM
+};
+
+class Counter final {
+ public:
+  void Add(std::uint64_t count = 1) { value_.fetch_add(count, std::memory_order_relaxed); }
+
+  /// For a count kept elsewhere: moves to `total`. Pre: totals never fall.
+  void SetTotal(std::uint64_t total) { value_.store(total, std::memory_order_relaxed); }
+
+  std::uint64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+class Gauge final {
+ public:
+  void Set(double value) { value_.store(value, std::memory_order_relaxed); }
+
+  void Add(double change) { value_.fetch_add(change, std::memory_order_relaxed); }
+
+  double value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<double> value_{0};
+};
+
+class Histogram final {
+ public:
+  static constexpr std::size_t kBucketsMax = 24;
+
+  /// `bounds` ascending, at most kBucketsMax; +Inf is implied.
+  explicit Histogram(std::span<const double> bounds) : bounds_(bounds) {}
+
+  void Observe(double value) { Observe(value, 1); }
+
+  /// `count` observations of the same value.
+  void Observe(double value, std::uint64_t count);
+
+  std::uint64_t count() const;
+  double sum() const;
+
+ private:
+  friend class Registry;
+
+  std::span<const double> bounds_;
+  std::array<std::atomic<std::uint64_t>, kBucketsMax + 1> buckets_{};
+  std::atomic<double> sum_{0};
+};
+
+/// Label values must come from closed sets; past `kSeriesMax` series of one family the rest share
+/// one whose values are all "other", so that no client can grow memory.
+class Registry final {
+ public:
+  static constexpr std::size_t kSeriesMax = 512;
+
+  explicit Registry(std::string frontend_prefix = "dynamo_frontend");
+  Registry(const Registry&) = delete;
+  Registry& operator=(const Registry&) = delete;
+  ~Registry();
+
+  /// The series of `id` with these label values, in the table's order; made at the first call.
+  /// Pre: `id` is of that kind and the number of values is right.
+  Counter& GetCounter(MetricId id, std::initializer_list<std::string_view> label_values = {});
+  Gauge& GetGauge(MetricId id, std::initializer_list<std::string_view> label_values = {});
+  Histogram& GetHistogram(MetricId id, std::initializer_list<std::string_view> label_values = {});
+
+  /// Prometheus text format 0.0.4. Families without series are left out.
+  std::string Expose() const;
+
+ private:
+  struct Series;
+  struct Family;
+
+  Series& Get(MetricId id, std::initializer_list<std::string_view> label_values);
+
+  std::string frontend_prefix_;
+  mutable rt::Mutex mutex_;
+  std::vector<std::unique_ptr<Family>> families_;
+};
+
+/// docs/reference/metrics.md.
+std::string MetricsReference();
+
+}  // namespace pixii::obs

@@ -1,0 +1,64 @@
+#include "obs/metrics.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace pixii::obs {
+namespace {
+
+TEST(Registry, WritesPrometheusTextWithEscapedLabels) {
+  Registry registry("front");
+  registry.GetCounter(MetricId::kOutputTokensTotal, {"a\"b\\c\nd"}).Add(3);
+  registry.GetGauge(MetricId::kActiveRequests, {"m"}).Set(2);
+  std::string text = registry.Expose();
+  EXPECT_NE(text.find("# TYPE front_output_tokens_total "
+                      "counter\nfront_output_tokens_total{model=\"a\\\"b\\\\c\\nd\"} 3\n"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("front_active_requests{model=\"m\"} 2\n"), std::string::npos) << text;
+  EXPECT_EQ(text.find("requests_total{"), std::string::npos) << "no series without traffic";
+}
+
+TEST(Registry, HistogramBucketsAreCumulativeAndBoundsInclusive) {
+  Registry registry;
+  Histogram& histogram = registry.GetHistogram(MetricId::kInputSequenceTokens, {"m"});
+  histogram.Observe(1);
+  histogram.Observe(2, 2);
+  histogram.Observe(1e9);
+  std::string text = registry.Expose();
+  auto has = [&](const std::string& line) {
+    return text.find("dynamo_frontend_input_sequence_tokens" + line + "\n") != std::string::npos;
+  };
+  EXPECT_TRUE(has("_bucket{model=\"m\",le=\"1\"} 1")) << text;
+  EXPECT_TRUE(has("_bucket{model=\"m\",le=\"4\"} 3"));
+  EXPECT_TRUE(has("_bucket{model=\"m\",le=\"1048576\"} 3"));
+  EXPECT_TRUE(has("_bucket{model=\"m\",le=\"+Inf\"} 4"));
+  EXPECT_TRUE(has("_sum{model=\"m\"} 1000000005"));
+  EXPECT_TRUE(has("_count{model=\"m\"} 4"));
+}
+
+TEST(Registry, ManyLabelValuesCannotGrowIt) {
+  Registry registry;
+  for (int i = 0; i < 10'000; ++i) {
+    registry.GetCounter(MetricId::kOutputTokensTotal, {"m" + std::to_string(i)}).Add();
+  }
+  std::string text = registry.Expose();
+  EXPECT_LE(static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')),
+            Registry::kSeriesMax + 3);
+  EXPECT_NE(text.find("{model=\"other\"} " + std::to_string(10'000 - Registry::kSeriesMax)),
+            std::string::npos);
+}
+
+TEST(Metrics, NamesAreUnique) {
+  std::set<std::string> names;
+  std::string page = MetricsReference();
+  for (std::size_t at = page.find("| `"); at != std::string::npos; at = page.find("| `", at + 1)) {
+    std::string name = page.substr(at + 3, page.find('`', at + 3) - at - 3);
+    EXPECT_TRUE(names.insert(name).second) << name;
+  }
+  EXPECT_GT(names.size(), 30U);
+}
+
+}  // namespace
+}  // namespace pixii::obs
