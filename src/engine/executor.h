@@ -24,8 +24,13 @@ class StepExecutor {
  public:
   virtual ~StepExecutor() = default;
   virtual ExecutorLimits limits() const = 0;
-  /// Runs the step; logits fp32 [R, vocab_size]. Errors: kModelFault; the batch's own slots are then undefined.
+  /// Runs the step; logits fp32 [R, vocab_size]. Errors: kModelFault; the batch's own slots are
+  /// then undefined.
   virtual Result<void> Execute(const kernels::StepBatch& batch, std::span<float> logits) = 0;
+
+  /// Nanoseconds of virtual time that the last Execute took; 0 for an executor that takes real
+  /// time.
+  virtual std::int64_t virtual_time_ns() const { return 0; }
 };
 
 }  // namespace pixii::engine

@@ -1,0 +1,451 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+#include "engine/request_check.h"
+#include "engine/step_builder.h"
+
+namespace pixii::engine {
+
+struct RequestState {
+  wire::GenerateRequest request;
+  std::vector<Sequence> sequences;  // [choice_count], fixed: the scheduler points into it
+  std::vector<bool> has_frame;      // [choice_count] a frame of the choice went out
+  std::vector<wire::TokenLogprob> prompt_logprobs;
+  rt::Time deadline = rt::kNever;
+  std::uint32_t live_count = 0;  // choices not ended
+  std::uint32_t leader = 0;  // the choice that computes the prompt while the later ones are held
+  bool siblings_held = false;
+};
+
+namespace {
+
+constexpr std::int64_t kPriorityLimit = 1'000'000;
+constexpr std::uint32_t kGeneratedReserve = 1024;  // tokens
+
+std::string OutOfRange(const char* name, std::uint64_t value, std::uint64_t low,
+                       std::uint64_t high) {
+  return fmt::format("{} is {}; allowed is {} to {}", name, value, low, high);
+}
+
+Result<void> CheckOptions(const EngineOptions& options, const ExecutorLimits& limits) {
+  auto check = [](const char* name, std::uint64_t value, std::uint64_t low,
+                  std::uint64_t high) -> Result<void> {
+    if (value < low || value > high) {
+      return Fail(Code::kInvalidArgument, OutOfRange(name, value, low, high), name);
+    }
+    return {};
+  };
+  PX_CHECK_OK(check("batch_sequences_max", options.batch_sequences_max, 1,
+                    std::min<std::uint64_t>(4096, limits.step_logit_rows_max)));
+  PX_CHECK_OK(check("batch_tokens_max", options.batch_tokens_max, 1, limits.step_tokens_max));
+  PX_CHECK_OK(check("queue_length_max", options.queue_length_max, 1, 65536));
+  PX_CHECK_OK(check("choice_count_max", options.choice_count_max, 1, 65536));
+  PX_CHECK_OK(check("prompt_logprob_rows_max", options.prompt_logprob_rows_max, 1, 65536));
+  PX_CHECK_OK(
+      check("context_tokens_max", options.context_tokens_max, 0, limits.context_tokens_max));
+  PX_CHECK_OK(check("vocab_size", limits.vocab_size, 1, 1U << 24));
+  return {};
+}
+
+// Sampling rows come first: every sequence of a step may want one.
+std::uint32_t PromptRows(const EngineOptions& options, const ExecutorLimits& limits) {
+  std::uint32_t spare = limits.step_logit_rows_max - options.batch_sequences_max;
+  return std::max(1U, std::min(options.prompt_logprob_rows_max, spare));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
+                                               std::unique_ptr<StepExecutor> executor) {
+  ExecutorLimits limits = executor->limits();
+  PX_CHECK_OK(CheckOptions(options, limits));
+  PX_TRY(auto cache, kv::BlockCache::Create({.block_count_max = limits.block_count,
+                                             .block_tokens = limits.block_tokens,
+                                             .identity_key = options.identity_key}));
+  std::uint64_t pool_tokens = std::uint64_t{limits.block_count} * limits.block_tokens;
+  std::uint64_t context =
+      options.context_tokens_max > 0 ? options.context_tokens_max : limits.context_tokens_max;
+  context = std::min(context, pool_tokens);
+  return std::unique_ptr<Engine>(new Engine(options, std::move(executor), std::move(cache),
+                                            static_cast<std::uint32_t>(context)));
+}
+
+Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> executor,
+               std::unique_ptr<kv::BlockCache> cache, std::uint32_t context_tokens_max)
+    : options_(options),
+      executor_(std::move(executor)),
+      limits_(executor_->limits()),
+      context_tokens_max_(context_tokens_max),
+      cache_(std::move(cache)),
+      scheduler_({.batch_sequences_max = options.batch_sequences_max,
+                  .batch_tokens_max = options.batch_tokens_max,
+                  .prompt_logprob_rows_max = PromptRows(options, limits_),
+                  .queue_length_max = options.queue_length_max},
+                 *cache_) {}
+
+Engine::~Engine() = default;
+
+Result<void> Engine::Validate(const wire::GenerateRequest& request) const {
+  if (requests_.contains(request.id)) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("request id {} is already running", Raw(request.id)), "id");
+  }
+  PX_CHECK_OK(CheckRequest(
+      request, {.vocab_size = limits_.vocab_size,
+                .context_tokens_max = context_tokens_max_,
+                .choice_count_max = options_.choice_count_max,
+                .context_bound_by_blocks = context_tokens_max_ < limits_.context_tokens_max}));
+  return scheduler_.CheckRoom(request.choice_count);
+}
+
+Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
+  PX_CHECK_OK(Validate(request));
+  auto state = std::make_unique<RequestState>();
+  state->request = std::move(request);
+  const wire::GenerateRequest& r = state->request;
+  if (r.deadline_left_ns > 0) {
+    state->deadline = now + rt::Duration(r.deadline_left_ns);
+    next_deadline_ = std::min(next_deadline_, state->deadline);
+  }
+  std::int64_t priority = std::clamp<std::int64_t>(r.priority, -kPriorityLimit, kPriorityLimit);
+  std::int64_t rank_time =
+      now.time_since_epoch().count() - priority * options_.priority_head_start_ns;
+  std::shared_ptr<const kv::BlockRoot> root =
+      cache_->MakeRoot({.model_fingerprint = options_.model_fingerprint,
+                        .numerics_id = options_.numerics_id,
+                        .kv_dtype = options_.kv_dtype,
+                        .adapter = {},
+                        .tenant = r.tenant});
+  state->sequences.resize(r.choice_count);
+  state->has_frame.resize(r.choice_count);
+  state->live_count = r.choice_count;
+  for (std::uint32_t choice = 0; choice < r.choice_count; ++choice) {
+    Sequence& sequence = state->sequences[choice];
+    sequence.request = state.get();
+    sequence.choice = choice;
+    sequence.rank = {rank_time, next_order_++};
+    sequence.prompt = r.prompt;
+    sequence.generated.reserve(std::min(r.stop.max_tokens, kGeneratedReserve));
+    if (!r.generated.empty()) {
+      sequence.generated = r.generated[choice];
+    }
+    sequence.chain = kv::StartOf(root);
+  }
+  RequestState& inserted = *requests_.emplace(r.id, std::move(state)).first->second;
+  StartSequences(inserted);
+  return {};
+}
+
+void Engine::StartSequences(RequestState& state) {
+  const wire::GenerateRequest& request = state.request;
+  Sequence& first = state.sequences[0];
+  // A continued choice has sent its first frame, and the prompt's logprobs with it.
+  if (request.prompt_logprobs && first.generated.empty()) {
+    first.prompt_rows_end = static_cast<std::uint32_t>(request.prompt.size()) - 1;
+    state.prompt_logprobs.reserve(request.prompt.size());
+    state.prompt_logprobs.emplace_back();
+  }
+  for (Sequence& sequence : state.sequences) {
+    scheduler_.Hold(sequence);
+  }
+  state.siblings_held = true;
+  state.leader = 0;
+  for (Sequence& sequence : state.sequences) {
+    bool wants_prompt = sequence.choice == 0 && !state.prompt_logprobs.empty();
+    bool is_full = sequence.generated.size() >= request.stop.max_tokens ||
+                   sequence.token_count() >= context_tokens_max_;
+    if (is_full && !wants_prompt) {
+      End(sequence, wire::FinishReason::kLength, std::nullopt);
+    }
+  }
+  if (state.live_count > 0 && state.sequences[state.leader].phase == SequencePhase::kHeld) {
+    scheduler_.Enqueue(state.sequences[state.leader]);
+  }
+}
+
+// The prompt's full blocks are findable now: the other choices start from them.
+void Engine::ReleaseSiblings(RequestState& state) {
+  state.siblings_held = false;
+  for (Sequence& sequence : state.sequences) {
+    if (sequence.phase == SequencePhase::kHeld) {
+      scheduler_.Enqueue(sequence);
+    }
+  }
+}
+
+void Engine::Cancel(const wire::CancelRequest& cancel) {
+  auto found = requests_.find(cancel.id);
+  if (found == requests_.end()) {
+    return;
+  }
+  RequestState& state = *found->second;
+  if (!cancel.choice) {
+    EndAll(state, wire::FinishReason::kCancelled, std::nullopt);
+  } else if (*cancel.choice < state.sequences.size()) {
+    End(state.sequences[*cancel.choice], wire::FinishReason::kCancelled, std::nullopt);
+  }
+}
+
+void Engine::AbortAll(const Error& error) {
+  while (!requests_.empty()) {
+    EndAll(*requests_.begin()->second, wire::FinishReason::kError, error);
+  }
+}
+
+void Engine::Expire(rt::Time now) {
+  if (now < next_deadline_) {
+    return;
+  }
+  next_deadline_ = rt::kNever;
+  std::vector<RequestState*> expired;
+  for (auto& [id, state] : requests_) {
+    if (state->deadline <= now) {
+      expired.push_back(state.get());
+    } else {
+      next_deadline_ = std::min(next_deadline_, state->deadline);
+    }
+  }
+  std::ranges::sort(expired, {}, [](const RequestState* state) { return state->request.id; });
+  for (RequestState* state : expired) {
+    ++counters_.expired_requests;
+    EndAll(*state, wire::FinishReason::kError,
+           Error(Code::kDeadlineExceeded, "the request's deadline passed"));
+  }
+}
+
+bool Engine::has_work() const { return !requests_.empty() || !frames_.empty(); }
+
+StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
+  StepReport report;
+  Expire(now);
+  std::span<const Chunk> plan = scheduler_.Plan();
+  if (!plan.empty()) {
+    RunPlan(plan, report);
+  }
+  std::ranges::move(frames_, std::back_inserter(frames));
+  frames_.clear();
+  ended_.clear();
+  return report;
+}
+
+void Engine::RunPlan(std::span<const Chunk> plan, StepReport& report) {
+  report.ran = true;
+  report.sequences = static_cast<std::uint32_t>(plan.size());
+  ++counters_.steps;
+  Result<void> executed = Execute(plan);
+  report.virtual_time_ns = executor_->virtual_time_ns();
+  if (executed) {
+    std::size_t row = 0;
+    for (const Chunk& chunk : plan) {
+      std::size_t rows = LogitRowCount(chunk);
+      Finished(chunk,
+               std::span(logits_.get(), logits_size_)
+                   .subspan(row * limits_.vocab_size, rows * limits_.vocab_size),
+               report);
+      row += rows;
+    }
+    return;
+  }
+  ++counters_.faults;
+  // One by one: whoever fails alone is the cause. A device that is gone fails all of them anyhow.
+  bool model_fault = executed.error().code() == Code::kModelFault;
+  for (const Chunk& chunk : plan) {
+    if (chunk.sequence->phase == SequencePhase::kEnded) {
+      continue;
+    }
+    if (model_fault && plan.size() > 1) {
+      executed = Execute(std::span(&chunk, 1));
+      report.virtual_time_ns += executor_->virtual_time_ns();
+    }
+    if (executed) {
+      Finished(chunk, std::span(logits_.get(), logits_size_), report);
+    } else {
+      ++counters_.failed_requests;
+      EndAll(*chunk.sequence->request, wire::FinishReason::kError, executed.error());
+    }
+  }
+}
+
+Result<void> Engine::Execute(std::span<const Chunk> chunks) {
+  BuildStep(chunks, limits_.block_tokens, batch_);
+  std::size_t wanted = batch_.logit_rows.size() * limits_.vocab_size;
+  if (wanted > logits_size_) {
+    logits_ = std::make_unique_for_overwrite<float[]>(wanted);
+    logits_size_ = wanted;
+  }
+  return executor_->Execute(batch_, std::span(logits_.get(), wanted));
+}
+
+void Engine::Finished(const Chunk& chunk, std::span<float> rows, StepReport& report) {
+  Sequence& sequence = *chunk.sequence;
+  if (sequence.phase == SequencePhase::kEnded) {
+    return;  // its request failed with another choice of this step
+  }
+  report.tokens += chunk.count;
+  CollectPromptLogprobs(chunk, rows);
+  scheduler_.Complete(chunk);
+  RequestState& state = *sequence.request;
+  if (state.siblings_held && sequence.choice == state.leader &&
+      sequence.computed_tokens >= sequence.prompt.size()) {
+    ReleaseSiblings(state);
+  }
+  if (chunk.samples) {
+    ++report.sampled;
+    SampleNext(sequence, rows.subspan(std::size_t{chunk.prompt_rows_count} * limits_.vocab_size,
+                                      limits_.vocab_size));
+  }
+}
+
+void Engine::CollectPromptLogprobs(const Chunk& chunk, std::span<const float> rows) {
+  RequestState& state = *chunk.sequence->request;
+  auto top = static_cast<std::uint32_t>(std::max(state.request.top_logprobs, 0));
+  for (std::uint32_t i = 0; i < chunk.prompt_rows_count; ++i) {
+    TokenId next = state.request.prompt[chunk.prompt_rows_begin + i + 1];
+    state.prompt_logprobs.push_back(sampler_.Logprob(
+        rows.subspan(std::size_t{i} * limits_.vocab_size, limits_.vocab_size), next, top));
+  }
+}
+
+void Engine::SampleNext(Sequence& sequence, std::span<float> row) {
+  const wire::GenerateRequest& request = sequence.request->request;
+  const wire::StopConditions& stop = request.stop;
+  wire::TokenFrame frame = MakeFrame(sequence);
+  if (sequence.generated.size() >= stop.max_tokens) {  // echo without generation
+    frame.finish = wire::FinishReason::kLength;
+    EndWithFrame(sequence, std::move(frame));
+    return;
+  }
+  const float* raw = row.data();
+  SampleInput input{.params = &request.sampling,
+                    .stop = &stop,
+                    .prompt = sequence.prompt,
+                    .generated = sequence.generated,
+                    .choice = sequence.choice};
+  TokenId token = 0;
+  if (request.top_logprobs >= 0) {
+    // Sampling spoils the row, and the logprobs are of the raw one.
+    raw_row_.assign(raw, raw + row.size());
+    token = sampler_.Sample(input, row);
+    row = raw_row_;
+  } else {
+    token = sampler_.Sample(input, row);
+  }
+  ++counters_.sampled_tokens;
+  auto is_in = [&](const std::vector<TokenId>& ids) {
+    return std::ranges::find(ids, token) != ids.end();
+  };
+  if ((!stop.ignore_eos && is_in(stop.eos_token_ids)) || is_in(stop.stop_token_ids)) {
+    frame.finish = wire::FinishReason::kStop;
+    frame.stop_token = token;
+    EndWithFrame(sequence, std::move(frame));
+    return;
+  }
+  sequence.generated.push_back(token);
+  frame.tokens.push_back(token);
+  if (request.top_logprobs >= 0) {
+    frame.logprobs.push_back(
+        sampler_.Logprob(row, token, static_cast<std::uint32_t>(request.top_logprobs)));
+  }
+  if (sequence.generated.size() >= stop.max_tokens ||
+      sequence.token_count() >= context_tokens_max_) {
+    frame.finish = wire::FinishReason::kLength;
+    EndWithFrame(sequence, std::move(frame));
+    return;
+  }
+  frames_.push_back(std::move(frame));
+}
+
+wire::TokenFrame Engine::MakeFrame(Sequence& sequence) {
+  RequestState& state = *sequence.request;
+  wire::TokenFrame frame;
+  frame.id = state.request.id;
+  frame.choice = sequence.choice;
+  if (!state.has_frame[sequence.choice]) {
+    state.has_frame[sequence.choice] = true;
+    frame.cached_tokens = sequence.cached_tokens;
+    // A prompt cut short by an early end has no complete list, so none is sent.
+    if (sequence.choice == 0 && state.prompt_logprobs.size() == state.request.prompt.size()) {
+      frame.prompt_logprobs = std::move(state.prompt_logprobs);
+    }
+  }
+  return frame;
+}
+
+void Engine::End(Sequence& sequence, wire::FinishReason reason, const std::optional<Error>& error) {
+  if (sequence.phase == SequencePhase::kEnded) {
+    return;
+  }
+  wire::TokenFrame frame = MakeFrame(sequence);
+  frame.finish = reason;
+  frame.error = error;
+  EndWithFrame(sequence, std::move(frame));
+}
+
+void Engine::EndWithFrame(Sequence& sequence, wire::TokenFrame frame) {
+  frames_.push_back(std::move(frame));
+  scheduler_.Remove(sequence);
+  RequestState& state = *sequence.request;
+  if (--state.live_count == 0) {
+    auto found = requests_.find(state.request.id);
+    ended_.push_back(std::move(found->second));
+    requests_.erase(found);
+    return;
+  }
+  if (state.siblings_held && sequence.choice == state.leader) {
+    auto next = std::ranges::find(state.sequences, SequencePhase::kHeld, &Sequence::phase);
+    PX_ASSERT(next != state.sequences.end());
+    state.leader = next->choice;
+    scheduler_.Enqueue(*next);
+  }
+}
+
+void Engine::EndAll(RequestState& state, wire::FinishReason reason,
+                    const std::optional<Error>& error) {
+  // Last choice first, so that no sibling is started only to be ended.
+  for (std::size_t i = state.sequences.size(); i-- > 0;) {
+    End(state.sequences[i], reason, error);
+  }
+}
+
+wire::ModelCard Engine::card() const {
+  wire::ModelCard card;
+  card.fingerprint = options_.model_fingerprint;
+  card.numerics_id = options_.numerics_id;
+  card.vocab_size = limits_.vocab_size;
+  card.context_tokens_max = context_tokens_max_;
+  card.block_tokens = limits_.block_tokens;
+  card.block_count = limits_.block_count;
+  card.batch_sequences_max = options_.batch_sequences_max;
+  card.batch_tokens_max = options_.batch_tokens_max;
+  return card;
+}
+
+void Engine::CheckInvariants() const {
+  scheduler_.CheckInvariants();
+  cache_->CheckInvariants();
+  std::uint32_t running = 0;
+  std::uint32_t queued = 0;
+  for (const auto& [id, state] : requests_) {
+    PX_ASSERT(state->live_count > 0);
+    std::uint32_t live = 0;
+    for (const Sequence& sequence : state->sequences) {
+      running += sequence.phase == SequencePhase::kRunning ? 1 : 0;
+      queued += sequence.phase == SequencePhase::kWaiting || sequence.phase == SequencePhase::kHeld
+                    ? 1
+                    : 0;
+      live += sequence.phase != SequencePhase::kEnded ? 1 : 0;
+      PX_ASSERT(sequence.phase != SequencePhase::kEnded || sequence.blocks.empty());
+    }
+    PX_ASSERT(live == state->live_count);
+  }
+  PX_ASSERT(running == scheduler_.running_count() && queued == scheduler_.queued_count());
+  PX_ASSERT(!requests_.empty() || cache_->pool().pinned_count() == 0);
+}
+
+}  // namespace pixii::engine

@@ -1,0 +1,230 @@
+#include "engine/engine_loop.h"
+
+#include <optional>
+#include <unordered_map>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace pixii::engine {
+
+namespace {
+
+/// A destination whose requests give no frames for this long still hears that steps are made.
+constexpr rt::Duration kLoadInterval{50'000'000};
+
+}  // namespace
+
+EngineLoad LoadOf(const Engine& engine) {
+  const kv::BlockPool& pool = engine.cache().pool();
+  return {.running = engine.scheduler().running_count(),
+          .queued = engine.scheduler().queued_count(),
+          .blocks_used = pool.pinned_count(),
+          .blocks_cached = pool.cached_count(),
+          .blocks_total = pool.block_count(),
+          .steps = engine.counters().steps,
+          .engine = engine.counters(),
+          .scheduler = engine.scheduler().counters(),
+          .blocks = engine.cache().counters()};
+}
+
+// All state; lives on the loop.
+class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
+ public:
+  Core(rt::Loop& loop, std::unique_ptr<Engine> engine) : loop_(loop), engine_(std::move(engine)) {}
+
+  /// Takes a message now, or after the step that virtual time says is running.
+  void Take(rt::Function<void(Core&)> message) {
+    if (in_virtual_step_) {
+      inbox_.push_back(std::move(message));
+      return;
+    }
+    message(*this);
+    Wake();
+  }
+
+  void AddDestination(DestinationId id, StepSink sink) { destinations_[id].sink = std::move(sink); }
+
+  void RemoveDestination(DestinationId id) {
+    std::vector<RequestId> running;
+    for (const auto& [request, route] : routes_) {
+      if (route.destination == id) {
+        running.push_back(request);
+      }
+    }
+    destinations_.erase(id);
+    for (RequestId request : running) {
+      engine_->Cancel({.id = request, .choice = std::nullopt});
+    }
+  }
+
+  void Submit(DestinationId destination, wire::GenerateRequest request) {
+    auto found = destinations_.find(destination);
+    if (found == destinations_.end()) {
+      return;
+    }
+    RequestId id = request.id;
+    std::uint32_t choice_count = request.choice_count;
+    Result<void> submitted = shutdown_ ? Result<void>(Fail(*shutdown_))
+                                       : engine_->Submit(std::move(request), loop_.Now());
+    if (submitted) {
+      routes_.emplace(id, Route{destination, choice_count});
+      ++found->second.request_count;
+      return;
+    }
+    StepOutput output{.frames = {}, .load = LoadOf(*engine_)};
+    for (std::uint32_t choice = 0; choice < choice_count; ++choice) {
+      wire::TokenFrame& frame = output.frames.emplace_back();
+      frame.id = id;
+      frame.choice = choice;
+      frame.finish = wire::FinishReason::kError;
+      frame.error = submitted.error();
+    }
+    found->second.sink(std::move(output));
+  }
+
+  void Cancel(const wire::CancelRequest& cancel) { engine_->Cancel(cancel); }
+
+  void Shutdown(const Error& error) {
+    shutdown_ = error;
+    engine_->AbortAll(error);
+  }
+
+ private:
+  struct Route {
+    DestinationId destination{};
+    std::uint32_t live_choices = 0;
+  };
+
+  struct Destination {
+    StepSink sink;
+    std::uint32_t request_count = 0;
+    std::vector<wire::TokenFrame> frames;  // of the step at hand
+    rt::Time last_output{};
+  };
+
+  void Wake() {
+    if (!is_stepping_ && engine_->has_work()) {
+      is_stepping_ = true;
+      PostStep();
+    }
+  }
+
+  // Posted, not called: what is in the mailbox already comes first.
+  void PostStep() {
+    loop_.Post([weak = weak_from_this()] {
+      if (std::shared_ptr<Core> core = weak.lock()) {
+        core->RunStep();
+      }
+    });
+  }
+
+  void RunStep() {
+    StepReport report = engine_->Step(loop_.Now(), frames_);
+    if (report.virtual_time_ns == 0) {
+      FinishStep();
+      return;
+    }
+    in_virtual_step_ = true;
+    loop_.RunAt(loop_.Now() + rt::Duration(report.virtual_time_ns), [weak = weak_from_this()] {
+      if (std::shared_ptr<Core> core = weak.lock()) {
+        core->in_virtual_step_ = false;
+        core->FinishStep();
+      }
+    });
+  }
+
+  void FinishStep() {
+    Deliver();
+    std::vector<rt::Function<void(Core&)>> inbox = std::exchange(inbox_, {});
+    for (rt::Function<void(Core&)>& message : inbox) {
+      message(*this);
+    }
+    if (engine_->has_work()) {
+      PostStep();
+    } else {
+      is_stepping_ = false;
+    }
+  }
+
+  void Deliver() {
+    for (wire::TokenFrame& frame : frames_) {
+      auto route = routes_.find(frame.id);
+      PX_ASSERT(route != routes_.end());
+      auto destination = destinations_.find(route->second.destination);
+      bool ended = frame.finish.has_value() && --route->second.live_choices == 0;
+      if (destination != destinations_.end()) {
+        destination->second.frames.push_back(std::move(frame));
+        destination->second.request_count -= ended ? 1 : 0;
+      }
+      if (ended) {
+        routes_.erase(route);
+      }
+    }
+    frames_.clear();
+    rt::Time now = loop_.Now();
+    for (auto& [id, destination] : destinations_) {
+      bool load_due =
+          destination.request_count > 0 && now - destination.last_output >= kLoadInterval;
+      if (!destination.frames.empty() || load_due) {
+        destination.last_output = now;
+        destination.sink(
+            {.frames = std::exchange(destination.frames, {}), .load = LoadOf(*engine_)});
+      }
+    }
+  }
+
+  rt::Loop& loop_;
+  std::unique_ptr<Engine> engine_;
+  std::unordered_map<DestinationId, Destination> destinations_;
+  std::unordered_map<RequestId, Route> routes_;
+  std::vector<wire::TokenFrame> frames_;
+  std::vector<rt::Function<void(Core&)>> inbox_;  // came during a virtual step
+  std::optional<Error> shutdown_;
+  bool is_stepping_ = false;  // a step is posted or under way
+  bool in_virtual_step_ = false;
+};
+
+EngineLoop::EngineLoop(rt::Loop& loop, std::unique_ptr<Engine> engine)
+    : loop_(loop),
+      card_(engine->card()),
+      sequence_count_max_(engine->sequence_count_max()),
+      core_(std::make_shared<Core>(loop, std::move(engine))) {}
+
+EngineLoop::~EngineLoop() = default;
+
+void EngineLoop::Post(rt::Function<void(Core&)> message) {
+  loop_.Post([weak = std::weak_ptr<Core>(core_), message = std::move(message)]() mutable {
+    if (std::shared_ptr<Core> core = weak.lock()) {
+      core->Take(std::move(message));
+    }
+  });
+}
+
+DestinationId EngineLoop::AddDestination(StepSink sink) {
+  DestinationId id{next_destination_.fetch_add(1, std::memory_order_relaxed)};
+  Post([id, sink = std::move(sink)](Core& core) mutable {
+    core.AddDestination(id, std::move(sink));
+  });
+  return id;
+}
+
+void EngineLoop::RemoveDestination(DestinationId destination) {
+  Post([destination](Core& core) { core.RemoveDestination(destination); });
+}
+
+void EngineLoop::Submit(DestinationId destination, wire::GenerateRequest request) {
+  Post([destination, request = std::move(request)](Core& core) mutable {
+    core.Submit(destination, std::move(request));
+  });
+}
+
+void EngineLoop::Cancel(const wire::CancelRequest& cancel) {
+  Post([cancel](Core& core) { core.Cancel(cancel); });
+}
+
+void EngineLoop::Shutdown(const Error& error) {
+  Post([error](Core& core) { core.Shutdown(error); });
+}
+
+}  // namespace pixii::engine

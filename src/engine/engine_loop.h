@@ -1,0 +1,87 @@
+// The shell around an Engine: messages in, steps while there is work, one batch of frames per step
+// and destination out.
+//
+// Thread: everything happens on `loop`; the public methods may be called from any thread and post
+// to it. Between two steps all messages that have arrived are taken. When idle nothing runs. An
+// executor of virtual time (StepExecutor::virtual_time_ns) has its frames delivered, and its next
+// step begun, that much later on the loop's clock.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/engine.h"
+#include "rt/function.h"
+#include "rt/loop.h"
+#include "wire/messages/generate.h"
+
+namespace pixii::engine {
+
+/// How busy an engine is.
+struct EngineLoad {
+  std::uint32_t running = 0;  // sequences in the batch
+  std::uint32_t queued = 0;   // sequences waiting
+  std::uint32_t blocks_used = 0;
+  std::uint32_t blocks_cached = 0;
+  std::uint32_t blocks_total = 0;
+  std::uint64_t steps = 0;  // so far: a watchdog sees it grow while work is there
+  EngineCounters engine;
+  SchedulerCounters scheduler;
+  kv::BlockCacheCounters blocks;
+};
+
+EngineLoad LoadOf(const Engine& engine);
+
+/// What one step gave one destination.
+struct StepOutput {
+  std::vector<wire::TokenFrame> frames;
+  EngineLoad load;
+};
+
+enum class DestinationId : std::uint32_t {};
+
+/// Called on the engine's loop; hands the output to another loop and returns.
+using StepSink = rt::Function<void(StepOutput)>;
+
+class EngineLoop final {
+ public:
+  /// Takes over `engine`, which is used on `loop` alone from now on. `loop` outlives this.
+  EngineLoop(rt::Loop& loop, std::unique_ptr<Engine> engine);
+
+  EngineLoop(const EngineLoop&) = delete;
+  EngineLoop& operator=(const EngineLoop&) = delete;
+  /// Pre: on the loop's thread, or the loop does not run any more. Nothing is delivered afterwards.
+  ~EngineLoop();
+
+  DestinationId AddDestination(StepSink sink);
+  /// Cancels what the destination has running; its sink gets nothing more.
+  void RemoveDestination(DestinationId destination);
+
+  /// Frames go to `destination`; a refusal arrives there as one frame with kError for each choice.
+  void Submit(DestinationId destination, wire::GenerateRequest request);
+  void Cancel(const wire::CancelRequest& cancel);
+
+  /// Ends every request with `error` and refuses new ones with it.
+  void Shutdown(const Error& error);
+
+  const wire::ModelCard& card() const { return card_; }
+
+  /// Sequences that may be in the engine at a time, waiting ones included.
+  std::uint32_t sequence_count_max() const { return sequence_count_max_; }
+
+ private:
+  class Core;
+
+  void Post(rt::Function<void(Core&)> message);
+
+  rt::Loop& loop_;
+  wire::ModelCard card_;
+  std::uint32_t sequence_count_max_;
+  std::atomic<std::uint32_t> next_destination_{1};
+  std::shared_ptr<Core> core_;  // messages under way hold it weakly
+};
+
+}  // namespace pixii::engine

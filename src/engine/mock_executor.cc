@@ -1,0 +1,170 @@
+#include "engine/mock_executor.h"
+
+#include <algorithm>
+#include <string>
+
+#include "base/assert.h"
+#include "base/checked.h"
+#include "engine/sampler.h"
+
+namespace pixii::engine {
+
+namespace {
+
+constexpr std::uint64_t kEmptyContext = 0x9e3779b97f4a7c15;
+
+// One step of the context hash; order and position both count.
+std::uint64_t Mix(std::uint64_t hash, TokenId token, std::uint32_t position) {
+  hash ^= (std::uint64_t{static_cast<std::uint32_t>(token)} << 32 | position) * 0xff51afd7ed558ccd;
+  hash = (hash ^ hash >> 32) * 0xc4ceb9fe1a85ec53;
+  return hash ^ hash >> 29;
+}
+
+void LogitsOfHash(std::uint64_t hash, std::span<float> logits) {
+  std::uint64_t state = hash | 1;
+  for (float& logit : logits) {
+    state = state * 6364136223846793005 + 1442695040888963407;
+    logit =
+        static_cast<float>(static_cast<std::int32_t>(state >> 40)) * 0x1p-22F - 2.0F;  // [-2, 2)
+  }
+  logits[hash % logits.size()] += 4.0F;  // one clear winner
+}
+
+std::uint64_t HashOf(std::span<const TokenId> context) {
+  std::uint64_t hash = kEmptyContext;
+  for (std::uint32_t i = 0; i < context.size(); ++i) {
+    hash = Mix(hash, context[i], i);
+  }
+  return hash;
+}
+
+}  // namespace
+
+void MockLogits(std::span<const TokenId> context, std::span<float> logits) {
+  LogitsOfHash(HashOf(context), logits);
+}
+
+TokenId MockNextToken(std::span<const TokenId> context, std::uint32_t vocab_size) {
+  std::vector<float> logits(vocab_size);
+  MockLogits(context, logits);
+  return Argmax(logits);
+}
+
+MockChoice MockStream(const wire::GenerateRequest& request, std::uint32_t choice,
+                      std::uint32_t vocab_size, std::uint32_t context_tokens_max) {
+  MockChoice out;
+  std::vector<TokenId> generated =
+      request.generated.empty() ? std::vector<TokenId>{} : request.generated[choice];
+  std::vector<float> logits(vocab_size);
+  Sampler sampler;
+  std::uint64_t hash = HashOf(request.prompt);
+  std::uint32_t position = static_cast<std::uint32_t>(request.prompt.size());
+  for (TokenId token : generated) {
+    hash = Mix(hash, token, position++);
+  }
+  const wire::StopConditions& stop = request.stop;
+  while (generated.size() < stop.max_tokens && position < context_tokens_max) {
+    LogitsOfHash(hash, logits);
+    std::vector<float> raw = logits;
+    TokenId token = sampler.Sample({.params = &request.sampling,
+                                    .stop = &stop,
+                                    .prompt = request.prompt,
+                                    .generated = generated,
+                                    .choice = choice},
+                                   logits);
+    auto is_in = [&](const std::vector<TokenId>& ids) {
+      return std::ranges::find(ids, token) != ids.end();
+    };
+    if ((!stop.ignore_eos && is_in(stop.eos_token_ids)) || is_in(stop.stop_token_ids)) {
+      out.finish = wire::FinishReason::kStop;
+      out.stop_token = token;
+      return out;
+    }
+    generated.push_back(token);
+    out.tokens.push_back(token);
+    if (request.top_logprobs >= 0) {
+      out.logprobs.push_back(
+          sampler.Logprob(raw, token, static_cast<std::uint32_t>(request.top_logprobs)));
+    }
+    hash = Mix(hash, token, position++);
+  }
+  return out;
+}
+
+std::vector<wire::TokenLogprob> MockPromptLogprobs(const wire::GenerateRequest& request,
+                                                   std::uint32_t vocab_size) {
+  std::vector<wire::TokenLogprob> out(1);
+  std::vector<float> logits(vocab_size);
+  Sampler sampler;
+  std::span<const TokenId> prompt = request.prompt;
+  for (std::size_t i = 1; i < prompt.size(); ++i) {
+    MockLogits(prompt.first(i), logits);
+    out.push_back(sampler.Logprob(logits, prompt[i],
+                                  static_cast<std::uint32_t>(std::max(request.top_logprobs, 0))));
+  }
+  return out;
+}
+
+MockExecutor::MockExecutor(const MockOptions& options)
+    : options_(options),
+      memory_(std::size_t{options.limits.block_count} * options.limits.block_tokens) {}
+
+// What stands in the cache where the block table says position i is. A slot that holds another
+// position gives a hash that no oracle knows.
+std::uint64_t MockExecutor::ContextHash(const kernels::StepBatch& batch,
+                                        const kernels::StepSequence& sequence,
+                                        std::int32_t context_tokens) const {
+  std::uint64_t hash = kEmptyContext;
+  auto block_tokens = static_cast<std::int32_t>(options_.limits.block_tokens);
+  for (std::int32_t i = 0; i < context_tokens; ++i) {
+    std::int32_t block =
+        batch.block_table[static_cast<std::size_t>(sequence.block_begin + i / block_tokens)];
+    const Slot& slot = memory_[static_cast<std::size_t>(block * block_tokens + i % block_tokens)];
+    hash = Mix(hash, slot.token, static_cast<std::uint32_t>(slot.position));
+  }
+  return hash;
+}
+
+void MockExecutor::Store(const kernels::StepBatch& batch) {
+  for (std::size_t i = 0; i < batch.token_ids.size(); ++i) {
+    memory_[static_cast<std::size_t>(batch.slots[i])] = {batch.token_ids[i], batch.positions[i]};
+  }
+}
+
+Result<void> MockExecutor::Execute(const kernels::StepBatch& batch, std::span<float> logits) {
+  const ExecutorLimits& limits = options_.limits;
+  PX_ASSERT(!batch.sequences.empty() && batch.token_ids.size() <= limits.step_tokens_max);
+  PX_ASSERT(batch.logit_rows.size() <= limits.step_logit_rows_max);
+  PX_ASSERT(logits.size() == batch.logit_rows.size() * limits.vocab_size);
+  virtual_time_ns_ = options_.timing.step_ns +
+                     options_.timing.token_ns * static_cast<std::int64_t>(batch.token_ids.size());
+  std::uint64_t call = call_count_++;
+  bool poisoned =
+      options_.faults.poison_token &&
+      std::ranges::find(batch.token_ids, *options_.faults.poison_token) != batch.token_ids.end();
+  if (poisoned || options_.faults.fail_call == call) {
+    for (std::int32_t slot : batch.slots) {
+      memory_[static_cast<std::size_t>(slot)] = {};
+    }
+    return Fail(Code::kModelFault, "injected fault in call " + std::to_string(call));
+  }
+  Store(batch);
+  std::size_t row = 0;
+  for (const kernels::StepSequence& sequence : batch.sequences) {
+    PX_ASSERT(sequence.token_count >= 1 &&
+              sequence.block_count ==
+                  CeilDiv(sequence.context_tokens, static_cast<std::int32_t>(limits.block_tokens)));
+    virtual_time_ns_ += options_.timing.context_token_ns * sequence.context_tokens;
+    for (; row < batch.logit_rows.size() &&
+           batch.logit_rows[row] < sequence.token_begin + sequence.token_count;
+         ++row) {
+      std::int32_t before = sequence.token_begin + sequence.token_count - 1 - batch.logit_rows[row];
+      LogitsOfHash(ContextHash(batch, sequence, sequence.context_tokens - before),
+                   logits.subspan(row * limits.vocab_size, limits.vocab_size));
+    }
+  }
+  PX_ASSERT(row == batch.logit_rows.size());
+  return {};
+}
+
+}  // namespace pixii::engine

@@ -1,0 +1,91 @@
+// An executor without a model: the next token is a pure function of the tokens so far, READ BACK
+// THROUGH THE BLOCKS.
+//
+// Thread: the engine thread.
+// Its KV memory holds, per slot, the token and position stored there. Logits of a row come from a
+// hash of the whole context as the block table shows it, so a wrong block, slot, position or a
+// block reused too early gives wrong tokens. MockStream says what a request must get; tests and the
+// simulator compare.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/executor.h"
+#include "wire/messages/generate.h"
+
+namespace pixii::engine {
+
+/// Virtual time of a step. All 0: steps take no virtual time.
+struct MockTiming {
+  std::int64_t step_ns = 0;           // every step
+  std::int64_t token_ns = 0;          // every token computed
+  std::int64_t context_token_ns = 0;  // every token of context read
+};
+
+struct MockFaults {
+  std::optional<std::uint64_t> fail_call;  // the Execute call with this number, from 0, fails once
+  std::optional<TokenId> poison_token;     // any step that computes this token fails
+};
+
+struct MockOptions {
+  ExecutorLimits limits;
+  MockTiming timing;
+  MockFaults faults;
+};
+
+/// Logits [vocab] after `context`.
+void MockLogits(std::span<const TokenId> context, std::span<float> logits);
+
+/// The greedy next token after `context`.
+TokenId MockNextToken(std::span<const TokenId> context, std::uint32_t vocab_size);
+
+struct MockChoice {
+  std::vector<TokenId> tokens;               // without those in GenerateRequest::generated
+  std::vector<wire::TokenLogprob> logprobs;  // [tokens] if asked for
+  wire::FinishReason finish = wire::FinishReason::kLength;
+  std::optional<TokenId> stop_token;
+};
+
+/// What `choice` of `request` must get from any engine over a MockExecutor, if nothing ends it
+/// early.
+MockChoice MockStream(const wire::GenerateRequest& request, std::uint32_t choice,
+                      std::uint32_t vocab_size, std::uint32_t context_tokens_max);
+
+/// Logprobs of the prompt: first is empty.
+std::vector<wire::TokenLogprob> MockPromptLogprobs(const wire::GenerateRequest& request,
+                                                   std::uint32_t vocab_size);
+
+class MockExecutor final : public StepExecutor {
+ public:
+  explicit MockExecutor(const MockOptions& options);
+
+  ExecutorLimits limits() const override { return options_.limits; }
+
+  Result<void> Execute(const kernels::StepBatch& batch, std::span<float> logits) override;
+
+  std::int64_t virtual_time_ns() const override { return virtual_time_ns_; }
+
+  MockFaults& faults() { return options_.faults; }
+
+  std::uint64_t call_count() const { return call_count_; }
+
+ private:
+  struct Slot {
+    TokenId token = -1;
+    std::int32_t position = -1;
+  };
+
+  std::uint64_t ContextHash(const kernels::StepBatch& batch, const kernels::StepSequence& sequence,
+                            std::int32_t context_tokens) const;
+  void Store(const kernels::StepBatch& batch);
+
+  MockOptions options_;
+  std::vector<Slot> memory_;  // [block_count * block_tokens]
+  std::uint64_t call_count_ = 0;
+  std::int64_t virtual_time_ns_ = 0;
+};
+
+}  // namespace pixii::engine

@@ -1,0 +1,67 @@
+#include "engine/model_executor.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/checked.h"
+
+namespace pixii::engine {
+
+namespace {
+
+constexpr std::uint32_t kBlockTokensLimit = 512;
+constexpr std::uint32_t kBlockCountLimit = 1U << 24;
+
+Result<void> CheckOption(const char* name, std::uint32_t value, std::uint32_t high) {
+  if (value == 0 || value > high) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("{} is {}; allowed is 1 to {}", name, value, high), name);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(model::LanguageModel& model,
+                                                             kernels::Operators& operators,
+                                                             const ModelExecutorOptions& options) {
+  PX_CHECK_OK(CheckOption("block_tokens", options.block_tokens, kBlockTokensLimit));
+  PX_CHECK_OK(CheckOption("block_count", options.block_count, kBlockCountLimit));
+  // Slots are 32-bit in the step descriptor.
+  PX_CHECK_OK(CheckOption("block_count", options.block_count, 0x7fffffffU / options.block_tokens));
+  kernels::KvCache cache;
+  cache.layout =
+      model.MakeKvLayout(static_cast<std::int32_t>(options.block_tokens), options.kv_dtype);
+  cache.block_count = static_cast<std::int32_t>(options.block_count);
+  std::optional<std::size_t> size_bytes =
+      CheckedMul(cache.layout.block_size_bytes(), options.block_count);
+  if (!size_bytes) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("{} KV blocks are more than memory can address", options.block_count),
+                "block_count");
+  }
+  PX_TRY(cache.buffer, operators.Allocate(*size_bytes));
+  const model::ModelSpec& spec = model.spec();
+  ExecutorLimits limits{.vocab_size = static_cast<std::uint32_t>(spec.vocab_size),
+                        .context_tokens_max = static_cast<std::uint32_t>(spec.context_tokens_max),
+                        .block_tokens = options.block_tokens,
+                        .block_count = options.block_count,
+                        .step_tokens_max = options.step_tokens_max,
+                        .step_logit_rows_max = options.step_logit_rows_max};
+  return std::unique_ptr<ModelExecutor>(new ModelExecutor(model, limits, std::move(cache)));
+}
+
+std::uint32_t BlocksThatFit(const model::LanguageModel& model, std::uint32_t block_tokens,
+                            kernels::DType kv_dtype, std::uint64_t memory_bytes,
+                            std::uint32_t sequences) {
+  std::uint64_t block_bytes =
+      model.MakeKvLayout(static_cast<std::int32_t>(block_tokens), kv_dtype).block_size_bytes();
+  std::uint64_t context = static_cast<std::uint64_t>(model.spec().context_tokens_max);
+  std::uint64_t useful = CeilDiv<std::uint64_t>(context, block_tokens) * sequences;
+  return static_cast<std::uint32_t>(
+      std::min({memory_bytes / block_bytes, useful, std::uint64_t{kBlockCountLimit}}));
+}
+
+}  // namespace pixii::engine

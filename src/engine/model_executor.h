@@ -1,0 +1,56 @@
+// Runs steps on a loaded model: the KV cache and the packed step meet the weights here.
+//
+// Thread: the engine thread (the model's one caller).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/result.h"
+#include "engine/executor.h"
+#include "kernels/kv_cache.h"
+#include "kernels/operators.h"
+#include "kernels/tensor.h"
+#include "model/language_model.h"
+
+namespace pixii::engine {
+
+struct ModelExecutorOptions {
+  std::uint32_t block_tokens = 16;           // tokens of a KV block, 1 .. 512
+  std::uint32_t block_count = 0;             // KV blocks, 1 .. 2^24
+  std::uint32_t step_tokens_max = 2048;      // not above LoadOptions::step_tokens_max
+  std::uint32_t step_logit_rows_max = 2048;  // not above LoadOptions::step_logit_rows_max
+  kernels::DType kv_dtype = kernels::DType::kBf16;
+};
+
+class ModelExecutor final : public StepExecutor {
+ public:
+  /// `model` and `operators` (the ones it was loaded with) outlive the executor.
+  /// Errors: kInvalidArgument naming the option, kResourceExhausted with the bytes asked for.
+  static Result<std::unique_ptr<ModelExecutor>> Create(model::LanguageModel& model,
+                                                       kernels::Operators& operators,
+                                                       const ModelExecutorOptions& options);
+
+  ExecutorLimits limits() const override { return limits_; }
+
+  Result<void> Execute(const kernels::StepBatch& batch, std::span<float> logits) override {
+    return model_.Forward(batch, cache_, logits);
+  }
+
+ private:
+  ModelExecutor(model::LanguageModel& model, const ExecutorLimits& limits, kernels::KvCache cache)
+      : model_(model), limits_(limits), cache_(std::move(cache)) {}
+
+  model::LanguageModel& model_;
+  ExecutorLimits limits_;
+  kernels::KvCache cache_;
+};
+
+/// Blocks of `block_tokens` tokens that fit `memory_bytes`, at most what `sequences` full contexts
+/// need.
+std::uint32_t BlocksThatFit(const model::LanguageModel& model, std::uint32_t block_tokens,
+                            kernels::DType kv_dtype, std::uint64_t memory_bytes,
+                            std::uint32_t sequences);
+
+}  // namespace pixii::engine

@@ -1,0 +1,85 @@
+// One choice of one request while the engine has it: its tokens, its blocks, how far it is
+// computed.
+//
+// Thread: the engine thread.
+// tokens = prompt + generated; the KV of the first computed_tokens of them is in `blocks`. A step
+// computes [computed_tokens, computed_tokens + n); if it reaches the last token, that row's logits
+// give the next one.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/ids.h"
+#include "kv/block_pool.h"
+#include "kv/prefix_index.h"
+
+namespace pixii::engine {
+
+/// Who goes first: the smaller. A total order: `order` differs between any two sequences.
+struct Rank {
+  std::int64_t time_ns = 0;  // arrival less the head start of its priority
+  std::uint64_t order = 0;   // of submission
+
+  friend auto operator<=>(const Rank&, const Rank&) = default;
+};
+
+enum class SequencePhase : std::uint8_t {
+  kHeld,     // waits for the request's first choice to compute the prompt
+  kWaiting,  // in the queue
+  kRunning,  // in the batch
+  kEnded,
+};
+
+struct RequestState;
+
+struct Sequence {
+  RequestState* request = nullptr;  // the engine's; unknown to the scheduler
+  SequencePhase phase = SequencePhase::kHeld;
+  Rank rank;
+  std::uint32_t choice = 0;
+  std::span<const TokenId> prompt;  // of the request, which lives longer
+  std::vector<TokenId> generated;
+
+  std::vector<kv::BlockPin> blocks;  // of all tokens in `tokens`, or as many as it got
+  std::uint32_t computed_tokens = 0;
+  kv::ChainPosition chain;         // last of its blocks that is findable
+  std::uint32_t chain_blocks = 0;  // how many are; the chain stops for good at a collision
+  bool chain_broken = false;
+
+  std::uint32_t cached_tokens = 0;  // prompt tokens found in the cache before its first preemption
+  bool preempted = false;           // ever
+  std::uint64_t blocked_version = 0;  // cache state at which it did not fit
+
+  /// Rows of the prompt whose logits are wanted: [prompt_rows_done, prompt_rows_end).
+  std::uint32_t prompt_rows_done = 0;
+  std::uint32_t prompt_rows_end = 0;
+
+  std::uint32_t token_count() const {
+    return static_cast<std::uint32_t>(prompt.size() + generated.size());
+  }
+
+  std::uint32_t uncomputed_tokens() const { return token_count() - computed_tokens; }
+
+  TokenId token(std::uint32_t index) const {
+    return index < prompt.size() ? prompt[index] : generated[index - prompt.size()];
+  }
+
+  /// Tokens [begin, begin + count): a view of the prompt if they lie in it, else copied to
+  /// `scratch`.
+  std::span<const TokenId> tokens(std::uint32_t begin, std::uint32_t count,
+                                  std::vector<TokenId>& scratch) const {
+    if (begin + count <= prompt.size()) {
+      return prompt.subspan(begin, count);
+    }
+    scratch.resize(count);
+    for (std::uint32_t i = 0; i < count; ++i) {
+      scratch[i] = token(begin + i);
+    }
+    return scratch;
+  }
+};
+
+}  // namespace pixii::engine

@@ -1,0 +1,57 @@
+#include "engine/step_builder.h"
+
+#include "base/assert.h"
+#include "base/checked.h"
+#include "engine/sequence.h"
+
+namespace pixii::engine {
+
+namespace {
+
+void AppendChunk(const Chunk& chunk, std::uint32_t block_tokens, kernels::StepBatch& batch) {
+  const Sequence& sequence = *chunk.sequence;
+  kernels::StepSequence& out = batch.sequences.emplace_back();
+  std::uint32_t first_row = static_cast<std::uint32_t>(batch.token_ids.size());
+  std::uint32_t end = chunk.begin + chunk.count;
+  std::uint32_t block_count = CeilDiv(end, block_tokens);
+  PX_ASSERT(block_count <= sequence.blocks.size());
+  out.token_begin = static_cast<std::int32_t>(first_row);
+  out.token_count = static_cast<std::int32_t>(chunk.count);
+  out.context_tokens = static_cast<std::int32_t>(end);
+  out.block_begin = static_cast<std::int32_t>(batch.block_table.size());
+  out.block_count = static_cast<std::int32_t>(block_count);
+  for (std::uint32_t i = 0; i < block_count; ++i) {
+    batch.block_table.push_back(static_cast<std::int32_t>(Raw(sequence.blocks[i].id())));
+  }
+  for (std::uint32_t position = chunk.begin; position < end; ++position) {
+    std::uint32_t block = Raw(sequence.blocks[position / block_tokens].id());
+    batch.token_ids.push_back(sequence.token(position));
+    batch.positions.push_back(static_cast<std::int32_t>(position));
+    batch.slots.push_back(
+        static_cast<std::int32_t>(block * block_tokens + position % block_tokens));
+  }
+  for (std::uint32_t i = 0; i < chunk.prompt_rows_count; ++i) {
+    batch.logit_rows.push_back(
+        static_cast<std::int32_t>(first_row + chunk.prompt_rows_begin - chunk.begin + i));
+  }
+  if (chunk.samples) {
+    batch.logit_rows.push_back(static_cast<std::int32_t>(first_row + chunk.count - 1));
+  }
+}
+
+}  // namespace
+
+void BuildStep(std::span<const Chunk> chunks, std::uint32_t block_tokens,
+               kernels::StepBatch& batch) {
+  batch.token_ids.clear();
+  batch.positions.clear();
+  batch.slots.clear();
+  batch.sequences.clear();
+  batch.block_table.clear();
+  batch.logit_rows.clear();
+  for (const Chunk& chunk : chunks) {
+    AppendChunk(chunk, block_tokens, batch);
+  }
+}
+
+}  // namespace pixii::engine

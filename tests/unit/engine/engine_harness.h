@@ -1,0 +1,169 @@
+// An engine over the mock executor, and a collector that checks the shape of what comes out.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/mock_executor.h"
+
+namespace pixii::engine::testing {
+
+/// All frames of one choice joined.
+struct Stream {
+  std::vector<TokenId> tokens;
+  std::vector<wire::TokenLogprob> logprobs;
+  std::vector<wire::TokenLogprob> prompt_logprobs;
+  std::uint32_t cached_tokens = 0;
+  std::uint32_t frames = 0;
+  std::optional<wire::FinishReason> finish;
+  std::optional<TokenId> stop_token;
+  std::optional<Error> error;
+};
+
+using StreamKey = std::pair<RequestId, std::uint32_t>;
+
+/// Joins frames by choice; fails the test on a frame after an end.
+class Collector {
+ public:
+  void Take(std::vector<wire::TokenFrame>& frames) {
+    for (wire::TokenFrame& frame : frames) {
+      Stream& stream = streams_[{frame.id, frame.choice}];
+      EXPECT_FALSE(stream.finish) << "a frame after the end of request " << Raw(frame.id);
+      EXPECT_TRUE(stream.frames == 0 ||
+                  (frame.cached_tokens == 0 && frame.prompt_logprobs.empty()));
+      EXPECT_TRUE(!frame.tokens.empty() || frame.finish) << "an empty frame";
+      stream.tokens.insert(stream.tokens.end(), frame.tokens.begin(), frame.tokens.end());
+      std::ranges::move(frame.logprobs, std::back_inserter(stream.logprobs));
+      if (stream.frames++ == 0) {
+        stream.cached_tokens = frame.cached_tokens;
+        stream.prompt_logprobs = std::move(frame.prompt_logprobs);
+      }
+      stream.finish = frame.finish;
+      stream.stop_token = frame.stop_token;
+      stream.error = frame.error;
+    }
+    frames.clear();
+  }
+
+  /// Fails the test if there was no frame.
+  const Stream& at(std::uint64_t id, std::uint32_t choice = 0) {
+    return streams_.at({RequestId{id}, choice});
+  }
+
+  bool has(std::uint64_t id, std::uint32_t choice = 0) const {
+    return streams_.contains({RequestId{id}, choice});
+  }
+
+  std::size_t size() const { return streams_.size(); }
+
+ private:
+  std::map<StreamKey, Stream> streams_;
+};
+
+inline bool SameLogprobs(const std::vector<wire::TokenLogprob>& a,
+                         const std::vector<wire::TokenLogprob>& b) {
+  return std::ranges::equal(a, b, [](const wire::TokenLogprob& x, const wire::TokenLogprob& y) {
+    return x.logprob == y.logprob && x.top == y.top;
+  });
+}
+
+struct HarnessOptions {
+  ExecutorLimits limits{.vocab_size = 64,
+                        .context_tokens_max = 256,
+                        .block_tokens = 4,
+                        .block_count = 256,
+                        .step_tokens_max = 256,
+                        .step_logit_rows_max = 64};
+  EngineOptions engine{.batch_sequences_max = 16, .batch_tokens_max = 64, .queue_length_max = 256};
+  MockFaults faults;
+};
+
+class Harness {
+ public:
+  explicit Harness(const HarnessOptions& options = {}) : vocab_size_(options.limits.vocab_size) {
+    auto executor = std::make_unique<MockExecutor>(
+        MockOptions{.limits = options.limits, .timing = {}, .faults = options.faults});
+    mock_ = executor.get();
+    auto made = Engine::Create(options.engine, std::move(executor));
+    EXPECT_TRUE(made) << made.error().ToString();
+    engine_ = std::move(*made);
+  }
+
+  Engine& engine() { return *engine_; }
+
+  MockExecutor& mock() { return *mock_; }
+
+  Collector& streams() { return streams_; }
+
+  StepReport Step() {
+    now_ += rt::Duration(1'000'000);
+    StepReport report = engine_->Step(now_, frames_);
+    streams_.Take(frames_);
+    return report;
+  }
+
+  /// Runs until nothing is left; fails the test if that takes more than `steps_max` steps.
+  void RunDry(int steps_max = 100'000) {
+    while (engine_->has_work() && steps_max-- > 0) {
+      Step();
+    }
+    EXPECT_FALSE(engine_->has_work());
+    engine_->CheckInvariants();
+    EXPECT_EQ(engine_->cache().pool().pinned_count(), 0U);
+  }
+
+  Result<void> Submit(const wire::GenerateRequest& request) {
+    return engine_->Submit(request, now_);
+  }
+
+  rt::Time now() const { return now_; }
+
+  void Advance(rt::Duration duration) { now_ += duration; }
+
+  /// The stream of every choice of `request` is what the mock's oracle says.
+  void ExpectOracle(const wire::GenerateRequest& request) {
+    for (std::uint32_t choice = 0; choice < request.choice_count; ++choice) {
+      ASSERT_TRUE(streams_.has(Raw(request.id), choice)) << Raw(request.id);
+      const Stream& stream = streams_.at(Raw(request.id), choice);
+      MockChoice expected = MockStream(request, choice, vocab_size_, engine_->context_tokens_max());
+      EXPECT_EQ(stream.tokens, expected.tokens)
+          << "request " << Raw(request.id) << " choice " << choice;
+      EXPECT_EQ(stream.finish, expected.finish);
+      EXPECT_EQ(stream.stop_token, expected.stop_token);
+      EXPECT_FALSE(stream.error);
+      EXPECT_TRUE(SameLogprobs(stream.logprobs, expected.logprobs));
+    }
+    if (request.prompt_logprobs) {
+      EXPECT_TRUE(SameLogprobs(streams_.at(Raw(request.id)).prompt_logprobs,
+                               MockPromptLogprobs(request, vocab_size_)));
+    }
+  }
+
+ private:
+  std::uint32_t vocab_size_;
+  MockExecutor* mock_ = nullptr;
+  std::unique_ptr<Engine> engine_;
+  std::vector<wire::TokenFrame> frames_;
+  Collector streams_;
+  rt::Time now_{rt::Duration(1'000'000'000)};
+};
+
+/// A greedy request of `prompt_size` tokens that count up from `first`.
+inline wire::GenerateRequest MakeRequest(std::uint64_t id, std::uint32_t prompt_size,
+                                         std::uint32_t max_tokens, TokenId first = 1) {
+  wire::GenerateRequest request;
+  request.id = RequestId{id};
+  for (std::uint32_t i = 0; i < prompt_size; ++i) {
+    request.prompt.push_back((first + static_cast<TokenId>(i)) % 60);
+  }
+  request.sampling.temperature = 0;
+  request.stop.max_tokens = max_tokens;
+  return request;
+}
+
+}  // namespace pixii::engine::testing
