@@ -1,0 +1,167 @@
+#include "worker/local_link.h"
+
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+namespace pixii::worker {
+
+// The requests under way; lives on the frontend's loop.
+class LocalLink::Core final {
+ public:
+  void Add(RequestId id, std::uint32_t choice_count, FrameHandler on_frame) {
+    auto outstanding = std::make_shared<Outstanding>();
+    outstanding->on_frame = std::move(on_frame);
+    outstanding->ended.resize(choice_count);
+    outstanding->live_choices = choice_count;
+    sequences_ += choice_count;
+    requests_.emplace(id, std::move(outstanding));
+  }
+
+  void Take(engine::StepOutput output) {
+    load_ = output.load;
+    for (wire::TokenFrame& frame : output.frames) {
+      Give(std::move(frame));
+    }
+  }
+
+  void EndAll(const Error& error) {
+    closed_ = error;
+    while (!requests_.empty()) {
+      RequestId id = requests_.begin()->first;
+      std::shared_ptr<Outstanding> outstanding = requests_.begin()->second;
+      for (std::uint32_t choice = 0; choice < outstanding->ended.size(); ++choice) {
+        if (!outstanding->ended[choice]) {
+          wire::TokenFrame frame;
+          frame.id = id;
+          frame.choice = choice;
+          frame.finish = wire::FinishReason::kError;
+          frame.error = error;
+          Give(std::move(frame));
+        }
+      }
+    }
+  }
+
+  bool contains(RequestId id) const { return requests_.contains(id); }
+
+  std::size_t size() const { return requests_.size(); }
+
+  std::uint32_t sequences() const { return sequences_; }
+
+  const engine::EngineLoad& load() const { return load_; }
+
+  void set_closed(const Error& error) { closed_ = error; }
+
+  const std::optional<Error>& closed() const { return closed_; }
+
+ private:
+  struct Outstanding {
+    FrameHandler on_frame;
+    std::vector<bool> ended;  // [choice]
+    std::uint32_t live_choices = 0;
+  };
+
+  // A frame for a request or choice that ended here (Close) came too late and is dropped.
+  void Give(wire::TokenFrame frame) {
+    auto found = requests_.find(frame.id);
+    if (found == requests_.end() || frame.choice >= found->second->ended.size() ||
+        found->second->ended[frame.choice]) {
+      return;
+    }
+    // Held across the call: the handler may close the link or start and cancel others.
+    std::shared_ptr<Outstanding> outstanding = found->second;
+    if (frame.finish) {
+      outstanding->ended[frame.choice] = true;
+      --sequences_;
+      if (--outstanding->live_choices == 0) {
+        requests_.erase(found);
+      }
+    }
+    outstanding->on_frame(std::move(frame));
+  }
+
+  std::unordered_map<RequestId, std::shared_ptr<Outstanding>> requests_;
+  std::uint32_t sequences_ = 0;  // choices not ended
+  engine::EngineLoad load_;
+  std::optional<Error> closed_;
+};
+
+LocalLink::LocalLink(rt::Loop& frontend_loop, engine::EngineLoop& engine, LocalLinkOptions options)
+    : engine_(engine), card_(engine.card()), core_(std::make_shared<Core>()) {
+  card_.name = std::move(options.name);
+  card_.eos_token_ids = std::move(options.eos_token_ids);
+  card_.bos_token_id = options.bos_token_id;
+  destination_ = engine_.AddDestination(
+      [&frontend_loop, weak = std::weak_ptr<Core>(core_)](engine::StepOutput output) {
+        frontend_loop.Post([weak, output = std::move(output)]() mutable {
+          if (std::shared_ptr<Core> core = weak.lock()) {
+            core->Take(std::move(output));
+          }
+        });
+      });
+}
+
+LocalLink::~LocalLink() { engine_.RemoveDestination(destination_); }
+
+Result<void> LocalLink::Generate(wire::GenerateRequest request, FrameHandler on_frame) {
+  if (core_->closed()) {
+    return Fail(*core_->closed());
+  }
+  if (core_->contains(request.id)) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("request id {} is already running", Raw(request.id)), "id");
+  }
+  if (request.choice_count == 0) {
+    return Fail(Code::kInvalidArgument, "n is 0; at least 1 is needed", "n");
+  }
+  // The engine would refuse it too, but only after a way there and back.
+  std::uint32_t limit = engine_.sequence_count_max();
+  if (request.choice_count > limit || core_->sequences() > limit - request.choice_count) {
+    return Fail(
+        Code::kResourceExhausted,
+        fmt::format(
+            "{} sequences run or wait and {} more do not fit the engine's {} (batch and queue)",
+            core_->sequences(), request.choice_count, limit));
+  }
+  core_->Add(request.id, request.choice_count, std::move(on_frame));
+  engine_.Submit(destination_, std::move(request));
+  return {};
+}
+
+void LocalLink::Cancel(const wire::CancelRequest& cancel) {
+  if (core_->contains(cancel.id)) {
+    engine_.Cancel(cancel);
+  }
+}
+
+control::WorkerLoad LocalLink::load() const {
+  const engine::EngineLoad& load = core_->load();
+  return {.running = load.running,
+          .queued = load.queued,
+          .blocks_used = load.blocks_used,
+          .blocks_cached = load.blocks_cached,
+          .blocks_total = load.blocks_total,
+          .steps = load.steps};
+}
+
+const engine::EngineLoad& LocalLink::engine_load() const { return core_->load(); }
+
+void LocalLink::Drain() {
+  if (!core_->closed()) {
+    core_->set_closed(Error(Code::kShuttingDown, "the worker drains and takes no new requests"));
+  }
+}
+
+void LocalLink::Close(const Error& error) {
+  engine_.RemoveDestination(destination_);
+  core_->EndAll(error);
+}
+
+std::size_t LocalLink::outstanding_count() const { return core_->size(); }
+
+}  // namespace pixii::worker

@@ -1,0 +1,62 @@
+// An engine in the same process as a control::WorkerLink: messages cross by Post between two loops.
+//
+// Thread: the frontend's loop; the engine's loop may be another one or the same.
+// Every request that Generate took gets the end of each choice exactly once, also when the link is
+// closed first. docs/subsystems/worker.md
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "base/result.h"
+#include "control/worker_link.h"
+#include "engine/engine_loop.h"
+#include "rt/loop.h"
+
+namespace pixii::worker {
+
+/// What the engine itself does not know of the model card.
+struct LocalLinkOptions {
+  std::string name;
+  std::vector<TokenId> eos_token_ids;
+  TokenId bos_token_id = -1;
+};
+
+class LocalLink final : public control::WorkerLink {
+ public:
+  /// `frontend_loop` and `engine` outlive the link.
+  LocalLink(rt::Loop& frontend_loop, engine::EngineLoop& engine, LocalLinkOptions options);
+
+  LocalLink(const LocalLink&) = delete;
+  LocalLink& operator=(const LocalLink&) = delete;
+  /// Cancels what still runs; no handler is called any more.
+  ~LocalLink() override;
+
+  const wire::ModelCard& card() const override { return card_; }
+
+  Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override;
+  void Cancel(const wire::CancelRequest& cancel) override;
+  control::WorkerLoad load() const override;
+
+  /// Counters beyond WorkerLoad, for metrics; as of the last step heard of.
+  const engine::EngineLoad& engine_load() const;
+
+  /// From now on Generate answers kShuttingDown; what runs goes on.
+  void Drain();
+
+  /// Ends all that runs with `error`, now, by frames; Generate answers it from now on.
+  void Close(const Error& error);
+
+  /// Requests that have not ended.
+  std::size_t outstanding_count() const;
+
+ private:
+  class Core;
+
+  engine::EngineLoop& engine_;
+  wire::ModelCard card_;
+  engine::DestinationId destination_{};
+  std::shared_ptr<Core> core_;  // frames under way hold it weakly
+};
+
+}  // namespace pixii::worker

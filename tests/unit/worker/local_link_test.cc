@@ -1,0 +1,238 @@
+#include "worker/local_link.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "engine/mock_executor.h"
+#include "rt/loop.h"
+#include "rt/thread.h"
+
+namespace pixii::worker {
+namespace {
+
+constexpr std::uint32_t kVocab = 64;
+constexpr std::uint32_t kContext = 128;
+
+std::unique_ptr<engine::Engine> MakeEngine(std::uint32_t queue_length_max = 256) {
+  auto executor = std::make_unique<engine::MockExecutor>(
+      engine::MockOptions{.limits = {.vocab_size = kVocab,
+                                     .context_tokens_max = kContext,
+                                     .block_tokens = 4,
+                                     .block_count = 128,
+                                     .step_tokens_max = 64,
+                                     .step_logit_rows_max = 64},
+                          .timing = {},
+                          .faults = {}});
+  auto engine = engine::Engine::Create(
+      {.batch_sequences_max = 8, .batch_tokens_max = 32, .queue_length_max = queue_length_max},
+      std::move(executor));
+  EXPECT_TRUE(engine) << engine.error().ToString();
+  return std::move(*engine);
+}
+
+wire::GenerateRequest MakeRequest(std::uint64_t id, std::uint32_t max_tokens,
+                                  std::uint32_t choices = 1) {
+  wire::GenerateRequest request;
+  request.id = RequestId{id};
+  request.prompt = {static_cast<TokenId>(id % kVocab), 1, 2, 3, 4, 5};
+  request.choice_count = choices;
+  request.sampling.seed = id;
+  request.stop.max_tokens = max_tokens;
+  return request;
+}
+
+struct Received {
+  std::map<std::uint32_t, std::vector<TokenId>> tokens;  // by choice
+  std::map<std::uint32_t, wire::TokenFrame> ends;
+};
+
+/// Frontend and engine on one real loop that the test runs itself; it stops when all requests have
+/// ended.
+class LocalLinkTest : public ::testing::Test {
+ protected:
+  void Start(std::unique_ptr<engine::Engine> engine) {
+    engine_loop_ = std::make_unique<engine::EngineLoop>(*loop_, std::move(engine));
+    link_ = std::make_unique<LocalLink>(*loop_, *engine_loop_,
+                                        LocalLinkOptions{.name = "mock", .eos_token_ids = {0}});
+  }
+
+  Result<void> Generate(const wire::GenerateRequest& request) {
+    std::uint64_t id = Raw(request.id);
+    return link_->Generate(request, [this, id](wire::TokenFrame frame) {
+      Received& received = received_[id];
+      std::vector<TokenId>& tokens = received.tokens[frame.choice];
+      EXPECT_FALSE(received.ends.contains(frame.choice)) << "a frame after the end";
+      tokens.insert(tokens.end(), frame.tokens.begin(), frame.tokens.end());
+      if (on_tokens_) {
+        on_tokens_(id);
+      }
+      if (frame.finish) {
+        received.ends.emplace(frame.choice, std::move(frame));
+      }
+      StopWhenDone();
+    });
+  }
+
+  void StopWhenDone() {
+    if (link_->outstanding_count() == 0) {
+      loop_->Stop();
+    }
+  }
+
+  std::unique_ptr<rt::Loop> loop_ = *rt::MakeLoop();
+  std::unique_ptr<engine::EngineLoop> engine_loop_;
+  std::unique_ptr<LocalLink> link_;
+  std::map<std::uint64_t, Received> received_;
+  std::function<void(std::uint64_t)> on_tokens_;
+};
+
+TEST_F(LocalLinkTest, StreamsEveryChoiceToItsEnd) {
+  Start(MakeEngine());
+  std::vector<wire::GenerateRequest> requests;
+  for (std::uint64_t id = 1; id <= 20; ++id) {
+    requests.push_back(MakeRequest(id, 5 + static_cast<std::uint32_t>(id), 1 + id % 3));
+    ASSERT_TRUE(Generate(requests.back()));
+  }
+  loop_->Run();
+  for (const wire::GenerateRequest& request : requests) {
+    Received& received = received_[Raw(request.id)];
+    for (std::uint32_t choice = 0; choice < request.choice_count; ++choice) {
+      EXPECT_EQ(received.tokens[choice],
+                engine::MockStream(request, choice, kVocab, kContext).tokens);
+      ASSERT_TRUE(received.ends.contains(choice));
+      EXPECT_EQ(received.ends[choice].finish, wire::FinishReason::kLength);
+    }
+  }
+  EXPECT_EQ(link_->load().running, 0U);
+  EXPECT_EQ(link_->load().blocks_used, 0U);
+  EXPECT_GT(link_->load().steps, 20U);
+}
+
+TEST_F(LocalLinkTest, SaysWhatTheWorkerIs) {
+  Start(MakeEngine());
+  EXPECT_EQ(link_->card().name, "mock");
+  EXPECT_EQ(link_->card().vocab_size, kVocab);
+  EXPECT_EQ(link_->card().context_tokens_max, kContext);
+  EXPECT_EQ(link_->card().eos_token_ids, std::vector<TokenId>{0});
+}
+
+TEST_F(LocalLinkTest, ACancelledRequestEndsOnceAndEarly) {
+  Start(MakeEngine());
+  ASSERT_TRUE(Generate(MakeRequest(1, 100)));
+  ASSERT_TRUE(Generate(MakeRequest(2, 10)));
+  on_tokens_ = [this](std::uint64_t id) {
+    if (id == 1 && received_[1].tokens[0].size() == 3) {
+      link_->Cancel({.id = RequestId{1}, .choice = std::nullopt});
+    }
+  };
+  loop_->Run();
+  EXPECT_EQ(received_[1].ends[0].finish, wire::FinishReason::kCancelled);
+  EXPECT_LT(received_[1].tokens[0].size(), 10U);
+  EXPECT_EQ(received_[2].ends[0].finish, wire::FinishReason::kLength);
+  EXPECT_EQ(link_->load().blocks_used, 0U);
+}
+
+TEST_F(LocalLinkTest, RefusesMoreThanBatchAndQueueHoldAndCallsNoHandler) {
+  Start(MakeEngine(4));
+  for (std::uint64_t id = 1; id <= 12; ++id) {
+    ASSERT_TRUE(Generate(MakeRequest(id, 2)));
+  }
+  Result<void> refused = Generate(MakeRequest(13, 2));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Code::kResourceExhausted);
+  loop_->Run();
+  EXPECT_FALSE(received_.contains(13));
+  EXPECT_EQ(received_.size(), 12U);
+  EXPECT_TRUE(Generate(MakeRequest(13, 2)));  // there is room again
+  loop_->Run();
+  EXPECT_TRUE(received_.contains(13));
+}
+
+TEST_F(LocalLinkTest, ARefusalOfTheEngineIsTheEndOfEveryChoice) {
+  Start(MakeEngine());
+  wire::GenerateRequest request = MakeRequest(1, 5, 2);
+  request.prompt.assign(kContext, 1);
+  ASSERT_TRUE(Generate(request));
+  loop_->Run();
+  for (std::uint32_t choice : {0U, 1U}) {
+    ASSERT_TRUE(received_[1].ends[choice].error);
+    EXPECT_EQ(received_[1].ends[choice].error->code(), Code::kInvalidArgument);
+    EXPECT_EQ(received_[1].ends[choice].error->param(), "prompt");
+  }
+}
+
+TEST_F(LocalLinkTest, ADrainingLinkTakesNothingNewAndEndsWhatRuns) {
+  Start(MakeEngine());
+  ASSERT_TRUE(Generate(MakeRequest(1, 10)));
+  link_->Drain();
+  EXPECT_EQ(Generate(MakeRequest(2, 10)).error().code(), Code::kShuttingDown);
+  loop_->Run();
+  EXPECT_EQ(received_[1].tokens[0].size(), 10U);
+}
+
+TEST_F(LocalLinkTest, ClosingEndsEachChoiceOnceAndLateFramesAreDropped) {
+  Start(MakeEngine());
+  ASSERT_TRUE(Generate(MakeRequest(1, 100, 3)));
+  ASSERT_TRUE(Generate(MakeRequest(2, 100)));
+  on_tokens_ = [this](std::uint64_t id) {
+    if (id == 2 && received_[2].tokens[0].size() == 5) {
+      link_->Close(Error(Code::kUnavailable, "the worker is gone"));
+    }
+  };
+  loop_->Run();
+  for (std::uint32_t choice : {0U, 1U, 2U}) {
+    ASSERT_TRUE(received_[1].ends[choice].error);
+    EXPECT_EQ(received_[1].ends[choice].error->code(), Code::kUnavailable);
+  }
+  EXPECT_TRUE(received_[2].ends[0].error);
+  EXPECT_EQ(Generate(MakeRequest(3, 1)).error().code(), Code::kUnavailable);
+}
+
+TEST_F(LocalLinkTest, AnEngineThatShutsDownEndsEveryRequestTyped) {
+  Start(MakeEngine());
+  ASSERT_TRUE(Generate(MakeRequest(1, 100, 2)));
+  engine_loop_->Shutdown(Error(Code::kShuttingDown, "stop"));
+  ASSERT_TRUE(Generate(MakeRequest(2, 100)));
+  loop_->Run();
+  EXPECT_EQ(received_[1].ends[0].error->code(), Code::kShuttingDown);
+  EXPECT_EQ(received_[1].ends[1].error->code(), Code::kShuttingDown);
+  EXPECT_EQ(received_[2].ends[0].error->code(), Code::kShuttingDown);
+}
+
+TEST_F(LocalLinkTest, WorksWithTheEngineOnAThreadOfItsOwn) {
+  std::unique_ptr<rt::Loop> other = *rt::MakeLoop();
+  engine_loop_ = std::make_unique<engine::EngineLoop>(*other, MakeEngine());
+  rt::Thread thread("engine", [&other] { other->Run(); });
+  link_ = std::make_unique<LocalLink>(*loop_, *engine_loop_,
+                                      LocalLinkOptions{.name = "mock", .eos_token_ids = {}});
+  std::vector<wire::GenerateRequest> requests;
+  for (std::uint64_t id = 1; id <= 50; ++id) {
+    requests.push_back(MakeRequest(id, 20, 1 + id % 2));
+    ASSERT_TRUE(Generate(requests.back()));
+    if (id % 5 == 0) {
+      link_->Cancel({.id = RequestId{id}, .choice = std::nullopt});
+    }
+  }
+  loop_->Run();
+  for (const wire::GenerateRequest& request : requests) {
+    Received& received = received_[Raw(request.id)];
+    for (std::uint32_t choice = 0; choice < request.choice_count; ++choice) {
+      std::vector<TokenId> expected = engine::MockStream(request, choice, kVocab, kContext).tokens;
+      if (received.ends[choice].finish == wire::FinishReason::kCancelled) {
+        expected.resize(received.tokens[choice].size());
+      }
+      EXPECT_EQ(received.tokens[choice], expected);
+    }
+  }
+  other->Stop();
+  thread.Join();
+  link_.reset();
+  engine_loop_.reset();
+}
+
+}  // namespace
+}  // namespace pixii::worker
