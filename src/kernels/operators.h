@@ -85,8 +85,11 @@ class Operators {
  public:
   virtual ~Operators() = default;
 
-  /// "ref", "cpu-avx512bf16", …: part of numerics_id.
+  /// "ref", "cpu-avx512bf16", …: for people and logs.
   virtual std::string_view name() const = 0;
+  /// Equal values promise equal bits: "ref-1", "fma-1" (AVX2 and AVX-512), …. A part of numerics_id; the number counts
+  /// changes of order or formula.
+  virtual std::string_view numerics() const = 0;
 
   /// Zeroed memory. Errors: kResourceExhausted with the size asked for.
   virtual Result<Buffer> Allocate(std::size_t size_bytes) = 0;

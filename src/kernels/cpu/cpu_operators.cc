@@ -41,14 +41,14 @@ static_assert(static_cast<int>(Activation::kSilu) == 0 &&
 
 struct Isa {
   CpuIsa isa;
-  std::string_view name;       // for people and flags
   std::string_view operators;  // Operators::name
+  std::string_view numerics;   // Operators::numerics
   const KernelTable& (*kernels)();
 };
 
 constexpr std::array kIsas = {
-    Isa{CpuIsa::kAvx2, "avx2", "cpu-avx2", Avx2Kernels},
-    Isa{CpuIsa::kAvx512, "avx512", "cpu-avx512", Avx512Kernels},
+    Isa{CpuIsa::kAvx2, "cpu-avx2", "fma-1", Avx2Kernels},
+    Isa{CpuIsa::kAvx512, "cpu-avx512", "fma-1", Avx512Kernels},
 };
 
 bool HostRuns(CpuIsa isa, const CpuFeatures& features) {
@@ -90,6 +90,8 @@ class CpuOperators final : public Operators {
         scratch_(static_cast<std::size_t>(thread_count)) {}
 
   std::string_view name() const override { return isa_.operators; }
+
+  std::string_view numerics() const override { return isa_.numerics; }
 
   Result<Buffer> Allocate(std::size_t size_bytes) override {
     return AllocateHostMemory(size_bytes);

@@ -165,6 +165,8 @@ class ReferenceOperators final : public Operators {
  public:
   std::string_view name() const override { return "ref"; }
 
+  std::string_view numerics() const override { return "ref-1"; }
+
   Result<Buffer> Allocate(std::size_t size_bytes) override {
     const std::size_t padded =
         CeilDiv(std::max<std::size_t>(size_bytes, 1), kAlignment) * kAlignment;

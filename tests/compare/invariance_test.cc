@@ -1,0 +1,262 @@
+// What promise 1 rests on: a row's bits do not depend on the rows beside it, on the chunk it came
+// in, on how the cache is cut into blocks, or on the number of workers.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+
+#include "compare/operator_cases.h"
+#include "compare/operator_inputs.h"
+
+namespace pixii::kernels::testing {
+namespace {
+
+struct Backend {
+  std::string name;
+  std::unique_ptr<Operators> operators;
+};
+
+/// ref, and each instruction set of this host with 1, 2 and 3 workers.
+std::vector<Backend> AllBackends() {
+  std::vector<Backend> out;
+  out.push_back({"ref", MakeReferenceOperators()});
+  for (const CpuIsa isa : AvailableIsas()) {
+    for (const std::int32_t threads : {1, 2, 3}) {
+      out.push_back({std::string(IsaName(isa)) + "_threads" + std::to_string(threads),
+                     std::move(*MakeCpuOperators({.thread_count = threads, .isa = isa}))});
+    }
+  }
+  return out;
+}
+
+struct LinearSetup {
+  ComputeType compute;
+  std::int32_t k_shards;
+};
+
+class RowInvariance : public ::testing::TestWithParam<LinearSetup> {};
+
+TEST_P(RowInvariance, ALinearRowHasTheSameBitsForEveryRowCountAndWorkerCount) {
+  constexpr std::int64_t kN = 150;
+  constexpr std::int64_t kK = 530;
+  constexpr std::int64_t kM = 257;
+  Inputs inputs("row invariance");
+  const RawValues raw(inputs.Values(kN * kK), DType::kBf16);
+  const WeightPart part{
+      .data = raw.data(), .dtype = DType::kBf16, .rows = kN, .cols = kK, .bias = nullptr};
+  GuardedMatrix in(kM, kK, 0, inputs);
+  std::map<std::string, std::vector<float>> by_numerics;
+  for (const Backend& backend : AllBackends()) {
+    SCOPED_TRACE(backend.name);
+    auto weight = backend.operators->PrepareLinear(
+        {&part, 1}, {.compute = GetParam().compute, .k_shards = GetParam().k_shards});
+    GuardedMatrix whole(kM, kN, 0);
+    backend.operators->Linear(in.view(), **weight, whole.view());
+    const auto& expected =
+        by_numerics.emplace(std::string(backend.operators->numerics()), whole.Result())
+            .first->second;
+    ASSERT_EQ(FirstDifference(whole.Result(), expected), -1);
+    for (const std::int64_t m : {1, 2, 7, 14, 64}) {
+      for (const std::int64_t first : {std::int64_t{0}, kM - m}) {
+        GuardedMatrix some(m, kN, 0);
+        backend.operators->Linear(in.view().Rows(first, m), **weight, some.view());
+        std::vector<float> rows(expected.begin() + first * kN, expected.begin() + (first + m) * kN);
+        rows.push_back(1.0F);
+        ASSERT_EQ(FirstDifference(some.Result(), rows), -1) << m << " rows from " << first;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Setups, RowInvariance,
+    ::testing::Values(LinearSetup{ComputeType::kF32, 1}, LinearSetup{ComputeType::kF32, 8},
+                      LinearSetup{ComputeType::kBf16, 1}, LinearSetup{ComputeType::kBf16, 8}),
+    [](const auto& test) {
+      return std::string(test.param.compute == ComputeType::kF32 ? "f32" : "bf16") + "_shards" +
+             std::to_string(test.param.k_shards);
+    });
+
+TEST(ShardInvariance, ThePartialSumsOfAShardedWeightAreThoseOfItsSlices) {
+  // A rank of tensor parallelism holds one slice of K; the fixed tree over the ranks must give the
+  // whole's bits.
+  constexpr std::int64_t kN = 40;
+  constexpr std::int64_t kK = 8 * 48;
+  Inputs inputs("shards");
+  const std::vector<float> values = inputs.Values(kN * kK);
+  GuardedMatrix in(3, kK, 0, inputs);
+  for (const Backend& backend : AllBackends()) {
+    SCOPED_TRACE(backend.name);
+    const WeightPart part{
+        .data = values.data(), .dtype = DType::kF32, .rows = kN, .cols = kK, .bias = nullptr};
+    auto weight = backend.operators->PrepareLinear({&part, 1},
+                                                   {.compute = ComputeType::kBf16, .k_shards = 8});
+    GuardedMatrix whole(3, kN, 0);
+    backend.operators->Linear(in.view(), **weight, whole.view());
+    std::vector<std::vector<float>> sums;
+    for (std::int64_t shard = 0; shard < 8; ++shard) {
+      std::vector<float> slice;
+      for (std::int64_t n = 0; n < kN; ++n) {
+        const auto* row = values.data() + n * kK + shard * kK / 8;
+        slice.insert(slice.end(), row, row + kK / 8);
+      }
+      const WeightPart slice_part{
+          .data = slice.data(), .dtype = DType::kF32, .rows = kN, .cols = kK / 8, .bias = nullptr};
+      auto slice_weight =
+          backend.operators->PrepareLinear({&slice_part, 1}, {.compute = ComputeType::kBf16});
+      GuardedMatrix out(3, kN, 0);
+      backend.operators->Linear(in.view().Columns(shard * kK / 8, kK / 8), **slice_weight,
+                                out.view());
+      sums.push_back(out.Result());
+    }
+    const std::vector<float> expected = whole.Result();
+    for (std::size_t i = 0; i + 1 < expected.size(); ++i) {
+      ASSERT_EQ(expected[i], ((sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i])) +
+                                 ((sums[4][i] + sums[5][i]) + (sums[6][i] + sums[7][i])));
+    }
+  }
+}
+
+struct AttentionSetup {
+  const char* name;
+  std::int32_t heads;
+  std::int32_t kv_heads;
+  std::int32_t head_dim;
+  std::int32_t window;
+  bool sinks;
+};
+
+class ChunkInvariance : public ::testing::TestWithParam<AttentionSetup> {};
+
+/// Attention of `context` positions fed in chunks that end at `ends`; out [context, heads *
+/// head_dim].
+std::vector<float> RunInChunks(Operators& operators, const AttentionSetup& setup,
+                               std::int32_t block_tokens, std::int32_t context,
+                               const std::vector<std::int32_t>& ends) {
+  Inputs inputs("chunks");
+  const KvLayout layout{.layer_count = 1,
+                        .kv_head_count = setup.kv_heads,
+                        .head_dim = setup.head_dim,
+                        .block_tokens = block_tokens,
+                        .dtype = DType::kBf16};
+  FilledCache filled = MakeCache(operators, layout, context);
+  GuardedMatrix k(context, std::int64_t{setup.kv_heads} * setup.head_dim, 0, inputs, -2.0F, 2.0F);
+  GuardedMatrix v(context, std::int64_t{setup.kv_heads} * setup.head_dim, 0, inputs);
+  GuardedMatrix q(context, std::int64_t{setup.heads} * setup.head_dim, 0, inputs, -2.0F, 2.0F);
+  GuardedMatrix out(context, std::int64_t{setup.heads} * setup.head_dim, 0);
+  const std::vector<float> sinks = inputs.Values(setup.heads);
+  std::int32_t begin = 0;
+  for (const std::int32_t end : ends) {
+    const std::int32_t count = end - begin;
+    operators.StoreKv(
+        k.view().Rows(begin, count), v.view().Rows(begin, count),
+        std::span(filled.slots)
+            .subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
+        0, filled.cache);
+    filled.batch.sequences = {{.token_begin = 0,
+                               .token_count = count,
+                               .context_tokens = end,
+                               .block_begin = 0,
+                               .block_count = (end + block_tokens - 1) / block_tokens}};
+    operators.PagedAttention(q.view().Rows(begin, count), filled.batch, 0, filled.cache,
+                             {.head_count = setup.heads,
+                              .kv_head_count = setup.kv_heads,
+                              .head_dim = setup.head_dim,
+                              .scale = 0.125F,
+                              .window_tokens = setup.window,
+                              .sinks = setup.sinks ? sinks.data() : nullptr},
+                             out.view().Rows(begin, count));
+    begin = end;
+  }
+  return out.Result();
+}
+
+TEST_P(ChunkInvariance, ATokenHasTheSameBitsDecodedAloneOrInAnyChunkWithAnyBlockSize) {
+  constexpr std::int32_t kContext = 600;  // more than one span
+  std::vector<std::int32_t> one_by_one;
+  for (std::int32_t end = 1; end <= kContext; ++end) {
+    one_by_one.push_back(end);
+  }
+  std::vector<std::vector<std::int32_t>> cuts = {{kContext}};
+  Inputs random("cuts");
+  for (int i = 0; i < 3; ++i) {
+    std::vector<std::int32_t> ends;
+    for (std::int32_t end = 1 + random.Below(150); end < kContext; end += 1 + random.Below(150)) {
+      ends.push_back(end);
+    }
+    ends.push_back(kContext);
+    cuts.push_back(ends);
+  }
+  std::map<std::string, std::vector<float>> by_numerics;
+  for (const Backend& backend : AllBackends()) {
+    if (backend.name == "ref") {
+      continue;  // has no chunks to speak of, and is slow
+    }
+    SCOPED_TRACE(backend.name);
+    Operators& operators = *backend.operators;
+    const auto& decoded = by_numerics
+                              .emplace(std::string(operators.numerics()),
+                                       RunInChunks(operators, GetParam(), 16, kContext, one_by_one))
+                              .first->second;
+    for (const std::int32_t block_tokens : {16, 64}) {
+      for (const std::vector<std::int32_t>& ends : cuts) {
+        ASSERT_EQ(FirstDifference(decoded,
+                                  RunInChunks(operators, GetParam(), block_tokens, kContext, ends)),
+                  -1)
+            << "chunks " << ::testing::PrintToString(ends) << " in blocks of " << block_tokens;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Setups, ChunkInvariance,
+                         ::testing::Values(AttentionSetup{"mha", 2, 2, 40, 0, false},
+                                           AttentionSetup{"gqa", 6, 2, 64, 0, false},
+                                           AttentionSetup{"mqa_window", 7, 1, 24, 100, false},
+                                           AttentionSetup{"gqa_window_sinks", 4, 2, 32, 37, true}),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+TEST(BatchInvariance, ASequenceHasTheSameAttentionBitsAloneAndAmongOthers) {
+  // Three workers and few items: alone, the long context is cut into spans; among others it is not.
+  const KvLayout layout{.layer_count = 1,
+                        .kv_head_count = 1,
+                        .head_dim = 64,
+                        .block_tokens = 16,
+                        .dtype = DType::kBf16};
+  constexpr std::int32_t kContext = 2100;
+  for (const Backend& backend : AllBackends()) {
+    SCOPED_TRACE(backend.name);
+    Operators& operators = *backend.operators;
+    Inputs inputs("batch");
+    FilledCache filled = MakeCache(operators, layout, kContext);
+    GuardedMatrix k(kContext, 64, 0, inputs);
+    GuardedMatrix v(kContext, 64, 0, inputs);
+    operators.StoreKv(k.view(), v.view(), filled.slots, 0, filled.cache);
+    const StepSequence one{
+        .token_begin = 0,
+        .token_count = 1,
+        .context_tokens = kContext,
+        .block_begin = 0,
+        .block_count = static_cast<std::int32_t>(std::ssize(filled.batch.block_table))};
+    const AttentionOptions options{
+        .head_count = 4, .kv_head_count = 1, .head_dim = 64, .scale = 0.125F};
+    GuardedMatrix q(12, 256, 0, inputs);
+    GuardedMatrix alone(1, 256, 0);
+    filled.batch.sequences = {one};
+    operators.PagedAttention(q.view().Rows(11, 1), filled.batch, 0, filled.cache, options,
+                             alone.view());
+    GuardedMatrix together(12, 256, 0);
+    filled.batch.sequences.clear();
+    for (std::int32_t i = 0; i < 12; ++i) {
+      filled.batch.sequences.push_back(one);
+      filled.batch.sequences.back().token_begin = i;
+    }
+    operators.PagedAttention(q.view(), filled.batch, 0, filled.cache, options, together.view());
+    const std::vector<float> all = together.Result();
+    const std::vector<float> last(all.end() - 257, all.end());
+    EXPECT_EQ(FirstDifference(last, alone.Result()), -1);
+  }
+}
+
+}  // namespace
+}  // namespace pixii::kernels::testing
