@@ -1,0 +1,241 @@
+// One answer: a request gives the same tokens and logprobs, bit for bit, alone and in any company.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/model_executor.h"
+#include "kernels/operators.h"
+#include "model/language_model.h"
+#include "support/golden.h"
+
+namespace pixii::engine {
+namespace {
+
+constexpr std::uint64_t kSeed = 20260101;
+constexpr std::uint32_t kRequests = 200;
+constexpr std::uint32_t kVocab = 512;
+
+struct Answer {
+  std::vector<TokenId> tokens;
+  std::vector<wire::TokenLogprob> logprobs;
+  std::vector<wire::TokenLogprob> prompt_logprobs;
+  std::optional<wire::FinishReason> finish;
+  std::optional<TokenId> stop_token;
+};
+
+using Answers = std::map<std::pair<RequestId, std::uint32_t>, Answer>;
+
+void Take(std::vector<wire::TokenFrame>& frames, Answers& answers) {
+  for (wire::TokenFrame& frame : frames) {
+    Answer& answer = answers[{frame.id, frame.choice}];
+    EXPECT_FALSE(answer.finish);
+    answer.tokens.insert(answer.tokens.end(), frame.tokens.begin(), frame.tokens.end());
+    std::ranges::move(frame.logprobs, std::back_inserter(answer.logprobs));
+    if (!frame.prompt_logprobs.empty()) {
+      answer.prompt_logprobs = std::move(frame.prompt_logprobs);
+    }
+    answer.finish = frame.finish;
+    answer.stop_token = frame.stop_token;
+    EXPECT_FALSE(frame.error) << frame.error->ToString();
+  }
+  frames.clear();
+}
+
+bool SameBits(const std::vector<wire::TokenLogprob>& a, const std::vector<wire::TokenLogprob>& b) {
+  return std::ranges::equal(a, b, [](const wire::TokenLogprob& x, const wire::TokenLogprob& y) {
+    return x.logprob == y.logprob && x.top == y.top;
+  });
+}
+
+wire::GenerateRequest DrawRequest(std::uint64_t id, std::mt19937_64& random) {
+  auto between = [&](std::uint32_t low, std::uint32_t high) {
+    return low + static_cast<std::uint32_t>(random() % (high - low + 1));
+  };
+  wire::GenerateRequest request;
+  request.id = RequestId{id};
+  // Some share long beginnings, some a block, some nothing.
+  std::mt19937_64 text(between(1, 6));
+  for (std::uint32_t i = between(0, 2) * between(0, 60); i > 0; --i) {
+    request.prompt.push_back(static_cast<TokenId>(3 + text() % (kVocab - 3)));
+  }
+  for (std::uint32_t i = between(1, 40); i > 0; --i) {
+    request.prompt.push_back(static_cast<TokenId>(3 + random() % (kVocab - 3)));
+  }
+  request.stop.max_tokens = id % 20 == 0 ? between(100, 200) : between(1, 40);
+  request.stop.eos_token_ids = {2};
+  request.stop.ignore_eos = id % 5 == 0;
+  request.choice_count = id % 10 == 3 ? 3 : 1;
+  request.sampling.seed = random();
+  request.sampling.temperature = id % 2 == 0 ? 0.0F : 0.2F * static_cast<float>(between(1, 8));
+  request.sampling.top_p = id % 3 == 0 ? 0.9F : 1.0F;
+  request.sampling.top_k = id % 7 == 0 ? 40 : 0;
+  request.sampling.min_p = id % 11 == 0 ? 0.02F : 0.0F;
+  request.sampling.repetition_penalty = id % 6 == 0 ? 1.2F : 1.0F;
+  request.sampling.frequency_penalty = id % 9 == 0 ? 0.5F : 0.0F;
+  request.top_logprobs = id % 3 == 0 ? static_cast<std::int32_t>(between(0, 20)) : -1;
+  request.prompt_logprobs = id % 17 == 0;
+  request.priority = static_cast<std::int32_t>(id % 3);
+  return request;
+}
+
+class OneAnswerTest : public ::testing::Test {
+ protected:
+  struct Size {
+    std::uint32_t block_count = 0;
+    std::uint32_t sequences = 0;
+    std::uint32_t tokens = 0;
+  };
+
+  std::unique_ptr<Engine> MakeEngine(const Size& size) {
+    auto executor = ModelExecutor::Create(*model_, *operators_,
+                                          {.block_tokens = 16,
+                                           .block_count = size.block_count,
+                                           .step_tokens_max = 256,
+                                           .step_logit_rows_max = 128,
+                                           .kv_dtype = kernels::DType::kBf16});
+    EXPECT_TRUE(executor) << executor.error().ToString();
+    auto engine = Engine::Create(
+        {.batch_sequences_max = size.sequences, .batch_tokens_max = size.tokens, .queue_length_max = 1024},
+        std::move(*executor));
+    EXPECT_TRUE(engine) << engine.error().ToString();
+    return std::move(*engine);
+  }
+
+  void SetUp() override {
+    std::string folder = pixii::testing::OwnGoldenDir() + "/models/llama-gqa";
+    auto made = kernels::MakeCpuOperators({.thread_count = 1});
+    operators_ = made ? std::move(*made) : kernels::MakeReferenceOperators();
+    auto model = model::LanguageModel::Load(folder, *operators_,
+                                            {.compute = kernels::ComputeType::kBf16,
+                                             .context_tokens_max = 0,
+                                             .step_tokens_max = 256,
+                                             .step_logit_rows_max = 128});
+    ASSERT_TRUE(model) << model.error().ToString();
+    model_ = std::move(*model);
+    std::mt19937_64 random(kSeed);
+    for (std::uint64_t id = 1; id <= kRequests; ++id) {
+      requests_.push_back(DrawRequest(id, random));
+    }
+  }
+
+  // Each request alone in an empty engine, its prompt in one piece.
+  Answers RunAlone() {
+    Answers answers;
+    std::vector<wire::TokenFrame> frames;
+    for (const wire::GenerateRequest& request : requests_) {
+      std::unique_ptr<Engine> engine = MakeEngine({.block_count = 128, .sequences = 4, .tokens = 256});
+      EXPECT_TRUE(engine->Submit(request, rt::Time{}));
+      while (engine->has_work()) {
+        engine->Step(rt::Time{}, frames);
+        Take(frames, answers);
+      }
+    }
+    return answers;
+  }
+
+  // 32 at a time with cut prompts and too few blocks; others come, share prefixes and are cancelled.
+  Answers RunTogether(Engine& engine) {
+    std::mt19937_64 random(kSeed + 1);
+    Answers answers;
+    std::vector<wire::TokenFrame> frames;
+    std::size_t next = 0;
+    std::uint64_t next_other = 1'000'000;
+    rt::Time now{};
+    while (next < requests_.size() || engine.has_work()) {
+      now += rt::Duration(1'000'000);
+      while (next < requests_.size() && engine.request_count() < 40) {
+        EXPECT_TRUE(engine.Submit(requests_[next++], now));
+      }
+      if (next < requests_.size() && random() % 4 == 0) {
+        wire::GenerateRequest other = DrawRequest(next_other++, random);
+        EXPECT_TRUE(engine.Submit(other, now));
+        cancels_.push_back(other.id);
+      }
+      if (!cancels_.empty() && random() % 6 == 0) {
+        engine.Cancel({.id = cancels_[random() % cancels_.size()], .choice = std::nullopt});
+      }
+      engine.Step(now, frames);
+      Take(frames, answers);
+    }
+    return answers;
+  }
+
+  void ExpectSame(const Answers& alone, const Answers& together) {
+    for (const auto& [key, expected] : alone) {
+      SCOPED_TRACE("request " + std::to_string(Raw(key.first)) + " choice " + std::to_string(key.second));
+      ASSERT_TRUE(together.contains(key));
+      const Answer& answer = together.at(key);
+      EXPECT_EQ(answer.tokens, expected.tokens);
+      EXPECT_EQ(answer.finish, expected.finish);
+      EXPECT_EQ(answer.stop_token, expected.stop_token);
+      EXPECT_TRUE(SameBits(answer.logprobs, expected.logprobs));
+      EXPECT_TRUE(SameBits(answer.prompt_logprobs, expected.prompt_logprobs));
+    }
+  }
+
+  std::unique_ptr<kernels::Operators> operators_;
+  std::unique_ptr<model::LanguageModel> model_;
+  std::vector<wire::GenerateRequest> requests_;
+  std::vector<RequestId> cancels_;
+};
+
+TEST_F(OneAnswerTest, TwoHundredRequestsAnswerTheSameAloneAndInACrowd) {
+  std::printf("seed %llu on %s\n", static_cast<unsigned long long>(kSeed), std::string(operators_->name()).c_str());
+  Answers alone = RunAlone();
+  EXPECT_GE(alone.size(), kRequests);
+  std::unique_ptr<Engine> engine = MakeEngine({.block_count = 64, .sequences = 32, .tokens = 96});
+  ExpectSame(alone, RunTogether(*engine));
+  // Again, with a cache that knows all the prompts.
+  ExpectSame(alone, RunTogether(*engine));
+  EXPECT_GT(engine->scheduler().counters().preemptions, 10U);
+  EXPECT_GT(engine->scheduler().counters().cached_tokens, 1000U);
+  engine->CheckInvariants();
+  EXPECT_EQ(engine->cache().pool().pinned_count(), 0U);
+  std::printf("%llu preemptions, %llu tokens from the cache, %llu computed\n",
+              static_cast<unsigned long long>(engine->scheduler().counters().preemptions),
+              static_cast<unsigned long long>(engine->scheduler().counters().cached_tokens),
+              static_cast<unsigned long long>(engine->scheduler().counters().computed_tokens));
+}
+
+TEST_F(OneAnswerTest, ARequestCutAtAnyTokenGoesOnExactlyInAnotherEngine) {
+  std::mt19937_64 random(kSeed + 2);
+  std::vector<wire::TokenFrame> frames;
+  Answers alone;
+  Answers resumed;
+  for (std::size_t i = 0; i < 20; ++i) {
+    wire::GenerateRequest request = requests_[i];
+    request.prompt_logprobs = false;
+    std::unique_ptr<Engine> engine = MakeEngine({.block_count = 128, .sequences = 4, .tokens = 256});
+    ASSERT_TRUE(engine->Submit(request, rt::Time{}));
+    while (engine->has_work()) {
+      engine->Step(rt::Time{}, frames);
+      Take(frames, alone);
+    }
+    for (std::uint32_t choice = 0; choice < request.choice_count; ++choice) {
+      Answer& whole = alone.at({request.id, choice});
+      std::size_t cut = random() % (whole.tokens.size() + 1);
+      request.generated.emplace_back(whole.tokens.begin(), whole.tokens.begin() + static_cast<std::ptrdiff_t>(cut));
+      Answer& before = resumed[{request.id, choice}];
+      before.tokens = request.generated.back();
+      if (request.top_logprobs >= 0) {
+        before.logprobs.assign(whole.logprobs.begin(), whole.logprobs.begin() + static_cast<std::ptrdiff_t>(cut));
+      }
+    }
+    engine = MakeEngine({.block_count = 128, .sequences = 4, .tokens = 24});
+    ASSERT_TRUE(engine->Submit(request, rt::Time{}));
+    while (engine->has_work()) {
+      engine->Step(rt::Time{}, frames);
+      Take(frames, resumed);
+    }
+  }
+  ExpectSame(alone, resumed);
+}
+
+}  // namespace
+}  // namespace pixii::engine
