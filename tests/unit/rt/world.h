@@ -7,6 +7,7 @@
 
 #include "rt/loop.h"
 #include "rt/net.h"
+#include "rt/sim_world.h"
 
 namespace pixii::rt {
 
@@ -44,6 +45,26 @@ class RealWorld {
   std::unique_ptr<Net> net_ = MakeNet(*loop_);
 };
 
-using Worlds = testing::Types<RealWorld>;
+class SimTestWorld {
+ public:
+  Loop& loop() { return node_.loop(); }
+
+  Net& net() { return node_.net(); }
+
+  std::string host() const { return "127.0.0.1"; }
+
+  template <class Predicate>
+  void RunUntil(Predicate done) {
+    EXPECT_EQ(world_.RunUntil(done, world_.now() + 20s), SimEnd::kDone);
+  }
+
+  void RunFor(Duration duration) { world_.RunTo(world_.now() + duration); }
+
+ private:
+  SimWorld world_{SimOptions{.seed = 1}};
+  SimNode& node_ = world_.AddNode("node");
+};
+
+using Worlds = testing::Types<RealWorld, SimTestWorld>;
 
 }  // namespace pixii::rt
