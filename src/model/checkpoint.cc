@@ -56,7 +56,7 @@ Result<Checkpoint> Checkpoint::OpenFile(const CheckpointFolder& folder, const st
 }
 
 Result<void> Checkpoint::AddFile(const CheckpointFolder& folder, const std::string& name) {
-  PX_TRY(MappedFile file, folder.Map(name));
+  PX_TRY(rt::FileMap file, folder.Map(name));
   const std::span<const std::byte> bytes = file.bytes();
   PX_TRY(SafetensorsHeader header,
          ParseSafetensorsHeader(bytes, bytes.size(), folder.path() + "/" + name));
@@ -90,12 +90,11 @@ Result<void> Checkpoint::AddShards(const CheckpointFolder& folder) {
     files.emplace_back(file.string(), tensor);
   }
   std::sort(files.begin(), files.end());
-  std::string_view last;
-  for (const auto& [file, tensor] : files) {
-    if (file == last) {
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const std::string_view file = files[i].first;
+    if (i > 0 && file == files[i - 1].first) {
       continue;
     }
-    last = file;
     if (files_.size() == kShardCountMax) {
       return BadIndex(folder, "weight_map", fmt::format("more than {} files", kShardCountMax));
     }

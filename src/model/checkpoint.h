@@ -51,7 +51,7 @@ class Checkpoint final {
   Result<void> AddShards(const CheckpointFolder& folder);
   Result<void> SortByName();
 
-  std::vector<MappedFile> files_;
+  std::vector<rt::FileMap> files_;
   std::vector<std::string> file_names_;
   std::vector<CheckpointTensor> tensors_;
   std::uint64_t size_bytes_ = 0;  // of the files

@@ -6,34 +6,14 @@
 // ../../blobs/<digest>).
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 
 #include "base/result.h"
+#include "rt/file.h"
 
 namespace pixii::model {
-
-/// Read-only bytes of a file, unmapped with the handle.
-class MappedFile final {
- public:
-  MappedFile() = default;
-
-  MappedFile(const std::byte* data, std::size_t size_bytes)
-      : data_(data), size_bytes_(size_bytes) {}
-
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
-  ~MappedFile();
-
-  std::span<const std::byte> bytes() const { return {data_, size_bytes_}; }
-
- private:
-  const std::byte* data_ = nullptr;
-  std::size_t size_bytes_ = 0;
-};
 
 class CheckpointFolder final {
  public:
@@ -50,7 +30,7 @@ class CheckpointFolder final {
   Result<std::string> ReadText(std::string_view name, std::uint64_t size_max) const;
 
   /// Maps a file. Errors as ReadText, and kDataCorrupt if it is empty.
-  Result<MappedFile> Map(std::string_view name) const;
+  Result<rt::FileMap> Map(std::string_view name) const;
 
  private:
   CheckpointFolder(std::string path, std::string real_path)

@@ -51,7 +51,10 @@ Result<GenerationDefaults> ReadGeneration(const ConfigReader& config) {
   PX_CHECK_OK(ReadOptional(config, "temperature", {0.0, 100.0}, out.temperature));
   PX_CHECK_OK(ReadOptional(config, "top_p", {0.0, 1.0}, out.top_p));
   PX_CHECK_OK(ReadOptional(config, "min_p", {0.0, 1.0}, out.min_p));
-  PX_CHECK_OK(ReadOptional(config, "top_k", {0.0, double{kVocabSizeMax}}, out.top_k));
+  PX_CHECK_OK(ReadOptional(config, "top_k", {-1.0, double{kVocabSizeMax}}, out.top_k));
+  if (out.top_k == -1) {
+    out.top_k = 0;  // some writers say -1 for "all"
+  }
   PX_CHECK_OK(ReadOptional(config, "repetition_penalty", {1e-3, 100.0}, out.repetition_penalty));
   PX_CHECK_OK(
       ReadOptional(config, "max_new_tokens", {1.0, double{kContextTokensMax}}, out.max_new_tokens));

@@ -4,29 +4,17 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "model/checkpoint_folder.h"
 #include "model/decoder_spec.h"
+#include "model/language_model.h"  // GenerationDefaults
 
 namespace pixii::model {
 
 inline constexpr std::size_t kEosTokenCountMax = 64;
-
-/// What the checkpoint's authors sample with where a request says nothing. Absent fields are not
-/// stated.
-struct GenerationDefaults {
-  std::optional<bool> do_sample;
-  std::optional<double> temperature;         // 0 .. 100
-  std::optional<double> top_p;               // 0 .. 1
-  std::optional<double> min_p;               // 0 .. 1
-  std::optional<std::int32_t> top_k;         // 0 = all
-  std::optional<double> repetition_penalty;  // > 0 .. 100
-  std::optional<std::int32_t> max_new_tokens;
-};
 
 struct ModelConfig {
   DecoderSpec decoder;
@@ -43,5 +31,10 @@ Result<ModelConfig> LoadConfig(const CheckpointFolder& folder);
 
 /// The same from text; `generation_text` empty: no generation_config.json.
 Result<ModelConfig> ParseConfig(std::string text, std::string_view generation_text);
+
+class Checkpoint;
+
+/// What the rest of the program is told of a model; digests the checkpoint for the fingerprint.
+ModelSpec MakeModelSpec(const ModelConfig& config, const Checkpoint& checkpoint);
 
 }  // namespace pixii::model

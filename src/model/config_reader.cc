@@ -73,7 +73,7 @@ Result<wire::Json> ParseConfigJson(std::string_view text, std::string_view file_
                 std::string(file_name));
   }
   if (!json->is_object()) {
-    return Fail(Code::kDataCorrupt, fmt::format("{}: offset 0: not a JSON object", file_name),
+    return Fail(Code::kDataCorrupt, fmt::format("{}: not a JSON object at byte 0", file_name),
                 std::string(file_name));
   }
   return json;

@@ -57,6 +57,22 @@ bool AllBelow(std::span<const std::int32_t> values, std::int64_t end) {
 
 }  // namespace
 
+WorkspacePlan MakeWorkspacePlan(const DecoderSpec& spec, const LoadOptions& options) {
+  const std::int64_t rows = options.step_tokens_max;
+  const std::int64_t context =
+      options.context_tokens_max == 0 ? spec.context_tokens_max : options.context_tokens_max;
+  const std::int64_t feed_forward_row = std::int64_t{3} * spec.intermediate_size;
+  const std::int64_t rows_in_budget =
+      kFeedForwardScratchMax / (feed_forward_row * std::int64_t{sizeof(float)});
+  const std::int64_t feed_forward_rows =
+      std::min(rows, std::max(kFeedForwardRowsMin, rows_in_budget));
+  const std::int64_t attention_row = std::int64_t{2} * spec.q_size() + 2 * spec.kv_size();
+  return {.stream = 3 * rows * spec.hidden_size,
+          .scratch = std::max(rows * attention_row, feed_forward_rows * feed_forward_row),
+          .rotary = context * spec.head_dim,
+          .feed_forward_rows = static_cast<std::int32_t>(feed_forward_rows)};
+}
+
 Result<std::unique_ptr<LanguageModel>> Decoder::Create(DecoderSpec decoder_spec, ModelSpec spec,
                                                        Weights& weights,
                                                        kernels::Operators& operators,
@@ -177,19 +193,9 @@ Result<void> Decoder::PrepareRotary() {
 }
 
 Result<void> Decoder::AllocateWorkspace() {
-  const std::int64_t step_rows = options_.step_tokens_max;
-  const std::int64_t feed_forward_row = std::int64_t{3} * decoder_.intermediate_size;
-  const std::int64_t rows_in_budget =
-      kFeedForwardScratchMax / (feed_forward_row * std::int64_t{sizeof(float)});
-  feed_forward_rows_ =
-      static_cast<std::int32_t>(std::min(step_rows, std::max(kFeedForwardRowsMin, rows_in_budget)));
-  const std::int64_t attention_row = std::int64_t{2} * decoder_.q_size() + 2 * decoder_.kv_size();
-  const std::int64_t scratch =
-      std::max(step_rows * attention_row, feed_forward_rows_ * feed_forward_row);
-  PX_TRY(stream_,
-         operators_.Allocate(static_cast<std::size_t>(3 * step_rows * decoder_.hidden_size) *
-                             sizeof(float)));
-  PX_TRY(scratch_, operators_.Allocate(static_cast<std::size_t>(scratch) * sizeof(float)));
+  plan_ = MakeWorkspacePlan(decoder_, options_);
+  PX_TRY(stream_, operators_.Allocate(static_cast<std::size_t>(plan_.stream) * sizeof(float)));
+  PX_TRY(scratch_, operators_.Allocate(static_cast<std::size_t>(plan_.scratch) * sizeof(float)));
   faulty_logit_rows_.reserve(static_cast<std::size_t>(options_.step_logit_rows_max));
   return {};
 }
@@ -312,8 +318,9 @@ Matrix Decoder::Attend(const Layer& layer, std::int32_t index, const kernels::St
 /// delta = down(act(gate) * up) of normed.
 void Decoder::FeedForward(const Layer& layer, const Rows& rows) {
   const std::int64_t features = decoder_.intermediate_size;
-  for (std::int64_t begin = 0; begin < rows.normed.rows; begin += feed_forward_rows_) {
-    const std::int64_t count = std::min<std::int64_t>(feed_forward_rows_, rows.normed.rows - begin);
+  for (std::int64_t begin = 0; begin < rows.normed.rows; begin += plan_.feed_forward_rows) {
+    const std::int64_t count =
+        std::min<std::int64_t>(plan_.feed_forward_rows, rows.normed.rows - begin);
     const Matrix gate_up = Scratch(0, count, 2 * features);
     const Matrix product = Scratch(count * 2 * features, count, features);
     operators_.Linear(rows.normed.Rows(begin, count), *layer.gate_up, gate_up);

@@ -17,6 +17,20 @@
 
 namespace pixii::model {
 
+/// How much scratch a decoder takes, in floats.
+struct WorkspacePlan {
+  std::int64_t stream = 0;             // residual, normed, delta
+  std::int64_t scratch = 0;            // qkv and attention's output, then the feed-forward's parts
+  std::int64_t rotary = 0;             // cosines and sines
+  std::int32_t feed_forward_rows = 0;  // rows that the feed-forward takes at once
+
+  std::uint64_t size_bytes() const {
+    return static_cast<std::uint64_t>(stream + scratch + rotary) * sizeof(float);
+  }
+};
+
+WorkspacePlan MakeWorkspacePlan(const DecoderSpec& spec, const LoadOptions& options);
+
 class Decoder final : public LanguageModel {
  public:
   /// Prepares all weights. `operators` outlives the decoder. Pre: `weights` has what
@@ -101,7 +115,7 @@ class Decoder final : public LanguageModel {
 
   kernels::Buffer stream_;  // residual, normed, delta
   kernels::Buffer scratch_;
-  std::int32_t feed_forward_rows_ = 0;
+  WorkspacePlan plan_;
   std::vector<std::int32_t> faulty_logit_rows_;  // capacity reserved
 };
 

@@ -16,16 +16,16 @@ namespace {
 std::uint64_t ParameterCount(const DecoderSpec& decoder) {
   std::uint64_t count = 0;
   for (const ExpectedTensor& tensor : ExpectedTensors(decoder)) {
-    std::int64_t size = 1;
+    std::uint64_t size = 1;
     for (const std::int64_t dim : tensor.shape) {
-      size *= dim;
+      size *= static_cast<std::uint64_t>(dim);
     }
-    count += static_cast<std::uint64_t>(size);
+    count += size;
   }
   return count;
 }
 
-ModelSpec MakeSpec(const DecoderSpec& decoder) {
+ModelSpec SizesOf(const DecoderSpec& decoder) {
   ModelSpec spec;
   spec.architecture = decoder.architecture;
   spec.layer_count = static_cast<std::int32_t>(decoder.layers.size());
@@ -40,6 +40,15 @@ ModelSpec MakeSpec(const DecoderSpec& decoder) {
 
 }  // namespace
 
+ModelSpec MakeModelSpec(const ModelConfig& config, const Checkpoint& checkpoint) {
+  ModelSpec spec = SizesOf(config.decoder);
+  spec.eos_token_ids = config.eos_token_ids;
+  spec.bos_token_id = config.bos_token_id;
+  spec.generation = config.generation;
+  spec.fingerprint = Fingerprint(config.text, checkpoint);
+  return spec;
+}
+
 Result<std::unique_ptr<LanguageModel>> LanguageModel::Load(const std::string& folder_path,
                                                            kernels::Operators& operators,
                                                            const LoadOptions& options) {
@@ -47,10 +56,7 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::Load(const std::string& fo
   PX_TRY(ModelConfig config, LoadConfig(folder));
   PX_TRY(const Checkpoint checkpoint, Checkpoint::Open(folder));
   PX_CHECK_OK(CheckTensors(config.decoder, checkpoint));
-  ModelSpec spec = MakeSpec(config.decoder);
-  spec.eos_token_ids = std::move(config.eos_token_ids);
-  spec.bos_token_id = config.bos_token_id;
-  spec.fingerprint = Fingerprint(config.text, checkpoint);
+  ModelSpec spec = MakeModelSpec(config, checkpoint);
   const std::unique_ptr<Weights> weights = MakeCheckpointWeights(checkpoint);
   return Decoder::Create(std::move(config.decoder), std::move(spec), *weights, operators, options);
 }
@@ -60,7 +66,7 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::Random(std::string_view sh
                                                              const LoadOptions& options,
                                                              std::uint64_t seed) {
   PX_TRY(DecoderSpec decoder, FindShape(shape));
-  ModelSpec spec = MakeSpec(decoder);
+  ModelSpec spec = SizesOf(decoder);
   const std::string identity = fmt::format("{} {}", shape, seed);
   spec.fingerprint =
       ToHex(HashKey("pixii random model 1").Digest(std::as_bytes(std::span(identity))));

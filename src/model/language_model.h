@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +20,18 @@
 
 namespace pixii::model {
 
+/// What the checkpoint's authors sample with where a request says nothing. Absent fields are not
+/// stated.
+struct GenerationDefaults {
+  std::optional<bool> do_sample;
+  std::optional<double> temperature;         // 0 .. 100
+  std::optional<double> top_p;               // 0 .. 1
+  std::optional<double> min_p;               // 0 .. 1
+  std::optional<std::int32_t> top_k;         // 0 = all
+  std::optional<double> repetition_penalty;  // > 0 .. 100
+  std::optional<std::int32_t> max_new_tokens;
+};
+
 /// What the rest of the program needs to know about a checkpoint.
 struct ModelSpec {
   std::string architecture;  // "LlamaForCausalLM"
@@ -30,6 +43,7 @@ struct ModelSpec {
   std::int32_t context_tokens_max = 0;      // max_position_embeddings
   std::vector<std::int32_t> eos_token_ids;  // generation_config.json first, then config.json
   std::int32_t bos_token_id = -1;           // -1: none
+  GenerationDefaults generation;            // generation_config.json's
   std::uint64_t parameter_count = 0;
   std::string
       fingerprint;  // hex digest of config and weights' headers and bytes sampled: model identity

@@ -1,0 +1,2 @@
+pixii_fuzz(safetensors_fuzz SRCS safetensors_fuzz.cc DEPS pixii_model)
+pixii_fuzz(model_config_fuzz SRCS model_config_fuzz.cc DEPS pixii_model)

@@ -1,0 +1,40 @@
+// Any text as config.json and, after a NUL, generation_config.json: what is accepted must be within
+// the stated bounds.
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/assert.h"
+#include "model/config.h"
+#include "model/rotary.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace pixii::model;  // NOLINT(google-build-using-namespace): a program of one function
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const std::size_t cut = text.find('\0');
+  const std::string_view generation =
+      cut == std::string_view::npos ? std::string_view() : text.substr(cut + 1);
+  const auto config = ParseConfig(std::string(text.substr(0, cut)), generation);
+  if (!config) {
+    PX_ASSERT(!config.error().detail().empty() && config.error().detail().size() < 4096);
+    return 0;
+  }
+  const DecoderSpec& decoder = config->decoder;
+  PX_ASSERT(decoder.hidden_size >= 1 && decoder.hidden_size <= kHiddenSizeMax);
+  PX_ASSERT(decoder.vocab_size >= 1 && decoder.vocab_size <= kVocabSizeMax);
+  PX_ASSERT(!decoder.layers.empty() && decoder.layers.size() <= kLayerCountMax);
+  PX_ASSERT(decoder.head_dim >= 2 && decoder.head_dim <= kHeadDimMax && decoder.head_dim % 2 == 0);
+  PX_ASSERT(decoder.head_count % decoder.kv_head_count == 0);
+  PX_ASSERT(decoder.context_tokens_max >= 1 && decoder.context_tokens_max <= kContextTokensMax);
+  for (const LayerSpec& layer : decoder.layers) {
+    PX_ASSERT(layer.window_tokens >= 0);
+  }
+  for (const std::int32_t id : config->eos_token_ids) {
+    PX_ASSERT(id >= 0 && id < decoder.vocab_size);
+  }
+  for (const float frequency : InverseFrequencies(decoder.rope, decoder.head_dim)) {
+    PX_ASSERT(frequency >= 0.0F && frequency <= 1.0F);
+  }
+  return 0;
+}

@@ -1,0 +1,53 @@
+#include "model/rotary.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace pixii::model {
+namespace {
+
+TEST(Rotary, PlainFrequenciesFallFromOneByPowersOfTheta) {
+  const auto frequencies = InverseFrequencies({.theta = 10000.0}, 8);
+  ASSERT_EQ(frequencies.size(), 4U);
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(frequencies[i], std::pow(10000.0, -static_cast<double>(i) / 4.0), 1e-7);
+  }
+}
+
+TEST(Rotary, Llama3KeepsShortWavesAndStretchesLongOnes) {
+  const RopeSpec rope = {.kind = RopeKind::kLlama3,
+                         .theta = 500000.0,
+                         .factor = 8.0,
+                         .low_freq_factor = 1.0,
+                         .high_freq_factor = 4.0,
+                         .original_context_tokens = 8192};
+  const auto plain = InverseFrequencies({.theta = 500000.0}, 128);
+  const auto scaled = InverseFrequencies(rope, 128);
+  EXPECT_EQ(scaled.front(), plain.front());
+  EXPECT_FLOAT_EQ(scaled.back(), plain.back() / 8.0F);
+  // In between the ratio falls steadily from 1 to 1/8, and some pair is strictly inside.
+  bool inside = false;
+  float ratio_before = 1.0F;
+  for (std::size_t i = 0; i < plain.size(); ++i) {
+    const float ratio = scaled[i] / plain[i];
+    EXPECT_LE(ratio, ratio_before + 1e-6F);
+    inside |= ratio < 0.99F && ratio > 0.13F;
+    ratio_before = ratio;
+  }
+  EXPECT_TRUE(inside);
+}
+
+TEST(Rotary, TablesHoldCosineAndSineOfTheAngle) {
+  const std::vector<float> frequencies = {1.0F, 0.125F};
+  std::vector<float> cos(6);
+  std::vector<float> sin(6);
+  FillRotaryTable(frequencies, 3, cos, sin);
+  EXPECT_EQ(cos[0], 1.0F);
+  EXPECT_EQ(sin[1], 0.0F);
+  EXPECT_FLOAT_EQ(cos[4], std::cos(2.0F));
+  EXPECT_FLOAT_EQ(sin[5], std::sin(0.25F));
+}
+
+}  // namespace
+}  // namespace pixii::model
