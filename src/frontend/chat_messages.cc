@@ -1,0 +1,208 @@
+// Chat messages and tools of a request, checked field by field and brought into the form that
+// templates expect.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "frontend/openai_request.h"
+
+namespace pixii::frontend {
+
+using wire::Json;
+
+namespace {
+
+tl::unexpected<Error> Bad(const std::string& field, std::string detail) {
+  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), field);
+}
+
+tl::unexpected<Error> Unknown(const std::string& field) {
+  return Fail(Code::kInvalidArgument, fmt::format("unknown field {}", field), field);
+}
+
+constexpr auto kRoles =
+    std::to_array<std::string_view>({"system", "developer", "user", "assistant", "tool"});
+
+// Content parts of type text, joined. Other parts need a vision or audio model.
+Result<Json> ParseContent(const Json& content, const std::string& at) {
+  if (content.is_string() || content.is_null()) {
+    return content;
+  }
+  if (!content.is_array()) {
+    return Bad(at, "must be a string or a list of parts");
+  }
+  std::string text;
+  for (std::size_t i = 0; i < content.array().size(); ++i) {
+    const Json& part = content.array()[i];
+    std::string where = fmt::format("{}[{}]", at, i);
+    const Json* type = part.Find("type");
+    if (type == nullptr || !type->is_string()) {
+      return Bad(where, "must be an object with a type");
+    }
+    if (type->string() != "text") {
+      return Fail(Code::kUnsupported,
+                  fmt::format("{}.type: {} is not supported by this model, only \"text\" is", where,
+                              Shown(*type)),
+                  where + ".type");
+    }
+    for (const auto& [key, value] : part.object()) {
+      if (key == "text" && !value.is_string()) {
+        return Bad(where + ".text", "must be a string");
+      }
+      if (key != "type" && key != "text") {
+        return Unknown(fmt::format("{}.{}", where, key.substr(0, 60)));
+      }
+    }
+    const Json* piece = part.Find("text");
+    if (piece == nullptr) {
+      return Bad(where + ".text", "is missing");
+    }
+    text += piece->string();
+  }
+  return Json(std::move(text));
+}
+
+// OpenAI carries arguments as JSON text; templates written for Hugging Face expect the object.
+Result<Json> ParseToolCall(const Json& call, const std::string& at) {
+  const Json* function = call.Find("function");
+  if (function == nullptr || !function->is_object()) {
+    return Bad(at + ".function", "must be an object");
+  }
+  for (const auto& [key, value] : call.object()) {
+    if (key == "type" && value != Json("function")) {
+      return Fail(Code::kUnsupported, fmt::format("{}.type: {} is not supported", at, Shown(value)),
+                  at + ".type");
+    }
+    if (key == "id" && !value.is_string()) {
+      return Bad(at + ".id", "must be a string");
+    }
+    if (key != "type" && key != "id" && key != "function" && key != "index") {
+      return Unknown(fmt::format("{}.{}", at, key.substr(0, 60)));
+    }
+  }
+  Json out = call;
+  Json& made = out.Set("function", *function);
+  const Json* name = function->Find("name");
+  if (name == nullptr || !name->is_string()) {
+    return Bad(at + ".function.name", "must be a string");
+  }
+  const Json* arguments = function->Find("arguments");
+  if (arguments != nullptr && arguments->is_string()) {
+    Result<Json> parsed = wire::ParseJson(arguments->string());
+    if (parsed && parsed->is_object()) {
+      made.Set("arguments", std::move(*parsed));
+    }
+  } else if (arguments != nullptr && !arguments->is_object()) {
+    return Bad(at + ".function.arguments", "must be JSON text");
+  }
+  return out;
+}
+
+Result<Json> ParseMessage(const Json& message, const std::string& at) {
+  const Json* role = message.Find("role");
+  if (role == nullptr || !role->is_string()) {
+    return Bad(at + ".role", "is missing");
+  }
+  if (std::find(kRoles.begin(), kRoles.end(), role->string()) == kRoles.end()) {
+    return Bad(at + ".role",
+               fmt::format("{} is none of system, developer, user, assistant, tool", Shown(*role)));
+  }
+  bool assistant = role->string() == "assistant";
+  Json out{Json::Object{}};
+  bool calls = false;
+  for (const auto& [key, value] : message.object()) {
+    std::string where = fmt::format("{}.{}", at, key.substr(0, 60));
+    if (key == "role") {
+      out.Set(key, value.string() == "developer" ? Json("system") : value);
+    } else if (key == "content") {
+      PX_TRY(Json content, ParseContent(value, where));
+      out.Set(key, std::move(content));
+    } else if (key == "tool_calls" && assistant) {
+      if (value.is_null()) {
+        continue;
+      }
+      if (!value.is_array() || value.array().size() > kToolsMax) {
+        return Bad(where, fmt::format("must be a list of at most {} calls", kToolsMax));
+      }
+      Json::Array made;
+      for (std::size_t i = 0; i < value.array().size(); ++i) {
+        PX_TRY(Json call, ParseToolCall(value.array()[i], fmt::format("{}[{}]", where, i)));
+        made.push_back(std::move(call));
+      }
+      calls = !made.empty();
+      out.Set(key, std::move(made));
+    } else if (key == "name" || (key == "tool_call_id" && role->string() == "tool") ||
+               ((key == "reasoning_content" || key == "refusal") && assistant)) {
+      if (value.is_null()) {
+        continue;
+      }
+      if (!value.is_string()) {
+        return Bad(where, "must be a string");
+      }
+      out.Set(key, value);
+    } else if (!value.is_null()) {
+      return Unknown(where);
+    }
+  }
+  const Json* content = out.Find("content");
+  if ((content == nullptr || content->is_null()) && !(assistant && calls)) {
+    return Bad(at + ".content", "is missing");
+  }
+  if (content == nullptr || content->is_null()) {
+    out.Set("content", Json(""));
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<Json> ParseMessages(const Json& messages) {
+  if (!messages.is_array() || messages.array().empty() || messages.array().size() > kMessagesMax) {
+    return Bad("messages", fmt::format("must be a list of 1 to {} messages", kMessagesMax));
+  }
+  Json::Array out;
+  out.reserve(messages.array().size());
+  for (std::size_t i = 0; i < messages.array().size(); ++i) {
+    std::string at = fmt::format("messages[{}]", i);
+    if (!messages.array()[i].is_object()) {
+      return Bad(at, "must be an object");
+    }
+    PX_TRY(Json message, ParseMessage(messages.array()[i], at));
+    out.push_back(std::move(message));
+  }
+  return Json(std::move(out));
+}
+
+Result<Json> ParseTools(const Json& tools) {
+  if (!tools.is_array() || tools.array().size() > kToolsMax) {
+    return Bad("tools", fmt::format("must be a list of at most {} tools", kToolsMax));
+  }
+  for (std::size_t i = 0; i < tools.array().size(); ++i) {
+    const Json& tool = tools.array()[i];
+    std::string at = fmt::format("tools[{}]", i);
+    const Json* type = tool.Find("type");
+    const Json* function = tool.Find("function");
+    if (type == nullptr || *type != Json("function") || function == nullptr ||
+        !function->is_object()) {
+      return Bad(at, "must be {\"type\":\"function\",\"function\":{...}}");
+    }
+    const Json* name = function->Find("name");
+    if (name == nullptr || !name->is_string() || name->string().empty() ||
+        name->string().size() > 256) {
+      return Bad(at + ".function.name", "must be a string of 1 to 256 bytes");
+    }
+    const Json* parameters = function->Find("parameters");
+    if (parameters != nullptr && !parameters->is_null() && !parameters->is_object()) {
+      return Bad(at + ".function.parameters", "must be a JSON schema object");
+    }
+    const Json* strict = function->Find("strict");
+    if (strict != nullptr && *strict == Json(true)) {
+      return Fail(Code::kUnsupported, fmt::format("{}.function.strict: true is not supported", at),
+                  at + ".function.strict");
+    }
+  }
+  return tools.array().empty() ? Json() : tools;
+}
+
+}  // namespace pixii::frontend

@@ -1,0 +1,276 @@
+#include "frontend/frontend.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "frontend/error_body.h"
+
+namespace pixii::frontend {
+
+namespace {
+
+constexpr std::size_t kClientRequestIdBytesMax = 256;
+
+ReadinessOptions ReadinessOf(const FrontendOptions& options) {
+  return {.canary_interval = options.canary_interval,
+          .canary_timeout = options.canary_timeout,
+          .stall_limit = options.stall_limit};
+}
+
+// A label of the client's that goes back to it and into the log: bounded and printable.
+Result<std::vector<wire::HttpField>> LabelFields(const wire::HttpRequest& request) {
+  std::optional<std::string_view> id = request.Field("x-request-id");
+  if (!id) {
+    return std::vector<wire::HttpField>();
+  }
+  bool printable = std::all_of(id->begin(), id->end(), [](char c) { return c >= ' ' && c < 0x7F; });
+  if (!printable || id->size() > kClientRequestIdBytesMax) {
+    return Fail(
+        Code::kInvalidArgument,
+        fmt::format("x-request-id: {} bytes, allowed are at most {} printable ASCII characters",
+                    id->size(), kClientRequestIdBytesMax),
+        "x-request-id");
+  }
+  return std::vector<wire::HttpField>{{"x-request-id", std::string(*id)}};
+}
+
+}  // namespace
+
+Frontend::Frontend(FrontendEnvironment environment, const FrontendOptions& options,
+                   ServedModel model, ApiKeys keys)
+    : environment_(environment),
+      options_(options),
+      model_(std::move(model)),
+      keys_(std::move(keys)),
+      metrics_(model_.name()),
+      readiness_(ReadinessOf(options), environment.loop.Now()),
+      last_request_id_(environment.loop.random().Next() >>
+                       8),  // frontends that share a link do not meet
+      reap_(environment.loop),
+      idle_(environment.loop) {}
+
+Frontend::~Frontend() {
+  tasks_.Clear();
+  server_.reset();
+}
+
+Result<rt::Address> Frontend::Start(const rt::Address& address, const rt::ListenOptions& listen) {
+  PX_TRY(server_, HttpServer::Listen(environment_.loop, environment_.net, address, listen,
+                                     options_.http, *this));
+  tasks_.Start(ReapLoop());
+  tasks_.Start(CanaryLoop());
+  return server_->address();
+}
+
+bool Frontend::ready() {
+  readiness_.Observe(environment_.link.load(), Now());
+  return !draining_ && readiness_.ready(Now());
+}
+
+const std::vector<Frontend::Route>& Frontend::Routes() {
+  static const std::vector<Route> kRoutes = {
+      {"/v1/chat/completions", "POST", false, false, &Frontend::HandleChat},
+      {"/v1/completions", "POST", false, false, &Frontend::HandleCompletions},
+      {"/v1/models", "GET", false, false, &Frontend::HandleModels},
+      {"/v1/models/", "GET", false, true, &Frontend::HandleModel},
+      {"/tokenize", "POST", false, false, &Frontend::HandleTokenize},
+      {"/detokenize", "POST", false, false, &Frontend::HandleDetokenize},
+      {"/health", "GET", true, false, &Frontend::HandleHealth},
+      {"/live", "GET", true, false, &Frontend::HandleLive},
+      {"/ready", "GET", true, false, &Frontend::HandleReady},
+      {"/metrics", "GET", true, false, &Frontend::HandleMetrics},
+  };
+  return kRoutes;
+}
+
+// Paths are compared as they were sent: nothing is decoded or cleaned up, so nothing can be reached
+// by two spellings.
+void Frontend::Handle(Exchange& exchange) {
+  const wire::HttpRequest& request = exchange.request();
+  Call call{exchange, {}, {}};
+  Result<std::vector<wire::HttpField>> labels = LabelFields(request);
+  if (!labels) {
+    Refuse(call, labels.error());
+    return;
+  }
+  call.fields = std::move(*labels);
+  const Route* found = nullptr;
+  for (const Route& route : Routes()) {
+    bool matches = route.prefix ? request.path.starts_with(route.path) &&
+                                      request.path.size() > route.path.size()
+                                : request.path == route.path;
+    if (matches) {
+      found = &route;
+      break;
+    }
+  }
+  if (found == nullptr) {
+    Refuse(call, Error(Code::kNotFound, "there is no such route"));
+    return;
+  }
+  if (!found->open) {
+    std::optional<std::string> tenant = keys_.Authenticate(request.Field("authorization"));
+    if (!tenant) {
+      Refuse(call, Error(Code::kUnauthenticated,
+                         "the API key is missing or unknown; send Authorization: Bearer KEY"));
+      return;
+    }
+    call.tenant = std::move(*tenant);
+  }
+  if (request.method != found->method && !(request.method == "HEAD" && found->method == "GET")) {
+    call.fields.push_back(
+        {"Allow", found->method == "GET" ? "GET, HEAD" : std::string(found->method)});
+    Refuse(call, Error(Code::kMethodNotAllowed, fmt::format("this route takes {}", found->method)));
+    return;
+  }
+  (this->*found->handle)(call);
+}
+
+Response Frontend::Refusal(const wire::HttpFault& fault) {
+  return FaultResponse(fault, options_.retry_after_seconds);
+}
+
+void Frontend::Refuse(Call& call, const Error& error) {
+  Response response = ErrorResponse(error, options_.retry_after_seconds);
+  response.close = error.code() == Code::kShuttingDown;
+  response.fields.insert(response.fields.end(), call.fields.begin(), call.fields.end());
+  call.exchange.Respond(std::move(response));
+}
+
+void Frontend::Answer(Call& call, Result<std::string> body) {
+  if (!body) {
+    Refuse(call, body.error());
+    return;
+  }
+  call.exchange.Respond({.body = std::move(*body), .fields = std::move(call.fields)});
+}
+
+void Frontend::OnTokens(const GenerationRecord& record, std::uint64_t count) {
+  readiness_.OnToken(Now());
+  metrics_.OnTokens(record, count, Now());
+}
+
+void Frontend::OnAnswered(const GenerationRecord& record) {
+  metrics_.OnRequest(record.surface, record.stream,
+                     record.error ? ClientStatus(*record.error) : 200,
+                     record.error ? MetricClass(*record.error) : std::string_view());
+  metrics_.OnGeneration(record, Now());
+}
+
+void Frontend::OnGenerationDone(Generation& generation) {
+  done_.push_back(&generation);
+  reap_.WakeAll();
+}
+
+rt::Task<void> Frontend::ReapLoop() {
+  while (true) {
+    if (done_.empty()) {
+      co_await reap_.Wait(rt::kNever);
+    }
+    for (Generation* generation : std::exchange(done_, {})) {
+      generations_.erase(generation);
+    }
+    if (generations_.empty()) {
+      idle_.WakeAll();
+    }
+  }
+}
+
+namespace {
+
+// Outlives the coroutine that waits for it: the engine may answer late.
+struct Canary {
+  explicit Canary(rt::Loop& loop) : ended(loop) {}
+
+  rt::Event ended;
+  bool token = false;
+  std::optional<Error> error;
+};
+
+}  // namespace
+
+rt::Task<std::optional<Error>> Frontend::RunCanary() {
+  const wire::ModelCard& card = environment_.link.card();
+  wire::GenerateRequest request;
+  request.id = NextRequestId();
+  request.model = card.name;
+  request.prompt = {card.bos_token_id >= 0 ? card.bos_token_id : 0};
+  request.sampling.temperature = 0;
+  request.stop.max_tokens = 1;
+  request.stop.ignore_eos = true;
+  request.priority = 1;
+  RequestId id = request.id;
+  auto canary = std::make_shared<Canary>(environment_.loop);
+  Result<void> sent =
+      environment_.link.Generate(std::move(request), [canary](const wire::TokenFrame& frame) {
+        canary->token = canary->token || !frame.tokens.empty();
+        if (frame.finish) {
+          canary->error = frame.error;
+          canary->ended.Set();
+        }
+      });
+  if (!sent) {
+    // A full queue is no sign of illness: own traffic proves what a canary would.
+    bool busy = sent.error().code() == Code::kResourceExhausted;
+    co_return busy ? std::nullopt : std::optional(sent.error());
+  }
+  bool ended = co_await canary->ended.Wait(Now() + options_.canary_timeout);
+  if (!ended) {
+    environment_.link.Cancel({id, std::nullopt});
+    bool steps = environment_.link.load().running > 0 && !readiness_.CanaryDue(Now());
+    co_return steps
+        ? std::nullopt
+        : std::optional(Error(Code::kDeadlineExceeded, "a test generation did not end in time"));
+  }
+  if (canary->error) {
+    co_return *canary->error;
+  }
+  if (!canary->token) {
+    co_return Error(Code::kInternal, "a test generation gave no token");
+  }
+  readiness_.OnToken(Now());
+  co_return std::nullopt;
+}
+
+rt::Task<void> Frontend::CanaryLoop() {
+  while (true) {
+    readiness_.Observe(environment_.link.load(), Now());
+    rt::Duration pause = options_.canary_interval / 4;
+    if (!draining_ && readiness_.CanaryDue(Now())) {
+      std::optional<Error> error = co_await RunCanary();
+      if (error) {
+        readiness_.OnCanaryFailed(error->ToString());
+        pause = std::min(pause, rt::Duration(std::chrono::seconds(1)));
+      }
+    }
+    co_await environment_.loop.SleepFor(pause);
+  }
+}
+
+rt::Task<void> Frontend::Drain(rt::Time deadline) {
+  draining_ = true;
+  if (!server_) {
+    co_return;
+  }
+  server_->BeginDrain();
+  while (!generations_.empty() && Now() < deadline) {
+    co_await idle_.Wait(deadline);
+  }
+  std::vector<Generation*> left;
+  for (const auto& [raw, generation] : generations_) {
+    left.push_back(raw);
+  }
+  for (Generation* generation : left) {
+    generation->End(Error(Code::kShuttingDown, "the server shuts down"));
+  }
+  rt::Time close_by = Now() + std::chrono::seconds(2);
+  co_await environment_.loop.Yield();  // the last answers are written first
+  while (!generations_.empty() && Now() < close_by) {
+    co_await idle_.Wait(close_by);
+  }
+  co_await server_->Close(close_by);
+}
+
+}  // namespace pixii::frontend

@@ -1,0 +1,145 @@
+// The HTTP surface of a served model: OpenAI's API, health, metrics. The app wires it and the
+// simulator runs it.
+//
+// Thread: one loop. Several frontends on several loops can share a port and a worker link each.
+// docs/subsystems/frontend.md, docs/api.md
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "control/worker_link.h"
+#include "frontend/api_keys.h"
+#include "frontend/exchange.h"
+#include "frontend/frontend_metrics.h"
+#include "frontend/generation.h"
+#include "frontend/http_server.h"
+#include "frontend/options.h"
+#include "frontend/readiness.h"
+#include "frontend/served_model.h"
+#include "rt/loop.h"
+#include "rt/net.h"
+#include "rt/sync.h"
+
+namespace pixii::frontend {
+
+/// What a frontend stands on; all outlive it.
+struct FrontendEnvironment {
+  rt::Loop& loop;
+  rt::Net& net;
+  control::WorkerLink& link;
+};
+
+class Frontend final : private ExchangeHandler, private GenerationHost {
+ public:
+  Frontend(FrontendEnvironment environment, const FrontendOptions& options, ServedModel model,
+           ApiKeys keys);
+  /// Pre: the loop does not run any more, or Drain() has ended.
+  ~Frontend() override;
+
+  /// Listens and returns the bound address. Test generations begin at once; /ready says when one
+  /// succeeded.
+  Result<rt::Address> Start(const rt::Address& address, const rt::ListenOptions& listen = {});
+
+  /// Becomes true once, and then follows the engine.
+  bool ready();
+
+  /// Takes no new generations (503 with Retry-After), lets running ones end until `deadline`, fails
+  /// the rest with kShuttingDown, then closes every connection. Call once.
+  rt::Task<void> Drain(rt::Time deadline);
+
+  /// Generations whose client waits or whose engine work has not ended.
+  std::size_t generation_count() const { return generations_.size(); }
+
+  std::size_t connection_count() const { return server_ ? server_->connection_count() : 0; }
+
+  const FrontendMetrics& metrics() const { return metrics_; }
+
+ private:
+  /// One request below Handle.
+  struct Call {
+    Exchange& exchange;
+    std::vector<wire::HttpField> fields;  // of its response: the client's x-request-id
+    std::string tenant;
+  };
+
+  struct Route {
+    std::string_view path;
+    std::string_view method;
+    bool open;    // needs no key
+    bool prefix;  // `path` and what follows it
+    void (Frontend::*handle)(Call&);
+  };
+
+  static const std::vector<Route>& Routes();
+
+  // ExchangeHandler
+  void Handle(Exchange& exchange) override;
+  Response Refusal(const wire::HttpFault& fault) override;
+
+  // Routes.
+  void HandleChat(Call& call);
+  void HandleCompletions(Call& call);
+  void HandleModels(Call& call);
+  void HandleModel(Call& call);
+  void HandleTokenize(Call& call);
+  void HandleDetokenize(Call& call);
+  void HandleHealth(Call& call);
+  void HandleLive(Call& call);
+  void HandleReady(Call& call);
+  void HandleMetrics(Call& call);
+
+  void Generate(Call& call, Surface surface);
+  Result<GenerationPlan> Plan(const Call& call, Surface surface, GenerationRecord& record);
+  Result<std::string> Tokenize(const wire::HttpRequest& request);
+  Result<std::string> Detokenize(const wire::HttpRequest& request);
+  Result<wire::Json> ParseBody(const wire::HttpRequest& request) const;
+  void Answer(Call& call, Result<std::string> body);
+  void Refuse(Call& call, const Error& error);
+  std::string ModelObject() const;
+  std::string HealthBody(bool healthy, std::string_view status, std::string_view message) const;
+
+  // GenerationHost
+  control::WorkerLink& link() override { return environment_.link; }
+
+  const TextProcessor* text() const override { return model_.text.get(); }
+
+  rt::Time Now() const override { return environment_.loop.Now(); }
+
+  RequestId NextRequestId() override { return RequestId{++last_request_id_}; }
+
+  std::uint32_t held_tokens_max() const override { return options_.held_tokens_max; }
+
+  std::uint32_t retry_after_seconds() const override { return options_.retry_after_seconds; }
+
+  void OnTokens(const GenerationRecord& record, std::uint64_t count) override;
+  void OnAnswered(const GenerationRecord& record) override;
+  void OnGenerationDone(Generation& generation) override;
+
+  rt::Task<void> ReapLoop();
+  rt::Task<void> CanaryLoop();
+  /// Nothing: success.
+  rt::Task<std::optional<Error>> RunCanary();
+
+  FrontendEnvironment environment_;
+  FrontendOptions options_;
+  ServedModel model_;
+  ApiKeys keys_;
+  FrontendMetrics metrics_;
+  Readiness readiness_;
+  std::unordered_map<Generation*, std::unique_ptr<Generation>> generations_;
+  std::vector<Generation*> done_;
+  std::uint64_t last_request_id_;
+  bool draining_ = false;
+  rt::WaitList reap_;
+  rt::WaitList idle_;
+  std::unique_ptr<HttpServer> server_;
+  rt::SpawnedTasks tasks_;  // last: their frames use what stands above
+};
+
+}  // namespace pixii::frontend

@@ -1,0 +1,318 @@
+#include "frontend/generation.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "frontend/error_body.h"
+
+namespace pixii::frontend {
+
+Generation::Choice::Choice(const GenerationPlan& plan, const TextProcessor* text,
+                           std::span<const TokenId> prompt)
+    : stream(plan.choices, text, prompt), logprobs(plan.shape.surface, text) {
+  result.prompt = prompt;
+}
+
+Generation::Generation(GenerationHost& host, Exchange& exchange, GenerationPlan plan)
+    : host_(host),
+      exchange_(&exchange),
+      plan_(std::move(plan)),
+      writer_(plan_.shape,
+              plan_.stream ? static_cast<std::uint32_t>(plan_.prompts.size()) * n() : 0) {
+  record_.surface = plan_.shape.surface;
+  record_.stream = plan_.stream;
+  record_.started = host_.Now();
+  parts_.resize(plan_.prompts.size());
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    parts_[i].prompt = std::move(plan_.prompts[i]);
+    parts_[i].open.assign(n(), false);
+    usage_.prompt_tokens += parts_[i].prompt.size();
+    for (std::uint32_t k = 0; k < n(); ++k) {
+      choices_.emplace_back(plan_, host_.text(), parts_[i].prompt);
+    }
+  }
+  record_.prompt_tokens = usage_.prompt_tokens;
+  unfinished_ = static_cast<std::uint32_t>(choices_.size());
+}
+
+void Generation::Start() {
+  exchange_->Watch(this);
+  starting_ = true;
+  for (std::size_t i = 0; i < parts_.size() && exchange_ != nullptr; ++i) {
+    Part& part = parts_[i];
+    part.id = host_.NextRequestId();
+    if (plan_.skip_engine) {
+      for (std::uint32_t k = 0; k < n(); ++k) {
+        wire::TokenFrame frame;
+        frame.choice = k;
+        frame.finish = wire::FinishReason::kLength;
+        Deliver(i, frame);
+      }
+      continue;
+    }
+    wire::GenerateRequest request = plan_.prototype;
+    request.id = part.id;
+    request.prompt = part.prompt;
+    part.sent = true;
+    part.open.assign(n(), true);
+    engine_open_ += n();
+    Result<void> sent = host_.link().Generate(
+        std::move(request), [this, i](wire::TokenFrame frame) { OnFrame(i, std::move(frame)); });
+    if (!sent) {
+      part.sent = false;
+      part.open.assign(n(), false);
+      engine_open_ -= n();
+      End(sent.error());
+    }
+  }
+  starting_ = false;
+  MaybeDone();
+}
+
+void Generation::OnFrame(std::size_t index, wire::TokenFrame frame) {
+  Part& part = parts_[index];
+  if (frame.choice >= n() || !part.open[frame.choice]) {
+    return;  // a worker that breaks the rules harms nobody
+  }
+  if (frame.finish) {
+    part.open[frame.choice] = false;
+    --engine_open_;
+  }
+  if (exchange_ != nullptr) {
+    if (MustHold(index, frame)) {
+      held_tokens_ += frame.tokens.size();
+      held_.push_back({index, std::move(frame)});
+      if (held_tokens_ > host_.held_tokens_max()) {
+        Exchange* exchange = std::exchange(exchange_, nullptr);
+        exchange->Abort();
+        Answered(Error(Code::kCancelled, "the client reads too slowly"));
+        CancelOpen();
+      }
+    } else {
+      Deliver(index, frame);
+      DeliverHeld();
+    }
+  }
+  MaybeDone();
+}
+
+// The prompt's logprobs come with choice 0 and stand first in every choice.
+bool Generation::AwaitsPromptLogprobs(std::size_t index, const wire::TokenFrame& frame) const {
+  return plan_.echo && plan_.prototype.prompt_logprobs && frame.choice != 0 &&
+         parts_[index].prompt_logprobs.empty();
+}
+
+bool Generation::MustHold(std::size_t index, const wire::TokenFrame& frame) const {
+  if (plan_.stream && (exchange_->congested() || !held_.empty())) {
+    return true;  // the client does not read
+  }
+  return AwaitsPromptLogprobs(index, frame);
+}
+
+void Generation::DeliverHeld() {
+  auto next = held_.begin();
+  while (next != held_.end() && exchange_ != nullptr && !(plan_.stream && exchange_->congested())) {
+    if (AwaitsPromptLogprobs(next->part, next->frame)) {
+      ++next;  // so do all later frames of its choice
+      continue;
+    }
+    HeldFrame held = std::move(*next);
+    held_.erase(next);
+    held_tokens_ -= held.frame.tokens.size();
+    Deliver(held.part, held.frame);
+    next = held_.begin();
+  }
+}
+
+void Generation::OnRoom() {
+  DeliverHeld();
+  MaybeDone();
+}
+
+void Generation::Deliver(std::size_t index, wire::TokenFrame& frame) {
+  Part& part = parts_[index];
+  std::uint32_t choice_index = static_cast<std::uint32_t>(index) * n() + frame.choice;
+  Choice& choice = choices_[choice_index];
+  if (choice.stream.ended()) {
+    return;
+  }
+  if (!part.first_frame_seen && (!frame.tokens.empty() || frame.finish)) {
+    part.first_frame_seen = true;
+    usage_.cached_tokens += std::min<std::uint64_t>(frame.cached_tokens, part.prompt.size());
+  }
+  if (!frame.prompt_logprobs.empty()) {
+    part.prompt_logprobs = std::move(frame.prompt_logprobs);
+  }
+  std::size_t token_count = frame.tokens.size();
+  delta_.Clear();
+  if (std::optional<Error> error = choice.stream.Push(frame, delta_)) {
+    End(*error);
+    return;
+  }
+  if (token_count > 0) {
+    host_.OnTokens(record_, token_count);
+    record_.last_token = host_.Now();
+    if (record_.first_token == rt::kNever) {
+      record_.first_token = record_.last_token;
+    }
+  }
+  bool cancel = delta_.cancel_upstream && part.open[frame.choice];
+  std::uint32_t engine_choice = frame.choice;
+  bool finished = delta_.finish.has_value();
+  if (finished) {
+    usage_.completion_tokens += choice.stream.generated();
+    --unfinished_;
+  }
+  if (plan_.stream) {
+    Write(index, choice_index);
+  } else {
+    if (!choice.started) {
+      choice.started = true;
+      Echo(index, choice, choice.result.text);
+    }
+    Gather(choice);
+  }
+  if (unfinished_ == 0) {
+    Complete();
+  }
+  if (cancel) {
+    host_.link().Cancel({part.id, engine_choice});
+  }
+}
+
+// Prepends the prompt's text, and its logprobs, to the choice.
+void Generation::Echo(std::size_t index, Choice& choice, std::string& text) {
+  if (!plan_.echo) {
+    return;
+  }
+  text += plan_.echo_texts[index];
+  const Part& part = parts_[index];
+  for (std::size_t i = 0; i < part.prompt_logprobs.size() && i < part.prompt.size(); ++i) {
+    choice.logprobs.Add(part.prompt[i], i == 0 ? nullptr : &part.prompt_logprobs[i]);
+  }
+}
+
+void Generation::Gather(Choice& choice) {
+  choice.result.text += delta_.text;
+  for (std::size_t i = 0; i < delta_.logprobs.size() && plan_.shape.logprobs; ++i) {
+    choice.logprobs.Add(delta_.tokens[i], &delta_.logprobs[i]);
+  }
+  if (plan_.shape.token_ids) {
+    choice.result.tokens.insert(choice.result.tokens.end(), delta_.tokens.begin(),
+                                delta_.tokens.end());
+  }
+  if (delta_.finish) {
+    choice.result.finish = std::move(*delta_.finish);
+    if (plan_.shape.logprobs) {
+      choice.result.logprobs = choice.logprobs.Take();
+    }
+  }
+}
+
+void Generation::Write(std::size_t index, std::uint32_t choice_index) {
+  Choice& choice = choices_[choice_index];
+  if (!choice.started && delta_.empty()) {
+    return;
+  }
+  if (!committed_) {
+    committed_ = true;
+    std::vector<wire::HttpField> fields = plan_.fields;
+    fields.push_back({"Cache-Control", "no-cache"});
+    exchange_->StartStream("text/event-stream; charset=utf-8", std::move(fields));
+  }
+  std::string& out = exchange_->stream();
+  if (!choice.started) {
+    choice.started = true;
+    writer_.AppendStart(out, choice_index, parts_[index].prompt);
+    if (plan_.echo) {
+      ChoiceDelta echo;
+      Echo(index, choice, echo.text);
+      writer_.AppendDelta(out, choice_index, echo,
+                          plan_.shape.logprobs ? choice.logprobs.Take() : std::string());
+    }
+  }
+  if (!delta_.text.empty() || !delta_.tokens.empty()) {
+    std::string logprobs;
+    if (plan_.shape.logprobs && !delta_.logprobs.empty()) {
+      for (std::size_t i = 0; i < delta_.logprobs.size(); ++i) {
+        choice.logprobs.Add(delta_.tokens[i], &delta_.logprobs[i]);
+      }
+      logprobs = choice.logprobs.Take();
+    }
+    writer_.AppendDelta(out, choice_index, delta_, logprobs);
+  }
+  if (delta_.finish) {
+    writer_.AppendFinish(out, choice_index, *delta_.finish);
+  }
+}
+
+void Generation::Complete() {
+  Exchange* exchange = std::exchange(exchange_, nullptr);
+  if (plan_.stream) {
+    writer_.AppendEnd(exchange->stream(), usage_);
+    Answered(std::nullopt);
+    exchange->EndStream();
+    return;
+  }
+  std::vector<FinishedChoice> results;
+  results.reserve(choices_.size());
+  for (Choice& choice : choices_) {
+    results.push_back(std::move(choice.result));
+  }
+  Answered(std::nullopt);
+  exchange->Respond({.body = UnaryBody(plan_.shape, results, usage_), .fields = plan_.fields});
+}
+
+void Generation::End(const Error& error) {
+  Exchange* exchange = std::exchange(exchange_, nullptr);
+  if (exchange == nullptr) {
+    return;
+  }
+  held_.clear();
+  Answered(error);
+  if (committed_) {
+    StreamWriter::AppendError(exchange->stream(), error);
+    exchange->EndStream();
+  } else {
+    Response response = ErrorResponse(error, host_.retry_after_seconds());
+    response.fields.insert(response.fields.end(), plan_.fields.begin(), plan_.fields.end());
+    exchange->Respond(std::move(response));
+  }
+  CancelOpen();
+  MaybeDone();
+}
+
+void Generation::OnClientGone() {
+  exchange_ = nullptr;
+  held_.clear();
+  Answered(Error(Code::kCancelled, "the client hung up"));
+  CancelOpen();
+  MaybeDone();
+}
+
+void Generation::Answered(std::optional<Error> error) {
+  record_.error = std::move(error);
+  record_.cached_tokens = usage_.cached_tokens;
+  record_.output_tokens = 0;
+  for (const Choice& choice : choices_) {
+    record_.output_tokens += choice.stream.generated();
+  }
+  host_.OnAnswered(record_);
+}
+
+void Generation::CancelOpen() {
+  for (const Part& part : parts_) {
+    if (part.sent && std::find(part.open.begin(), part.open.end(), true) != part.open.end()) {
+      host_.link().Cancel({part.id, std::nullopt});
+    }
+  }
+}
+
+void Generation::MaybeDone() {
+  if (!starting_ && !done_ && exchange_ == nullptr && engine_open_ == 0) {
+    done_ = true;
+    host_.OnGenerationDone(*this);
+  }
+}
+
+}  // namespace pixii::frontend

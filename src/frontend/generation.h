@@ -1,0 +1,138 @@
+// One client request on its way through the engine: sends a GenerateRequest per prompt, turns
+// frames into the response.
+//
+// Thread: the frontend's loop. Owned by its host until the client is answered and the engine has
+// ended every choice. The status is not committed before the first frame: what fails until then is
+// a real status.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "control/worker_link.h"
+#include "frontend/choice_stream.h"
+#include "frontend/exchange.h"
+#include "frontend/openai_response.h"
+#include "rt/time.h"
+
+namespace pixii::frontend {
+
+class Generation;
+
+/// Everything decided about a request before it starts.
+struct GenerationPlan {
+  ResponseShape shape;
+  bool stream = false;
+  bool echo = false;
+  bool skip_engine = false;  // echo without generation and without logprobs
+  std::vector<std::vector<TokenId>> prompts;
+  std::vector<std::string> echo_texts;  // [prompts] if echo
+  wire::GenerateRequest prototype;      // all but id and prompt
+  ChoiceOptions choices;
+  std::vector<wire::HttpField> fields;  // of the response
+};
+
+/// How a request went, for metrics; times are kNever if it did not come so far.
+struct GenerationRecord {
+  Surface surface = Surface::kChat;
+  bool stream = false;
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t cached_tokens = 0;
+  std::uint64_t output_tokens = 0;
+  rt::Time started = rt::kNever;
+  rt::Time first_token = rt::kNever;
+  rt::Time last_token = rt::kNever;
+  std::optional<Error> error;
+};
+
+class GenerationHost {
+ public:
+  virtual ~GenerationHost() = default;
+  virtual control::WorkerLink& link() = 0;
+  virtual const TextProcessor* text() const = 0;
+  virtual rt::Time Now() const = 0;
+  virtual RequestId NextRequestId() = 0;
+  virtual std::uint32_t held_tokens_max() const = 0;
+  virtual std::uint32_t retry_after_seconds() const = 0;
+  /// Tokens came for a client, `gap` after the last ones (kNever: the first).
+  virtual void OnTokens(const GenerationRecord& record, std::uint64_t count) = 0;
+  /// The client was answered or is gone.
+  virtual void OnAnswered(const GenerationRecord& record) = 0;
+  /// Nothing will call `generation` any more; the host destroys it, but not inside this call.
+  virtual void OnGenerationDone(Generation& generation) = 0;
+};
+
+class Generation final : public ExchangeWatcher {
+ public:
+  Generation(GenerationHost& host, Exchange& exchange, GenerationPlan plan);
+
+  /// Sends the requests. Whatever happens, the exchange is answered and OnGenerationDone is called.
+  void Start();
+  /// Ends it with `error` for the client, if that is still waiting.
+  void End(const Error& error);
+
+  void OnClientGone() override;
+  void OnRoom() override;
+
+ private:
+  struct Part {
+    RequestId id{};
+    std::vector<TokenId> prompt;
+    std::vector<wire::TokenLogprob> prompt_logprobs;
+    std::vector<bool> open;  // [n] choices that the engine has not ended
+    bool sent = false;
+    bool first_frame_seen = false;
+  };
+
+  struct Choice {
+    Choice(const GenerationPlan& plan, const TextProcessor* text, std::span<const TokenId> prompt);
+
+    ChoiceStream stream;
+    LogprobWriter logprobs;
+    FinishedChoice result;  // of a unary response
+    bool started = false;
+  };
+
+  struct HeldFrame {
+    std::size_t part;
+    wire::TokenFrame frame;
+  };
+
+  void OnFrame(std::size_t part, wire::TokenFrame frame);
+  void Deliver(std::size_t part, wire::TokenFrame& frame);
+  void DeliverHeld();
+  bool AwaitsPromptLogprobs(std::size_t part, const wire::TokenFrame& frame) const;
+  bool MustHold(std::size_t part, const wire::TokenFrame& frame) const;
+  void Write(std::size_t part, std::uint32_t choice_index);
+  void Echo(std::size_t part, Choice& choice, std::string& text);
+  void Gather(Choice& choice);
+  void Complete();
+  void Answered(std::optional<Error> error);
+  void CancelOpen();
+  void MaybeDone();
+
+  std::uint32_t n() const { return plan_.prototype.choice_count; }
+
+  GenerationHost& host_;
+  Exchange* exchange_;  // null once answered or gone
+  GenerationPlan plan_;
+  StreamWriter writer_;
+  std::vector<Part> parts_;
+  std::deque<Choice> choices_;  // [parts x n]
+  std::deque<HeldFrame> held_;
+  ChoiceDelta delta_;
+  Usage usage_;
+  GenerationRecord record_;
+  std::uint64_t held_tokens_ = 0;
+  std::uint32_t unfinished_ = 0;   // choices without their end for the client
+  std::uint32_t engine_open_ = 0;  // choices that the engine has not ended
+  bool committed_ = false;         // the stream's head is out
+  bool starting_ = false;
+  bool done_ = false;
+};
+
+}  // namespace pixii::frontend

@@ -1,0 +1,153 @@
+#include "frontend/model_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/utf8.h"
+#include "text/chat_template_files.h"
+#include "text/detokenizer.h"
+
+namespace pixii::frontend {
+
+namespace {
+
+class Decoder final : public TextDecoder {
+ public:
+  Decoder(const text::Tokenizer& tokenizer, std::span<const TokenId> prompt, bool skip_special)
+      : detokenizer_(tokenizer, prompt, {.skip_special_tokens = skip_special}) {}
+
+  void Push(TokenId token, std::string& out) override { detokenizer_.Push(token, out); }
+
+  void Flush(std::string& out) override { out += detokenizer_.Flush(); }
+
+ private:
+  text::IncrementalDetokenizer detokenizer_;
+};
+
+std::optional<std::string_view> View(const std::optional<std::string>& text) {
+  return text ? std::optional<std::string_view>(*text) : std::nullopt;
+}
+
+// The text of a message's content: a string, or its text parts one after another.
+std::string ContentText(const wire::Json& message) {
+  const wire::Json* content = message.Find("content");
+  if (content == nullptr) {
+    return {};
+  }
+  if (content->is_string()) {
+    return content->string();
+  }
+  std::string out;
+  for (std::size_t i = 0; content->is_array() && i < content->array().size(); ++i) {
+    const wire::Json* part = content->array()[i].Find("text");
+    out += part != nullptr && part->is_string() ? part->string() : "";
+  }
+  return out;
+}
+
+// Ends the prompt right behind the last message's own text, so that the model goes on with it.
+Result<void> CutAfterFinalMessage(text::RenderedPrompt& rendered, const wire::Json& messages) {
+  std::string final_text = messages.array().empty() ? "" : ContentText(messages.array().back());
+  std::size_t end = final_text.find_last_not_of(" \t\r\n");
+  final_text.resize(end == std::string::npos ? 0 : end + 1);
+  std::size_t at = final_text.empty() ? std::string::npos : rendered.text.rfind(final_text);
+  if (at == std::string::npos) {
+    return Fail(
+        Code::kInvalidArgument,
+        "the chat template does not end in the last message's text, so it cannot be continued",
+        "continue_final_message");
+  }
+  rendered.text.resize(at + final_text.size());
+  while (!rendered.untrusted.empty() && rendered.untrusted.back().begin >= rendered.text.size()) {
+    rendered.untrusted.pop_back();
+  }
+  if (!rendered.untrusted.empty()) {
+    auto size = static_cast<std::uint32_t>(rendered.text.size());
+    rendered.untrusted.back().end = std::min(rendered.untrusted.back().end, size);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const ModelText>> ModelText::Create(
+    const ModelTextFiles& files, std::function<text::CivilTime()> civil_now) {
+  auto out = std::shared_ptr<ModelText>(new ModelText);  // tidy: new the constructor is private
+  PX_TRY(out->tokenizer_,
+         text::Tokenizer::FromJson(files.tokenizer_json, files.tokenizer_json_path));
+  PX_TRY(text::LoadedChatTemplates loaded,
+         text::LoadChatTemplates({.tokenizer_config_json = View(files.tokenizer_config_json),
+                                  .chat_template_jinja = View(files.chat_template_jinja),
+                                  .chat_template_json = View(files.chat_template_json)}));
+  for (const auto& [name, source] : loaded.templates) {
+    PX_TRY(text::ChatTemplate parsed, text::ChatTemplate::Parse(source, {}));
+    out->templates_.emplace_back(name, std::move(parsed));
+  }
+  out->special_tokens_ = std::move(loaded.special_tokens);
+  out->civil_now_ = std::move(civil_now);
+  return std::shared_ptr<const ModelText>(std::move(out));
+}
+
+const text::ChatTemplate* ModelText::Choose(bool with_tools) const {
+  const text::ChatTemplate* chosen = nullptr;
+  for (const auto& [name, parsed] : templates_) {
+    if (name == "default" || (with_tools && name == "tool_use")) {
+      chosen = &parsed;
+      if (name == "tool_use") {
+        break;
+      }
+    }
+  }
+  return chosen;
+}
+
+Result<std::vector<TokenId>> ModelText::Encode(std::string_view text, EncodeOptions options) const {
+  if (!IsValidUtf8(text)) {
+    return Fail(Code::kInvalidArgument, "the text is not UTF-8", "prompt");
+  }
+  text::EncodeOptions encode;
+  encode.add_special_tokens = options.add_special;
+  encode.parse_special = options.parse_special;
+  return tokenizer_->Encode(text, encode);
+}
+
+Result<std::vector<TokenId>> ModelText::EncodeChat(const ChatPrompt& prompt) const {
+  bool with_tools = prompt.tools.is_array() && !prompt.tools.array().empty();
+  const text::ChatTemplate* chosen = Choose(with_tools);
+  if (chosen == nullptr) {
+    return Fail(Code::kUnsupported, "the model has no chat template; use /v1/completions",
+                "messages");
+  }
+  text::ChatTemplateInput input;
+  input.messages = &prompt.messages;
+  input.tools = with_tools ? &prompt.tools : nullptr;
+  input.add_generation_prompt = prompt.add_generation_prompt;
+  input.variables = prompt.template_kwargs.is_object() ? &prompt.template_kwargs : nullptr;
+  input.special_tokens = &special_tokens_;
+  input.now = civil_now_();
+  PX_TRY(text::RenderedPrompt rendered, chosen->Render(input));
+  if (prompt.continue_final_message) {
+    PX_CHECK_OK(CutAfterFinalMessage(rendered, prompt.messages));
+  }
+  std::vector<text::TextRange> untrusted;
+  for (const text::jinja::ByteRange& range : rendered.untrusted) {
+    untrusted.push_back({range.begin, range.end});
+  }
+  // The template writes the model's special tokens itself: none are added around it.
+  text::EncodeOptions encode;
+  encode.untrusted = untrusted;
+  return tokenizer_->Encode(rendered.text, encode);
+}
+
+std::unique_ptr<TextDecoder> ModelText::NewDecoder(std::span<const TokenId> prompt,
+                                                   bool skip_special) const {
+  return std::make_unique<Decoder>(*tokenizer_, prompt, skip_special);
+}
+
+std::string ModelText::TokenBytes(TokenId token) const {
+  std::string bytes = tokenizer_->TokenBytes(token);
+  return bytes.empty() ? std::string(tokenizer_->TokenText(token)) : bytes;
+}
+
+}  // namespace pixii::frontend

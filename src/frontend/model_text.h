@@ -1,0 +1,54 @@
+// The texts of a checkpoint folder: its tokenizer and chat templates as a TextProcessor.
+//
+// Thread: immutable, shared by threads.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "frontend/text_processor.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace pixii::frontend {
+
+/// Contents of a checkpoint's files, nothing where a file is absent.
+struct ModelTextFiles {
+  std::string tokenizer_json;
+  std::string tokenizer_json_path;  // for errors
+  std::optional<std::string> tokenizer_config_json;
+  std::optional<std::string> chat_template_jinja;
+  std::optional<std::string> chat_template_json;
+};
+
+class ModelText final : public TextProcessor {
+ public:
+  /// `civil_now` is what templates that print a date see.
+  /// Errors: of the tokenizer; of the templates, naming file and line.
+  static Result<std::shared_ptr<const ModelText>> Create(
+      const ModelTextFiles& files, std::function<text::CivilTime()> civil_now);
+
+  Result<std::vector<TokenId>> Encode(std::string_view text, EncodeOptions options) const override;
+  Result<std::vector<TokenId>> EncodeChat(const ChatPrompt& prompt) const override;
+  std::unique_ptr<TextDecoder> NewDecoder(std::span<const TokenId> prompt,
+                                          bool skip_special) const override;
+  std::string TokenBytes(TokenId token) const override;
+
+ private:
+  ModelText() = default;
+
+  const text::ChatTemplate* Choose(bool with_tools) const;
+
+  std::unique_ptr<const text::Tokenizer> tokenizer_;
+  std::vector<std::pair<std::string, text::ChatTemplate>> templates_;
+  std::vector<std::pair<std::string, std::string>> special_tokens_;
+  std::function<text::CivilTime()> civil_now_;
+};
+
+}  // namespace pixii::frontend

@@ -1,0 +1,93 @@
+// Bodies of /v1/chat/completions and /v1/completions as typed values. docs/api.md lists every
+// field.
+//
+// Thread: values.
+// Nothing is ignored: an unknown field, an unsupported one and a value out of range are refused
+// with the field's name. Limits that do not depend on the model stand in one table in
+// openai_request.cc; `null` means absent.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "frontend/text_processor.h"
+#include "wire/json.h"
+
+namespace pixii::frontend {
+
+inline constexpr std::uint32_t kChoicesMax = 128;  // prompts x n of one request
+inline constexpr std::uint32_t kTopLogprobsMax = 20;
+inline constexpr std::uint32_t kStopTokenIdsMax = 128;
+inline constexpr std::uint32_t kLogitBiasEntriesMax = 1024;
+inline constexpr std::uint32_t kToolsMax = 128;
+inline constexpr std::uint32_t kMessagesMax = 16'384;
+inline constexpr std::uint32_t kLabelBytesMax = 512;  // user, request_id, a metadata value
+
+enum class Surface : std::uint8_t { kChat = 1, kCompletions = 2 };
+
+using PromptInput = std::variant<std::string, std::vector<TokenId>>;
+
+struct OpenAiRequest {
+  Surface surface = Surface::kChat;
+  std::string model;
+
+  // Prompt.
+  ChatPrompt chat;
+  std::vector<PromptInput> prompts;  // 1 .. kChoicesMax
+  std::optional<bool> add_special_tokens;
+
+  // Sampling; absent: the model's default.
+  std::optional<double> temperature;
+  std::optional<double> top_p;
+  std::optional<std::int64_t> top_k;
+  std::optional<double> min_p;
+  std::optional<double> presence_penalty;
+  std::optional<double> frequency_penalty;
+  std::optional<double> repetition_penalty;
+  std::optional<std::uint64_t> seed;
+  std::vector<std::pair<TokenId, float>> logit_bias;
+
+  // Length and ends.
+  std::optional<std::int64_t> n;
+  std::optional<std::int64_t> max_tokens;  // max_completion_tokens too
+  std::optional<std::int64_t> min_tokens;
+  std::optional<bool> ignore_eos;
+  std::vector<std::string> stop;
+  std::vector<TokenId> stop_token_ids;
+  std::optional<bool> include_stop_str_in_output;
+
+  // Form of the answer.
+  std::optional<bool> stream;
+  bool include_usage = false;
+  std::optional<bool> echo;
+  std::int32_t top_logprobs = -1;  // -1: none asked for
+  std::optional<bool> skip_special_tokens;
+  std::optional<bool> return_token_ids;
+
+  bool streams() const { return stream.value_or(false); }
+
+  std::uint32_t choice_count() const { return static_cast<std::uint32_t>(n.value_or(1)); }
+};
+
+/// Errors: kInvalidArgument and kUnsupported, always with the field as param.
+Result<OpenAiRequest> ParseOpenAiRequest(const wire::Json& body, Surface surface);
+
+/// Checks chat messages and brings them into the form that templates expect. Errors name
+/// `messages[i].field`.
+Result<wire::Json> ParseMessages(const wire::Json& messages);
+Result<wire::Json> ParseTools(const wire::Json& tools);
+
+/// A list of token ids, each in [0, 2^31). Errors name `param`.
+Result<std::vector<TokenId>> ParseTokenIds(const wire::Json& list, std::string_view param);
+
+/// "12" or "\"abc…\"": a value for an error message, cut to 60 bytes.
+std::string Shown(const wire::Json& value);
+
+}  // namespace pixii::frontend

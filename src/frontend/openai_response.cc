@@ -1,0 +1,313 @@
+#include "frontend/openai_response.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+
+#include "base/utf8.h"
+#include "frontend/error_body.h"
+#include "wire/json.h"
+#include "wire/sse.h"
+
+namespace pixii::frontend {
+
+namespace {
+
+using wire::AppendJsonString;
+
+// OpenAI's stand-in for minus infinity, which JSON has not.
+constexpr float kLeastLogprob = -9999.0F;
+
+void AppendFloat(std::string& out, float value) {
+  fmt::format_to(std::back_inserter(out), "{}",
+                 std::isfinite(value) ? std::max(value, kLeastLogprob) : kLeastLogprob);
+}
+
+void AppendIds(std::string& out, std::span<const TokenId> ids) {
+  out += '[';
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (i > 0) {
+      out += ',';
+    }
+    fmt::format_int digits(ids[i]);
+    out.append(digits.data(), digits.size());
+  }
+  out += ']';
+}
+
+void AppendBytes(std::string& out, std::string_view bytes) {
+  out += '[';
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    if (i > 0) {
+      out += ',';
+    }
+    fmt::format_int digits(static_cast<unsigned>(static_cast<unsigned char>(bytes[i])));
+    out.append(digits.data(), digits.size());
+  }
+  out += ']';
+}
+
+std::string_view FinishName(FinishKind kind) {
+  return kind == FinishKind::kLength ? "length" : "stop";
+}
+
+void AppendStopReason(std::string& out, const ChoiceFinish& finish) {
+  if (const auto* text = std::get_if<std::string>(&finish.stop_reason)) {
+    out += R"(,"stop_reason":)";
+    AppendJsonString(out, *text);
+  } else if (const auto* token = std::get_if<TokenId>(&finish.stop_reason)) {
+    fmt::format_to(std::back_inserter(out), R"(,"stop_reason":{})", *token);
+  }
+}
+
+// "id" to "system_fingerprint", without a brace at either end.
+void AppendCommon(std::string& out, const ResponseShape& shape, std::string_view object) {
+  out += R"("id":)";
+  AppendJsonString(out, shape.id);
+  fmt::format_to(std::back_inserter(out), R"(,"object":"{}","created":{},"model":)", object,
+                 shape.created);
+  AppendJsonString(out, shape.model);
+  out += R"(,"system_fingerprint":)";
+  AppendJsonString(out, shape.system_fingerprint);
+}
+
+void Separate(std::string& list) {
+  if (!list.empty()) {
+    list += ',';
+  }
+}
+
+}  // namespace
+
+std::string LogprobWriter::Token(TokenId token) const {
+  return text_ == nullptr ? fmt::format("token_id:{}", token) : text_->TokenBytes(token);
+}
+
+void LogprobWriter::AppendChatEntry(std::string& out, TokenId token, float logprob) const {
+  std::string bytes = Token(token);
+  out += R"({"token":)";
+  AppendJsonString(out, bytes);
+  out += R"(,"logprob":)";
+  AppendFloat(out, logprob);
+  out += R"(,"bytes":)";
+  if (text_ == nullptr) {
+    out += "null";
+  } else {
+    AppendBytes(out, bytes);
+  }
+}
+
+void LogprobWriter::AddChat(TokenId token, const wire::TokenLogprob& logprob) {
+  Separate(first_);
+  AppendChatEntry(first_, token, logprob.logprob);
+  first_ += R"(,"top_logprobs":[)";
+  for (std::size_t i = 0; i < logprob.top.size(); ++i) {
+    if (i > 0) {
+      first_ += ',';
+    }
+    AppendChatEntry(first_, logprob.top[i].first, logprob.top[i].second);
+    first_ += '}';
+  }
+  first_ += "]}";
+}
+
+void LogprobWriter::Add(TokenId token, const wire::TokenLogprob* logprob) {
+  if (surface_ == Surface::kChat) {
+    AddChat(token, logprob == nullptr ? wire::TokenLogprob{} : *logprob);
+    return;
+  }
+  Separate(first_);
+  std::string bytes = Token(token);
+  AppendJsonString(first_, bytes);
+  Separate(second_);
+  Separate(third_);
+  if (logprob == nullptr) {
+    second_ += "null";
+    third_ += "null";
+  } else {
+    AppendFloat(second_, logprob->logprob);
+    third_ += '{';
+    for (std::size_t i = 0; i < logprob->top.size(); ++i) {
+      if (i > 0) {
+        third_ += ',';
+      }
+      AppendJsonString(third_, Token(logprob->top[i].first));
+      third_ += ':';
+      AppendFloat(third_, logprob->top[i].second);
+    }
+    third_ += '}';
+  }
+  Separate(fourth_);
+  fmt::format_to(std::back_inserter(fourth_), "{}", offset_);
+  // OpenAI counts characters; a token inside a character adds none.
+  offset_ += static_cast<std::uint64_t>(std::count_if(bytes.begin(), bytes.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U;
+  }));
+}
+
+std::string LogprobWriter::Take() {
+  std::string out;
+  if (surface_ == Surface::kChat) {
+    out = fmt::format(R"({{"content":[{}],"refusal":null}})", first_);
+  } else {
+    out = fmt::format(
+        R"({{"tokens":[{}],"token_logprobs":[{}],"top_logprobs":[{}],"text_offset":[{}]}})", first_,
+        second_, third_, fourth_);
+  }
+  first_.clear();
+  second_.clear();
+  third_.clear();
+  fourth_.clear();
+  return out;
+}
+
+void AppendUsage(std::string& out, const Usage& usage) {
+  fmt::format_to(std::back_inserter(out),
+                 R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},)"
+                 R"("prompt_tokens_details":{{"cached_tokens":{}}}}})",
+                 usage.prompt_tokens, usage.completion_tokens,
+                 usage.prompt_tokens + usage.completion_tokens, usage.cached_tokens);
+}
+
+std::string UnaryBody(const ResponseShape& shape, std::span<const FinishedChoice> choices,
+                      const Usage& usage) {
+  bool chat = shape.surface == Surface::kChat;
+  std::string out = "{";
+  AppendCommon(out, shape, chat ? "chat.completion" : "text_completion");
+  out += R"(,"choices":[)";
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    const FinishedChoice& choice = choices[i];
+    fmt::format_to(std::back_inserter(out), R"({}{{"index":{},)", i == 0 ? "" : ",", i);
+    if (chat) {
+      out += R"("message":{"role":"assistant","content":)";
+      AppendJsonString(out, choice.text);
+      out += R"(,"refusal":null})";
+    } else {
+      out += R"("text":)";
+      AppendJsonString(out, choice.text);
+    }
+    out += R"(,"logprobs":)";
+    out += choice.logprobs.empty() ? "null" : choice.logprobs;
+    fmt::format_to(std::back_inserter(out), R"(,"finish_reason":"{}")",
+                   FinishName(choice.finish.kind));
+    AppendStopReason(out, choice.finish);
+    if (shape.token_ids) {
+      if (!chat) {
+        out += R"(,"prompt_token_ids":)";
+        AppendIds(out, choice.prompt);
+      }
+      out += R"(,"token_ids":)";
+      AppendIds(out, choice.tokens);
+    }
+    out += '}';
+  }
+  out += ']';
+  if (shape.token_ids && !choices.empty()) {
+    out += R"(,"prompt_token_ids":)";
+    AppendIds(out, choices[0].prompt);
+  }
+  out += R"(,"usage":)";
+  AppendUsage(out, usage);
+  out += '}';
+  return out;
+}
+
+StreamWriter::StreamWriter(ResponseShape shape, std::uint32_t choice_count)
+    : shape_(std::move(shape)) {
+  head_ = "data: {";
+  AppendCommon(head_, shape_,
+               shape_.surface == Surface::kChat ? "chat.completion.chunk" : "text_completion");
+  end_ = shape_.include_usage ? std::string_view("}],\"usage\":null}\n\n")
+                              : std::string_view("}]}\n\n");
+  openings_.reserve(choice_count);
+  for (std::uint32_t i = 0; i < choice_count; ++i) {
+    openings_.push_back(fmt::format(R"({},"choices":[{{"index":{},)", head_, i));
+  }
+}
+
+void StreamWriter::Begin(std::string& out, std::uint32_t choice) const { out += openings_[choice]; }
+
+void StreamWriter::AppendFields(std::string& out, std::string_view logprobs,
+                                std::span<const TokenId> tokens) const {
+  if (logprobs.empty()) {
+    out += R"(,"logprobs":null,"finish_reason":null)";
+  } else {
+    out += R"(,"logprobs":)";
+    out += logprobs;
+    out += R"(,"finish_reason":null)";
+  }
+  if (shape_.token_ids) {
+    out += R"(,"token_ids":)";
+    AppendIds(out, tokens);
+  }
+}
+
+void StreamWriter::AppendStart(std::string& out, std::uint32_t choice,
+                               std::span<const TokenId> prompt) {
+  bool chat = shape_.surface == Surface::kChat;
+  if (!chat && !shape_.token_ids) {
+    return;
+  }
+  Begin(out, choice);
+  out += chat ? R"("delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null)"
+              : R"("text":"","logprobs":null,"finish_reason":null)";
+  if (shape_.token_ids) {
+    out += R"(,"prompt_token_ids":)";
+    AppendIds(out, prompt);
+    out += R"(,"token_ids":[])";
+  }
+  if (shape_.token_ids && chat) {
+    out += "}]";
+    out += R"(,"prompt_token_ids":)";  // vLLM has it beside the choices
+    AppendIds(out, prompt);
+    out += end_.substr(2);
+    return;
+  }
+  out += end_;
+}
+
+void StreamWriter::AppendDelta(std::string& out, std::uint32_t choice, const ChoiceDelta& delta,
+                               std::string_view logprobs) {
+  Begin(out, choice);
+  if (shape_.surface == Surface::kChat) {
+    out += R"("delta":{"content":)";
+    AppendJsonString(out, delta.text);
+    out += '}';
+  } else {
+    out += R"("text":)";
+    AppendJsonString(out, delta.text);
+  }
+  AppendFields(out, logprobs, delta.tokens);
+  out += end_;
+}
+
+void StreamWriter::AppendFinish(std::string& out, std::uint32_t choice,
+                                const ChoiceFinish& finish) {
+  Begin(out, choice);
+  out += shape_.surface == Surface::kChat ? R"("delta":{})" : R"("text":"")";
+  fmt::format_to(std::back_inserter(out), R"(,"logprobs":null,"finish_reason":"{}")",
+                 FinishName(finish.kind));
+  AppendStopReason(out, finish);
+  if (shape_.token_ids) {
+    out += R"(,"token_ids":[])";
+  }
+  out += end_;
+}
+
+void StreamWriter::AppendEnd(std::string& out, const Usage& usage) const {
+  if (shape_.include_usage) {
+    out += head_;
+    out += R"(,"choices":[],"usage":)";
+    AppendUsage(out, usage);
+    out += "}\n\n";
+  }
+  out += wire::kSseDone;
+}
+
+void StreamWriter::AppendError(std::string& out, const Error& error) {
+  wire::AppendSseData(out, ErrorBody(error));
+}
+
+}  // namespace pixii::frontend

@@ -1,0 +1,104 @@
+// Writes responses in OpenAI's shapes. Chunks of a stream are appended by hand: no JSON tree per
+// token.
+//
+// Thread: the frontend's loop.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "frontend/choice_stream.h"
+#include "frontend/openai_request.h"
+
+namespace pixii::frontend {
+
+struct Usage {
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t completion_tokens = 0;
+  std::uint64_t cached_tokens = 0;
+};
+
+/// What all responses of one request share.
+struct ResponseShape {
+  Surface surface = Surface::kChat;
+  std::string id;            // "chatcmpl-..." or "cmpl-..."
+  std::int64_t created = 0;  // seconds since 1970
+  std::string model;
+  std::string system_fingerprint;
+  bool logprobs = false;
+  bool token_ids = false;
+  bool include_usage = false;  // of a stream
+};
+
+/// Logprobs of tokens as OpenAI writes them, gathered piece by piece.
+class LogprobWriter final {
+ public:
+  /// `text` may be null: tokens are then written as "token_id:N".
+  LogprobWriter(Surface surface, const TextProcessor* text) : surface_(surface), text_(text) {}
+
+  /// Appends one entry. A null `logprob` is the first token of a prompt, of which there is none.
+  void Add(TokenId token, const wire::TokenLogprob* logprob);
+  /// The object, and starts anew; text_offset goes on.
+  std::string Take();
+
+ private:
+  std::string Token(TokenId token) const;
+  void AddChat(TokenId token, const wire::TokenLogprob& logprob);
+  void AppendChatEntry(std::string& out, TokenId token, float logprob) const;
+
+  Surface surface_;
+  const TextProcessor* text_;
+  std::string first_;   // chat: content entries; completions: tokens
+  std::string second_;  // token_logprobs
+  std::string third_;   // top_logprobs
+  std::string fourth_;  // text_offset
+  std::uint64_t offset_ = 0;
+};
+
+/// One choice of a unary response, already as text.
+struct FinishedChoice {
+  std::string text;
+  std::vector<TokenId> tokens;
+  std::string logprobs;  // object, empty: null
+  ChoiceFinish finish;
+  std::span<const TokenId> prompt;  // written if token ids are wanted
+};
+
+void AppendUsage(std::string& out, const Usage& usage);
+
+std::string UnaryBody(const ResponseShape& shape, std::span<const FinishedChoice> choices,
+                      const Usage& usage);
+
+/// Events of one streamed response.
+class StreamWriter final {
+ public:
+  StreamWriter(ResponseShape shape, std::uint32_t choice_count);
+
+  /// The first event of a chat choice: its role; and its prompt's ids if wanted.
+  void AppendStart(std::string& out, std::uint32_t choice, std::span<const TokenId> prompt);
+  /// Text, tokens and logprobs. `logprobs`: object, empty: null.
+  void AppendDelta(std::string& out, std::uint32_t choice, const ChoiceDelta& delta,
+                   std::string_view logprobs);
+  /// The last event of a choice.
+  void AppendFinish(std::string& out, std::uint32_t choice, const ChoiceFinish& finish);
+  /// Usage if asked for, then [DONE].
+  void AppendEnd(std::string& out, const Usage& usage) const;
+  /// An error ends the stream; no [DONE] follows.
+  static void AppendError(std::string& out, const Error& error);
+
+ private:
+  void Begin(std::string& out, std::uint32_t choice) const;
+  void AppendFields(std::string& out, std::string_view logprobs,
+                    std::span<const TokenId> tokens) const;
+
+  ResponseShape shape_;
+  std::string head_;                   // data: {"id":…,"choices":[{"index":
+  std::vector<std::string> openings_;  // head_ and index of each choice
+  std::string_view end_;
+};
+
+}  // namespace pixii::frontend

@@ -1,0 +1,48 @@
+// What an operator can set of the HTTP surface; every bound of the frontend has its name and unit
+// here.
+//
+// Thread: values, immutable once the frontend has started.
+#pragma once
+
+#include <cstdint>
+
+#include "rt/time.h"
+#include "wire/http.h"
+
+namespace pixii::frontend {
+
+struct HttpServerOptions {
+  wire::HttpLimits limits;
+  std::uint32_t connections_max = 8192;         // further ones get 503 and are closed
+  std::uint32_t unread_bytes_max = 256 * 1024;  // pipelined input held while a request runs
+  std::uint32_t unsent_bytes_max =
+      64 * 1024;  // output held before a stream has to wait for its reader
+  rt::Duration first_byte_timeout = rt::Duration(std::chrono::seconds(30));
+  rt::Duration head_timeout =
+      rt::Duration(std::chrono::seconds(10));  // first to last byte of the head
+  rt::Duration body_grace = rt::Duration(std::chrono::seconds(20));  // a body may take this and ...
+  std::uint32_t body_bytes_per_second_min = 16 * 1024;  // ... a second for each so many bytes
+  rt::Duration idle_timeout = rt::Duration(std::chrono::seconds(75));  // between requests
+  rt::Duration write_timeout =
+      rt::Duration(std::chrono::seconds(30));  // without a piece taken by the client
+  rt::Duration linger_timeout =
+      rt::Duration(std::chrono::seconds(2));  // reading on after the last response
+  rt::Duration probe_interval =
+      rt::Duration(std::chrono::milliseconds(100));  // half-closed clients, doubling ..
+  rt::Duration probe_interval_max = rt::Duration(std::chrono::seconds(1));  // .. up to this
+};
+
+struct FrontendOptions {
+  HttpServerOptions http;
+  std::uint32_t generations_max = 1024;  // admitted and not ended; further ones get 529
+  std::uint32_t held_tokens_max =
+      16 * 1024;  // tokens kept for a client that does not read; past it: cancelled
+  std::uint32_t retry_after_seconds = 1;  // with 503 and 529
+  rt::Duration canary_interval =
+      rt::Duration(std::chrono::seconds(15));  // a test generation after so long without one
+  rt::Duration canary_timeout = rt::Duration(std::chrono::seconds(30));
+  rt::Duration stall_limit =
+      rt::Duration(std::chrono::seconds(60));  // work is there, but no engine step: not ready
+};
+
+}  // namespace pixii::frontend

@@ -1,0 +1,201 @@
+#include "frontend/served_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/digest.h"
+
+namespace pixii::frontend {
+
+namespace {
+
+tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
+  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
+}
+
+Result<void> CheckIds(std::span<const TokenId> ids, std::string_view field,
+                      const wire::ModelCard& card) {
+  for (TokenId id : ids) {
+    if (id < 0 || static_cast<std::uint32_t>(id) >= card.vocab_size) {
+      return Bad(field, fmt::format("token id {} is out of range, allowed is [0, {}]", id,
+                                    card.vocab_size - 1));
+    }
+  }
+  return {};
+}
+
+Result<std::vector<std::vector<TokenId>>> EncodePrompts(const OpenAiRequest& request,
+                                                        const ServedModel& model,
+                                                        const wire::ModelCard& card) {
+  std::vector<std::vector<TokenId>> out;
+  if (request.surface == Surface::kChat) {
+    if (!model.text) {
+      return Fail(
+          Code::kUnsupported,
+          fmt::format(
+              "messages: the model \"{}\" has no tokenizer; use /v1/completions with token ids",
+              model.name()),
+          "messages");
+    }
+    PX_TRY(auto tokens, model.text->EncodeChat(request.chat));
+    out.push_back(std::move(tokens));
+    return out;
+  }
+  for (const PromptInput& input : request.prompts) {
+    if (const auto* ids = std::get_if<std::vector<TokenId>>(&input)) {
+      PX_CHECK_OK(CheckIds(*ids, "prompt", card));
+      out.push_back(*ids);
+      continue;
+    }
+    if (!model.text) {
+      return Fail(
+          Code::kUnsupported,
+          fmt::format("prompt: the model \"{}\" has no tokenizer; give token ids", model.name()),
+          "prompt");
+    }
+    PX_TRY(auto tokens,
+           model.text->Encode(
+               std::get<std::string>(input),
+               {.add_special = request.add_special_tokens.value_or(true), .parse_special = true}));
+    out.push_back(std::move(tokens));
+  }
+  return out;
+}
+
+// How many tokens may be generated behind the longest prompt.
+Result<std::uint32_t> CheckLength(const OpenAiRequest& request,
+                                  std::span<const std::vector<TokenId>> prompts,
+                                  const wire::ModelCard& card) {
+  std::string_view field = request.surface == Surface::kChat ? "messages" : "prompt";
+  std::uint64_t context = card.context_tokens_max;
+  std::uint64_t longest = 0;
+  for (const std::vector<TokenId>& prompt : prompts) {
+    if (prompt.empty()) {
+      return Bad(field, "encodes to no tokens");
+    }
+    longest = std::max<std::uint64_t>(longest, prompt.size());
+  }
+  bool generates = request.max_tokens != 0;
+  if (longest + (generates ? 1 : 0) > context) {
+    return Fail(Code::kTooLarge,
+                fmt::format("{}: this model's maximum context length is {} tokens, the prompt has "
+                            "{} and needs room "
+                            "for at least one more",
+                            field, context, longest),
+                std::string(field));
+  }
+  if (!request.max_tokens) {
+    return static_cast<std::uint32_t>(context - longest);
+  }
+  if (longest + static_cast<std::uint64_t>(*request.max_tokens) > context) {
+    return Fail(
+        Code::kTooLarge,
+        fmt::format(
+            "max_tokens: this model's maximum context length is {} tokens, the prompt has {} and "
+            "max_tokens is {}",
+            context, longest, *request.max_tokens),
+        "max_tokens");
+  }
+  return static_cast<std::uint32_t>(*request.max_tokens);
+}
+
+wire::SamplingParams Sampling(const OpenAiRequest& request, const SamplingDefaults& defaults,
+                              std::uint64_t seed) {
+  wire::SamplingParams out;
+  out.temperature = static_cast<float>(request.temperature.value_or(defaults.temperature));
+  out.top_p = static_cast<float>(request.top_p.value_or(defaults.top_p));
+  out.top_k =
+      static_cast<std::int32_t>(std::max<std::int64_t>(0, request.top_k.value_or(defaults.top_k)));
+  out.min_p = static_cast<float>(request.min_p.value_or(defaults.min_p));
+  out.presence_penalty = static_cast<float>(request.presence_penalty.value_or(0));
+  out.frequency_penalty = static_cast<float>(request.frequency_penalty.value_or(0));
+  out.repetition_penalty =
+      static_cast<float>(request.repetition_penalty.value_or(defaults.repetition_penalty));
+  out.seed = request.seed.value_or(seed);
+  out.logit_bias = request.logit_bias;
+  return out;
+}
+
+}  // namespace
+
+bool ServedModel::Serves(std::string_view wanted) const {
+  return std::find(names.begin(), names.end(), wanted) != names.end();
+}
+
+Result<void> CheckModelName(std::string_view wanted, const ServedModel& model) {
+  if (wanted.empty() || model.Serves(wanted)) {
+    return {};
+  }
+  std::string shown = wire::Json(wanted).Dump();
+  return Fail(Code::kNotFound,
+              fmt::format("Model not found: {} is not served here", shown.substr(0, 300)), "model");
+}
+
+Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const ServedModel& model,
+                                      const wire::ModelCard& card, std::uint64_t seed) {
+  PX_CHECK_OK(CheckModelName(request.model, model));
+  PX_CHECK_OK(CheckIds(request.stop_token_ids, "stop_token_ids", card));
+  for (const auto& [token, bias] : request.logit_bias) {
+    PX_CHECK_OK(CheckIds({&token, 1}, "logit_bias", card));
+  }
+  if (!model.text && !request.stop.empty()) {
+    return Fail(
+        Code::kUnsupported,
+        fmt::format("stop: the model \"{}\" has no tokenizer; use stop_token_ids", model.name()),
+        "stop");
+  }
+  GenerationPlan plan;
+  PX_TRY(plan.prompts, EncodePrompts(request, model, card));
+  PX_TRY(std::uint32_t max_tokens, CheckLength(request, plan.prompts, card));
+  if (request.min_tokens.value_or(0) > max_tokens) {
+    return Bad("min_tokens", fmt::format("{} is more than the {} tokens that may follow",
+                                         *request.min_tokens, max_tokens));
+  }
+  plan.stream = request.streams();
+  plan.echo = request.echo.value_or(false);
+  bool logprobs = request.top_logprobs >= 0;
+  plan.skip_engine = max_tokens == 0 && !logprobs;
+  if (plan.echo) {
+    for (std::size_t i = 0; i < plan.prompts.size(); ++i) {
+      const auto* text = std::get_if<std::string>(&request.prompts[i]);
+      plan.echo_texts.push_back(text != nullptr ? *text
+                                : model.text    ? DecodeAll(*model.text, plan.prompts[i], false)
+                                                : std::string());
+    }
+  }
+  plan.shape = {.surface = request.surface,
+                .id = {},
+                .created = 0,
+                .model = model.name(),
+                .system_fingerprint =
+                    "fp_" + Sha256Hex(card.fingerprint + "/" + card.numerics_id).substr(0, 10),
+                .logprobs = logprobs,
+                .token_ids = request.return_token_ids.value_or(false),
+                .include_usage = request.include_usage};
+  wire::GenerateRequest& prototype = plan.prototype;
+  prototype.model = card.name;
+  prototype.choice_count = request.choice_count();
+  prototype.sampling = Sampling(request, model.defaults, seed);
+  prototype.stop.max_tokens = max_tokens;
+  prototype.stop.min_tokens = static_cast<std::uint32_t>(request.min_tokens.value_or(0));
+  prototype.stop.ignore_eos = request.ignore_eos.value_or(false);
+  prototype.stop.eos_token_ids = card.eos_token_ids;
+  prototype.stop.stop_token_ids = request.stop_token_ids;
+  prototype.top_logprobs = request.top_logprobs;
+  prototype.prompt_logprobs = plan.echo && logprobs;
+  plan.choices.stops = request.stop;
+  plan.choices.stop_token_ids = request.stop_token_ids;
+  plan.choices.min_tokens = prototype.stop.min_tokens;
+  plan.choices.include_stop = request.include_stop_str_in_output.value_or(false);
+  plan.choices.skip_special = request.skip_special_tokens.value_or(true);
+  plan.choices.wants_tokens = logprobs || plan.shape.token_ids;
+  if (!request.stop.empty()) {
+    PX_TRY(plan.choices.matcher,
+           text::StopMatcher::Create(request.stop, plan.choices.include_stop));
+  }
+  return plan;
+}
+
+}  // namespace pixii::frontend

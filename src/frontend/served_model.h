@@ -1,0 +1,51 @@
+// A model as the frontend serves it: its name, its texts, its defaults.
+//
+// Thread: immutable.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "frontend/generation.h"
+#include "frontend/openai_request.h"
+#include "frontend/text_processor.h"
+#include "wire/messages/generate.h"
+
+namespace pixii::frontend {
+
+/// What generation_config.json says where a request says nothing.
+struct SamplingDefaults {
+  double temperature = 1.0;
+  double top_p = 1.0;
+  std::int64_t top_k = 0;
+  double min_p = 0.0;
+  double repetition_penalty = 1.0;
+};
+
+struct ServedModel {
+  std::vector<std::string> names;  // the first is said in answers; requests may use any
+  std::shared_ptr<const TextProcessor>
+      text;  // null: the checkpoint has no tokenizer, token ids only
+  SamplingDefaults defaults;
+  std::int64_t created = 0;  // seconds since 1970
+
+  const std::string& name() const { return names.front(); }
+
+  bool Serves(std::string_view wanted) const;
+};
+
+/// Prompts as tokens, checked against the vocabulary and the context, and everything else an engine
+/// needs. `seed`: used if the request gives none. The shape's id and created are left to the
+/// caller. Errors: kNotFound (model), kInvalidArgument, kUnsupported, kTooLarge (longer than the
+/// context), with param.
+Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const ServedModel& model,
+                                      const wire::ModelCard& card, std::uint64_t seed);
+
+/// Errors: kNotFound unless `wanted` is empty or a name of `model`.
+Result<void> CheckModelName(std::string_view wanted, const ServedModel& model);
+
+}  // namespace pixii::frontend

@@ -1,0 +1,72 @@
+// What the frontend needs of text/: prompts to tokens, tokens to text. One per served model.
+//
+// Thread: immutable, shared by threads; a TextDecoder belongs to one choice.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "wire/json.h"
+
+namespace pixii::frontend {
+
+/// Turns the tokens of one choice into text as they come; never gives half a character.
+class TextDecoder {
+ public:
+  virtual ~TextDecoder() = default;
+  /// Appends the text that `token` completes.
+  virtual void Push(TokenId token, std::string& out) = 0;
+  /// Appends what is left at the end: a broken character becomes U+FFFD.
+  virtual void Flush(std::string& out) = 0;
+};
+
+struct ChatPrompt {
+  wire::Json
+      messages;  // array of objects as templates expect them: arguments of tool calls are objects
+  wire::Json tools;            // array, or null
+  wire::Json template_kwargs;  // object, or null
+  bool add_generation_prompt = true;
+  bool continue_final_message = false;
+};
+
+class TextProcessor {
+ public:
+  virtual ~TextProcessor() = default;
+
+  struct EncodeOptions {
+    bool add_special = true;    // what the model's tokenizer puts around a text
+    bool parse_special = true;  // "<|im_end|>" in the text is that token
+  };
+
+  /// Errors: kInvalidArgument for text that is not UTF-8; kTooLarge.
+  virtual Result<std::vector<TokenId>> Encode(std::string_view text,
+                                              EncodeOptions options) const = 0;
+  /// Renders the chat template and encodes it: what clients wrote is ordinary text, whatever it
+  /// looks like. Errors: kUnsupported without a template; kInvalidArgument with what the template
+  /// raised (param "messages").
+  virtual Result<std::vector<TokenId>> EncodeChat(const ChatPrompt& prompt) const = 0;
+  /// Decodes what follows `prompt`, whose own text is not repeated. The model outlives it.
+  virtual std::unique_ptr<TextDecoder> NewDecoder(std::span<const TokenId> prompt,
+                                                  bool skip_special) const = 0;
+  /// The bytes of one token, special ones as they are written.
+  virtual std::string TokenBytes(TokenId token) const = 0;
+};
+
+/// The text of `tokens`.
+inline std::string DecodeAll(const TextProcessor& text, std::span<const TokenId> tokens,
+                             bool skip_special) {
+  std::unique_ptr<TextDecoder> decoder = text.NewDecoder({}, skip_special);
+  std::string out;
+  for (TokenId token : tokens) {
+    decoder->Push(token, out);
+  }
+  decoder->Flush(out);
+  return out;
+}
+
+}  // namespace pixii::frontend

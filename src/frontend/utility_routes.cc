@@ -1,0 +1,243 @@
+// The routes that need no engine: models, tokenizer, health, metrics.
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "frontend/frontend.h"
+
+namespace pixii::frontend {
+
+using wire::Json;
+
+namespace {
+
+tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
+  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
+}
+
+Error NoTokenizer(const ServedModel& model) {
+  return Error(Code::kUnsupported, fmt::format("the model \"{}\" has no tokenizer", model.name()),
+               "model");
+}
+
+void AppendIds(std::string& out, std::span<const TokenId> ids) {
+  out += '[';
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    fmt::format_to(std::back_inserter(out), "{}{}", i == 0 ? "" : ",", ids[i]);
+  }
+  out += ']';
+}
+
+struct TokenizeRequest {
+  std::string model;
+  std::optional<std::string> prompt;
+  ChatPrompt chat;
+  std::optional<bool> add_special_tokens;
+  std::optional<bool> add_generation_prompt;
+  bool return_token_strs = false;
+};
+
+Result<bool> ReadFlag(std::string_view name, const Json& value) {
+  if (!value.is_bool()) {
+    return Bad(name, fmt::format("{} is neither true nor false", Shown(value)));
+  }
+  return value.boolean();
+}
+
+Result<std::string> ReadString(std::string_view name, const Json& value) {
+  if (!value.is_string()) {
+    return Bad(name, fmt::format("{} is not a string", Shown(value)));
+  }
+  return value.string();
+}
+
+Result<void> ReadTokenizeField(const std::string& name, const Json& value, TokenizeRequest& out) {
+  if (name == "model") {
+    PX_TRY(out.model, ReadString(name, value));
+  } else if (name == "prompt") {
+    PX_TRY(out.prompt, ReadString(name, value));
+  } else if (name == "messages") {
+    PX_TRY(out.chat.messages, ParseMessages(value));
+  } else if (name == "tools") {
+    PX_TRY(out.chat.tools, ParseTools(value));
+  } else if (name == "chat_template_kwargs") {
+    if (!value.is_object()) {
+      return Bad(name, "must be an object");
+    }
+    out.chat.template_kwargs = value;
+  } else if (name == "add_special_tokens") {
+    PX_TRY(out.add_special_tokens, ReadFlag(name, value));
+  } else if (name == "return_token_strs") {
+    PX_TRY(out.return_token_strs, ReadFlag(name, value));
+  } else if (name == "add_generation_prompt") {
+    PX_TRY(out.add_generation_prompt, ReadFlag(name, value));
+  } else if (name == "continue_final_message") {
+    PX_TRY(out.chat.continue_final_message, ReadFlag(name, value));
+  } else {
+    std::string shown = name.substr(0, 100);
+    return Fail(Code::kInvalidArgument, fmt::format("unknown field \"{}\"", shown), shown);
+  }
+  return {};
+}
+
+Result<TokenizeRequest> ReadTokenize(const Json& body) {
+  TokenizeRequest out;
+  for (const auto& [name, value] : body.object()) {
+    if (!value.is_null()) {
+      PX_CHECK_OK(ReadTokenizeField(name, value, out));
+    }
+  }
+  if (out.prompt.has_value() == !out.chat.messages.is_null()) {
+    return Bad("prompt", "exactly one of prompt and messages is needed");
+  }
+  if (out.chat.continue_final_message && out.add_generation_prompt == true) {
+    return Bad("continue_final_message", "excludes add_generation_prompt");
+  }
+  out.chat.add_generation_prompt =
+      out.add_generation_prompt.value_or(!out.chat.continue_final_message);
+  return out;
+}
+
+}  // namespace
+
+std::string Frontend::ModelObject() const {
+  std::string out = R"({"id":)";
+  wire::AppendJsonString(out, model_.name());
+  fmt::format_to(std::back_inserter(out),
+                 R"(,"object":"model","created":{},"owned_by":"pixii","max_model_len":{}}})",
+                 model_.created, environment_.link.card().context_tokens_max);
+  return out;
+}
+
+// Listed once it answers, so that a client that sees a model can use it.
+void Frontend::HandleModels(Call& call) {
+  std::string model = readiness_.ever_ready() ? ModelObject() : std::string();
+  Answer(call, fmt::format(R"({{"object":"list","data":[{}]}})", model));
+}
+
+void Frontend::HandleModel(Call& call) {
+  constexpr std::string_view kPrefix = "/v1/models/";
+  std::optional<std::string> name =
+      wire::PercentDecode(std::string_view(call.exchange.request().path).substr(kPrefix.size()));
+  Result<void> known = name ? CheckModelName(*name, model_)
+                            : Result<void>(Bad("model", "the name is badly encoded"));
+  if (!known) {
+    Refuse(call, known.error());
+    return;
+  }
+  Answer(call, ModelObject());
+}
+
+Result<std::string> Frontend::Tokenize(const wire::HttpRequest& request) {
+  PX_TRY(Json body, ParseBody(request));
+  PX_TRY(TokenizeRequest wanted, ReadTokenize(body));
+  PX_CHECK_OK(CheckModelName(wanted.model, model_));
+  if (!model_.text) {
+    return Fail(NoTokenizer(model_));
+  }
+  std::vector<TokenId> tokens;
+  if (wanted.prompt) {
+    PX_TRY(tokens, model_.text->Encode(*wanted.prompt,
+                                       {.add_special = wanted.add_special_tokens.value_or(true),
+                                        .parse_special = true}));
+  } else {
+    PX_TRY(tokens, model_.text->EncodeChat(wanted.chat));
+  }
+  std::string out = fmt::format(R"({{"count":{},"max_model_len":{},"tokens":)", tokens.size(),
+                                environment_.link.card().context_tokens_max);
+  AppendIds(out, tokens);
+  if (wanted.return_token_strs) {
+    out += R"(,"token_strs":[)";
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      if (i > 0) {
+        out += ',';
+      }
+      wire::AppendJsonString(out, model_.text->TokenBytes(tokens[i]));
+    }
+    out += ']';
+  }
+  out += '}';
+  return out;
+}
+
+Result<std::string> Frontend::Detokenize(const wire::HttpRequest& request) {
+  PX_TRY(Json body, ParseBody(request));
+  std::optional<std::vector<TokenId>> tokens;
+  std::string name;
+  for (const auto& [field, value] : body.object()) {
+    if (value.is_null()) {
+      continue;
+    }
+    if (field == "model") {
+      PX_TRY(name, ReadString(field, value));
+    } else if (field == "tokens") {
+      PX_TRY(tokens, ParseTokenIds(value, field));
+    } else {
+      std::string shown = field.substr(0, 100);
+      return Fail(Code::kInvalidArgument, fmt::format("unknown field \"{}\"", shown), shown);
+    }
+  }
+  PX_CHECK_OK(CheckModelName(name, model_));
+  if (!tokens) {
+    return Bad("tokens", "is missing");
+  }
+  if (!model_.text) {
+    return Fail(NoTokenizer(model_));
+  }
+  for (TokenId token : *tokens) {
+    if (static_cast<std::uint32_t>(token) >= environment_.link.card().vocab_size) {
+      return Bad("tokens", fmt::format("token id {} is out of range, allowed is [0, {}]", token,
+                                       environment_.link.card().vocab_size - 1));
+    }
+  }
+  std::string out = R"({"prompt":)";
+  wire::AppendJsonString(out, DecodeAll(*model_.text, *tokens, false));
+  out += '}';
+  return out;
+}
+
+void Frontend::HandleTokenize(Call& call) { Answer(call, Tokenize(call.exchange.request())); }
+
+void Frontend::HandleDetokenize(Call& call) { Answer(call, Detokenize(call.exchange.request())); }
+
+std::string Frontend::HealthBody(bool healthy, std::string_view status,
+                                 std::string_view message) const {
+  bool discovered = readiness_.ever_ready();
+  std::string out = fmt::format(R"({{"status":"{}","message":)", status);
+  wire::AppendJsonString(out, message);
+  fmt::format_to(
+      std::back_inserter(out),
+      R"(,"initial_discovery_complete":{},"initial_discovery_error":null,"endpoints":[{}],"instances":[]}})",
+      discovered, healthy ? R"("dyn://dynamo.backend.generate")" : "");
+  return out;
+}
+
+void Frontend::HandleHealth(Call& call) {
+  bool healthy = ready();
+  std::string_view status = draining_ ? "shutting_down" : healthy ? "healthy" : "not_ready";
+  std::string message = draining_ ? "Service is shutting down" : readiness_.Describe(Now());
+  call.exchange.Respond({.status = healthy ? 200 : 503,
+                         .body = HealthBody(healthy, status, message),
+                         .fields = std::move(call.fields)});
+}
+
+void Frontend::HandleReady(Call& call) { HandleHealth(call); }
+
+// Alive as long as this loop turns, also while draining: an orchestrator must not kill what is
+// ending its work.
+void Frontend::HandleLive(Call& call) {
+  Answer(call, std::string(R"({"status":"live","message":"Service is live"})"));
+}
+
+void Frontend::HandleMetrics(Call& call) {
+  FrontendGauges gauges{.active_requests = generations_.size() - done_.size(),
+                        .connections = connection_count(),
+                        .ready = ready(),
+                        .load = environment_.link.load(),
+                        .card = &environment_.link.card()};
+  call.exchange.Respond({.content_type = "text/plain; version=0.0.4; charset=utf-8",
+                         .body = metrics_.Render(gauges),
+                         .fields = std::move(call.fields)});
+}
+
+}  // namespace pixii::frontend
