@@ -7,12 +7,15 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/result.h"
+#include "text/merge_table.h"
 #include "text/token_model.h"
 #include "text/vocabulary.h"
 
@@ -27,35 +30,9 @@ struct BpeOptions {
   bool ignore_merges = false;             // a word that is a piece is that piece
 };
 
-/// The merges by pair, in a table of power-of-two size at most half full.
-class MergeTable final {
- public:
-  struct Entry {
-    TokenId left = -1;
-    TokenId right = -1;
-    std::uint32_t rank = 0;
-    TokenId merged = -1;
-  };
-
-  void Reserve(std::size_t merges);
-  /// Of equal pairs the last counts.
-  void Add(const Entry& entry);
-  /// Null if the two do not merge.
-  const Entry* Find(TokenId left, TokenId right) const;
-
-  std::size_t size() const { return size_; }
-
- private:
-  std::size_t Slot(TokenId left, TokenId right) const;
-  void Resize(std::size_t slots);
-
-  std::vector<Entry> slots_;
-  std::size_t size_ = 0;
-};
-
 class Bpe final : public TokenModel {
  public:
-  /// `vocabulary` must outlive the model. `merges`: from MergesBuilder or hand-made.
+  /// `vocabulary` must outlive the model. All ids of `merges` are of the vocabulary.
   /// Errors: kDataCorrupt if the unknown piece is not in the vocabulary.
   static Result<std::unique_ptr<const Bpe>> Create(const Vocabulary& vocabulary, MergeTable merges,
                                                    BpeOptions options);
@@ -66,16 +43,18 @@ class Bpe final : public TokenModel {
  private:
   Bpe(const Vocabulary& vocabulary, MergeTable merges, BpeOptions options);
 
-  void AddSymbols(std::string_view word, std::vector<ModelScratch::Symbol>& symbols) const;
+  void AddSymbols(std::string_view word, std::vector<BpeSymbol>& symbols) const;
+  bool IsSymbol(TokenId id) const;
   std::optional<TokenId> CharId(std::string_view bytes, bool first, bool last) const;
-  bool AddBytes(std::string_view bytes, std::vector<ModelScratch::Symbol>& symbols) const;
-  void MergeShort(ModelScratch& scratch, std::vector<TokenId>& out) const;
-  void MergeLong(ModelScratch& scratch, std::vector<TokenId>& out) const;
+  bool AddBytes(std::string_view bytes, std::vector<BpeSymbol>& symbols) const;
+  void MergeShort(std::span<BpeSymbol> symbols, ModelScratch& scratch,
+                  std::vector<TokenId>& out) const;
 
   static constexpr char32_t kCharTableEnd = 0x250;  // ASCII, Latin and the byte alphabet
 
   const Vocabulary* vocabulary_;
   MergeTable merges_;
+  MergeBoundaries boundaries_;
   BpeOptions options_;
   std::optional<TokenId> unknown_;
   std::array<TokenId, kCharTableEnd> char_ids_;  // -1: no piece

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cmath>
+#include <span>
 
 #include "text/bpe.h"
 #include "text/json_cursor.h"
@@ -87,10 +89,8 @@ Result<void> ReadVocabularyList(JsonCursor& cursor, Vocabulary& vocabulary,
 
 }  // namespace
 
-Result<ModelJson> ReadModel(std::string_view raw, std::size_t offset, Vocabulary& vocabulary,
-                            const JsonPlace& place) {
+Result<ModelJson> ReadModel(JsonCursor& cursor, Vocabulary& vocabulary, const JsonPlace& place) {
   ModelJson out;
-  JsonCursor cursor(raw, offset);
   cursor.Open('{');
   for (std::string_view key; cursor.NextKey(key);) {
     std::string name(key);
@@ -121,7 +121,7 @@ Result<ModelJson> ReadModel(std::string_view raw, std::size_t offset, Vocabulary
       out.options.Set(name, std::move(option));
     }
   }
-  if (!cursor.End()) {
+  if (cursor.failed()) {
     return place.Refuse(cursor.error());
   }
   if (vocabulary.count() == 0) {
@@ -148,8 +148,9 @@ class MergesReader final {
     cursor_.Open('[');
     std::uint32_t rank = 0;
     for (std::size_t index = 0; cursor_.NextItem(); ++index) {
+      Pending& pending = batch_[batch_size_];
       bool is_comment = false;
-      if (!ReadPair(is_comment)) {
+      if (!ReadPair(pending, is_comment)) {
         break;
       }
       if (is_comment) {
@@ -158,29 +159,43 @@ class MergesReader final {
       if (rank >= kMergesMax) {
         return place_.Refuse(fmt::format("has more than {} merges", kMergesMax), Code::kTooLarge);
       }
-      PX_CHECK_OK(Add(index, rank));
-      ++rank;
+      pending.index = index;
+      pending.rank = rank++;
+      if (++batch_size_ == batch_.size()) {
+        PX_CHECK_OK(AddBatch());
+      }
     }
     if (!cursor_.End()) {
       return place_.Refuse(cursor_.error());
     }
+    PX_CHECK_OK(AddBatch());
     return std::move(table_);
   }
 
  private:
-  // Fills left_ and right_. False after a failure.
-  bool ReadPair(bool& is_comment) {
+  // A merge that is read but not looked up: lookups go in batches, so that memory is asked for
+  // ahead.
+  struct Pending {
+    std::string left;
+    std::string right;
+    std::string merged;
+    std::size_t index = 0;
+    std::uint32_t rank = 0;
+  };
+
+  // False after a failure.
+  bool ReadPair(Pending& pending, bool& is_comment) {
     std::string_view text;
     if (cursor_.Peek() == '[') {
       cursor_.Open('[');
       if (!cursor_.NextItem() || !cursor_.String(text)) {
         return cursor_.Fail("a merge of two pieces is expected");
       }
-      left_ = text;
+      pending.left = text;
       if (!cursor_.NextItem() || !cursor_.String(text)) {
         return cursor_.Fail("a merge of two pieces is expected");
       }
-      right_ = text;
+      pending.right = text;
       return cursor_.NextItem() ? cursor_.Fail("a merge of two pieces is expected")
                                 : !cursor_.failed();
     }
@@ -195,37 +210,57 @@ class MergesReader final {
     if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
       return cursor_.Fail("a merge must be two pieces with one space between");
     }
-    left_ = text.substr(0, space);
-    right_ = text.substr(space + 1);
+    pending.left = text.substr(0, space);
+    pending.right = text.substr(space + 1);
     return true;
   }
 
-  Result<void> Add(std::size_t index, std::uint32_t rank) {
-    auto left = vocabulary_.IdOf(left_);
-    auto right = vocabulary_.IdOf(right_);
-    merged_ = left_;
-    merged_.append(right_, std::min(prefix_bytes_, right_.size()));
-    auto merged = vocabulary_.IdOf(merged_);
-    if (!left || !right || !merged) {
-      return place_.Item(index).Refuse(
-          fmt::format("names piece \"{:.60}\", which the vocabulary lacks, before byte {}",
-                      !left    ? left_
-                      : !right ? right_
-                               : merged_,
-                      cursor_.offset()));
+  Result<void> AddBatch() {
+    std::array<std::string_view, kBatch * 3> pieces;
+    std::array<TokenId, kBatch * 3> ids;
+    for (std::size_t i = 0; i < batch_size_; ++i) {
+      Pending& pending = batch_[i];
+      pending.merged = pending.left;
+      pending.merged.append(pending.right, std::min(prefix_bytes_, pending.right.size()));
+      pieces[3 * i] = pending.left;
+      pieces[3 * i + 1] = pending.right;
+      pieces[3 * i + 2] = pending.merged;
     }
-    table_.Add({*left, *right, rank, *merged});
+    vocabulary_.IdsOf(std::span(pieces).first(batch_size_ * 3),
+                      std::span(ids).first(batch_size_ * 3));
+    for (std::size_t i = 0; i < batch_size_; ++i) {
+      table_.Prefetch(ids[3 * i], ids[3 * i + 1]);
+    }
+    for (std::size_t i = 0; i < batch_size_; ++i) {
+      for (std::size_t part = 0; part < 3; ++part) {
+        if (ids[3 * i + part] < 0) {
+          return place_.Item(batch_[i].index)
+              .Refuse(
+                  fmt::format("names piece \"{:.60}\", which the vocabulary lacks, before byte {}",
+                              pieces[3 * i + part], cursor_.offset()));
+        }
+      }
+      TokenId left = ids[3 * i];
+      TokenId right = ids[3 * i + 1];
+      TokenId merged = ids[3 * i + 2];
+      // A merge with an empty piece can never apply: no symbol is empty.
+      if (merged != left && merged != right) {
+        table_.Add({left, right, batch_[i].rank, merged});
+      }
+    }
+    batch_size_ = 0;
     return {};
   }
+
+  static constexpr std::size_t kBatch = Vocabulary::kBatchMax / 3;
 
   JsonCursor cursor_;
   const Vocabulary& vocabulary_;
   std::size_t prefix_bytes_;
   JsonPlace place_;
   MergeTable table_;
-  std::string left_;
-  std::string right_;
-  std::string merged_;
+  std::array<Pending, kBatch> batch_;
+  std::size_t batch_size_ = 0;
 };
 
 Result<std::unique_ptr<const TokenModel>> BuildBpe(const ModelJson& json,

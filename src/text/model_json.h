@@ -16,6 +16,8 @@
 
 namespace pixii::text {
 
+class JsonCursor;
+
 inline constexpr std::size_t kMergesMax = 16'777'216;  // merges of one model
 
 /// A model as it stands in the file, its vocabulary read already.
@@ -29,10 +31,10 @@ struct ModelJson {
 /// Parses a small part of the file. `offset`: where `raw` stands in it.
 Result<wire::Json> ParseComponent(std::string_view raw, std::size_t offset, const JsonPlace& place);
 
-/// Reads the object `raw` and fills `vocabulary`.
-/// Errors: kDataCorrupt, kTooLarge, naming the place and the byte.
-Result<ModelJson> ReadModel(std::string_view raw, std::size_t offset, Vocabulary& vocabulary,
-                            const JsonPlace& place);
+/// Reads the object at `cursor` and fills `vocabulary`.
+/// Errors: kDataCorrupt, kTooLarge, naming the place and the byte; what is no JSON fails the
+/// cursor.
+Result<ModelJson> ReadModel(JsonCursor& cursor, Vocabulary& vocabulary, const JsonPlace& place);
 
 /// Errors: kUnsupported for a type of model that is not built; kDataCorrupt.
 Result<std::unique_ptr<const TokenModel>> BuildModel(const ModelJson& json,

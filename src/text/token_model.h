@@ -9,27 +9,23 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "text/bpe_long_word.h"
 
 namespace pixii::text {
 
+/// A part of a word while pairs are merged.
+struct BpeSymbol {
+  TokenId id;
+  std::uint32_t rank = 0;      // short words: of merging this with the next one
+  std::uint32_t previous = 0;  // long words: indices of its neighbours
+  std::uint32_t next = 0;
+};
+
 /// Working memory of one call, kept between words.
 struct ModelScratch {
-  struct Symbol {
-    TokenId id;
-    std::uint32_t previous;
-    std::uint32_t next;
-    std::uint32_t rank;  // of merging this with the next one
-  };
-
-  struct Merge {
-    std::uint32_t rank;
-    std::uint32_t position;
-    TokenId merged;
-  };
-
-  std::vector<Symbol> symbols;
-  std::vector<Merge> heap;
-  std::uint64_t steps = 0;  // work done: symbols looked at, heap moves; tests bound it
+  std::vector<BpeSymbol> symbols;
+  BpeLongWord long_word;
+  std::uint64_t steps = 0;  // work done: symbols and pending merges looked at; tests bound it
 };
 
 class TokenModel {

@@ -57,14 +57,14 @@ class TokenizerJsonLoader final {
       }
       cursor.Peek();
       std::size_t begin = cursor.offset();
+      if (name == "model") {
+        has_model = true;
+        PX_TRY(model_, ReadModel(cursor, parts_->vocabulary, place_.Member("model")));
+        continue;
+      }
       std::string_view raw;
       if (!cursor.Raw(raw)) {
         break;
-      }
-      if (name == "model") {
-        has_model = true;
-        PX_TRY(model_, ReadModel(raw, begin, parts_->vocabulary, place_.Member("model")));
-        continue;
       }
       // What the library ignores (truncation, padding, keys it does not know) is only checked to be
       // JSON.

@@ -1,5 +1,7 @@
 #include "text/vocabulary.h"
 
+#include <algorithm>
+#include <array>
 #include <span>
 
 #include "base/hash.h"
@@ -16,11 +18,15 @@ std::uint32_t Tag(std::uint64_t hash) { return static_cast<std::uint32_t>(hash >
 
 }  // namespace
 
+std::string_view Vocabulary::TextAt(Place place) const {
+  return std::string_view(text_).substr(place.begin, place.size);
+}
+
 std::size_t Vocabulary::Find(std::string_view piece, std::uint64_t hash) const {
   std::size_t mask = slots_.size() - 1;
   for (std::size_t at = hash & mask;; at = (at + 1) & mask) {
     const Slot& slot = slots_[at];
-    if (slot.id == kEmpty || (slot.tag == Tag(hash) && Piece(slot.id) == piece)) {
+    if (slot.id == kEmpty || (slot.tag == Tag(hash) && TextAt(slot.place) == piece)) {
       return at;
     }
   }
@@ -31,7 +37,7 @@ void Vocabulary::Grow() {
   for (TokenId id = 0; id < id_end(); ++id) {
     if (Has(id)) {
       std::uint64_t hash = HashOf(Piece(id));
-      slots_[Find(Piece(id), hash)] = {Tag(hash), id};
+      slots_[Find(Piece(id), hash)] = {Tag(hash), id, places_[static_cast<std::size_t>(id)]};
     }
   }
 }
@@ -54,12 +60,12 @@ Vocabulary::Added Vocabulary::Add(std::string_view piece, TokenId id) {
   if (slot.id != kEmpty) {
     return Added::kDuplicatePiece;
   }
-  slot = {Tag(hash), id};
   if (id >= id_end()) {
     places_.resize(static_cast<std::size_t>(id) + 1);
   }
-  places_[static_cast<std::size_t>(id)] = {static_cast<std::uint32_t>(text_.size()),
-                                           static_cast<std::uint32_t>(piece.size())};
+  Place place{static_cast<std::uint32_t>(text_.size()), static_cast<std::uint32_t>(piece.size())};
+  places_[static_cast<std::size_t>(id)] = place;
+  slot = {Tag(hash), id, place};
   text_.append(piece);
   ++count_;
   return Added::kYes;
@@ -73,6 +79,28 @@ std::optional<TokenId> Vocabulary::IdOf(std::string_view piece) const {
   return slot.id == kEmpty ? std::nullopt : std::optional(slot.id);
 }
 
+void Vocabulary::IdsOf(std::span<const std::string_view> pieces, std::span<TokenId> ids) const {
+  std::array<std::uint64_t, kBatchMax> hashes;
+  if (slots_.empty()) {
+    std::fill(ids.begin(), ids.end(), -1);
+    return;
+  }
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    hashes[i] = HashOf(pieces[i]);
+    __builtin_prefetch(&slots_[hashes[i] & (slots_.size() - 1)]);
+  }
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const Slot& slot = slots_[hashes[i] & (slots_.size() - 1)];
+    if (slot.id != kEmpty) {
+      __builtin_prefetch(text_.data() + slot.place.begin);
+    }
+  }
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const Slot& slot = slots_[Find(pieces[i], hashes[i])];
+    ids[i] = slot.id == kEmpty ? -1 : slot.id;
+  }
+}
+
 bool Vocabulary::Has(TokenId id) const {
   return id >= 0 && id < id_end() && places_[static_cast<std::size_t>(id)].size != kAbsent;
 }
@@ -81,8 +109,7 @@ std::string_view Vocabulary::Piece(TokenId id) const {
   if (!Has(id)) {
     return {};
   }
-  Place place = places_[static_cast<std::size_t>(id)];
-  return std::string_view(text_).substr(place.begin, place.size);
+  return TextAt(places_[static_cast<std::size_t>(id)]);
 }
 
 }  // namespace pixii::text

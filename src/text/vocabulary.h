@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +26,11 @@ class Vocabulary final {
   Added Add(std::string_view piece, TokenId id);
 
   std::optional<TokenId> IdOf(std::string_view piece) const;
+  /// Many at once: ids[i] is that of pieces[i], -1 if there is none. Faster, for memory is asked
+  /// for ahead. Pre: as many ids as pieces, at most kBatchMax.
+  void IdsOf(std::span<const std::string_view> pieces, std::span<TokenId> ids) const;
+  static constexpr std::size_t kBatchMax = 96;
+
   bool Has(TokenId id) const;
   /// The piece, empty if there is none of this id.
   std::string_view Piece(TokenId id) const;
@@ -41,9 +47,11 @@ class Vocabulary final {
     std::uint32_t size = kAbsent;
   };
 
+  // The place again, to spare a look by id.
   struct Slot {
     std::uint32_t tag = 0;
     TokenId id = kEmpty;
+    Place place;
   };
 
   static constexpr std::uint32_t kAbsent = 0xFFFFFFFF;
@@ -52,6 +60,7 @@ class Vocabulary final {
   /// The slot that holds `piece`, or the empty one where it belongs.
   std::size_t Find(std::string_view piece, std::uint64_t hash) const;
   void Grow();
+  std::string_view TextAt(Place place) const;
 
   std::string text_;
   std::vector<Place> places_;
