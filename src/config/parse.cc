@@ -14,7 +14,7 @@ namespace {
 std::string EnvironmentName(const Command& command, const Option& option) {
   std::string name = "PIXII_" + command.name + "_" + option.name;
   for (char& c : name) {
-    c = c == '-' ? '_' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c);
+    c = c == '-' || c == ' ' ? '_' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c);
   }
   return name;
 }
@@ -160,7 +160,8 @@ class Reader final {
 
   Result<void> ReadFile() {
     PX_TRY(std::string text, input_.read_file(*config_path_));
-    PX_TRY(std::vector<YamlEntry> entries, ReadYaml(text, *config_path_, command_.name));
+    PX_TRY(std::vector<YamlEntry> entries,
+           ReadYaml(text, *config_path_, command_.name, input_.known_sections));
     for (const YamlEntry& entry : entries) {
       auto found = flags_.find(WithDashes(entry.key));
       if (found == flags_.end()) {
@@ -175,7 +176,31 @@ class Reader final {
     return {};
   }
 
+  // A variable with this command's prefix that no option reads is a typing error.
+  Result<void> CheckEnvironmentNames() const {
+    const std::string prefix = EnvironmentName(command_, Option{});
+    std::vector<std::string> known;
+    for (const Option& option : command_.options) {
+      known.push_back(EnvironmentName(command_, option));
+      known.insert(known.end(), option.environment_aliases.begin(),
+                   option.environment_aliases.end());
+    }
+    for (const std::string& name : input_.environment_names) {
+      if (!name.starts_with(prefix) || std::ranges::find(known, name) != known.end()) {
+        continue;
+      }
+      std::optional<std::string> nearest = Nearest(name, known);
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("unknown environment variable {}{}", name,
+                              nearest ? fmt::format("; did you mean {}?", *nearest)
+                                      : fmt::format("; see pixii {} --help", command_.name)),
+                  name);
+    }
+    return {};
+  }
+
   Result<void> ReadEnvironment() {
+    PX_CHECK_OK(CheckEnvironmentNames());
     for (const Option& option : command_.options) {
       std::vector<std::string> names = option.environment_aliases;
       names.push_back(EnvironmentName(command_, option));  // last: our own name wins

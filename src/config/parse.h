@@ -54,6 +54,11 @@ struct Parsed {
 struct ParseInput {
   std::vector<std::string> arguments;  // after the command's name
   std::function<std::optional<std::string>(const std::string& name)> environment;
+  /// Names of all variables, so that a misspelt PIXII_SERVE_… stops the start. May be empty.
+  std::vector<std::string> environment_names;
+  /// Sections that a file may have for other commands; any other one is refused. Empty: all are
+  /// let through.
+  std::vector<std::string> known_sections;
   /// Whole content of the file that --config names. Errors are returned as they are.
   std::function<Result<std::string>(const std::string& path)> read_file;
 };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <set>
 
 namespace pixii::config {
@@ -11,8 +12,15 @@ namespace {
 
 constexpr std::size_t kYamlSizeMax = 1 << 20;  // bytes
 
-Result<void> ReadMapping(const YAML::Node& node, const std::string& file,
-                         const std::string& section, bool top, std::vector<YamlEntry>& out) {
+struct Reading {
+  const std::string& file;
+  const std::string& section;
+  const std::vector<std::string>& other_sections;
+};
+
+Result<void> ReadMapping(const YAML::Node& node, const Reading& reading, bool top,
+                         std::vector<YamlEntry>& out) {
+  const std::string& file = reading.file;
   std::set<std::string> seen;
   for (const auto& item : node) {
     auto line = static_cast<std::uint32_t>(item.first.Mark().line + 1);
@@ -26,8 +34,14 @@ Result<void> ReadMapping(const YAML::Node& node, const std::string& file,
                   fmt::format("{}:{}: {} stands here twice", file, line, key), key);
     }
     if (top && item.second.IsMap()) {
-      if (key == section) {
-        PX_CHECK_OK(ReadMapping(item.second, file, section, false, out));
+      const std::vector<std::string>& others = reading.other_sections;
+      if (key == reading.section) {
+        PX_CHECK_OK(ReadMapping(item.second, reading, false, out));
+      } else if (!others.empty() && std::ranges::find(others, key) == others.end()) {
+        return Fail(Code::kInvalidArgument,
+                    fmt::format("{}:{}: {} is no section of this file; this command's is {}", file,
+                                line, key, reading.section),
+                    key);
       }
       continue;  // another command's section
     }
@@ -43,7 +57,8 @@ Result<void> ReadMapping(const YAML::Node& node, const std::string& file,
 }  // namespace
 
 Result<std::vector<YamlEntry>> ReadYaml(const std::string& text, const std::string& file,
-                                        const std::string& section) {
+                                        const std::string& section,
+                                        const std::vector<std::string>& other_sections) {
   if (text.size() > kYamlSizeMax) {
     return Fail(Code::kTooLarge,
                 fmt::format("{}: {} bytes, the limit is {}", file, text.size(), kYamlSizeMax));
@@ -58,7 +73,7 @@ Result<std::vector<YamlEntry>> ReadYaml(const std::string& text, const std::stri
       return Fail(Code::kInvalidArgument,
                   fmt::format("{}: the file must be a mapping of option to value", file));
     }
-    PX_CHECK_OK(ReadMapping(root, file, section, true, entries));
+    PX_CHECK_OK(ReadMapping(root, {file, section, other_sections}, true, entries));
     return entries;
   } catch (const YAML::Exception& exception) {
     return Fail(Code::kInvalidArgument,

@@ -18,8 +18,10 @@ struct YamlEntry {
 
 /// The entries of the mapping under `section`, and of the top level but for other mappings, in file
 /// order. Errors: kInvalidArgument with the line: syntax, duplicate keys, values that are no
-/// scalars.
+/// scalars, sections that are neither `section` nor in `other_sections` (if that is not empty);
+/// kTooLarge.
 Result<std::vector<YamlEntry>> ReadYaml(const std::string& text, const std::string& file,
-                                        const std::string& section);
+                                        const std::string& section,
+                                        const std::vector<std::string>& other_sections = {});
 
 }  // namespace pixii::config

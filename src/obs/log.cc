@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <ctime>
 
 #include "base/result.h"
+#include "base/utf8.h"
 
 namespace pixii::obs {
 
@@ -43,21 +46,34 @@ std::string_view SeverityName(Severity severity) {
   return "off";
 }
 
-// Quotes are those of JSON; bytes past ASCII are kept as they are.
+void AppendAscii(std::string& out, char c) {
+  auto byte = static_cast<unsigned char>(c);
+  if (c == '"' || c == '\\') {
+    out += '\\';
+    out += c;
+  } else if (c == '\n') {
+    out += "\\n";
+  } else if (byte < 0x20 || byte == 0x7F) {
+    out += fmt::format("\\u{:04x}", static_cast<unsigned>(byte));
+  } else {
+    out += c;
+  }
+}
+
+// Quotes are those of JSON. A byte that is no UTF-8 becomes U+FFFD: a peer's bytes must not make
+// the line unreadable.
 void AppendQuoted(std::string& out, std::string_view text) {
   out += '"';
-  for (char c : text) {
-    auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (c == '\n') {
-      out += "\\n";
-    } else if (byte < 0x20 || byte == 0x7F) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(byte));
+  while (!text.empty()) {
+    std::size_t size = Utf8SequenceLength(text);
+    if (size == 1) {
+      AppendAscii(out, text[0]);
+    } else if (size == 0) {
+      AppendUtf8(out, U'\uFFFD');
     } else {
-      out += c;
+      out += text.substr(0, size);
     }
+    text.remove_prefix(std::max<std::size_t>(size, 1));
   }
   out += '"';
 }
@@ -158,7 +174,8 @@ Event& Event::Raw(std::string_view key, std::string_view text) {
 }
 
 Event& Event::Real(std::string_view key, double value) {
-  return Raw(key, fmt::format("{:.6g}", value));
+  // JSON has no word for infinity or no number.
+  return std::isfinite(value) ? Raw(key, fmt::format("{:.6g}", value)) : Raw(key, "null");
 }
 
 Log::Sink StderrSink() {

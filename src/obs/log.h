@@ -2,10 +2,9 @@
 // have no place here.
 //
 // Thread: any; lines are written whole under a lock. Each event has its own limit per second; what
-// is dropped is counted
-//         and told by the next line of that event.
+// is dropped is counted and told by the next line of that event.
 // Severity: debug is off in production, info is life cycle, warn is degraded, error is a bug or
-// lost data.
+// lost data. Any error event fails a simulation run (error_count()).
 #pragma once
 
 #include <array>
@@ -68,7 +67,7 @@ class Log final {
   std::function<rt::WallTime()> wall_now_;
   Sink sink_;
   rt::Mutex mutex_;
-  std::array<Limit, kEventCount> limits_{};
+  std::array<Limit, kEventCount> limits_ PX_GUARDED_BY(mutex_){};
   std::atomic<std::uint64_t> error_count_{0};
 };
 

@@ -1,8 +1,7 @@
 // Counters, gauges and histograms by table, written as Prometheus text.
 //
 // Thread: Get and Expose take a lock; the handles they give are atomic and may be used from any
-// thread. Hot paths keep
-//         the handle. Handles live as long as the registry.
+// thread. Hot paths keep the handle. Handles live as long as the registry.
 #pragma once
 
 #include <array>
@@ -106,7 +105,7 @@ class Registry final {
 
   std::string frontend_prefix_;
   mutable rt::Mutex mutex_;
-  std::vector<std::unique_ptr<Family>> families_;
+  std::vector<std::unique_ptr<Family>> families_ PX_GUARDED_BY(mutex_);
 };
 
 /// docs/reference/metrics.md.

@@ -13,6 +13,8 @@ struct Fixture {
   bool offline = false;
   Command command;
   std::map<std::string, std::string> environment;
+  std::vector<std::string> environment_names;
+  std::vector<std::string> known_sections;
   std::map<std::string, std::string> files;
 
   Fixture() {
@@ -47,6 +49,8 @@ struct Fixture {
                     auto found = environment.find(name);
                     return found == environment.end() ? std::nullopt : std::optional(found->second);
                   },
+                  .environment_names = environment_names,
+                  .known_sections = known_sections,
                   .read_file = [this](const std::string& path) -> Result<std::string> {
                     if (!files.contains(path)) {
                       return Fail(Code::kNotFound, "no " + path);
@@ -92,6 +96,55 @@ TEST(Parse, EveryWrongNameOrValueStopsAndIsNamedWithItsSource) {
     }
   }
   EXPECT_EQ(f.max_batch, 8) << "a refused value must not be stored";
+}
+
+TEST(Parse, AMisspeltVariableOfThisCommandStopsTheStart) {
+  Fixture f;
+  f.environment_names = {"HOME", "PIXII_OTHER_THING", "PIXII_SERVE_PORT", "PIXII_SERVE_MAX_BACH"};
+  auto parsed = f.Run({});
+  ASSERT_FALSE(parsed);
+  EXPECT_EQ(parsed.error().param(), "PIXII_SERVE_MAX_BACH");
+  EXPECT_NE(parsed.error().detail().find("PIXII_SERVE_MAX_BATCH"), std::string::npos);
+  f.environment_names.pop_back();
+  EXPECT_TRUE(f.Run({}));
+}
+
+TEST(Parse, AnUnknownSectionOfTheFileStopsTheStart) {
+  Fixture f;
+  f.known_sections = {"chat"};
+  f.files["c.yaml"] = "chat:\n  anything: 1\nserve:\n  port: 5\n";
+  ASSERT_TRUE(f.Run({"--config", "c.yaml"}));
+  EXPECT_EQ(f.port, 5);
+  f.files["c.yaml"] = "sevre:\n  port: 6\n";
+  auto parsed = f.Run({"--config", "c.yaml"});
+  ASSERT_FALSE(parsed);
+  EXPECT_NE(parsed.error().detail().find("c.yaml:1: sevre"), std::string::npos)
+      << parsed.error().detail();
+}
+
+TEST(Parse, PrintsEveryValueWithItsSourceAndHelpAndReferenceNameEveryOption) {
+  Fixture f;
+  f.environment = {{"PIXII_SERVE_PORT", "9"}};
+  const std::string help = HelpText(f.command);
+  const std::string page = ReferencePage(f.command);
+  auto parsed = f.Run({"--print-config", "--max-batch=2"});
+  ASSERT_TRUE(parsed);
+  EXPECT_TRUE(parsed->print_config);
+  const std::string text = ConfigText(*parsed);
+  for (const char* word : {"flag --max-batch", "environment PIXII_SERVE_PORT", "default"}) {
+    EXPECT_NE(text.find(word), std::string::npos) << text;
+  }
+  for (const Option& option : f.command.options) {
+    EXPECT_NE(help.find("--" + option.name), std::string::npos);
+    EXPECT_NE(page.find("`--" + option.name + "`"), std::string::npos);
+    EXPECT_NE(text.find(option.name), std::string::npos);
+  }
+  EXPECT_NE(page.find("DYN_HTTP_PORT"), std::string::npos);
+}
+
+TEST(Parse, NearestNamesOnlyWhatMayBeMeant) {
+  EXPECT_EQ(Nearest("max-bach", {"max-batch", "port"}), "max-batch");
+  EXPECT_EQ(Nearest("xyzzy", {"max-batch", "port"}), std::nullopt);
 }
 
 TEST(Parse, BooleansAliasesAndEqualsSigns) {

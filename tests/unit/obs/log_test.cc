@@ -2,7 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+#include <set>
+#include <string>
 #include <vector>
+
+#include "rt/thread.h"
 
 namespace pixii::obs {
 namespace {
@@ -34,6 +39,51 @@ TEST(Log, WritesLogfmtAndJson) {
   EXPECT_EQ(json.lines[0],
             "{\"time\":\"2023-11-14T22:13:20.000005Z\",\"severity\":\"info\",\"event\":\"serve."
             "ready\",\"s\":\"a\\\"\\n\\u0001\"}\n");
+}
+
+TEST(Log, BytesThatAreNoUtf8AndNumbersThatAreNoneKeepTheLineJson) {
+  Fixture json({.severity_min = Severity::kInfo, .format = LogFormat::kJson});
+  Event(json.log, EventId::kServeReady)
+      .kv("s", "\xC3\xA9 \xFF\xC3")
+      .kv("x", std::numeric_limits<double>::infinity());
+  EXPECT_NE(json.lines[0].find("\"s\":\"\xC3\xA9 \xEF\xBF\xBD\xEF\xBF\xBD\",\"x\":null}"),
+            std::string::npos)
+      << json.lines[0];
+}
+
+TEST(Log, LinesOfManyThreadsStayWhole) {
+  Fixture f({.severity_min = Severity::kDebug, .format = LogFormat::kLogfmt});
+  {
+    std::vector<rt::Thread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back("logs", [&f, t] {
+        for (int i = 0; i < 200; ++i) {
+          Event(f.log, EventId::kRequestEnded).kv("thread", t).kv("i", i);
+        }
+      });
+    }
+  }
+  EXPECT_EQ(f.lines.size(), 800U);
+  for (const std::string& line : f.lines) {
+    EXPECT_TRUE(line.starts_with("time=") && line.ends_with("\n")) << line;
+  }
+}
+
+TEST(Log, EveryEventHasADottedOrPlainNameOfItsOwn) {
+  const std::string page = EventsReference();
+  std::set<std::string> names;
+  for (std::size_t at = page.find("| `"); at != std::string::npos; at = page.find("| `", at + 1)) {
+    const std::string name = page.substr(at + 3, page.find('`', at + 3) - at - 3);
+    EXPECT_TRUE(names.insert(name).second) << name;
+    EXPECT_EQ(name.find_first_not_of("abcdefghijklmnopqrstuvwxyz_."), std::string::npos) << name;
+  }
+  EXPECT_EQ(names.size(), kEventCount);
+}
+
+TEST(Log, TheErrorPageHasEveryCode) {
+  const std::string page = ErrorsReference();
+  EXPECT_NE(page.find("| InvalidArgument | 400 | no |"), std::string::npos);
+  EXPECT_NE(page.find("| ResourceExhausted | 529 | yes |"), std::string::npos);
 }
 
 TEST(Log, DropsPastTheLimitAndSaysHowManyInTheNextSecond) {

@@ -2,7 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
+#include <string>
+#include <vector>
+
+#include "rt/thread.h"
 
 namespace pixii::obs {
 namespace {
@@ -48,6 +53,34 @@ TEST(Registry, ManyLabelValuesCannotGrowIt) {
             Registry::kSeriesMax + 3);
   EXPECT_NE(text.find("{model=\"other\"} " + std::to_string(10'000 - Registry::kSeriesMax)),
             std::string::npos);
+}
+
+TEST(Registry, CountsOfManyThreadsAddUpWhileItIsRead) {
+  Registry registry;
+  {
+    std::vector<rt::Thread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back("counts", [&registry] {
+        for (int i = 0; i < 1000; ++i) {
+          registry.GetCounter(MetricId::kOutputTokensTotal, {"m"}).Add(2);
+          registry.GetGauge(MetricId::kActiveRequests, {"m"}).Add(i % 2 == 0 ? 1 : -1);
+          registry.GetHistogram(MetricId::kKvHitRate, {"m"}).Observe(0.25);
+        }
+      });
+    }
+    for (int i = 0; i < 20; ++i) {
+      (void)registry.Expose();
+    }
+  }
+  EXPECT_EQ(registry.GetCounter(MetricId::kOutputTokensTotal, {"m"}).value(), 8000U);
+  EXPECT_EQ(registry.GetGauge(MetricId::kActiveRequests, {"m"}).value(), 0);
+  EXPECT_EQ(registry.GetHistogram(MetricId::kKvHitRate, {"m"}).count(), 4000U);
+  EXPECT_DOUBLE_EQ(registry.GetHistogram(MetricId::kKvHitRate, {"m"}).sum(), 1000);
+}
+
+TEST(RegistryDeathTest, AWrongNumberOfLabelsIsABug) {
+  Registry registry;
+  EXPECT_DEATH(registry.GetCounter(MetricId::kRequestsTotal, {"m"}), "labels");
 }
 
 TEST(Metrics, NamesAreUnique) {
