@@ -86,8 +86,8 @@ Result<std::unique_ptr<LanguageModel>> Decoder::Create(DecoderSpec decoder_spec,
     checked.context_tokens_max = decoder_spec.context_tokens_max;
   }
   spec.context_tokens_max = checked.context_tokens_max;
-  std::unique_ptr<Decoder> decoder(
-      new Decoder(std::move(decoder_spec), std::move(spec), operators, checked));
+  auto decoder = std::make_unique<Decoder>(CreateOnly{}, std::move(decoder_spec), std::move(spec),
+                                           operators, checked);
   PX_CHECK_OK(decoder->PrepareWeights(weights));
   PX_CHECK_OK(decoder->PrepareRotary());
   PX_CHECK_OK(decoder->AllocateWorkspace());

@@ -32,6 +32,8 @@ struct WorkspacePlan {
 WorkspacePlan MakeWorkspacePlan(const DecoderSpec& spec, const LoadOptions& options);
 
 class Decoder final : public LanguageModel {
+  struct CreateOnly {};
+
  public:
   /// Prepares all weights. `operators` outlives the decoder. Pre: `weights` has what
   /// ExpectedTensors(spec) lists. Errors: kInvalidArgument for options out of range,
@@ -40,6 +42,13 @@ class Decoder final : public LanguageModel {
                                                        Weights& weights,
                                                        kernels::Operators& operators,
                                                        const LoadOptions& options);
+
+  Decoder(CreateOnly /*unused*/, DecoderSpec decoder_spec, ModelSpec spec,
+          kernels::Operators& operators, const LoadOptions& options)
+      : decoder_(std::move(decoder_spec)),
+        spec_(std::move(spec)),
+        operators_(operators),
+        options_(options) {}
 
   const ModelSpec& spec() const override { return spec_; }
 
@@ -70,13 +79,6 @@ class Decoder final : public LanguageModel {
     kernels::Matrix normed;
     kernels::Matrix delta;
   };
-
-  Decoder(DecoderSpec decoder_spec, ModelSpec spec, kernels::Operators& operators,
-          const LoadOptions& options)
-      : decoder_(std::move(decoder_spec)),
-        spec_(std::move(spec)),
-        operators_(operators),
-        options_(options) {}
 
   Result<void> PrepareWeights(Weights& weights);
   Result<void> PrepareLayer(std::size_t index, Weights& weights);

@@ -48,8 +48,11 @@ void FillRotaryTable(std::span<const float> frequencies, std::int32_t position_c
       // The angle is rounded to fp32 first, as the reference does; the functions of it are then
       // exact to fp32.
       const double angle = static_cast<float>(position) * frequency;
-      cos[at] = static_cast<float>(std::cos(angle));
-      sin[at] = static_cast<float>(std::sin(angle));
+      double sine = 0.0;
+      double cosine = 0.0;
+      ::sincos(angle, &sine, &cosine);
+      cos[at] = static_cast<float>(cosine);
+      sin[at] = static_cast<float>(sine);
       ++at;
     }
   }

@@ -1,15 +1,21 @@
 #include "model/check.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "support/golden.h"
+#include "unit/model/checkpoint_writer.h"
 
 namespace pixii::model {
 namespace {
+
+using testing::TemporaryFolder;
 
 struct Case {
   std::string model;
@@ -27,10 +33,10 @@ std::unique_ptr<kernels::Operators> MakeBackend(const std::string& name) {
 
 /// Where a golden model lies: ours in the tree, third-party ones beside it; empty if absent.
 std::string FindModel(const std::string& name) {
-  const auto shared = testing::GoldenDir();
-  for (const std::string& folder :
-       {testing::OwnGoldenDir() + "/models/" + name, testing::OwnGoldenDir() + "/" + name,
-        shared ? *shared + "/models/" + name : std::string()}) {
+  const auto shared = pixii::testing::GoldenDir();
+  for (const std::string& folder : {pixii::testing::OwnGoldenDir() + "/models/" + name,
+                                    pixii::testing::OwnGoldenDir() + "/" + name,
+                                    shared ? *shared + "/models/" + name : std::string()}) {
     std::error_code ignored;
     if (!folder.empty() && std::filesystem::exists(folder + "/golden.safetensors", ignored)) {
       return folder;
@@ -72,6 +78,58 @@ INSTANTIATE_TEST_SUITE_P(Models, CheckGolden, ::testing::ValuesIn(Cases()),
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
+
+/// A copy of llama-gqa with `edit` applied to its weights.
+Result<CheckReport> CheckEdited(const std::function<void(std::string&)>& edit) {
+  const std::string source = pixii::testing::OwnGoldenDir() + "/models/llama-gqa/";
+  const TemporaryFolder temporary;
+  for (const char* name :
+       {"config.json", "golden.json", "golden.safetensors", "model.safetensors"}) {
+    std::string content = pixii::testing::ReadFileOrFail(source + name);
+    if (std::string_view(name) == "model.safetensors") {
+      edit(content);
+    }
+    temporary.Write(name, content);
+  }
+  return CheckFolder(temporary.path(), *kernels::MakeReferenceOperators());
+}
+
+TEST(Check, SeesAChangedWeight) {
+  const auto same = CheckEdited([](std::string&) {});
+  ASSERT_TRUE(same.has_value()) << same.error().ToString();
+  EXPECT_TRUE(same->passed());
+  // The last value of the last norm, halved or doubled: one exponent bit.
+  const auto changed = CheckEdited([](std::string& file) { file[file.size() - 2] ^= '\x80'; });
+  ASSERT_TRUE(changed.has_value()) << changed.error().ToString();
+  EXPECT_FALSE(changed->passed());
+  EXPECT_NE(changed->ToText().find("FAILED"), std::string::npos);
+}
+
+TEST(Check, ReportsTheLargestErrorOfEachTensor) {
+  const auto report = CheckEdited([](std::string&) {});
+  ASSERT_TRUE(report.has_value()) << report.error().ToString();
+  std::vector<std::string> names;
+  for (const CheckLine& line : report->lines) {
+    names.push_back(line.name);
+    EXPECT_LE(line.error_max, line.limit) << line.name;
+  }
+  EXPECT_THAT(names,
+              ::testing::IsSupersetOf({"p1.logits", "p7.logits", "p33.logits", "p100.logits",
+                                       "p7.hidden.0", "p7.hidden.3", "greedy.p7", "greedy.p33",
+                                       "p100 in chunks", "p33 beside others"}));
+}
+
+TEST(Check, NamesAMissingGoldenFile) {
+  const TemporaryFolder temporary;
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    temporary.Write(name, pixii::testing::ReadFileOrFail(pixii::testing::OwnGoldenDir() +
+                                                         "/models/llama-gqa/" + name));
+  }
+  const auto report = CheckFolder(temporary.path(), *kernels::MakeReferenceOperators());
+  ASSERT_FALSE(report.has_value());
+  EXPECT_EQ(report.error().code(), Code::kNotFound);
+  EXPECT_NE(report.error().detail().find("golden.json"), std::string::npos);
+}
 
 }  // namespace
 }  // namespace pixii::model
