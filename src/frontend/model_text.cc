@@ -63,7 +63,7 @@ Result<void> CutAfterFinalMessage(text::RenderedPrompt& rendered, const wire::Js
     rendered.untrusted.pop_back();
   }
   if (!rendered.untrusted.empty()) {
-    auto size = static_cast<std::uint32_t>(rendered.text.size());
+    std::size_t size = rendered.text.size();
     rendered.untrusted.back().end = std::min(rendered.untrusted.back().end, size);
   }
   return {};
@@ -130,13 +130,9 @@ Result<std::vector<TokenId>> ModelText::EncodeChat(const ChatPrompt& prompt) con
   if (prompt.continue_final_message) {
     PX_CHECK_OK(CutAfterFinalMessage(rendered, prompt.messages));
   }
-  std::vector<text::TextRange> untrusted;
-  for (const text::jinja::ByteRange& range : rendered.untrusted) {
-    untrusted.push_back({range.begin, range.end});
-  }
   // The template writes the model's special tokens itself: none are added around it.
   text::EncodeOptions encode;
-  encode.untrusted = untrusted;
+  encode.untrusted = rendered.untrusted;
   return tokenizer_->Encode(rendered.text, encode);
 }
 

@@ -1,0 +1,207 @@
+#include <fmt/format.h>
+
+#include "apps/command.h"
+#include "apps/model_host.h"
+#include "apps/option_structs.h"
+#include "apps/version.h"
+#include "bench/engine_bench.h"
+#include "bench/http_load.h"
+#include "bench/machine.h"
+#include "bench/report.h"
+#include "rt/file.h"
+#include "rt/loop.h"
+#include "rt/net.h"
+#include "rt/process.h"
+
+namespace pixii::apps {
+
+namespace {
+
+wire::Json FlagsJson(const config::Parsed& parsed) {
+  wire::Json out(wire::Json::Object{});
+  for (const config::Resolved& value : parsed.values) {
+    if (value.option->name != "json" && value.option->name != "api-key") {
+      out.Set(value.option->name, value.value);
+    }
+  }
+  return out;
+}
+
+void Print(const bench::Report& report, bool json) {
+  fmt::print("{}\n", json ? report.ToJson().Dump() : report.ToText());
+}
+
+bench::LoadOptions MakeLoad(const BenchServeFlags& flags) {
+  bench::LoadOptions options;
+  options.server = {.host = flags.host, .port = static_cast<std::uint16_t>(flags.port)};
+  options.model = flags.model;
+  options.api_key = flags.api_key;
+  options.request_count = static_cast<std::uint32_t>(flags.requests);
+  options.concurrency = static_cast<std::uint32_t>(flags.concurrency);
+  options.rate_per_second = flags.rate;
+  options.input_tokens = static_cast<std::uint32_t>(flags.input_tokens);
+  options.output_tokens = static_cast<std::uint32_t>(flags.output_tokens);
+  options.shared_prefix_tokens = static_cast<std::uint32_t>(flags.shared_prefix);
+  options.seed = static_cast<std::uint64_t>(flags.seed);
+  return options;
+}
+
+// Figures of every repeat by name; their medians are reported.
+class ServeFigures final {
+ public:
+  Result<void> Add(const bench::LoadResult& load) {
+    std::vector<double> first;
+    std::vector<double> gaps;
+    std::vector<double> total;
+    double tokens = 0;
+    std::size_t failed = 0;
+    for (const bench::RequestSample& sample : load.samples) {
+      if (!sample.error.empty()) {
+        ++failed;
+        last_error_ = sample.error;
+        continue;
+      }
+      first.push_back(sample.first_token_ms);
+      gaps.insert(gaps.end(), sample.gaps_ms.begin(), sample.gaps_ms.end());
+      total.push_back(sample.total_ms);
+      tokens += sample.output_tokens;
+    }
+    if (total.empty()) {
+      return Fail(Code::kUnavailable,
+                  fmt::format("every request failed; the last one: {}", last_error_));
+    }
+    for (auto [percent, q] :
+         {std::pair{"p50", 0.5}, std::pair{"p90", 0.9}, std::pair{"p99", 0.99}}) {
+      Put(fmt::format("ttft_{}", percent), "ms", bench::Quantile(first, q));
+      Put(fmt::format("itl_{}", percent), "ms", bench::Quantile(gaps, q));
+      Put(fmt::format("latency_{}", percent), "ms", bench::Quantile(total, q));
+    }
+    Put("output_throughput", "tokens/s", tokens / load.elapsed_s);
+    Put("request_throughput", "requests/s", static_cast<double>(total.size()) / load.elapsed_s);
+    Put("failed_requests", "requests", static_cast<double>(failed));
+    output_tokens_ += tokens;
+    return {};
+  }
+
+  double output_tokens() const { return output_tokens_; }
+
+  std::vector<bench::Figure> Take() const {
+    std::vector<bench::Figure> figures;
+    for (const Column& column : columns_) {
+      figures.push_back(bench::MakeFigure(column.name, column.unit, column.values));
+    }
+    return figures;
+  }
+
+  void Put(const std::string& name, const char* unit, double value) {
+    for (Column& column : columns_) {
+      if (column.name == name) {
+        column.values.push_back(value);
+        return;
+      }
+    }
+    columns_.push_back({name, unit, {value}});
+  }
+
+ private:
+  struct Column {
+    std::string name;
+    std::string unit;
+    std::vector<double> values;
+  };
+
+  std::vector<Column> columns_;
+  double output_tokens_ = 0;
+  std::string last_error_;
+};
+
+rt::Task<void> Drive(rt::Loop& loop, rt::Net& net, bench::LoadOptions options,
+                     Result<bench::LoadResult>& out) {
+  auto run = bench::RunLoad(loop, net, std::move(options));
+  out = co_await std::move(run);
+  loop.Stop();
+}
+
+int RunBenchServe(const Arguments& arguments) {
+  BenchServeFlags flags;
+  config::Command command;
+  command.name = "bench-serve";
+  command.summary =
+      "Drives a running server with streamed completions; prints what a client feels.";
+  command.options = RowsOf(flags);
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  Result<std::unique_ptr<rt::Loop>> loop = rt::MakeLoop();
+  if (!loop) {
+    return Complain(loop.error());
+  }
+  std::unique_ptr<rt::Net> net = rt::MakeNet(**loop);
+  ServeFigures figures;
+  for (std::int64_t repeat = 0; repeat < flags.repeats; ++repeat) {
+    bench::LoadOptions options = MakeLoad(flags);
+    options.seed +=
+        static_cast<std::uint64_t>(repeat);  // equal prompts would only measure the prefix cache
+    Result<bench::LoadResult> load = Fail(Code::kInternal, "the load did not run");
+    (*loop)->Spawn(Drive(**loop, *net, std::move(options), load));
+    (*loop)->Run();
+    Result<void> added = load ? figures.Add(*load) : Result<void>(Fail(load.error()));
+    if (!added) {
+      return Complain(added.error());
+    }
+  }
+  bench::Report report;
+  report.commit = kCommit;
+  report.machine = bench::MachineJson();
+  report.flags = FlagsJson(parsed);
+  report.figures = figures.Take();
+  Print(report, flags.json);
+  return kExitDone;
+}
+
+int RunBenchEngine(const Arguments& arguments) {
+  BenchEngineFlags flags;
+  config::Command command;
+  command.name = "bench-engine";
+  command.summary =
+      "Measures prefill and decode with random weights beside this machine's limits, measured in "
+      "the same run.";
+  command.options = RowsOf(flags);
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  bench::EngineBenchOptions options;
+  options.shape = flags.shape;
+  options.compute =
+      flags.dtype == "fp32" ? kernels::ComputeType::kF32 : kernels::ComputeType::kBf16;
+  options.cpu = CpuOptionsOf(flags.isa, flags.threads);
+  options.repeats = static_cast<std::uint32_t>(flags.repeats);
+  Result<std::vector<bench::Figure>> figures = bench::BenchEngine(options);
+  if (!figures) {
+    return Complain(figures.error());
+  }
+  bench::Report report;
+  report.commit = kCommit;
+  report.machine = bench::MachineJson();
+  report.flags = FlagsJson(parsed);
+  report.figures = std::move(*figures);
+  Print(report, flags.json);
+  return kExitDone;
+}
+
+}  // namespace
+
+int RunBench(const Arguments& arguments) {
+  Arguments rest(arguments.empty() ? arguments.begin() : arguments.begin() + 1, arguments.end());
+  if (!arguments.empty() && arguments[0] == "serve") {
+    return RunBenchServe(rest);
+  }
+  if (!arguments.empty() && arguments[0] == "engine") {
+    return RunBenchEngine(rest);
+  }
+  return Complain(Error(Code::kInvalidArgument, "pixii bench takes one of: engine, serve"));
+}
+
+}  // namespace pixii::apps

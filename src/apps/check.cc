@@ -1,0 +1,48 @@
+#include <fmt/format.h>
+
+#include "apps/command.h"
+#include "apps/model_host.h"
+#include "apps/model_source.h"
+#include "model/check.h"
+
+namespace pixii::apps {
+
+int RunCheck(const Arguments& arguments) {
+  EngineFlags flags;
+  config::Command command;
+  command.name = "check";
+  command.summary =
+      "Compares model folders with the golden files in them; exit status 1 if a tensor is past its "
+      "tolerance.";
+  command.positionals = {{.name = "DIR",
+                          .help = "folder with a checkpoint and golden files",
+                          .required = true,
+                          .repeated = true}};
+  for (config::Option& option : RowsOf(flags)) {
+    if (option.name == "isa" || option.name == "threads") {
+      command.options.push_back(std::move(option));
+    }
+  }
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  Result<std::unique_ptr<kernels::Operators>> operators = MakeOperators(flags.isa, flags.threads);
+  if (!operators) {
+    return Complain(operators.error());
+  }
+  bool all_passed = true;
+  for (const std::string& name : parsed.positionals) {
+    Result<ModelSource> source = ResolveModel(name, true);
+    Result<model::CheckReport> report = source ? model::CheckFolder(source->folder, **operators)
+                                               : Result<model::CheckReport>(Fail(source.error()));
+    if (!report) {
+      return Complain(report.error());
+    }
+    fmt::print("{}\n", report->ToText());
+    all_passed = all_passed && report->passed();
+  }
+  return all_passed ? kExitDone : kExitNotSo;
+}
+
+}  // namespace pixii::apps

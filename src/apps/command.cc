@@ -1,0 +1,48 @@
+#include "apps/command.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "rt/file.h"
+
+namespace pixii::apps {
+
+namespace {
+
+constexpr std::uint64_t kConfigFileSizeMax = 1 << 20;  // bytes
+
+}  // namespace
+
+int Complain(const Error& error) {
+  fmt::print(stderr, "pixii: {}\n", error.detail());
+  return kExitFailed;
+}
+
+std::pair<config::Parsed, int> ParseOrExit(const config::Command& command,
+                                           const Arguments& arguments) {
+  config::ParseInput input;
+  input.arguments = arguments;
+  input.environment = [](const std::string& name) -> std::optional<std::string> {
+    const char* value = std::getenv(name.c_str());
+    return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
+  };
+  input.read_file = [](const std::string& path) { return rt::ReadFile(path, kConfigFileSizeMax); };
+  std::string help = config::HelpText(command);  // before the targets change
+  Result<config::Parsed> parsed = config::Parse(command, input);
+  if (!parsed) {
+    return {config::Parsed{}, Complain(parsed.error())};
+  }
+  if (parsed->help) {
+    fmt::print("{}", help);
+    return {config::Parsed{}, kExitDone};
+  }
+  if (parsed->print_config) {
+    fmt::print("{}", config::ConfigText(*parsed));
+    return {config::Parsed{}, kExitDone};
+  }
+  return {std::move(*parsed), kGoOn};
+}
+
+}  // namespace pixii::apps

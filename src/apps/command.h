@@ -1,0 +1,42 @@
+// What every subcommand has: a row of the dispatch table, its options, and one way to fail.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "config/parse.h"
+
+namespace pixii::apps {
+
+/// Exit statuses: 0 done, 1 the thing asked about is not so (check, doctor), 2 it could not be
+/// done.
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitNotSo = 1;
+inline constexpr int kExitFailed = 2;
+
+using Arguments = std::vector<std::string>;
+
+int RunServe(const Arguments& arguments);
+int RunChat(const Arguments& arguments);
+int RunTokenize(const Arguments& arguments);
+int RunDetokenize(const Arguments& arguments);
+int RunCheck(const Arguments& arguments);
+int RunInspect(const Arguments& arguments);
+int RunBench(const Arguments& arguments);
+int RunDoctor(const Arguments& arguments);
+int RunSimulate(const Arguments& arguments);
+int RunReference(const Arguments& arguments);
+
+/// "pixii: message" on stderr; returns kExitFailed.
+int Complain(const Error& error);
+
+/// Parses with the process's environment and files. An exit status if the command is over already:
+/// --help,
+/// --print-config or an error, which was printed.
+std::pair<config::Parsed, int> ParseOrExit(const config::Command& command,
+                                           const Arguments& arguments);
+inline constexpr int kGoOn = -1;
+
+}  // namespace pixii::apps

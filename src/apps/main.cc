@@ -1,0 +1,85 @@
+// pixii: one program, many commands. Wiring only; what each command does is in its own file.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <span>
+
+#include "apps/command.h"
+#include "apps/version.h"
+#include "rt/process.h"
+#include "wire/json.h"
+
+namespace pixii::apps {
+namespace {
+
+struct Row {
+  const char* name;
+  const char* summary;
+  int (*run)(const Arguments& arguments);
+};
+
+constexpr Row kCommands[] = {
+    {"serve", "answers the OpenAI API with a model", RunServe},
+    {"chat", "answers words in the terminal", RunChat},
+    {"tokenize", "JSON strings to lists of token ids, a line each", RunTokenize},
+    {"detokenize", "lists of token ids to JSON strings, a line each", RunDetokenize},
+    {"check", "compares model folders with the golden files in them", RunCheck},
+    {"inspect", "says what a checkpoint is and what it needs", RunInspect},
+    {"bench", "measures: bench engine, bench serve", RunBench},
+    {"doctor", "says whether this machine can run pixii, and how well", RunDoctor},
+    {"reference", "prints a page of docs/reference: config, metrics, events or errors",
+     RunReference},
+};
+
+void PrintHelp() {
+  fmt::print("pixii {}: serves language models\n\n", kVersion);
+  for (const Row& row : kCommands) {
+    fmt::print("  pixii {:<12} {}\n", row.name, row.summary);
+  }
+  fmt::print("\npixii COMMAND --help lists what a command takes.\n");
+}
+
+int PrintVersion(bool json) {
+  if (!json) {
+    fmt::print("pixii {} ({})\n", kVersion, kCommit);
+    return kExitDone;
+  }
+  wire::Json out(wire::Json::Object{});
+  out.Set("version", kVersion);
+  out.Set("commit", kCommit);
+  fmt::print("{}\n", out.Dump());
+  return kExitDone;
+}
+
+int Main(std::span<char*> words) {
+  rt::IgnoreBrokenPipes();
+  Arguments arguments(words.begin() + 1, words.end());
+  if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" ||
+      arguments[0] == "help") {
+    PrintHelp();
+    return arguments.empty() ? kExitFailed : kExitDone;
+  }
+  std::string name = arguments[0];
+  arguments.erase(arguments.begin());
+  if (name == "--version") {
+    return PrintVersion(arguments == Arguments{"--json"});
+  }
+  std::vector<std::string> known;
+  for (const Row& row : kCommands) {
+    if (name == row.name) {
+      return row.run(arguments);
+    }
+    known.emplace_back(row.name);
+  }
+  std::optional<std::string> nearest = config::Nearest(name, known);
+  fmt::print(stderr, "pixii: unknown command \"{}\"{}; pixii --help lists them\n", name,
+             nearest ? fmt::format("; did you mean {}?", *nearest) : "");
+  return kExitFailed;
+}
+
+}  // namespace
+}  // namespace pixii::apps
+
+int main(int count, char** words) {
+  return pixii::apps::Main({words, static_cast<std::size_t>(count)});
+}

@@ -1,0 +1,204 @@
+#include "apps/model_host.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+
+#include "engine/model_executor.h"
+#include "frontend/model_text.h"
+#include "rt/file.h"
+#include "rt/process.h"
+#include "rt/random.h"
+
+namespace pixii::apps {
+
+namespace {
+
+// Bits of an answer depend on this beside operators and dtypes; raise it when an operator's result
+// changes.
+constexpr int kKernelSetVersion = 1;
+
+constexpr std::uint64_t kAutoKvMemoryMax = std::uint64_t{1}
+                                           << 30;  // bytes, unless 8 contexts need more
+constexpr std::uint32_t kAutoContexts = 8;
+constexpr std::int32_t kLogitRowsMax =
+    4096;  // rows of one step; one for each sequence and for prompt logprobs
+
+Result<std::string> ReadIdentityKey(const std::string& path) {
+  if (path.empty()) {
+    std::string key(32, '\0');
+    rt::FillFromSystem(std::as_writable_bytes(std::span(key)));
+    return key;
+  }
+  PX_TRY(std::string key, rt::ReadFile(path, 4096));
+  if (key.size() < 16) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("{} holds {} bytes; a key has at least 16", path, key.size()),
+                "kv-key-file");
+  }
+  return key;
+}
+
+Result<std::uint32_t> PlanBlocks(const model::LanguageModel& model, const EngineFlags& flags,
+                                 kernels::DType kv_dtype, std::uint32_t context_tokens) {
+  auto block_tokens = static_cast<std::uint32_t>(flags.block_size);
+  std::uint64_t block_bytes =
+      model.MakeKvLayout(static_cast<std::int32_t>(block_tokens), kv_dtype).block_size_bytes();
+  auto memory = static_cast<std::uint64_t>(flags.kv_memory);
+  if (memory == 0) {
+    PX_TRY(rt::MachineLimits machine, rt::ReadMachineLimits());
+    std::uint64_t contexts_bytes =
+        kAutoContexts * (context_tokens / block_tokens + 1) * block_bytes;
+    memory =
+        std::min(machine.memory_available_bytes / 2, std::max(kAutoKvMemoryMax, contexts_bytes));
+  }
+  std::uint32_t blocks = engine::BlocksThatFit(model, block_tokens, kv_dtype, memory,
+                                               static_cast<std::uint32_t>(flags.max_batch));
+  std::uint32_t needed = (context_tokens + block_tokens - 1) / block_tokens;
+  if (blocks < needed) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("kv-memory: {} bytes hold {} blocks of {} tokens, one request of {} "
+                            "tokens needs {}; give more memory or a "
+                            "smaller --max-context",
+                            memory, blocks, block_tokens, context_tokens, needed),
+                "kv-memory");
+  }
+  return blocks;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<kernels::Operators>> MakeOperators(const std::string& isa,
+                                                          std::int64_t threads) {
+  if (isa == "ref") {
+    return kernels::MakeReferenceOperators();
+  }
+  return kernels::MakeCpuOperators(CpuOptionsOf(isa, threads));
+}
+
+kernels::CpuOptions CpuOptionsOf(const std::string& isa, std::int64_t threads) {
+  kernels::CpuOptions options;
+  options.thread_count = static_cast<std::int32_t>(threads);
+  options.isa = isa == "avx2"         ? kernels::CpuIsa::kAvx2
+                : isa == "avx512"     ? kernels::CpuIsa::kAvx512
+                : isa == "avx512bf16" ? kernels::CpuIsa::kAvx512Bf16
+                : isa == "amx"        ? kernels::CpuIsa::kAmx
+                                      : kernels::CpuIsa::kAuto;
+  return options;
+}
+
+Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
+                                                   const EngineFlags& flags) {
+  if (!std::has_single_bit(static_cast<std::uint64_t>(flags.block_size))) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("block-size: {} is no power of two", flags.block_size), "block-size");
+  }
+  auto host = std::unique_ptr<ModelHost>(new ModelHost);  // tidy: new the constructor is private
+  host->flags_ = flags;
+  PX_TRY(host->identity_key_, ReadIdentityKey(flags.kv_key_file));
+  PX_TRY(host->operators_, MakeOperators(flags.isa, flags.threads));
+  bool fp32 = flags.dtype == "fp32";
+  model::LoadOptions options;
+  options.compute = fp32 ? kernels::ComputeType::kF32 : kernels::ComputeType::kBf16;
+  options.context_tokens_max = static_cast<std::int32_t>(flags.max_context);
+  options.step_tokens_max = static_cast<std::int32_t>(flags.max_batched_tokens);
+  options.step_logit_rows_max =
+      static_cast<std::int32_t>(std::min<std::int64_t>(kLogitRowsMax, flags.max_batched_tokens));
+  PX_TRY(host->model_, model::LanguageModel::Load(folder, *host->operators_, options));
+  bool kv_fp32 = flags.kv_dtype == "fp32" || (flags.kv_dtype == "auto" && fp32);
+  host->kv_dtype_ = kv_fp32 ? kernels::DType::kF32 : kernels::DType::kBf16;
+  host->numerics_id_ = fmt::format("k{}-{}-{}-kv{}-t8", kKernelSetVersion, host->operators_->name(),
+                                   fp32 ? "fp32" : "bf16", kv_fp32 ? "fp32" : "bf16");
+  return host;
+}
+
+Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
+  const model::ModelSpec& spec = model_->spec();
+  auto context = static_cast<std::uint32_t>(spec.context_tokens_max);
+  if (flags_.max_context > 0) {
+    context = std::min(context, static_cast<std::uint32_t>(flags_.max_context));
+  }
+  PX_TRY(std::uint32_t blocks, PlanBlocks(*model_, flags_, kv_dtype_, context));
+  engine::ModelExecutorOptions executor_options;
+  executor_options.block_tokens = static_cast<std::uint32_t>(flags_.block_size);
+  executor_options.block_count = blocks;
+  executor_options.step_tokens_max = static_cast<std::uint32_t>(flags_.max_batched_tokens);
+  executor_options.step_logit_rows_max =
+      static_cast<std::uint32_t>(std::min<std::int64_t>(kLogitRowsMax, flags_.max_batched_tokens));
+  executor_options.kv_dtype = kv_dtype_;
+  PX_TRY(std::unique_ptr<engine::ModelExecutor> executor,
+         engine::ModelExecutor::Create(*model_, *operators_, executor_options));
+  engine::EngineOptions options;
+  options.batch_sequences_max =
+      static_cast<std::uint32_t>(std::min(flags_.max_batch, flags_.max_batched_tokens));
+  options.batch_tokens_max = static_cast<std::uint32_t>(flags_.max_batched_tokens);
+  options.queue_length_max = static_cast<std::uint32_t>(flags_.queue_length);
+  options.context_tokens_max = context;
+  options.model_fingerprint = spec.fingerprint;
+  options.numerics_id = numerics_id_;
+  options.kv_dtype = kv_dtype_ == kernels::DType::kF32 ? "fp32" : "bf16";
+  options.identity_key = identity_key_;
+  return engine::Engine::Create(options, std::move(executor));
+}
+
+namespace {
+
+constexpr std::uint64_t kTextFileSizeMax = std::uint64_t{16}
+                                           << 20;  // bytes of a template or tokenizer_config.json
+
+Result<std::optional<std::string>> ReadIfThere(const std::string& path) {
+  PX_TRY(std::optional<rt::FileInfo> info, rt::StatFile(path));
+  if (!info) {
+    return std::optional<std::string>();
+  }
+  PX_TRY(std::string text, rt::ReadFile(path, kTextFileSizeMax));
+  return std::optional<std::string>(std::move(text));
+}
+
+text::CivilTime CivilNow() {
+  auto now =
+      std::chrono::system_clock::now();  // tidy: clock the date that templates print, once a prompt
+  auto days = std::chrono::floor<std::chrono::days>(now);
+  std::chrono::year_month_day date(days);
+  std::chrono::hh_mm_ss time(std::chrono::floor<std::chrono::seconds>(now - days));
+  text::CivilTime civil;
+  civil.year = static_cast<int>(date.year());
+  civil.month = static_cast<std::int32_t>(static_cast<unsigned>(date.month()));
+  civil.day = static_cast<std::int32_t>(static_cast<unsigned>(date.day()));
+  civil.hour = static_cast<std::int32_t>(time.hours().count());
+  civil.minute = static_cast<std::int32_t>(time.minutes().count());
+  civil.second = static_cast<std::int32_t>(time.seconds().count());
+  return civil;
+}
+
+}  // namespace
+
+Result<frontend::ServedModel> LoadServedModel(const std::string& folder,
+                                              const model::ModelSpec& spec, std::string name) {
+  frontend::ServedModel served;
+  served.names = {std::move(name)};
+  const model::GenerationDefaults& defaults = spec.generation;
+  bool greedy = defaults.do_sample && !*defaults.do_sample;
+  served.defaults.temperature = greedy ? 0.0 : defaults.temperature.value_or(1.0);
+  served.defaults.top_p = defaults.top_p.value_or(1.0);
+  served.defaults.top_k = defaults.top_k.value_or(0);
+  served.defaults.min_p = defaults.min_p.value_or(0.0);
+  served.defaults.repetition_penalty = defaults.repetition_penalty.value_or(1.0);
+  frontend::ModelTextFiles files;
+  files.tokenizer_json_path = folder + "/tokenizer.json";
+  PX_TRY(std::optional<rt::FileInfo> tokenizer, rt::StatFile(files.tokenizer_json_path));
+  if (!tokenizer) {
+    return served;
+  }
+  PX_TRY(files.tokenizer_json,
+         rt::ReadFile(files.tokenizer_json_path, text::kTokenizerJsonBytesMax));
+  PX_TRY(files.tokenizer_config_json, ReadIfThere(folder + "/tokenizer_config.json"));
+  PX_TRY(files.chat_template_jinja, ReadIfThere(folder + "/chat_template.jinja"));
+  PX_TRY(files.chat_template_json, ReadIfThere(folder + "/chat_template.json"));
+  PX_TRY(served.text, frontend::ModelText::Create(files, CivilNow));
+  return served;
+}
+
+}  // namespace pixii::apps

@@ -1,0 +1,53 @@
+// A checkpoint made ready to run: operators, weights, KV cache and an engine on them.
+//
+// Thread: made on any thread; the engine is then used on one. Outlives its engine.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "apps/option_structs.h"
+#include "base/result.h"
+#include "engine/engine.h"
+#include "frontend/served_model.h"
+#include "kernels/operators.h"
+#include "model/language_model.h"
+
+namespace pixii::apps {
+
+class ModelHost final {
+ public:
+  /// Loads weights and plans memory. Errors name file, flag or limit.
+  static Result<std::unique_ptr<ModelHost>> Load(const std::string& folder,
+                                                 const EngineFlags& flags);
+
+  /// The engine; call once.
+  Result<std::unique_ptr<engine::Engine>> MakeEngine();
+
+  const model::ModelSpec& spec() const { return model_->spec(); }
+
+  const std::string& numerics_id() const { return numerics_id_; }
+
+ private:
+  ModelHost() = default;
+
+  EngineFlags flags_;
+  std::string numerics_id_;
+  kernels::DType kv_dtype_ = kernels::DType::kBf16;
+  std::string identity_key_;
+  std::unique_ptr<kernels::Operators> operators_;
+  std::unique_ptr<model::LanguageModel> model_;
+};
+
+/// As --isa and --threads spell it.
+kernels::CpuOptions CpuOptionsOf(const std::string& isa, std::int64_t threads);
+
+/// By name, as --isa spells it; "ref" gives the reference loops.
+Result<std::unique_ptr<kernels::Operators>> MakeOperators(const std::string& isa,
+                                                          std::int64_t threads);
+
+/// Tokenizer, template and defaults of a folder. No tokenizer.json: token ids only.
+Result<frontend::ServedModel> LoadServedModel(const std::string& folder,
+                                              const model::ModelSpec& spec, std::string name);
+
+}  // namespace pixii::apps

@@ -1,0 +1,116 @@
+#include "apps/option_structs.h"
+
+#include <string_view>
+
+namespace pixii::apps {
+
+namespace {
+
+std::vector<std::string> SplitWords(std::string_view words) {
+  std::vector<std::string> out;
+  while (!words.empty()) {
+    std::size_t comma = std::min(words.find(','), words.size());
+    out.emplace_back(words.substr(0, comma));
+    words.remove_prefix(std::min(comma + 1, words.size()));
+  }
+  return out;
+}
+
+config::Option Row(const char* name, config::Field field, const char* unit, const char* help) {
+  config::Option option;
+  option.name = name;
+  option.field = std::move(field);
+  option.unit = unit;
+  option.help = help;
+  return option;
+}
+
+// Names that deployments of Dynamo already use.
+void AddAliases(std::vector<config::Option>& options) {
+  struct Alias {
+    std::string_view name;
+    const char* flag;
+    const char* variable;
+  };
+
+  constexpr Alias kAliases[] = {
+      {"host", "http-host", "DYN_HTTP_HOST"},
+      {"port", "http-port", "DYN_HTTP_PORT"},
+      {"served-model-name", "model-name", "DYN_MODEL_NAME"},
+      {"block-size", "kv-cache-block-size", "DYN_KV_CACHE_BLOCK_SIZE"},
+      {"metrics-prefix", nullptr, "DYN_METRICS_PREFIX"},
+      {"max-context", "max-seq-len", nullptr},
+      {"max-batch", "max-batch-size", nullptr},
+      {"max-batched-tokens", "max-num-tokens", nullptr},
+  };
+  for (config::Option& option : options) {
+    for (const Alias& alias : kAliases) {
+      if (option.name != alias.name) {
+        continue;
+      }
+      if (alias.flag != nullptr) {
+        option.flag_aliases.emplace_back(alias.flag);
+      }
+      if (alias.variable != nullptr) {
+        option.environment_aliases.emplace_back(alias.variable);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+#define PX_BOOL(field, name, value, help) \
+  options.push_back(Row(name, config::BoolField{&flags.field}, "", help));
+#define PX_INT(field, name, value, min, max, unit, help) \
+  options.push_back(Row(name, config::IntegerField{&flags.field, {min, max}}, unit, help));
+#define PX_SIZE(field, name, value, min, max, help) \
+  options.push_back(Row(name, config::SizeField{&flags.field, {min, max}}, "", help));
+#define PX_DURATION(field, name, value, min, max, help) \
+  options.push_back(Row(name, config::DurationField{&flags.field, {min, max}}, "", help));
+#define PX_REAL(field, name, value, min, max, unit, help) \
+  options.push_back(Row(name, config::RealField{&flags.field, {min, max}}, unit, help));
+#define PX_TEXT(field, name, value, help) \
+  options.push_back(Row(name, config::TextField{&flags.field, {}}, "", help));
+#define PX_WORD(field, name, value, words, help) \
+  options.push_back(Row(name, config::WordField{&flags.field, {SplitWords(words)}}, "", help));
+
+std::vector<config::Option> RowsOf(EngineFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/engine_options.def"
+  AddAliases(options);
+  return options;
+}
+
+std::vector<config::Option> RowsOf(ServeFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/serve_options.def"
+  AddAliases(options);
+  return options;
+}
+
+std::vector<config::Option> RowsOf(ChatFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/chat_options.def"
+  return options;
+}
+
+std::vector<config::Option> RowsOf(BenchServeFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/bench_serve_options.def"
+  return options;
+}
+
+std::vector<config::Option> RowsOf(BenchEngineFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/bench_engine_options.def"
+  return options;
+}
+
+std::vector<config::Option> RowsOf(SimulateFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/simulate_options.def"
+  return options;
+}
+
+}  // namespace pixii::apps

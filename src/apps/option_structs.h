@@ -1,0 +1,60 @@
+// The option structs of the commands and their rows, both made from the .def tables.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "config/option.h"
+
+#define PX_BOOL(field, name, value, help) bool field = value;
+#define PX_INT(field, name, value, min, max, unit, help) std::int64_t field = value;
+#define PX_SIZE(field, name, value, min, max, help) std::int64_t field = value;
+#define PX_DURATION(field, name, value, min, max, help) std::int64_t field = value;
+#define PX_REAL(field, name, value, min, max, unit, help) double field = value;
+#define PX_TEXT(field, name, value, help) std::string field = value;
+#define PX_WORD(field, name, value, words, help) std::string field = value;
+
+namespace pixii::apps {
+
+struct EngineFlags {
+#include "apps/engine_options.def"
+};
+
+struct ServeFlags {
+#include "apps/serve_options.def"
+};
+
+struct ChatFlags {
+#include "apps/chat_options.def"
+};
+
+struct BenchServeFlags {
+#include "apps/bench_serve_options.def"
+};
+
+struct BenchEngineFlags {
+#include "apps/bench_engine_options.def"
+};
+
+struct SimulateFlags {
+#include "apps/simulate_options.def"
+};
+
+/// Rows whose targets are the fields of the struct, which outlives them.
+std::vector<config::Option> RowsOf(EngineFlags& flags);
+std::vector<config::Option> RowsOf(ServeFlags& flags);
+std::vector<config::Option> RowsOf(ChatFlags& flags);
+std::vector<config::Option> RowsOf(BenchServeFlags& flags);
+std::vector<config::Option> RowsOf(BenchEngineFlags& flags);
+std::vector<config::Option> RowsOf(SimulateFlags& flags);
+
+}  // namespace pixii::apps
+
+#undef PX_BOOL
+#undef PX_INT
+#undef PX_SIZE
+#undef PX_DURATION
+#undef PX_REAL
+#undef PX_TEXT
+#undef PX_WORD

@@ -1,0 +1,73 @@
+#include <fmt/format.h>
+
+#include "apps/command.h"
+#include "apps/option_structs.h"
+#include "obs/log.h"
+#include "obs/metrics.h"
+
+namespace pixii::apps {
+
+namespace {
+
+void Append(std::vector<config::Option>& to, std::vector<config::Option> from) {
+  to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+}
+
+std::string ConfigReference() {
+  ServeFlags serve;
+  EngineFlags engine;
+  ChatFlags chat;
+  BenchEngineFlags bench_engine;
+  BenchServeFlags bench_serve;
+  SimulateFlags simulate;
+  config::Command commands[5];
+  commands[0].name = "serve";
+  commands[0].summary = "Answers the OpenAI API with a model.";
+  commands[0].positionals = {{.name = "MODEL", .help = "", .required = false, .repeated = false}};
+  commands[0].options = RowsOf(serve);
+  Append(commands[0].options, RowsOf(engine));
+  commands[1].name = "chat";
+  commands[1].summary =
+      "Answers words in the terminal. It also takes the engine options of `pixii serve`.";
+  commands[1].positionals = {{.name = "WORDS", .help = "", .required = false, .repeated = true}};
+  commands[1].options = RowsOf(chat);
+  commands[2].name = "bench engine";
+  commands[2].summary = "Measures the engine with random weights beside the machine's limits.";
+  commands[2].options = RowsOf(bench_engine);
+  commands[3].name = "bench serve";
+  commands[3].summary = "Drives a running server and measures what a client feels.";
+  commands[3].options = RowsOf(bench_serve);
+  commands[4].name = "simulate";
+  commands[4].summary = "Runs the whole server under virtual time, by seed.";
+  commands[4].options = RowsOf(simulate);
+  std::string out =
+      "# Options\n\nGenerated from the tables in `src/apps/`. Precedence: flag, environment, "
+      "`--config FILE` (YAML; a section "
+      "named after the command, or the top level), default. `--print-config` shows every value "
+      "with its source.\n\n";
+  for (const config::Command& command : commands) {
+    out += config::ReferencePage(command);
+  }
+  return out;
+}
+
+}  // namespace
+
+int RunReference(const Arguments& arguments) {
+  std::string name = arguments.size() == 1 ? arguments[0] : "";
+  if (name == "config") {
+    fmt::print("{}", ConfigReference());
+  } else if (name == "metrics") {
+    fmt::print("{}", obs::MetricsReference());
+  } else if (name == "events") {
+    fmt::print("{}", obs::EventsReference());
+  } else if (name == "errors") {
+    fmt::print("{}", obs::ErrorsReference());
+  } else {
+    return Complain(Error(Code::kInvalidArgument,
+                          "pixii reference takes one of config, metrics, events, errors"));
+  }
+  return kExitDone;
+}
+
+}  // namespace pixii::apps

@@ -1,0 +1,266 @@
+#include <fmt/format.h>
+
+#include <csignal>
+#include <optional>
+
+#include "apps/command.h"
+#include "apps/model_host.h"
+#include "apps/model_source.h"
+#include "apps/option_structs.h"
+#include "apps/version.h"
+#include "engine/engine_loop.h"
+#include "frontend/frontend.h"
+#include "obs/log.h"
+#include "obs/metrics.h"
+#include "rt/file.h"
+#include "rt/loop.h"
+#include "rt/net.h"
+#include "rt/process.h"
+#include "rt/thread.h"
+#include "worker/local_link.h"
+
+namespace pixii::apps {
+
+namespace {
+
+constexpr std::uint64_t kKeyFileSizeMax = 1 << 20;  // bytes
+constexpr rt::Duration kReadyPoll = std::chrono::milliseconds(2);
+constexpr rt::Duration kMetricsPeriod = std::chrono::milliseconds(200);
+
+obs::Severity SeverityOf(const std::string& word) {
+  return word == "debug"  ? obs::Severity::kDebug
+         : word == "info" ? obs::Severity::kInfo
+         : word == "warn" ? obs::Severity::kWarn
+         : word == "off"  ? obs::Severity::kOff
+                          : obs::Severity::kError;
+}
+
+frontend::FrontendOptions MakeFrontendOptions(const ServeFlags& flags) {
+  frontend::FrontendOptions options;
+  options.http.limits.body_bytes_max = static_cast<std::uint64_t>(flags.body_limit);
+  options.http.connections_max = static_cast<std::uint32_t>(flags.max_connections);
+  options.generations_max = static_cast<std::uint32_t>(flags.max_requests);
+  return options;
+}
+
+// Everything a server is made of, built in the order it is used and taken down in the reverse.
+class Server final {
+ public:
+  Server(ServeFlags serve, EngineFlags engine)
+      : flags_(std::move(serve)),
+        engine_flags_(std::move(engine)),
+        registry_(flags_.metrics_prefix) {}
+
+  Result<int> Run(const std::string& model) {
+    PX_TRY(loop_, rt::MakeLoop());
+    net_ = rt::MakeNet(*loop_);
+    obs::LogOptions log_options{
+        .severity_min = SeverityOf(flags_.log_level),
+        .format = flags_.log_format == "json" ? obs::LogFormat::kJson : obs::LogFormat::kLogfmt};
+    log_.emplace(log_options, [this] { return loop_->WallNow(); }, obs::StderrSink());
+    // Before any other thread: they inherit the mask.
+    PX_TRY(signals_, rt::WatchSignals(*loop_, {SIGTERM, SIGINT, SIGUSR1},
+                                      [this](int signal) { OnSignal(signal); }));
+    PX_CHECK_OK(Load(model));
+    PX_CHECK_OK(Listen());
+    loop_->Spawn(AnnounceWhenReady());
+    loop_->Spawn(ExportEngineLoad());
+    loop_->Run();
+    StopEngine();
+    obs::Event(*log_, obs::EventId::kServeStopped).kv("cancelled", cancelled_at_end_);
+    return kExitDone;
+  }
+
+ private:
+  Result<void> Load(const std::string& model) {
+    rt::Time began = loop_->Now();
+    PX_TRY(ModelSource source, ResolveModel(model, flags_.offline));
+    obs::Event(*log_, obs::EventId::kServeStarting)
+        .kv("model", source.folder)
+        .kv("version", kVersion)
+        .kv("commit", kCommit);
+    PX_TRY(host_, ModelHost::Load(source.folder, engine_flags_));
+    PX_TRY(std::unique_ptr<engine::Engine> engine, host_->MakeEngine());
+    name_ = flags_.served_model_name.empty() ? source.name : flags_.served_model_name;
+    PX_TRY(frontend::ServedModel served, LoadServedModel(source.folder, host_->spec(), name_));
+    served.created = loop_->WallNow().unix_seconds;
+    served_ = std::move(served);
+    PX_TRY(engine_loop_, rt::MakeLoop());
+    engine_.emplace(*engine_loop_, std::move(engine));
+    worker::LocalLinkOptions link_options;
+    link_options.name = name_;
+    link_options.eos_token_ids = host_->spec().eos_token_ids;
+    link_options.bos_token_id = host_->spec().bos_token_id;
+    link_.emplace(*loop_, *engine_, std::move(link_options));
+    const wire::ModelCard& card = link_->card();
+    obs::Event(*log_, obs::EventId::kModelLoaded)
+        .kv("architecture", host_->spec().architecture)
+        .kv("parameters", host_->spec().parameter_count)
+        .kv("numerics_id", host_->numerics_id())
+        .kv("context_tokens", card.context_tokens_max)
+        .kv("kv_blocks", card.block_count)
+        .kv("seconds", std::chrono::duration<double>(loop_->Now() - began).count());
+    return {};
+  }
+
+  Result<void> Listen() {
+    frontend::ApiKeys keys;
+    if (!flags_.api_key_file.empty()) {
+      PX_TRY(std::string text, rt::ReadFile(flags_.api_key_file, kKeyFileSizeMax));
+      PX_TRY(keys, frontend::ApiKeys::Parse(text));
+    }
+    frontend::FrontendEnvironment environment{.loop = *loop_, .net = *net_, .link = *link_};
+    frontend_.emplace(environment, MakeFrontendOptions(flags_), std::move(*served_),
+                      std::move(keys));
+    PX_TRY(address_, frontend_->Start(
+                         {.host = flags_.host, .port = static_cast<std::uint16_t>(flags_.port)}));
+    engine_thread_ = rt::Thread("engine", [this] { engine_loop_->Run(); });
+    return {};
+  }
+
+  rt::Task<void> AnnounceWhenReady() {
+    while (!frontend_->ready() && !draining_) {
+      auto sleep = loop_->SleepFor(kReadyPoll);
+      co_await std::move(sleep);
+    }
+    if (draining_) {
+      co_return;
+    }
+    obs::Event(*log_, obs::EventId::kServeReady)
+        .kv("address", address_.ToString())
+        .kv("model", name_);
+    fmt::print(
+        "pixii serves {0} on http://{1}\n\n"
+        "curl http://{1}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+        "  -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is 17 + 25?\"}}]}}'\n",
+        name_, address_.ToString());
+    std::fflush(stdout);
+    if (!flags_.port_file.empty()) {
+      Result<void> written =
+          rt::WriteFileAtomic(flags_.port_file, fmt::format("{}\n", address_.port), 0644);
+      if (!written) {
+        Complain(written.error());
+      }
+    }
+  }
+
+  // The engine's counters change on its own thread; the last step's figures come with its frames.
+  rt::Task<void> ExportEngineLoad() {
+    for (;;) {
+      ExportOnce();
+      auto sleep = loop_->SleepFor(kMetricsPeriod);
+      co_await std::move(sleep);
+    }
+  }
+
+  void ExportOnce() {
+    using obs::MetricId;
+    const engine::EngineLoad& load = link_->engine_load();
+    auto total = [&](MetricId id, std::uint64_t value) {
+      registry_.GetCounter(id, {name_}).SetTotal(value);
+    };
+    auto now = [&](MetricId id, double value) { registry_.GetGauge(id, {name_}).Set(value); };
+    total(MetricId::kEngineStepsTotal, load.steps);
+    total(MetricId::kEngineDecodeTokensTotal, load.engine.sampled_tokens);
+    total(MetricId::kEnginePreemptionsTotal, load.scheduler.preemptions);
+    total(MetricId::kEnginePrefixHitTokensTotal, load.scheduler.cached_tokens);
+    total(MetricId::kEngineFaultsTotal, load.engine.failed_requests);
+    total(MetricId::kKvEvictionsTotal, load.blocks.evictions);
+    total(MetricId::kKvCollisionsTotal, load.blocks.collisions);
+    now(MetricId::kEngineRunning, load.running);
+    now(MetricId::kEngineWaiting, load.queued);
+    now(MetricId::kEngineBlocksPinned, load.blocks_used);
+    now(MetricId::kEngineBlocksCached, load.blocks_cached);
+    now(MetricId::kEngineBlocksFree, load.blocks_total - load.blocks_used - load.blocks_cached);
+    registry_.GetCounter(MetricId::kErrorEventsTotal).SetTotal(log_->error_count());
+  }
+
+  void OnSignal(int signal) {
+    if (signal == SIGUSR1) {
+      DumpState();
+    } else if (!draining_ && frontend_) {
+      draining_ = true;
+      loop_->Spawn(DrainAndStop());
+    } else {
+      loop_->Stop();  // before there is anything to drain, or asked twice
+    }
+  }
+
+  rt::Task<void> DrainAndStop() {
+    obs::Event(*log_, obs::EventId::kServeDraining).kv("running", frontend_->generation_count());
+    rt::Time deadline = loop_->Now() + rt::Duration(flags_.drain_timeout);
+    auto drain = frontend_->Drain(deadline);
+    co_await std::move(drain);
+    loop_->Stop();
+  }
+
+  void DumpState() {
+    const engine::EngineLoad& load = link_->engine_load();
+    obs::Event(*log_, obs::EventId::kStateDump)
+        .kv("requests", frontend_->generation_count())
+        .kv("connections", frontend_->connection_count())
+        .kv("running", load.running)
+        .kv("waiting", load.queued)
+        .kv("blocks_pinned", load.blocks_used)
+        .kv("blocks_cached", load.blocks_cached)
+        .kv("blocks_total", load.blocks_total)
+        .kv("steps", load.steps)
+        .kv("preemptions", load.scheduler.preemptions);
+  }
+
+  void StopEngine() {
+    cancelled_at_end_ = link_->outstanding_count();
+    frontend_.reset();
+    link_.reset();
+    engine_loop_->Stop();
+    engine_thread_.Join();
+    engine_.reset();
+  }
+
+  ServeFlags flags_;
+  EngineFlags engine_flags_;
+  std::string name_;
+  obs::Registry registry_;
+  std::unique_ptr<rt::Loop> loop_;
+  std::unique_ptr<rt::Net> net_;
+  std::optional<obs::Log> log_;
+  std::unique_ptr<rt::SignalWatch> signals_;
+  std::unique_ptr<ModelHost> host_;
+  std::optional<frontend::ServedModel> served_;
+  std::unique_ptr<rt::Loop> engine_loop_;
+  std::optional<engine::EngineLoop> engine_;
+  std::optional<worker::LocalLink> link_;
+  std::optional<frontend::Frontend> frontend_;
+  rt::Thread engine_thread_;
+  rt::Address address_;
+  bool draining_ = false;
+  std::size_t cancelled_at_end_ = 0;
+};
+
+}  // namespace
+
+int RunServe(const Arguments& arguments) {
+  ServeFlags serve;
+  EngineFlags engine;
+  config::Command command;
+  command.name = "serve";
+  command.summary = "Answers the OpenAI API with a model.";
+  command.positionals = {
+      {.name = "MODEL",
+       .help = "folder, bundled name or org/name[@revision]; tiny-chat if none is given",
+       .required = false,
+       .repeated = false}};
+  command.options = RowsOf(serve);
+  for (config::Option& option : RowsOf(engine)) {
+    command.options.push_back(std::move(option));
+  }
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  Server server(std::move(serve), std::move(engine));
+  Result<int> done = server.Run(parsed.positionals.empty() ? kBundledModel : parsed.positionals[0]);
+  return done ? *done : Complain(done.error());
+}
+
+}  // namespace pixii::apps

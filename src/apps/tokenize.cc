@@ -1,0 +1,147 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <iostream>
+
+#include "apps/command.h"
+#include "apps/model_source.h"
+#include "rt/file.h"
+#include "text/tokenizer.h"
+#include "wire/json.h"
+
+namespace pixii::apps {
+
+namespace {
+
+struct TokenizeFlags {
+  std::string model = kBundledModel;
+  bool special = false;
+  bool skip_special = false;
+};
+
+config::Option ModelOption(TokenizeFlags& flags) {
+  config::Option option;
+  option.name = "model";
+  option.field = config::TextField{&flags.model, {}};
+  option.help = "folder, bundled name or org/name[@revision]";
+  return option;
+}
+
+config::Option Switch(const char* name, bool* target, const char* help) {
+  config::Option option;
+  option.name = name;
+  option.field = config::BoolField{target};
+  option.help = help;
+  return option;
+}
+
+Result<std::unique_ptr<const text::Tokenizer>> LoadTokenizer(const std::string& model) {
+  PX_TRY(ModelSource source, ResolveModel(model, false));
+  std::string path = source.folder + "/tokenizer.json";
+  PX_TRY(std::string json, rt::ReadFile(path, text::kTokenizerJsonBytesMax));
+  return text::Tokenizer::FromJson(json, path);
+}
+
+// Applies `convert` to every line of standard input; the first bad line ends it with its number.
+template <class Convert>
+int ForEachLine(Convert convert) {
+  std::string line;
+  for (std::uint64_t number = 1; std::getline(std::cin, line); ++number) {
+    Result<wire::Json> input = wire::ParseJson(line);
+    Result<std::string> output = input ? convert(*input) : Result<std::string>(Fail(input.error()));
+    if (!output) {
+      return Complain(Error(output.error().code(),
+                            fmt::format("line {}: {}", number, output.error().detail())));
+    }
+    *output += '\n';
+    if (std::fwrite(output->data(), 1, output->size(), stdout) != output->size()) {
+      return kExitFailed;  // nobody reads any more
+    }
+  }
+  return kExitDone;
+}
+
+Result<std::string> TokenizeLine(const text::Tokenizer& tokenizer, const wire::Json& line,
+                                 bool special) {
+  if (!line.is_string()) {
+    return Fail(Code::kInvalidArgument, "a line holds one JSON string");
+  }
+  text::EncodeOptions options;
+  options.add_special_tokens = special;
+  PX_TRY(std::vector<TokenId> ids, tokenizer.Encode(line.string(), options));
+  return fmt::format("[{}]", fmt::join(ids, ", "));
+}
+
+Result<std::string> DetokenizeLine(const text::Tokenizer& tokenizer, const wire::Json& line,
+                                   bool skip_special) {
+  if (!line.is_array()) {
+    return Fail(Code::kInvalidArgument, "a line holds one JSON list of token ids");
+  }
+  std::vector<TokenId> ids;
+  for (const wire::Json& item : line.array()) {
+    std::optional<std::int64_t> id = item.AsInt();
+    if (!id || *id < 0 || *id >= tokenizer.vocab_size()) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("{} is no token id: 0 .. {}", item.Dump().substr(0, 40),
+                              tokenizer.vocab_size() - 1));
+    }
+    ids.push_back(static_cast<TokenId>(*id));
+  }
+  std::string out;
+  wire::AppendJsonString(out, tokenizer.Decode(ids, {.skip_special_tokens = skip_special}));
+  return out;
+}
+
+config::Command TokenizeCommand(TokenizeFlags& flags) {
+  config::Command command;
+  command.name = "tokenize";
+  command.summary = "Reads JSON strings, writes lists of token ids, a line each.";
+  command.options = {
+      ModelOption(flags),
+      Switch("special", &flags.special, "adds the model's special tokens around each text")};
+  return command;
+}
+
+config::Command DetokenizeCommand(TokenizeFlags& flags) {
+  config::Command command;
+  command.name = "detokenize";
+  command.summary = "Reads lists of token ids, writes JSON strings, a line each.";
+  command.options = {ModelOption(flags),
+                     Switch("skip-special", &flags.skip_special, "leaves special tokens out")};
+  return command;
+}
+
+}  // namespace
+
+int RunTokenize(const Arguments& arguments) {
+  TokenizeFlags flags;
+  config::Command command = TokenizeCommand(flags);
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  Result<std::unique_ptr<const text::Tokenizer>> tokenizer = LoadTokenizer(flags.model);
+  if (!tokenizer) {
+    return Complain(tokenizer.error());
+  }
+  return ForEachLine(
+      [&](const wire::Json& line) { return TokenizeLine(**tokenizer, line, flags.special); });
+}
+
+int RunDetokenize(const Arguments& arguments) {
+  TokenizeFlags flags;
+  config::Command command = DetokenizeCommand(flags);
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  Result<std::unique_ptr<const text::Tokenizer>> tokenizer = LoadTokenizer(flags.model);
+  if (!tokenizer) {
+    return Complain(tokenizer.error());
+  }
+  return ForEachLine([&](const wire::Json& line) {
+    return DetokenizeLine(**tokenizer, line, flags.skip_special);
+  });
+}
+
+}  // namespace pixii::apps

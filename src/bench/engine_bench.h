@@ -1,0 +1,30 @@
+// Prefill and decode rates of a random-weight model beside what this host could do at best,
+// measured between the runs.
+//
+// Thread: the caller's, and the operators' pool. Takes the machine for itself.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "bench/report.h"
+#include "kernels/operators.h"
+
+namespace pixii::bench {
+
+struct EngineBenchOptions {
+  std::string shape;  // one of model::Shapes()
+  kernels::ComputeType compute = kernels::ComputeType::kBf16;
+  kernels::CpuOptions cpu;
+  std::uint32_t repeats = 5;  // rounds; each measures both limits and every case once
+};
+
+/// Figures prefill_512, prefill_2048, decode_b1, decode_b1_ctx2048, decode_b4 and decode_b16 in
+/// tokens/s, each beside its bound: multiply-adds over their peak, or bytes over the read
+/// bandwidth, whichever takes longer; and the limits themselves. Errors: kNotFound (shape),
+/// kResourceExhausted, kUnsupported (instruction set).
+Result<std::vector<Figure>> BenchEngine(const EngineBenchOptions& options);
+
+}  // namespace pixii::bench
