@@ -281,18 +281,21 @@ struct SimNet::Attempt {
 std::string SimNet::Resolve(const std::string& host) const {
   constexpr std::array<std::string_view, 5> kSelf = {"127.0.0.1", "0.0.0.0", "localhost",
                                                      "::", "::1"};
+  if (host.starts_with("unix:")) {
+    return host_ + "/" + host;  // a socket file is seen on its own machine only
+  }
   return std::find(kSelf.begin(), kSelf.end(), host) != kSelf.end() ? host_ : host;
 }
 
 Result<std::unique_ptr<Listener>> SimNet::Listen(const Address& address,
                                                  const ListenOptions& options) {
   Address bound{.host = Resolve(address.host), .port = address.port};
-  const bool local = bound.host == host_ || bound.host.starts_with("unix:");
-  if (!local || !loop_.alive()) {
+  const bool is_file = address.host.starts_with("unix:");
+  if ((bound.host != host_ && !is_file) || !loop_.alive()) {
     return Fail(Code::kUnavailable, fmt::format("cannot listen on {}: not an address of {}",
                                                 address.ToString(), host_));
   }
-  while (address.port == 0 && local &&
+  while (!is_file && address.port == 0 &&
          (bound.port == 0 || world_.listeners.contains({bound.host, bound.port}))) {
     bound.port = ++world_.next_port;
   }

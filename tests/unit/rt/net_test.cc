@@ -1,7 +1,10 @@
 #include "rt/net.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -348,6 +351,41 @@ TEST(RealNet, ASocketFileLeftByADeadProcessIsReplacedAndALiveOneIsNot) {
   first.reset();
   ASSERT_EQ(::rename(kept.c_str(), path.c_str()), 0);  // a file that nobody listens on
   EXPECT_TRUE(world.net().Listen(address, {}));
+}
+
+Task<void> AcceptResult(Listener& listener, std::optional<Result<std::unique_ptr<Stream>>>& out) {
+  out = co_await listener.Accept();
+}
+
+TEST(RealNet, OutOfDescriptorsShedsTheClientSaysSoAndRecovers) {
+  RealWorld world;
+  auto listener = world.net().Listen(Address{.host = "127.0.0.1", .port = 0}, {}).value();
+  std::unique_ptr<Stream> shed;
+  world.loop().Spawn(ConnectInto(world.net(), listener->address(), shed));
+  world.RunUntil([&] { return shed != nullptr; });
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int next_free = ::dup(0);
+  ::close(next_free);
+  const rlimit none_left{.rlim_cur = static_cast<rlim_t>(next_free), .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none_left), 0);
+  std::optional<Result<std::unique_ptr<Stream>>> accepted;
+  world.loop().Spawn(AcceptResult(*listener, accepted));
+  world.RunUntil([&] { return accepted.has_value(); });
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_FALSE(*accepted);
+  EXPECT_EQ(accepted->error().code(), Code::kResourceExhausted);
+  char buffer[4];
+  std::optional<Result<std::size_t>> got;
+  world.loop().Spawn(ReadInto(*shed, buffer, kNever, got));
+  world.RunUntil([&] { return got.has_value(); });
+  EXPECT_TRUE(!*got || **got == 0) << "the client must not wait for ever";
+  std::unique_ptr<Stream> next;
+  accepted.reset();
+  world.loop().Spawn(AcceptResult(*listener, accepted));
+  world.loop().Spawn(ConnectInto(world.net(), listener->address(), next));
+  world.RunUntil([&] { return accepted && next; });
+  EXPECT_TRUE(*accepted);
 }
 
 TEST(RealNet, RefusesNamesAndNonsense) {

@@ -285,6 +285,33 @@ TEST(SimWorld, AStoppedNodeMakesNoMoreTurns) {
   EXPECT_FALSE(later);
 }
 
+Task<void> ServeUnix(SimNode& node) {
+  const Address address{.host = "unix:/run/x.sock", .port = 0};
+  auto listener = node.net().Listen(address, ListenOptions{}).value();
+  while (true) {
+    Result<std::unique_ptr<Stream>> stream = co_await listener->Accept();
+    if (!stream) {
+      co_return;
+    }
+    node.loop().Spawn(Echo(std::move(*stream)));
+  }
+}
+
+TEST(SimWorld, ASocketFileIsSeenOnItsOwnNodeOnly) {
+  SimWorld world(SimOptions{.seed = 9});
+  SimNode& a = world.AddNode("a");
+  SimNode& b = world.AddNode("b");
+  a.loop().Spawn(ServeUnix(a));
+  CallResult local;
+  CallResult remote;
+  const Address address{.host = "unix:/run/x.sock", .port = 0};
+  a.loop().Spawn(Call(a, address, 10, 1s, local));
+  b.loop().Spawn(Call(b, address, 10, 1s, remote));
+  world.RunUntilQuiescent(At(10s));
+  EXPECT_FALSE(local.error);
+  EXPECT_EQ(remote.error, Code::kUnavailable);
+}
+
 TEST(SimWorld, BandwidthBoundsHowFastBytesCross) {
   SimOptions options{.seed = 8};
   options.bandwidth_bytes_per_s = 1'000'000;
