@@ -20,6 +20,12 @@ float ExpNegative(float x);
 /// Largest element, NaN ignored; -infinity if there is none.
 float RowMax(std::span<const float> row);
 
+/// The same, and the largest of each block. Shape: block_max [ceil(row / kRowBlock)].
+float RowMax(std::span<const float> row, std::span<float> block_max);
+
+/// Index of the first largest element, NaN ignored; 0 if there is none. One pass.
+std::size_t RowArgmax(std::span<const float> row);
+
 /// weights[i] = exp((row[i] - max) / divisor) and block_sums[b] = sum of its block; returns their
 /// sum in order. Shapes: weights [row], block_sums [ceil(row / kRowBlock)]. NaN gives weight 0.
 /// Pre: divisor > 0, max finite.

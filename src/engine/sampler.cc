@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -44,11 +45,16 @@ void MaskIds(std::span<const TokenId> ids, std::span<float> logits) {
 
 }  // namespace
 
+bool Sampler::IsBetter(const Candidate& a, const Candidate& b) {
+  if (a.weight != b.weight) {
+    return a.weight > b.weight;
+  }
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+}
+
 TokenId Argmax(std::span<const float> logits) {
   PX_DASSERT(!logits.empty());
-  float max = RowMax(logits);
-  auto found = std::ranges::find(logits, max);
-  return found == logits.end() ? 0 : static_cast<TokenId>(found - logits.begin());
+  return static_cast<TokenId>(RowArgmax(logits));
 }
 
 TokenId Sampler::Sample(const SampleInput& input, std::span<float> logits) {
@@ -103,52 +109,67 @@ void Sampler::Penalize(const SampleInput& input, std::span<float> logits) {
   }
 }
 
-TokenId Sampler::Draw(const SampleInput& input, std::span<float> logits) {
+TokenId Sampler::Draw(const SampleInput& input, std::span<const float> logits) {
   const wire::SamplingParams& params = *input.params;
-  float max = RowMax(logits);
+  block_max_.resize(CeilDiv(logits.size(), kRowBlock));
+  float max = RowMax(logits, block_max_);
   if (!std::isfinite(max)) {
     return Argmax(logits);
   }
   weights_.resize(logits.size());
-  block_sums_.resize(CeilDiv(logits.size(), kRowBlock));
+  block_sums_.resize(block_max_.size());
   double total = RowWeights(logits, max, params.temperature, weights_, block_sums_);
-  bool filtered = false;
-  if (params.min_p > 0.0F) {
-    for (float& weight : weights_) {
-      weight = weight < params.min_p ? 0.0F : weight;
-    }
-    filtered = true;
+  double uniform =
+      UniformDraw(params.seed, input.choice, static_cast<std::uint32_t>(input.generated.size()));
+  bool has_top_k = params.top_k > 0 && static_cast<std::size_t>(params.top_k) < logits.size();
+  bool has_top_p = params.top_p < 1.0F;
+  if (params.min_p <= 0.0F && !has_top_k && !has_top_p) {
+    return PickFromAll(uniform * total);
   }
-  if (params.top_k > 0 && static_cast<std::size_t>(params.top_k) < logits.size()) {
-    KeepBest(logits, static_cast<std::uint32_t>(params.top_k),
-             std::numeric_limits<double>::infinity());
-    filtered = true;
+  FindCandidates(params, logits, total, has_top_k);
+  if (has_top_k) {
+    KeepBest(static_cast<std::uint32_t>(params.top_k), std::numeric_limits<double>::infinity());
   }
-  if (params.top_p < 1.0F) {
-    if (filtered) {
-      total = SumWeights();
-    }
-    KeepBest(logits, std::numeric_limits<std::uint32_t>::max(), total * double{params.top_p});
-    filtered = true;
+  if (has_top_p) {
+    // What the floor left out counts too, unless another filter took it away.
+    double mass = has_top_k || params.min_p > 0.0F ? CandidateMass() : total;
+    KeepBest(std::numeric_limits<std::uint32_t>::max(), mass * double{params.top_p});
   }
-  if (filtered) {
-    total = SumWeights();
-  }
-  return Pick(UniformDraw(input.params->seed, input.choice,
-                          static_cast<std::uint32_t>(input.generated.size())) *
-              total);
+  return PickCandidate(uniform * CandidateMass());
 }
 
-// Zeroes every weight but the best ones: at most `count_max`, and no more than needed to reach
-// `mass`. Only the bucket in which the limit falls is sorted.
-void Sampler::KeepBest(std::span<const float> logits, std::uint32_t count_max, double mass) {
-  buckets_.assign(kBucketCount, Bucket{});
-  for (float weight : weights_) {
-    if (weight > 0) {
-      Bucket& bucket = buckets_[BucketOf(weight)];
-      ++bucket.count;
-      bucket.mass += double{weight};
+// Lists, in the order of ids, every token that the filters could keep, and as few others as is
+// cheap.
+void Sampler::FindCandidates(const wire::SamplingParams& params, std::span<const float> logits,
+                             double total, bool has_top_k) {
+  float weight_floor = std::max(params.min_p, std::numeric_limits<float>::denorm_min());
+  float logit_floor = kExcluded;
+  if (has_top_k && static_cast<std::size_t>(params.top_k) <= block_max_.size()) {
+    // At least top_k blocks have a token this large, so the best top_k are not smaller.
+    auto kth = block_max_.begin() + (params.top_k - 1);
+    std::ranges::nth_element(block_max_, kth, std::ranges::greater{});
+    logit_floor = *kth;
+  } else if (!has_top_k && params.min_p <= 0.0F) {
+    // All tokens below this weigh less together than what top_p leaves out.
+    double tail = (1.0 - double{params.top_p}) * total / static_cast<double>(logits.size());
+    weight_floor = std::max(weight_floor, static_cast<float>(tail * 0.999));
+  }
+  candidates_.clear();
+  for (std::size_t i = 0; i < weights_.size(); ++i) {
+    if (weights_[i] >= weight_floor && logits[i] >= logit_floor) {
+      candidates_.push_back({weights_[i], logits[i], static_cast<TokenId>(i)});
     }
+  }
+}
+
+// Keeps the best candidates: at most `count_max`, and no more than needed to reach `mass`. Only the
+// bucket in which the limit falls is sorted.
+void Sampler::KeepBest(std::uint32_t count_max, double mass) {
+  buckets_.assign(kBucketCount, Bucket{});
+  for (const Candidate& candidate : candidates_) {
+    Bucket& bucket = buckets_[BucketOf(candidate.weight)];
+    ++bucket.count;
+    bucket.mass += double{candidate.weight};
   }
   std::uint32_t boundary = 0;
   std::uint64_t count = 0;
@@ -159,70 +180,59 @@ void Sampler::KeepBest(std::span<const float> logits, std::uint32_t count_max, d
     sum += buckets_[boundary].mass;
     ++boundary;
   }
-  candidates_.clear();
-  for (std::size_t i = 0; i < weights_.size(); ++i) {
-    if (weights_[i] <= 0) {
-      continue;
-    }
-    std::uint32_t bucket = BucketOf(weights_[i]);
-    if (bucket < boundary) {
-      continue;
-    }
-    if (bucket == boundary) {
-      candidates_.push_back({weights_[i], logits[i], static_cast<TokenId>(i)});
-    }
-    weights_[i] = 0;
+  if (boundary == kBucketCount) {
+    return;
   }
-  std::ranges::sort(candidates_, [](const Candidate& a, const Candidate& b) {
-    return a.weight != b.weight ? a.weight > b.weight
-           : a.logit != b.logit ? a.logit > b.logit
-                                : a.id < b.id;
+  edge_.clear();
+  std::ranges::copy_if(candidates_, std::back_inserter(edge_), [&](const Candidate& candidate) {
+    return BucketOf(candidate.weight) == boundary;
   });
-  for (const Candidate& candidate : candidates_) {
-    if (count >= count_max || sum >= mass) {
-      break;
-    }
+  std::ranges::sort(edge_, IsBetter);
+  std::size_t kept = 0;
+  while (kept < edge_.size() && count < count_max && sum < mass) {
     ++count;
-    sum += double{candidate.weight};
-    weights_[static_cast<std::size_t>(candidate.id)] = candidate.weight;
+    sum += double{edge_[kept++].weight};
   }
+  std::erase_if(candidates_, [&](const Candidate& candidate) {
+    std::uint32_t bucket = BucketOf(candidate.weight);
+    return bucket > boundary ||
+           (bucket == boundary && kept < edge_.size() && !IsBetter(candidate, edge_[kept]));
+  });
 }
 
-double Sampler::SumWeights() {
+double Sampler::CandidateMass() const {
   double total = 0;
-  for (std::size_t block = 0; block < block_sums_.size(); ++block) {
-    std::size_t end = std::min(weights_.size(), (block + 1) * kRowBlock);
-    double sum = 0;
-    for (std::size_t i = block * kRowBlock; i < end; ++i) {
-      sum += double{weights_[i]};
-    }
-    block_sums_[block] = sum;
-    total += sum;
+  for (const Candidate& candidate : candidates_) {
+    total += double{candidate.weight};
   }
   return total;
 }
 
-// The first token at which the running sum of weights passes `target`; the last one with a weight
-// if rounding keeps the sum below it.
-TokenId Sampler::Pick(double target) const {
+// The first candidate at which the running sum passes `target`; the last if rounding keeps the sum
+// below it.
+TokenId Sampler::PickCandidate(double target) const {
+  double sum = 0;
+  for (const Candidate& candidate : candidates_) {
+    sum += double{candidate.weight};
+    if (sum > target) {
+      return candidate.id;
+    }
+  }
+  return candidates_.back().id;
+}
+
+// The same over all tokens, block by block.
+TokenId Sampler::PickFromAll(double target) const {
   std::size_t block = 0;
   double sum = 0;
-  std::size_t last_block = 0;
-  for (; block < block_sums_.size() && sum + block_sums_[block] <= target; ++block) {
-    sum += block_sums_[block];
-    last_block = block_sums_[block] > 0 ? block : last_block;
+  while (block + 1 < block_sums_.size() && sum + block_sums_[block] <= target) {
+    sum += block_sums_[block++];
   }
-  block = block == block_sums_.size() ? last_block : block;
-  std::size_t last = 0;
-  std::size_t end = std::min(weights_.size(), (block + 1) * kRowBlock);
-  for (std::size_t i = block * kRowBlock; i < end; ++i) {
-    if (weights_[i] > 0) {
-      last = i;
-      sum += double{weights_[i]};
-      if (sum > target) {
-        break;
-      }
-    }
+  std::size_t last = block * kRowBlock;
+  std::size_t end = std::min(weights_.size(), last + kRowBlock);
+  for (std::size_t i = last; i < end && sum <= target; ++i) {
+    sum += double{weights_[i]};
+    last = weights_[i] > 0 ? i : last;
   }
   return static_cast<TokenId>(last);
 }
@@ -230,7 +240,8 @@ TokenId Sampler::Pick(double target) const {
 wire::TokenLogprob Sampler::Logprob(std::span<const float> logits, TokenId token,
                                     std::uint32_t top_count) {
   PX_ASSERT(top_count <= kTopLogprobsMax);
-  double log_sum = LogSumExp(logits, RowMax(logits));
+  block_max_.resize(CeilDiv(logits.size(), kRowBlock));
+  double log_sum = LogSumExp(logits, RowMax(logits, block_max_));
   auto logprob = [&](float logit) { return static_cast<float>(double{logit} - log_sum); };
   wire::TokenLogprob out;
   out.logprob = logprob(logits[static_cast<std::size_t>(token)]);
@@ -239,17 +250,23 @@ wire::TokenLogprob Sampler::Logprob(std::span<const float> logits, TokenId token
   }
   top_count = std::min(top_count, static_cast<std::uint32_t>(logits.size()));
   out.top.reserve(top_count);
-  // Insertion into a short sorted list; nearly every element fails the first comparison.
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    if (out.top.size() == top_count) {
-      if (!(logits[i] > out.top.back().second)) {
-        continue;
-      }
-      out.top.pop_back();
+  // Insertion into a short sorted list; nearly every block fails the first comparison.
+  for (std::size_t block = 0; block < block_max_.size(); ++block) {
+    if (out.top.size() == top_count && block_max_[block] <= out.top.back().second) {
+      continue;
     }
-    auto place =
-        std::ranges::find_if(out.top, [&](const auto& entry) { return entry.second < logits[i]; });
-    out.top.insert(place, {static_cast<TokenId>(i), logits[i]});
+    std::size_t end = std::min(logits.size(), (block + 1) * kRowBlock);
+    for (std::size_t i = block * kRowBlock; i < end; ++i) {
+      if (out.top.size() == top_count) {
+        if (!(logits[i] > out.top.back().second)) {
+          continue;
+        }
+        out.top.pop_back();
+      }
+      auto place = std::ranges::find_if(
+          out.top, [&](const auto& entry) { return entry.second < logits[i]; });
+      out.top.insert(place, {static_cast<TokenId>(i), logits[i]});
+    }
   }
   for (auto& [id, value] : out.top) {
     value = logprob(value);

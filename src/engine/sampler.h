@@ -59,16 +59,23 @@ class Sampler final {
     std::uint32_t count = 0;
   };
 
-  void Penalize(const SampleInput& input, std::span<float> logits);
-  TokenId Draw(const SampleInput& input, std::span<float> logits);
-  void KeepBest(std::span<const float> logits, std::uint32_t count_max, double mass);
-  double SumWeights();
-  TokenId Pick(double target) const;
+  static bool IsBetter(const Candidate& a, const Candidate& b);
 
-  std::vector<float> weights_;      // [vocab] exp((logit - max) / temperature), 0: filtered out
-  std::vector<double> block_sums_;  // of kRowBlock weights each
+  void Penalize(const SampleInput& input, std::span<float> logits);
+  TokenId Draw(const SampleInput& input, std::span<const float> logits);
+  void FindCandidates(const wire::SamplingParams& params, std::span<const float> logits,
+                      double total, bool has_top_k);
+  void KeepBest(std::uint32_t count_max, double mass);
+  double CandidateMass() const;
+  TokenId PickCandidate(double target) const;
+  TokenId PickFromAll(double target) const;
+
+  std::vector<float> weights_;         // [vocab] exp((logit - max) / temperature)
+  std::vector<double> block_sums_;     // of kRowBlock weights each
+  std::vector<float> block_max_;       // of kRowBlock logits each
+  std::vector<Candidate> candidates_;  // in the order of ids
+  std::vector<Candidate> edge_;        // those of the bucket in which a limit falls
   std::vector<Bucket> buckets_;
-  std::vector<Candidate> candidates_;
   std::vector<std::uint32_t> counts_;  // [vocab], zero between calls
   std::vector<TokenId> touched_;
 };

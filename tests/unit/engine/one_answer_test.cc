@@ -100,9 +100,10 @@ class OneAnswerTest : public ::testing::Test {
                                            .step_logit_rows_max = 128,
                                            .kv_dtype = kernels::DType::kBf16});
     EXPECT_TRUE(executor) << executor.error().ToString();
-    auto engine = Engine::Create(
-        {.batch_sequences_max = size.sequences, .batch_tokens_max = size.tokens, .queue_length_max = 1024},
-        std::move(*executor));
+    auto engine = Engine::Create({.batch_sequences_max = size.sequences,
+                                  .batch_tokens_max = size.tokens,
+                                  .queue_length_max = 1024},
+                                 std::move(*executor));
     EXPECT_TRUE(engine) << engine.error().ToString();
     return std::move(*engine);
   }
@@ -129,7 +130,8 @@ class OneAnswerTest : public ::testing::Test {
     Answers answers;
     std::vector<wire::TokenFrame> frames;
     for (const wire::GenerateRequest& request : requests_) {
-      std::unique_ptr<Engine> engine = MakeEngine({.block_count = 128, .sequences = 4, .tokens = 256});
+      std::unique_ptr<Engine> engine =
+          MakeEngine({.block_count = 128, .sequences = 4, .tokens = 256});
       EXPECT_TRUE(engine->Submit(request, rt::Time{}));
       while (engine->has_work()) {
         engine->Step(rt::Time{}, frames);
@@ -139,7 +141,8 @@ class OneAnswerTest : public ::testing::Test {
     return answers;
   }
 
-  // 32 at a time with cut prompts and too few blocks; others come, share prefixes and are cancelled.
+  // 32 at a time with cut prompts and too few blocks; others come, share prefixes and are
+  // cancelled.
   Answers RunTogether(Engine& engine) {
     std::mt19937_64 random(kSeed + 1);
     Answers answers;
@@ -168,7 +171,8 @@ class OneAnswerTest : public ::testing::Test {
 
   void ExpectSame(const Answers& alone, const Answers& together) {
     for (const auto& [key, expected] : alone) {
-      SCOPED_TRACE("request " + std::to_string(Raw(key.first)) + " choice " + std::to_string(key.second));
+      SCOPED_TRACE("request " + std::to_string(Raw(key.first)) + " choice " +
+                   std::to_string(key.second));
       ASSERT_TRUE(together.contains(key));
       const Answer& answer = together.at(key);
       EXPECT_EQ(answer.tokens, expected.tokens);
@@ -186,7 +190,8 @@ class OneAnswerTest : public ::testing::Test {
 };
 
 TEST_F(OneAnswerTest, TwoHundredRequestsAnswerTheSameAloneAndInACrowd) {
-  std::printf("seed %llu on %s\n", static_cast<unsigned long long>(kSeed), std::string(operators_->name()).c_str());
+  std::printf("seed %llu on %s\n", static_cast<unsigned long long>(kSeed),
+              std::string(operators_->name()).c_str());
   Answers alone = RunAlone();
   EXPECT_GE(alone.size(), kRequests);
   std::unique_ptr<Engine> engine = MakeEngine({.block_count = 64, .sequences = 32, .tokens = 96});
@@ -211,7 +216,8 @@ TEST_F(OneAnswerTest, ARequestCutAtAnyTokenGoesOnExactlyInAnotherEngine) {
   for (std::size_t i = 0; i < 20; ++i) {
     wire::GenerateRequest request = requests_[i];
     request.prompt_logprobs = false;
-    std::unique_ptr<Engine> engine = MakeEngine({.block_count = 128, .sequences = 4, .tokens = 256});
+    std::unique_ptr<Engine> engine =
+        MakeEngine({.block_count = 128, .sequences = 4, .tokens = 256});
     ASSERT_TRUE(engine->Submit(request, rt::Time{}));
     while (engine->has_work()) {
       engine->Step(rt::Time{}, frames);
@@ -220,11 +226,13 @@ TEST_F(OneAnswerTest, ARequestCutAtAnyTokenGoesOnExactlyInAnotherEngine) {
     for (std::uint32_t choice = 0; choice < request.choice_count; ++choice) {
       Answer& whole = alone.at({request.id, choice});
       std::size_t cut = random() % (whole.tokens.size() + 1);
-      request.generated.emplace_back(whole.tokens.begin(), whole.tokens.begin() + static_cast<std::ptrdiff_t>(cut));
+      request.generated.emplace_back(whole.tokens.begin(),
+                                     whole.tokens.begin() + static_cast<std::ptrdiff_t>(cut));
       Answer& before = resumed[{request.id, choice}];
       before.tokens = request.generated.back();
       if (request.top_logprobs >= 0) {
-        before.logprobs.assign(whole.logprobs.begin(), whole.logprobs.begin() + static_cast<std::ptrdiff_t>(cut));
+        before.logprobs.assign(whole.logprobs.begin(),
+                               whole.logprobs.begin() + static_cast<std::ptrdiff_t>(cut));
       }
     }
     engine = MakeEngine({.block_count = 128, .sequences = 4, .tokens = 24});
