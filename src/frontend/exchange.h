@@ -54,8 +54,8 @@ class Exchange {
 
   /// Bytes appended that the client's socket has not taken.
   virtual std::size_t unsent_bytes() const = 0;
-  /// Whether unsent_bytes() is past the limit; OnRoom follows when it is not any more.
-  virtual bool congested() const = 0;
+  /// Whether unsent_bytes() is past the limit. Once it said true, OnRoom follows.
+  virtual bool congested() = 0;
 };
 
 class ExchangeHandler {

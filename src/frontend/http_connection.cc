@@ -107,7 +107,7 @@ void HttpConnection::Process() {
 // Advances by at most one request; false when there is nothing more to do now.
 bool HttpConnection::ProcessOne() {
   bool reads = phase_ == Phase::kFresh || phase_ == Phase::kIdle || phase_ == Phase::kReading;
-  if (!reads || unread_.empty() || congested()) {
+  if (!reads || unread_.empty() || overfull()) {
     return false;
   }
   bool had_head = parser_.head_complete();
@@ -210,7 +210,7 @@ void HttpConnection::EndStream() {
 void HttpConnection::FinishExchange(bool keep) {
   watcher_ = nullptr;
   next_probe_ = rt::kNever;
-  was_congested_ = false;
+  room_wanted_ = false;
   phase_since_ = loop_.Now();
   phase_ = keep ? Phase::kIdle : Phase::kClosing;
   if (!keep) {
@@ -264,7 +264,6 @@ void HttpConnection::Flush() {
     chunk_begin_.reset();
   }
   if (writer_active_) {
-    was_congested_ = was_congested_ || congested();
     return;  // it picks up what stands in out_
   }
   if (!out_.empty()) {
@@ -275,7 +274,6 @@ void HttpConnection::Flush() {
     }
     if (*taken < out_.size()) {
       out_.erase(0, *taken);
-      was_congested_ = congested();
       writer_active_ = true;
       tasks_.Start(WriteRest());
       return;
@@ -318,10 +316,10 @@ rt::Task<void> HttpConnection::WriteRest() {
 }
 
 void HttpConnection::NotifyRoom() {
-  if (!was_congested_ || unsent_bytes() > options_.unsent_bytes_max / 2) {
+  if (!room_wanted_ || unsent_bytes() > options_.unsent_bytes_max / 2) {
     return;
   }
-  was_congested_ = false;
+  room_wanted_ = false;
   if (watcher_ != nullptr) {
     watcher_->OnRoom();
   }
@@ -330,6 +328,9 @@ void HttpConnection::NotifyRoom() {
 // Everything appended is with the kernel.
 void HttpConnection::AfterFlush() {
   NotifyRoom();
+  if (unsent_bytes() > 0) {
+    return;  // the handler went on at once; a flush is scheduled
+  }
   bool reads = phase_ == Phase::kIdle || phase_ == Phase::kReading;
   if (reads && !unread_.empty()) {
     Process();

@@ -64,7 +64,10 @@ class HttpConnection final : public Exchange {
 
   std::size_t unsent_bytes() const override { return out_.size() + writing_.size() - written_; }
 
-  bool congested() const override { return unsent_bytes() > options_.unsent_bytes_max; }
+  bool congested() override {
+    room_wanted_ = room_wanted_ || overfull();
+    return overfull();
+  }
 
  private:
   enum class Phase : std::uint8_t {
@@ -86,6 +89,9 @@ class HttpConnection final : public Exchange {
   bool ProcessOne();
   void Refuse(const wire::HttpFault& fault);
   void FinishExchange(bool keep);
+
+  bool overfull() const { return unsent_bytes() > options_.unsent_bytes_max; }
+
   bool Keeps(const Response* response) const;
   void AfterFlush();
   void NotifyRoom();
@@ -118,7 +124,7 @@ class HttpConnection final : public Exchange {
   bool continued_ = false;  // 100 Continue was sent for this request
   bool peer_ended_ = false;
   bool processing_ = false;
-  bool was_congested_ = false;
+  bool room_wanted_ = false;  // the handler was told to wait
 
   rt::Time phase_since_{};
   rt::Time next_probe_ = rt::kNever;

@@ -1,0 +1,216 @@
+// A worker for tests: it remembers what it was asked and answers as it is told.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "control/worker_link.h"
+#include "rt/loop.h"
+
+namespace pixii::frontend::testing {
+
+class FakeWorker final : public control::WorkerLink {
+ public:
+  explicit FakeWorker(rt::Loop& loop) : loop_(loop) {
+    card_.name = "tiny";
+    card_.fingerprint = "f";
+    card_.numerics_id = "n";
+    card_.vocab_size = 260;
+    card_.context_tokens_max = 200;
+    card_.block_tokens = 16;
+    card_.block_count = 64;
+    card_.batch_sequences_max = 8;
+    card_.batch_tokens_max = 256;
+    card_.eos_token_ids = {257};
+    card_.bos_token_id = 256;
+  }
+
+  // How it answers.
+  bool automatic = true;  // else tests call Emit and End
+  std::string reply =
+      "Hello!";  // one token a byte, then the end of sequence; again and again with ignore_eos
+  std::optional<Error> refusal;   // of Generate
+  std::optional<Error> fault;     // every choice ends with it ...
+  std::uint32_t fault_after = 0;  // ... behind so many tokens
+  std::uint32_t tokens_per_turn = 1;
+  std::uint32_t cached_tokens = 3;
+  bool stalled = false;  // takes requests and makes no step
+
+  // What happened.
+  std::vector<wire::GenerateRequest> seen;
+  std::vector<wire::CancelRequest> cancels;
+  std::uint64_t steps = 0;
+
+  struct Open {
+    wire::GenerateRequest request;
+    FrameHandler on_frame;
+    std::vector<std::uint32_t> position;  // [n]
+    std::vector<bool> ended;              // [n]
+  };
+
+  std::map<RequestId, Open> open;
+
+  const wire::ModelCard& card() const override { return card_; }
+
+  wire::ModelCard& mutable_card() { return card_; }
+
+  Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override {
+    if (refusal) {
+      return pixii::Fail(*refusal);
+    }
+    bool canary =
+        request.prompt.size() == 1 && request.stop.max_tokens == 1 && request.stop.ignore_eos;
+    RequestId id = request.id;
+    std::uint32_t n = request.choice_count;
+    if (!canary) {
+      seen.push_back(request);
+    }
+    open.emplace(id, Open{std::move(request), std::move(on_frame), std::vector<std::uint32_t>(n),
+                          std::vector<bool>(n, false)});
+    if ((automatic || canary) && !stalled) {
+      Tick();
+    }
+    return {};
+  }
+
+  void Cancel(const wire::CancelRequest& cancel) override {
+    cancels.push_back(cancel);
+    loop_.Post([this, cancel] {
+      auto found = open.find(cancel.id);
+      if (found == open.end()) {
+        return;
+      }
+      for (std::uint32_t k = 0; k < found->second.ended.size(); ++k) {
+        if (!found->second.ended[k] && (!cancel.choice || *cancel.choice == k)) {
+          End(cancel.id, k, wire::FinishReason::kCancelled);
+          found = open.find(cancel.id);
+          if (found == open.end()) {
+            return;
+          }
+        }
+      }
+    });
+  }
+
+  control::WorkerLoad load() const override {
+    return {.running = static_cast<std::uint32_t>(open.size()), .steps = steps};
+  }
+
+  void Emit(RequestId id, std::uint32_t choice, std::string_view bytes) {
+    wire::TokenFrame frame;
+    for (char c : bytes) {
+      frame.tokens.push_back(static_cast<unsigned char>(c));
+    }
+    Send(id, choice, std::move(frame));
+  }
+
+  void End(RequestId id, std::uint32_t choice, wire::FinishReason reason,
+           std::optional<Error> error = {}) {
+    wire::TokenFrame frame;
+    frame.finish = reason;
+    frame.error = std::move(error);
+    if (reason == wire::FinishReason::kStop) {
+      frame.stop_token = 257;
+    }
+    Send(id, choice, std::move(frame));
+  }
+
+  void Send(RequestId id, std::uint32_t choice, wire::TokenFrame frame) {
+    auto found = open.find(id);
+    if (found == open.end() || found->second.ended[choice]) {
+      return;
+    }
+    frame.id = id;
+    frame.choice = choice;
+    if (found->second.position[choice] == 0) {
+      frame.cached_tokens = cached_tokens;
+    }
+    const wire::GenerateRequest& request = found->second.request;
+    for (std::size_t i = 0; request.top_logprobs >= 0 && i < frame.tokens.size(); ++i) {
+      wire::TokenLogprob logprob{-0.25F, {}};
+      for (std::int32_t k = 0; k < request.top_logprobs; ++k) {
+        logprob.top.emplace_back(frame.tokens[i], -0.25F - static_cast<float>(k));
+      }
+      frame.logprobs.push_back(std::move(logprob));
+    }
+    if (request.prompt_logprobs && choice == 0 && found->second.position[0] == 0) {
+      frame.prompt_logprobs.assign(request.prompt.size(), {-1.0F, {}});
+    }
+    found->second.position[choice] += static_cast<std::uint32_t>(frame.tokens.size());
+    FrameHandler handler = found->second.on_frame;
+    if (frame.finish) {
+      found->second.ended[choice] = true;
+      if (std::find(found->second.ended.begin(), found->second.ended.end(), false) ==
+          found->second.ended.end()) {
+        open.erase(found);
+      }
+    }
+    handler(std::move(frame));
+  }
+
+ private:
+  void Tick() {
+    if (ticking_) {
+      return;
+    }
+    ticking_ = true;
+    loop_.Post([this] { Step(); });
+  }
+
+  void Step() {
+    ticking_ = false;
+    ++steps;
+    std::vector<std::pair<RequestId, std::uint32_t>> work;
+    for (const auto& [id, entry] : open) {
+      for (std::uint32_t k = 0; k < entry.ended.size(); ++k) {
+        if (!entry.ended[k]) {
+          work.emplace_back(id, k);
+        }
+      }
+    }
+    for (const auto& [id, choice] : work) {
+      Advance(id, choice);
+    }
+    if (!open.empty() && !stalled) {
+      Tick();
+    }
+  }
+
+  void Advance(RequestId id, std::uint32_t choice) {
+    auto found = open.find(id);
+    if (found == open.end() || found->second.ended[choice]) {
+      return;
+    }
+    const wire::StopConditions& stop = found->second.request.stop;
+    std::uint32_t at = found->second.position[choice];
+    if (fault && at >= fault_after) {
+      End(id, choice, wire::FinishReason::kError, fault);
+      return;
+    }
+    std::string bytes;
+    while (bytes.size() < tokens_per_turn && at + bytes.size() < stop.max_tokens) {
+      std::size_t next = at + bytes.size();
+      if (next >= reply.size() && !stop.ignore_eos) {
+        break;
+      }
+      bytes += reply[next % reply.size()];
+    }
+    if (!bytes.empty()) {
+      Emit(id, choice, bytes);
+      return;
+    }
+    End(id, choice,
+        at >= stop.max_tokens ? wire::FinishReason::kLength : wire::FinishReason::kStop);
+  }
+
+  rt::Loop& loop_;
+  wire::ModelCard card_;
+  bool ticking_ = false;
+};
+
+}  // namespace pixii::frontend::testing
