@@ -44,7 +44,8 @@ Frontend::Frontend(FrontendEnvironment environment, const FrontendOptions& optio
       options_(options),
       model_(std::move(model)),
       keys_(std::move(keys)),
-      metrics_(model_.name()),
+      metrics_(environment.registry != nullptr ? *environment.registry : own_registry_,
+               model_.name(), environment.link.card()),
       readiness_(ReadinessOf(options), environment.loop.Now()),
       last_request_id_(environment.loop.random().Next() >>
                        8),  // frontends that share a link do not meet

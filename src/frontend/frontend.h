@@ -22,6 +22,7 @@
 #include "frontend/options.h"
 #include "frontend/readiness.h"
 #include "frontend/served_model.h"
+#include "obs/metrics.h"
 #include "rt/loop.h"
 #include "rt/net.h"
 #include "rt/sync.h"
@@ -33,6 +34,7 @@ struct FrontendEnvironment {
   rt::Loop& loop;
   rt::Net& net;
   control::WorkerLink& link;
+  obs::Registry* registry = nullptr;  // null: one of its own
 };
 
 class Frontend final : private ExchangeHandler, private GenerationHost {
@@ -130,6 +132,7 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   FrontendOptions options_;
   ServedModel model_;
   ApiKeys keys_;
+  obs::Registry own_registry_;  // used if the environment has none
   FrontendMetrics metrics_;
   Readiness readiness_;
   std::unordered_map<Generation*, std::unique_ptr<Generation>> generations_;

@@ -1,87 +1,55 @@
-// What the frontend counts, under Dynamo's names (spec/trtllm-backend.md 10.6), in Prometheus' text
-// format.
+// What the frontend counts, under Dynamo's names (spec/trtllm-backend.md 10.6), in the process's
+// registry.
 //
-// Thread: the frontend's loop.
+// Thread: the frontend's loop; frontends on several loops may share a registry.
 // Label values come from closed sets: no client can make a new series.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <map>
-#include <span>
 #include <string>
 #include <string_view>
-#include <tuple>
-#include <vector>
 
 #include "control/worker_link.h"
 #include "frontend/generation.h"
+#include "obs/metrics.h"
 #include "wire/messages/generate.h"
 
 namespace pixii::frontend {
 
-/// Counts of values up to each bound, and their sum.
-class Histogram final {
- public:
-  explicit Histogram(std::span<const double> bounds);
-
-  void Add(double value, std::uint64_t times = 1);
-  /// Appends buckets, sum and count.
-  void Render(std::string& out, std::string_view name, std::string_view labels) const;
-
-  std::uint64_t count() const { return count_; }
-
- private:
-  std::span<const double> bounds_;
-  std::vector<std::uint64_t> counts_;  // [bounds + 1], not cumulative
-  double sum_ = 0;
-  std::uint64_t count_ = 0;
-};
-
-/// What is read at the time of a scrape.
-struct FrontendGauges {
-  std::uint64_t active_requests = 0;
-  std::uint64_t connections = 0;
-  bool ready = false;
-  control::WorkerLoad load;
-  const wire::ModelCard* card = nullptr;
-};
-
 class FrontendMetrics final {
  public:
-  explicit FrontendMetrics(std::string model);
+  /// `registry` outlives it.
+  FrontendMetrics(obs::Registry& registry, std::string model, const wire::ModelCard& card);
 
-  /// A generation request was answered, or refused with `status`.
+  /// A generation request was answered, or refused with `status`. `error_class`: of MetricClass.
   void OnRequest(Surface surface, bool stream, int status, std::string_view error_class);
+  /// A generation was admitted; OnGeneration follows when its client was answered.
+  void OnAdmitted();
   void OnGeneration(const GenerationRecord& record, rt::Time now);
   void OnTokens(const GenerationRecord& record, std::uint64_t count, rt::Time now);
-  void OnTokenized(std::uint64_t nanoseconds, bool encode);
   void OnRejected(Surface surface);
 
-  std::string Render(const FrontendGauges& gauges) const;
-
-  std::uint64_t requests() const { return requests_count_; }
+  /// Prometheus text of the whole registry, with these read now.
+  std::string Expose(const control::WorkerLoad& load, std::uint64_t connections_open,
+                     std::uint64_t connections_total);
 
   std::uint64_t cancelled() const { return cancelled_count_; }
 
-  std::uint64_t output_tokens() const { return output_tokens_; }
-
  private:
-  using RequestKey = std::tuple<Surface, bool, int, std::string_view>;  // a closed set
-
-  std::string model_;  // as a label value
-  std::map<RequestKey, std::uint64_t> requests_;
-  std::map<std::pair<Surface, bool>, std::uint64_t> cancellations_;
-  std::map<Surface, std::uint64_t> rejections_;
-  std::uint64_t requests_count_ = 0;
+  obs::Registry& registry_;
+  std::string model_;
   std::uint64_t cancelled_count_ = 0;
-  std::uint64_t output_tokens_ = 0;
-  Histogram duration_;
-  Histogram ttft_;
-  Histogram itl_;
-  Histogram input_;
-  Histogram output_;
-  Histogram cached_;
+  obs::Counter& output_tokens_;
+  obs::Histogram& duration_;
+  obs::Histogram& first_token_;
+  obs::Histogram& between_tokens_;
+  obs::Histogram& input_;
+  obs::Histogram& output_;
+  obs::Histogram& cached_;
+  obs::Histogram& hit_rate_;
+  obs::Gauge& active_;
+  obs::Gauge& inflight_;
+  obs::Gauge& queued_;
 };
 
 }  // namespace pixii::frontend

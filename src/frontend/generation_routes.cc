@@ -87,6 +87,7 @@ void Frontend::Generate(Call& call, Surface surface) {
   auto generation = std::make_unique<Generation>(host, call.exchange, std::move(*plan));
   Generation* raw = generation.get();
   generations_.emplace(raw, std::move(generation));
+  metrics_.OnAdmitted();
   raw->Start();
 }
 

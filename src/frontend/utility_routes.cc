@@ -230,13 +230,10 @@ void Frontend::HandleLive(Call& call) {
 }
 
 void Frontend::HandleMetrics(Call& call) {
-  FrontendGauges gauges{.active_requests = generations_.size() - done_.size(),
-                        .connections = connection_count(),
-                        .ready = ready(),
-                        .load = environment_.link.load(),
-                        .card = &environment_.link.card()};
+  std::string text =
+      metrics_.Expose(environment_.link.load(), connection_count(), server_->accepted_count());
   call.exchange.Respond({.content_type = "text/plain; version=0.0.4; charset=utf-8",
-                         .body = metrics_.Render(gauges),
+                         .body = std::move(text),
                          .fields = std::move(call.fields)});
 }
 
