@@ -1,9 +1,11 @@
 #include "apps/command.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
 
 #include "rt/file.h"
 
@@ -28,6 +30,11 @@ std::pair<config::Parsed, int> ParseOrExit(const config::Command& command,
     const char* value = std::getenv(name.c_str());
     return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
   };
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string_view text(*variable);
+    input.environment_names.emplace_back(text.substr(0, text.find('=')));
+  }
+  input.known_sections = {"serve", "chat", "bench engine", "bench serve", "simulate"};
   input.read_file = [](const std::string& path) { return rt::ReadFile(path, kConfigFileSizeMax); };
   std::string help = config::HelpText(command);  // before the targets change
   Result<config::Parsed> parsed = config::Parse(command, input);

@@ -26,6 +26,7 @@ constexpr Row kCommands[] = {
     {"check", "compares model folders with the golden files in them", RunCheck},
     {"inspect", "says what a checkpoint is and what it needs", RunInspect},
     {"bench", "measures: bench engine, bench serve", RunBench},
+    {"simulate", "runs the whole server under virtual time, by seed", RunSimulate},
     {"doctor", "says whether this machine can run pixii, and how well", RunDoctor},
     {"reference", "prints a page of docs/reference: config, metrics, events or errors",
      RunReference},

@@ -109,7 +109,8 @@ class Server final {
       PX_TRY(std::string text, rt::ReadFile(flags_.api_key_file, kKeyFileSizeMax));
       PX_TRY(keys, frontend::ApiKeys::Parse(text));
     }
-    frontend::FrontendEnvironment environment{.loop = *loop_, .net = *net_, .link = *link_};
+    frontend::FrontendEnvironment environment{
+        .loop = *loop_, .net = *net_, .link = *link_, .registry = &registry_};
     frontend_.emplace(environment, MakeFrontendOptions(flags_), std::move(*served_),
                       std::move(keys));
     PX_TRY(address_, frontend_->Start(

@@ -1,0 +1,377 @@
+#include "sim/server_sim.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/engine_loop.h"
+#include "engine/mock_executor.h"
+#include "frontend/frontend.h"
+#include "rt/sim_world.h"
+#include "sim/sim_client.h"
+#include "worker/local_link.h"
+
+namespace pixii::sim {
+
+namespace {
+
+constexpr std::uint16_t kPort = 8000;
+constexpr rt::Duration kTimeLimit =
+    std::chrono::minutes(30);  // of virtual time: what is not done then hangs
+constexpr rt::Duration kCheckPeriod = std::chrono::milliseconds(5);
+constexpr rt::Duration kCancelGrace =
+    std::chrono::seconds(2);  // promise 3: nothing held longer after a cancel
+constexpr std::size_t kViolationsMax = 20;
+
+template <class T>
+T Pick(rt::Random& random, std::initializer_list<T> values) {
+  return values.begin()[random.Below(values.size())];
+}
+
+rt::SimOptions WorldOptions(std::uint64_t seed) {
+  rt::SimOptions options;
+  options.seed = seed;
+  rt::Random random(seed ^ 0x5157);
+  options.window_size_bytes_max = Pick<std::uint32_t>(random, {512, 4096, 65536, 262144});
+  options.latency_max =
+      Pick<rt::Duration>(random, {std::chrono::microseconds(50), std::chrono::milliseconds(2)});
+  options.partial_read_probability = random.Unit() * 0.5;
+  options.partial_write_probability = random.Unit() * 0.5;
+  return options;
+}
+
+class Simulation final {
+ public:
+  Simulation(std::uint64_t seed, SimEngine engine)
+      : engine_(std::move(engine)),
+        world_(WorldOptions(seed)),
+        random_(seed),
+        server_(world_.AddNode("server")),
+        worker_(world_.AddNode("worker")),
+        clients_(world_.AddNode("clients")) {
+    result_.seed = seed;
+  }
+
+  SimResult Run() {
+    raw_engine_ = engine_.engine.get();
+    engine_loop_.emplace(worker_.loop(), std::move(engine_.engine));
+    worker::LocalLinkOptions link_options;
+    link_options.name = "sim";
+    link_options.eos_token_ids = engine_.eos_token_ids;
+    link_.emplace(server_.loop(), *engine_loop_, std::move(link_options));
+    frontend::FrontendOptions options;
+    options.generations_max = Pick<std::uint32_t>(random_, {4, 64, 1024});
+    frontend::ServedModel model;
+    model.names = {"sim"};
+    frontend_.emplace(
+        frontend::FrontendEnvironment{.loop = server_.loop(), .net = server_.net(), .link = *link_},
+        options, std::move(model), frontend::ApiKeys());
+    if (auto started = frontend_->Start({.host = "server", .port = kPort}); !started) {
+      Violation("the server did not start: " + started.error().ToString());
+      return Finish();
+    }
+    CheckBlocksNow();
+    if (world_.RunUntil([&] { return frontend_->ready(); }, world_.now() + kTimeLimit) !=
+        rt::SimEnd::kDone) {
+      Violation("the server never became ready");
+      return Finish();
+    }
+    PlanClients();
+    bool all = world_.RunUntil([&] { return open_clients_ == 0; }, world_.now() + kTimeLimit) ==
+               rt::SimEnd::kDone;
+    if (!all) {
+      Violation(fmt::format("{} requests neither ended nor failed", open_clients_));
+    }
+    Judge();
+    ExpectQuiet();
+    return Finish();
+  }
+
+ private:
+  struct Job {
+    ClientPlan plan;
+    ClientReport report;
+  };
+
+  void Violation(std::string text) {
+    if (result_.violations.size() < kViolationsMax) {
+      result_.violations.push_back(std::move(text));
+    }
+  }
+
+  // Oracle 3 all through the run: asserts inside, which end the process with the seed's number.
+  void CheckBlocksNow() {
+    if (quiet_) {
+      return;
+    }
+    raw_engine_->CheckInvariants();
+    world_.RunAt(world_.now() + kCheckPeriod, [this] { CheckBlocksNow(); });
+  }
+
+  void PlanClients() {
+    // A few prompts that share beginnings make the prefix cache matter.
+    std::vector<TokenId> shared(random_.Below(48) + 1);
+    for (TokenId& token : shared) {
+      token = static_cast<TokenId>(random_.Below(engine_.vocab_size));
+    }
+    auto count = static_cast<std::size_t>(random_.Between(4, 40));
+    double mean_gap_ns = Pick(random_, {2e4, 1e6, 2e7});
+    rt::Time at = world_.now();
+    jobs_.reserve(count);  // reports are referred to
+    for (std::size_t i = 0; i < count; ++i) {
+      jobs_.push_back({MakePlan(shared), {}});
+      at += rt::Duration(static_cast<std::int64_t>(random_.Exponential(mean_gap_ns)));
+      ++open_clients_;
+      world_.RunAt(at, [this, i] { clients_.loop().Spawn(RunJob(i)); });
+    }
+    if (random_.Chance(0.15)) {
+      auto span =
+          static_cast<std::uint64_t>(std::max<std::int64_t>(1, (at - world_.now()).count()));
+      world_.RunAt(world_.now() + rt::Duration(static_cast<std::int64_t>(random_.Below(span))),
+                   [this] { StartDrain(); });
+    }
+  }
+
+  void StartDrain() {
+    draining_ = true;
+    server_.loop().Spawn(frontend_->Drain(rt::kNever));
+  }
+
+  rt::Task<void> RunJob(std::size_t index) {
+    auto run = RunClient(clients_.loop(), clients_.net(), {.host = "server", .port = kPort},
+                         jobs_[index].plan, jobs_[index].report);
+    co_await std::move(run);
+    --open_clients_;
+  }
+
+  ClientPlan MakePlan(const std::vector<TokenId>& shared) {
+    ClientPlan plan;
+    wire::GenerateRequest& request = plan.request;
+    if (random_.Chance(0.6)) {
+      request.prompt.assign(
+          shared.begin(),
+          shared.begin() + random_.Between(1, static_cast<std::int64_t>(shared.size())));
+    }
+    std::int64_t own = random_.Between(request.prompt.empty() ? 1 : 0, 24);
+    for (std::int64_t i = 0; i < own; ++i) {
+      request.prompt.push_back(static_cast<TokenId>(random_.Below(engine_.vocab_size)));
+    }
+    auto room =
+        static_cast<std::int64_t>(raw_engine_->context_tokens_max() - request.prompt.size());
+    request.stop.max_tokens =
+        static_cast<std::uint32_t>(random_.Between(1, std::min<std::int64_t>(room, 60)));
+    request.stop.ignore_eos = random_.Chance(0.7);
+    request.stop.eos_token_ids = engine_.eos_token_ids;
+    request.choice_count = Pick<std::uint32_t>(random_, {1, 1, 1, 2, 4});
+    request.sampling.seed = random_.Below(1 << 30);
+    if (random_.Chance(0.5)) {
+      request.sampling.temperature = 0;
+    } else {
+      request.sampling.temperature = Pick(random_, {0.5F, 1.0F, 1.5F});
+      request.sampling.top_p = Pick(random_, {1.0F, 0.75F});
+      request.sampling.top_k = Pick(random_, {0, 5});
+      request.sampling.presence_penalty = Pick(random_, {0.0F, 0.5F});
+      request.sampling.repetition_penalty = Pick(random_, {1.0F, 1.25F});
+    }
+    if (random_.Chance(0.2)) {
+      request.stop.stop_token_ids = {static_cast<TokenId>(random_.Below(engine_.vocab_size))};
+      request.stop.min_tokens =
+          std::min<std::uint32_t>(request.stop.max_tokens, Pick<std::uint32_t>(random_, {0, 3}));
+    }
+    plan.stream = random_.Chance(0.7);
+    plan.behaviour =
+        Pick(random_, {Behaviour::kPatient, Behaviour::kPatient, Behaviour::kSlowReader,
+                       Behaviour::kHangsUp, Behaviour::kHangsUpEarly});
+    plan.pause = rt::Duration(random_.Between(1'000, 5'000'000));
+    plan.hang_up_after = rt::Duration(static_cast<std::int64_t>(random_.Exponential(5e6)));
+    return plan;
+  }
+
+  void Judge() {
+    for (std::size_t i = 0; i < jobs_.size(); ++i) {
+      const ClientReport& report = jobs_[i].report;
+      ++result_.requests;
+      for (const std::vector<TokenId>& tokens : report.tokens) {
+        result_.tokens += tokens.size();
+      }
+      switch (report.outcome) {
+        case Outcome::kWhole:
+          ++result_.finished;
+          JudgeTokens(i, true);
+          break;
+        case Outcome::kGaveUp:
+          ++result_.cancelled;
+          JudgeTokens(i, false);
+          break;
+        case Outcome::kRefused:
+          ++result_.refused;
+          if (report.status == 0 && !draining_) {
+            Violation(fmt::format("request {} could not connect: {}", i, report.detail));
+          }
+          break;
+        case Outcome::kBroken:
+        case Outcome::kPending:
+          // A connection that was accepted but not yet used may be closed by a drain.
+          if (!(draining_ && report.status == 0 &&
+                report.detail.find("closed before") != std::string::npos && NoTokens(report))) {
+            Violation(fmt::format("request {} broke: {}", i, report.detail));
+          }
+          break;
+      }
+    }
+  }
+
+  static bool NoTokens(const ClientReport& report) {
+    return std::ranges::all_of(report.tokens, [](const auto& tokens) { return tokens.empty(); });
+  }
+
+  void JudgeTokens(std::size_t index, bool whole) {
+    const Job& job = jobs_[index];
+    for (std::uint32_t choice = 0; choice < job.plan.request.choice_count; ++choice) {
+      SimEngine::Expected expected = engine_.expect(job.plan.request, choice);
+      const std::vector<TokenId>& got = job.report.tokens[choice];
+      bool begins = got.size() <= expected.tokens.size() &&
+                    std::equal(got.begin(), got.end(), expected.tokens.begin());
+      if (!begins || (whole && got.size() != expected.tokens.size())) {
+        Violation(fmt::format("request {} choice {}: got [{}], expected [{}]", index, choice,
+                              fmt::join(got, " "), fmt::join(expected.tokens, " ")));
+      }
+      std::string_view reason = expected.finish == wire::FinishReason::kStop ? "stop" : "length";
+      if (whole && job.report.finish_reasons[choice] != reason) {
+        Violation(fmt::format("request {} choice {}: finish_reason {}, expected {}", index, choice,
+                              job.report.finish_reasons[choice], reason));
+      }
+    }
+  }
+
+  // The last client is gone: within the grace nothing may be held for any of them.
+  void ExpectQuiet() {
+    auto quiet = [&] {
+      return frontend_->generation_count() == 0 && raw_engine_->request_count() == 0 &&
+             raw_engine_->cache().pool().pinned_count() == 0;
+    };
+    if (world_.RunUntil(quiet, world_.now() + kCancelGrace) != rt::SimEnd::kDone) {
+      Violation(fmt::format(
+          "still held {} s after the last client: {} generations, {} requests, {} blocks",
+          kCancelGrace.count() / 1'000'000'000, frontend_->generation_count(),
+          raw_engine_->request_count(), raw_engine_->cache().pool().pinned_count()));
+    }
+    if (!draining_) {
+      StartDrain();
+    }
+    auto closed = [&] {
+      return frontend_->connection_count() == 0 && clients_.loop().spawned_count() == 0;
+    };
+    if (world_.RunUntil(closed, world_.now() + kTimeLimit) != rt::SimEnd::kDone) {
+      Violation(fmt::format("the drain left {} connections", frontend_->connection_count()));
+    }
+    quiet_ = true;
+  }
+
+  SimResult Finish() {
+    quiet_ = true;
+    engine::EngineLoad load = engine::LoadOf(*raw_engine_);
+    result_.preemptions = load.scheduler.preemptions;
+    result_.prefix_hit_tokens = load.scheduler.cached_tokens;
+    result_.state_hash = world_.state_hash();
+    result_.events = world_.event_count();
+    result_.virtual_seconds =
+        std::chrono::duration<double>(world_.now().time_since_epoch()).count();
+    // Whatever still waits dies with its node before what it refers to.
+    clients_.Kill();
+    server_.Kill();
+    worker_.Kill();
+    frontend_.reset();
+    link_.reset();
+    engine_loop_.reset();
+    return std::move(result_);
+  }
+
+  SimEngine engine_;
+  SimResult result_;
+  rt::SimWorld world_;
+  rt::Random random_;
+  rt::SimNode& server_;
+  rt::SimNode& worker_;
+  rt::SimNode& clients_;
+  engine::Engine* raw_engine_ = nullptr;
+  std::optional<engine::EngineLoop> engine_loop_;
+  std::optional<worker::LocalLink> link_;
+  std::optional<frontend::Frontend> frontend_;
+  std::vector<Job> jobs_;
+  std::size_t open_clients_ = 0;
+  bool draining_ = false;
+  bool quiet_ = false;
+};
+
+}  // namespace
+
+Result<SimEngine> MakeMockEngine(std::uint64_t seed) {
+  rt::Random random(seed ^ 0xE1161E);
+  engine::MockOptions mock;
+  mock.limits.vocab_size = Pick<std::uint32_t>(random, {16, 64, 300});
+  mock.limits.context_tokens_max = Pick<std::uint32_t>(random, {80, 128, 256});
+  mock.limits.block_tokens = Pick<std::uint32_t>(random, {4, 8, 16});
+  std::uint32_t context_blocks = mock.limits.context_tokens_max / mock.limits.block_tokens + 1;
+  // From one context, where everything preempts everything, to plenty.
+  mock.limits.block_count = context_blocks * Pick<std::uint32_t>(random, {1, 2, 8, 40});
+  mock.limits.step_tokens_max = 256;
+  mock.limits.step_logit_rows_max = 64;
+  mock.timing.step_ns = Pick<std::int64_t>(random, {1'000, 100'000, 2'000'000});
+  mock.timing.token_ns = Pick<std::int64_t>(random, {0, 1'000, 50'000});
+  engine::EngineOptions options;
+  options.batch_sequences_max = Pick<std::uint32_t>(random, {1, 4, 32});
+  options.batch_tokens_max =
+      std::max(options.batch_sequences_max, Pick<std::uint32_t>(random, {4, 16, 64}));
+  options.queue_length_max = Pick<std::uint32_t>(random, {8, 64, 1024});
+  options.model_fingerprint = "mock";
+  options.numerics_id = "mock";
+  options.kv_dtype = "mock";
+  options.identity_key = fmt::format("key of seed {}", seed);
+  SimEngine out;
+  PX_TRY(out.engine, engine::Engine::Create(options, std::make_unique<engine::MockExecutor>(mock)));
+  out.vocab_size = mock.limits.vocab_size;
+  out.eos_token_ids = {2};
+  out.expect = [limits = mock.limits](const wire::GenerateRequest& request, std::uint32_t choice) {
+    engine::MockChoice expected =
+        engine::MockStream(request, choice, limits.vocab_size, limits.context_tokens_max);
+    return SimEngine::Expected{.tokens = std::move(expected.tokens), .finish = expected.finish};
+  };
+  return out;
+}
+
+SimEngine MakeModelEngine(std::unique_ptr<engine::Engine> engine,
+                          std::shared_ptr<engine::Engine> lonely,
+                          std::vector<TokenId> eos_token_ids) {
+  SimEngine out;
+  out.vocab_size = engine->card().vocab_size;
+  out.engine = std::move(engine);
+  out.eos_token_ids = std::move(eos_token_ids);
+  out.expect = [lonely = std::move(lonely), last_id = std::uint64_t{0}](
+                   const wire::GenerateRequest& request, std::uint32_t choice) mutable {
+    wire::GenerateRequest alone = request;
+    alone.id = RequestId{++last_id};
+    SimEngine::Expected expected;
+    if (!lonely->Submit(std::move(alone), rt::Time{})) {
+      return expected;
+    }
+    std::vector<wire::TokenFrame> frames;
+    while (lonely->has_work()) {
+      lonely->Step(rt::Time{}, frames);
+    }
+    for (const wire::TokenFrame& frame : frames) {
+      if (frame.choice == choice) {
+        expected.tokens.insert(expected.tokens.end(), frame.tokens.begin(), frame.tokens.end());
+        expected.finish = frame.finish.value_or(expected.finish);
+      }
+    }
+    return expected;
+  };
+  return out;
+}
+
+SimResult RunServerSim(std::uint64_t seed, SimEngine engine) {
+  return Simulation(seed, std::move(engine)).Run();
+}
+
+}  // namespace pixii::sim
