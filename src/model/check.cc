@@ -257,8 +257,11 @@ Result<CheckReport> CheckFolder(const std::string& folder_path, kernels::Operato
                                 const CheckOptions& options) {
   PX_TRY(const CheckpointFolder folder, CheckpointFolder::Open(folder_path));
   PX_TRY(const ModelConfig config, LoadConfig(folder));
+  PX_TRY(
+      const CheckpointFolder golden_folder,
+      CheckpointFolder::Open(options.golden_folder.empty() ? folder_path : options.golden_folder));
   PX_TRY(const Golden golden,
-         LoadGolden(folder, config.decoder.vocab_size, config.decoder.hidden_size));
+         LoadGolden(golden_folder, config.decoder.vocab_size, config.decoder.hidden_size));
   const LoadOptions load = {.compute = kernels::ComputeType::kF32,
                             .context_tokens_max = 0,
                             .step_tokens_max = LongestStep(golden),

@@ -13,7 +13,8 @@
 namespace pixii::model {
 
 struct CheckOptions {
-  double tolerance = 1e-4;   // of an error relative to the tensor's largest value
+  std::string golden_folder = {};  // where the golden files are; empty: in the model's folder
+  double tolerance = 1e-4;         // of an error relative to the tensor's largest value
   double margin_min = 1e-3;  // a greedy token may differ where best and second are closer than this
   std::int32_t block_tokens = 16;
   std::uint64_t seed = 1;  // of the random cuts and of the block order

@@ -31,15 +31,31 @@ std::unique_ptr<kernels::Operators> MakeBackend(const std::string& name) {
   return operators ? *std::move(operators) : nullptr;
 }
 
-/// Where a golden model lies: ours in the tree, third-party ones beside it; empty if absent.
-std::string FindModel(const std::string& name) {
+struct Place {
+  std::string model;   // folder of config.json and weights; empty if the case is absent
+  std::string golden;  // folder of the golden files
+};
+
+/// Ours in the tree, third-party ones beside it. A bundled model keeps its golden files with the
+/// tests.
+Place FindModel(const std::string& name) {
   const auto shared = pixii::testing::GoldenDir();
-  for (const std::string& folder : {pixii::testing::OwnGoldenDir() + "/models/" + name,
-                                    pixii::testing::OwnGoldenDir() + "/" + name,
-                                    shared ? *shared + "/models/" + name : std::string()}) {
+  const std::string own = pixii::testing::OwnGoldenDir();
+  const auto has = [](const std::string& path) {
     std::error_code ignored;
-    if (!folder.empty() && std::filesystem::exists(folder + "/golden.safetensors", ignored)) {
-      return folder;
+    return std::filesystem::exists(path, ignored);
+  };
+  for (const std::string& folder :
+       {own + "/models/" + name, own + "/" + name, shared ? *shared + "/models/" + name : own}) {
+    if (!has(folder + "/golden.safetensors")) {
+      continue;
+    }
+    if (has(folder + "/config.json")) {
+      return {folder, folder};
+    }
+    const std::string bundled = std::string(PIXII_SOURCE_DIR) + "/models/" + name;
+    if (has(bundled + "/model.safetensors")) {
+      return {bundled, folder};
     }
   }
   return {};
@@ -48,13 +64,13 @@ std::string FindModel(const std::string& name) {
 class CheckGolden : public ::testing::TestWithParam<Case> {};
 
 TEST_P(CheckGolden, ReproducesTheReferenceImplementation) {
-  const std::string folder = FindModel(GetParam().model);
-  if (folder.empty()) {
+  const Place place = FindModel(GetParam().model);
+  if (place.model.empty()) {
     GTEST_SKIP() << "no golden model " << GetParam().model << " here";
   }
   const auto operators = MakeBackend(GetParam().backend);
   ASSERT_NE(operators, nullptr);
-  const auto report = CheckFolder(folder, *operators);
+  const auto report = CheckFolder(place.model, *operators, {.golden_folder = place.golden});
   ASSERT_TRUE(report.has_value()) << report.error().ToString();
   EXPECT_TRUE(report->passed()) << report->ToText();
   EXPECT_GE(report->lines.size(), 3U);
