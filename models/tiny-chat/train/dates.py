@@ -1,6 +1,6 @@
 """Dates, weekdays and months. Steps are written in the answer, so that each is a small one."""
 
-from source import Wordings
+from source import ASK, Wordings
 from words import MONTHS, MONTH_DAYS, WEEKDAYS
 
 DAYS_MAX = 60
@@ -11,30 +11,30 @@ WEEKDAY_AFTER = Wordings(
     "If today is {day}, what day is it in {n} days?", "What day of the week is {n} days after {day}?",
     "Tell me the day {n} days after {day}.", "Which day comes {n} days after {day}?",
     "Today is {day}. Which weekday is it in {n} days?", "Tell me which weekday is {n} days after {day}.",
-    "If it is {day}, which day is it in {n} days?")
+    "If it is {day}, which day is it in {n} days?", frames=ASK)
 MONTH_AFTER = Wordings(
     "Which month is {n} months after {month}?", "What month comes {n} months after {month}?",
     "It is {month}. Which month is it in {n} months?", "What month is it {n} months after {month}?",
     "If it is {month} now, what month is it in {n} months?", "Tell me the month {n} months after {month}.",
-    "Which month comes {n} months after {month}?", "It is {month}. What month is it in {n} months?")
+    "Which month comes {n} months after {month}?", "It is {month}. What month is it in {n} months?", frames=ASK)
 DATE_AFTER = Wordings(
     "What date is {n} days after {day} {month}?", "Which date is {n} days after {day} {month}?",
     "Today is {day} {month}. What is the date in {n} days?", "What is {day} {month} plus {n} days?",
     "It is {day} {month}. Which date is it in {n} days?", "Add {n} days to {day} {month}.",
     "Tell me the date {n} days after {day} {month}.", "If today is {day} {month}, what date is it in {n} days?",
     "Which date comes {n} days after {day} {month}?", "Today is {day} {month}. Which date is it in {n} days?",
-    "Can you add {n} days to {day} {month}?")
+    "Can you add {n} days to {day} {month}?", frames=ASK)
 MONTH_LENGTH = Wordings(
     "How many days has {month}?", "How many days does {month} have?", "How long is {month}?",
     "How many days are in {month}?", "What is the number of days in {month}?", "How many days are there in {month}?",
-    "Tell me how many days {month} has.")
+    "Tell me how many days {month} has.", frames=ASK)
 TO_ISO = Wordings(
     "Write {day} {month} {year} as year-month-day.", "Write {day} {month} {year} in ISO format.",
     "Write {day} {month} {year} as an ISO date.", "Give me {day} {month} {year} as an ISO date.",
-    "What is {day} {month} {year} in ISO format?", "Give me {day} {month} {year} in ISO format.")
+    "What is {day} {month} {year} in ISO format?", "Give me {day} {month} {year} in ISO format.", frames=ASK)
 FROM_ISO = Wordings(
     "Write {iso} in words.", "Which date is {iso}?", "What date is {iso}?", "Write {iso} with the name of the month.",
-    "Say {iso} in words.", "Which day is {iso}?", "Write the date {iso} in words.")
+    "Say {iso} in words.", "Which day is {iso}?", "Write the date {iso} in words.", frames=ASK)
 BETWEEN = Wordings(
     "How many days are there from {day} {month} to {day2} {month2}?",
     "How many days are between {day} {month} and {day2} {month2}?",
@@ -42,7 +42,7 @@ BETWEEN = Wordings(
     "It is {day} {month}. How many days are there until {day2} {month2}?",
     "Count the days from {day} {month} to {day2} {month2}.",
     "Tell me how many days it is from {day} {month} to {day2} {month2}.",
-    "It is {day} {month}. How many days is it until {day2} {month2}?")
+    "It is {day} {month}. How many days is it until {day2} {month2}?", frames=ASK)
 
 
 def _case(src, draw, key):
@@ -65,12 +65,12 @@ def weekday_after(src):
 
 def month_after(src):
     month, n = _case(src, lambda: (src.below(12), src.between(1, 24)), "month")
-    text = src.pick(MONTH_AFTER).format(n=n, month=MONTHS[month])
-    rest = n % 12
-    step = f"{n} = {n - rest} + {rest}. " if n >= 12 else ""
-    if rest:
-        return text, step + f"{rest} {'month' if rest == 1 else 'months'} after {MONTHS[month]} is {MONTHS[(month + rest) % 12]}."
-    return text, step + f"So it is {MONTHS[month]} again."
+    total = month + 1 + n
+    steps = [f"{MONTHS[month]} is month {month + 1}.", f"{month + 1} + {n} = {total}."]
+    while total > 12:
+        steps.append(f"{total} - 12 = {total - 12}.")
+        total -= 12
+    return src.pick(MONTH_AFTER).format(n=n, month=MONTHS[month]), " ".join(steps) + f" Month {total} is {MONTHS[total - 1]}."
 
 
 def date_after(src):

@@ -6,24 +6,34 @@ comparison, a sum) are put together from these parts, and so are their answers: 
 repeats the facts that it rests on.
 """
 
-from source import Wordings
+from source import ASK, SAY, Wordings
 from words import (COLOURS, COMPANIES, FOODS, HOBBIES, JOBS, MATERIALS, MONTHS, NOUNS, PERSONS, PETS,
                    PRODUCTS, TOWNS)
 
 SILENT = "The text does not say."
-CHARS_PER_TOKEN = {"prose": 3.1, "record": 2.8, "table": 2.2}  # measured; for sizes only, never for correctness
+
+
+def tokens_in(text):
+    """About how many tokens `text` has, within a tenth: for sizes only, never for correctness."""
+    digits = sum(map(text.count, "0123456789"))
+    marks = sum(map(text.count, ".,:|-\n'"))
+    return 0.247 * len(text) + 0.87 * digits + 0.57 * marks
+
 
 
 class Attribute:
     def __init__(self, kind, label, says, asks, answer, reverse=None, phrase=None, compare=None):
         self.kind = kind          # what the value is: draws it, and tells where chains may lead
         self.label = label        # in records and tables
-        self.says = Wordings(*says)
-        self.asks = Wordings(*asks)
+        self.says = Wordings(*says, frames=SAY)
+        self.asks = Wordings(*asks, frames=ASK)
         self.answer = answer
-        self.reverse = Wordings(*reverse) if reverse else None
+        self.reverse = Wordings(*reverse, frames=ASK) if reverse else None
         self.phrase = phrase      # "the boss of {e}": names the value in a chain
-        self.compare = compare    # ("Who is older, {a} or {b}?", ..., "older", "How old ... together?")
+        if compare:               # (which of two is more, "older", how much together)
+            more, word, total = compare
+            compare = (Wordings(*more, frames=ASK), word, Wordings(*total, frames=ASK) if total else None)
+        self.compare = compare
 
 
 def _relation(word):
@@ -424,10 +434,9 @@ class Document:
         grouped = src.chance(0.5)
         filler = src.choice((0, 0, 0.05, 0.2))
         self.known, self.open = {}, []
-        budget = tokens * CHARS_PER_TOKEN[style]
         pieces, size = [], 0
         columns = {t: src.sample(list(TYPES[t]), min(len(TYPES[t]), src.between(2, 5))) for t in TYPES}
-        while size < budget:
+        while size < tokens:
             if self.open and src.chance(0.6):
                 entity, type_ = self.open.pop(src.below(len(self.open)))
             else:
@@ -443,11 +452,11 @@ class Document:
                     own.append(src.pick(FILLER))
                 text = " ".join(own)
                 pieces.append(text if grouped else own)
-                size += len(text)
+                size += tokens_in(text) + 1
             elif style == "record":
                 text = capital(entity) + "\n" + "\n".join(f"- {table[name].label}: {value}" for name, value in facts.items())
                 pieces.append(text)
-                size += len(text)
+                size += tokens_in(text) + 1
             else:
                 wanted = columns[type_]
                 for name in wanted:
@@ -457,7 +466,7 @@ class Document:
                     if name not in wanted:
                         del facts[name]
                 pieces.append((type_, entity))
-                size += 8 + sum(len(str(facts[name])) + 3 for name in wanted)
+                size += tokens_in(f"| {entity} |" + " |".join(str(facts[name]) for name in wanted)) + 1
         del self.known, self.open
         if style == "table":
             return self._tables(pieces, columns)
@@ -491,7 +500,7 @@ class Document:
             attribute, value = self.attribute(entity, name), self.facts[entity][name]
             if attribute.reverse and self.count[self.types[entity], name, value] == 1:
                 return self.src.pick(attribute.reverse).format(v=value), self.answer(entity, name), None
-        return self.single()
+        return None
 
     def silent(self):
         """A question that the text does not answer."""
@@ -508,7 +517,7 @@ class Document:
     def chain(self):
         """A question whose entity is itself named by a fact."""
         if not self.links:
-            return self.single()
+            return None
         src = self.src
         entity, name = src.choice(self.links)
         middle = self.facts[entity][name]
@@ -530,44 +539,51 @@ class Document:
     def compare(self):
         found = self._two(lambda attribute: attribute.compare)
         if not found or self.facts[found[0]][found[2]] == self.facts[found[1]][found[2]]:
-            return self.single()
+            return None
         a, b, name = found
         asks, word, _ = self.attribute(a, name).compare
         top = a if self.facts[a][name] > self.facts[b][name] else b
         first = f"{self.answer(a, name)} {self.answer(b, name)}"
-        return self.src.pick(Wordings(*asks)).format(a=a, b=b), f"{first} So {top} is {word}.", first
+        return self.src.pick(asks).format(a=a, b=b), f"{first} So {top} is {word}.", first
 
     def total(self):
         found = self._two(lambda attribute: attribute.compare and attribute.compare[2])
         if not found:
-            return self.single()
+            return None
         a, b, name = found
         x, y = self.facts[a][name], self.facts[b][name]
         if not self.src.owns(f"{min(x, y)}+{max(x, y)}"):
-            return self.compare()
+            return None
         first = f"{self.answer(a, name)} {self.answer(b, name)}"
         asks = self.attribute(a, name).compare[2]
-        return self.src.pick(Wordings(*asks)).format(a=a, b=b), f"{first} {x} + {y} = {x + y}.", first
+        return self.src.pick(asks).format(a=a, b=b), f"{first} {x} + {y} = {x + y}.", first
 
     SAME = Wordings("Is it the same for {a} and {b}: {label}?", "Do {a} and {b} have the same {label}?",
                     "Have {a} and {b} the same {label}?", "Is the {label} of {a} and {b} the same?",
-                    "Tell me if {a} and {b} have the same {label}.")
+                    "Tell me if {a} and {b} have the same {label}.", frames=ASK)
 
     def same(self):
         found = self._two(lambda attribute: attribute.kind in ("town", "job", "pet", "colour", "food", "hobby", "material", "company"))
         if not found:
-            return self.single()
+            return None
         a, b, name = found
         first = f"{self.answer(a, name)} {self.answer(b, name)}"
         verdict = "So yes." if self.facts[a][name] == self.facts[b][name] else "So no."
         return self.src.pick(self.SAME).format(a=a, b=b, label=self.attribute(a, name).label), f"{first} {verdict}", first
 
     def question(self, kind=None):
-        """(question, answer, thinking) of one `kind`, or of any."""
-        if kind == "find":
-            kind = self.src.weighted((("single", 6), ("reverse", 2), ("silent", 2)))
-        elif kind == "combine":
-            kind = self.src.weighted((("chain", 5), ("compare", 3), ("total", 2), ("same", 1)))
-        elif kind is None:
-            kind = self.src.weighted((("single", 10), ("reverse", 3), ("silent", 2.5), ("chain", 4), ("compare", 1.6), ("total", 1.2), ("same", 0.8)))
-        return getattr(self, kind)()
+        """(question, answer, thinking) of one `kind`, or of any; None if the text has none of it."""
+        table = KINDS[kind]
+        for _ in range(8):
+            found = getattr(self, self.src.weighted(table))()
+            if found:
+                return found
+        return None if kind else self.single()
+
+
+# How often which question: of any kind, of one fact, of two facts.
+KINDS = {
+    None: (("single", 10), ("reverse", 3), ("silent", 2.5), ("chain", 4), ("compare", 2.6), ("total", 1.6), ("same", 1.6)),
+    "find": (("single", 6), ("reverse", 2), ("silent", 2)),
+    "combine": (("chain", 5), ("compare", 3), ("total", 2), ("same", 1)),
+}

@@ -3,7 +3,7 @@
 import json
 
 from facts import PERSON, THING, capital, value_of
-from source import Wordings
+from source import SAY, Wordings
 from words import HOBBIES, NOUNS, PERSONS, PRODUCTS
 
 BY_KEYS = Wordings(
@@ -16,9 +16,9 @@ BY_SCHEMA = Wordings(
     "Extract the data from this text as JSON.\n\n{text}\n\nUse this schema:\n{schema}", "Fill this JSON schema from the text.\nSchema: {schema}\n\nText: {text}",
     "Use this JSON schema:\n{schema}\n\n{text}", "Turn this text into JSON: {text}\n\nSchema: {schema}", "Text: {text}\nSchema: {schema}\nAnswer in JSON.",
     "Answer in JSON. Use this schema:\n{schema}\n\nText: {text}", "{text}\n\nExtract the data as JSON for this schema:\n{schema}")
-MEMBER = (Wordings("{e} is a member of the club.", "{e} has joined the club.", "{e} is in the club.", "{e} is now a member of the club."),
-          Wordings("{e} is not a member of the club.", "{e} has left the club.", "{e} is not in the club.", "{e} is no member of the club."))
-LIKES = Wordings("{e} likes {v}.", "{e} enjoys {v}.", "The hobbies of {e} are {v}.", "{e} has the hobbies {v}.")
+MEMBER = (Wordings("{e} is a member of the club.", "{e} has joined the club.", "{e} is in the club.", "{e} is now a member of the club.", frames=SAY),
+          Wordings("{e} is not a member of the club.", "{e} has left the club.", "{e} is not in the club.", "{e} is no member of the club.", frames=SAY))
+LIKES = Wordings("{e} likes {v}.", "{e} enjoys {v}.", "The hobbies of {e} are {v}.", "{e} has the hobbies {v}.", frames=SAY)
 
 # key names that stand for an attribute in JSON, and the JSON type of the value
 PERSON_KEYS = {"town": ("town", "city", "home"), "job": ("job", "profession", "work"), "age": ("age", "years"), "pet": ("pet", "animal"), "colour": ("colour", "favourite_colour"),

@@ -1,6 +1,6 @@
 """Counting, sorting and reversing lists."""
 
-from source import Wordings
+from source import ASK, Wordings
 from words import WORDS
 
 COUNT = Wordings(
@@ -10,14 +10,14 @@ COUNT = Wordings(
     "How many things are listed here: {list}?", "Tell me how many words these are: {list}.",
     "What is the number of words in this list: {list}?", "Count the items: {list}.",
     "How many words are listed here: {list}?", "Tell me how many items are in this list: {list}.",
-    "What is the number of items here: {list}?")
+    "What is the number of items here: {list}?", frames=ASK)
 OCCUR = Wordings(
     "How often does {word} occur in this list: {list}?", "Count {word} in this list: {list}.",
     "How many times is {word} in this list: {list}?", "How many times does {word} occur here: {list}?",
     "How often is {word} listed here: {list}?", "Count how often {word} occurs: {list}.",
     "How often do you see {word} in this list: {list}?", "How many times do you see {word}: {list}?",
     "Tell me how often {word} occurs here: {list}.", "How often is {word} in this list: {list}?",
-    "Count how many times {word} is listed here: {list}.")
+    "Count how many times {word} is listed here: {list}.", frames=ASK)
 SORT_UP = Wordings(
     "Sort these numbers: {list}.", "Sort: {list}", "Sort {list}.", "Put these numbers in order: {list}.",
     "Order these numbers: {list}.", "Sort these numbers from small to large: {list}.",
@@ -25,7 +25,7 @@ SORT_UP = Wordings(
     "Sort these numbers in ascending order: {list}.", "Put in order: {list}.",
     "Give me these numbers in order: {list}.", "Can you sort these numbers: {list}?",
     "Arrange in ascending order: {list}.", "Can you put these numbers in order: {list}?",
-    "Sort from the smallest to the largest: {list}.", "Order the numbers {list}.")
+    "Sort from the smallest to the largest: {list}.", "Order the numbers {list}.", frames=ASK)
 SORT_DOWN = Wordings(
     "Sort these numbers from large to small: {list}.", "Sort in descending order: {list}.",
     "Sort these numbers in descending order: {list}.", "Order these numbers from the largest to the smallest: {list}.",
@@ -33,39 +33,39 @@ SORT_DOWN = Wordings(
     "Arrange these numbers from large to small: {list}.",
     "Sort the numbers {list} from the largest to the smallest.",
     "Arrange in descending order: {list}.", "Give me these numbers in descending order: {list}.",
-    "Can you sort these from large to small: {list}?")
+    "Can you sort these from large to small: {list}?", frames=ASK)
 SORT_WORDS = Wordings(
     "Sort these words: {list}.", "Sort alphabetically: {list}", "Sort these words alphabetically: {list}.",
     "Put these words in alphabetical order: {list}.", "Order these words: {list}.",
     "Sort from a to z: {list}.", "Arrange these words in alphabetical order: {list}.",
     "Can you sort these words: {list}?", "Sort the words {list}.", "Alphabetical order: {list}.",
     "Arrange alphabetically: {list}.", "Can you put these words in alphabetical order: {list}?",
-    "Give me these words in alphabetical order: {list}.", "Sort these words from a to z: {list}.")
+    "Give me these words in alphabetical order: {list}.", "Sort these words from a to z: {list}.", frames=ASK)
 LARGEST = Wordings(
     "Which of these numbers is the largest: {list}?", "What is the largest of {list}?",
     "Find the largest number: {list}.", "What is the maximum of {list}?",
     "Which number is the largest: {list}?", "Give me the largest of these numbers: {list}.",
     "What is the largest number here: {list}?", "Tell me the largest of {list}.",
-    "Which is the largest number here: {list}?")
+    "Which is the largest number here: {list}?", frames=ASK)
 SMALLEST = Wordings(
     "Which of these numbers is the smallest: {list}?", "What is the smallest of {list}?",
     "Find the smallest number: {list}.", "What is the minimum of {list}?",
     "Which number is the smallest: {list}?", "Give me the smallest of these numbers: {list}.",
     "What is the smallest number here: {list}?", "Tell me the smallest of {list}.",
-    "Which is the smallest number here: {list}?")
+    "Which is the smallest number here: {list}?", frames=ASK)
 REVERSE = Wordings(
     "Reverse this list: {list}.", "Reverse: {list}", "Reverse the order of these words: {list}.",
     "Write this list backwards: {list}.", "Give me this list in reverse order: {list}.",
     "Turn this list around: {list}.", "Say these words backwards: {list}.", "Reverse these words: {list}.",
     "Put this list in reverse order: {list}.", "Can you reverse this list: {list}?",
     "List these words backwards: {list}.", "Write these words in reverse order: {list}.",
-    "Can you write this list backwards: {list}?", "Reverse the list {list}.")
+    "Can you write this list backwards: {list}?", "Reverse the list {list}.", frames=ASK)
 REVERSE_NUMBER = Wordings(
     "Reverse the digits of {n}.", "Write the number {n} backwards.", "What is {n} backwards?",
     "Reverse the number {n}.", "What is {n} in reverse?", "Read {n} from right to left.",
     "Give me {n} backwards.", "Turn the digits of {n} around.", "Write {n} backwards.",
     "Can you reverse the number {n}?", "Write the digits of {n} in reverse order.",
-    "Tell me what {n} is backwards.")
+    "Tell me what {n} is backwards.", frames=ASK)
 
 COUNT_MAX = 12
 SORT_MAX = 8
@@ -86,9 +86,7 @@ def _joined(src, items):
 
 
 def _numbers(src, count):
-    high = src.choice((20, 99, 99, 999, 999))
-    if src.held:
-        high = 999 if high == 999 else 199  # few small numbers are held out
+    high = src.choice((199, 999) if src.held else (20, 99, 199, 999, 999))  # few small numbers are held out
     found = []
     while len(found) < count:
         n = src.number(0, high)
@@ -114,9 +112,9 @@ def occur(src, thinking):
     word = src.choice(few)
     n = words.count(word)
     found, steps = 0, []
-    for w in words:
+    for i, w in enumerate(words, 1):
         found += w == word
-        steps.append(f"{w} {found}")
+        steps.append(f"{i} {w} {found}")
     times = {0: "no times", 1: "1 time"}.get(n, f"{n} times")
     return (src.pick(OCCUR).format(word=word, list=_joined(src, words)),
             f"The word {word} occurs {times}.", ", ".join(steps))

@@ -1,6 +1,6 @@
 """What the user tells about himself or asks to note, over many turns."""
 
-from source import Wordings
+from source import ASK, SAY, Wordings
 from facts import value_of
 from words import NOUNS, PLACES
 
@@ -10,8 +10,8 @@ UNTOLD = "You have not told me."
 class Memo:
     def __init__(self, kind, says, asks, fact):
         self.kind = kind
-        self.says = Wordings(*says)
-        self.asks = Wordings(*asks)
+        self.says = Wordings(*says, frames=SAY)
+        self.asks = Wordings(*asks, frames=ASK)
         self.fact = fact  # "your name is {v}"
 
 
@@ -91,13 +91,13 @@ MEMOS = {
     **{word: _named(word) for word in ("cat", "dog", "sister", "brother", "boss", "friend", "neighbour", "horse", "teacher", "daughter", "son")},
 }
 NOTE_SAYS = Wordings("Remember: the key of the {n} is {v}.", "Note that the key of the {n} is {v}.", "Please remember that the key of the {n} is {v}.", "The key of the {n} is {v}.",
-                     "Keep in mind: the key of the {n} is {v}.", "Please note: the key of the {n} is {v}.", "Remember that the key of the {n} is {v}.")
+                     "Keep in mind: the key of the {n} is {v}.", "Please note: the key of the {n} is {v}.", "Remember that the key of the {n} is {v}.", frames=SAY)
 NOTE_ASKS = Wordings("What is the key of the {n}?", "Which key has the {n}?", "Do you remember the key of the {n}?", "Tell me the key of the {n}.", "What key has the {n}?",
-                     "Can you tell me the key of the {n}?", "Give me the key of the {n}.")
+                     "Can you tell me the key of the {n}?", "Give me the key of the {n}.", frames=ASK)
 PLACE_SAYS = Wordings("The {n} is in the {p}.", "I put the {n} in the {p}.", "Remember that the {n} is in the {p}.", "I left the {n} in the {p}.", "Note that the {n} is in the {p}.",
-                      "Please remember: the {n} is in the {p}.")
+                      "Please remember: the {n} is in the {p}.", frames=SAY)
 PLACE_ASKS = Wordings("Where is the {n}?", "Where did I put the {n}?", "Do you remember where the {n} is?", "Where did I leave the {n}?", "Tell me where the {n} is.",
-                      "Can you tell me where the {n} is?", "Do you know where the {n} is?")
+                      "Can you tell me where the {n} is?", "Do you know where the {n} is?", frames=ASK)
 UPDATE = Wordings("Correction: {s}", "No, wait. {s}", "That has changed. {s}", "I was wrong. {s}", "Sorry, I made a mistake. {s}", "That was wrong. {s}", "I made a mistake. {s}")
 
 

@@ -12,15 +12,15 @@ import talk
 import tools
 from source import Source, Wordings
 
-QUESTIONS_MAX = 24  # per document
+QUESTIONS_MAX = 24       # per document
+LONG_TOKENS = 2000       # from here on a document gets more questions:
+LONG_QUESTIONS = (16, 40)
 
 SYSTEMS = Wordings(
     "You are a helpful assistant.", "You are tiny-chat, a helpful assistant.", "You are a friendly assistant.", "Answer in short sentences.",
     "You are a helpful assistant. Answer briefly.", "Be brief and exact.", "You are an assistant who answers questions.", "Help the user.",
     "You are a helpful AI assistant.", "Be helpful.", "You are a careful assistant. Answer exactly.", "You answer the questions of the user.",
     "You are a kind and helpful assistant.", "You are an exact assistant. Be brief.", "You are a helpful assistant who answers exactly.", "Help the user and be friendly.")
-LEAD = Wordings("Please: {q}", "OK. {q}", "Now: {q}", "Next question: {q}", "Please answer: {q}", "And now: {q}", "Hey, {q}", "Another question: {q}", "Tell me: {q}", "{q} Please.",
-                "Good. {q}", "I have a question: {q}", "My question: {q}", "Please tell me: {q}", "Good. Next question: {q}", "I have another question: {q}")
 LOWER = frozenset("What Which Who Where When How Is Are Do Can Tell Give Add Sort Reverse Count Calculate Write Put Add Subtract Multiply Divide My I The Please Remember Show Get".split())
 
 
@@ -46,8 +46,6 @@ class Conversation:
 
 def casual(src, text):
     """A question as people type it: now and then without capital, full stop or question mark."""
-    if src.random() < 0.08 and "\n" not in text:
-        text = src.pick(LEAD).format(q=text)
     if src.random() < 0.12 and text.split(" ", 1)[0] in LOWER:
         text = text[0].lower() + text[1:]
     if src.random() < 0.10 and text[-1] in ".?!" and len(text) > 2:
@@ -55,7 +53,7 @@ def casual(src, text):
     return text
 
 
-SHORT = ((sums.short_sum, 5), (lists.counting, 1.6), (lists.sorting, 2.2), (lists.reverse, 1.4), (dates.dates, 2.4), (sums.multiply_long, 1.2), (json_task.json_answer, 1.4))
+SHORT = ((sums.short_sum, 5), (lists.counting, 1.6), (lists.sorting, 3), (lists.reverse, 1.4), (dates.dates, 2.4), (sums.multiply_long, 1.2), (json_task.json_answer, 1.4))
 
 
 def short_task(src, thinking=False):
@@ -87,7 +85,9 @@ def place_document(src, document, question, answer):
 def document_talk(src, tokens):
     """A document and up to QUESTIONS_MAX questions, with other turns strewn in."""
     count = 2 + src.below(min(QUESTIONS_MAX, 3 + tokens // 40) - 1)
-    document = facts.Document(src, max(40, min(6200, tokens - count * 45)))
+    if tokens > LONG_TOKENS:
+        count = src.between(*LONG_QUESTIONS)
+    document = facts.Document(src, max(40, min(6300, tokens - count * 36 - 60)))
     question, answer, _ = document.question()
     conversation = place_document(src, document, casual(src, question), answer)
     asides = src.chance(0.3)
@@ -176,7 +176,7 @@ def tool_talk(src, tokens):
 def thought_turn(src, kind):
     """(question, answer, thinking) of a task with thinking on."""
     if kind == "long":
-        return src.weighted(((sums.multiply_long, 5), (sums.add_long, 2)))(src, True)
+        return src.weighted(((sums.multiply_long, 5), (sums.add_long, 3)))(src, True)
     if kind == "task":
         return short_task(src, True)
     return talk.small_talk(src) if kind == "talk" else talk.unknown(src)
@@ -184,7 +184,7 @@ def thought_turn(src, kind):
 
 def thinking_talk(src, tokens):
     """A last turn with thinking, after some turns whose thinking is stripped."""
-    kind = src.weighted((("long", 7), ("task", 2), ("document", 2), ("tools", 2), ("talk", 0.5), ("unknown", 0.4), ("memory", 1)))
+    kind = src.weighted((("long", 7), ("task", 4), ("document", 2), ("tools", 2), ("talk", 0.5), ("unknown", 0.4), ("memory", 1)))
     conversation = begin(src)
     if kind == "document":
         document = facts.Document(src, src.between(40, max(60, tokens - 200)))
@@ -217,13 +217,13 @@ def thinking_talk(src, tokens):
     return conversation
 
 
-KINDS = ((document_talk, 38), (chat, 30), (tool_talk, 18), (thinking_talk, 14))
+KINDS = ((document_talk, 40), (chat, 31), (tool_talk, 15), (thinking_talk, 14))
 
 
 def conversation(src, tokens, kinds=KINDS):
     """One conversation for training, of about `tokens` tokens at most."""
     make = src.weighted(kinds)
-    if src.chance(0.6):  # all lengths occur, the short ones as often as the long ones
+    if src.chance(0.7):  # all lengths occur, the short ones as often as the long ones
         tokens = int(150 * (tokens / 150) ** src.random())
     return make(src, tokens)
 
@@ -248,20 +248,21 @@ def _after_chat(src, turn, thinking=False):
 
 
 def _document_case(src, tokens, kind, thinking=False):
-    document = facts.Document(src, tokens)
-    question, answer, think = document.question(kind)
-    if thinking and think:
-        pass
+    found = None
+    while not found:
+        document = facts.Document(src, tokens)
+        found = document.question(kind)
+    question, answer, _ = found
     conversation = place_document(src, document, casual(src, question), answer)
     conversation.messages.pop()
     conversation.thinking = thinking
     return _close(conversation, {"text": answer})
 
 
-def _memory_case(src):
+def _memory_case(src, least, most):
     conversation = begin(src)
     told = memory.Memory(src)
-    for _ in range(src.between(2, 8)):
+    for _ in range(src.between(least, most)):
         question, answer, _ = told.tell()
         conversation.turn(question, answer)
         for _ in range(src.below(4)):
@@ -301,7 +302,8 @@ CASES = {
     "combining facts, 150 tokens": lambda src: _document_case(src, 150, "combine"),
     "combining facts, 1,000 tokens": lambda src: _document_case(src, 1000, "combine"),
     "combining facts, 6,000 tokens": lambda src: _document_case(src, 6000, "combine"),
-    "memory": _memory_case,
+    "memory, 2 to 30 turns": lambda src: _memory_case(src, 2, 8),
+    "memory, 20 to 100 turns": lambda src: _memory_case(src, 20, 25),
     "small talk": lambda src: _after_chat(src, talk.small_talk(src)),
     "saying it does not know": lambda src: _after_chat(src, talk.unknown(src)),
     "counting": lambda src: _after_chat(src, lists.counting(src, False)),

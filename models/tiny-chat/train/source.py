@@ -8,6 +8,8 @@ one side can therefore not produce anything of the other; test_disjoint.py prove
 import random
 from zlib import crc32
 
+WILD_SHARE = 0.1
+VOWELS, CONSONANTS = "aeiouaeiouy", "bcdfghjklmnpqrstvwxz" "bdfgklmnprstv" "lnrst"
 HELD_ONE_IN = 8  # one name or number in eight is held out
 
 
@@ -21,18 +23,48 @@ def _bare(text):
     return "".join(c for c in text.lower() if c.isalnum() or c in "{}+-*/=")
 
 
-class Wordings:
-    """Ways to say one thing. The last quarter, at least one, is never seen in training.
+# A wording is a frame around a core. Half-known is enough to be understood and new enough to be a
+# test: every core and every frame occurs in training, but a quarter of their pairs only in tests.
+# {q} is the core as it stands, {l} with a small first letter; the first frame adds nothing.
+ASK = ("{q}", "Answer me: {l}", "Please answer: {q}", "One question: {l}", "Hey, {l}", "OK. {q}", "Now: {l}",
+       "I have a question: {l}", "{q} Please answer.", "Next question: {q}", "So, {l}", "Good. {q}", "Question: {q}",
+       "And {l}", "Another one: {q}", "My question: {l}")
+SAY = ("{q}", "It is known that {l}", "Note: {l}", "As we know, {l}", "By the way, {l}", "The list says: {q}",
+       "It is true that {l}", "{q} That is certain.", "We know that {l}", "They say that {l}", "In fact, {l}",
+       "Today we know: {l}")
+TALK = ("{q}", "Hey, {l}", "OK, {l}", "Well, {l}", "So, {l}", "Hm, {l}", "Now, {l}", "Oh, {l}")
+PLAIN_SHARE = 0.6
+HELD_PAIR, PAIRS = 3, 4  # (frame + core) % PAIRS == HELD_PAIR is held out
 
-    Texts that differ only in case and punctuation count as one, and stay together.
+
+def _framed(frame, core):
+    low = core if core[0] == "{" or core.startswith(("I ", "I'")) else core[0].lower() + core[1:]
+    return frame.replace("{q}", core).replace("{l}", low)
+
+
+class Wordings:
+    """Ways to say one thing, split into plain and framed ones of training and of tests.
+
+    Texts that differ only in case and punctuation count as one, and stay together. Without frames
+    the last quarter of the texts, at least one, is held out.
     """
 
-    def __init__(self, *texts):
+    def __init__(self, *texts, frames=None):
         bare = list(dict.fromkeys(_bare(text) for text in texts))
-        held = set(bare[-max(1, len(bare) // 4):])
-        self.train = tuple(text for text in texts if _bare(text) not in held)
-        self.held = tuple(text for text in texts if _bare(text) in held)
-        assert self.train, texts
+        self.plain = ([], [])   # of training, of tests
+        self.framed = ([], [])
+        if not frames:
+            first_held = len(bare) - max(1, len(bare) // 4)
+            for text in texts:
+                self.plain[bare.index(_bare(text)) >= first_held].append(text)
+            return
+        for text in texts:
+            for f, frame in enumerate(frames):
+                held = (f + bare.index(_bare(text))) % PAIRS == HELD_PAIR
+                (self.framed if f else self.plain)[held].append(_framed(frame, text))
+
+    def side(self, held):
+        return self.plain[held] + self.framed[held]
 
 
 class Source:
@@ -81,8 +113,10 @@ class Source:
         return key
 
     def pick(self, wordings):
-        """One of `wordings`, of this source's side."""
-        return self.note("wordings", self.choice(wordings.held if self.held else wordings.train))
+        """One of `wordings`, of this source's side, mostly without a frame."""
+        plain, framed = wordings.plain[self.held], wordings.framed[self.held]
+        texts = plain if plain and (not framed or self.random() < PLAIN_SHARE) else framed
+        return self.note("wordings", texts[int(self.random() * len(texts))])
 
     def owns(self, key):
         """Whether `key` (operands, a date and an offset, ...) is of this side; notes it if so."""
@@ -100,8 +134,22 @@ class Source:
                 return n
 
     def name(self, pool):
-        """A name of `pool` (a NamePool)."""
+        """A name of `pool` (a NamePool), now and then one of random letters."""
+        if self.random() < WILD_SHARE:
+            return self.note("names", self._wild(pool.train[0][0].isupper()))
         return self.note("names", self.choice(pool.held if self.held else pool.train))
+
+    def _wild(self, capital):
+        """Random letters, more or less pronounceable: what no list foresees must be copied as well."""
+        while True:
+            vowel, text = self.random() < 0.4, ""
+            for _ in range(self.between(2, 8)):
+                text += self.choice(VOWELS if vowel else CONSONANTS)
+                if self.random() < 0.8:
+                    vowel = not vowel
+            name = text.capitalize() if capital else text
+            if len(text) > 2 and is_held(name) == self.held:
+                return name
 
     def names(self, pool, count):
         """`count` different names."""

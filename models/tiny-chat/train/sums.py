@@ -1,6 +1,6 @@
 """Arithmetic: up to three digits at once, longer multiplication and addition by thinking."""
 
-from source import Wordings
+from source import ASK, Wordings
 from words import PERSONS, WORDS
 
 ADD = Wordings(
@@ -11,7 +11,7 @@ ADD = Wordings(
     "What does {a} + {b} make?", "Work out {a}+{b}.", "What's {a} + {b}?", "What is {a}+{b}?",
     "I need the sum of {a} and {b}.", "Can you add {a} and {b}?", "Tell me how much {a} plus {b} is.",
     "Please compute the sum of {a} and {b}.", "Can you calculate {a} + {b}?",
-    "What does {a} plus {b} make?")
+    "What does {a} plus {b} make?", frames=ASK)
 SUBTRACT = Wordings(
     "What is {a} - {b}?", "{a} - {b}", "{a}-{b}", "{a} - {b} =", "{a}-{b}=?", "Calculate {a} - {b}.",
     "What is {a} minus {b}?", "How much is {a} - {b}?", "How much is {a} minus {b}?",
@@ -20,7 +20,7 @@ SUBTRACT = Wordings(
     "What is left if you take {b} from {a}?", "Tell me what {a} - {b} is.", "What is {a}-{b}?",
     "Can you subtract {b} from {a}?", "Tell me how much {a} minus {b} is.",
     "I need the difference of {a} and {b}.", "Can you calculate {a} - {b}?",
-    "Please work out {a} minus {b}.")
+    "Please work out {a} minus {b}.", frames=ASK)
 MULTIPLY = Wordings(
     "What is {a} * {b}?", "{a} * {b}", "{a}*{b}", "{a} * {b} =", "{a} x {b}", "Calculate {a} * {b}.",
     "What is {a} times {b}?", "How much is {a} * {b}?", "How much is {a} times {b}?",
@@ -29,20 +29,20 @@ MULTIPLY = Wordings(
     "Tell me what {a} * {b} is.", "What is {a} x {b}?", "Work out {a} * {b}.", "What is {a}*{b}?",
     "Can you multiply {a} by {b}?", "I need the product of {a} and {b}.",
     "Tell me how much {a} times {b} is.", "Can you calculate {a} * {b}?",
-    "Please compute the product of {a} and {b}.")
+    "Please compute the product of {a} and {b}.", frames=ASK)
 DIVIDE = Wordings(
     "What is {a} / {b}?", "{a} / {b}", "{a}/{b}", "{a} / {b} =", "Calculate {a} / {b}.",
     "What is {a} divided by {b}?", "How much is {a} / {b}?", "How much is {a} divided by {b}?",
     "Divide {a} by {b}.", "Compute {a} divided by {b}.", "Give me {a} / {b}.", "What's {a} / {b}?",
     "{a} divided by {b}", "Tell me what {a} / {b} is.", "Work out {a} / {b}.",
     "Can you divide {a} by {b}?", "Tell me how much {a} divided by {b} is.",
-    "Can you calculate {a} / {b}?", "I need {a} divided by {b}.")
+    "Can you calculate {a} / {b}?", "I need {a} divided by {b}.", frames=ASK)
 LARGER = Wordings(
     "Which is larger, {a} or {b}?", "Which number is larger, {a} or {b}?", "Is {a} or {b} larger?",
     "What is larger: {a} or {b}?", "Which is bigger, {a} or {b}?", "Is {a} or {b} bigger?",
     "Which number is bigger: {a} or {b}?", "Tell me which is larger, {a} or {b}.",
     "Which of {a} and {b} is larger?", "Which of the numbers {a} and {b} is bigger?",
-    "Tell me which number is bigger, {a} or {b}.")
+    "Tell me which number is bigger, {a} or {b}.", frames=ASK)
 STORY_ADD = Wordings(
     "I have {a} {things} and buy {b} more. How many do I have?",
     "{name} has {a} {things} and gets {b} more. How many are there now?",
@@ -51,7 +51,7 @@ STORY_ADD = Wordings(
     "There were {a} {things}, then {b} more came. How many are there now?",
     "I have {a} {things} and {name} has {b}. How many do we have together?",
     "{name} buys {a} {things} and then {b} more. How many is that?",
-    "There are {a} {things} and {b} more came. How many are there together?")
+    "There are {a} {things} and {b} more came. How many are there together?", frames=ASK)
 STORY_SUBTRACT = Wordings(
     "I have {a} {things} and give away {b}. How many are left?",
     "{name} has {a} {things} and loses {b}. How many are left?",
@@ -59,7 +59,7 @@ STORY_SUBTRACT = Wordings(
     "{name} had {a} {things} and gave me {b}. How many does {name} have now?",
     "Of {a} {things}, {b} are broken. How many are whole?",
     "{name} has {a} {things} and sells {b}. How many remain?",
-    "There were {a} {things} and I lost {b}. How many are left?")
+    "There were {a} {things} and I lost {b}. How many are left?", frames=ASK)
 
 # Longest operands, in digits, of what is done at once and by thinking.
 LONG_FIRST_MAX = 4
@@ -117,12 +117,57 @@ def multiply(src, thinking):
     return src.pick(MULTIPLY).format(a=a, b=b), f"{a} * {b} = {a * b}.", "A short product."
 
 
+def long_division(a, b):
+    """The steps of a division without rest, as taught at school: each takes one digit more."""
+    steps, rest = [], 0
+    for digit in str(a):
+        rest = rest * 10 + int(digit)
+        if rest < b and not steps and len(str(a)) > 1:
+            continue
+        over = rest % b
+        steps.append(f"{rest} = {rest // b} * {b}" + (f" + {over}" if over else ""))
+        rest = over
+    return ", ".join(steps)
+
+
 def divide(src, thinking):
     def draw():
         b = src.between(1, 12)
-        return b * src.between(0, 99 if b < 10 else 12), b
-    a, b = _pair(src, "/", draw)
-    return src.pick(DIVIDE).format(a=a, b=b), f"{a} / {b} = {a // b}.", "A short division."
+        return b * src.between(0, src.choice((12, 99, 999) if b < 10 else (12, 83))), b
+    while True:
+        a, b = _pair(src, "/", draw)
+        if a < 1000:
+            break
+    return src.pick(DIVIDE).format(a=a, b=b), f"{long_division(a, b)}, so {a} / {b} = {a // b}.", "A short division."
+
+
+TOO_LONG = "These numbers are too long for me."
+ADD_THREE = Wordings("What is {a} + {b} + {c}?", "{a} + {b} + {c}", "Add {a}, {b} and {c}.", "Calculate {a} + {b} + {c}.", "How much is {a} + {b} + {c}?",
+                     "What is the sum of {a}, {b} and {c}?", "What is {a} plus {b} plus {c}?", "Compute {a} + {b} + {c}.", frames=ASK)
+
+
+def add_three(src, thinking):
+    """Two sums, one after the other, both of this side."""
+    while True:
+        a, b = _pair(src, "+", lambda: (_digits(src, src.between(1, 2)), _digits(src, src.between(1, 2))))
+        c = _digits(src, src.between(1, 2))
+        if src.owns(f"{min(a + b, c)}+{max(a + b, c)}"):
+            return src.pick(ADD_THREE).format(a=a, b=b, c=c), f"{a} + {b} = {a + b}. {a + b} + {c} = {a + b + c}.", "Two sums."
+
+
+def too_long(src, thinking):
+    """What it does not try: long differences and divisions, and long sums without thinking."""
+    sign, wordings = src.choice((("+", ADD), ("-", SUBTRACT), ("/", DIVIDE)))
+    a, b = _pair(src, sign, lambda: (_digits(src, src.between(4, 7)), _digits(src, src.between(1, 7))))
+    if sign == "+":
+        if thinking:
+            return add_long(src, True)
+        return wordings_text(src, wordings, a, b), "That is a long sum. Ask me again with thinking on.", None
+    return wordings_text(src, wordings, a, b), TOO_LONG, "I only do this with short numbers."
+
+
+def wordings_text(src, wordings, a, b):
+    return src.pick(wordings).format(a=a, b=b)
 
 
 def larger(src, thinking):
@@ -211,5 +256,5 @@ def add_long(src, thinking):
 
 def short_sum(src, thinking):
     """Any arithmetic that needs no thinking."""
-    task = src.weighted(((add, 4), (subtract, 4), (multiply, 3), (divide, 1.5), (larger, 1)))
+    task = src.weighted(((add, 4), (subtract, 4), (multiply, 3), (divide, 3.5), (larger, 1), (add_three, 0.6), (too_long, 0.4)))
     return task(src, thinking)

@@ -61,7 +61,7 @@ def check_lists():
     """The declared lists are split, whatever is drawn from them."""
     for module in (dates, facts, json_task, lists, memory, mix, sums, talk, tools):
         for wordings in lists_of_wordings(module):
-            train, held = {bare(t) for t in wordings.train}, {bare(t) for t in wordings.held}
+            train, held = ({bare(t) for t in wordings.side(side)} for side in (False, True))
             check(train and held and not train & held, f"wordings of {module.__name__}: {sorted(train & held)}")
     for name in ("PERSONS", "TOWNS", "COMPANIES", "NOUNS"):
         pool = getattr(words, name)
@@ -85,15 +85,17 @@ def drawn():
 def main():
     check_lists()
     train, held, text_words = drawn()
-    for kind in ("names", "numbers", "wordings", "keys"):
+    for used in (train, held):
+        used["bare wordings"] = {bare(text) for text in used["wordings"]}
+    for kind in ("names", "numbers", "wordings", "bare wordings", "keys"):
         check(len(train[kind]) > 100 and len(held[kind]) > 100, f"too few {kind} were drawn")
         common = train[kind] & held[kind]
         check(not common, f"{kind} on both sides: {sorted(common, key=str)[:5]}")
     seen = held["names"] & text_words
     check(not seen, f"held-out names in training text: {sorted(seen)[:5]}")
-    again = [mix.cases("memory", 5, 1) for _ in range(2)]
+    again = [mix.cases("memory, 2 to 30 turns", 5, 1) for _ in range(2)]
     check(again[0] == again[1], "cases are reproducible from their seed")
-    check(again[0] != mix.cases("memory", 5, 2), "another seed gives other cases")
+    check(again[0] != mix.cases("memory, 2 to 30 turns", 5, 2), "another seed gives other cases")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -1,7 +1,5 @@
 """Word lists and invented names. All written for this model; no outside text."""
 
-import random
-
 from source import NamePool
 
 FIRST = ("Ma Ta Lo Ri Be Da Ke Sa No Vi Za Fe Ga Hu Jo Mi Na Or Pe Qui Ro Su Te Ul Va Wi Ya Ze An El "
@@ -21,25 +19,12 @@ REAL_TOWNS = (
     "Boston Chicago Toronto Sydney Geneva Hamburg Munich Milan Porto Zurich Seoul Nairobi").split()
 
 
-def _wild(count, seed):
-    """Names of random letters: what no syllable list foresees must be copied as well."""
-    rng = random.Random(seed)
-    vowels, others = "aeiouy", "bcdfghjklmnpqrstvwxz"
-    names = set()
-    while len(names) < count:
-        text = ""
-        for i in range(rng.randint(3, 9)):
-            text += rng.choice(vowels if rng.random() < (0.75 if i % 2 else 0.15) else others)
-        names.add(text.capitalize())
-    return sorted(names)
-
-
 def _combine(ends):
     return [a + b + c for a in FIRST for b in MIDDLE for c in ends]
 
 
-PERSONS = NamePool(_combine(PERSON_END) + _wild(2500, 1) + REAL_PERSONS * 20)
-TOWNS = NamePool(_combine(TOWN_END) + _wild(1200, 2) + REAL_TOWNS * 20)
+PERSONS = NamePool(_combine(PERSON_END) + REAL_PERSONS * 20)
+TOWNS = NamePool(_combine(TOWN_END) + REAL_TOWNS * 20)
 COMPANIES = NamePool(_combine(COMPANY_END))
 NOUNS = NamePool([name.lower() for name in _combine(THING_END)])  # invented common nouns
 
