@@ -126,7 +126,11 @@ Result<AddedTokens> AddedTokens::Create(std::vector<AddedToken> tokens,
   std::vector<std::string> raw;
   std::vector<std::string> normal;
   for (const AddedToken& token : out.tokens_) {
-    out.control_.push_back(IsControl(token));
+    bool control = IsControl(token);
+    out.control_.push_back(control);
+    auto id = static_cast<std::size_t>(token.id);
+    out.control_ids_.resize(std::max(out.control_ids_.size(), id + 1));
+    out.control_ids_[id] = control;
     raw.push_back(token.content);
     normal.push_back(token.content);
     if (token.normalized && normalizer != nullptr) {

@@ -64,6 +64,9 @@ class AddedTokens final {
 
   const std::vector<AddedToken>& tokens() const { return tokens_; }
 
+  /// By id: the control tokens.
+  const std::vector<bool>& control_ids() const { return control_ids_; }
+
  private:
   // Some of the tokens and the automaton that finds them.
   struct Matcher {
@@ -77,8 +80,9 @@ class AddedTokens final {
              std::vector<Segment>& out) const;
 
   std::vector<AddedToken> tokens_;
-  std::vector<bool> control_;
-  Matcher raw_;  // not normalized
+  std::vector<bool> control_;      // by index
+  std::vector<bool> control_ids_;  // by id
+  Matcher raw_;                    // not normalized
   Matcher
       raw_guarded_;  // and the control tokens among the normalized: for texts with untrusted ranges
   Matcher normalized_;       // normalized

@@ -75,6 +75,13 @@ std::uint32_t AhoCorasick::Child(State state, unsigned char byte) const {
   return edge != last && edge->byte == byte ? edge->target : kNone;
 }
 
+std::uint32_t AhoCorasick::Step(State state, unsigned char byte) const {
+  if (state == kRoot) {
+    return from_root_[byte] == kRoot ? kNone : from_root_[byte];
+  }
+  return Child(state, byte);
+}
+
 AhoCorasick::State AhoCorasick::Next(State state, unsigned char byte) const {
   while (state != kRoot) {
     std::uint32_t child = Child(state, byte);

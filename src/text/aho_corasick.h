@@ -29,6 +29,15 @@ class AhoCorasick final {
   /// The state after one more byte. Amortised O(log fan-out).
   State Next(State state, unsigned char byte) const;
 
+  /// One byte further along the patterns themselves, kNone if none goes on so: a walk from the root
+  /// that ends at the first byte that fits no pattern.
+  std::uint32_t Step(State state, unsigned char byte) const;
+
+  /// The pattern that is exactly the bytes walked to `state`, or kNone.
+  std::uint32_t PatternAt(State state) const {
+    return nodes_[state].own ? nodes_[state].longest : kNone;
+  }
+
   /// Bytes of the longest suffix read so far that begins some pattern.
   std::uint32_t Depth(State state) const { return nodes_[state].depth; }
 

@@ -137,7 +137,8 @@ void Bpe::AddSymbols(std::string_view word, std::vector<BpeSymbol>& symbols) con
 
 void Bpe::Tokenize(std::string_view word, ModelScratch& scratch, std::vector<TokenId>& out) const {
   if (options_.ignore_merges) {
-    if (auto id = vocabulary_->IdOf(word)) {
+    auto id = vocabulary_->IdOf(word);
+    if (id && !IsForbidden(scratch.forbidden, *id)) {
       out.push_back(*id);
       return;
     }
@@ -158,7 +159,7 @@ void Bpe::Tokenize(std::string_view word, ModelScratch& scratch, std::vector<Tok
     if (part.size() <= kShortSymbolsMax) {
       MergeShort(part, scratch, out);
     } else {
-      scratch.long_word.Merge(merges_, part, scratch.steps, out);
+      scratch.long_word.Merge(merges_, part, scratch.forbidden, scratch.steps, out);
     }
     begin = end;
   }
@@ -172,7 +173,8 @@ void Bpe::MergeShort(std::span<BpeSymbol> symbols, ModelScratch& scratch,
       return kNoMerge;
     }
     const MergeTable::Entry* entry = merges_.Find(symbols[i].id, symbols[i + 1].id);
-    return entry == nullptr ? kNoMerge : entry->rank;
+    return entry == nullptr || IsForbidden(scratch.forbidden, entry->merged) ? kNoMerge
+                                                                             : entry->rank;
   };
   for (std::size_t i = 0; i < count; ++i) {
     symbols[i].rank = rank(i);

@@ -16,9 +16,11 @@ constexpr std::uint32_t kGone = 0xFFFFFFFE;
 }  // namespace
 
 void BpeLongWord::Merge(const MergeTable& merges, std::span<BpeSymbol> symbols,
-                        std::uint64_t& steps, std::vector<TokenId>& out) {
+                        const std::vector<bool>* forbidden, std::uint64_t& steps,
+                        std::vector<TokenId>& out) {
   merges_ = &merges;
   symbols_ = symbols;
+  forbidden_ = forbidden;
   nodes_.clear();
   lists_.clear();
   ranks_.clear();
@@ -60,7 +62,7 @@ void BpeLongWord::Consider(std::uint32_t position) {
   ++steps_;
   const BpeSymbol& left = symbols_[position];
   const MergeTable::Entry* entry = merges_->Find(left.id, symbols_[left.next].id);
-  if (entry == nullptr) {
+  if (entry == nullptr || IsForbidden(forbidden_, entry->merged)) {
     return;
   }
   if (entry->rank <= open_rank_) {

@@ -20,9 +20,10 @@ struct BpeSymbol;
 
 class BpeLongWord final {
  public:
-  /// Appends the ids that `symbols` (at least one) merge to. Adds the work done to `steps`.
-  void Merge(const MergeTable& merges, std::span<BpeSymbol> symbols, std::uint64_t& steps,
-             std::vector<TokenId>& out);
+  /// Appends the ids that `symbols` (at least one) merge to, none of them made that is `forbidden`
+  /// (by id, may be null). Adds the work done to `steps`.
+  void Merge(const MergeTable& merges, std::span<BpeSymbol> symbols,
+             const std::vector<bool>* forbidden, std::uint64_t& steps, std::vector<TokenId>& out);
 
  private:
   struct Node {
@@ -47,6 +48,7 @@ class BpeLongWord final {
   void Apply(std::uint32_t rank, std::uint32_t position);
 
   const MergeTable* merges_ = nullptr;
+  const std::vector<bool>* forbidden_ = nullptr;
   std::span<BpeSymbol> symbols_;
   std::vector<Node> nodes_;
   std::vector<List> lists_;

@@ -8,6 +8,8 @@
 
 #include "text/bpe.h"
 #include "text/json_cursor.h"
+#include "text/unigram.h"
+#include "text/word_piece.h"
 
 namespace pixii::text {
 
@@ -292,16 +294,72 @@ Result<std::unique_ptr<const TokenModel>> BuildBpe(const ModelJson& json,
   return std::unique_ptr<const TokenModel>(std::move(*model));
 }
 
+Result<std::unique_ptr<const TokenModel>> BuildUnigram(const ModelJson& json,
+                                                       const Vocabulary& vocabulary,
+                                                       const JsonPlace& place) {
+  if (json.scores.empty()) {
+    return place.Member("vocab").Refuse("must be a list of [piece, score]");
+  }
+  UnigramOptions options;
+  options.scores = json.scores;
+  PX_TRY(std::int64_t unknown, IntField(json.options, "unk_id", -1, 0, kTokenIdMax, place));
+  if (unknown >= 0) {
+    options.unknown = static_cast<TokenId>(unknown);
+  }
+  PX_TRY(options.byte_fallback, BoolField(json.options, "byte_fallback", false, place));
+  auto model = Unigram::Create(vocabulary, std::move(options));
+  if (!model) {
+    return place.Refuse(model.error().detail(), model.error().code());
+  }
+  return std::unique_ptr<const TokenModel>(std::move(*model));
+}
+
+Result<TokenId> UnknownPiece(const ModelJson& json, const Vocabulary& vocabulary,
+                             std::string_view fallback, const JsonPlace& place) {
+  PX_TRY(std::string unknown, StringField(json.options, "unk_token", fallback, place));
+  auto id = vocabulary.IdOf(unknown);
+  if (!id) {
+    return place.Member("unk_token")
+        .Refuse(fmt::format("\"{:.60}\" is not in the vocabulary", unknown));
+  }
+  return *id;
+}
+
+Result<std::unique_ptr<const TokenModel>> BuildWordPiece(const ModelJson& json,
+                                                         const Vocabulary& vocabulary,
+                                                         const JsonPlace& place) {
+  WordPieceOptions options{};
+  PX_TRY(options.unknown, UnknownPiece(json, vocabulary, "[UNK]", place));
+  PX_TRY(options.continuing_subword_prefix,
+         StringField(json.options, "continuing_subword_prefix", "##", place));
+  PX_TRY(std::int64_t chars,
+         IntField(json.options, "max_input_chars_per_word", 100, 1, kWordPieceCharsMax, place));
+  options.word_chars_max = static_cast<std::size_t>(chars);
+  return std::unique_ptr<const TokenModel>(
+      std::make_unique<const WordPiece>(vocabulary, std::move(options)));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<const TokenModel>> BuildModel(const ModelJson& json,
                                                      const Vocabulary& vocabulary,
                                                      const JsonPlace& place) {
-  // Old files leave the type out; a model with merges is BPE.
-  PX_TRY(std::string type,
-         StringField(json.options, "type", json.merges.empty() ? "" : "BPE", place));
+  // Old files leave the type out.
+  std::string_view guess = !json.merges.empty() ? "BPE" : !json.scores.empty() ? "Unigram" : "";
+  PX_TRY(std::string type, StringField(json.options, "type", guess, place));
   if (type == "BPE") {
     return BuildBpe(json, vocabulary, place);
+  }
+  if (type == "Unigram") {
+    return BuildUnigram(json, vocabulary, place);
+  }
+  if (type == "WordPiece") {
+    return BuildWordPiece(json, vocabulary, place);
+  }
+  if (type == "WordLevel") {
+    PX_TRY(TokenId unknown, UnknownPiece(json, vocabulary, "<unk>", place));
+    return std::unique_ptr<const TokenModel>(
+        std::make_unique<const WordLevel>(vocabulary, unknown));
   }
   return place.Unsupported(fmt::format("model \"{:.60}\"", type));
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "text/byte_alphabet.h"
+#include "text/charsmap_normalizer.h"
 #include "text/regex.h"
 #include "text/unicode.h"
 
@@ -331,6 +332,10 @@ Result<NormalizerPtr> Normalizer::FromJson(const wire::Json& json, const JsonPla
   }
   if (type == "ByteLevel") {
     return Make<ByteLevel>();
+  }
+  if (type == "Precompiled") {
+    PX_TRY(std::string charsmap, StringField(json, "precompiled_charsmap", "", place));
+    return CharsmapNormalizer::FromBase64(charsmap, place.Member("precompiled_charsmap"));
   }
   return place.Unsupported(fmt::format("normalizer \"{:.60}\"", type));
 }

@@ -21,12 +21,33 @@ struct BpeSymbol {
   std::uint32_t next = 0;
 };
 
+/// The best cut of a word's beginning into pieces.
+struct UnigramCut {
+  static constexpr std::uint32_t kNone = 0xFFFFFFFF;
+  static constexpr TokenId kUnknown = -1;
+
+  double score = 0;             // of the whole beginning
+  std::uint32_t begin = kNone;  // of its last piece
+  TokenId id = kUnknown;        // of its last piece
+};
+
 /// Working memory of one call, kept between words.
 struct ModelScratch {
   std::vector<BpeSymbol> symbols;
   BpeLongWord long_word;
+  std::vector<UnigramCut> cuts;  // by byte offset
+  // By id: pieces that the model must not make of this text, though the characters are there:
+  // control tokens that stand in the model's own vocabulary, when a user wrote the text. Null:
+  // none.
+  const std::vector<bool>* forbidden = nullptr;
   std::uint64_t steps = 0;  // work done: symbols and pending merges looked at; tests bound it
 };
+
+/// Whether `id` is one of `forbidden`, which may be null or shorter than the vocabulary.
+inline bool IsForbidden(const std::vector<bool>* forbidden, TokenId id) {
+  auto index = static_cast<std::size_t>(id);
+  return forbidden != nullptr && index < forbidden->size() && (*forbidden)[index];
+}
 
 class TokenModel {
  public:

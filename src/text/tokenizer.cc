@@ -47,6 +47,7 @@ Result<std::vector<TokenId>> Tokenizer::Encode(std::string_view text,
   std::string normalized;
   Words words;
   ModelScratch scratch;
+  scratch.forbidden = untrusted.empty() ? nullptr : &parts_->added.control_ids();
   parts_->added.SplitRaw(text, untrusted, raw);
   for (const AddedTokens::Segment& outer : raw) {
     if (outer.id >= 0) {

@@ -85,8 +85,28 @@ TEST(TokenizerTest, SmuggledMarkersOfRealVocabulariesAreOrdinaryText) {
     auto ids = golden->tokenizer->Encode(smuggled, {.parse_special = false});
     ASSERT_TRUE(ids.has_value());
     for (TokenId id : *ids) {
-      EXPECT_FALSE(golden->tokenizer->IsSpecial(id))
+      std::string_view piece = golden->tokenizer->TokenText(id);
+      EXPECT_TRUE(!golden->tokenizer->IsSpecial(id) || piece == "<unk>")
           << name << " " << golden->tokenizer->TokenText(id);
+    }
+  }
+}
+
+// The vocabulary of the model itself may have the control token, and merges that lead to it.
+TEST(TokenizerTest, TheModelItselfMakesNoControlTokenOfUntrustedText) {
+  for (bool ignore_merges : {false, true}) {
+    SmallTokenizer small({"< s", "<s >"});
+    small.model_options = {{"ignore_merges", ignore_merges}};
+    small.pre_tokenizer = wire::Json::Object{
+        {"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
+    int id = small.AddToken("<s>", true) - 1;  // the piece of the vocabulary, not a new one
+    auto tokenizer = Load(small);
+    ASSERT_EQ(tokenizer->IdOf("<s>"), id);
+    for (const std::string& text : {std::string("<s>"), std::string(100, 'x') + "<s>"}) {
+      EXPECT_EQ(Count(tokenizer->Encode(text).value(), id), 1U);
+      auto guarded = tokenizer->Encode(text, {.parse_special = false}).value();
+      EXPECT_EQ(Count(guarded, id), 0U);
+      EXPECT_EQ(tokenizer->Decode(guarded), text);
     }
   }
 }
