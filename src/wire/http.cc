@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <boost/asio/buffer.hpp>
-#include <boost/beast/http/parser.hpp>
 #include <utility>
 
 #include "base/assert.h"
@@ -13,8 +11,6 @@
 namespace pixii::wire {
 
 namespace {
-
-namespace beast_http = boost::beast::http;
 
 char Fold(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
 
@@ -28,6 +24,21 @@ bool IsTokenChar(char c) {
 
 bool IsToken(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), IsTokenChar);
+}
+
+// No control characters but the tab (RFC 9110 section 5.5).
+bool IsFieldText(std::string_view text) {
+  return std::none_of(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7F;
+  });
+}
+
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') {
+    return c - '0';
+  }
+  char folded = Fold(c);
+  return folded >= 'a' && folded <= 'f' ? folded - 'a' + 10 : -1;
 }
 
 std::string_view Trim(std::string_view text) {
@@ -44,38 +55,8 @@ tl::unexpected<HttpFault> Refuse(int status, std::string detail) {
 
 using Checked = tl::expected<void, HttpFault>;
 
-// Beast's string_body reserves what Content-Length promises; this one holds only what came.
-struct GrowingBody {
-  using value_type = std::string;
-
-  class reader {
-   public:
-    template <bool IsRequest, class Fields>
-    reader(beast_http::header<IsRequest, Fields>&, value_type& body) : body_(body) {}
-
-    void init(const boost::optional<std::uint64_t>&, boost::beast::error_code& ec) { ec = {}; }
-
-    template <class Buffers>
-    std::size_t put(const Buffers& buffers, boost::beast::error_code& ec) {
-      ec = {};
-      std::size_t total = 0;
-      for (auto it = boost::asio::buffer_sequence_begin(buffers);
-           it != boost::asio::buffer_sequence_end(buffers); ++it) {
-        boost::asio::const_buffer piece = *it;
-        body_.append(static_cast<const char*>(piece.data()), piece.size());
-        total += piece.size();
-      }
-      return total;
-    }
-
-    void finish(boost::beast::error_code& ec) { ec = {}; }
-
-   private:
-    value_type& body_;
-  };
-};
-
-using BeastParser = beast_http::request_parser<GrowingBody>;
+// What comes next of a chunked body.
+enum class ChunkPart : std::uint8_t { kSize, kData, kDataEnd, kTrailer };
 
 struct Framing {
   std::optional<std::uint64_t> content_length;
@@ -95,14 +76,18 @@ struct HttpRequestParser::State {
   // Whole-head rules: Host, framing, Expect, connection.
   Checked FinishHead();
   Checked CheckFraming();
-  Checked StartBody(std::string_view head);
   tl::expected<std::size_t, HttpFault> FeedHead(std::string_view bytes);
   tl::expected<std::size_t, HttpFault> FeedBody(std::string_view bytes);
+  tl::expected<std::size_t, HttpFault> FeedChunks(std::string_view bytes);
+  Checked ChunkLine(std::string_view line);
+  Checked ChunkSize(std::string_view line);
 
   HttpLimits limits;
   HttpRequest request;
   Framing framing;
-  std::unique_ptr<BeastParser> body;
+  ChunkPart chunk_part = ChunkPart::kSize;
+  std::uint64_t chunk_left = 0;  // bytes of the current chunk still to come
+  std::uint32_t trailer_count = 0;
   std::size_t line_begin = 0;  // within the unread bytes of the head
   std::size_t scanned = 0;
   std::uint32_t lines = 0;
@@ -293,27 +278,6 @@ Checked HttpRequestParser::State::FinishHead() {
   return {};
 }
 
-Checked HttpRequestParser::State::StartBody(std::string_view head) {
-  body = std::make_unique<BeastParser>();
-  body->eager(true);
-  body->header_limit(limits.head_bytes_max + 4096);
-  body->body_limit(limits.body_bytes_max);
-  boost::beast::error_code ec;
-  std::size_t used = body->put(boost::asio::buffer(head.data(), head.size()), ec);
-  if (ec == beast_http::error::need_more) {
-    ec = {};
-  }
-  // The two readings must agree: what differs could be smuggled.
-  bool agreed =
-      !ec && used == head.size() && body->is_header_done() && body->chunked() == framing.chunked &&
-      (framing.chunked || body->content_length().value_or(0) == framing.content_length.value_or(0));
-  if (!agreed) {
-    return Refuse(
-        400, fmt::format("the head is malformed ({})", ec ? ec.message() : "framing in doubt"));
-  }
-  return {};
-}
-
 tl::expected<std::size_t, HttpFault> HttpRequestParser::State::FeedHead(std::string_view bytes) {
   if (auto checked = CheckLines(bytes); !checked) {
     return tl::unexpected<HttpFault>(std::move(checked).error());
@@ -325,45 +289,106 @@ tl::expected<std::size_t, HttpFault> HttpRequestParser::State::FeedHead(std::str
   if (auto finished = FinishHead(); !finished) {
     return tl::unexpected<HttpFault>(std::move(finished).error());
   }
-  std::size_t skipped = 2UL * blank_lines;
-  if (auto begun = StartBody(bytes.substr(skipped, scanned - skipped)); !begun) {
-    return tl::unexpected<HttpFault>(std::move(begun).error());
-  }
   head_complete = true;
-  complete = body->is_done();
+  complete = !framing.chunked && framing.content_length.value_or(0) == 0;
   return scanned;
 }
 
 tl::expected<std::size_t, HttpFault> HttpRequestParser::State::FeedBody(std::string_view bytes) {
-  boost::beast::error_code ec;
+  if (framing.chunked) {
+    return FeedChunks(bytes);
+  }
+  std::size_t left = static_cast<std::size_t>(*framing.content_length) - request.body.size();
+  std::size_t taken = std::min(left, bytes.size());
+  request.body.append(bytes.substr(0, taken));
+  complete = taken == left;
+  return taken;
+}
+
+// RFC 9112 section 7.1. What is not taken is a line that has not ended.
+tl::expected<std::size_t, HttpFault> HttpRequestParser::State::FeedChunks(std::string_view bytes) {
   std::size_t used = 0;
-  while (used < bytes.size() && !body->is_done()) {
-    std::size_t taken =
-        body->put(boost::asio::buffer(bytes.data() + used, bytes.size() - used), ec);
-    used += taken;
-    if (ec == beast_http::error::need_more) {
-      ec = {};
+  while (used < bytes.size() && !complete) {
+    std::string_view rest = bytes.substr(used);
+    if (chunk_part == ChunkPart::kData) {
+      std::size_t taken =
+          static_cast<std::size_t>(std::min<std::uint64_t>(chunk_left, rest.size()));
+      request.body.append(rest.substr(0, taken));
+      chunk_left -= taken;
+      used += taken;
+      if (chunk_left == 0) {
+        chunk_part = ChunkPart::kDataEnd;
+      }
+      continue;
+    }
+    std::size_t end = rest.substr(0, limits.chunk_head_bytes_max + 2UL).find('\n');
+    if (end == std::string_view::npos) {
+      if (rest.size() > limits.chunk_head_bytes_max) {
+        return Refuse(400, fmt::format("a chunk's head or trailer is longer than {} bytes",
+                                       limits.chunk_head_bytes_max));
+      }
       break;
     }
-    if (ec) {
-      bool large = ec == beast_http::error::body_limit;
-      return large ? Refuse(413,
-                            fmt::format("the body is longer than {} bytes", limits.body_bytes_max))
-                   : Refuse(400, fmt::format("the body's framing is broken ({})", ec.message()));
+    std::string_view line = rest.substr(0, end);
+    if (!line.ends_with('\r') || !IsFieldText(line.substr(0, end - 1))) {
+      return Refuse(400, "a chunk's lines must end with CR LF and have no control characters");
     }
-    if (taken == 0) {
-      break;
+    line.remove_suffix(1);
+    if (auto checked = ChunkLine(line); !checked) {
+      return tl::unexpected<HttpFault>(std::move(checked).error());
     }
-  }
-  if (!body->is_done() && bytes.size() - used > limits.chunk_head_bytes_max) {
-    return Refuse(400, fmt::format("a chunk's head or trailer is longer than {} bytes",
-                                   limits.chunk_head_bytes_max));
-  }
-  if (body->is_done()) {
-    complete = true;
-    request.body = std::move(body->get().body());
+    used += end + 1;
   }
   return used;
+}
+
+Checked HttpRequestParser::State::ChunkLine(std::string_view line) {
+  switch (chunk_part) {
+    case ChunkPart::kSize:
+      return ChunkSize(line);
+    case ChunkPart::kDataEnd:
+      chunk_part = ChunkPart::kSize;
+      return line.empty() ? Checked() : Refuse(400, "a chunk is longer than its size");
+    case ChunkPart::kTrailer: {
+      if (line.empty()) {
+        complete = true;
+        return {};
+      }
+      std::size_t colon = line.find(':');
+      if (colon == std::string_view::npos || !IsToken(line.substr(0, colon))) {
+        return Refuse(400, "a trailer line is not \"name: value\"");
+      }
+      if (++trailer_count > limits.field_count_max) {
+        return Refuse(431, fmt::format("more than {} trailer fields", limits.field_count_max));
+      }
+      return {};
+    }
+    case ChunkPart::kData:
+      break;
+  }
+  return {};
+}
+
+// "1aF" or "1aF ; extension": the extension is ignored.
+Checked HttpRequestParser::State::ChunkSize(std::string_view line) {
+  std::string_view digits = Trim(line.substr(0, line.find(';')));
+  if (digits.empty() || digits.front() != line.front()) {
+    return Refuse(400, "a chunk has no size");
+  }
+  std::uint64_t size = 0;
+  for (char c : digits) {
+    int digit = HexDigit(c);
+    if (digit < 0) {
+      return Refuse(400, "a chunk's size is not hexadecimal digits");
+    }
+    size = size * 16 + static_cast<std::uint64_t>(digit);
+    if (size > limits.body_bytes_max - request.body.size()) {
+      return Refuse(413, fmt::format("the body is longer than {} bytes", limits.body_bytes_max));
+    }
+  }
+  chunk_left = size;
+  chunk_part = size == 0 ? ChunkPart::kTrailer : ChunkPart::kData;
+  return {};
 }
 
 HttpRequestParser::HttpRequestParser(const HttpLimits& limits)
@@ -407,12 +432,7 @@ const HttpRequest& HttpRequestParser::request() const {
   return state_->request;
 }
 
-std::uint64_t HttpRequestParser::body_bytes() const {
-  if (state_->complete || !state_->body) {
-    return state_->request.body.size();
-  }
-  return state_->body->get().body().size();
-}
+std::uint64_t HttpRequestParser::body_bytes() const { return state_->request.body.size(); }
 
 std::optional<std::uint64_t> HttpRequestParser::content_length() const {
   PX_ASSERT(state_->head_complete);
@@ -477,13 +497,6 @@ std::string_view HttpReason(int status) {
 }
 
 std::optional<std::string> PercentDecode(std::string_view text) {
-  auto digit = [](char c) -> int {
-    if (c >= '0' && c <= '9') {
-      return c - '0';
-    }
-    char folded = Fold(c);
-    return folded >= 'a' && folded <= 'f' ? folded - 'a' + 10 : -1;
-  };
   std::string out;
   out.reserve(text.size());
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -491,8 +504,8 @@ std::optional<std::string> PercentDecode(std::string_view text) {
       out += text[i];
       continue;
     }
-    int high = i + 2 < text.size() ? digit(text[i + 1]) : -1;
-    int low = i + 2 < text.size() ? digit(text[i + 2]) : -1;
+    int high = i + 2 < text.size() ? HexDigit(text[i + 1]) : -1;
+    int low = i + 2 < text.size() ? HexDigit(text[i + 2]) : -1;
     if (high < 0 || low < 0 || (high == 0 && low == 0)) {
       return std::nullopt;
     }

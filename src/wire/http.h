@@ -3,8 +3,9 @@
 //
 // Thread: values; a parser belongs to one connection.
 // Framing is strict where two readers could disagree (RFC 9112 sections 2.2, 5, 6 and 11.2): a
-// request whose length is in doubt is refused and its connection closed. Body and chunk parsing is
-// Boost.Beast's, seen by http.cc alone.
+// request whose length is in doubt is refused and its connection closed. Written out rather than on
+// Boost.Beast's request_parser, which aborts on some chunked bodies
+// (tests/fuzz/corpus/http_fuzz/beast_abort).
 #pragma once
 
 #include <cstddef>

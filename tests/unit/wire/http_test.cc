@@ -130,6 +130,19 @@ TEST(HttpRequestParser, RefusesBrokenChunks) {
   EXPECT_EQ(Parse(head + "5;" + std::string(65536, 'x'), 4096).status, 400);
 }
 
+TEST(HttpRequestParser, SurvivesTheChunksOnWhichBeastAborts) {
+  EXPECT_EQ(
+      StatusOf(
+          "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nabc\r\n0\r\n\r\n"),
+      400);
+  const std::string head = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+  EXPECT_EQ(StatusOf(head + "3 ;a=\"b\"\r\nabc\r\n00\r\n\r\n"), 0);
+  EXPECT_EQ(StatusOf(head + "3\nabc\r\n0\r\n\r\n"), 400);
+  EXPECT_EQ(StatusOf(head + " 3\r\nabc\r\n0\r\n\r\n"), 400);
+  EXPECT_EQ(StatusOf(head + "3\r\nabcX\r\n0\r\n\r\n"), 400);
+  EXPECT_EQ(StatusOf(head + "0\r\nno colon\r\n\r\n"), 400);
+}
+
 TEST(HttpRequestParser, NamesEachLimit) {
   HttpLimits limits{
       .target_bytes_max = 100, .head_bytes_max = 1000, .field_count_max = 3, .body_bytes_max = 10};
