@@ -57,7 +57,8 @@ Result<std::string> ReadFile(const std::string& path, std::uint64_t size_max);
 /// Nothing if there is no such file; errors for what cannot be asked.
 Result<std::optional<FileInfo>> StatFile(const std::string& path);
 
-/// The absolute path without symbolic links, "." and "..". Errors: kNotFound if something on the way does not exist.
+/// The absolute path without symbolic links, "." and "..". Errors: kNotFound if something on the
+/// way does not exist.
 Result<std::string> RealPath(const std::string& path);
 
 /// Readers see the old file or the new one whole, also after a crash: temporary file, fsync,
