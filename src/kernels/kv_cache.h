@@ -1,7 +1,9 @@
-// Paged KV cache: one buffer of equal blocks; a block holds all layers, so that it can move as one piece.
+// Paged KV cache: one buffer of equal blocks; a block holds all layers, so that it can move as one
+// piece.
 //
 // Block layout, row-major: [layer][kv = 2][kv_head][token_in_block][head_dim], element = dtype.
-// Heads stand outside tokens, so a (layer, K or V, head) slice is contiguous: the unit of checksums and TP cuts.
+// Heads stand outside tokens, so a (layer, K or V, head) slice is contiguous: the unit of checksums
+// and TP cuts.
 #pragma once
 
 #include <cstddef>
@@ -24,9 +26,13 @@ struct KvLayout {
 
   std::int64_t block_elements() const { return layer_count * layer_elements(); }
 
-  std::size_t block_size_bytes() const { return static_cast<std::size_t>(block_elements()) * SizeOf(dtype); }
+  std::size_t block_size_bytes() const {
+    return static_cast<std::size_t>(block_elements()) * SizeOf(dtype);
+  }
 
-  std::size_t token_size_bytes() const { return block_size_bytes() / static_cast<std::size_t>(block_tokens); }
+  std::size_t token_size_bytes() const {
+    return block_size_bytes() / static_cast<std::size_t>(block_tokens);
+  }
 };
 
 struct KvCache {
@@ -35,7 +41,8 @@ struct KvCache {
   std::int32_t block_count = 0;
 
   std::byte* block(std::int32_t index) const {
-    return static_cast<std::byte*>(buffer.data()) + static_cast<std::size_t>(index) * layout.block_size_bytes();
+    return static_cast<std::byte*>(buffer.data()) +
+           static_cast<std::size_t>(index) * layout.block_size_bytes();
   }
 };
 

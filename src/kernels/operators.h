@@ -1,9 +1,12 @@
-// The small operator set that every architecture is written against. One class per backend implements it.
+// The small operator set that every architecture is written against. One class per backend
+// implements it.
 //
-// Thread: one caller thread; a backend may use its own pool inside a call. Calls may be asynchronous on a device:
+// Thread: one caller thread; a backend may use its own pool inside a call. Calls may be
+// asynchronous on a device:
 //         results are the host's after Synchronize().
-// Shapes: T tokens, H query heads, G kv heads, D head_dim, F features. Activations are fp32 on the CPU backends.
-// Numerics: an output row depends on its own input row and the weights alone, never on T or on the other rows
+// Shapes: T tokens, H query heads, G kv heads, D head_dim, F features. Activations are fp32 on the
+// CPU backends. Numerics: an output row depends on its own input row and the weights alone, never
+// on T or on the other rows
 //           (architecture.md section 6). Shapes are asserted: models validate before they call.
 #pragma once
 
@@ -32,7 +35,8 @@ struct WeightPart {
   const float* bias = nullptr;  // [rows] or null
 };
 
-/// What a linear multiplies in. kBf16 rounds weights and input rows to bf16 and accumulates in fp32.
+/// What a linear multiplies in. kBf16 rounds weights and input rows to bf16 and accumulates in
+/// fp32.
 enum class ComputeType : std::uint8_t { kF32, kBf16 };
 
 struct LinearOptions {
@@ -59,7 +63,8 @@ class LinearWeight {
   std::int64_t out_features_;
 };
 
-/// Rotation factors: cos and sin of shape [position_max, rotary_dim / 2], fp32, scaling already applied.
+/// Rotation factors: cos and sin of shape [position_max, rotary_dim / 2], fp32, scaling already
+/// applied.
 struct RotaryTable {
   const float* cos = nullptr;
   const float* sin = nullptr;
@@ -72,13 +77,14 @@ struct RotaryTable {
 inline constexpr std::int32_t kHeadDimMax = 256;
 
 struct AttentionOptions {
-  std::int32_t head_count = 0;       // H
-  std::int32_t kv_head_count = 0;    // G, divides H
-  std::int32_t head_dim = 0;         // D
-  float scale = 1.0F;                // multiplies q.k
-  std::int32_t window_tokens = 0;    // a query sees its own and the window_tokens - 1 positions before; 0 = all
-  float soft_cap = 0.0F;             // cap * tanh(score / cap); 0 = none
-  const float* sinks = nullptr;      // [H] extra logits in the softmax's denominator, or null
+  std::int32_t head_count = 0;     // H
+  std::int32_t kv_head_count = 0;  // G, divides H
+  std::int32_t head_dim = 0;       // D
+  float scale = 1.0F;              // multiplies q.k
+  std::int32_t window_tokens =
+      0;  // a query sees its own and the window_tokens - 1 positions before; 0 = all
+  float soft_cap = 0.0F;         // cap * tanh(score / cap); 0 = none
+  const float* sinks = nullptr;  // [H] extra logits in the softmax's denominator, or null
 };
 
 class Operators {
@@ -87,8 +93,8 @@ class Operators {
 
   /// "ref", "cpu-avx512bf16", …: for people and logs.
   virtual std::string_view name() const = 0;
-  /// Equal values promise equal bits: "ref-1", "fma-1" (AVX2 and AVX-512), …. A part of numerics_id; the number counts
-  /// changes of order or formula.
+  /// Equal values promise equal bits: "ref-1", "fma-1" (AVX2 and AVX-512), …. A part of
+  /// numerics_id; the number counts changes of order or formula.
   virtual std::string_view numerics() const = 0;
 
   /// Zeroed memory. Errors: kResourceExhausted with the size asked for.
@@ -101,34 +107,38 @@ class Operators {
   virtual Result<std::unique_ptr<LinearWeight>> PrepareEmbedding(const WeightPart& table) = 0;
 
   /// out[t] = table[ids[t]] * scale; out fp32 [T, F].
-  virtual void Embed(const LinearWeight& table, std::span<const std::int32_t> ids, float scale, const Matrix& out) = 0;
+  virtual void Embed(const LinearWeight& table, std::span<const std::int32_t> ids, float scale,
+                     const Matrix& out) = 0;
   /// out = in * weight^T + bias; in [T, in_features], out [T, out_features].
   virtual void Linear(const Matrix& in, const LinearWeight& weight, const Matrix& out) = 0;
   /// out = in / rms(in) * (weight + weight_offset), by row; in and out may be the same.
-  virtual void RmsNorm(const Matrix& in, std::span<const float> weight, float weight_offset, float epsilon,
-                       const Matrix& out) = 0;
+  virtual void RmsNorm(const Matrix& in, std::span<const float> weight, float weight_offset,
+                       float epsilon, const Matrix& out) = 0;
   /// residual += delta, then out = RmsNorm(residual).
-  virtual void AddRmsNorm(const Matrix& residual, const Matrix& delta, std::span<const float> weight,
-                          float weight_offset, float epsilon, const Matrix& out) = 0;
+  virtual void AddRmsNorm(const Matrix& residual, const Matrix& delta,
+                          std::span<const float> weight, float weight_offset, float epsilon,
+                          const Matrix& out) = 0;
   /// residual += delta.
   virtual void Add(const Matrix& residual, const Matrix& delta) = 0;
   /// RmsNorm of each head of x [T, heads * D], in place; weight [D].
   virtual void HeadRmsNorm(const Matrix& x, std::int32_t head_count, std::span<const float> weight,
                            float weight_offset, float epsilon) = 0;
   /// Turns each head of x [T, heads * D] in place by the factors at positions[t].
-  virtual void Rotary(const Matrix& x, std::int32_t head_count, std::span<const std::int32_t> positions,
-                      const RotaryTable& table) = 0;
+  virtual void Rotary(const Matrix& x, std::int32_t head_count,
+                      std::span<const std::int32_t> positions, const RotaryTable& table) = 0;
   /// Rounds k and v [T, G * D] to the cache's dtype and stores them at slots[t] of layer `layer`.
-  virtual void StoreKv(const Matrix& k, const Matrix& v, std::span<const std::int32_t> slots, std::int32_t layer,
-                       KvCache& cache) = 0;
-  /// Causal attention of every sequence of `batch` over its cached context of layer `layer`, the step's own tokens
-  /// included (StoreKv ran before). q and out [T, H * D].
-  virtual void PagedAttention(const Matrix& q, const StepBatch& batch, std::int32_t layer, const KvCache& cache,
-                              const AttentionOptions& options, const Matrix& out) = 0;
+  virtual void StoreKv(const Matrix& k, const Matrix& v, std::span<const std::int32_t> slots,
+                       std::int32_t layer, KvCache& cache) = 0;
+  /// Causal attention of every sequence of `batch` over its cached context of layer `layer`, the
+  /// step's own tokens included (StoreKv ran before). q and out [T, H * D].
+  virtual void PagedAttention(const Matrix& q, const StepBatch& batch, std::int32_t layer,
+                              const KvCache& cache, const AttentionOptions& options,
+                              const Matrix& out) = 0;
   /// out = act(gate_up[:, :F]) * gate_up[:, F:]; gate_up [T, 2F], out [T, F].
   virtual void ActivationMul(const Matrix& gate_up, Activation activation, const Matrix& out) = 0;
   /// out[r] = in[rows[r]].
-  virtual void GatherRows(const Matrix& in, std::span<const std::int32_t> rows, const Matrix& out) = 0;
+  virtual void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,
+                          const Matrix& out) = 0;
 
   /// Waits for everything called before. Errors: kUnavailable if the device failed.
   virtual Result<void> Synchronize() = 0;
@@ -140,14 +150,16 @@ std::unique_ptr<Operators> MakeReferenceOperators();
 enum class CpuIsa : std::uint8_t { kAuto, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
 struct CpuOptions {
-  std::int32_t thread_count = 0;  // 1 .. 256; 0 = one per core this process may use. The caller is thread 0.
+  std::int32_t thread_count =
+      0;  // 1 .. 256; 0 = one per core this process may use. The caller is thread 0.
   CpuIsa isa = CpuIsa::kAuto;
 };
 
 /// Errors: kUnsupported if the host lacks the instruction set, naming it and what the host has.
 Result<std::unique_ptr<Operators>> MakeCpuOperators(const CpuOptions& options);
 
-/// Instruction sets this host can run, best last; and one line for people ("avx2 avx512 avx512_vnni").
+/// Instruction sets this host can run, best last; and one line for people ("avx2 avx512
+/// avx512_vnni").
 std::span<const CpuIsa> AvailableIsas();
 std::string_view IsaName(CpuIsa isa);
 

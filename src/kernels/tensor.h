@@ -31,12 +31,14 @@ struct Matrix {
 
   /// Columns [begin, begin + count) of every row: how q, k and v are cut out of a fused projection.
   Matrix Columns(std::int64_t begin, std::int64_t count) const {
-    return {static_cast<std::byte*>(data) + begin * static_cast<std::int64_t>(SizeOf(dtype)), dtype, rows, count, stride};
+    return {static_cast<std::byte*>(data) + begin * static_cast<std::int64_t>(SizeOf(dtype)), dtype,
+            rows, count, stride};
   }
 
   Matrix Rows(std::int64_t begin, std::int64_t count) const {
-    return {static_cast<std::byte*>(data) + begin * stride * static_cast<std::int64_t>(SizeOf(dtype)), dtype, count, cols,
-            stride};
+    return {
+        static_cast<std::byte*>(data) + begin * stride * static_cast<std::int64_t>(SizeOf(dtype)),
+        dtype, count, cols, stride};
   }
 };
 

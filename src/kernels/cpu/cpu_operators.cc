@@ -2,22 +2,17 @@
 // table over them.
 //
 // Cuts never change bits: every output element is computed by one worker in an order of its own.
-#include <sched.h>
-
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cstring>
 #include <tuple>
 #include <utility>
 #include <vector>
 
-#include <fmt/format.h>
-
 #include "base/assert.h"
 #include "base/checked.h"
-#include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/cpu_weight.h"
+#include "kernels/cpu/isa.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/memory.h"
 #include "kernels/operators.h"
@@ -38,34 +33,6 @@ constexpr Index kItemsPerWorker = 3;          // attention items differ in cost
 static_assert(static_cast<int>(Activation::kSilu) == 0 &&
               static_cast<int>(Activation::kGeluTanh) == 1 &&
               static_cast<int>(Activation::kGelu) == 2);  // as the kernels number them
-
-struct Isa {
-  CpuIsa isa;
-  std::string_view operators;  // Operators::name
-  std::string_view numerics;   // Operators::numerics
-  const KernelTable& (*kernels)();
-};
-
-constexpr std::array kIsas = {
-    Isa{CpuIsa::kAvx2, "cpu-avx2", "fma-1", Avx2Kernels},
-    Isa{CpuIsa::kAvx512, "cpu-avx512", "fma-1", Avx512Kernels},
-};
-
-bool HostRuns(CpuIsa isa, const CpuFeatures& features) {
-  switch (isa) {
-    case CpuIsa::kAvx2:
-      return features.avx2;
-    case CpuIsa::kAvx512:
-      return features.avx512;
-    case CpuIsa::kAvx512Bf16:
-      return features.avx512_bf16;
-    case CpuIsa::kAmx:
-      return features.amx_bf16;
-    case CpuIsa::kAuto:
-      break;
-  }
-  return false;
-}
 
 /// Part `index` of `count` nearly equal parts of [0, total).
 std::pair<Index, Index> Part(Index total, Index index, Index count) {
@@ -450,68 +417,11 @@ class CpuOperators final : public Operators {
   std::vector<float> partials_;
 };
 
-std::int32_t CoreCount() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) {
-    return 1;
-  }
-  return std::clamp(CPU_COUNT(&set), 1, ThreadPool::kThreadCountMax);
-}
-
-std::string ListNames(std::span<const CpuIsa> isas) {
-  std::string out;
-  for (const CpuIsa isa : isas) {
-    out += fmt::format("{}{}", out.empty() ? "" : ", ", IsaName(isa));
-  }
-  return out.empty() ? "none" : out;
-}
-
 }  // namespace
 
-std::span<const CpuIsa> AvailableIsas() {
-  static const std::vector<CpuIsa> isas = [] {
-    const CpuFeatures features = DetectCpuFeatures();
-    std::vector<CpuIsa> out;
-    for (const Isa& isa : kIsas) {
-      if (HostRuns(isa.isa, features)) {
-        out.push_back(isa.isa);
-      }
-    }
-    return out;
-  }();
-  return isas;
-}
-
-std::string_view IsaName(CpuIsa isa) {
-  constexpr std::array<std::string_view, 5> kNames = {"auto", "avx2", "avx512", "avx512bf16",
-                                                      "amx"};
-  return kNames[static_cast<std::size_t>(isa)];
-}
-
 Result<std::unique_ptr<Operators>> MakeCpuOperators(const CpuOptions& options) {
-  if (options.thread_count < 0 || options.thread_count > ThreadPool::kThreadCountMax) {
-    return Fail(Code::kInvalidArgument,
-                fmt::format("threads is {}, must be 0 .. {}", options.thread_count,
-                            ThreadPool::kThreadCountMax),
-                "threads");
-  }
-  const std::span<const CpuIsa> available = AvailableIsas();
-  if (available.empty()) {
-    return Fail(Code::kUnsupported,
-                "this processor has no AVX2 with FMA and F16C, which pixii needs at least");
-  }
-  const CpuIsa wanted = options.isa == CpuIsa::kAuto ? available.back() : options.isa;
-  if (std::find(available.begin(), available.end(), wanted) == available.end()) {
-    return Fail(Code::kUnsupported,
-                fmt::format("this processor does not run {}; it has {}", IsaName(wanted),
-                            ListNames(available)),
-                "isa");
-  }
-  const auto* isa =
-      std::find_if(kIsas.begin(), kIsas.end(), [&](const Isa& i) { return i.isa == wanted; });
-  return std::make_unique<CpuOperators>(
-      *isa, options.thread_count == 0 ? CoreCount() : options.thread_count);
+  PX_TRY(const CpuChoice choice, ChooseCpu(options));
+  return std::make_unique<CpuOperators>(*choice.isa, choice.thread_count);
 }
 
 }  // namespace pixii::kernels

@@ -6,6 +6,7 @@
 #include "kernels/cpu/simd_rows.h"
 #include "kernels/cpu/simd_gemm.h"
 #include "kernels/cpu/simd_attention.h"
+#include "kernels/cpu/simd_roof.h"
 // clang-format on
 
 namespace pixii::kernels {
@@ -24,6 +25,9 @@ constexpr KernelTable kTable = {
     .attention_scratch_bytes = AttentionScratchBytes,
     .attention = Attention,
     .attention_join = AttentionJoin,
+    .read_stream = ReadStream,
+    .multiply_adds_f32 = MultiplyAdds,
+    .multiply_adds_bf16 = MultiplyAdds,
 };
 
 }  // namespace

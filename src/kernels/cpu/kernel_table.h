@@ -181,6 +181,10 @@ struct KernelTable {
   void (*attention)(const AttentionCall& call) = nullptr;
   /// Joins the partials of all spans of `call` and writes its out.
   void (*attention_join)(const AttentionCall& call) = nullptr;
+  float (*read_stream)(const void* data, Index size_bytes) = nullptr;
+  Index (*multiply_adds_f32)(Index rounds, float* result) = nullptr;
+  Index (*multiply_adds_bf16)(Index rounds,
+                              float* result) = nullptr;  // in what `linear` uses for bf16
 };
 
 const KernelTable& Avx2Kernels();

@@ -71,15 +71,17 @@ struct Vec {
     Store16(_mm256_set_m128i(high, low), p, n);
   }
 
-  /// Even and odd elements of 32 bf16 at p: 16 pairs.
-  static void LoadPairs(const std::uint16_t* p, Vec& even, Vec& odd) {
-    const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 16));
+  /// Even elements of the 32 bf16 at p.
+  static Vec LoadEven(const std::uint16_t* p) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(LoadPairs(p), 16)),
+            _mm256_castsi256_ps(_mm256_slli_epi32(LoadPairs(p + 16), 16))};
+  }
+
+  /// Odd elements of the 32 bf16 at p.
+  static Vec LoadOdd(const std::uint16_t* p) {
     const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000U));
-    even = {_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
-            _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
-    odd = {_mm256_castsi256_ps(_mm256_and_si256(a, upper)),
-           _mm256_castsi256_ps(_mm256_and_si256(b, upper))};
+    return {_mm256_castsi256_ps(_mm256_and_si256(LoadPairs(p), upper)),
+            _mm256_castsi256_ps(_mm256_and_si256(LoadPairs(p + 16), upper))};
   }
 
   /// Rounded to bf16 and back.
@@ -135,6 +137,10 @@ struct Vec {
   }
 
  private:
+  static __m256i LoadPairs(const std::uint16_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+
   /// All ones in lanes below n.
   static __m256i Mask(Index n) {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

@@ -44,12 +44,15 @@ struct Vec {
                              _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
 
-  /// Even and odd elements of 32 bf16 at p: 16 pairs.
-  static void LoadPairs(const std::uint16_t* p, Vec& even, Vec& odd) {
-    const __m512i pairs = _mm512_loadu_si512(p);
-    even.v = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-    odd.v = _mm512_castsi512_ps(
-        _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xFFFF0000U))));
+  /// Even elements of the 32 bf16 at p.
+  static Vec LoadEven(const std::uint16_t* p) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16))};
+  }
+
+  /// Odd elements of the 32 bf16 at p.
+  static Vec LoadOdd(const std::uint16_t* p) {
+    const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xFFFF0000U));
+    return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), upper))};
   }
 
   /// Rounded to bf16 and back.

@@ -15,6 +15,7 @@ inline constexpr Index kDepth = 256;  // elements of K in a block
 inline constexpr Index kInputStride =
     kDepth + 16;                         // a constant, so that a row block needs one base register
 inline constexpr Index kPanelGroup = 4;  // panels that share an input block while it is in L1
+inline constexpr Index kUnpackBlocks = 4;  // row blocks that make widening bf16 once worth it
 inline constexpr Index kGroupOutputs = kPanelGroup * kPanelOutputs;
 inline constexpr Index kBlockRowsMax = 224;  // rows whose packed input stays in L2
 
@@ -82,14 +83,17 @@ struct FmaMath {
       for (Index k = 0; k < k_count; k += 2, w += 2 * kPanelOutputs) {
         Prefetch(w + 16 * kPanelOutputs);
         Prefetch(w + 17 * kPanelOutputs);
-        Vec even[C];
-        Vec odd[C];
+        Vec weight[C];  // the pair is loaded twice: two registers more would not fit
 #pragma clang loop unroll(full)
         for (int c = 0; c < C; ++c) {
-          Vec::LoadPairs(w + c * 32, even[c], odd[c]);
+          weight[c] = Vec::LoadEven(w + c * 32);
         }
-        Step<R, C>(a + k, even, acc);
-        Step<R, C>(a + k + 1, odd, acc);
+        Step<R, C>(a + k, weight, acc);
+#pragma clang loop unroll(full)
+        for (int c = 0; c < C; ++c) {
+          weight[c] = Vec::LoadOdd(w + c * 32);
+        }
+        Step<R, C>(a + k + 1, weight, acc);
       }
     } else {
       const float* w = static_cast<const float*>(panel) + k_begin * kPanelOutputs + column;
@@ -130,11 +134,9 @@ struct FmaMath {
     const std::uint16_t* w = static_cast<const std::uint16_t*>(panel) + k_begin * kPanelOutputs;
     for (Index k = 0; k < k_count; k += 2) {
       for (Index c = 0; c < kPanelOutputs; c += 16) {
-        Vec even;
-        Vec odd;
-        Vec::LoadPairs(w + (k * kPanelOutputs) + c * 2, even, odd);
-        even.Store(out + k * kPanelOutputs + c);
-        odd.Store(out + (k + 1) * kPanelOutputs + c);
+        const std::uint16_t* pairs = w + k * kPanelOutputs + c * 2;
+        Vec::LoadEven(pairs).Store(out + k * kPanelOutputs + c);
+        Vec::LoadOdd(pairs).Store(out + (k + 1) * kPanelOutputs + c);
       }
     }
   }
@@ -184,7 +186,7 @@ inline LinearPlan MakeLinearPlan(const PackedWeight& weight, Index rows, Index i
   plan.k_blocks = plan.shard_blocks * weight.shard_count;
   plan.input_bytes = (plan.rows * plan.k_blocks * kInputStride * input_size_bytes + 63) / 64 * 64;
   plan.unpacked_bytes = kPanelGroup * kDepth * kPanelOutputs * 4;
-  plan.partial_bytes = weight.shard_count > 1 ? plan.rows * kGroupOutputs * 4 : 0;
+  plan.partial_bytes = plan.k_blocks > 1 ? plan.rows * kGroupOutputs * 4 : 0;
   return plan;
 }
 
@@ -266,7 +268,7 @@ class LinearLoop {
     const Index k_begin = k_block / plan_.shard_blocks * weight_.shard_padded +
                           (k_block % plan_.shard_blocks) * kDepth;
     const Index k_count = BlockDepth(k_block);
-    const bool unpack = UnpacksBf16() && row_blocks_ > 1;
+    const bool unpack = UnpacksBf16() && row_blocks_ >= kUnpackBlocks;
     if constexpr (UnpacksBf16()) {
       for (Index p = 0; unpack && p < panel_count; ++p) {
         Math::Unpack(PanelAt(panel + p), k_begin, k_count, unpacked_ + p * kDepth * kPanelOutputs);
@@ -283,6 +285,8 @@ class LinearLoop {
                                                 unpacked_ + p * kDepth * kPanelOutputs, 0, k_count,
                                                 tile);
           }
+        } else if constexpr (requires { &Math::RunRows; }) {
+          Math::RunRows(rows, InputAt(block, k_block), PanelAt(panel + p), k_begin, k_count, tile);
         } else {
           RunPanel<Math, Math::kRows>(rows, InputAt(block, k_block), PanelAt(panel + p), k_begin,
                                       k_count, tile);
@@ -311,11 +315,6 @@ class LinearLoop {
     const bool last = k_block == plan_.k_blocks - 1;
     if (last && weight_.bias != nullptr) {
       tile.bias = weight_.bias + panel * kPanelOutputs;
-    }
-    if (weight_.shard_count == 1) {
-      tile.init = begins ? nullptr : tile.out;
-      tile.init_stride = tile.out_stride;
-      return tile;
     }
     tile.init = begins ? nullptr : partials_[3] + at;
     tile.init_stride = kGroupOutputs;
