@@ -58,16 +58,21 @@ std::shared_ptr<const GoldenTokenizer> LoadGoldenTokenizer(const std::string& na
     return known->second;
   }
   auto root = testing::GoldenDir();
+  bool own = name == "tiny-chat";
   std::string folder = root.value_or("") + "/tokenizers/" + name;
-  if (!root || !std::filesystem::exists(folder + "/tokenizer.json")) {
+  std::string file = own ? std::string(PIXII_SOURCE_DIR) + "/models/tiny-chat/tokenizer.json"
+                         : folder + "/tokenizer.json";
+  std::string texts =
+      own ? testing::OwnGoldenDir() + "/tiny-chat/tokenizer.jsonl" : folder + "/golden.jsonl";
+  if (!std::filesystem::exists(file) || !std::filesystem::exists(texts)) {
     return nullptr;
   }
   auto golden = std::make_shared<GoldenTokenizer>();
-  golden->tokenizer = LoadTokenizerFile(folder + "/tokenizer.json");
+  golden->tokenizer = LoadTokenizerFile(file);
   if (golden->tokenizer == nullptr) {
     return nullptr;
   }
-  golden->texts = ReadTexts(folder + "/golden.jsonl");
+  golden->texts = ReadTexts(texts);
   loaded[name] = golden;
   return golden;
 }

@@ -1,4 +1,4 @@
-// The golden tokenizers, loaded once for all tests of text/.
+// The golden tokenizers and our own tiny-chat's, loaded once for all tests of text/.
 #pragma once
 
 #include <memory>
@@ -23,8 +23,8 @@ struct GoldenTokenizer {
   std::vector<GoldenText> texts;
 };
 
-inline constexpr const char* kGoldenTokenizers[] = {"llama3", "o200k", "mistral-v3", "qwen2",
-                                                    "llama2", "clip",  "t5"};
+inline constexpr const char* kGoldenTokenizers[] = {"tiny-chat", "llama3", "o200k", "mistral-v3",
+                                                    "qwen2",     "llama2", "clip",  "t5"};
 
 /// Null if the goldens are not there. Fails the running test if they do not load.
 std::shared_ptr<const GoldenTokenizer> LoadGoldenTokenizer(const std::string& name);

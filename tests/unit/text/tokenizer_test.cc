@@ -80,7 +80,7 @@ TEST(TokenizerTest, SmuggledMarkersOfRealVocabulariesAreOrdinaryText) {
   for (const char* name : kGoldenTokenizers) {
     auto golden = LoadGoldenTokenizer(name);
     if (!golden) {
-      GTEST_SKIP() << "no golden tokenizers";
+      continue;  // tiny-chat's is always there
     }
     auto ids = golden->tokenizer->Encode(smuggled, {.parse_special = false});
     ASSERT_TRUE(ids.has_value());
