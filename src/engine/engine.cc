@@ -72,8 +72,10 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
   std::uint64_t context =
       options.context_tokens_max > 0 ? options.context_tokens_max : limits.context_tokens_max;
   context = std::min(context, pool_tokens);
-  return std::unique_ptr<Engine>(new Engine(options, std::move(executor), std::move(cache),
-                                            static_cast<std::uint32_t>(context)));
+  auto bound = static_cast<std::uint32_t>(context);
+  auto* made = new Engine(  // tidy: new private constructor
+      options, std::move(executor), std::move(cache), bound);
+  return std::unique_ptr<Engine>(made);
 }
 
 Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> executor,
@@ -267,6 +269,8 @@ void Engine::RunPlan(std::span<const Chunk> plan, StepReport& report) {
       Finished(chunk, std::span(logits_.get(), logits_size_), report);
     } else {
       ++counters_.failed_requests;
+      // A model may see a fault only where logits are wanted, long after the chunk that caused it.
+      scheduler_.Distrust(*chunk.sequence);
       EndAll(*chunk.sequence->request, wire::FinishReason::kError, executed.error());
     }
   }

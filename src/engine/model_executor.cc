@@ -50,7 +50,9 @@ Result<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(model::LanguageMode
                         .block_count = options.block_count,
                         .step_tokens_max = options.step_tokens_max,
                         .step_logit_rows_max = options.step_logit_rows_max};
-  return std::unique_ptr<ModelExecutor>(new ModelExecutor(model, limits, std::move(cache)));
+  auto* executor =
+      new ModelExecutor(model, limits, std::move(cache));  // tidy: new private constructor
+  return std::unique_ptr<ModelExecutor>(executor);
 }
 
 std::uint32_t BlocksThatFit(const model::LanguageModel& model, std::uint32_t block_tokens,

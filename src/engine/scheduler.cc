@@ -81,6 +81,12 @@ void Scheduler::Remove(Sequence& sequence) {
   sequence.phase = SequencePhase::kEnded;
 }
 
+void Scheduler::Distrust(const Sequence& sequence) {
+  for (const kv::BlockPin& pin : sequence.blocks) {
+    cache_.Forget(pin);
+  }
+}
+
 std::span<const Chunk> Scheduler::Plan() {
   plan_.clear();
   tokens_left_ = options_.batch_tokens_max;

@@ -61,6 +61,10 @@ class Scheduler final {
   /// kEnded. A chunk of it that is planned must not be completed.
   void Remove(Sequence& sequence);
 
+  /// Nobody finds the blocks of `sequence` any more: it failed in the model, so what it computed is
+  /// in doubt.
+  void Distrust(const Sequence& sequence);
+
   /// The next step, best rank first within decode and prefill. Valid until the next call. Empty
   /// only if nothing waits.
   std::span<const Chunk> Plan();

@@ -18,7 +18,8 @@ Result<std::unique_ptr<BlockCache>> BlockCache::Create(const BlockCacheOptions& 
                 "block_tokens");
   }
   PX_TRY(auto pool, BlockPool::Create({.block_count_max = options.block_count_max}));
-  return std::unique_ptr<BlockCache>(new BlockCache(options, std::move(pool)));
+  auto* cache = new BlockCache(options, std::move(pool));  // tidy: new private constructor
+  return std::unique_ptr<BlockCache>(cache);
 }
 
 BlockCache::BlockCache(const BlockCacheOptions& options, std::unique_ptr<BlockPool> pool)
@@ -62,7 +63,8 @@ BlockCache::Published BlockCache::Publish(BlockPin pin, ChainPosition& position,
     pool_->Drop(inserted.existing);
     inserted = index_.Insert(pin.id(), position, hash, tokens);
   }
-  if (inserted.what == PrefixIndex::Insertion::kCollision) {
+  if (inserted.what == PrefixIndex::Insertion::kCollision ||
+      inserted.what == PrefixIndex::Insertion::kOrphan) {
     return {std::move(pin), false};
   }
   if (inserted.what == PrefixIndex::Insertion::kDuplicate) {
@@ -76,6 +78,13 @@ BlockCache::Published BlockCache::Publish(BlockPin pin, ChainPosition& position,
   position.node = index_.node(pin.id());
   position.block = pin.id();
   return {std::move(pin), true};
+}
+
+void BlockCache::Forget(const BlockPin& pin) {
+  if (index_.contains(pin.id())) {
+    index_.Erase(pin.id());
+    pool_->Drop(pin.id());
+  }
 }
 
 BlockCacheCounters BlockCache::counters() const {

@@ -50,7 +50,8 @@ class BlockCache final {
 
   struct Published {
     BlockPin pin;           // to go on with
-    bool findable = false;  // false: the hash belongs to another prefix; `position` did not move
+    bool findable = false;  // false: another prefix has the hash, or the chain was forgotten;
+                            // `position` did not move
   };
 
   /// Makes the block that `pin` holds findable as `tokens` after `position` and moves `position` to
@@ -58,6 +59,10 @@ class BlockCache final {
   /// answer), so that all who share a prefix pin the same blocks. Pre: every slot of the block is
   /// written and the step that wrote it succeeded.
   Published Publish(BlockPin pin, ChainPosition& position, std::span<const TokenId> tokens);
+
+  /// Nobody finds the block that `pin` holds any more, nor what follows it; it is free with its
+  /// last pin. For blocks whose content is in doubt. No effect if it was not findable.
+  void Forget(const BlockPin& pin);
 
   std::shared_ptr<const BlockRoot> MakeRoot(const BlockRootFields& fields) const {
     return identity_.MakeRoot(fields);

@@ -23,7 +23,8 @@ Result<std::unique_ptr<BlockPool>> BlockPool::Create(const BlockPoolOptions& opt
                     "; allowed is 1 to " + std::to_string(kBlockCountLimit),
                 "block_count_max");
   }
-  return std::unique_ptr<BlockPool>(new BlockPool(options.block_count_max));
+  auto* pool = new BlockPool(options.block_count_max);  // tidy: new private constructor
+  return std::unique_ptr<BlockPool>(pool);
 }
 
 BlockPool::BlockPool(std::uint32_t block_count) : blocks_(block_count) {

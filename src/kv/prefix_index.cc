@@ -42,11 +42,15 @@ bool PrefixIndex::IsStale(const Entry& entry) const {
          entries_[Raw(entry.parent_block)].node != entry.parent_node;
 }
 
+bool PrefixIndex::IsLive(const ChainPosition& position) const {
+  return position.node == kRootNode || entries_[Raw(position.block)].node == position.node;
+}
+
 std::optional<BlockId> PrefixIndex::Find(const ChainPosition& parent, const Hash128& hash,
                                          std::span<const TokenId> tokens) {
   PX_DASSERT(tokens.size() == block_tokens_);
   std::uint32_t block = table_[FindSlot(hash)];
-  if (block == kEmpty) {
+  if (block == kEmpty || !IsLive(parent)) {
     return std::nullopt;
   }
   const Entry& entry = entries_[block];
@@ -63,6 +67,9 @@ PrefixIndex::InsertResult PrefixIndex::Insert(BlockId block, const ChainPosition
                                               const Hash128& hash,
                                               std::span<const TokenId> tokens) {
   PX_ASSERT(!contains(block) && tokens.size() == block_tokens_);
+  if (!IsLive(parent)) {
+    return {Insertion::kOrphan, block};
+  }
   std::uint32_t slot = FindSlot(hash);
   if (std::uint32_t existing = table_[slot]; existing != kEmpty) {
     const Entry& entry = entries_[existing];

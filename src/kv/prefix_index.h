@@ -50,6 +50,7 @@ class PrefixIndex final {
     kStale,  // an entry that nobody can reach any more holds the hash: erase `existing` and insert
              // again
     kCollision,  // another prefix holds the hash; the new block is not indexed
+    kOrphan,  // the parent's entry was erased: nobody could reach the new one, so it is not indexed
   };
 
   struct InsertResult {
@@ -100,6 +101,7 @@ class PrefixIndex final {
   std::uint32_t FindSlot(const Hash128& hash) const;
   bool SameParent(const Entry& entry, const ChainPosition& parent) const;
   bool IsStale(const Entry& entry) const;
+  bool IsLive(const ChainPosition& position) const;
 
   std::uint32_t block_tokens_;
   std::uint32_t mask_ = 0;

@@ -94,7 +94,8 @@ TEST(EngineFault, BlocksOfAFailedStepAreNeverFound) {
   EXPECT_EQ(harness.engine().cache().counters().published, 0U);
 }
 
-TEST(EngineFault, WhatWasComputedBeforeTheFaultStaysFindable) {
+TEST(EngineFault, WhatTheGuiltySequenceComputedEarlierIsDistrustedToo) {
+  // A model sees a fault where logits are wanted, maybe chunks after the one that spoilt the cache.
   HarnessOptions options;
   options.engine.batch_tokens_max = 8;
   options.engine.batch_sequences_max = 4;
@@ -104,14 +105,37 @@ TEST(EngineFault, WhatWasComputedBeforeTheFaultStaysFindable) {
   request.prompt[18] = kPoison;
   ASSERT_TRUE(harness.Submit(request));
   harness.RunDry();
-  EXPECT_EQ(harness.engine().cache().pool().cached_count(),
-            4U);  // two chunks of 8 tokens succeeded
+  EXPECT_EQ(harness.engine().cache().counters().published, 4U);  // two chunks of 8 tokens succeeded
+  EXPECT_EQ(harness.engine().cache().pool().cached_count(), 0U);
   wire::GenerateRequest healthy = MakeRequest(2, 18, 5);
   healthy.sampling.logit_bias = {{kPoison, -100.0F}};
   ASSERT_TRUE(harness.Submit(healthy));
   harness.RunDry();
   harness.ExpectOracle(healthy);
-  EXPECT_EQ(harness.streams().at(2).cached_tokens, 16U);
+  EXPECT_EQ(harness.streams().at(2).cached_tokens, 0U);
+}
+
+TEST(EngineFault, WhoSharesThePrefixOfAGuiltySequenceGoesOn) {
+  HarnessOptions options;
+  options.engine.batch_tokens_max = 16;
+  options.faults.poison_token = kPoison;
+  Harness harness(options);
+  wire::GenerateRequest healthy = MakeRequest(1, 16, 40);
+  healthy.sampling.logit_bias = {{kPoison, -100.0F}};
+  ASSERT_TRUE(harness.Submit(healthy));
+  harness.Step();
+  wire::GenerateRequest guilty = MakeRequest(2, 20, 5);
+  guilty.prompt.back() = kPoison;
+  ASSERT_TRUE(harness.Submit(guilty));
+  harness.Step();
+  EXPECT_EQ(harness.streams().at(2).error->code(), Code::kModelFault);
+  harness.engine().CheckInvariants();
+  wire::GenerateRequest later = healthy;
+  later.id = RequestId{3};
+  ASSERT_TRUE(harness.Submit(later));
+  harness.RunDry();
+  harness.ExpectOracle(healthy);
+  harness.ExpectOracle(later);
 }
 
 // Answers that the device is gone, once there were `calls_left` good ones.

@@ -42,7 +42,7 @@ class Model {
 
   void Run(int events) {
     for (int i = 0; i < events && !::testing::Test::HasFailure(); ++i) {
-      switch (Draw(4)) {
+      switch (Draw(30) == 0 ? 4 : Draw(4)) {
         case 0:
           Arrive();
           break;
@@ -50,8 +50,11 @@ class Model {
         case 2:
           Grow();
           break;
-        default:
+        case 3:
           Leave();
+          break;
+        default:
+          Doubt();
       }
       Check();
     }
@@ -154,6 +157,17 @@ class Model {
       pins.pop_back();
     }
     users_.pop_back();
+  }
+
+  // A user's blocks are in doubt: whoever arrives later must not find them.
+  void Doubt() {
+    if (users_.empty()) {
+      return;
+    }
+    for (const BlockPin& pin : users_[Draw(static_cast<std::uint32_t>(users_.size()))].pins) {
+      cache_->Forget(pin);
+      content_[Raw(pin.id())] += " (in doubt)";
+    }
   }
 
   void Check() {

@@ -92,6 +92,20 @@ TEST_F(PrefixIndexTest, AnEntryWhoseParentIsGoneIsNeverFoundAndGivesWay) {
   EXPECT_EQ(index_.Insert(BlockId{2}, parent, kSame, cd_).what, PrefixIndex::Insertion::kInserted);
 }
 
+TEST_F(PrefixIndexTest, NothingIsFoundOrInsertedAfterAnErasedParent) {
+  ChainPosition root = Root("t");
+  Hash128 first{1, 1};
+  index_.Insert(BlockId{0}, root, first, ab_);
+  ChainPosition parent = After(root, BlockId{0}, first);
+  index_.Insert(BlockId{1}, parent, kSame, cd_);
+  index_.Erase(BlockId{0});
+  EXPECT_FALSE(index_.Find(parent, kSame, cd_));
+  EXPECT_EQ(index_.Insert(BlockId{2}, parent, Hash128{3, 3}, cd_).what,
+            PrefixIndex::Insertion::kOrphan);
+  EXPECT_FALSE(index_.contains(BlockId{2}));
+  EXPECT_EQ(index_.collision_count(), 0U);
+}
+
 TEST_F(PrefixIndexTest, ErasingLeavesNeighboursOfAFullProbeRunFindable) {
   ChainPosition root = Root("t");
   std::vector<std::vector<TokenId>> tokens;
