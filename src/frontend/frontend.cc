@@ -54,12 +54,17 @@ Frontend::Frontend(FrontendEnvironment environment, const FrontendOptions& optio
 
 Frontend::~Frontend() {
   tasks_.Clear();
+  pool_.reset();
   server_.reset();
 }
 
 Result<rt::Address> Frontend::Start(const rt::Address& address, const rt::ListenOptions& listen) {
   PX_TRY(server_, HttpServer::Listen(environment_.loop, environment_.net, address, listen,
                                      options_.http, *this));
+  if (options_.text_threads > 0) {
+    pool_ = std::make_unique<TextPool>(environment_.loop, options_.text_threads,
+                                       options_.text_queue_length_max);
+  }
   tasks_.Start(ReapLoop());
   tasks_.Start(CanaryLoop());
   return server_->address();
@@ -256,7 +261,7 @@ rt::Task<void> Frontend::Drain(rt::Time deadline) {
     co_return;
   }
   server_->BeginDrain();
-  while (!generations_.empty() && Now() < deadline) {
+  while ((!generations_.empty() || preparing_count_ > 0) && Now() < deadline) {
     co_await idle_.Wait(deadline);
   }
   std::vector<Generation*> left;

@@ -22,6 +22,7 @@
 #include "frontend/options.h"
 #include "frontend/readiness.h"
 #include "frontend/served_model.h"
+#include "frontend/text_pool.h"
 #include "obs/metrics.h"
 #include "rt/loop.h"
 #include "rt/net.h"
@@ -96,8 +97,18 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   void HandleReady(Call& call);
   void HandleMetrics(Call& call);
 
+  /// A request whose prompt is parsed and tokenized on another thread.
+  struct Preparation;
+
   void Generate(Call& call, Surface surface);
-  Result<GenerationPlan> Plan(const Call& call, Surface surface, GenerationRecord& record);
+  Result<void> Admit(Surface surface);
+  void Prepare(Call& call, Surface surface);
+  void Begin(Call& call, Surface surface, bool stream, Result<GenerationPlan> plan);
+
+  std::size_t admitted_count() const {
+    return generations_.size() - done_.size() + preparing_count_;
+  }
+
   Result<std::string> Tokenize(const wire::HttpRequest& request);
   Result<std::string> Detokenize(const wire::HttpRequest& request);
   Result<wire::Json> ParseBody(const wire::HttpRequest& request) const;
@@ -138,11 +149,13 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   std::unordered_map<Generation*, std::unique_ptr<Generation>> generations_;
   std::vector<Generation*> done_;
   std::uint64_t last_request_id_;
+  std::size_t preparing_count_ = 0;
   bool draining_ = false;
   rt::WaitList reap_;
   rt::WaitList idle_;
   std::unique_ptr<HttpServer> server_;
-  rt::SpawnedTasks tasks_;  // last: their frames use what stands above
+  std::unique_ptr<TextPool> pool_;  // null: none
+  rt::SpawnedTasks tasks_;          // last: their frames use what stands above
 };
 
 }  // namespace pixii::frontend

@@ -50,39 +50,124 @@ Result<wire::Json> Frontend::ParseBody(const wire::HttpRequest& request) const {
   return body;
 }
 
-Result<GenerationPlan> Frontend::Plan(const Call& call, Surface surface, GenerationRecord& record) {
+namespace {
+
+struct Prepared {
+  bool stream = false;
+  Result<GenerationPlan> plan = Fail(Code::kInternal, "not prepared");
+};
+
+// On any thread: `model` is immutable.
+Prepared PrepareBody(const std::string& text, Surface surface, const ServedModel& model,
+                     const wire::ModelCard& card, std::uint64_t seed) {
+  Prepared out;
+  Result<wire::Json> body = wire::ParseJson(text, kBodyLimits);
+  if (!body) {
+    out.plan = Fail(body.error());
+    return out;
+  }
+  Result<OpenAiRequest> request = ParseOpenAiRequest(*body, surface);
+  if (!request) {
+    out.plan = Fail(request.error());
+    return out;
+  }
+  out.stream = request->streams();
+  out.plan = PlanGeneration(*request, model, card, seed);
+  return out;
+}
+
+}  // namespace
+
+// Shared by the loop and one thread of the pool, each in its turn.
+struct Frontend::Preparation final : ExchangeWatcher {
+  void OnClientGone() override { exchange = nullptr; }
+
+  void OnRoom() override {}
+
+  Exchange* exchange = nullptr;
+  std::vector<wire::HttpField> fields;
+  std::string tenant;
+  std::string body;
+  Prepared prepared;
+};
+
+Result<void> Frontend::Admit(Surface surface) {
   if (draining_) {
     return Fail(Code::kShuttingDown, "the server shuts down; ask another");
   }
-  if (generations_.size() - done_.size() >= options_.generations_max) {
+  if (admitted_count() >= options_.generations_max) {
     metrics_.OnRejected(surface);
     return Fail(Code::kResourceExhausted,
                 fmt::format("{} requests run or wait, which is the limit; try again later",
                             options_.generations_max));
   }
-  PX_TRY(wire::Json body, ParseBody(call.exchange.request()));
-  PX_TRY(OpenAiRequest request, ParseOpenAiRequest(body, surface));
-  record.stream = request.streams();
-  rt::Random& random = environment_.loop.random();
-  PX_TRY(GenerationPlan plan,
-         PlanGeneration(request, model_, environment_.link.card(), random.Next()));
-  plan.shape.id = NewId(surface == Surface::kChat ? "chatcmpl-" : "cmpl-", random);
-  plan.shape.created = environment_.loop.WallNow().unix_seconds;
-  plan.prototype.tenant = call.tenant;
-  plan.fields = call.fields;
-  return plan;
+  return {};
 }
 
 void Frontend::Generate(Call& call, Surface surface) {
-  GenerationRecord record;
-  record.surface = surface;
-  Result<GenerationPlan> plan = Plan(call, surface, record);
+  Result<void> admitted = Admit(surface);
+  if (admitted) {
+    admitted = CheckContentType(call.exchange.request());
+  }
+  if (!admitted) {
+    Begin(call, surface, false, Fail(admitted.error()));
+    return;
+  }
+  const std::string& body = call.exchange.request().body;
+  if (pool_ && body.size() >= options_.text_offload_bytes_min) {
+    Prepare(call, surface);
+    return;
+  }
+  Prepared prepared = PrepareBody(body, surface, model_, environment_.link.card(),
+                                  environment_.loop.random().Next());
+  Begin(call, surface, prepared.stream, std::move(prepared.plan));
+}
+
+void Frontend::Prepare(Call& call, Surface surface) {
+  auto job = std::make_shared<Preparation>();
+  job->exchange = &call.exchange;
+  job->fields = std::move(call.fields);
+  job->tenant = std::move(call.tenant);
+  job->body = call.exchange.request().body;
+  call.exchange.Watch(job.get());
+  std::uint64_t seed = environment_.loop.random().Next();
+  bool taken = pool_->Submit(
+      [this, job, surface, seed,
+       card = std::make_unique<wire::ModelCard>(environment_.link.card())] {
+        job->prepared = PrepareBody(job->body, surface, model_, *card, seed);
+      },
+      [this, job, surface] {
+        --preparing_count_;
+        idle_.WakeAll();
+        if (job->exchange != nullptr) {
+          Call again{*job->exchange, std::move(job->fields), std::move(job->tenant)};
+          Begin(again, surface, job->prepared.stream, std::move(job->prepared.plan));
+        }
+      });
+  if (!taken) {
+    call.exchange.Watch(nullptr);
+    call.fields = std::move(job->fields);
+    metrics_.OnRejected(surface);
+    Begin(call, surface, false,
+          Fail(Code::kResourceExhausted,
+               "too many long prompts wait to be tokenized; try again later"));
+    return;
+  }
+  ++preparing_count_;
+}
+
+void Frontend::Begin(Call& call, Surface surface, bool stream, Result<GenerationPlan> plan) {
   if (!plan) {
-    metrics_.OnRequest(surface, record.stream, ClientStatus(plan.error()),
-                       MetricClass(plan.error()));
+    metrics_.OnRequest(surface, stream, ClientStatus(plan.error()), MetricClass(plan.error()));
+    call.exchange.Watch(nullptr);
     Refuse(call, plan.error());
     return;
   }
+  rt::Random& random = environment_.loop.random();
+  plan->shape.id = NewId(surface == Surface::kChat ? "chatcmpl-" : "cmpl-", random);
+  plan->shape.created = environment_.loop.WallNow().unix_seconds;
+  plan->prototype.tenant = call.tenant;
+  plan->fields = call.fields;
   GenerationHost& host = *this;
   auto generation = std::make_unique<Generation>(host, call.exchange, std::move(*plan));
   Generation* raw = generation.get();
