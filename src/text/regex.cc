@@ -5,6 +5,7 @@
 #include <pcre2.h>
 
 #include "base/utf8.h"
+#include "text/regex_dialect.h"
 
 namespace pixii::text {
 
@@ -14,81 +15,6 @@ constexpr std::size_t kPatternBytesMax = 65'536;       // bytes of one pattern
 constexpr std::uint32_t kBacktracksMax = 200'000'000;  // of one match
 constexpr std::size_t kJitStackBytesMax =
     8 * 1024 * 1024;  // of one scan, only where the default is too small
-
-// Escapes that mean something else to PCRE2, as content of a bracket class.
-std::string_view ClassContent(char escape) {
-  switch (escape) {
-    case 's':
-      return "\\p{White_Space}";
-    case 'w':
-      return "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
-    case 'h':
-      return "0-9a-fA-F";
-    default:
-      return {};
-  }
-}
-
-// From Oniguruma's dialect to PCRE2's. What differs and is not translated is refused.
-Result<std::string> Translate(std::string_view pattern) {
-  std::string out;
-  int class_depth = 0;
-  for (std::size_t i = 0; i < pattern.size(); ++i) {
-    char c = pattern[i];
-    char next = i + 1 < pattern.size() ? pattern[i + 1] : '\0';
-    if (c == '\\') {
-      bool negated = next == 'S' || next == 'W' || next == 'H';
-      std::string_view content = ClassContent(negated ? static_cast<char>(next + 32) : next);
-      if (next == 'S') {
-        out += "\\P{White_Space}";
-      } else if (content.empty() || (negated && class_depth > 0)) {
-        out += c;
-        out += next;
-      } else if (class_depth > 0) {
-        out += content;
-      } else {
-        out += fmt::format("[{}{}]", negated ? "^" : "", content);
-      }
-      ++i;
-      continue;
-    }
-    if (class_depth > 0 && c == '&' && next == '&') {
-      return Fail(Code::kUnsupported,
-                  fmt::format("class intersection (&&) at byte {} of a pattern", i));
-    }
-    if (c == '[') {
-      bool posix = class_depth > 0 && next == ':';
-      if (class_depth > 0 && !posix) {
-        return Fail(Code::kUnsupported, fmt::format("nested class at byte {} of a pattern", i));
-      }
-      if (posix) {
-        std::size_t end = pattern.find(":]", i);
-        if (end != std::string_view::npos) {
-          out += pattern.substr(i, end + 2 - i);
-          i = end + 1;
-          continue;
-        }
-      }
-      class_depth = 1;
-      out += c;
-      // A ] right after [ or [^ stands for itself.
-      if (next == '^') {
-        out += '^';
-        ++i;
-      }
-      if (i + 1 < pattern.size() && pattern[i + 1] == ']') {
-        out += "\\]";
-        ++i;
-      }
-      continue;
-    }
-    if (c == ']' && class_depth > 0) {
-      class_depth = 0;
-    }
-    out += c;
-  }
-  return out;
-}
 
 }  // namespace
 
@@ -109,7 +35,7 @@ Result<Regex> Regex::Compile(std::string_view pattern) {
     return Fail(Code::kTooLarge, fmt::format("pattern of {} bytes, allowed are {}", pattern.size(),
                                              kPatternBytesMax));
   }
-  PX_TRY(std::string translated, Translate(pattern));
+  PX_TRY(std::string translated, ToPcre2(pattern));
   auto program = std::make_unique<Program>();
   int error = 0;
   std::size_t offset = 0;

@@ -2,7 +2,7 @@
 // space.
 //
 // Thread: Regex is immutable; a RegexScan belongs to one thread.
-// Source: Oniguruma doc/RE (Ruby syntax), pcre2pattern(3).
+// Source: pcre2api(3), pcre2jit(3).
 #pragma once
 
 #include <memory>

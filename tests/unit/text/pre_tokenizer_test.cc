@@ -52,14 +52,31 @@ TEST(PreTokenizerTest, WhiteSpaceInPatternsIsTheUnicodeProperty) {
                   "c"}));
 }
 
+TEST(PreTokenizerTest, AClassInAClassAddsItsCharacters) {
+  auto split = [](std::string_view pattern) {
+    return wire::Json(wire::Json::Object{{"type", "Split"},
+                                         {"pattern", wire::Json::Object{{"Regex", pattern}}},
+                                         {"behavior", "Isolated"}})
+        .Dump();
+  };
+  // BLOOM's: a space, then anything but blanks, brackets, bars and marks.
+  EXPECT_EQ(Cut(split(" ?[^(\\s|[.,!?])]+"), "Hi, (you) all!"),
+            (List{"Hi", ", (", "you", ")", " all", "!"}));
+  EXPECT_EQ(Cut(split("[a[-b-]d]+"), "abcd-"), (List{"ab", "c", "d-"}));
+  EXPECT_EQ(Cut(split("[]x]"), "a]xb"), (List{"a", "]", "x", "b"}));
+  EXPECT_EQ(Cut(split("[[:digit:]x]+"), "a1xb"), (List{"a", "1x", "b"}));
+  EXPECT_EQ(Cut(split("\\h+"), "xfAz"), (List{"x", "fA", "z"}));
+}
+
 TEST(PreTokenizerTest, WhatPcre2WouldReadOtherwiseIsRefused) {
-  for (const char* pattern : {"[a-z&&[^b]]", "[a[b]]"}) {
+  for (const char* pattern : {"[a-z&&[^b]]", "[a[^b]]", "\\"}) {
     wire::Json json(wire::Json::Object{{"type", "Split"},
                                        {"pattern", wire::Json::Object{{"Regex", pattern}}},
                                        {"behavior", "Isolated"}});
     auto pre_tokenizer = PreTokenizer::FromJson(json, {"file", "pre_tokenizer"});
     ASSERT_FALSE(pre_tokenizer.has_value());
-    EXPECT_EQ(pre_tokenizer.error().code(), Code::kUnsupported);
+    EXPECT_EQ(pre_tokenizer.error().code(),
+              std::string_view(pattern) == "\\" ? Code::kDataCorrupt : Code::kUnsupported);
   }
 }
 
