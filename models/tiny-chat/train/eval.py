@@ -32,7 +32,7 @@ def ask(args, case):
     body = {"model": args.model, "temperature": 0, "max_tokens": THINKING_TOKENS_MAX if case["thinking"] else ANSWER_TOKENS_MAX}
     if case["tools"]:
         prompt = render.render(case["messages"], tools=case["tools"], enable_thinking=case["thinking"], add_generation_prompt=True)
-        return post(args.url + "/v1/completions", {**body, "prompt": prompt, "skip_special_tokens": False}, args.timeout)["text"].split("<|im_end|>")[0]
+        return post(args.url + "/v1/completions", {**body, "prompt": prompt}, args.timeout)["text"].split("<|im_end|>")[0]
     if case["thinking"]:
         body["chat_template_kwargs"] = {"enable_thinking": True}
     message = post(args.url + "/v1/chat/completions", {**body, "messages": case["messages"]}, args.timeout)["message"]

@@ -422,8 +422,6 @@ class Document:
                 if kind in ("person", "town", "company") and table[name].phrase and name != "pet name":
                     self.open.append((value, kind))
             facts[name] = value
-            if table[name].phrase is None and kind == "person":
-                continue
         self.known.setdefault(type_, []).append(entity)
 
     def _write(self, tokens):
@@ -579,6 +577,23 @@ class Document:
             if found:
                 return found
         return None if kind else self.single()
+
+
+DUELS = ((PERSON, "age", PERSONS, Wordings("Who is older?", "Who of the two is older?", "Which one is older?", "Who is the older one?", "Tell me who is older.", frames=ASK)),
+         (THING, "price", None, Wordings("Which costs more?", "What costs more?", "Which is more expensive?", "Which one is more expensive?", "Tell me which costs more.", frames=ASK)),
+         (THING, "weight", None, Wordings("Which is heavier?", "What is heavier?", "Which one is heavier?", "Which of the two is heavier?", "Tell me which is heavier.", frames=ASK)))
+
+
+def duel(src, thinking):
+    """Two facts and a question in one breath."""
+    table, name, pool, asks = src.choice(DUELS)
+    attribute = table[name]
+    a, b = src.names(pool, 2) if pool else (f"the {noun} {src.choice(PRODUCTS)}" for noun in src.names(NOUNS, 2))
+    x, y = src.number(18, 99), src.number(18, 99)
+    says = [capital(src.pick(attribute.says).format(e=e, v=v)) for e, v in ((a, x), (b, y))]
+    first = " ".join(capital(attribute.answer.format(e=e, v=v)) for e, v in ((a, x), (b, y)))
+    end = "So both are equal." if x == y else f"So {a if x > y else b} is {attribute.compare[1]}."
+    return f"{says[0]} {says[1]} {src.pick(asks)}", f"{first} {end}", first
 
 
 # How often which question: of any kind, of one fact, of two facts.

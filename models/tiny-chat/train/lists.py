@@ -1,7 +1,7 @@
 """Counting, sorting and reversing lists."""
 
 from source import ASK, Wordings
-from words import WORDS
+from words import NOUNS, PERSONS, WORDS
 
 COUNT = Wordings(
     "How many words are in this list: {list}?", "Count the words: {list}", "How many words: {list}",
@@ -67,6 +67,8 @@ REVERSE_NUMBER = Wordings(
     "Can you reverse the number {n}?", "Write the digits of {n} in reverse order.",
     "Tell me what {n} is backwards.", frames=ASK)
 
+REPEAT = Wordings("Repeat: {list}", "Say: {list}", "Repeat after me: {list}", "Repeat these words: {list}", "Say this again: {list}", "Copy this: {list}", "Please repeat: {list}", "Write this again: {list}", frames=ASK)
+
 COUNT_MAX = 12
 SORT_MAX = 8
 REVERSE_MAX = 10
@@ -78,6 +80,13 @@ def _words(src, count, repeat=False):
         words = [src.choice(WORDS) for _ in range(count)] if repeat else src.sample(WORDS, count)
         if src.owns(",".join(words)):
             return words
+
+
+def _things(src, count, repeat=False):
+    """Words, or names, or a mix of both."""
+    words = _words(src, count, repeat)
+    pool = src.choice((None, None, None, PERSONS, NOUNS))
+    return words if pool is None else [word if src.chance(0.3) else src.name(pool) for word in words]
 
 
 def _joined(src, items):
@@ -96,7 +105,7 @@ def _numbers(src, count):
 
 
 def count(src, thinking):
-    words = _words(src, src.between(1, COUNT_MAX), repeat=True)
+    words = _things(src, src.between(1, COUNT_MAX), repeat=True)
     n = len(words)
     think = ", ".join(f"{i} {word}" for i, word in enumerate(words, 1))
     return (src.pick(COUNT).format(list=_joined(src, words)),
@@ -149,9 +158,14 @@ def reverse(src, thinking):
     if src.chance(0.3):
         items = _numbers(src, src.between(2, REVERSE_MAX))
     else:
-        items = _words(src, src.between(2, REVERSE_MAX))
+        items = _things(src, src.between(2, REVERSE_MAX))
     return (src.pick(REVERSE).format(list=_joined(src, items)), ", ".join(map(str, reversed(items))),
             "The last item comes first.")
+
+
+def repeat(src, thinking):
+    text = " ".join(_things(src, src.between(1, REVERSE_MAX)))
+    return src.pick(REPEAT).format(list=text), text, "I say it again."
 
 
 def counting(src, thinking):

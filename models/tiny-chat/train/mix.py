@@ -21,7 +21,9 @@ SYSTEMS = Wordings(
     "You are a helpful assistant. Answer briefly.", "Be brief and exact.", "You are an assistant who answers questions.", "Help the user.",
     "You are a helpful AI assistant.", "Be helpful.", "You are a careful assistant. Answer exactly.", "You answer the questions of the user.",
     "You are a kind and helpful assistant.", "You are an exact assistant. Be brief.", "You are a helpful assistant who answers exactly.", "Help the user and be friendly.")
-LOWER = frozenset("What Which Who Where When How Is Are Do Can Tell Give Add Sort Reverse Count Calculate Write Put Add Subtract Multiply Divide My I The Please Remember Show Get".split())
+# Words that may lose their capital at the start of a question; names may not.
+LOWER = frozenset("""What Which Who Where When How Is Are Do Can Tell Give Add Sort Reverse Count Calculate Write Put
+    Subtract Multiply Divide My I The Please Remember Show Get""".split())
 
 
 @dataclass
@@ -53,7 +55,8 @@ def casual(src, text):
     return text
 
 
-SHORT = ((sums.short_sum, 5), (lists.counting, 1.6), (lists.sorting, 3), (lists.reverse, 1.4), (dates.dates, 2.4), (sums.multiply_long, 1.2), (json_task.json_answer, 1.4))
+SHORT = ((sums.short_sum, 5), (lists.counting, 1.6), (lists.sorting, 3), (lists.reverse, 1.4), (dates.dates, 2.4),
+         (sums.multiply_long, 1.2), (json_task.json_answer, 1.4), (lists.repeat, 0.5), (facts.duel, 0.4))
 
 
 def short_task(src, thinking=False):

@@ -24,7 +24,9 @@ def _bare(text):
 
 
 # A wording is a frame around a core. Half-known is enough to be understood and new enough to be a
-# test: every core and every frame occurs in training, but a quarter of their pairs only in tests.
+# test: every core and every frame occurs in training, but a quarter of their pairs never does, and
+# tests use those of them whose frame is in TEST_FRAMES. (The others are left out of both sides:
+# the first of the training stages, see README.md, still had another split.)
 # {q} is the core as it stands, {l} with a small first letter; the first frame adds nothing.
 ASK = ("{q}", "Answer me: {l}", "Please answer: {q}", "One question: {l}", "Hey, {l}", "OK. {q}", "Now: {l}",
        "I have a question: {l}", "{q} Please answer.", "Next question: {q}", "So, {l}", "Good. {q}", "Question: {q}",
@@ -33,8 +35,10 @@ SAY = ("{q}", "It is known that {l}", "Note: {l}", "As we know, {l}", "By the wa
        "It is true that {l}", "{q} That is certain.", "We know that {l}", "They say that {l}", "In fact, {l}",
        "Today we know: {l}")
 TALK = ("{q}", "Hey, {l}", "OK, {l}", "Well, {l}", "So, {l}", "Hm, {l}", "Now, {l}", "Oh, {l}")
-PLAIN_SHARE = 0.6
-HELD_PAIR, PAIRS = 3, 4  # (frame + core) % PAIRS == HELD_PAIR is held out
+TEST_FRAMES = {*SAY[1:], "Answer me: {l}", "One question: {l}", "{q} Please answer.", "So, {l}", "And {l}",
+               "Another one: {q}", "My question: {l}", "Well, {l}", "Hm, {l}", "Oh, {l}"}
+PLAIN_SHARE = 0.6        # of the wordings of training have no frame
+HELD_PAIR, PAIRS = 3, 4  # (frame + core) % PAIRS == HELD_PAIR is not trained
 
 
 def _framed(frame, core):
@@ -43,7 +47,7 @@ def _framed(frame, core):
 
 
 class Wordings:
-    """Ways to say one thing, split into plain and framed ones of training and of tests.
+    """Ways to say one thing: (training, tests), plain and framed; with frames, no test is plain.
 
     Texts that differ only in case and punctuation count as one, and stay together. Without frames
     the last quarter of the texts, at least one, is held out.
@@ -61,7 +65,8 @@ class Wordings:
         for text in texts:
             for f, frame in enumerate(frames):
                 held = (f + bare.index(_bare(text))) % PAIRS == HELD_PAIR
-                (self.framed if f else self.plain)[held].append(_framed(frame, text))
+                if not held or frame in TEST_FRAMES:
+                    (self.framed if f else self.plain)[held].append(_framed(frame, text))
 
     def side(self, held):
         return self.plain[held] + self.framed[held]
@@ -113,7 +118,7 @@ class Source:
         return key
 
     def pick(self, wordings):
-        """One of `wordings`, of this source's side, mostly without a frame."""
+        """One of `wordings`, of this source's side; in training mostly without a frame."""
         plain, framed = wordings.plain[self.held], wordings.framed[self.held]
         texts = plain if plain and (not framed or self.random() < PLAIN_SHARE) else framed
         return self.note("wordings", texts[int(self.random() * len(texts))])

@@ -256,5 +256,5 @@ def add_long(src, thinking):
 
 def short_sum(src, thinking):
     """Any arithmetic that needs no thinking."""
-    task = src.weighted(((add, 4), (subtract, 4), (multiply, 3), (divide, 3.5), (larger, 1), (add_three, 0.6), (too_long, 0.4)))
+    task = src.weighted(((add, 4), (subtract, 4), (multiply, 3), (divide, 5), (larger, 1), (add_three, 0.6), (too_long, 0.4)))
     return task(src, thinking)

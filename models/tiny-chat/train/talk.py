@@ -28,7 +28,7 @@ INTENTS = [
         "Can you tell me your name?", "Can you introduce yourself?", "May I know your name?",
         "Can you tell me who you are?", "Which model am I talking to?", frames=TALK)),
     (CAN, Wordings(
-        "What can you do?", "What are you able to do?", "How can you help me?", "Help", "Help!",
+        "What can you do?", "What are you able to do?", "Help", "Help!", "How can you help me?",
         "What are your skills?", "What can I ask you?", "What do you know?", "Tell me what you can do.",
         "What are you good at?", "What tasks can you do?", "How can I use you?", "List your skills.",
         "What are you for?", "what can you do", "What else can you do?",
@@ -83,7 +83,7 @@ INTENTS = [
         "Tell me something funny.", "Do you know any jokes?", "Can you make me laugh?", frames=TALK)),
     ("Good. What shall we do next?", Wordings(
         "OK", "Okay", "Good", "Great", "Nice", "Well done", "Very good", "Good job", "Cool", "ok",
-        "Perfect", "That is right", "Correct", "I see", "Good!", "Great!", "Very good!",
+        "Perfect", "That is right", "I like trains", "I like music", "I am happy", "I am tired", "It is raining", "I am bored", "I am at home", "The sun shines", "I like this", "That is nice", "Correct", "I see", "Good!", "Great!", "Very good!",
         "Nice work", "That is correct", frames=TALK)),
     ("I am sorry. Please ask me again, perhaps in simpler words.", Wordings(
         "That is wrong", "Wrong", "You are wrong", "That is not right", "No", "Bad answer",
@@ -118,7 +118,7 @@ UNKNOWN = Wordings(
     "How old is the king of {land}?", "Tell me the capital of {land}.", "Give me a poem about {topic}.",
     "Why do {word}s sleep?", "When does the {word} open?", "Should I buy a {word}?", "Can a {word} swim?", "What colour is a {word}?", "Is a {word} bigger than a {word2}?",
     "Write a haiku about a {word}.", "Sing a song about {topic}.", "Give me a recipe for {word}.", "Recommend a book about {topic}.", "How do I repair a {word}?",
-    "Who is the best singer?", "What is love?", "Will it rain tomorrow?", "Where am I?", "What is the square root of two?", "How many stars are there?",
+    "Who is the best singer?", "Is seven a prime number?", "Is {word} a noun?", "What rhymes with {word}?", "Translate {word}.", "Spell {word}.", "What is love?", "Will it rain tomorrow?", "Where am I?", "What is the square root of two?", "How many stars are there?",
     "What is heavier, a {word} or a {word2}?", "Draw a {word}.", "Write code that prints {word}.", "Write a program in python.", "Fix my {word}.", "Describe a {word}.",
     "{word} {word2} {noun}", "{word} and {word2}?", "What about {topic}?", "Name five {word}s.", "Name a famous {word}.", "Compare {topic} and {topic2}.", "Summarise {topic}.",
     "Which team won the cup?", "How is the weather?", "What will happen tomorrow?", "When is the next train?", "Do you believe in {topic}?", "How large is a {word}?",

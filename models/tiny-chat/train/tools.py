@@ -245,7 +245,13 @@ def uses(src, tools):
     if src.chance(0.4) and len(first.tool.params) == 1:
         second = Use(src, first.tool)
         (value,) = second.said.values()
+        old = str(list(first.said.values())[0])
         if value != list(first.said.values())[0]:
+            end = first.ask[-1] if first.ask[-1] in ".?" else ""
+            base = first.ask[:len(first.ask) - len(end)]
+            if base.endswith(" " + old) and src.chance(0.5):
+                link = base[:-len(old) - 1].split(" ")[-1]  # the word before the value, often "in" or "of"
+                return base + src.choice((f" and {link} {value}", f" and {value}", f" and also {link} {value}")) + end, [first, second]
             return src.pick(JOIN_SAME).format(x=first.ask, v=value), [first, second]
     text, found = first.ask, [first]
     for _ in range(src.weighted(((1, 4), (2, 1)))):
