@@ -80,10 +80,11 @@ std::vector<Case> Cases() {
   std::vector<Case> cases;
   for (const char* backend : {"ref", "cpu"}) {
     for (const char* model : {"llama-gqa", "llama3-rope", "mistral-window", "qwen2-bias",
-                              "qwen3-qknorm", "stories260K", "tiny-chat"}) {
+                              "qwen3-qknorm", "stories260K"}) {
       cases.push_back({model, backend});
     }
   }
+  cases.push_back({"tiny-chat", "cpu"});  // plain loops would take most of the unit tests' minute
   return cases;
 }
 

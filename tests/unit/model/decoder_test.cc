@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -121,6 +122,32 @@ TEST_P(DecoderBits, DoNotDependOnChunksNeighboursOrBlockSize) {
       EXPECT_EQ(std::memcmp(logits[i].data(), whole.data(), whole.size() * sizeof(float)), 0)
           << name << " prompt " << i << " seed " << seed;
     }
+  }
+}
+
+TEST_P(DecoderBits, StayCloseToTheReferenceInFp32) {
+  const auto exact_operators = kernels::MakeReferenceOperators();
+  for (const char* name : {"llama3-rope", "qwen2-bias"}) {
+    const auto exact = LoadOrFail(OwnModel(name), *exact_operators,
+                                  {.compute = kernels::ComputeType::kF32, .step_tokens_max = 64});
+    const auto model = LoadOrFail(OwnModel(name), *operators_,
+                                  {.compute = GetParam().compute, .step_tokens_max = 64});
+    ASSERT_TRUE(exact != nullptr && model != nullptr);
+    PagedRunner exact_runner = RunnerOrFail(*exact, *exact_operators);
+    PagedRunner runner = RunnerOrFail(*model, *operators_, {.kv_dtype = GetParam().kv_dtype});
+    const Tokens tokens = RandomTokens(50, 9);
+    const std::vector<float> wanted = RunWhole(exact_runner, tokens);
+    const std::vector<float> ours = RunWhole(runner, tokens);
+    ASSERT_EQ(ours.size(), wanted.size());
+    double error_max = 0.0;
+    double wanted_max = 0.0;
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      error_max = std::max(error_max, std::abs(double{ours[i]} - double{wanted[i]}));
+      wanted_max = std::max(wanted_max, std::abs(double{wanted[i]}));
+    }
+    const bool rounds = GetParam().compute == kernels::ComputeType::kBf16 ||
+                        GetParam().kv_dtype == kernels::DType::kBf16;
+    EXPECT_LE(error_max / wanted_max, rounds ? 3e-2 : 1e-5) << name;
   }
 }
 
