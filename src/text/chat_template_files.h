@@ -13,9 +13,9 @@ namespace pixii::text {
 
 /// Contents of a checkpoint's files, nothing where a file is absent.
 struct ChatTemplateFiles {
-  std::optional<std::string_view> tokenizer_config_json;
-  std::optional<std::string_view> chat_template_jinja;  // wins over the others
-  std::optional<std::string_view> chat_template_json;   // {"chat_template": ...}
+  std::optional<std::string_view> tokenizer_config_json = {};
+  std::optional<std::string_view> chat_template_jinja = {};  // wins over the others
+  std::optional<std::string_view> chat_template_json = {};   // {"chat_template": ...}
 };
 
 struct LoadedChatTemplates {

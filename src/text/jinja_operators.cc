@@ -520,8 +520,9 @@ Result<Value> Integers(Runtime& rt, Operator op, std::int64_t a, std::int64_t b)
       break;
   }
   if (b == 0) {
-    return rt.Raise("ZeroDivisionError", op == Operator::kDivide
-                                             ? "division by zero"
+    return rt.Raise("ZeroDivisionError", op == Operator::kDivide ? "division by zero"
+                                         : op == Operator::kModulo
+                                             ? "integer modulo by zero"
                                              : "integer division or modulo by zero");
   }
   if (op == Operator::kDivide) {
