@@ -1,0 +1,84 @@
+#include "kernels/thread_pool.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+namespace pixii::kernels {
+namespace {
+
+TEST(ThreadPool, RunsEveryWorkerOnceARoundAndTheCallerAsWorkerZero) {
+  for (const std::int32_t count : {1, 2, 3, 8}) {
+    ThreadPool pool(count);
+    EXPECT_EQ(pool.thread_count(), count);
+    std::vector<std::atomic<int>> calls(static_cast<std::size_t>(count));
+    std::thread::id zero;
+    for (int round = 0; round < 500; ++round) {
+      pool.Run([&](std::int32_t worker) {
+        calls[static_cast<std::size_t>(worker)].fetch_add(1, std::memory_order_relaxed);
+        if (worker == 0) {
+          zero = std::this_thread::get_id();
+        }
+      });
+      for (const std::atomic<int>& one : calls) {
+        ASSERT_EQ(one.load(std::memory_order_relaxed), round + 1);
+      }
+    }
+    EXPECT_EQ(zero, std::this_thread::get_id());
+  }
+}
+
+TEST(ThreadPool, WhatWorkersWroteIsSeenByTheCallerAndByTheNextRound) {
+  ThreadPool pool(4);
+  std::vector<std::int64_t> values(4, 1);  // not atomic: the pool orders the accesses
+  for (int round = 0; round < 1000; ++round) {
+    pool.Run([&](std::int32_t worker) {
+      values[static_cast<std::size_t>((worker + round) % 4)] += worker;
+    });
+  }
+  std::int64_t sum = 0;
+  for (const std::int64_t value : values) {
+    sum += value;
+  }
+  EXPECT_EQ(sum, 4 + 1000 * (0 + 1 + 2 + 3));
+}
+
+/// States of this process's other threads as the kernel names them: S = asleep, R = running.
+std::string StatesOfOtherThreads() {
+  std::string out;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) {
+    if (entry.path().filename() == std::to_string(gettid())) {
+      continue;
+    }
+    std::ifstream file(entry.path() / "stat");
+    std::string stat;
+    std::getline(file, stat);
+    const std::size_t name_end = stat.rfind(')');
+    out += name_end == std::string::npos ? '?' : stat[name_end + 2];
+  }
+  return out;
+}
+
+TEST(ThreadPool, AnIdlePoolSleepsAndWakesForTheNextRound) {
+  ThreadPool pool(3);
+  pool.Run([](std::int32_t) {});
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  std::string states;
+  do {
+    std::this_thread::yield();
+    states = StatesOfOtherThreads();
+  } while (states != "SS" && std::chrono::steady_clock::now() < deadline);
+  EXPECT_EQ(states, "SS");
+  std::atomic<int> ran{0};
+  pool.Run([&](std::int32_t) { ran.fetch_add(1); });
+  EXPECT_EQ(ran.load(), 3);
+}
+
+}  // namespace
+}  // namespace pixii::kernels
