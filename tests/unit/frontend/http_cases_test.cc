@@ -168,6 +168,51 @@ class HttpCasesTest : public ::testing::Test {
   rt::Address address;
 };
 
+// Case 5 of the field report on the kernel's own sockets; the simulated world has the rest.
+TEST_F(HttpCasesTest, AClosedSocketCancelsItsRequest) {
+  worker->automatic = false;
+  bool served = false;
+  auto leave = [&](std::string more, bool half) -> rt::Task<void> {
+    std::size_t before = worker->seen.size();
+    std::size_t cancels = worker->cancels.size();
+    auto stream = co_await net->Connect(address, loop->Now() + 5s);
+    std::string body = R"({"prompt":"x")" + more + "}";
+    std::string raw = "POST /v1/completions HTTP/1.1\r\nHost: h\r\nContent-Length: " +
+                      std::to_string(body.size()) + "\r\n\r\n" + body;
+    auto written = co_await (*stream)->Write(raw, loop->Now() + 5s);
+    while (worker->seen.size() == before) {
+      auto sleep = loop->SleepFor(1ms);
+      co_await std::move(sleep);
+    }
+    if (half) {
+      (*stream)->ShutdownWrite();
+      auto sleep = loop->SleepFor(300ms);
+      co_await std::move(sleep);
+      served = worker->cancels.size() == cancels;
+    }
+    stream->reset();
+    while (worker->cancels.size() == cancels) {
+      auto sleep = loop->SleepFor(1ms);
+      co_await std::move(sleep);
+    }
+  };
+  auto all = [&]() -> rt::Task<void> {
+    auto unary = leave("", false);
+    co_await std::move(unary);
+    auto stream = leave(R"(,"stream":true)", false);
+    co_await std::move(stream);
+    auto half = leave("", true);
+    co_await std::move(half);
+    loop->Stop();
+  };
+  rt::TimerId guard = loop->RunAt(loop->Now() + 20s, [this] { loop->Stop(); });
+  loop->Spawn(all());
+  loop->Run();
+  loop->CancelTimer(guard);
+  EXPECT_EQ(worker->cancels.size(), 3U);
+  EXPECT_TRUE(served) << "a half-closed client still reads";
+}
+
 TEST_F(HttpCasesTest, EveryCaseHolds) {
   auto data = pixii::testing::DataDir();
   if (!data) {
