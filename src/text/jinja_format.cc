@@ -631,7 +631,8 @@ class Braces {
 std::string Quoted(std::string_view text) {
   const char quote = QuoteFor(text);
   std::string out(1, quote);
-  for (StrCursor cursor(Str::Literal(std::string(text))); !cursor.done(); cursor.Next()) {
+  const Str shown = Str::Literal(std::string(text));  // a cursor borrows its string
+  for (StrCursor cursor(shown); !cursor.done(); cursor.Next()) {
     const char32_t c = cursor.code_point();
     if (c == '\\' || c == static_cast<char32_t>(quote) || !IsPrintable(c)) {
       out += Escaped(c, quote);
