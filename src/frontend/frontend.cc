@@ -276,7 +276,11 @@ rt::Task<void> Frontend::Drain(rt::Time deadline) {
   while (!generations_.empty() && Now() < close_by) {
     co_await idle_.Wait(close_by);
   }
-  co_await server_->Close(close_by);
+  // What a slow client has not read yet is still its answer.
+  rt::Time answered_by = std::max(deadline, close_by);
+  co_await server_->WaitUntilAnswered(answered_by);
+  rt::Time closed_by = Now() + std::chrono::seconds(1);
+  co_await server_->Close(closed_by);
 }
 
 }  // namespace pixii::frontend

@@ -1,10 +1,18 @@
 #include "frontend/http_server.h"
 
+#include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "base/assert.h"
 
 namespace pixii::frontend {
+
+namespace {
+
+constexpr rt::Duration kAnsweredPoll = std::chrono::milliseconds(5);  // at shutdown only
+
+}  // namespace
 
 Result<std::unique_ptr<HttpServer>> HttpServer::Listen(rt::Loop& loop, rt::Net& net,
                                                        const rt::Address& address,
@@ -113,6 +121,16 @@ void HttpServer::BeginDrain() {
   draining_ = true;
   for (auto& [raw, connection] : connections_) {
     raw->CloseIfIdle();
+  }
+}
+
+rt::Task<void> HttpServer::WaitUntilAnswered(rt::Time deadline) {
+  auto answering = [this] {
+    return std::any_of(connections_.begin(), connections_.end(),
+                       [](const auto& entry) { return entry.first->answering(); });
+  };
+  while (answering() && loop_.Now() < deadline) {
+    co_await loop_.SleepFor(kAnsweredPoll);
   }
 }
 

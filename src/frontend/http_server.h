@@ -41,6 +41,8 @@ class HttpServer final : private ConnectionHost {
   /// Stops listening and closes every connection; waits until all are gone, at most until
   /// `deadline`.
   rt::Task<void> Close(rt::Time deadline);
+  /// Waits until no client has an answer under way, or the deadline.
+  rt::Task<void> WaitUntilAnswered(rt::Time deadline);
 
   std::size_t connection_count() const { return connections_.size(); }
 

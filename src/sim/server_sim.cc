@@ -211,9 +211,12 @@ class Simulation final {
           break;
         case Outcome::kBroken:
         case Outcome::kPending:
-          // A connection that was accepted but not yet used may be closed by a drain.
-          if (!(draining_ && report.status == 0 &&
-                report.detail.find("closed before") != std::string::npos && NoTokens(report))) {
+          // A connection made while the server closes may die before its request is read: nothing
+          // was promised.
+          if (draining_ && report.outcome == Outcome::kBroken && report.status == 0 &&
+              NoTokens(report)) {
+            ++result_.refused;
+          } else {
             Violation(fmt::format("request {} broke: {}", i, report.detail));
           }
           break;

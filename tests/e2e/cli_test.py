@@ -38,6 +38,13 @@ class CommandLine(unittest.TestCase):
         self.assertGreater(facts["parameter_count"], 5_000_000)
         self.assertGreater(facts["kv_bytes_per_token"], 0)
 
+    def test_reference_pages_are_those_in_the_tree(self):
+        for name in ("config", "metrics", "events", "errors"):
+            out = harness.run_pixii("reference", name)
+            self.assertEqual(out.returncode, 0, out.stderr)
+            page = (harness.ROOT / f"docs/reference/{name}.md").read_text()
+            self.assertEqual(out.stdout, page, f"docs/reference/{name}.md is stale: ./dev docs")
+
     def test_version_is_json(self):
         out = harness.run_pixii("--version", "--json")
         self.assertEqual(out.returncode, 0, out.stderr)

@@ -1,0 +1,47 @@
+"""The benches run and say what they promise to say; no figure is asserted."""
+import json
+import unittest
+
+import harness
+
+
+class Bench(unittest.TestCase):
+    def check_report(self, text, names):
+        report = json.loads(text)
+        self.assertEqual(sorted(report), ["commit", "flags", "machine", "results"])
+        self.assertTrue(report["machine"]["processor"])
+        rows = {row["name"]: row for row in report["results"]}
+        for name in names:
+            row = rows[name]
+            self.assertEqual(sorted(row), ["fraction", "high", "limit", "limit_name", "low", "name", "unit", "value"])
+            self.assertLessEqual(row["low"], row["value"])
+            self.assertLessEqual(row["value"], row["high"])
+        return rows
+
+    def test_engine_prints_every_case_beside_its_limit(self):
+        out = harness.run_pixii("bench", "engine", "--shape", "tiny-chat", "--repeats", "1", "--json", timeout=600)
+        self.assertEqual(out.returncode, 0, out.stderr)
+        names = ["prefill_512", "prefill_2048", "decode_b1", "decode_b1_ctx2048", "decode_b4", "decode_b16"]
+        for name, row in self.check_report(out.stdout, names).items():
+            if name in names:
+                self.assertTrue(0 < row["fraction"], name)
+                self.assertTrue(row["limit_name"])
+
+    def test_serve_counts_every_token_of_every_request(self):
+        with harness.Server() as server:
+            out = harness.run_pixii("bench", "serve", "--port", str(server.port), "--requests", "24", "--concurrency", "8",
+                                    "--input-tokens", "40", "--output-tokens", "20", "--repeats", "2", "--json")
+            self.assertEqual(out.returncode, 0, out.stderr)
+            rows = self.check_report(out.stdout, ["ttft_p50", "itl_p99", "output_throughput", "request_throughput"])
+            self.assertEqual(rows["failed_requests"]["value"], 0)
+            counted = sum(v for k, v in server.metrics().items() if k.startswith("dynamo_frontend_output_tokens_total"))
+            self.assertEqual(counted, 2 * 24 * 20)
+
+    def test_a_server_that_is_not_there_is_named(self):
+        out = harness.run_pixii("bench", "serve", "--port", "1", "--requests", "1")
+        self.assertNotEqual(out.returncode, 0)
+        self.assertIn("refused", out.stderr.lower())
+
+
+if __name__ == "__main__":
+    harness.main()
