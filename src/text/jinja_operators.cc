@@ -388,7 +388,7 @@ Result<bool> Contains(Runtime& rt, const Value& container, const Value& item) {
 }
 
 std::size_t FindText(std::string_view text, std::string_view needle, std::size_t from) {
-  if (from > text.size()) {
+  if (from > text.size() || needle.size() > text.size() - from) {
     return std::string_view::npos;
   }
   if (needle.empty()) {
