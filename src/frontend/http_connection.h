@@ -49,6 +49,12 @@ class HttpConnection final : public Exchange {
 
   bool flush_scheduled = false;  // the host's
 
+  /// Whether a request runs or its answer is still on its way.
+  bool answering() const {
+    return phase_ == Phase::kBusy || phase_ == Phase::kClosing || phase_ == Phase::kLingering ||
+           unsent_bytes() > 0;
+  }
+
   bool done() const { return phase_ == Phase::kClosed; }
 
   // Exchange
