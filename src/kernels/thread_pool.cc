@@ -7,12 +7,14 @@
 namespace pixii::kernels {
 namespace {
 
+// Real time, not the program's: it bounds a spin and decides nothing.
+using SpinClock = std::chrono::steady_clock;
+
 constexpr int kPausesPerLook = 16;  // looking at the clock costs about as much as these
 
 /// Waits until `word` differs from `value`: first by spinning, then asleep.
 void WaitWhile(const std::atomic<std::uint32_t>& word, std::uint32_t value) {
-  const auto begin =
-      std::chrono::steady_clock::now();  // tidy: clock bounds the spin, decides nothing
+  const SpinClock::time_point begin = SpinClock::now();
   do {
     for (int i = 0; i < kPausesPerLook; ++i) {
       if (word.load(std::memory_order_acquire) != value) {
@@ -20,8 +22,7 @@ void WaitWhile(const std::atomic<std::uint32_t>& word, std::uint32_t value) {
       }
       _mm_pause();
     }
-  } while (std::chrono::steady_clock::now() - begin <
-           ThreadPool::kSpinMax);  // tidy: clock as above
+  } while (SpinClock::now() - begin < ThreadPool::kSpinMax);
   while (word.load(std::memory_order_acquire) == value) {
     word.wait(value, std::memory_order_acquire);
   }

@@ -84,6 +84,17 @@ struct Vec {
             _mm256_castsi256_ps(_mm256_and_si256(LoadPairs(p + 16), upper))};
   }
 
+  /// The same of pairs that are in the lanes already.
+  Vec EvenOfPairs() const {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(lo), 16)),
+            _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(hi), 16))};
+  }
+
+  Vec OddOfPairs() const {
+    const __m256 upper = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xFFFF0000U)));
+    return {_mm256_and_ps(lo, upper), _mm256_and_ps(hi, upper)};
+  }
+
   /// Rounded to bf16 and back.
   Vec RoundedToBf16() const {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(Bf16Bits(lo), 16)),

@@ -28,10 +28,16 @@ struct Vec {
   void StorePart(float* p, Index n) const { _mm512_mask_storeu_ps(p, Mask(n), v); }
 
   static Vec LoadBf16(const std::uint16_t* p, Index n) {
+    if (n >= 16) {  // a predicted branch is cheaper than a mask
+      return FromBf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
     return FromBf16(_mm256_maskz_loadu_epi16(Mask(n), p));
   }
 
   static Vec LoadF16(const std::uint16_t* p, Index n) {
+    if (n >= 16) {
+      return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+    }
     return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(Mask(n), p))};
   }
 
@@ -53,6 +59,16 @@ struct Vec {
   static Vec LoadOdd(const std::uint16_t* p) {
     const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xFFFF0000U));
     return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), upper))};
+  }
+
+  /// The same of pairs that are in the lanes already.
+  Vec EvenOfPairs() const {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v), 16))};
+  }
+
+  Vec OddOfPairs() const {
+    const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xFFFF0000U));
+    return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(v), upper))};
   }
 
   /// Rounded to bf16 and back.
