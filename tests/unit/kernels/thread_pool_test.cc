@@ -72,9 +72,11 @@ TEST(ThreadPool, AnIdlePoolSleepsAndWakesForTheNextRound) {
   std::string states;
   do {
     std::this_thread::yield();
-    states = StatesOfOtherThreads();
-  } while (states != "SS" && std::chrono::steady_clock::now() < deadline);
-  EXPECT_EQ(states, "SS");
+    states = StatesOfOtherThreads();  // two workers, and a sanitizer may have a thread of its own
+  } while (states.find_first_not_of('S') != std::string::npos &&
+           std::chrono::steady_clock::now() < deadline);
+  EXPECT_GE(states.size(), 2U);
+  EXPECT_EQ(states.find_first_not_of('S'), std::string::npos) << states;
   std::atomic<int> ran{0};
   pool.Run([&](std::int32_t) { ran.fetch_add(1); });
   EXPECT_EQ(ran.load(), 3);
