@@ -40,6 +40,7 @@ frontend::FrontendOptions MakeFrontendOptions(const ServeFlags& flags) {
   options.http.limits.body_bytes_max = static_cast<std::uint64_t>(flags.body_limit);
   options.http.connections_max = static_cast<std::uint32_t>(flags.max_connections);
   options.generations_max = static_cast<std::uint32_t>(flags.max_requests);
+  options.text_threads = 1;  // long prompts are tokenized off the loop
   return options;
 }
 

@@ -14,12 +14,12 @@ namespace pixii::control {
 
 /// How busy a worker is, for readiness, metrics and admission.
 struct WorkerLoad {
-  std::uint32_t running = 0;            // sequences in the batch
-  std::uint32_t queued = 0;             // sequences waiting
-  std::uint32_t blocks_used = 0;        // pinned by running sequences
-  std::uint32_t blocks_cached = 0;      // free for others, content still valid
+  std::uint32_t running = 0;        // sequences in the batch
+  std::uint32_t queued = 0;         // sequences waiting
+  std::uint32_t blocks_used = 0;    // pinned by running sequences
+  std::uint32_t blocks_cached = 0;  // free for others, content still valid
   std::uint32_t blocks_total = 0;
-  std::uint64_t steps = 0;              // engine steps so far: readiness watches it grow while work is there
+  std::uint64_t steps = 0;  // engine steps so far: readiness watches it grow while work is there
 };
 
 class WorkerLink {
@@ -30,12 +30,14 @@ class WorkerLink {
 
   virtual const wire::ModelCard& card() const = 0;
 
-  /// Sends `request`. On success `on_frame` is called with the frames of every choice until each has ended, exactly
-  /// once; also if the worker dies (kError, kUnavailable). Never called after the last end.
-  /// Errors: kShuttingDown, kResourceExhausted (queue bound), kUnavailable; then on_frame is never called.
+  /// Sends `request`. On success `on_frame` is called with the frames of every choice until each
+  /// has ended, exactly once; also if the worker dies (kError, kUnavailable). Never called after
+  /// the last end. Errors: kShuttingDown, kResourceExhausted (queue bound), kUnavailable; then
+  /// on_frame is never called.
   virtual Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) = 0;
 
-  /// Asks for an early end; the choice's last frame (kCancelled, or what ended it first) still comes.
+  /// Asks for an early end; the choice's last frame (kCancelled, or what ended it first) still
+  /// comes.
   virtual void Cancel(const wire::CancelRequest& cancel) = 0;
 
   /// The last known load.

@@ -254,7 +254,8 @@ Result<std::vector<FolderEntry>> ListFolder(const std::string& path, std::size_t
 }
 
 Result<std::string> RealPath(const std::string& path) {
-  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr), &std::free);
+  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr),
+                                                         &std::free);
   if (real == nullptr) {
     return FailErrno(errno, "resolve", path);
   }

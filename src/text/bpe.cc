@@ -35,7 +35,8 @@ Bpe::Bpe(const Vocabulary& vocabulary, MergeTable merges, BpeOptions options)
 
 Result<std::unique_ptr<const Bpe>> Bpe::Create(const Vocabulary& vocabulary, MergeTable merges,
                                                BpeOptions options) {
-  std::unique_ptr<const Bpe> bpe(new Bpe(vocabulary, std::move(merges), std::move(options)));
+  std::unique_ptr<const Bpe> bpe(
+      new Bpe(vocabulary, std::move(merges), std::move(options)));  // tidy: new private constructor
   if (!bpe->options_.unknown.empty() && !bpe->unknown_) {
     return Fail(Code::kDataCorrupt, fmt::format("unk_token \"{:.60}\" is not in the vocabulary",
                                                 bpe->options_.unknown));

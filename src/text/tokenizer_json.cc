@@ -37,7 +37,8 @@ class TokenizerJsonLoader final {
     PX_TRY(parts_->model, BuildModel(model_, parts_->vocabulary, place_.Member("model")));
     PX_CHECK_OK(AddTokens());
     PX_CHECK_OK(CheckTemplateIds());
-    return std::unique_ptr<const Tokenizer>(new Tokenizer(std::move(parts_)));
+    return std::unique_ptr<const Tokenizer>(
+        new Tokenizer(std::move(parts_)));  // tidy: new private constructor
   }
 
  private:

@@ -44,7 +44,8 @@ Result<std::unique_ptr<const Unigram>> Unigram::Create(const Vocabulary& vocabul
                                                vocabulary.Piece(id).size(), kUnigramPieceBytesMax));
     }
   }
-  return std::unique_ptr<const Unigram>(new Unigram(vocabulary, std::move(options)));
+  return std::unique_ptr<const Unigram>(
+      new Unigram(vocabulary, std::move(options)));  // tidy: new private constructor
 }
 
 // Fills scratch.cuts: for each byte offset that a cut may end at, the best last piece and where it

@@ -38,9 +38,9 @@ class Serve(unittest.TestCase):
                 self.assertEqual(status, 200, path)
 
     def test_sigterm_ends_running_requests_and_refuses_new_ones(self):
-        server = harness.Server()
+        server = harness.Server("tiny-chat", "--drain-timeout", "10m")
         with server.folder:
-            long_request = {"messages": [{"role": "user", "content": "Hello"}], "ignore_eos": True, "max_tokens": 3000,
+            long_request = {"messages": [{"role": "user", "content": "Hello"}], "ignore_eos": True, "max_tokens": 1500,
                             "temperature": 0}
             stream = server.stream("/v1/chat/completions", long_request)
             next(stream)

@@ -12,8 +12,10 @@ namespace pixii::testing {
 namespace {
 
 std::optional<std::string> FromEnvironment(const char* variable, const char* fallback) {
-  const char* value = std::getenv(variable);  // tests only: the product reads its environment in config/
-  std::string path = value != nullptr ? value : std::string(PIXII_SOURCE_DIR) + "/../shared/" + fallback;
+  const char* value =
+      std::getenv(variable);  // tests only: the product reads its environment in config/
+  std::string path =
+      value != nullptr ? value : std::string(PIXII_SOURCE_DIR) + "/../shared/" + fallback;
   std::error_code ignored;
   if (!std::filesystem::is_directory(path, ignored)) {
     return std::nullopt;

@@ -6,7 +6,8 @@
 
 namespace pixii::testing {
 
-/// PIXII_GOLDEN_DIR, by default ../shared/golden beside the source tree; nothing if it does not exist.
+/// PIXII_GOLDEN_DIR, by default ../shared/golden beside the source tree; nothing if it does not
+/// exist.
 std::optional<std::string> GoldenDir();
 /// PIXII_DATA_DIR, by default ../shared/data.
 std::optional<std::string> DataDir();

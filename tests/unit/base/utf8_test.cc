@@ -5,7 +5,8 @@
 namespace pixii {
 namespace {
 
-// The oracle is arithmetic: every code point encodes to bytes that decode to it, and no other byte strings pass.
+// The oracle is arithmetic: every code point encodes to bytes that decode to it, and no other byte
+// strings pass.
 TEST(Utf8, EveryScalarValueRoundTrips) {
   for (char32_t c = 0; c <= 0x10FFFF; ++c) {
     if (c >= 0xD800 && c <= 0xDFFF) {
@@ -24,8 +25,9 @@ TEST(Utf8, EveryScalarValueRoundTrips) {
 }
 
 TEST(Utf8, RefusesSurrogatesOverlongFormsAndValuesPastTheLast) {
-  for (const char* bad : {"\xED\xA0\x80", "\xED\xBF\xBF", "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF",
-                          "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\x80", "\xFF", "a\xC3("}) {
+  for (const char* bad :
+       {"\xED\xA0\x80", "\xED\xBF\xBF", "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF",
+        "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\x80", "\xFF", "a\xC3("}) {
     EXPECT_FALSE(IsValidUtf8(bad)) << bad;
   }
   EXPECT_EQ(Utf8IncompleteTail("\xED\xA0"), 0U);

@@ -5,7 +5,9 @@
 namespace pixii::sim {
 namespace {
 
-SimResult Run(std::uint64_t seed, SimEngine engine) { return RunServerSim(seed, std::move(engine)); }
+SimResult Run(std::uint64_t seed, SimEngine engine) {
+  return RunServerSim(seed, std::move(engine));
+}
 
 SimEngine Mock(std::uint64_t seed) {
   auto engine = MakeMockEngine(seed);
