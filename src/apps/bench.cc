@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <optional>
+#include <sstream>
+
 #include "apps/command.h"
 #include "apps/model_host.h"
 #include "apps/option_structs.h"
@@ -115,6 +118,26 @@ class ServeFigures final {
   std::string last_error_;
 };
 
+// User and system seconds of another process so far; nothing if it cannot be seen.
+std::optional<double> CpuSecondsOf(std::int64_t pid) {
+  constexpr std::uint64_t kStatSizeMax = 4096;  // bytes
+  Result<std::string> stat = rt::ReadFile(fmt::format("/proc/{}/stat", pid), kStatSizeMax);
+  std::size_t at = stat ? stat->rfind(')') : std::string::npos;
+  if (at == std::string::npos) {
+    return std::nullopt;
+  }
+  std::istringstream fields(stat->substr(at + 2));
+  std::string skipped;
+  for (int i = 3; i < 14;
+       ++i) {  // proc(5): utime and stime are fields 14 and 15, in ticks of 10 ms
+    fields >> skipped;
+  }
+  double user = 0;
+  double system = 0;
+  fields >> user >> system;
+  return (user + system) / 100;
+}
+
 rt::Task<void> Drive(rt::Loop& loop, rt::Net& net, bench::LoadOptions options,
                      Result<bench::LoadResult>& out) {
   auto run = bench::RunLoad(loop, net, std::move(options));
@@ -143,12 +166,19 @@ int RunBenchServe(const Arguments& arguments) {
     bench::LoadOptions options = MakeLoad(flags);
     options.seed +=
         static_cast<std::uint64_t>(repeat);  // equal prompts would only measure the prefix cache
+    std::optional<double> cpu_before = CpuSecondsOf(flags.server_pid);
+    double tokens_before = figures.output_tokens();
     Result<bench::LoadResult> load = Fail(Code::kInternal, "the load did not run");
     (*loop)->Spawn(Drive(**loop, *net, std::move(options), load));
     (*loop)->Run();
     Result<void> added = load ? figures.Add(*load) : Result<void>(Fail(load.error()));
     if (!added) {
       return Complain(added.error());
+    }
+    std::optional<double> cpu_after = CpuSecondsOf(flags.server_pid);
+    if (cpu_before && cpu_after) {
+      figures.Put("server_cpu_per_token", "us",
+                  (*cpu_after - *cpu_before) * 1e6 / (figures.output_tokens() - tokens_before));
     }
   }
   bench::Report report;

@@ -5,7 +5,7 @@
 namespace pixii::sim {
 namespace {
 
-SimResult Run(std::uint64_t seed, SimEngine engine) {
+SimResult Simulate(std::uint64_t seed, SimEngine engine) {
   return RunServerSim(seed, std::move(engine));
 }
 
@@ -16,18 +16,18 @@ SimEngine Mock(std::uint64_t seed) {
 }
 
 TEST(ServerSim, ASeedRepeatsExactlyAndSeedsDiffer) {
-  SimResult first = Run(7, Mock(7));
-  SimResult again = Run(7, Mock(7));
+  SimResult first = Simulate(7, Mock(7));
+  SimResult again = Simulate(7, Mock(7));
   EXPECT_EQ(first.state_hash, again.state_hash);
   EXPECT_EQ(first.events, again.events);
   EXPECT_EQ(first.tokens, again.tokens);
-  EXPECT_NE(first.state_hash, Run(8, Mock(8)).state_hash);
+  EXPECT_NE(first.state_hash, Simulate(8, Mock(8)).state_hash);
 }
 
 TEST(ServerSim, AHundredSeedsPassAndExerciseWhatTheyShould) {
   SimResult sum;
   for (std::uint64_t seed = 1; seed <= 100; ++seed) {
-    SimResult result = Run(seed, Mock(seed));
+    SimResult result = Simulate(seed, Mock(seed));
     EXPECT_TRUE(result.violations.empty()) << "seed " << seed << ": " << result.violations.front();
     sum.finished += result.finished;
     sum.cancelled += result.cancelled;
@@ -53,7 +53,7 @@ TEST(ServerSim, AWrongTokenIsAViolation) {
     }
     return expected;
   };
-  EXPECT_FALSE(Run(26, std::move(engine)).violations.empty());
+  EXPECT_FALSE(Simulate(26, std::move(engine)).violations.empty());
 }
 
 }  // namespace
