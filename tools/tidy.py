@@ -90,11 +90,23 @@ def check_documents(problems):
                 problems.append(f"{name}: names {target}, which does not exist")
 
 
+def check_life_of_a_request(problems):
+    """Every `Class::Function` that the page names is in the code: a stranger must find each."""
+    page = ROOT / "docs/life_of_a_request.md"
+    code = {path: path.read_text(errors="replace") for path in tracked("src/*.h", "src/*.cc")}
+    for owner, function in set(re.findall(r"`(\w+)::(\w+)`", page.read_text())):
+        declared = re.compile(rf"\bclass {owner}\b")
+        if not any((f"{owner}::{function}" in text) or (declared.search(text) and re.search(rf"\b{function}\(", text))
+                   for text in code.values()):
+            problems.append(f"docs/life_of_a_request.md: names {owner}::{function}, which does not exist")
+
+
 def main():
     problems = []
     check_words(problems)
     check_tested(problems)
     check_documents(problems)
+    check_life_of_a_request(problems)
     for problem in problems:
         print(problem)
     print(f"tidy: {len(problems)} problems")
