@@ -2,113 +2,82 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-
 #include "base/hash.h"
 #include "rt/sync.h"
+#include "wire/http_response_parser.h"
 #include "wire/json.h"
+#include "wire/sse.h"
 
 namespace pixii::bench {
 
 namespace {
 
 constexpr std::size_t kReadSize = 64 << 10;
-constexpr std::size_t kHeadSizeMax = 64 << 10;
 
 double Milliseconds(rt::Duration duration) {
   return std::chrono::duration<double, std::milli>(duration).count();
 }
 
-// One keep-alive connection and what was read from it and not yet used.
-class Connection final {
+// One keep-alive connection with the parser of its answers.
+struct Connection {
+  std::unique_ptr<rt::Stream> stream;
+  wire::HttpResponseParser parser;
+  std::string unread;  // bytes behind what the parser took
+};
+
+// What the events of one answer say, and when they came.
+class Events final {
  public:
-  explicit Connection(std::unique_ptr<rt::Stream> stream)
-      : stream_(std::move(stream)), piece_(kReadSize) {}
+  Events(rt::Time sent, RequestSample& sample) : sent_(sent), last_(sent), sample_(sample) {}
 
-  rt::Stream& stream() { return *stream_; }
-
-  /// Up to and without "\r\n" or "\n".
-  rt::Task<Result<std::string>> ReadLine(rt::Time deadline) {
-    for (std::size_t searched = begin_;;) {
-      std::size_t end = buffer_.find('\n', searched);
-      if (end != std::string::npos) {
-        std::string line = buffer_.substr(begin_, end - begin_);
-        begin_ = end + 1;
-        if (!line.empty() && line.back() == '\r') {
-          line.pop_back();
-        }
-        co_return line;
+  Result<void> Take(std::string_view piece, rt::Time now) {
+    std::vector<wire::SseEvent> events;
+    PX_CHECK_OK(parser_.Feed(piece, events));
+    for (const wire::SseEvent& event : events) {
+      if (event.data == "[DONE]") {
+        done_ = true;
+        continue;
       }
-      if (buffer_.size() - begin_ > kHeadSizeMax * 16) {
-        co_return Fail(Code::kTooLarge, "the server sent a line without an end");
+      PX_TRY(std::uint32_t tokens, CountTokens(event.data));
+      if (tokens == 0) {
+        continue;
       }
-      searched = buffer_.size() - begin_;
-      auto more = Fill(deadline);
-      PX_CO_CHECK_OK(co_await std::move(more));
-      searched += begin_;
+      if (sample_.output_tokens == 0) {
+        sample_.first_token_ms = Milliseconds(now - sent_);
+      } else {
+        sample_.gaps_ms.push_back(Milliseconds(now - last_));
+      }
+      last_ = now;
+      sample_.output_tokens += tokens;
     }
+    return {};
   }
 
-  rt::Task<Result<std::string>> ReadExactly(std::size_t size, rt::Time deadline) {
-    while (buffer_.size() - begin_ < size) {
-      auto more = Fill(deadline);
-      PX_CO_CHECK_OK(co_await std::move(more));
-    }
-    std::string out = buffer_.substr(begin_, size);
-    begin_ += size;
-    co_return out;
-  }
+  bool done() const { return done_; }
 
  private:
-  rt::Task<Result<void>> Fill(rt::Time deadline) {
-    buffer_.erase(0, begin_);
-    begin_ = 0;
-    auto read = stream_->Read(piece_, deadline);
-    PX_CO_TRY(std::size_t count, co_await std::move(read));
-    if (count == 0) {
-      co_return Fail(Code::kUnavailable, "the server closed the connection");
+  static Result<std::uint32_t> CountTokens(const std::string& data) {
+    PX_TRY(wire::Json json, wire::ParseJson(data));
+    if (const wire::Json* error = json.Find("error"); error != nullptr) {
+      return Fail(Code::kUnavailable, error->Dump());
     }
-    buffer_.append(piece_.data(), count);
-    co_return Result<void>();
+    std::uint32_t tokens = 0;
+    const wire::Json* choices = json.Find("choices");
+    for (std::size_t i = 0;
+         choices != nullptr && choices->is_array() && i < choices->array().size(); ++i) {
+      const wire::Json* ids = choices->array()[i].Find("token_ids");
+      tokens +=
+          ids != nullptr && ids->is_array() ? static_cast<std::uint32_t>(ids->array().size()) : 0;
+    }
+    return tokens;
   }
 
-  std::unique_ptr<rt::Stream> stream_;
-  std::string buffer_;
-  std::size_t begin_ = 0;
-  std::vector<char> piece_;
+  rt::Time sent_;
+  rt::Time last_;
+  RequestSample& sample_;
+  wire::SseParser parser_;
+  bool done_ = false;
 };
-
-struct Head {
-  int status = 0;
-  bool chunked = false;
-  std::size_t content_length = 0;
-};
-
-rt::Task<Result<Head>> ReadHead(Connection& connection, rt::Time deadline) {
-  auto first = connection.ReadLine(deadline);
-  PX_CO_TRY(std::string line, co_await std::move(first));
-  Head head;
-  if (line.size() < 12 || !line.starts_with("HTTP/1.")) {
-    co_return Fail(Code::kDataCorrupt, "no HTTP answer");
-  }
-  std::from_chars(line.data() + 9, line.data() + 12, head.status);
-  for (;;) {
-    auto next = connection.ReadLine(deadline);
-    PX_CO_TRY(std::string header, co_await std::move(next));
-    if (header.empty()) {
-      co_return head;
-    }
-    for (std::size_t i = 0; i < header.find(':') && i < header.size(); ++i) {
-      header[i] =
-          static_cast<char>(header[i] >= 'A' && header[i] <= 'Z' ? header[i] + 32 : header[i]);
-    }
-    if (header == "transfer-encoding: chunked") {
-      head.chunked = true;
-    } else if (header.starts_with("content-length: ")) {
-      std::from_chars(header.data() + 16, header.data() + header.size(), head.content_length);
-    }
-  }
-}
 
 class Load final {
  public:
@@ -188,60 +157,18 @@ class Load final {
     if (!connection) {
       auto connect = net_.Connect(options_.server, deadline);
       PX_CO_TRY(std::unique_ptr<rt::Stream> stream, co_await std::move(connect));
-      connection = std::make_unique<Connection>(std::move(stream));
+      connection = std::make_unique<Connection>();
+      connection->stream = std::move(stream);
     }
     std::string request = MakeRequest(index);
+    Events events(loop_.Now(), sample);
     rt::Time sent = loop_.Now();
-    auto write = connection->stream().Write(request, deadline);
+    auto write = connection->stream->Write(request, deadline);
     PX_CO_CHECK_OK(co_await std::move(write));
-    auto reading = ReadHead(*connection, deadline);
-    PX_CO_TRY(Head head, co_await std::move(reading));
-    if (head.status != 200 || !head.chunked) {
-      auto body = connection->ReadExactly(head.content_length, deadline);
-      PX_CO_TRY(std::string text, co_await std::move(body));
-      co_return Fail(Code::kUnavailable,
-                     fmt::format("status {}: {}", head.status, text.substr(0, 300)));
-    }
-    auto events = ReadEvents(*connection, sent, deadline, sample);
-    PX_CO_CHECK_OK(co_await std::move(events));
+    auto reading = ReadAnswer(*connection, events, deadline);
+    PX_CO_CHECK_OK(co_await std::move(reading));
     sample.total_ms = Milliseconds(loop_.Now() - sent);
-    co_return Result<void>();
-  }
-
-  // Chunk boundaries are the server's; events end in an empty line.
-  rt::Task<Result<void>> ReadEvents(Connection& connection, rt::Time sent, rt::Time deadline,
-                                    RequestSample& sample) {
-    std::string text;
-    rt::Time last = sent;
-    bool done = false;
-    for (;;) {
-      auto line = connection.ReadLine(deadline);
-      PX_CO_TRY(std::string size_text, co_await std::move(line));
-      std::size_t size = 0;
-      std::from_chars(size_text.data(), size_text.data() + size_text.size(), size, 16);
-      auto data = connection.ReadExactly(size + 2, deadline);
-      PX_CO_TRY(std::string chunk, co_await std::move(data));
-      if (size == 0) {
-        break;
-      }
-      text.append(chunk, 0, size);
-      for (std::size_t end = text.find("\n\n"); end != std::string::npos; end = text.find("\n\n")) {
-        PX_CO_TRY(std::uint32_t tokens, TokensOfEvent(std::string_view(text).substr(0, end), done));
-        text.erase(0, end + 2);
-        if (tokens == 0) {
-          continue;
-        }
-        rt::Time now = loop_.Now();
-        if (sample.output_tokens == 0) {
-          sample.first_token_ms = Milliseconds(now - sent);
-        } else {
-          sample.gaps_ms.push_back(Milliseconds(now - last));
-        }
-        last = now;
-        sample.output_tokens += tokens;
-      }
-    }
-    if (!done) {
+    if (!events.done()) {
       co_return Fail(Code::kDataCorrupt, "the stream ended without [DONE]");
     }
     if (sample.output_tokens != options_.output_tokens) {
@@ -251,28 +178,28 @@ class Load final {
     co_return Result<void>();
   }
 
-  static Result<std::uint32_t> TokensOfEvent(std::string_view event, bool& done) {
-    if (!event.starts_with("data: ")) {
-      return 0;  // a comment
+  rt::Task<Result<void>> ReadAnswer(Connection& connection, Events& events, rt::Time deadline) {
+    wire::HttpResponseParser& parser = connection.parser;
+    std::vector<char> piece(kReadSize);
+    while (!parser.complete()) {
+      auto read = connection.stream->Read(piece, deadline);
+      PX_CO_TRY(std::size_t count, co_await std::move(read));
+      if (count == 0) {
+        co_return Fail(Code::kUnavailable, "the server closed the connection");
+      }
+      connection.unread.append(piece.data(), count);
+      PX_CO_TRY(std::size_t used, parser.Feed(connection.unread));
+      connection.unread.erase(0, used);
+      if (parser.head_complete() && parser.status() == 200) {
+        PX_CO_CHECK_OK(events.Take(parser.TakeBody(), loop_.Now()));
+      }
     }
-    event.remove_prefix(6);
-    if (event == "[DONE]") {
-      done = true;
-      return 0;
+    if (parser.status() != 200) {
+      co_return Fail(Code::kUnavailable, fmt::format("status {}: {}", parser.status(),
+                                                     parser.TakeBody().substr(0, 300)));
     }
-    PX_TRY(wire::Json json, wire::ParseJson(event));
-    if (const wire::Json* error = json.Find("error"); error != nullptr) {
-      return Fail(Code::kUnavailable, error->Dump());
-    }
-    std::uint32_t tokens = 0;
-    const wire::Json* choices = json.Find("choices");
-    for (std::size_t i = 0;
-         choices != nullptr && choices->is_array() && i < choices->array().size(); ++i) {
-      const wire::Json* ids = choices->array()[i].Find("token_ids");
-      tokens +=
-          ids != nullptr && ids->is_array() ? static_cast<std::uint32_t>(ids->array().size()) : 0;
-    }
-    return tokens;
+    parser.Next();
+    co_return Result<void>();
   }
 
   rt::Loop& loop_;

@@ -323,7 +323,9 @@ tl::expected<std::size_t, HttpFault> HttpRequestParser::State::FeedChunks(std::s
     }
     std::size_t end = rest.substr(0, limits.chunk_head_bytes_max + 2UL).find('\n');
     if (end == std::string_view::npos) {
-      if (rest.size() > limits.chunk_head_bytes_max) {
+      // The same bytes in pieces must meet the same end: CR and LF of the longest line may still
+      // come.
+      if (rest.size() >= limits.chunk_head_bytes_max + 2UL) {
         return Refuse(400, fmt::format("a chunk's head or trailer is longer than {} bytes",
                                        limits.chunk_head_bytes_max));
       }
