@@ -130,6 +130,16 @@ TEST(HttpRequestParser, RefusesBrokenChunks) {
   EXPECT_EQ(Parse(head + "5;" + std::string(65536, 'x'), 4096).status, 400);
 }
 
+TEST(HttpRequestParser, TheLimitOfAChunksLineDoesNotDependOnPieces) {
+  HttpLimits limits;
+  for (std::uint32_t over = 0; over <= 1; ++over) {
+    std::string trailer = "x:" + std::string(limits.chunk_head_bytes_max - 2 + over, 'a');
+    std::string bytes = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" +
+                        trailer + "\r\n\r\n";
+    EXPECT_EQ(StatusOf(bytes, limits), over == 0 ? 0 : 400) << over;
+  }
+}
+
 TEST(HttpRequestParser, SurvivesTheChunksOnWhichBeastAborts) {
   EXPECT_EQ(
       StatusOf(
