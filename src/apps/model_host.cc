@@ -109,8 +109,9 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   PX_TRY(host->model_, model::LanguageModel::Load(folder, *host->operators_, options));
   bool kv_fp32 = flags.kv_dtype == "fp32" || (flags.kv_dtype == "auto" && fp32);
   host->kv_dtype_ = kv_fp32 ? kernels::DType::kF32 : kernels::DType::kBf16;
-  host->numerics_id_ = fmt::format("k{}-{}-{}-kv{}-t8", kKernelSetVersion, host->operators_->numerics(),
-                                   fp32 ? "fp32" : "bf16", kv_fp32 ? "fp32" : "bf16");
+  host->numerics_id_ =
+      fmt::format("k{}-{}-{}-kv{}-t8", kKernelSetVersion, host->operators_->numerics(),
+                  fp32 ? "fp32" : "bf16", kv_fp32 ? "fp32" : "bf16");
   return host;
 }
 
