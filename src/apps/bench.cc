@@ -31,7 +31,7 @@ wire::Json FlagsJson(const config::Parsed& parsed) {
 }
 
 void Print(const bench::Report& report, bool json) {
-  fmt::print("{}\n", json ? report.ToJson().Dump() : report.ToText());
+  Say("{}\n", json ? report.ToJson().Dump() : report.ToText());
 }
 
 bench::LoadOptions MakeLoad(const BenchServeFlags& flags) {
@@ -148,7 +148,7 @@ rt::Task<void> Drive(rt::Loop& loop, rt::Net& net, bench::LoadOptions options,
 int RunBenchServe(const Arguments& arguments) {
   BenchServeFlags flags;
   config::Command command;
-  command.name = "bench-serve";
+  command.name = "bench serve";
   command.summary =
       "Drives a running server with streamed completions; prints what a client feels.";
   command.options = RowsOf(flags);
@@ -193,7 +193,7 @@ int RunBenchServe(const Arguments& arguments) {
 int RunBenchEngine(const Arguments& arguments) {
   BenchEngineFlags flags;
   config::Command command;
-  command.name = "bench-engine";
+  command.name = "bench engine";
   command.summary =
       "Measures prefill and decode with random weights beside this machine's limits, measured in "
       "the same run.";

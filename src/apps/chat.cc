@@ -46,14 +46,14 @@ class Chat final {
         *loop_, *engine_,
         worker::LocalLinkOptions{.name = source.name, .eos_token_ids = {}, .bos_token_id = -1});
     if (!flags_.system.empty()) {
-      Say("system", flags_.system);
+      Remember("system", flags_.system);
     }
     return {};
   }
 
   /// Prints the answer to `words` as it comes; nothing if it was interrupted.
   Result<void> Answer(const std::string& words) {
-    Say("user", words);
+    Remember("user", words);
     PX_TRY(wire::GenerateRequest request, MakeRequest());
     std::unique_ptr<frontend::TextDecoder> decoder = served_.text->NewDecoder(request.prompt, true);
     std::string answer;
@@ -76,18 +76,18 @@ class Chat final {
       print(std::move(text));
     }));
     loop_->Run();
-    fmt::print("\n");
+    Say("\n");
     if (failed) {
       return Fail(*failed);
     }
-    Say("assistant", answer);
+    Remember("assistant", answer);
     return {};
   }
 
   bool interrupted() const { return interrupted_; }
 
  private:
-  void Say(const char* role, const std::string& content) {
+  void Remember(const char* role, const std::string& content) {
     wire::Json message(wire::Json::Object{});
     message.Set("role", role);
     message.Set("content", content);
@@ -136,7 +136,7 @@ class Chat final {
 int Converse(Chat& chat) {
   std::string line;
   for (;;) {
-    fmt::print(stderr, "> ");
+    SayError("> ");
     if (!std::getline(std::cin, line)) {
       return kExitDone;
     }

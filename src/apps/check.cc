@@ -39,7 +39,7 @@ int RunCheck(const Arguments& arguments) {
     if (!report) {
       return Complain(report.error());
     }
-    fmt::print("{}\n", report->ToText());
+    Say("{}\n", report->ToText());
     all_passed = all_passed && report->passed();
   }
   return all_passed ? kExitDone : kExitNotSo;

@@ -18,7 +18,7 @@ constexpr std::uint64_t kConfigFileSizeMax = 1 << 20;  // bytes
 }  // namespace
 
 int Complain(const Error& error) {
-  fmt::print(stderr, "pixii: {}\n", error.detail());
+  SayError("pixii: {}\n", error.detail());
   return kExitFailed;
 }
 
@@ -42,11 +42,11 @@ std::pair<config::Parsed, int> ParseOrExit(const config::Command& command,
     return {config::Parsed{}, Complain(parsed.error())};
   }
   if (parsed->help) {
-    fmt::print("{}", help);
+    Say("{}", help);
     return {config::Parsed{}, kExitDone};
   }
   if (parsed->print_config) {
-    fmt::print("{}", config::ConfigText(*parsed));
+    Say("{}", config::ConfigText(*parsed));
     return {config::Parsed{}, kExitDone};
   }
   return {std::move(*parsed), kGoOn};

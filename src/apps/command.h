@@ -1,6 +1,9 @@
 // What every subcommand has: a row of the dispatch table, its options, and one way to fail.
 #pragma once
 
+#include <fmt/format.h>
+
+#include <cstdio>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,6 +31,19 @@ int RunBench(const Arguments& arguments);
 int RunDoctor(const Arguments& arguments);
 int RunSimulate(const Arguments& arguments);
 int RunReference(const Arguments& arguments);
+
+/// Formatted text on stdout and stderr. They never fail here: main looks at stdout before it ends.
+template <class... Values>
+void Say(fmt::format_string<Values...> form, Values&&... values) {
+  std::string text = fmt::format(form, std::forward<Values>(values)...);
+  std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+template <class... Values>
+void SayError(fmt::format_string<Values...> form, Values&&... values) {
+  std::string text = fmt::format(form, std::forward<Values>(values)...);
+  std::fwrite(text.data(), 1, text.size(), stderr);
+}
 
 /// "pixii: message" on stderr; returns kExitFailed.
 int Complain(const Error& error);

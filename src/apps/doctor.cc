@@ -20,7 +20,7 @@ class Findings final {
     const char* mark = verdict == Verdict::kFine   ? "ok  "
                        : verdict == Verdict::kWeak ? "weak"
                                                    : "BAD ";
-    fmt::print("{} {:<14} {}\n", mark, subject, text);
+    apps::Say("{} {:<14} {}\n", mark, subject, text);
     bad_ = bad_ || verdict == Verdict::kBad;
   }
 

@@ -46,7 +46,7 @@ int RunInspect(const Arguments& arguments) {
   if (!report) {
     return Complain(report.error());
   }
-  fmt::print("{}\n", json ? report->ToJson().Dump() : report->ToText());
+  Say("{}\n", json ? report->ToJson().Dump() : report->ToText());
   return kExitDone;
 }
 

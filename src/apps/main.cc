@@ -33,22 +33,22 @@ constexpr Row kCommands[] = {
 };
 
 void PrintHelp() {
-  fmt::print("pixii {}: serves language models\n\n", kVersion);
+  Say("pixii {}: serves language models\n\n", kVersion);
   for (const Row& row : kCommands) {
-    fmt::print("  pixii {:<12} {}\n", row.name, row.summary);
+    Say("  pixii {:<12} {}\n", row.name, row.summary);
   }
-  fmt::print("\npixii COMMAND --help lists what a command takes.\n");
+  Say("\npixii COMMAND --help lists what a command takes.\n");
 }
 
 int PrintVersion(bool json) {
   if (!json) {
-    fmt::print("pixii {} ({})\n", kVersion, kCommit);
+    Say("pixii {} ({})\n", kVersion, kCommit);
     return kExitDone;
   }
   wire::Json out(wire::Json::Object{});
   out.Set("version", kVersion);
   out.Set("commit", kCommit);
-  fmt::print("{}\n", out.Dump());
+  Say("{}\n", out.Dump());
   return kExitDone;
 }
 
@@ -63,7 +63,11 @@ int Main(std::span<char*> words) {
   std::string name = arguments[0];
   arguments.erase(arguments.begin());
   if (name == "--version") {
-    return PrintVersion(arguments == Arguments{"--json"});
+    if (!arguments.empty() && arguments != Arguments{"--json"}) {
+      return Complain(
+          Error(Code::kInvalidArgument, "pixii --version takes --json and nothing else"));
+    }
+    return PrintVersion(!arguments.empty());
   }
   std::vector<std::string> known;
   for (const Row& row : kCommands) {
@@ -73,8 +77,8 @@ int Main(std::span<char*> words) {
     known.emplace_back(row.name);
   }
   std::optional<std::string> nearest = config::Nearest(name, known);
-  fmt::print(stderr, "pixii: unknown command \"{}\"{}; pixii --help lists them\n", name,
-             nearest ? fmt::format("; did you mean {}?", *nearest) : "");
+  SayError("pixii: unknown command \"{}\"{}; pixii --help lists them\n", name,
+           nearest ? fmt::format("; did you mean {}?", *nearest) : "");
   return kExitFailed;
 }
 
@@ -82,5 +86,11 @@ int Main(std::span<char*> words) {
 }  // namespace pixii::apps
 
 int main(int count, char** words) {
-  return pixii::apps::Main({words, static_cast<std::size_t>(count)});
+  int exit = pixii::apps::Main({words, static_cast<std::size_t>(count)});
+  // What was said and did not arrive was not said.
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    std::fputs("pixii: standard output could not be written\n", stderr);
+    return exit == pixii::apps::kExitDone ? pixii::apps::kExitFailed : exit;
+  }
+  return exit;
 }

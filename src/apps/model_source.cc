@@ -1,5 +1,7 @@
 #include "apps/model_source.h"
 
+#include "apps/command.h"
+
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -76,11 +78,11 @@ void DrawProgress(const model::HubProgress& progress) {
   int filled = static_cast<int>(share * kWidth);
   std::string bar(static_cast<std::size_t>(filled), '#');
   bar.resize(kWidth, '.');
-  fmt::print(stderr, "\r[{}/{}] {} [{}] {:.1f}/{:.1f} MiB\x1b[K{}", progress.file_index + 1,
-             progress.file_count, progress.file, bar,
-             static_cast<double>(progress.done_bytes) / (1 << 20),
-             static_cast<double>(progress.total_bytes) / (1 << 20),
-             progress.done_bytes == progress.total_bytes ? "\n" : "");
+  SayError("\r[{}/{}] {} [{}] {:.1f}/{:.1f} MiB\x1b[K{}", progress.file_index + 1,
+           progress.file_count, progress.file, bar,
+           static_cast<double>(progress.done_bytes) / (1 << 20),
+           static_cast<double>(progress.total_bytes) / (1 << 20),
+           progress.done_bytes == progress.total_bytes ? "\n" : "");
 }
 
 Result<ModelSource> FromHub(const std::string& model, bool offline) {

@@ -56,13 +56,13 @@ std::string ConfigReference() {
 int RunReference(const Arguments& arguments) {
   std::string name = arguments.size() == 1 ? arguments[0] : "";
   if (name == "config") {
-    fmt::print("{}", ConfigReference());
+    Say("{}", ConfigReference());
   } else if (name == "metrics") {
-    fmt::print("{}", obs::MetricsReference());
+    Say("{}", obs::MetricsReference());
   } else if (name == "events") {
-    fmt::print("{}", obs::EventsReference());
+    Say("{}", obs::EventsReference());
   } else if (name == "errors") {
-    fmt::print("{}", obs::ErrorsReference());
+    Say("{}", obs::ErrorsReference());
   } else {
     return Complain(Error(Code::kInvalidArgument,
                           "pixii reference takes one of config, metrics, events, errors"));

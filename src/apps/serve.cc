@@ -25,6 +25,7 @@ namespace {
 
 constexpr std::uint64_t kKeyFileSizeMax = 1 << 20;  // bytes
 constexpr rt::Duration kReadyPoll = std::chrono::milliseconds(2);
+constexpr rt::Duration kReadyPatience = std::chrono::seconds(5);  // then the log says what is wrong
 constexpr rt::Duration kMetricsPeriod = std::chrono::milliseconds(200);
 
 obs::Severity SeverityOf(const std::string& word) {
@@ -62,6 +63,7 @@ class Server final {
     // Before any other thread: they inherit the mask.
     PX_TRY(signals_, rt::WatchSignals(*loop_, {SIGTERM, SIGINT, SIGUSR1},
                                       [this](int signal) { OnSignal(signal); }));
+    PX_CHECK_OK(ReadKeys());
     PX_CHECK_OK(Load(model));
     PX_CHECK_OK(Listen());
     loop_->Spawn(AnnounceWhenReady());
@@ -69,10 +71,19 @@ class Server final {
     loop_->Run();
     StopEngine();
     obs::Event(*log_, obs::EventId::kServeStopped).kv("cancelled", cancelled_at_end_);
-    return kExitDone;
+    return exit_;
   }
 
  private:
+  // Before the model: a wrong file is said at once.
+  Result<void> ReadKeys() {
+    if (!flags_.api_key_file.empty()) {
+      PX_TRY(std::string text, rt::ReadFile(flags_.api_key_file, kKeyFileSizeMax));
+      PX_TRY(keys_, frontend::ApiKeys::Parse(text));
+    }
+    return {};
+  }
+
   Result<void> Load(const std::string& model) {
     rt::Time began = loop_->Now();
     PX_TRY(ModelSource source, ResolveModel(model, flags_.offline));
@@ -105,15 +116,10 @@ class Server final {
   }
 
   Result<void> Listen() {
-    frontend::ApiKeys keys;
-    if (!flags_.api_key_file.empty()) {
-      PX_TRY(std::string text, rt::ReadFile(flags_.api_key_file, kKeyFileSizeMax));
-      PX_TRY(keys, frontend::ApiKeys::Parse(text));
-    }
     frontend::FrontendEnvironment environment{
         .loop = *loop_, .net = *net_, .link = *link_, .registry = &registry_};
     frontend_.emplace(environment, MakeFrontendOptions(flags_), std::move(*served_),
-                      std::move(keys));
+                      std::move(keys_));
     PX_TRY(address_, frontend_->Start(
                          {.host = flags_.host, .port = static_cast<std::uint16_t>(flags_.port)}));
     engine_thread_ = rt::Thread("engine", [this] { engine_loop_->Run(); });
@@ -121,29 +127,35 @@ class Server final {
   }
 
   rt::Task<void> AnnounceWhenReady() {
+    rt::Time complain_at = loop_->Now() + kReadyPatience;
     while (!frontend_->ready() && !draining_) {
+      if (loop_->Now() >= complain_at) {
+        obs::Event(*log_, obs::EventId::kReadinessLost).kv("why", frontend_->readiness());
+        complain_at += kReadyPatience;
+      }
       auto sleep = loop_->SleepFor(kReadyPoll);
       co_await std::move(sleep);
     }
     if (draining_) {
       co_return;
     }
-    obs::Event(*log_, obs::EventId::kServeReady)
-        .kv("address", address_.ToString())
-        .kv("model", name_);
-    fmt::print(
-        "pixii serves {0} on http://{1}\n\n"
-        "curl http://{1}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-        "  -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is 17 + 25?\"}}]}}'\n",
-        name_, address_.ToString());
-    std::fflush(stdout);
     if (!flags_.port_file.empty()) {
       Result<void> written =
           rt::WriteFileAtomic(flags_.port_file, fmt::format("{}\n", address_.port), 0644);
       if (!written) {
-        Complain(written.error());
+        exit_ = Complain(written.error());  // whoever waits for the file must not wait for ever
+        loop_->Stop();
+        co_return;
       }
     }
+    obs::Event(*log_, obs::EventId::kServeReady)
+        .kv("address", address_.ToString())
+        .kv("model", name_);
+    Say("pixii serves {0} on http://{1}\n\n"
+        "curl http://{1}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+        "  -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is 17 + 25?\"}}]}}'\n",
+        name_, address_.ToString());
+    std::fflush(stdout);
   }
 
   // The engine's counters change on its own thread; the last step's figures come with its frames.
@@ -235,7 +247,9 @@ class Server final {
   std::optional<frontend::Frontend> frontend_;
   rt::Thread engine_thread_;
   rt::Address address_;
+  frontend::ApiKeys keys_;
   bool draining_ = false;
+  int exit_ = kExitDone;
   std::size_t cancelled_at_end_ = 0;
 };
 

@@ -132,24 +132,22 @@ int RunSimulate(const Arguments& arguments) {
     sim::SimResult result = sim::RunServerSim(seed, std::move(*engine));
     totals.Add(result);
     if (flags.verbose || !result.violations.empty()) {
-      fmt::print(
-          "seed {}: {} requests, {} finished, {} cancelled, {} refused, {} tokens, {} events, "
+      Say("seed {}: {} requests, {} finished, {} cancelled, {} refused, {} tokens, {} events, "
           "state {:016x}\n",
           seed, result.requests, result.finished, result.cancelled, result.refused, result.tokens,
           result.events, result.state_hash);
     }
     for (const std::string& violation : result.violations) {
-      fmt::print("seed {}: {}\n", seed, violation);
+      Say("seed {}: {}\n", seed, violation);
     }
     if (!result.violations.empty()) {
-      fmt::print("repeat it with: pixii simulate --seed {} --verbose\n", seed);
+      Say("repeat it with: pixii simulate --seed {} --verbose\n", seed);
     }
   }
   if (flags.json) {
-    fmt::print("{}\n", totals.ToJson().Dump());
+    Say("{}\n", totals.ToJson().Dump());
   } else {
-    fmt::print(
-        "{} runs, {} failed: {} requests, {} finished, {} cancelled, {} refused, {} tokens, {} "
+    Say("{} runs, {} failed: {} requests, {} finished, {} cancelled, {} refused, {} tokens, {} "
         "preemptions, {} prefix hit tokens, "
         "{:.1f} virtual seconds\n",
         totals.runs, totals.failed, totals.requests, totals.finished, totals.cancelled,

@@ -52,6 +52,9 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   /// Becomes true once, and then follows the engine.
   bool ready();
 
+  /// A sentence: ready, or what is in the way.
+  std::string readiness() const { return readiness_.Describe(environment_.loop.Now()); }
+
   /// Takes no new generations (503 with Retry-After), lets running ones end until `deadline`, fails
   /// the rest with kShuttingDown, then closes every connection. Call once.
   rt::Task<void> Drain(rt::Time deadline);

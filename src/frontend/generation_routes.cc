@@ -10,7 +10,7 @@ namespace pixii::frontend {
 
 namespace {
 
-constexpr wire::JsonLimits kBodyLimits{.depth_max = 128, .values_max = 4'000'000};
+constexpr wire::JsonLimits kBodyLimits{.depth_max = 128, .values_max = 2'000'000};
 
 // A browser cannot send application/json to another origin without asking: forms and plain text are
 // refused.

@@ -178,6 +178,9 @@ Result<void> ReadLabel(std::string_view name, const Json& value) {
 
 Result<void> ReadModel(std::string_view name, const Json& value, Draft& draft) {
   PX_CHECK_OK(ReadLabel(name, value));
+  if (value.string().empty()) {
+    return Bad(name, "is empty");
+  }
   draft.model = value.string();
   return {};
 }
@@ -250,7 +253,9 @@ Result<void> ReadLogitBias(std::string_view name, const Json& value, Draft& draf
   for (const auto& [key, bias] : value.object()) {
     TokenId token = -1;
     auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), token);
-    if (key.empty() || error != std::errc{} || end != key.data() + key.size() || token < 0) {
+    bool whole = error == std::errc{} && end == key.data() + key.size();
+    // "01" would name the token of "1" a second time.
+    if (!whole || token < 0 || key != fmt::format("{}", token)) {
       return Bad(name, fmt::format("key \"{}\" is not a token id", key.substr(0, 60)));
     }
     std::optional<double> amount = bias.AsDouble();

@@ -55,6 +55,7 @@ Result<std::vector<std::vector<TokenId>>> EncodePrompts(const OpenAiRequest& req
           fmt::format("prompt: the model \"{}\" has no tokenizer; give token ids", model.name()),
           "prompt");
     }
+    PX_CHECK_OK(CheckTextSize(std::get<std::string>(input), "prompt", card));
     PX_TRY(auto tokens,
            model.text->Encode(
                std::get<std::string>(input),
@@ -131,6 +132,20 @@ Result<void> CheckModelName(std::string_view wanted, const ServedModel& model) {
   std::string shown = wire::Json(wanted).Dump();
   return Fail(Code::kNotFound,
               fmt::format("Model not found: {} is not served here", shown.substr(0, 300)), "model");
+}
+
+Result<void> CheckTextSize(std::string_view text, std::string_view field,
+                           const wire::ModelCard& card) {
+  std::uint64_t bytes_max = std::uint64_t{card.context_tokens_max} * kPromptBytesPerTokenMax;
+  if (text.size() > bytes_max) {
+    return Fail(
+        Code::kTooLarge,
+        fmt::format(
+            "{}: {} bytes of text cannot fit the context of {} tokens; at most {} bytes are read",
+            field, text.size(), card.context_tokens_max, bytes_max),
+        std::string(field));
+  }
+  return {};
 }
 
 Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const ServedModel& model,

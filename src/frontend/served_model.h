@@ -45,6 +45,14 @@ struct ServedModel {
 Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const ServedModel& model,
                                       const wire::ModelCard& card, std::uint64_t seed);
 
+/// Bytes of text that one token may stand for. A text past context x this is refused before it is
+/// tokenized.
+inline constexpr std::uint32_t kPromptBytesPerTokenMax = 256;
+
+/// Errors: kTooLarge naming `field`, the size and the limit.
+Result<void> CheckTextSize(std::string_view text, std::string_view field,
+                           const wire::ModelCard& card);
+
 /// Errors: kNotFound unless `wanted` is empty or a name of `model`.
 Result<void> CheckModelName(std::string_view wanted, const ServedModel& model);
 

@@ -137,6 +137,7 @@ Result<std::string> Frontend::Tokenize(const wire::HttpRequest& request) {
   }
   std::vector<TokenId> tokens;
   if (wanted.prompt) {
+    PX_CHECK_OK(CheckTextSize(*wanted.prompt, "prompt", environment_.link.card()));
     PX_TRY(tokens, model_.text->Encode(*wanted.prompt,
                                        {.add_special = wanted.add_special_tokens.value_or(true),
                                         .parse_special = true}));

@@ -45,6 +45,13 @@ class CommandLine(unittest.TestCase):
             page = (harness.ROOT / f"docs/reference/{name}.md").read_text()
             self.assertEqual(out.stdout, page, f"docs/reference/{name}.md is stale: ./dev docs")
 
+    def test_output_that_cannot_be_written_is_an_error(self):
+        for arguments in (["chat", "Hello"], ["inspect"], ["serve", "--print-config"], ["--version"]):
+            with self.subTest(arguments), open("/dev/full", "w") as full:
+                done = subprocess.run([harness.BINARY, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+                self.assertEqual(done.returncode, 2)
+                self.assertIn("output", done.stderr)
+
     def test_version_is_json(self):
         out = harness.run_pixii("--version", "--json")
         self.assertEqual(out.returncode, 0, out.stderr)

@@ -79,6 +79,32 @@ class Serve(unittest.TestCase):
             self.assertNotEqual(second.returncode, 0)
             self.assertIn(str(server.port), second.stderr)
 
+    def test_a_port_file_that_cannot_be_written_ends_the_server(self):
+        done = harness.run_pixii("serve", "tiny-chat", "--port", "0", "--port-file", "/nonexistent/port", timeout=30)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("/nonexistent/port", done.stderr)
+
+    def test_a_model_of_nan_weights_is_never_ready_and_the_log_says_why(self):
+        import pathlib
+        import shutil
+        import subprocess
+        import tempfile
+        with tempfile.TemporaryDirectory() as copy:
+            folder = pathlib.Path(copy) / "nan"
+            shutil.copytree(harness.OWN_MODELS / "llama-gqa", folder)
+            data = bytearray((folder / "model.safetensors").read_bytes())
+            begin = 8 + int.from_bytes(data[:8], "little")
+            data[begin:] = bytes.fromhex("c07f") * ((len(data) - begin) // 2)
+            (folder / "model.safetensors").write_bytes(data)
+            log = open(pathlib.Path(copy) / "log", "w+")
+            process = subprocess.Popen([harness.BINARY, "serve", str(folder), "--port", "0"], stdout=log, stderr=log)
+            try:
+                harness.wait_for(lambda: "readiness.lost" in open(log.name).read(), 30, "the reason in the log")
+                self.assertNotIn("serve.ready", open(log.name).read())
+            finally:
+                process.terminate()
+                self.assertEqual(process.wait(timeout=30), 0)
+
     def test_print_config_names_every_source(self):
         out = harness.run_pixii("serve", "--print-config", "--max-batch", "7", env={"PIXII_SERVE_BLOCK_SIZE": "32"})
         self.assertEqual(out.returncode, 0, out.stderr)
