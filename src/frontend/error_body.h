@@ -2,7 +2,7 @@
 //
 // {"error":{"message","type","param","code"},"message":…,"type":…,"code":…}
 // The inner object is OpenAI's; the outer message, type (the status' reason phrase) and code (the
-// status) are Dynamo's (spec/dynamo-core.md A.15).
+// status) are Dynamo's.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// What the frontend counts, under Dynamo's names (spec/trtllm-backend.md 10.6), in the process's
+// What the frontend counts, under Dynamo's names, in the process's
 // registry.
 //
 // Thread: the frontend's loop; frontends on several loops may share a registry.

@@ -1,4 +1,4 @@
-// Case 20 of spec/field-report.md section 5, and what else a choice must get right on its way to
+// Case 20 of the field report, and what else a choice must get right on its way to
 // text.
 #include "frontend/choice_stream.h"
 

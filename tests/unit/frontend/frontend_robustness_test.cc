@@ -1,5 +1,5 @@
-// Clients that hang up, crawl, never read or come too late: cases 3 to 5 of spec/field-report.md
-// section 5, and drain.
+// Clients that hang up, crawl, never read or come too late: cases 3 to 5 of the
+// field report, and drain.
 #include <algorithm>
 #include <deque>
 

@@ -1,4 +1,4 @@
-// Cases 10 to 14 of spec/field-report.md section 5: one table of bodies and what each is answered
+// Cases 10 to 14 of the field report: one table of bodies and what each is answered
 // with.
 #include "frontend/openai_request.h"
 
