@@ -106,7 +106,13 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   options.step_tokens_max = static_cast<std::int32_t>(flags.max_batched_tokens);
   options.step_logit_rows_max =
       static_cast<std::int32_t>(std::min<std::int64_t>(kLogitRowsMax, flags.max_batched_tokens));
-  PX_TRY(host->model_, model::LanguageModel::Load(folder, *host->operators_, options));
+  Result<std::unique_ptr<model::LanguageModel>> loaded =
+      model::LanguageModel::Load(folder, *host->operators_, options);
+  if (!loaded && loaded.error().param() == "context_tokens_max") {
+    return Fail(Code::kInvalidArgument, fmt::format("max-context: {}", loaded.error().detail()),
+                "max-context");
+  }
+  PX_TRY(host->model_, std::move(loaded));
   bool kv_fp32 = flags.kv_dtype == "fp32" || (flags.kv_dtype == "auto" && fp32);
   host->kv_dtype_ = kv_fp32 ? kernels::DType::kF32 : kernels::DType::kBf16;
   host->numerics_id_ =

@@ -67,6 +67,12 @@ class CommandLine(unittest.TestCase):
         self.assertNotEqual(missing.returncode, 0)
         self.assertIn("/no/such/folder", missing.stderr)
 
+    def test_a_context_past_the_models_names_the_flag_and_the_limit(self):
+        done = harness.run_pixii("serve", "tiny-chat", "--port", "0", "--max-context", "100000", timeout=20)
+        self.assertEqual(done.returncode, 2)
+        for word in ("max-context", "100000", "8192"):
+            self.assertIn(word, done.stderr)
+
     def test_broken_checkpoints_are_refused_with_file_and_reason(self):
         source = harness.OWN_MODELS / "llama-gqa"
         with tempfile.TemporaryDirectory() as copy:
