@@ -4,25 +4,22 @@
 
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
-#include <fstream>
 #include <optional>
 #include <set>
-#include <sstream>
 #include <vector>
 
 #include "base/digest.h"
+#include "rt/file.h"
 #include "wire/json.h"
 
 namespace pixii::model {
-
-namespace fs = std::filesystem;
 
 namespace {
 
 constexpr std::uint32_t kRedirectsMax = 5;
 constexpr std::uint64_t kFileSizeMax = std::uint64_t{1} << 40;  // bytes of one file
 constexpr std::uint64_t kListSizeMax = 64U << 20;  // bytes of the repository's file list
+constexpr std::uint64_t kRefSizeMax = 256;         // bytes of a refs/ file
 constexpr std::size_t kFilesMax = 100'000;
 
 bool IsNameCharacter(char c) {
@@ -55,7 +52,7 @@ class Download final {
       : name_(name), client_(client), options_(options), on_progress_(on_progress) {
     std::string folder = "models--" + name.repository;
     folder.replace(folder.find('/'), 1, "--");
-    root_ = fs::path(options.cache_folder) / folder;
+    root_ = options.cache_folder + "/" + folder;
   }
 
   Result<std::string> Run() {
@@ -85,45 +82,30 @@ class Download final {
       PX_CHECK_OK(FetchFile(wanted[i], static_cast<std::uint32_t>(i),
                             static_cast<std::uint32_t>(wanted.size())));
     }
-    PX_CHECK_OK(WriteText(root_ / "refs" / name_.revision, commit_));
-    return SnapshotFolder().string();
+    PX_CHECK_OK(rt::CreateFolders(root_ + "/refs"));
+    PX_CHECK_OK(rt::WriteFileAtomic(RefPath(), commit_, 0644));
+    return SnapshotFolder(commit_);
   }
 
  private:
-  fs::path SnapshotFolder() const { return root_ / "snapshots" / commit_; }
-
-  Error IoError(const fs::path& path, std::string_view what) const {
-    return Error(Code::kUnavailable, fmt::format("cannot {} {}", what, path.string()));
+  std::string SnapshotFolder(const std::string& commit) const {
+    return root_ + "/snapshots/" + commit;
   }
 
-  Result<void> WriteText(const fs::path& path, std::string_view text) const {
-    std::error_code failed;
-    fs::create_directories(path.parent_path(), failed);
-    fs::path temporary = path;
-    temporary += ".new";
-    std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
-    out << text;
-    out.close();
-    if (!out) {
-      return Fail(IoError(temporary, "write"));
-    }
-    fs::rename(temporary, path, failed);
-    if (failed) {
-      return Fail(IoError(path, "rename to"));
-    }
-    return {};
-  }
+  std::string RefPath() const { return root_ + "/refs/" + name_.revision; }
 
   Result<std::string> Cached(std::string_view why) {
     std::string commit = name_.revision;
     if (!IsHex(commit, 40)) {
-      std::ifstream in(root_ / "refs" / name_.revision);
-      commit.clear();
-      in >> commit;
+      Result<std::string> ref = rt::ReadFile(RefPath(), kRefSizeMax);
+      commit = ref ? ref->substr(0, ref->find_first_of("\r\n ")) : "";
     }
-    std::error_code ignored;
-    if (IsHex(commit, 40) && fs::exists(root_ / "snapshots" / commit / "config.json", ignored)) {
-      return (root_ / "snapshots" / commit).string();
+    if (IsHex(commit, 40)) {
+      PX_TRY(std::optional<rt::FileInfo> config,
+             rt::StatFile(SnapshotFolder(commit) + "/config.json"));
+      if (config) {
+        return SnapshotFolder(commit);
+      }
     }
     return Fail(Code::kUnavailable,
                 fmt::format("{}@{} is not in the cache {} and {}", name_.repository, name_.revision,
@@ -210,26 +192,24 @@ class Download final {
     }
     PX_CHECK_OK(FetchFile(kIndex, 0, 1));
     wanted.emplace_back(kIndex);
-    PX_TRY(std::set<std::string> shards, ShardNames(SnapshotFolder() / kIndex));
+    PX_TRY(std::set<std::string> shards, ShardNames(SnapshotFolder(commit_) + "/" + kIndex));
     wanted.insert(wanted.end(), shards.begin(), shards.end());
     return wanted;
   }
 
-  Result<std::set<std::string>> ShardNames(const fs::path& index) const {
-    std::ifstream in(index, std::ios::binary);
-    std::ostringstream text;
-    text << in.rdbuf();
-    PX_TRY(wire::Json json, wire::ParseJson(std::move(text).str()));
+  Result<std::set<std::string>> ShardNames(const std::string& index) const {
+    PX_TRY(std::string text, rt::ReadFile(index, kListSizeMax));
+    PX_TRY(wire::Json json, wire::ParseJson(text));
     const wire::Json* map = json.Find("weight_map");
     if (map == nullptr || !map->is_object()) {
-      return Fail(Code::kDataCorrupt, fmt::format("{}: no weight_map", index.string()));
+      return Fail(Code::kDataCorrupt, fmt::format("{}: no weight_map", index));
     }
     std::set<std::string> shards;
     for (const auto& [tensor, file] : map->object()) {
       if (!file.is_string() || !IsSafeComponent(file.string())) {
         return Fail(Code::kDataCorrupt,
-                    fmt::format("{}: tensor {} stands in a file that is no plain name",
-                                index.string(), tensor.substr(0, 200)));
+                    fmt::format("{}: tensor {} stands in a file that is no plain name", index,
+                                tensor.substr(0, 200)));
       }
       shards.insert(file.string());
     }
@@ -293,18 +273,18 @@ class Download final {
   }
 
   Result<void> FetchFile(const std::string& path, std::uint32_t index, std::uint32_t count) {
-    fs::path link = SnapshotFolder() / path;
-    std::error_code failed;
-    if (fs::exists(link, failed)) {
+    std::string link = SnapshotFolder(commit_) + "/" + path;
+    PX_TRY(std::optional<rt::FileInfo> proven_before, rt::StatFile(link));
+    if (proven_before) {
       return {};  // its blob was proven when the link was made
     }
     PX_TRY(RemoteFile file, WithAttempts([&] { return Describe(path); }));
-    fs::path blob = root_ / "blobs" / file.etag;
-    fs::create_directories(blob.parent_path(), failed);
-    fs::create_directories(link.parent_path(), failed);
-    if (!fs::exists(blob, failed)) {
-      fs::path partial = blob;
-      partial += ".incomplete";
+    std::string blob = root_ + "/blobs/" + file.etag;
+    PX_CHECK_OK(rt::CreateFolders(root_ + "/blobs"));
+    PX_CHECK_OK(rt::CreateFolders(SnapshotFolder(commit_)));
+    PX_TRY(std::optional<rt::FileInfo> there, rt::StatFile(blob));
+    if (!there) {
+      std::string partial = blob + ".incomplete";
       auto report = [&](std::uint64_t done) {
         on_progress_({.file = path,
                       .file_index = index,
@@ -314,19 +294,12 @@ class Download final {
       };
       PX_CHECK_OK(WithAttempts([&] { return FetchBytes(file, partial, report); }));
       if (Result<void> proven = Prove(file, partial); !proven) {
-        fs::remove(partial, failed);
+        PX_CHECK_OK(rt::RemoveFile(partial));
         return proven;
       }
-      fs::rename(partial, blob, failed);
-      if (failed) {
-        return Fail(IoError(blob, "rename to"));
-      }
+      PX_CHECK_OK(rt::RenameFile(partial, blob));
     }
-    fs::create_symlink(fs::path("../../blobs") / file.etag, link, failed);
-    if (failed && !fs::exists(link)) {
-      return Fail(IoError(link, "make the link"));
-    }
-    return {};
+    return rt::CreateSymlink("../../blobs/" + file.etag, link);
   }
 
   // Network errors are tried again; a download goes on from the bytes that are there.
@@ -343,58 +316,48 @@ class Download final {
   }
 
   template <class Report>
-  Result<void> FetchBytes(const RemoteFile& file, const fs::path& partial, const Report& report) {
-    std::error_code ignored;
-    std::uint64_t have = fs::exists(partial, ignored) ? fs::file_size(partial, ignored) : 0;
-    if (have > file.size) {
-      have = 0;
-    }
+  Result<void> FetchBytes(const RemoteFile& file, const std::string& partial,
+                          const Report& report) {
+    PX_TRY(std::optional<rt::FileInfo> begun, rt::StatFile(partial));
+    std::uint64_t have = begun && begun->size_bytes <= file.size ? begun->size_bytes : 0;
     if (have == file.size && file.size > 0) {
       return {};
     }
-    std::ofstream out(partial, std::ios::binary | (have > 0 ? std::ios::app : std::ios::trunc));
+    PX_TRY(rt::FileWriter out, rt::FileWriter::Open(partial, have));
     rt::HttpFetchRequest request = Request(FileUrl(file.path));
     request.range_begin = have;
     request.body_size_max = file.size;
-    std::uint64_t done = have;
     request.on_body = [&](std::string_view piece, int status) -> Result<void> {
-      if (status == 200 && done == have && have > 0) {
-        out = std::ofstream(partial,
-                            std::ios::binary | std::ios::trunc);  // the server does not resume
-        done = have = 0;
+      if (status == 200 && have > 0) {
+        PX_TRY(out, rt::FileWriter::Open(partial, 0));  // the server does not resume
+        have = 0;
       }
-      out.write(piece.data(), static_cast<std::streamsize>(piece.size()));
-      done += piece.size();
-      if (!out || done > file.size) {
-        return !out ? Fail(IoError(partial, "write"))
-                    : Fail(Code::kDataCorrupt, fmt::format("{}: more than the {} bytes announced",
-                                                           file.path, file.size));
+      if (out.size_bytes() + piece.size() > file.size) {
+        return Fail(Code::kDataCorrupt,
+                    fmt::format("{}: more than the {} bytes announced", file.path, file.size));
       }
-      report(done);
+      PX_CHECK_OK(out.Append(piece));
+      report(out.size_bytes());
       return {};
     };
     PX_TRY(rt::HttpFetchResponse response, client_.Fetch(request));
     PX_CHECK_OK(CheckStatus(response.status, fmt::format("{} of {}", file.path, name_.repository)));
-    out.close();
-    if (done != file.size) {
+    if (out.size_bytes() != file.size) {
       return Fail(Code::kUnavailable,
-                  fmt::format("{}: {} of {} bytes came", file.path, done, file.size));
+                  fmt::format("{}: {} of {} bytes came", file.path, out.size_bytes(), file.size));
     }
-    return {};
+    return out.Sync();
   }
 
-  Result<void> Prove(const RemoteFile& file, const fs::path& partial) const {
+  Result<void> Prove(const RemoteFile& file, const std::string& partial) const {
     bool large = file.etag.size() == 64;
     Digest digest(large ? Digest::Kind::kSha256 : Digest::Kind::kSha1);
     if (!large) {
       digest.Update(fmt::format("blob {}", file.size));
       digest.Update(std::string_view("\0", 1));
     }
-    std::ifstream in(partial, std::ios::binary);
-    std::vector<char> piece(1 << 20);
-    while (in.read(piece.data(), static_cast<std::streamsize>(piece.size())) || in.gcount() > 0) {
-      digest.Update({piece.data(), static_cast<std::size_t>(in.gcount())});
-    }
+    PX_TRY(rt::FileMap bytes, rt::FileMap::Open(partial));
+    digest.Update(bytes.text());
     std::string actual = digest.FinishHex();
     if (actual != file.etag) {
       return Fail(Code::kDataCorrupt,
@@ -408,7 +371,7 @@ class Download final {
   rt::HttpClient& client_;
   const HubOptions& options_;
   const std::function<void(const HubProgress&)>& on_progress_;
-  fs::path root_;
+  std::string root_;
   std::string commit_;
 };
 
