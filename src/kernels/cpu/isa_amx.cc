@@ -8,28 +8,21 @@
 #include "kernels/cpu/simd_attention.h"
 #include "kernels/cpu/simd_roof.h"
 #include "kernels/cpu/simd_amx.h"
+#include "kernels/cpu/simd_table.h"
 // clang-format on
 
 namespace pixii::kernels {
 namespace {
 
-constexpr KernelTable kTable = {
-    .k_align = 32,
-    .linear_scratch_bytes = LinearScratchBytes,
-    .linear = LinearAmx,
-    .rms_norm = RmsNorm,
-    .rotary = Rotary,
-    .add = Add,
-    .activation_mul = ActivationMul,
-    .embed = Embed,
-    .store_kv = StoreKv,
-    .attention_scratch_bytes = AttentionScratchBytes,
-    .attention = Attention,
-    .attention_join = AttentionJoin,
-    .read_stream = ReadStream,
-    .multiply_adds_f32 = MultiplyAdds,
-    .multiply_adds_bf16 = MultiplyAddsAmx,
-};
+constexpr KernelTable MakeTable() {
+  KernelTable table = MakeKernelTable();
+  table.k_align = 32;
+  table.linear = LinearAmx;
+  table.multiply_adds_bf16 = MultiplyAddsAmx;
+  return table;
+}
+
+constexpr KernelTable kTable = MakeTable();
 
 }  // namespace
 

@@ -7,28 +7,13 @@
 #include "kernels/cpu/simd_gemm.h"
 #include "kernels/cpu/simd_attention.h"
 #include "kernels/cpu/simd_roof.h"
+#include "kernels/cpu/simd_table.h"
 // clang-format on
 
 namespace pixii::kernels {
 namespace {
 
-constexpr KernelTable kTable = {
-    .k_align = 2,
-    .linear_scratch_bytes = LinearScratchBytes,
-    .linear = LinearFma,
-    .rms_norm = RmsNorm,
-    .rotary = Rotary,
-    .add = Add,
-    .activation_mul = ActivationMul,
-    .embed = Embed,
-    .store_kv = StoreKv,
-    .attention_scratch_bytes = AttentionScratchBytes,
-    .attention = Attention,
-    .attention_join = AttentionJoin,
-    .read_stream = ReadStream,
-    .multiply_adds_f32 = MultiplyAdds,
-    .multiply_adds_bf16 = MultiplyAdds,
-};
+constexpr KernelTable kTable = MakeKernelTable();
 
 }  // namespace
 

@@ -8,28 +8,20 @@
 #include "kernels/cpu/simd_attention.h"
 #include "kernels/cpu/simd_roof.h"
 #include "kernels/cpu/simd_dot.h"
+#include "kernels/cpu/simd_table.h"
 // clang-format on
 
 namespace pixii::kernels {
 namespace {
 
-constexpr KernelTable kTable = {
-    .k_align = 2,
-    .linear_scratch_bytes = LinearScratchBytes,
-    .linear = LinearDot,
-    .rms_norm = RmsNorm,
-    .rotary = Rotary,
-    .add = Add,
-    .activation_mul = ActivationMul,
-    .embed = Embed,
-    .store_kv = StoreKv,
-    .attention_scratch_bytes = AttentionScratchBytes,
-    .attention = Attention,
-    .attention_join = AttentionJoin,
-    .read_stream = ReadStream,
-    .multiply_adds_f32 = MultiplyAdds,
-    .multiply_adds_bf16 = MultiplyAddsDot,
-};
+constexpr KernelTable MakeTable() {
+  KernelTable table = MakeKernelTable();
+  table.linear = LinearDot;
+  table.multiply_adds_bf16 = MultiplyAddsDot;
+  return table;
+}
+
+constexpr KernelTable kTable = MakeTable();
 
 }  // namespace
 

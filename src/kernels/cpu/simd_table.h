@@ -1,0 +1,31 @@
+// The table that every instruction set offers; an isa file overrides what it does otherwise.
+// Private to the isa files: in an anonymous namespace, because each compiles it with its own flags.
+#pragma once
+
+#include "kernels/cpu/kernel_table.h"
+
+namespace pixii::kernels {
+namespace {
+
+constexpr KernelTable MakeKernelTable() {
+  return {
+      .k_align = 2,
+      .linear_scratch_bytes = LinearScratchBytes,
+      .linear = LinearFma,
+      .rms_norm = RmsNorm,
+      .rotary = Rotary,
+      .add = Add,
+      .activation_mul = ActivationMul,
+      .embed = Embed,
+      .store_kv = StoreKv,
+      .attention_scratch_bytes = AttentionScratchBytes,
+      .attention = Attention,
+      .attention_join = AttentionJoin,
+      .read_stream = ReadStream,
+      .multiply_adds_f32 = MultiplyAdds,
+      .multiply_adds_bf16 = MultiplyAdds,
+  };
+}
+
+}  // namespace
+}  // namespace pixii::kernels
