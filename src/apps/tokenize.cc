@@ -62,18 +62,18 @@ int ForEachLine(Convert convert) {
 }
 
 Result<std::string> TokenizeLine(const text::Tokenizer& tokenizer, const wire::Json& line,
-                                 bool special) {
+                                 const TokenizeFlags& flags) {
   if (!line.is_string()) {
     return Fail(Code::kInvalidArgument, "a line holds one JSON string");
   }
   text::EncodeOptions options;
-  options.add_special_tokens = special;
+  options.add_special_tokens = flags.special;
   PX_TRY(std::vector<TokenId> ids, tokenizer.Encode(line.string(), options));
   return fmt::format("[{}]", fmt::join(ids, ", "));
 }
 
 Result<std::string> DetokenizeLine(const text::Tokenizer& tokenizer, const wire::Json& line,
-                                   bool skip_special) {
+                                   const TokenizeFlags& flags) {
   if (!line.is_array()) {
     return Fail(Code::kInvalidArgument, "a line holds one JSON list of token ids");
   }
@@ -88,7 +88,7 @@ Result<std::string> DetokenizeLine(const text::Tokenizer& tokenizer, const wire:
     ids.push_back(static_cast<TokenId>(*id));
   }
   std::string out;
-  wire::AppendJsonString(out, tokenizer.Decode(ids, {.skip_special_tokens = skip_special}));
+  wire::AppendJsonString(out, tokenizer.Decode(ids, {.skip_special_tokens = flags.skip_special}));
   return out;
 }
 
@@ -111,37 +111,30 @@ config::Command DetokenizeCommand(TokenizeFlags& flags) {
   return command;
 }
 
+template <class Convert>
+int ConvertLines(const config::Command& command, const TokenizeFlags& flags,
+                 const Arguments& arguments, Convert convert) {
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  Result<std::unique_ptr<const text::Tokenizer>> tokenizer = LoadTokenizer(flags.model);
+  if (!tokenizer) {
+    return Complain(tokenizer.error());
+  }
+  return ForEachLine([&](const wire::Json& line) { return convert(**tokenizer, line, flags); });
+}
+
 }  // namespace
 
 int RunTokenize(const Arguments& arguments) {
   TokenizeFlags flags;
-  config::Command command = TokenizeCommand(flags);
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
-  Result<std::unique_ptr<const text::Tokenizer>> tokenizer = LoadTokenizer(flags.model);
-  if (!tokenizer) {
-    return Complain(tokenizer.error());
-  }
-  return ForEachLine(
-      [&](const wire::Json& line) { return TokenizeLine(**tokenizer, line, flags.special); });
+  return ConvertLines(TokenizeCommand(flags), flags, arguments, TokenizeLine);
 }
 
 int RunDetokenize(const Arguments& arguments) {
   TokenizeFlags flags;
-  config::Command command = DetokenizeCommand(flags);
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
-  Result<std::unique_ptr<const text::Tokenizer>> tokenizer = LoadTokenizer(flags.model);
-  if (!tokenizer) {
-    return Complain(tokenizer.error());
-  }
-  return ForEachLine([&](const wire::Json& line) {
-    return DetokenizeLine(**tokenizer, line, flags.skip_special);
-  });
+  return ConvertLines(DetokenizeCommand(flags), flags, arguments, DetokenizeLine);
 }
 
 }  // namespace pixii::apps
