@@ -22,8 +22,6 @@ constexpr double kTokenSeconds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.00
 constexpr double kTokenCounts[] = {1,    4,    16,   64,    128,   256,   512,    1024,
                                    2048, 4096, 8192, 16384, 32768, 65536, 131072, 1048576};
 constexpr double kFractions[] = {0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
-constexpr double kMilliseconds[] = {0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,   2.5,
-                                    5,    10,    25,   50,  100,  250, 1000};
 
 struct Row {
   Kind kind;
