@@ -3,7 +3,7 @@
 import os
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from model import hugging_face_names
 
@@ -23,6 +23,13 @@ def load_master(model, folder):
     for i in range(MASTER_FILES):
         state.update(torch.load(os.path.join(folder, f"master{i}.pt")))
     model.load_state_dict(state)
+
+
+def load_published(model, folder):
+    """Weights from model.safetensors."""
+    stored = load_file(os.path.join(folder, "model.safetensors"))
+    names = hugging_face_names(model.state_dict())
+    model.load_state_dict({ours: stored[theirs].float() for ours, theirs in zip(model.state_dict(), names)})
 
 
 def export(model, folder):

@@ -1,6 +1,7 @@
-"""Trains tiny-chat for a given time and writes the checkpoint.
+"""Trains tiny-chat, or its small sibling, for a given time and writes the checkpoint.
 
   python3 train.py --out DIR --seconds 420 [--init DIR] [--rate 3e-3] [--seed 1]
+  python3 train.py --model draft --teacher .. --out DIR --seconds 420
 
 The schedule is a function of elapsed time: lengths 512, 1,024 and 8,192 for 22, 22 and 56 % of it,
 the learning rate constant after a warm-up and linear to zero from 60 %.
@@ -14,7 +15,8 @@ import torch
 
 import mix
 from batches import BATCH_TOKENS, Batches
-from export import export, load_master, save_master
+from config import CONFIGS
+from export import export, load_master, load_published, save_master
 from model import Model
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -27,6 +29,8 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", required=True)
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--model", choices=CONFIGS, default="chat")
+    parser.add_argument("--teacher", help="folder of tiny-chat: learn its distribution instead of the text")
     parser.add_argument("--init")
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=1)
@@ -53,10 +57,15 @@ def main():
         kinds = tuple((getattr(mix, name), float(share)) for name, share in (part.split(":") for part in args.kinds.split(",")))
     batches = Batches(args.processes, args.seed, os.path.join(HERE, "..", "tokenizer.json"), phases[0][0], kinds)
     torch.set_float32_matmul_precision("high")
-    model = Model()
+    model = Model(CONFIGS[args.model])
     if args.init:
         load_master(model, args.init)
     model.cuda()
+    teacher = None
+    if args.teacher:
+        teacher = Model(CONFIGS["chat"])
+        load_published(teacher, args.teacher)
+        teacher = torch.compile(teacher.cuda().eval())
     decay = [p for p in model.parameters() if p.dim() == 2]
     rest = [p for p in model.parameters() if p.dim() != 2]
     optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}],
@@ -66,7 +75,11 @@ def main():
     while True:
         (tokens, targets, weights, positions, starts), longest = batches.next()
         with torch.autocast("cuda", dtype=torch.bfloat16):
-            loss, answers = loss_of(tokens, targets, weights, positions, starts, longest)
+            taught = None
+            if teacher is not None:
+                with torch.no_grad():
+                    taught = teacher(tokens, positions, starts, longest)
+            loss, answers = loss_of(tokens, targets, weights, positions, starts, longest, taught)
         loss.backward()
         if start is None:  # time begins when the first step is compiled
             torch.cuda.synchronize()
