@@ -25,14 +25,27 @@ namespace pixii::kernels {
 
 enum class Activation : std::uint8_t { kSilu, kGeluTanh, kGelu };
 
+/// What a weight part's bytes are. kNone: values of its dtype. The others are codes of value
+/// code * scale + offset: int8; 0 .. 15; fp8 e4m3 (1.4.3 bits, bias 7, no infinity, S.1111.111 is
+/// NaN); fp4 e2m1 (0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives). Four-bit codes lie two a byte,
+/// the even column in the low half, and each row begins at a byte: ceil(cols / 2) bytes a row.
+enum class WeightCode : std::uint8_t { kNone, kInt8, kUint4, kFp8E4m3, kFp4E2m1 };
+
 /// Rows of a weight matrix as a checkpoint stores them: [rows, cols], row-major, contiguous.
 /// Several parts stacked make one linear (q, k, v; gate, up).
 struct WeightPart {
   const void* data = nullptr;  // host memory, maybe a mapped file: read during Prepare only
-  DType dtype = DType::kF32;
+  DType dtype = DType::kF32;   // of values; codes ignore it
   std::int64_t rows = 0;
   std::int64_t cols = 0;
   const float* bias = nullptr;  // [rows] or null
+  WeightCode code = WeightCode::kNone;
+  /// Of codes: value = code * scale + offset in fp32, the product rounded, then the sum. Both
+  /// [ceil(rows / scale_rows), ceil(cols / scale_cols)], row-major; no offsets = zeros.
+  const float* scales = nullptr;
+  const float* offsets = nullptr;
+  std::int64_t scale_rows = 0;
+  std::int64_t scale_cols = 0;
 };
 
 /// What a linear multiplies in. kBf16 rounds weights and input rows to bf16 and accumulates in

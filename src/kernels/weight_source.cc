@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <array>
+#include <bit>
 #include <cstring>
+#include <limits>
 
-#include "base/checked.h"
+#include "base/assert.h"
 
 namespace pixii::kernels {
 
@@ -13,6 +16,119 @@ ShardPlan MakeShardPlan(std::int64_t k, std::int32_t k_shards) {
     return {.k = k, .size = k, .count = 1};
   }
   return {.k = k, .size = CeilDiv(CeilDiv(k, k_shards), 2) * 2, .count = k_shards};
+}
+
+namespace {
+
+constexpr std::array<float, 256> MakeFp8Table() {
+  std::array<float, 256> out{};
+  for (unsigned bits = 0; bits < 256; ++bits) {
+    const unsigned exponent = bits >> 3U & 0xFU;
+    const unsigned mantissa = bits & 7U;
+    float magnitude = static_cast<float>(mantissa) * 0x1p-9F;
+    if ((bits & 0x7FU) == 0x7FU) {
+      magnitude = std::numeric_limits<float>::quiet_NaN();
+    } else if (exponent != 0) {
+      magnitude = std::bit_cast<float>((exponent + 120U) << 23U | mantissa << 20U);  // 127 - 7
+    }
+    out[bits] = (bits & 0x80U) != 0 ? -magnitude : magnitude;
+  }
+  return out;
+}
+
+constexpr std::array<float, 256> kFp8Table = MakeFp8Table();
+constexpr std::array<float, 16> kFp4Table = {0.0F,  0.5F,  1.0F,  1.5F,  2.0F,  3.0F,
+                                             4.0F,  6.0F,  -0.0F, -0.5F, -1.0F, -1.5F,
+                                             -2.0F, -3.0F, -4.0F, -6.0F};
+
+/// Codes [begin, end) of one row as floats.
+void ReadCodes(WeightCode code, const unsigned char* bytes, std::int64_t begin, std::int64_t end,
+               float* out) {
+  const auto nibble = [&](std::int64_t i) { return bytes[i / 2] >> (i % 2 * 4) & 0xF; };
+  switch (code) {
+    case WeightCode::kInt8:
+      for (std::int64_t i = begin; i < end; ++i) {
+        out[i] = static_cast<float>(static_cast<signed char>(bytes[i]));
+      }
+      return;
+    case WeightCode::kFp8E4m3:
+      for (std::int64_t i = begin; i < end; ++i) {
+        out[i] = kFp8Table[bytes[i]];
+      }
+      return;
+    case WeightCode::kUint4:
+      for (std::int64_t i = begin; i < end; ++i) {
+        out[i] = static_cast<float>(nibble(i));
+      }
+      return;
+    case WeightCode::kFp4E2m1:
+      for (std::int64_t i = begin; i < end; ++i) {
+        out[i] = kFp4Table[static_cast<std::size_t>(nibble(i))];
+      }
+      return;
+    case WeightCode::kNone:
+      break;
+  }
+  PX_ASSERT(false);
+}
+
+void ReadCodedRow(const WeightPart& part, std::int64_t row, float* out) {
+  const auto* bytes = static_cast<const unsigned char*>(part.data) + row * RowSizeBytes(part);
+  const std::int64_t scale_at = row / part.scale_rows * ScaleColumns(part);
+  for (std::int64_t begin = 0, group = 0; begin < part.cols; begin += part.scale_cols, ++group) {
+    const std::int64_t end = std::min(part.cols, begin + part.scale_cols);
+    ReadCodes(part.code, bytes, begin, end, out);
+    const float scale = part.scales[scale_at + group];
+    if (part.offsets == nullptr) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        out[i] *= scale;
+      }
+      continue;
+    }
+    const float offset = part.offsets[scale_at + group];
+    for (std::int64_t i = begin; i < end; ++i) {
+      out[i] = out[i] * scale + offset;
+    }
+  }
+}
+
+Result<void> CheckCodes(const WeightPart& part, std::size_t index) {
+  if (part.code == WeightCode::kNone) {
+    return {};
+  }
+  if (part.scales == nullptr) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("weight part {} has codes but no scales", index), "parts");
+  }
+  for (const std::int64_t extent : {part.scale_rows, part.scale_cols}) {
+    if (extent < 1 || extent > kWeightExtentMax) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("weight part {} has scale blocks of [{}, {}], each must be 1 .. {}",
+                              index, part.scale_rows, part.scale_cols, kWeightExtentMax),
+                  "parts");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+float FloatFromFp8E4m3(std::uint8_t bits) { return kFp8Table[bits]; }
+
+float FloatFromFp4E2m1(std::uint8_t bits) { return kFp4Table[bits & 0xFU]; }
+
+std::int64_t RowSizeBytes(const WeightPart& part) {
+  switch (part.code) {
+    case WeightCode::kNone:
+      return part.cols * static_cast<std::int64_t>(SizeOf(part.dtype));
+    case WeightCode::kInt8:
+    case WeightCode::kFp8E4m3:
+      return part.cols;
+    case WeightCode::kUint4:
+    case WeightCode::kFp4E2m1:
+      return CeilDiv(part.cols, 2);
+  }
+  PX_ASSERT(false);
 }
 
 Result<void> CheckParts(std::span<const WeightPart> parts, const LinearOptions& options) {
@@ -36,6 +152,7 @@ Result<void> CheckParts(std::span<const WeightPart> parts, const LinearOptions& 
                               part.rows, part.cols, kWeightExtentMax),
                   "parts");
     }
+    PX_CHECK_OK(CheckCodes(part, i));
     if (part.cols != parts.front().cols) {
       return Fail(Code::kInvalidArgument,
                   fmt::format("weight part {} has {} columns, part 0 has {}", i, part.cols,
@@ -53,6 +170,10 @@ Result<void> CheckParts(std::span<const WeightPart> parts, const LinearOptions& 
 }
 
 void ReadRow(const WeightPart& part, std::int64_t row, float* out) {
+  if (part.code != WeightCode::kNone) {
+    ReadCodedRow(part, row, out);
+    return;
+  }
   const auto cols = static_cast<std::size_t>(part.cols);
   const auto* bytes = static_cast<const unsigned char*>(part.data) +
                       static_cast<std::size_t>(row) * cols * SizeOf(part.dtype);

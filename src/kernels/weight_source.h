@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/checked.h"
 #include "base/result.h"
 #include "kernels/operators.h"
 
@@ -33,7 +34,23 @@ ShardPlan MakeShardPlan(std::int64_t k, std::int32_t k_shards);
 /// Errors: kInvalidArgument naming the part, the value and the limit.
 Result<void> CheckParts(std::span<const WeightPart> parts, const LinearOptions& options);
 
-/// Row `row` of `part` as fp32 to `out`, shape [part.cols].
+/// Bytes of one row of `part`.
+std::int64_t RowSizeBytes(const WeightPart& part);
+
+/// Scales (and offsets) of one row of scale blocks, and rows of them; 0 of parts without codes.
+inline std::int64_t ScaleColumns(const WeightPart& part) {
+  return part.code == WeightCode::kNone ? 0 : CeilDiv(part.cols, part.scale_cols);
+}
+
+inline std::int64_t ScaleRows(const WeightPart& part) {
+  return part.code == WeightCode::kNone ? 0 : CeilDiv(part.rows, part.scale_rows);
+}
+
+/// What a code of an fp8 e4m3 or fp4 e2m1 weight stands for.
+float FloatFromFp8E4m3(std::uint8_t bits);
+float FloatFromFp4E2m1(std::uint8_t bits);
+
+/// Row `row` of `part` as fp32 to `out`, shape [part.cols]; codes are decoded.
 void ReadRow(const WeightPart& part, std::int64_t row, float* out);
 
 /// `value` rounded to bf16 and back.

@@ -20,6 +20,7 @@ struct OperatorCase {
 };
 
 std::vector<OperatorCase> LinearCases();
+std::vector<OperatorCase> CodedCases();
 std::vector<OperatorCase> RowCases();
 std::vector<OperatorCase> AttentionCases();
 

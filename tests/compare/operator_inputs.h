@@ -119,6 +119,62 @@ class RawValues final {
   std::vector<std::byte> bytes_;
 };
 
+/// A weight part of random codes of every value (but NaN), with random scales and maybe offsets;
+/// one byte off any alignment. Shape of the blocks: [scale_rows, scale_cols].
+class CodedValues final {
+ public:
+  struct Shape {
+    WeightCode code = WeightCode::kInt8;
+    std::int64_t rows = 1;
+    std::int64_t cols = 1;
+    std::int64_t scale_rows = 1;
+    std::int64_t scale_cols = 1;
+    bool offsets = false;
+  };
+
+  CodedValues(const Shape& shape, Inputs& inputs) {
+    part_ = {.rows = shape.rows,
+             .cols = shape.cols,
+             .code = shape.code,
+             .scale_rows = shape.scale_rows,
+             .scale_cols = shape.scale_cols};
+    const bool packed = shape.code == WeightCode::kUint4 || shape.code == WeightCode::kFp4E2m1;
+    const std::int64_t row_size = packed ? (shape.cols + 1) / 2 : shape.cols;
+    bytes_.resize(static_cast<std::size_t>(shape.rows * row_size + 1));
+    for (unsigned char& byte : bytes_) {
+      byte = static_cast<unsigned char>(inputs.Below(256));
+      if (shape.code == WeightCode::kFp8E4m3 && (byte & 0x7F) == 0x7F) {
+        byte ^= 1;
+      }
+    }
+    const std::int64_t count = (shape.rows + shape.scale_rows - 1) / shape.scale_rows *
+                               ((shape.cols + shape.scale_cols - 1) / shape.scale_cols);
+    // Codes of each kind reach to about 127, 15, 448 and 6: results of similar sizes.
+    const float unit = shape.code == WeightCode::kInt8      ? 1.0F / 127
+                       : shape.code == WeightCode::kUint4   ? 1.0F / 15
+                       : shape.code == WeightCode::kFp8E4m3 ? 1.0F / 448
+                                                            : 1.0F / 6;
+    scales_ = inputs.Values(count, 0.25F * unit, unit);
+    if (shape.offsets) {
+      offsets_ = inputs.Values(count);
+    }
+    part_.data = bytes_.data() + 1;
+    part_.scales = scales_.data();
+    part_.offsets = shape.offsets ? offsets_.data() : nullptr;
+  }
+
+  CodedValues(CodedValues&&) = default;
+
+  /// Valid as long as this lives.
+  const WeightPart& part() const { return part_; }
+
+ private:
+  std::vector<unsigned char> bytes_;
+  std::vector<float> scales_;
+  std::vector<float> offsets_;
+  WeightPart part_;
+};
+
 /// A cache of one sequence of `context` positions whose blocks lie in reverse order, filled by
 /// StoreKv.
 struct FilledCache {

@@ -82,6 +82,14 @@ class CpuOperators final : public Operators {
     for (const std::int32_t id : ids) {
       PX_ASSERT(id >= 0 && id < weight.out_features());
     }
+    if (weight.coded_table().code != WeightCode::kNone) {
+      for (std::int64_t t = 0; t < out.rows; ++t) {
+        float* row = out.f32(t);
+        ReadRow(weight.coded_table(), ids[static_cast<std::size_t>(t)], row);
+        std::transform(row, row + out.cols, row, [&](float value) { return value * scale; });
+      }
+      return;
+    }
     const EmbedCall call{.table = weight.table(),
                          .element = weight.table_element(),
                          .ids = ids.data(),

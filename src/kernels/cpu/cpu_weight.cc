@@ -82,7 +82,7 @@ Result<std::unique_ptr<LinearWeight>> CpuWeight::PackLinear(std::span<const Weig
   bool all_bf16 = true;
   for (const WeightPart& part : parts) {
     rows += part.rows;
-    all_bf16 = all_bf16 && part.dtype == DType::kBf16;
+    all_bf16 = all_bf16 && part.code == WeightCode::kNone && part.dtype == DType::kBf16;
   }
   auto weight = std::make_unique<CpuWeight>(parts.front().cols, rows);
   PackedWeight& packed = weight->packed_;
@@ -118,11 +118,24 @@ Result<std::unique_ptr<LinearWeight>> CpuWeight::PackLinear(std::span<const Weig
 
 Result<std::unique_ptr<LinearWeight>> CpuWeight::CopyTable(const WeightPart& table) {
   auto weight = std::make_unique<CpuWeight>(table.cols, table.rows);
-  const std::size_t size_bytes =
-      static_cast<std::size_t>(table.rows * table.cols) * SizeOf(table.dtype);
+  const auto size_bytes = static_cast<std::size_t>(table.rows * RowSizeBytes(table));
   PX_TRY(weight->buffer_, AllocateHostMemory(size_bytes));
   std::memcpy(weight->buffer_.data(), table.data, size_bytes);
   weight->table_element_ = ElementOf(table.dtype);
+  if (table.code != WeightCode::kNone) {
+    const std::int64_t count = ScaleRows(table) * ScaleColumns(table);
+    std::vector<float>& scales = weight->scales_;
+    scales.assign(table.scales, table.scales + count);
+    if (table.offsets != nullptr) {
+      scales.insert(scales.end(), table.offsets, table.offsets + count);
+    }
+    WeightPart& own = weight->coded_table_;
+    own = table;
+    own.data = weight->buffer_.data();
+    own.bias = nullptr;
+    own.scales = scales.data();
+    own.offsets = table.offsets != nullptr ? scales.data() + count : nullptr;
+  }
   return std::unique_ptr<LinearWeight>(std::move(weight));
 }
 

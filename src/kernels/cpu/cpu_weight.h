@@ -19,7 +19,7 @@ class CpuWeight final : public LinearWeight {
   static Result<std::unique_ptr<LinearWeight>> PackLinear(std::span<const WeightPart> parts,
                                                           const LinearOptions& options,
                                                           Index k_align, ThreadPool& pool);
-  /// A copy of the table in its own dtype. Errors: kResourceExhausted.
+  /// A copy of the table in its own dtype or codes. Errors: kResourceExhausted.
   static Result<std::unique_ptr<LinearWeight>> CopyTable(const WeightPart& table);
 
   CpuWeight(std::int64_t in_features, std::int64_t out_features)
@@ -35,9 +35,14 @@ class CpuWeight final : public LinearWeight {
 
   Element table_element() const { return table_element_; }
 
+  /// The table's own codes and scales, or a part whose code is kNone.
+  const WeightPart& coded_table() const { return coded_table_; }
+
  private:
   PackedWeight packed_;
   Element table_element_ = Element::kF32;
+  WeightPart coded_table_;
+  std::vector<float> scales_;  // of coded_table_, then its offsets
   Buffer buffer_;
   std::vector<float> bias_;
 };
