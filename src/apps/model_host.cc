@@ -71,11 +71,21 @@ Result<std::uint32_t> PlanBlocks(const model::LanguageModel& model, const Engine
 }  // namespace
 
 Result<std::unique_ptr<kernels::Operators>> MakeOperators(const std::string& isa,
-                                                          std::int64_t threads) {
+                                                          std::int64_t threads, bool portable) {
+  if (portable && isa != "auto") {
+    return Fail(
+        Code::kInvalidArgument,
+        fmt::format(
+            "numerics: portable chooses the instruction set itself, --isa {} does not go with it",
+            isa),
+        "numerics");
+  }
   if (isa == "ref") {
     return kernels::MakeReferenceOperators();
   }
-  return kernels::MakeCpuOperators(CpuOptionsOf(isa, threads));
+  kernels::CpuOptions options = CpuOptionsOf(isa, threads);
+  options.portable = portable;
+  return kernels::MakeCpuOperators(options);
 }
 
 kernels::CpuOptions CpuOptionsOf(const std::string& isa, std::int64_t threads) {
@@ -98,7 +108,7 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   auto host = std::unique_ptr<ModelHost>(new ModelHost);  // tidy: new the constructor is private
   host->flags_ = flags;
   PX_TRY(host->identity_key_, ReadIdentityKey(flags.kv_key_file));
-  PX_TRY(host->operators_, MakeOperators(flags.isa, flags.threads));
+  PX_TRY(host->operators_, MakeOperators(flags.isa, flags.threads, flags.numerics == "portable"));
   bool fp32 = flags.dtype == "fp32";
   model::LoadOptions options;
   options.compute = fp32 ? kernels::ComputeType::kF32 : kernels::ComputeType::kBf16;

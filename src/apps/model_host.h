@@ -42,9 +42,11 @@ class ModelHost final {
 /// As --isa and --threads spell it.
 kernels::CpuOptions CpuOptionsOf(const std::string& isa, std::int64_t threads);
 
-/// By name, as --isa spells it; "ref" gives the reference loops.
+/// By name, as --isa spells it; "ref" gives the reference loops. `portable`: as --numerics
+/// portable.
 Result<std::unique_ptr<kernels::Operators>> MakeOperators(const std::string& isa,
-                                                          std::int64_t threads);
+                                                          std::int64_t threads,
+                                                          bool portable = false);
 
 /// Tokenizer, template and defaults of a folder. No tokenizer.json: token ids only.
 Result<frontend::ServedModel> LoadServedModel(const std::string& folder,

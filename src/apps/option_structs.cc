@@ -95,6 +95,12 @@ std::vector<config::Option> RowsOf(ChatFlags& flags) {
   return options;
 }
 
+std::vector<config::Option> RowsOf(ReplayFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/replay_options.def"
+  return options;
+}
+
 std::vector<config::Option> RowsOf(BenchServeFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/bench_serve_options.def"

@@ -29,6 +29,10 @@ struct ChatFlags {
 #include "apps/chat_options.def"
 };
 
+struct ReplayFlags {
+#include "apps/replay_options.def"
+};
+
 struct BenchServeFlags {
 #include "apps/bench_serve_options.def"
 };
@@ -45,6 +49,7 @@ struct SimulateFlags {
 std::vector<config::Option> RowsOf(EngineFlags& flags);
 std::vector<config::Option> RowsOf(ServeFlags& flags);
 std::vector<config::Option> RowsOf(ChatFlags& flags);
+std::vector<config::Option> RowsOf(ReplayFlags& flags);
 std::vector<config::Option> RowsOf(BenchServeFlags& flags);
 std::vector<config::Option> RowsOf(BenchEngineFlags& flags);
 std::vector<config::Option> RowsOf(SimulateFlags& flags);

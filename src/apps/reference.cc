@@ -20,7 +20,8 @@ std::string ConfigReference() {
   BenchEngineFlags bench_engine;
   BenchServeFlags bench_serve;
   SimulateFlags simulate;
-  config::Command commands[5];
+  ReplayFlags replay;
+  config::Command commands[6];
   commands[0].name = "serve";
   commands[0].summary = "Answers the OpenAI API with a model.";
   commands[0].positionals = {{.name = "MODEL", .help = "", .required = false, .repeated = false}};
@@ -40,6 +41,11 @@ std::string ConfigReference() {
   commands[4].name = "simulate";
   commands[4].summary = "Runs the whole server under virtual time, by seed.";
   commands[4].options = RowsOf(simulate);
+  commands[5].name = "replay";
+  commands[5].summary =
+      "Repeats recorded requests. It also takes the engine options of `pixii serve`.";
+  commands[5].positionals = {{.name = "RECORD", .help = "", .required = true, .repeated = true}};
+  commands[5].options = RowsOf(replay);
   std::string out =
       "# Options\n\nGenerated from the tables in `src/apps/`. Precedence: flag, environment, "
       "`--config FILE` (YAML; a section "

@@ -7,6 +7,7 @@
 #include "apps/model_host.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
+#include "apps/record_writer.h"
 #include "apps/version.h"
 #include "engine/engine_loop.h"
 #include "frontend/frontend.h"
@@ -117,7 +118,14 @@ class Server final {
 
   Result<void> Listen() {
     frontend::FrontendEnvironment environment{
-        .loop = *loop_, .net = *net_, .link = *link_, .registry = &registry_};
+        .loop = *loop_, .net = *net_, .link = *link_, .registry = &registry_, .record = {}};
+    if (!flags_.record.empty()) {
+      PX_TRY(recorder_, RecordWriter::Create(
+                            flags_.record, static_cast<std::uint64_t>(flags_.record_limit), *log_));
+      environment.record = [this](frontend::RequestRecord record) {
+        recorder_->Take(std::move(record));
+      };
+    }
     frontend_.emplace(environment, MakeFrontendOptions(flags_), std::move(*served_),
                       std::move(keys_));
     PX_TRY(address_, frontend_->Start(
@@ -229,6 +237,7 @@ class Server final {
     engine_loop_->Stop();
     engine_thread_.Join();
     engine_.reset();
+    recorder_.reset();
   }
 
   ServeFlags flags_;
@@ -245,6 +254,7 @@ class Server final {
   std::optional<engine::EngineLoop> engine_;
   std::optional<worker::LocalLink> link_;
   std::optional<frontend::Frontend> frontend_;
+  std::unique_ptr<RecordWriter> recorder_;
   rt::Thread engine_thread_;
   rt::Address address_;
   frontend::ApiKeys keys_;

@@ -21,6 +21,7 @@
 #include "frontend/http_server.h"
 #include "frontend/options.h"
 #include "frontend/readiness.h"
+#include "frontend/receipt.h"
 #include "frontend/served_model.h"
 #include "frontend/text_pool.h"
 #include "obs/metrics.h"
@@ -36,6 +37,7 @@ struct FrontendEnvironment {
   rt::Net& net;
   control::WorkerLink& link;
   obs::Registry* registry = nullptr;  // null: one of its own
+  RecordSink record = {};             // empty: nobody records
 };
 
 class Frontend final : private ExchangeHandler, private GenerationHost {
@@ -122,6 +124,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
 
   // GenerationHost
   control::WorkerLink& link() override { return environment_.link; }
+
+  void OnRecorded(RequestRecord record) override { environment_.record(std::move(record)); }
 
   const TextProcessor* text() const override { return model_.text.get(); }
 

@@ -144,6 +144,10 @@ void Generation::Deliver(std::size_t index, wire::TokenFrame& frame) {
     part.prompt_logprobs = std::move(frame.prompt_logprobs);
   }
   std::size_t token_count = frame.tokens.size();
+  bool engine_ended = frame.finish.has_value();
+  if (keeps_tokens()) {
+    Transcribe(frame, choice);
+  }
   delta_.Clear();
   if (std::optional<Error> error = choice.stream.Push(frame, delta_)) {
     End(*error);
@@ -162,6 +166,7 @@ void Generation::Deliver(std::size_t index, wire::TokenFrame& frame) {
   if (finished) {
     usage_.completion_tokens += choice.stream.generated();
     --unfinished_;
+    CloseTranscript(choice, engine_ended);
   }
   if (plan_.stream) {
     Write(index, choice_index);
@@ -246,10 +251,54 @@ void Generation::Write(std::size_t index, std::uint32_t choice_index) {
   }
 }
 
+void Generation::Transcribe(const wire::TokenFrame& frame, Choice& choice) const {
+  ChoiceTranscript& transcript = choice.transcript;
+  transcript.tokens.insert(transcript.tokens.end(), frame.tokens.begin(), frame.tokens.end());
+  for (const wire::TokenLogprob& entry : frame.logprobs) {
+    transcript.logprobs.push_back(entry.logprob);
+  }
+}
+
+// What the engine drew behind a stop string does not count.
+void Generation::CloseTranscript(Choice& choice, bool engine_ended) {
+  ChoiceTranscript& transcript = choice.transcript;
+  std::size_t counted = std::min<std::size_t>(choice.stream.generated(), transcript.tokens.size());
+  transcript.ended_by_engine = engine_ended && counted == transcript.tokens.size();
+  transcript.tokens.resize(counted);
+  transcript.logprobs.resize(std::min(counted, transcript.logprobs.size()));
+}
+
+void Generation::Record(const Receipt& receipt, std::vector<ChoiceTranscript> transcripts) {
+  RequestRecord record{.id = plan_.shape.id,
+                       .surface = plan_.shape.surface,
+                       .model = plan_.shape.model,
+                       .context_tokens_max = host_.link().card().context_tokens_max,
+                       .body = std::move(plan_.recorded_body),
+                       .prompts = {},
+                       .receipt = receipt,
+                       .choices = std::move(transcripts)};
+  for (const Part& part : parts_) {
+    record.prompts.push_back(part.prompt);
+  }
+  host_.OnRecorded(std::move(record));
+}
+
 void Generation::Complete() {
   Exchange* exchange = std::exchange(exchange_, nullptr);
+  std::optional<Receipt> receipt;
+  if (keeps_tokens()) {
+    std::vector<ChoiceTranscript> transcripts;
+    for (Choice& choice : choices_) {
+      transcripts.push_back(std::move(choice.transcript));
+    }
+    receipt = MakeReceipt(host_.link().card(), plan_.prototype.sampling.seed, transcripts);
+    if (!plan_.recorded_body.empty()) {
+      Record(*receipt, std::move(transcripts));
+    }
+  }
+  const Receipt* shown = plan_.shape.receipt ? &*receipt : nullptr;
   if (plan_.stream) {
-    writer_.AppendEnd(exchange->stream(), usage_);
+    writer_.AppendEnd(exchange->stream(), usage_, shown);
     Answered(std::nullopt);
     exchange->EndStream();
     return;
@@ -260,7 +309,8 @@ void Generation::Complete() {
     results.push_back(std::move(choice.result));
   }
   Answered(std::nullopt);
-  exchange->Respond({.body = UnaryBody(plan_.shape, results, usage_), .fields = plan_.fields});
+  exchange->Respond(
+      {.body = UnaryBody(plan_.shape, results, usage_, shown), .fields = plan_.fields});
 }
 
 void Generation::End(const Error& error) {

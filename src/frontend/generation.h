@@ -34,6 +34,7 @@ struct GenerationPlan {
   wire::GenerateRequest prototype;      // all but id and prompt
   ChoiceOptions choices;
   std::vector<wire::HttpField> fields;  // of the response
+  std::string recorded_body;            // the client's JSON; empty: nobody records
 };
 
 /// How a request went, for metrics; times are kNever if it did not come so far.
@@ -53,6 +54,8 @@ class GenerationHost {
  public:
   virtual ~GenerationHost() = default;
   virtual control::WorkerLink& link() = 0;
+  /// Takes what a plan with a recorded_body has become.
+  virtual void OnRecorded(RequestRecord record) = 0;
   virtual const TextProcessor* text() const = 0;
   virtual rt::Time Now() const = 0;
   virtual RequestId NextRequestId() = 0;
@@ -93,7 +96,8 @@ class Generation final : public ExchangeWatcher {
 
     ChoiceStream stream;
     LogprobWriter logprobs;
-    FinishedChoice result;  // of a unary response
+    FinishedChoice result;        // of a unary response
+    ChoiceTranscript transcript;  // if a receipt or a record wants it
     bool started = false;
   };
 
@@ -110,12 +114,17 @@ class Generation final : public ExchangeWatcher {
   void Write(std::size_t part, std::uint32_t choice_index);
   void Echo(std::size_t part, Choice& choice, std::string& text);
   void Gather(Choice& choice);
+  void Transcribe(const wire::TokenFrame& frame, Choice& choice) const;
+  static void CloseTranscript(Choice& choice, bool engine_ended);
+  void Record(const Receipt& receipt, std::vector<ChoiceTranscript> transcripts);
   void Complete();
   void Answered(std::optional<Error> error);
   void CancelOpen();
   void MaybeDone();
 
   std::uint32_t n() const { return plan_.prototype.choice_count; }
+
+  bool keeps_tokens() const { return plan_.shape.receipt || !plan_.recorded_body.empty(); }
 
   GenerationHost& host_;
   Exchange* exchange_;  // null once answered or gone

@@ -168,6 +168,9 @@ void Frontend::Begin(Call& call, Surface surface, bool stream, Result<Generation
   plan->shape.created = environment_.loop.WallNow().unix_seconds;
   plan->prototype.tenant = call.tenant;
   plan->fields = call.fields;
+  if (environment_.record) {
+    plan->recorded_body = call.exchange.request().body;
+  }
   GenerationHost& host = *this;
   auto generation = std::make_unique<Generation>(host, call.exchange, std::move(*plan));
   Generation* raw = generation.get();

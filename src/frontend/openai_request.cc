@@ -99,6 +99,7 @@ constexpr auto kBools = std::to_array<BoolField>({
     {"include_stop_str_in_output", kBoth, Of(&OpenAiRequest::include_stop_str_in_output)},
     {"skip_special_tokens", kBoth, Of(&OpenAiRequest::skip_special_tokens)},
     {"return_token_ids", kBoth, Of(&OpenAiRequest::return_token_ids)},
+    {"receipt", kBoth, Of(&OpenAiRequest::receipt)},
     {"add_special_tokens", kText, Of(&OpenAiRequest::add_special_tokens)},
     {"parallel_tool_calls", kChat, &Draft::parallel_tool_calls},
 });

@@ -70,6 +70,7 @@ struct OpenAiRequest {
   std::int32_t top_logprobs = -1;  // -1: none asked for
   std::optional<bool> skip_special_tokens;
   std::optional<bool> return_token_ids;
+  std::optional<bool> receipt;
 
   bool streams() const { return stream.value_or(false); }
 

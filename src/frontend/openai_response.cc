@@ -172,7 +172,7 @@ void AppendUsage(std::string& out, const Usage& usage) {
 }
 
 std::string UnaryBody(const ResponseShape& shape, std::span<const FinishedChoice> choices,
-                      const Usage& usage) {
+                      const Usage& usage, const Receipt* receipt) {
   bool chat = shape.surface == Surface::kChat;
   std::string out = "{";
   AppendCommon(out, shape, chat ? "chat.completion" : "text_completion");
@@ -210,6 +210,10 @@ std::string UnaryBody(const ResponseShape& shape, std::span<const FinishedChoice
   }
   out += R"(,"usage":)";
   AppendUsage(out, usage);
+  if (receipt != nullptr) {
+    out += R"(,"receipt":)";
+    AppendReceipt(out, *receipt);
+  }
   out += '}';
   return out;
 }
@@ -296,7 +300,13 @@ void StreamWriter::AppendFinish(std::string& out, std::uint32_t choice,
   out += end_;
 }
 
-void StreamWriter::AppendEnd(std::string& out, const Usage& usage) const {
+void StreamWriter::AppendEnd(std::string& out, const Usage& usage, const Receipt* receipt) const {
+  if (receipt != nullptr) {
+    out += head_;
+    out += R"(,"choices":[],"receipt":)";
+    AppendReceipt(out, *receipt);
+    out += shape_.include_usage ? ",\"usage\":null}\n\n" : "}\n\n";
+  }
   if (shape_.include_usage) {
     out += head_;
     out += R"(,"choices":[],"usage":)";

@@ -13,6 +13,7 @@
 
 #include "frontend/choice_stream.h"
 #include "frontend/openai_request.h"
+#include "frontend/receipt.h"
 
 namespace pixii::frontend {
 
@@ -32,6 +33,7 @@ struct ResponseShape {
   bool logprobs = false;
   bool token_ids = false;
   bool include_usage = false;  // of a stream
+  bool receipt = false;
 };
 
 /// Logprobs of tokens as OpenAI writes them, gathered piece by piece.
@@ -70,8 +72,9 @@ struct FinishedChoice {
 
 void AppendUsage(std::string& out, const Usage& usage);
 
+/// `receipt` null: none was asked for.
 std::string UnaryBody(const ResponseShape& shape, std::span<const FinishedChoice> choices,
-                      const Usage& usage);
+                      const Usage& usage, const Receipt* receipt);
 
 /// Events of one streamed response.
 class StreamWriter final {
@@ -85,8 +88,8 @@ class StreamWriter final {
                    std::string_view logprobs);
   /// The last event of a choice.
   void AppendFinish(std::string& out, std::uint32_t choice, const ChoiceFinish& finish);
-  /// Usage if asked for, then [DONE].
-  void AppendEnd(std::string& out, const Usage& usage) const;
+  /// Usage and receipt if asked for, then [DONE].
+  void AppendEnd(std::string& out, const Usage& usage, const Receipt* receipt) const;
   /// An error ends the stream; no [DONE] follows.
   static void AppendError(std::string& out, const Error& error);
 

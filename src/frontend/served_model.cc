@@ -188,7 +188,8 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
                     "fp_" + Sha256Hex(card.fingerprint + "/" + card.numerics_id).substr(0, 10),
                 .logprobs = logprobs,
                 .token_ids = request.return_token_ids.value_or(false),
-                .include_usage = request.include_usage};
+                .include_usage = request.include_usage,
+                .receipt = request.receipt.value_or(false)};
   wire::GenerateRequest& prototype = plan.prototype;
   prototype.model = card.name;
   prototype.choice_count = request.choice_count();

@@ -166,6 +166,9 @@ struct CpuOptions {
   std::int32_t thread_count =
       0;  // 1 .. 256; 0 = one per core this process may use. The caller is thread 0.
   CpuIsa isa = CpuIsa::kAuto;
+  /// With kAuto: the best instruction set whose bits are those of AVX2, which every supported host
+  /// has.
+  bool portable = false;
 };
 
 /// Errors: kUnsupported if the host lacks the instruction set, naming it and what the host has.

@@ -93,6 +93,22 @@ bool MultipliesExactly(const KernelTable& kernels) {
   return true;
 }
 
+const Isa& Find(CpuIsa wanted) {
+  return *std::find_if(kIsas.begin(), kIsas.end(),
+                       [&](const Isa& isa) { return isa.isa == wanted; });
+}
+
+/// The last, so the best, of those that give AVX2's bits. Pre: `available` is not empty.
+CpuIsa BestPortable(std::span<const CpuIsa> available) {
+  CpuIsa best = available.front();
+  for (const CpuIsa isa : available) {
+    if (Find(isa).numerics == Find(CpuIsa::kAvx2).numerics) {
+      best = isa;
+    }
+  }
+  return best;
+}
+
 std::string ListNames(std::span<const CpuIsa> isas) {
   std::string out;
   for (const CpuIsa isa : isas) {
@@ -144,16 +160,17 @@ Result<CpuChoice> ChooseCpu(const CpuOptions& options) {
     return Fail(Code::kUnsupported,
                 "this processor has no AVX2 with FMA and F16C, which pixii needs at least");
   }
-  const CpuIsa wanted = options.isa == CpuIsa::kAuto ? available.back() : options.isa;
+  const CpuIsa wanted = options.isa != CpuIsa::kAuto ? options.isa
+                        : options.portable           ? BestPortable(available)
+                                                     : available.back();
   if (std::find(available.begin(), available.end(), wanted) == available.end()) {
     return Fail(Code::kUnsupported,
                 fmt::format("this processor does not run {}; it has {}", IsaName(wanted),
                             ListNames(available)),
                 "isa");
   }
-  const auto* isa =
-      std::find_if(kIsas.begin(), kIsas.end(), [&](const Isa& i) { return i.isa == wanted; });
-  return CpuChoice{isa, options.thread_count == 0 ? UsableCoreCount() : options.thread_count};
+  return CpuChoice{&Find(wanted),
+                   options.thread_count == 0 ? UsableCoreCount() : options.thread_count};
 }
 
 }  // namespace pixii::kernels

@@ -41,8 +41,9 @@ TEST(OpenAiResponse, UnaryChatIsOpenAis) {
   FinishedChoice choice;
   choice.text = "he said \"hi\"\n";
   choice.finish = {FinishKind::kStop, std::string("END")};
-  std::string body = UnaryBody(Shape(Surface::kChat), {&choice, 1},
-                               {.prompt_tokens = 3, .completion_tokens = 2, .cached_tokens = 1});
+  std::string body =
+      UnaryBody(Shape(Surface::kChat), {&choice, 1},
+                {.prompt_tokens = 3, .completion_tokens = 2, .cached_tokens = 1}, nullptr);
   EXPECT_EQ(
       body,
       R"({"id":"x-1","object":"chat.completion","created":7,"model":"m\"1","system_fingerprint":"fp_0",)"
@@ -62,7 +63,7 @@ TEST(OpenAiResponse, StreamsBeginWithTheRoleAndEndOnce) {
   delta.text = "hi";
   writer.AppendDelta(out, 1, delta, "");
   writer.AppendFinish(out, 1, {FinishKind::kLength, {}});
-  writer.AppendEnd(out, {.prompt_tokens = 1, .completion_tokens = 1, .cached_tokens = 0});
+  writer.AppendEnd(out, {.prompt_tokens = 1, .completion_tokens = 1, .cached_tokens = 0}, nullptr);
   bool done = false;
   std::vector<Json> events = Events(out, &done);
   EXPECT_TRUE(done);

@@ -1,0 +1,214 @@
+#include <fmt/format.h>
+
+#include <bit>
+#include <optional>
+
+#include "apps/command.h"
+#include "apps/model_host.h"
+#include "apps/model_source.h"
+#include "engine/engine_loop.h"
+#include "frontend/receipt.h"
+#include "frontend/served_model.h"
+#include "rt/file.h"
+#include "rt/loop.h"
+#include "worker/local_link.h"
+
+namespace pixii::apps {
+
+namespace {
+
+constexpr std::uint64_t kRecordSizeMax = std::uint64_t{256} << 20;  // bytes of one record
+
+Result<frontend::RequestRecord> ReadRecord(const std::string& path) {
+  PX_TRY(const std::string text, rt::ReadFile(path, kRecordSizeMax));
+  Result<frontend::RequestRecord> record = frontend::ParseRecord(text);
+  if (!record) {
+    return Fail(record.error().code(), fmt::format("{}: {}", path, record.error().detail()));
+  }
+  return record;
+}
+
+/// A model loaded as the one that a record speaks of.
+class Replayer final {
+ public:
+  Result<void> Load(const ReplayFlags& flags, EngineFlags engine_flags,
+                    const frontend::RequestRecord& record) {
+    if (engine_flags.max_context == 0) {
+      engine_flags.max_context = record.context_tokens_max;  // lengths left open depend on it
+    }
+    PX_TRY(loop_, rt::MakeLoop());
+    PX_TRY(const ModelSource source,
+           ResolveModel(flags.model.empty() ? record.model : flags.model, flags.offline));
+    PX_TRY(host_, ModelHost::Load(source.folder, engine_flags));
+    PX_TRY(std::unique_ptr<engine::Engine> engine, host_->MakeEngine());
+    PX_TRY(served_, LoadServedModel(source.folder, host_->spec(), record.model));
+    engine_.emplace(*loop_, std::move(engine));
+    link_.emplace(*loop_, *engine_,
+                  worker::LocalLinkOptions{.name = record.model,
+                                           .eos_token_ids = host_->spec().eos_token_ids,
+                                           .bos_token_id = host_->spec().bos_token_id});
+    return {};
+  }
+
+  /// Nothing: the same bits; else the first difference.
+  Result<std::optional<std::string>> Repeat(const frontend::RequestRecord& record) {
+    PX_CHECK_OK(CheckIdentity(record.receipt));
+    PX_TRY(const wire::Json body, wire::ParseJson(record.body));
+    PX_TRY(const frontend::OpenAiRequest request,
+           frontend::ParseOpenAiRequest(body, record.surface));
+    PX_TRY(frontend::GenerationPlan plan,
+           frontend::PlanGeneration(request, served_, link_->card(), record.receipt.seed));
+    const std::size_t n = plan.prototype.choice_count;
+    if (plan.skip_engine) {
+      return std::optional<std::string>();
+    }
+    if (n * record.prompts.size() != record.choices.size()) {
+      return Fail(Code::kDataCorrupt, "record: choices are not prompts times n of the body",
+                  "choices");
+    }
+    for (std::size_t part = 0; part < record.prompts.size(); ++part) {
+      wire::GenerateRequest generate = plan.prototype;
+      generate.prompt = record.prompts[part];
+      PX_TRY(const std::vector<frontend::ChoiceTranscript> got, Generate(std::move(generate)));
+      for (std::size_t k = 0; k < n; ++k) {
+        if (std::optional<std::string> difference = Compare(record.choices[part * n + k], got[k])) {
+          return std::optional(fmt::format("choice {}: {}", part * n + k, *difference));
+        }
+      }
+    }
+    return std::optional<std::string>();
+  }
+
+ private:
+  Result<void> CheckIdentity(const frontend::Receipt& receipt) const {
+    const wire::ModelCard& card = link_->card();
+    if (card.fingerprint != receipt.fingerprint) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("the record is of a model with fingerprint {}, this one has {}",
+                              receipt.fingerprint, card.fingerprint),
+                  "fingerprint");
+    }
+    if (card.numerics_id != receipt.numerics_id) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("the record was made with numerics {}, this run has {}; --isa, "
+                              "--numerics, --dtype and "
+                              "--kv-dtype choose it",
+                              receipt.numerics_id, card.numerics_id),
+                  "numerics_id");
+    }
+    return {};
+  }
+
+  Result<std::vector<frontend::ChoiceTranscript>> Generate(wire::GenerateRequest request) {
+    std::vector<frontend::ChoiceTranscript> out(request.choice_count);
+    std::size_t open = out.size();
+    std::optional<Error> failed;
+    request.id = RequestId{++last_id_};
+    PX_CHECK_OK(link_->Generate(std::move(request), [&](const wire::TokenFrame& frame) {
+      frontend::ChoiceTranscript& choice = out[frame.choice];
+      choice.tokens.insert(choice.tokens.end(), frame.tokens.begin(), frame.tokens.end());
+      for (const wire::TokenLogprob& entry : frame.logprobs) {
+        choice.logprobs.push_back(entry.logprob);
+      }
+      if (frame.error) {
+        failed = frame.error;
+      }
+      if (frame.finish && --open == 0) {
+        loop_->Stop();
+      }
+    }));
+    loop_->Run();
+    if (failed) {
+      return Fail(*failed);
+    }
+    return out;
+  }
+
+  /// The engine runs on where a stop string ended the recorded choice: then only its start counts.
+  static std::optional<std::string> Compare(const frontend::ChoiceTranscript& wanted,
+                                            const frontend::ChoiceTranscript& got) {
+    for (std::size_t i = 0; i < wanted.tokens.size(); ++i) {
+      if (i >= got.tokens.size()) {
+        return fmt::format("ended after {} tokens, recorded are {}", i, wanted.tokens.size());
+      }
+      if (got.tokens[i] != wanted.tokens[i]) {
+        return fmt::format("token {} is {}, recorded is {}", i, got.tokens[i], wanted.tokens[i]);
+      }
+      if (i < wanted.logprobs.size() &&
+          (i >= got.logprobs.size() || std::bit_cast<std::uint32_t>(wanted.logprobs[i]) !=
+                                           std::bit_cast<std::uint32_t>(got.logprobs[i]))) {
+        return fmt::format("the logprob of token {} differs", i);
+      }
+    }
+    if (wanted.ended_by_engine && got.tokens.size() != wanted.tokens.size()) {
+      return fmt::format("has {} tokens, recorded are {}", got.tokens.size(), wanted.tokens.size());
+    }
+    return std::nullopt;
+  }
+
+  std::unique_ptr<rt::Loop> loop_;
+  std::unique_ptr<ModelHost> host_;
+  frontend::ServedModel served_;
+  std::optional<engine::EngineLoop> engine_;
+  std::optional<worker::LocalLink> link_;
+  std::uint64_t last_id_ = 0;
+};
+
+/// Exit status. Records of one model share its loading.
+Result<int> ReplayAll(const std::vector<std::string>& paths, const ReplayFlags& flags,
+                      const EngineFlags& engine_flags) {
+  std::optional<Replayer> replayer;
+  std::string loaded;
+  int exit = kExitDone;
+  for (const std::string& path : paths) {
+    PX_TRY(const frontend::RequestRecord record, ReadRecord(path));
+    const std::string wanted = fmt::format("{} {}", record.context_tokens_max, record.model);
+    if (loaded != wanted) {
+      replayer.emplace();
+      PX_CHECK_OK(replayer->Load(flags, engine_flags, record));
+      loaded = wanted;
+    }
+    Result<std::optional<std::string>> difference = replayer->Repeat(record);
+    if (!difference) {
+      return Fail(difference.error().code(),
+                  fmt::format("{}: {}", path, difference.error().detail()));
+    }
+    std::size_t tokens = 0;
+    for (const frontend::ChoiceTranscript& choice : record.choices) {
+      tokens += choice.tokens.size();
+    }
+    if (*difference) {
+      exit = kExitNotSo;
+      Say("{}: differs: {}\n", path, **difference);
+    } else {
+      Say("{}: same: {} choices, {} tokens\n", path, record.choices.size(), tokens);
+    }
+  }
+  return exit;
+}
+
+}  // namespace
+
+int RunReplay(const Arguments& arguments) {
+  ReplayFlags flags;
+  EngineFlags engine_flags;
+  config::Command command;
+  command.name = "replay";
+  command.summary =
+      "Repeats requests recorded by pixii serve --record; exit status 1 if a token or logprob "
+      "differs.";
+  command.positionals = {
+      {.name = "RECORD", .help = "file of a record", .required = true, .repeated = true}};
+  command.options = RowsOf(flags);
+  for (config::Option& option : RowsOf(engine_flags)) {
+    command.options.push_back(std::move(option));
+  }
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  Result<int> done = ReplayAll(parsed.positionals, flags, engine_flags);
+  return done ? *done : Complain(done.error());
+}
+
+}  // namespace pixii::apps

@@ -1,0 +1,65 @@
+// What proves an answer: a receipt that a reply carries, and a record that `pixii replay` repeats.
+// docs/formats/record.md
+//
+// Thread: values and pure functions. A token hash is SHA-256 over the ids as 32-bit little-endian
+// integers, in order.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "frontend/openai_request.h"
+#include "wire/messages/generate.h"
+
+namespace pixii::frontend {
+
+/// Tokens of one choice up to its end, as the engine drew them.
+struct ChoiceTranscript {
+  std::vector<TokenId> tokens;
+  std::vector<float> logprobs;   // [tokens] of the chosen tokens, if the request asked for them
+  bool ended_by_engine = false;  // false: a stop string was found in its text
+};
+
+struct Receipt {
+  std::string fingerprint;  // of config and weights
+  std::string numerics_id;  // what bits depend on beside them
+  std::uint64_t seed = 0;
+  std::vector<std::uint32_t> token_counts;  // [choices]
+  std::vector<std::string> token_hashes;    // [choices]
+};
+
+std::string TokenHash(std::span<const TokenId> tokens);
+
+Receipt MakeReceipt(const wire::ModelCard& card, std::uint64_t seed,
+                    std::span<const ChoiceTranscript> choices);
+
+/// The object behind "receipt". The seed is a string: it may be past what a double holds.
+void AppendReceipt(std::string& out, const Receipt& receipt);
+
+/// Everything that a repetition needs, and what came out.
+struct RequestRecord {
+  std::string id;  // of the response: the file's name
+  Surface surface = Surface::kChat;
+  std::string model;  // as it was served
+  std::uint32_t context_tokens_max = 0;
+  std::string body;  // the client's JSON
+  std::vector<std::vector<TokenId>>
+      prompts;  // what the texts became: templates may print today's date
+  Receipt receipt;
+  std::vector<ChoiceTranscript> choices;  // [prompts x n]
+};
+
+std::string RecordJson(const RequestRecord& record);
+
+/// Errors: kDataCorrupt naming the field.
+Result<RequestRecord> ParseRecord(std::string_view text);
+
+/// Takes records of requests that were answered whole. Must not block: called on the I/O loop.
+using RecordSink = std::function<void(RequestRecord)>;
+
+}  // namespace pixii::frontend
