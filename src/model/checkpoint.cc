@@ -135,6 +135,11 @@ Result<void> Checkpoint::SortByName() {
   return {};
 }
 
+std::string Checkpoint::Place(const CheckpointTensor& tensor) const {
+  return fmt::format("{}: offset {}: tensor {}", file_names_[tensor.file_index],
+                     tensor.stored.file_offset, Quoted(tensor.stored.name));
+}
+
 const CheckpointTensor* Checkpoint::Find(std::string_view name) const {
   const auto found = std::lower_bound(tensors_.begin(), tensors_.end(), name,
                                       [](const CheckpointTensor& tensor, std::string_view key) {

@@ -39,6 +39,9 @@ class Checkpoint final {
   /// Null if there is none of this name. O(log tensors).
   const CheckpointTensor* Find(std::string_view name) const;
 
+  /// "file: offset n: tensor "name"", for errors.
+  std::string Place(const CheckpointTensor& tensor) const;
+
   /// By name.
   std::span<const CheckpointTensor> tensors() const { return tensors_; }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/operators.h"
+#include "model/quantization.h"
 
 namespace pixii::model {
 
@@ -76,6 +77,7 @@ struct DecoderSpec {
   RopeSpec rope;
   std::vector<LayerSpec> layers;
   WeightNames names;
+  QuantizationSpec quantization;  // how the checkpoint stores linears
 
   std::int32_t q_size() const { return head_count * head_dim; }
 

@@ -49,11 +49,6 @@ Result<const Family*> PickFamily(const ConfigReader& config) {
 
 /// Keys that change what a model computes, in any family, and that nothing here computes.
 Result<void> RefuseWhatIsNotBuilt(const ConfigReader& config) {
-  for (const std::string_view key : {"quantization_config", "compression_config"}) {
-    if (config.Find(key) != nullptr) {
-      return config.Unsupported(key, "is not built; use a checkpoint in bf16, f16 or f32");
-    }
-  }
   PX_TRY(const bool causal, config.Bool("is_causal", true));
   if (!causal) {
     return config.Unsupported("is_causal", "is not built; this build runs causal attention");
@@ -140,6 +135,7 @@ Result<DecoderSpec> DescribeDecoder(const ConfigReader& config) {
   PX_CHECK_OK(RefuseWhatIsNotBuilt(config));
   PX_TRY(DecoderSpec spec, family->describe(config));
   spec.architecture = family->architecture;
+  PX_TRY(spec.quantization, ReadQuantization(config));
   return spec;
 }
 

@@ -57,7 +57,8 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::Load(const std::string& fo
   PX_TRY(const Checkpoint checkpoint, Checkpoint::Open(folder));
   PX_CHECK_OK(CheckTensors(config.decoder, checkpoint));
   ModelSpec spec = MakeModelSpec(config, checkpoint);
-  const std::unique_ptr<Weights> weights = MakeCheckpointWeights(checkpoint);
+  const std::unique_ptr<Weights> weights =
+      MakeCheckpointWeights(checkpoint, config.decoder.quantization);
   return Decoder::Create(std::move(config.decoder), std::move(spec), *weights, operators, options);
 }
 

@@ -19,7 +19,7 @@ struct StoredTypeRow {
   std::size_t size_bytes;
 };
 
-constexpr std::array<StoredTypeRow, 13> kStoredTypes = {{
+constexpr std::array<StoredTypeRow, 16> kStoredTypes = {{
     {StoredType::kF64, "F64", 8},
     {StoredType::kF32, "F32", 4},
     {StoredType::kF16, "F16", 2},
@@ -33,6 +33,9 @@ constexpr std::array<StoredTypeRow, 13> kStoredTypes = {{
     {StoredType::kU16, "U16", 2},
     {StoredType::kU8, "U8", 1},
     {StoredType::kBool, "BOOL", 1},
+    {StoredType::kF8E4m3, "F8_E4M3", 1},
+    {StoredType::kF8E5m2, "F8_E5M2", 1},
+    {StoredType::kF8E8m0, "F8_E8M0", 1},
 }};
 
 constexpr std::uint64_t kPrefixSize = 8;  // the header size field

@@ -27,7 +27,8 @@ inline constexpr std::uint64_t kSafetensorsValuesMax = 8'000'000;  // JSON value
 inline constexpr std::size_t kTensorRankMax = 8;
 inline constexpr std::size_t kTensorNameSizeMax = 1024;  // bytes
 
-/// What a file may hold. Only f32, f16 and bf16 can be used as weights.
+/// What a file may hold. f32, f16 and bf16 are values; others are read where a quantisation scheme
+/// says how.
 enum class StoredType : std::uint8_t {
   kF64,
   kF32,
@@ -41,7 +42,10 @@ enum class StoredType : std::uint8_t {
   kU32,
   kU16,
   kU8,
-  kBool
+  kBool,
+  kF8E4m3,
+  kF8E5m2,
+  kF8E8m0
 };
 
 /// "F32", "BF16", …: as the format spells it.

@@ -51,33 +51,57 @@ void AddLayer(const DecoderSpec& spec, std::size_t layer, std::vector<ExpectedTe
   AddLinear(names.down, layer, {hidden}, feed_forward, ParameterKind::kMlp, out);
 }
 
-/// Where a tensor lies, for errors.
-std::string Place(const Checkpoint& checkpoint, const CheckpointTensor& tensor) {
-  return fmt::format("{}: offset {}: tensor {}", checkpoint.file_names()[tensor.file_index],
-                     tensor.stored.file_offset, Quoted(tensor.stored.name));
-}
-
-Result<void> CheckTensor(const Checkpoint& checkpoint, const ExpectedTensor& expected) {
+/// Checks one expected tensor and adds the names that hold it to `known`.
+Result<void> CheckTensor(const QuantizationSpec& quantization, const Checkpoint& checkpoint,
+                         const ExpectedTensor& expected, std::unordered_set<std::string>& known) {
+  const auto add = [&](const CheckpointTensor* tensor) {
+    if (tensor != nullptr) {
+      known.insert(tensor->stored.name);
+    }
+  };
+  const Shape& shape = expected.shape;
+  if (shape.size() == 3) {
+    PX_TRY(const StoredStack stack, FindStack(quantization, checkpoint,
+                                              {.name = expected.name,
+                                               .count = shape[0],
+                                               .stored_rows = shape[1],
+                                               .cols = shape[2],
+                                               .transposed = expected.transposed}));
+    add(stack.values);
+    add(stack.scales);
+    return {};
+  }
+  if (shape.size() == 2) {
+    PX_TRY(const StoredLinear linear,
+           FindLinear(quantization, checkpoint, expected.name, shape[0], shape[1]));
+    add(linear.codes);
+    add(linear.scales);
+    add(linear.zeros);
+    add(linear.order);
+    known.insert(linear.unused.begin(), linear.unused.end());
+    return {};
+  }
   const CheckpointTensor* tensor = checkpoint.Find(expected.name);
   if (tensor == nullptr) {
-    return Fail(Code::kDataCorrupt,
-                fmt::format("{}: tensor {} of shape {} is missing",
-                            fmt::join(checkpoint.file_names(), ", "), expected.name,
-                            ShapeText(expected.shape)),
-                expected.name);
+    return Fail(
+        Code::kDataCorrupt,
+        fmt::format("{}: tensor {} of shape {} is missing",
+                    fmt::join(checkpoint.file_names(), ", "), expected.name, ShapeText(shape)),
+        expected.name);
   }
-  if (tensor->stored.shape != expected.shape) {
+  if (tensor->stored.shape != shape) {
     return Fail(Code::kDataCorrupt,
-                fmt::format("{} has shape {}, config.json asks for {}", Place(checkpoint, *tensor),
-                            ShapeText(tensor->stored.shape), ShapeText(expected.shape)),
+                fmt::format("{} has shape {}, config.json asks for {}", checkpoint.Place(*tensor),
+                            ShapeText(tensor->stored.shape), ShapeText(shape)),
                 expected.name);
   }
   if (!AsWeightType(tensor->stored.type)) {
     return Fail(Code::kUnsupported,
-                fmt::format("{} has dtype {}; this build runs F32, F16 and BF16",
-                            Place(checkpoint, *tensor), StoredTypeName(tensor->stored.type)),
+                fmt::format("{} has dtype {}; this build reads F32, F16 and BF16 there",
+                            checkpoint.Place(*tensor), StoredTypeName(tensor->stored.type)),
                 expected.name);
   }
+  add(tensor);
   return {};
 }
 
@@ -95,7 +119,7 @@ Result<void> CheckTiedHead(const DecoderSpec& spec, const Checkpoint& checkpoint
   if (!same) {
     return Fail(Code::kUnsupported,
                 fmt::format("{} differs from {}, although config.json says tie_word_embeddings",
-                            Place(checkpoint, *head), embed->stored.name),
+                            checkpoint.Place(*head), embed->stored.name),
                 head->stored.name);
   }
   return {};
@@ -103,47 +127,34 @@ Result<void> CheckTiedHead(const DecoderSpec& spec, const Checkpoint& checkpoint
 
 class CheckpointWeights final : public Weights {
  public:
-  explicit CheckpointWeights(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  CheckpointWeights(const Checkpoint& checkpoint, QuantizationSpec quantization)
+      : checkpoint_(checkpoint), quantization_(std::move(quantization)) {}
 
   Result<kernels::WeightPart> Part(const std::string& name, std::int64_t rows,
                                    std::int64_t cols) override {
-    const CheckpointTensor* tensor = checkpoint_.Find(name);
-    PX_ASSERT(tensor != nullptr && tensor->stored.shape == Shape({rows, cols}));
-    const kernels::DType dtype = *AsWeightType(tensor->stored.type);
-    const std::byte* data = tensor->bytes.data();
-    if (reinterpret_cast<std::uintptr_t>(data) % kernels::SizeOf(dtype) != 0) {
-      // Old writers did not pad the header. vector<double> for its alignment.
-      copies_.emplace_back(tensor->bytes.size() / sizeof(double) + 1);
-      std::memcpy(copies_.back().data(), data, tensor->bytes.size());
-      data = reinterpret_cast<const std::byte*>(copies_.back().data());
-    }
-    return kernels::WeightPart{
-        .data = data, .dtype = dtype, .rows = rows, .cols = cols, .bias = nullptr};
+    PX_TRY(const StoredLinear linear, FindLinear(quantization_, checkpoint_, name, rows, cols));
+    return MakePart(checkpoint_, linear, rows, cols, memory_);
+  }
+
+  Result<kernels::WeightPart> Slice(const StackedSlice& slice) override {
+    PX_TRY(const StoredStack stack, FindStack(quantization_, checkpoint_, slice));
+    return MakeSlice(checkpoint_, stack, slice, memory_);
   }
 
   Result<std::vector<float>> Vector(const std::string& name, std::int64_t size) override {
     const CheckpointTensor* tensor = checkpoint_.Find(name);
     PX_ASSERT(tensor != nullptr && tensor->stored.shape == Shape({size}));
     std::vector<float> out(static_cast<std::size_t>(size));
-    const std::byte* data = tensor->bytes.data();
-    if (tensor->stored.type == StoredType::kF32) {
-      std::memcpy(out.data(), data, out.size() * sizeof(float));
-      return out;
-    }
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      std::uint16_t bits = 0;
-      std::memcpy(&bits, data + i * sizeof(bits), sizeof(bits));
-      out[i] = tensor->stored.type == StoredType::kBf16 ? kernels::FloatFromBf16(bits)
-                                                        : kernels::FloatFromF16(bits);
-    }
+    WidenTo(*tensor, out);
     return out;
   }
 
-  void Release() override { copies_.clear(); }
+  void Release() override { memory_.Clear(); }
 
  private:
   const Checkpoint& checkpoint_;
-  std::vector<std::vector<double>> copies_;
+  QuantizationSpec quantization_;
+  PartMemory memory_;
 };
 
 /// splitmix64: one multiply-xor chain a draw, good enough for weights nobody reads.
@@ -183,6 +194,11 @@ class RandomWeights final : public Weights {
                                .rows = rows,
                                .cols = cols,
                                .bias = nullptr};
+  }
+
+  Result<kernels::WeightPart> Slice(const StackedSlice& slice) override {
+    return Part(fmt::format("{}.{}.{}", slice.name, slice.index, slice.row_begin), slice.rows(),
+                slice.cols);
   }
 
   Result<std::vector<float>> Vector(const std::string& name, std::int64_t size) override {
@@ -256,9 +272,8 @@ std::vector<ExpectedTensor> ExpectedTensors(const DecoderSpec& spec) {
 
 Result<void> CheckTensors(const DecoderSpec& spec, const Checkpoint& checkpoint) {
   std::unordered_set<std::string> known;
-  for (ExpectedTensor& expected : ExpectedTensors(spec)) {
-    PX_CHECK_OK(CheckTensor(checkpoint, expected));
-    known.insert(std::move(expected.name));
+  for (const ExpectedTensor& expected : ExpectedTensors(spec)) {
+    PX_CHECK_OK(CheckTensor(spec.quantization, checkpoint, expected, known));
   }
   if (spec.tied_head) {
     PX_CHECK_OK(CheckTiedHead(spec, checkpoint));
@@ -274,15 +289,16 @@ Result<void> CheckTensors(const DecoderSpec& spec, const Checkpoint& checkpoint)
       return Fail(Code::kUnsupported,
                   fmt::format("{} is no part of {} as config.json describes it, so the model would "
                               "be run without it",
-                              Place(checkpoint, tensor), spec.architecture),
+                              checkpoint.Place(tensor), spec.architecture),
                   tensor.stored.name);
     }
   }
   return {};
 }
 
-std::unique_ptr<Weights> MakeCheckpointWeights(const Checkpoint& checkpoint) {
-  return std::make_unique<CheckpointWeights>(checkpoint);
+std::unique_ptr<Weights> MakeCheckpointWeights(const Checkpoint& checkpoint,
+                                               QuantizationSpec quantization) {
+  return std::make_unique<CheckpointWeights>(checkpoint, std::move(quantization));
 }
 
 std::unique_ptr<Weights> MakeRandomWeights(std::uint64_t seed) {

@@ -15,6 +15,7 @@
 #include "kernels/operators.h"
 #include "model/checkpoint.h"
 #include "model/decoder_spec.h"
+#include "model/quantized_weights.h"
 
 namespace pixii::model {
 
@@ -22,10 +23,13 @@ enum class ParameterKind : std::uint8_t { kEmbedding, kAttention, kMlp, kNorm, k
 
 std::string_view ParameterKindName(ParameterKind kind);
 
+/// A tensor as values: a linear may instead lie in the file as its scheme says, under names of the
+/// scheme.
 struct ExpectedTensor {
   std::string name;
-  std::vector<std::int64_t> shape;  // [rows, cols] or [size]
+  std::vector<std::int64_t> shape;  // [rows, cols], [size], or a stack [count, rows, cols]
   ParameterKind kind = ParameterKind::kAttention;
+  bool transposed = false;  // of a stack of values: stored as [count, cols, rows]
 };
 
 /// Every tensor that `spec` says the checkpoint has, in the order of the computation.
@@ -34,9 +38,9 @@ std::vector<ExpectedTensor> ExpectedTensors(const DecoderSpec& spec);
 /// `pattern` with "{}" replaced by the layer's index.
 std::string LayerName(const std::string& pattern, std::size_t layer);
 
-/// Checks that the checkpoint holds exactly these tensors in these shapes and readable dtypes.
-/// Errors: kDataCorrupt (missing, other shape), kUnsupported (dtype, a tensor that nothing here
-/// would use), with file and offset.
+/// Checks that the checkpoint holds exactly these tensors in these shapes and readable dtypes,
+/// quantised ones with their scales. Errors: kDataCorrupt (missing, other shape), kUnsupported
+/// (dtype, a tensor that nothing here would use), with file and offset.
 Result<void> CheckTensors(const DecoderSpec& spec, const Checkpoint& checkpoint);
 
 /// What one tensor looks like to a backend's Prepare: host memory in row-major order, aligned to
@@ -45,9 +49,13 @@ class Weights {
  public:
   virtual ~Weights() = default;
 
-  /// Tensor `name` of [rows, cols]; valid until Release.
+  /// Tensor `name` ("….weight") of [rows, cols], as values or as the codes it is stored in; valid
+  /// until Release. Errors: kDataCorrupt naming a scale that is not finite.
   virtual Result<kernels::WeightPart> Part(const std::string& name, std::int64_t rows,
                                            std::int64_t cols) = 0;
+
+  /// Matrix slice.index of a stack: experts in one tensor, plain or MXFP4. Valid until Release.
+  virtual Result<kernels::WeightPart> Slice(const StackedSlice& slice) = 0;
 
   /// Tensor `name` of [size] as fp32.
   virtual Result<std::vector<float>> Vector(const std::string& name, std::int64_t size) = 0;
@@ -57,7 +65,8 @@ class Weights {
 };
 
 /// Reads from `checkpoint`, which outlives the result. Pre: CheckTensors passed.
-std::unique_ptr<Weights> MakeCheckpointWeights(const Checkpoint& checkpoint);
+std::unique_ptr<Weights> MakeCheckpointWeights(const Checkpoint& checkpoint,
+                                               QuantizationSpec quantization);
 
 /// bf16 values of mean 0 and deviation 0.02 by name and seed; norms are 1, biases 0.
 std::unique_ptr<Weights> MakeRandomWeights(std::uint64_t seed);

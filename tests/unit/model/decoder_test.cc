@@ -379,7 +379,7 @@ TEST(Decoder, RunsAFusedProjectionLikeItsParts) {
   ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error().ToString();
   const auto checked = CheckTensors(fused, *checkpoint);
   ASSERT_TRUE(checked.has_value()) << checked.error().ToString();
-  const auto weights = MakeCheckpointWeights(*checkpoint);
+  const auto weights = MakeCheckpointWeights(*checkpoint, {});
   ModelSpec spec = MakeModelSpec(*config, *checkpoint);
   const LoadOptions options = {.compute = kernels::ComputeType::kF32, .step_tokens_max = 64};
   auto fused_model = Decoder::Create(fused, spec, *weights, *operators, options);

@@ -95,8 +95,8 @@ TEST(Safetensors, RefusesBrokenHeadersNamingFileAndOffset) {
       {"unknown key", R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4],"x":1}})", "1234"},
       {"name of 0 bytes", R"({"":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", "1234"},
       {"__metadata__", R"({"__metadata__":{"a":1}})", ""},
-      {"has dtype \"F8_E4M3\"", R"({"a":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}})",
-       "1234", Code::kUnsupported},
+      {"has dtype \"F4\"", R"({"a":{"dtype":"F4","shape":[4],"data_offsets":[0,4]}})", "1234",
+       Code::kUnsupported},
   };
   for (const BrokenHeader& broken : cases) {
     const auto header = Parse(RawSafetensors(broken.header, broken.data));

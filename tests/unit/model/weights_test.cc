@@ -142,7 +142,7 @@ TEST(Weights, ReadsMisalignedTensors) {
   const auto folder = CheckpointFolder::Open(temporary.path());
   const auto checkpoint = Checkpoint::Open(*folder);
   ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error().ToString();
-  const auto weights = MakeCheckpointWeights(*checkpoint);
+  const auto weights = MakeCheckpointWeights(*checkpoint, {});
   const auto part = weights->Part("a", 2, 2);
   ASSERT_TRUE(part.has_value());
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(part->data) % alignof(float), 0U);
@@ -162,7 +162,7 @@ TEST(Weights, WidensHalfTypesExactly) {
   const auto folder = CheckpointFolder::Open(temporary.path());
   const auto checkpoint = Checkpoint::Open(*folder);
   ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error().ToString();
-  const auto weights = MakeCheckpointWeights(*checkpoint);
+  const auto weights = MakeCheckpointWeights(*checkpoint, {});
   EXPECT_EQ(*weights->Vector("a", 2), (std::vector<float>{1.5F, -2.0F}));
   EXPECT_EQ(*weights->Vector("b", 2), (std::vector<float>{1.5F, -2.0F}));
 }
