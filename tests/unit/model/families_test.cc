@@ -140,7 +140,7 @@ TEST(Families, RefuseWhatCannotBeRunExactlyNamingKeyAndValue) {
       {R"({"architectures": []})", "model_type"},
       {R"({"hidden_act": "relu2"})", "hidden_act = \"relu2\""},
       {R"({"quantization_config": {"quant_method": "bitsandbytes"}})",
-       "quantization_config = {\"quant_method\":\"fp8\"}"},
+       "quantization_config.quant_method = \"bitsandbytes\""},
       {R"({"is_causal": false})", "is_causal = false"},
       {R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor = 0.5"},
       {R"({"rope_parameters": {"rope_type": "yarn", "factor": 4}})",
