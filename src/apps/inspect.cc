@@ -2,6 +2,7 @@
 
 #include "apps/command.h"
 #include "apps/model_source.h"
+#include "apps/watermark.h"
 #include "model/inspect.h"
 #include "rt/process.h"
 
@@ -11,15 +12,18 @@ int RunInspect(const Arguments& arguments) {
   std::int64_t memory = 0;
   bool offline = false;
   bool json = false;
+  std::string watermark;
+  bool ids = false;
   config::Command command;
   command.name = "inspect";
   command.summary =
-      "Says what a checkpoint is, its parameters, its KV bytes per token and what fits in memory.";
+      "Says what a checkpoint is, its parameters, its KV bytes per token and what fits in memory; "
+      "or whether a text on standard input carries a watermark.";
   command.positionals = {{.name = "DIR",
                           .help = "folder, bundled name or org/name[@revision]",
                           .required = false,
                           .repeated = false}};
-  command.options.resize(3);
+  command.options.resize(5);
   command.options[0].name = "memory";
   command.options[0].field = config::SizeField{&memory, {0, std::int64_t{1} << 44}};
   command.options[0].help = "memory for model and KV cache; 0: what is free now";
@@ -29,12 +33,21 @@ int RunInspect(const Arguments& arguments) {
   command.options[2].name = "json";
   command.options[2].field = config::BoolField{&json};
   command.options[2].help = "prints JSON";
+  command.options[3].name = "watermark";
+  command.options[3].field = config::TextField{&watermark, {}};
+  command.options[3].help = "looks for this watermark, the JSON of --logits-processor watermark=";
+  command.options[4].name = "ids";
+  command.options[4].field = config::BoolField{&ids};
+  command.options[4].help = "with --watermark: standard input holds token ids";
   auto [parsed, exit] = ParseOrExit(command, arguments);
   if (exit != kGoOn) {
     return exit;
   }
-  Result<ModelSource> source =
-      ResolveModel(parsed.positionals.empty() ? kBundledModel : parsed.positionals[0], offline);
+  std::string model = parsed.positionals.empty() ? kBundledModel : parsed.positionals[0];
+  if (!watermark.empty()) {
+    return RunWatermark({.config = watermark, .model = model, .ids = ids, .json = json});
+  }
+  Result<ModelSource> source = ResolveModel(model, offline);
   if (!source) {
     return Complain(source.error());
   }

@@ -6,6 +6,7 @@
 #include <bit>
 #include <chrono>
 
+#include "apps/logits_processors.h"
 #include "engine/model_executor.h"
 #include "frontend/model_text.h"
 #include "rt/file.h"
@@ -123,6 +124,9 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
                 "max-context");
   }
   PX_TRY(host->model_, std::move(loaded));
+  PX_TRY(host->processors_,
+         MakeProcessors(flags.logits_processor,
+                        static_cast<std::uint32_t>(host->model_->spec().vocab_size)));
   bool kv_fp32 = flags.kv_dtype == "fp32" || (flags.kv_dtype == "auto" && fp32);
   host->kv_dtype_ = kv_fp32 ? kernels::DType::kF32 : kernels::DType::kBf16;
   host->numerics_id_ =
@@ -157,7 +161,7 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
   options.numerics_id = numerics_id_;
   options.kv_dtype = kv_dtype_ == kernels::DType::kF32 ? "fp32" : "bf16";
   options.identity_key = identity_key_;
-  return engine::Engine::Create(options, std::move(executor));
+  return engine::Engine::Create(options, std::move(executor), processors_);
 }
 
 namespace {

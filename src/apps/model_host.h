@@ -24,6 +24,9 @@ class ModelHost final {
   /// The engine; call once.
   Result<std::unique_ptr<engine::Engine>> MakeEngine();
 
+  /// What requests may ask for; to be completed before MakeEngine.
+  engine::ProcessorSet& processors() { return *processors_; }
+
   const model::ModelSpec& spec() const { return model_->spec(); }
 
   const std::string& numerics_id() const { return numerics_id_; }
@@ -37,6 +40,7 @@ class ModelHost final {
   std::string identity_key_;
   std::unique_ptr<kernels::Operators> operators_;
   std::unique_ptr<model::LanguageModel> model_;
+  std::shared_ptr<engine::ProcessorSet> processors_;
 };
 
 /// As --isa and --threads spell it.

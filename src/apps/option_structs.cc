@@ -74,6 +74,8 @@ void AddAliases(std::vector<config::Option>& options) {
   options.push_back(Row(name, config::TextField{&flags.field, {}}, "", help));
 #define PX_WORD(field, name, value, words, help) \
   options.push_back(Row(name, config::WordField{&flags.field, {SplitWords(words)}}, "", help));
+#define PX_LIST(field, name, help) \
+  options.push_back(Row(name, config::ListField{&flags.field, {}}, "", help));
 
 std::vector<config::Option> RowsOf(EngineFlags& flags) {
   std::vector<config::Option> options;

@@ -14,6 +14,7 @@
 #define PX_REAL(field, name, value, min, max, unit, help) double field = value;
 #define PX_TEXT(field, name, value, help) std::string field = value;
 #define PX_WORD(field, name, value, words, help) std::string field = value;
+#define PX_LIST(field, name, help) std::vector<std::string> field;
 
 namespace pixii::apps {
 
@@ -63,3 +64,4 @@ std::vector<config::Option> RowsOf(SimulateFlags& flags);
 #undef PX_REAL
 #undef PX_TEXT
 #undef PX_WORD
+#undef PX_LIST

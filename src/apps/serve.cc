@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "apps/command.h"
+#include "apps/logits_processors.h"
 #include "apps/model_host.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
@@ -93,11 +94,12 @@ class Server final {
         .kv("version", kVersion)
         .kv("commit", kCommit);
     PX_TRY(host_, ModelHost::Load(source.folder, engine_flags_));
-    PX_TRY(std::unique_ptr<engine::Engine> engine, host_->MakeEngine());
     name_ = flags_.served_model_name.empty() ? source.name : flags_.served_model_name;
     PX_TRY(frontend::ServedModel served, LoadServedModel(source.folder, host_->spec(), name_));
     served.created = loop_->WallNow().unix_seconds;
+    PX_CHECK_OK(AddTestProcessor(host_->spec().eos_token_ids, host_->processors(), served));
     served_ = std::move(served);
+    PX_TRY(std::unique_ptr<engine::Engine> engine, host_->MakeEngine());
     PX_TRY(engine_loop_, rt::MakeLoop());
     engine_.emplace(*engine_loop_, std::move(engine));
     worker::LocalLinkOptions link_options;
@@ -194,7 +196,24 @@ class Server final {
     now(MetricId::kEngineBlocksPinned, load.blocks_used);
     now(MetricId::kEngineBlocksCached, load.blocks_cached);
     now(MetricId::kEngineBlocksFree, load.blocks_total - load.blocks_used - load.blocks_cached);
+    ExportProcessors();
     registry_.GetCounter(MetricId::kErrorEventsTotal).SetTotal(log_->error_count());
+  }
+
+  void ExportProcessors() {
+    using obs::MetricId;
+    const engine::ProcessorSet& processors = host_->processors();
+    for (std::size_t i = 0; i < processors.size(); ++i) {
+      const engine::ProcessorCounters& counters = processors.counters(i);
+      auto total = [&](MetricId id, std::uint64_t value) {
+        registry_.GetCounter(id, {name_, processors.name(i)}).SetTotal(value);
+      };
+      total(MetricId::kLogitsProcessorRowsTotal, counters.rows.load(std::memory_order_relaxed));
+      total(MetricId::kLogitsProcessorFailuresTotal,
+            counters.failures.load(std::memory_order_relaxed));
+      total(MetricId::kLogitsProcessorMicrosecondsTotal,
+            counters.nanoseconds.load(std::memory_order_relaxed) / 1000);
+    }
   }
 
   void OnSignal(int signal) {

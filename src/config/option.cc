@@ -121,6 +121,24 @@ Result<void> AssignBool(const Option& option, const std::string& text, bool* tar
   return Fail(NotAllowed(option, text));
 }
 
+// One a line.
+Result<void> AssignList(const Option& option, const std::string& text, const ListField& field) {
+  std::vector<std::string> items;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    std::size_t end = std::min(text.find('\n', begin), text.size());
+    std::string item = text.substr(begin, end - begin);
+    if (item.size() > field.rule.size_max || item.find('\0') != std::string::npos) {
+      return Fail(NotAllowed(option, item));
+    }
+    if (!item.empty()) {
+      items.push_back(std::move(item));
+    }
+    begin = end + 1;
+  }
+  *field.target = std::move(items);
+  return {};
+}
+
 Result<void> AssignReal(const Option& option, const std::string& text, const RealField& field) {
   double value = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -164,6 +182,7 @@ Result<void> Assign(const Option& option, const std::string& text) {
             *field.target = text;
             return {};
           },
+          [&](const ListField& field) { return AssignList(option, text, field); },
       },
       option.field);
 }
@@ -178,6 +197,7 @@ std::string ValueText(const Option& option) {
           [](const RealField& field) { return fmt::format("{}", *field.target); },
           [](const TextField& field) { return *field.target; },
           [](const WordField& field) { return *field.target; },
+          [](const ListField& field) { return fmt::format("{}", fmt::join(*field.target, " ")); },
       },
       option.field);
 }
@@ -206,6 +226,10 @@ std::string AllowedText(const Option& option) {
                         },
                         [](const WordField& field) {
                           return fmt::format("{}", fmt::join(field.rule.allowed, ", "));
+                        },
+                        [](const ListField& field) {
+                          return fmt::format("texts of at most {} bytes; may be given again",
+                                             field.rule.size_max);
                         },
                     },
                     option.field);

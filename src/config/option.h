@@ -73,8 +73,14 @@ struct WordField {
   Words rule;
 };
 
+/// Texts; each use of the flag adds one. In a variable or file: one a line.
+struct ListField {
+  std::vector<std::string>* target;
+  Text rule;
+};
+
 using Field = std::variant<BoolField, IntegerField, SizeField, DurationField, RealField, TextField,
-                           WordField>;
+                           WordField, ListField>;
 
 struct Option {
   std::string name;  // "max-batch": the flag is --max-batch, the YAML key max-batch or max_batch

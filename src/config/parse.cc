@@ -154,6 +154,10 @@ class Reader final {
       config_path_ = *value;
       return {};
     }
+    auto given = given_flags_.find(found->second);
+    if (given != given_flags_.end() && std::holds_alternative<ListField>(found->second->field)) {
+      value = given->second.value + "\n" + *value;
+    }
     given_flags_[found->second] = {*value, "--" + name};
     return {};
   }

@@ -14,6 +14,7 @@ namespace pixii::engine {
 
 struct RequestState {
   wire::GenerateRequest request;
+  ProcessorChain chain;
   std::vector<Sequence> sequences;  // [choice_count], fixed: the scheduler points into it
   std::vector<bool> has_frame;      // [choice_count] a frame of the choice went out
   std::vector<wire::TokenLogprob> prompt_logprobs;
@@ -62,7 +63,8 @@ std::uint32_t PromptRows(const EngineOptions& options, const ExecutorLimits& lim
 }  // namespace
 
 Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
-                                               std::unique_ptr<StepExecutor> executor) {
+                                               std::unique_ptr<StepExecutor> executor,
+                                               std::shared_ptr<ProcessorSet> processors) {
   ExecutorLimits limits = executor->limits();
   PX_CHECK_OK(CheckOptions(options, limits));
   PX_TRY(auto cache, kv::BlockCache::Create({.block_count_max = limits.block_count,
@@ -74,12 +76,13 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
   context = std::min(context, pool_tokens);
   auto bound = static_cast<std::uint32_t>(context);
   auto* made = new Engine(  // tidy: new private constructor
-      options, std::move(executor), std::move(cache), bound);
+      options, std::move(executor), std::move(cache), bound, std::move(processors));
   return std::unique_ptr<Engine>(made);
 }
 
 Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> executor,
-               std::unique_ptr<kv::BlockCache> cache, std::uint32_t context_tokens_max)
+               std::unique_ptr<kv::BlockCache> cache, std::uint32_t context_tokens_max,
+               std::shared_ptr<ProcessorSet> processors)
     : options_(options),
       executor_(std::move(executor)),
       limits_(executor_->limits()),
@@ -89,7 +92,8 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> execu
                   .batch_tokens_max = options.batch_tokens_max,
                   .prompt_logprob_rows_max = PromptRows(options, limits_),
                   .queue_length_max = options.queue_length_max},
-                 *cache_) {}
+                 *cache_),
+      sampler_(std::move(processors)) {}
 
 Engine::~Engine() = default;
 
@@ -109,6 +113,15 @@ Result<void> Engine::Validate(const wire::GenerateRequest& request) const {
 Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
   PX_CHECK_OK(Validate(request));
   auto state = std::make_unique<RequestState>();
+  PX_TRY(state->chain,
+         sampler_.processors().Open(request.processors, {.vocab_size = limits_.vocab_size,
+                                                         .prompt = request.prompt,
+                                                         .end_ids = request.stop.eos_token_ids}));
+  SamplingState first = RowSampler::FirstState(request, state->chain);
+  std::vector<SamplingState> states(request.choice_count, first);
+  for (std::size_t choice = 0; choice < request.states.size(); ++choice) {
+    PX_CHECK_OK(states[choice].Decode(request.states[choice]));
+  }
   state->request = std::move(request);
   const wire::GenerateRequest& r = state->request;
   if (r.deadline_left_ns > 0) {
@@ -137,6 +150,7 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
     if (!r.generated.empty()) {
       sequence.generated = r.generated[choice];
     }
+    sequence.sampling = std::move(states[choice]);
     sequence.chain = kv::StartOf(root);
   }
   RequestState& inserted = *requests_.emplace(r.id, std::move(state)).first->second;
@@ -252,6 +266,7 @@ void Engine::RunPlan(std::span<const Chunk> plan, StepReport& report) {
                report);
       row += rows;
     }
+    DrawQueued(report);
     return;
   }
   ++counters_.faults;
@@ -267,6 +282,7 @@ void Engine::RunPlan(std::span<const Chunk> plan, StepReport& report) {
     }
     if (executed) {
       Finished(chunk, std::span(logits_.get(), logits_size_), report);
+      DrawQueued(report);
     } else {
       ++counters_.failed_requests;
       // A model may see a fault only where logits are wanted, long after the chunk that caused it.
@@ -299,10 +315,14 @@ void Engine::Finished(const Chunk& chunk, std::span<float> rows, StepReport& rep
       sequence.computed_tokens >= sequence.prompt.size()) {
     ReleaseSiblings(state);
   }
-  if (chunk.samples) {
-    ++report.sampled;
-    SampleNext(sequence, rows.subspan(std::size_t{chunk.prompt_rows_count} * limits_.vocab_size,
-                                      limits_.vocab_size));
+  if (!chunk.samples) {
+    return;
+  }
+  if (sequence.generated.size() >= state.request.stop.max_tokens) {  // echo without generation
+    End(sequence, wire::FinishReason::kLength, std::nullopt);
+  } else {
+    QueueRow(sequence, rows.subspan(std::size_t{chunk.prompt_rows_count} * limits_.vocab_size,
+                                    limits_.vocab_size));
   }
 }
 
@@ -316,31 +336,41 @@ void Engine::CollectPromptLogprobs(const Chunk& chunk, std::span<const float> ro
   }
 }
 
-void Engine::SampleNext(Sequence& sequence, std::span<float> row) {
-  const wire::GenerateRequest& request = sequence.request->request;
-  const wire::StopConditions& stop = request.stop;
-  wire::TokenFrame frame = MakeFrame(sequence);
-  if (sequence.generated.size() >= stop.max_tokens) {  // echo without generation
-    frame.finish = wire::FinishReason::kLength;
-    EndWithFrame(sequence, std::move(frame));
+void Engine::QueueRow(Sequence& sequence, std::span<float> row) {
+  RequestState& state = *sequence.request;
+  sample_rows_.push_back({.request = &state.request,
+                          .chain = &state.chain,
+                          .state = &sequence.sampling,
+                          .generated = sequence.generated,
+                          .choice = sequence.choice,
+                          .logits = row,
+                          .second = {}});
+  sampled_sequences_.push_back(&sequence);
+}
+
+// Draws the next token of every row of the step together: processors see them as one batch.
+void Engine::DrawQueued(StepReport& report) {
+  report.sampled += static_cast<std::uint32_t>(sample_rows_.size());
+  sampler_.Run(sample_rows_);
+  for (std::size_t i = 0; i < sample_rows_.size(); ++i) {
+    if (sampled_sequences_[i]->phase != SequencePhase::kEnded) {
+      TakeToken(*sampled_sequences_[i], sample_rows_[i]);
+    }
+  }
+  sample_rows_.clear();
+  sampled_sequences_.clear();
+}
+
+void Engine::TakeToken(Sequence& sequence, SampleRow& row) {
+  const wire::StopConditions& stop = sequence.request->request.stop;
+  if (row.error) {
+    ++counters_.failed_requests;
+    EndAll(*sequence.request, wire::FinishReason::kError, *row.error);
     return;
   }
-  const float* raw = row.data();
-  SampleInput input{.params = &request.sampling,
-                    .stop = &stop,
-                    .prompt = sequence.prompt,
-                    .generated = sequence.generated,
-                    .choice = sequence.choice};
-  TokenId token = 0;
-  if (request.top_logprobs >= 0) {
-    // Sampling spoils the row, and the logprobs are of the raw one.
-    raw_row_.assign(raw, raw + row.size());
-    token = sampler_.Sample(input, row);
-    row = raw_row_;
-  } else {
-    token = sampler_.Sample(input, row);
-  }
   ++counters_.sampled_tokens;
+  wire::TokenFrame frame = MakeFrame(sequence);
+  TokenId token = row.token;
   auto is_in = [&](const std::vector<TokenId>& ids) {
     return std::ranges::find(ids, token) != ids.end();
   };
@@ -352,9 +382,8 @@ void Engine::SampleNext(Sequence& sequence, std::span<float> row) {
   }
   sequence.generated.push_back(token);
   frame.tokens.push_back(token);
-  if (request.top_logprobs >= 0) {
-    frame.logprobs.push_back(
-        sampler_.Logprob(row, token, static_cast<std::uint32_t>(request.top_logprobs)));
+  if (row.logprob) {
+    frame.logprobs.push_back(std::move(*row.logprob));
   }
   if (sequence.generated.size() >= stop.max_tokens ||
       sequence.token_count() >= context_tokens_max_) {
@@ -362,6 +391,7 @@ void Engine::SampleNext(Sequence& sequence, std::span<float> row) {
     EndWithFrame(sequence, std::move(frame));
     return;
   }
+  frame.state = sequence.sampling.Encode();
   frames_.push_back(std::move(frame));
 }
 
@@ -427,6 +457,7 @@ wire::ModelCard Engine::card() const {
   card.block_count = limits_.block_count;
   card.batch_sequences_max = options_.batch_sequences_max;
   card.batch_tokens_max = options_.batch_tokens_max;
+  card.logits_processors = sampler_.processors().names();
   return card;
 }
 

@@ -16,7 +16,7 @@
 #include "base/result.h"
 #include "engine/executor.h"
 #include "engine/options.h"
-#include "engine/sampler.h"
+#include "engine/row_sampler.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
 #include "kernels/step.h"
@@ -45,9 +45,11 @@ struct EngineCounters {
 
 class Engine final {
  public:
+  /// `processors`: the logits processors that requests may ask for; null: none.
   /// Errors: kInvalidArgument naming the option, its value and the range.
   static Result<std::unique_ptr<Engine>> Create(const EngineOptions& options,
-                                                std::unique_ptr<StepExecutor> executor);
+                                                std::unique_ptr<StepExecutor> executor,
+                                                std::shared_ptr<ProcessorSet> processors = nullptr);
 
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -97,7 +99,8 @@ class Engine final {
 
  private:
   Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> executor,
-         std::unique_ptr<kv::BlockCache> cache, std::uint32_t context_tokens_max);
+         std::unique_ptr<kv::BlockCache> cache, std::uint32_t context_tokens_max,
+         std::shared_ptr<ProcessorSet> processors);
 
   Result<void> Validate(const wire::GenerateRequest& request) const;
   void StartSequences(RequestState& state);
@@ -106,7 +109,9 @@ class Engine final {
   Result<void> Execute(std::span<const Chunk> chunks);
   void Finished(const Chunk& chunk, std::span<float> rows, StepReport& report);
   void CollectPromptLogprobs(const Chunk& chunk, std::span<const float> rows);
-  void SampleNext(Sequence& sequence, std::span<float> row);
+  void QueueRow(Sequence& sequence, std::span<float> row);
+  void DrawQueued(StepReport& report);
+  void TakeToken(Sequence& sequence, SampleRow& row);
   void ReleaseSiblings(RequestState& state);
   wire::TokenFrame MakeFrame(Sequence& sequence);
   void End(Sequence& sequence, wire::FinishReason reason, const std::optional<Error>& error);
@@ -119,7 +124,9 @@ class Engine final {
   std::uint32_t context_tokens_max_;
   std::unique_ptr<kv::BlockCache> cache_;
   Scheduler scheduler_;
-  Sampler sampler_;
+  RowSampler sampler_;
+  std::vector<SampleRow> sample_rows_;        // of the step at hand
+  std::vector<Sequence*> sampled_sequences_;  // [sample_rows_]
   std::unordered_map<RequestId, std::unique_ptr<RequestState>> requests_;
   std::vector<std::unique_ptr<RequestState>>
       ended_;  // kept to the end of the step: a plan may still name them
@@ -128,7 +135,6 @@ class Engine final {
   kernels::StepBatch batch_;
   std::unique_ptr<float[]> logits_;  // [rows of a step, vocab], grown to what was needed so far
   std::size_t logits_size_ = 0;
-  std::vector<float> raw_row_;  // [vocab] a row before sampling spoilt it
   std::vector<wire::TokenFrame> frames_;
   EngineCounters counters_;
 };

@@ -31,10 +31,14 @@ constexpr PhiloxCounter Philox4x32(PhiloxCounter counter, PhiloxKey key) {
   return counter;
 }
 
+/// What a draw is for: each purpose has numbers of its own.
+enum class DrawPurpose : std::uint32_t { kToken = 0, kXtc = 1 };
+
 /// Uniform in [0, 1) with 53 bits: the draw for output `position` of `choice` under `seed`.
-constexpr double UniformDraw(std::uint64_t seed, std::uint32_t choice, std::uint32_t position) {
+constexpr double UniformDraw(std::uint64_t seed, std::uint32_t choice, std::uint32_t position,
+                             DrawPurpose purpose = DrawPurpose::kToken) {
   PhiloxCounter out =
-      Philox4x32({position, 0, choice, 0},
+      Philox4x32({position, static_cast<std::uint32_t>(purpose), choice, 0},
                  {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
   std::uint64_t bits = (std::uint64_t{out[0]} << 32 | out[1]) >> 11;
   return static_cast<double>(bits) * 0x1p-53;

@@ -8,54 +8,11 @@
 #include <fmt/format.h>
 
 #include "engine/sampler.h"
+#include "engine/sampling_check.h"
 
 namespace pixii::engine {
 
 namespace {
-
-Result<void> CheckRange(std::string_view name, double value, double low, double high) {
-  if (!(value >= low && value <= high)) {  // false for NaN too
-    return Fail(Code::kInvalidArgument,
-                fmt::format("{} is {}; allowed is {} to {}", name, value, low, high),
-                std::string(name));
-  }
-  return {};
-}
-
-Result<void> CheckTokens(std::string_view name, std::span<const TokenId> tokens,
-                         std::uint32_t vocab_size) {
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] < 0 || static_cast<std::uint32_t>(tokens[i]) >= vocab_size) {
-      return Fail(
-          Code::kInvalidArgument,
-          fmt::format("{}[{}] is token {}; the vocabulary has {}", name, i, tokens[i], vocab_size),
-          std::string(name));
-    }
-  }
-  return {};
-}
-
-Result<void> CheckSampling(const wire::SamplingParams& params, std::uint32_t vocab_size) {
-  PX_CHECK_OK(CheckRange("temperature", double{params.temperature}, 0, 2));
-  PX_CHECK_OK(CheckRange("top_p", double{params.top_p}, 0, 1));
-  if (params.top_p <= 0) {
-    return Fail(Code::kInvalidArgument, "top_p is 0; it must be above 0 and at most 1", "top_p");
-  }
-  PX_CHECK_OK(CheckRange("top_k", params.top_k, 0, 0x7fffffff));
-  PX_CHECK_OK(CheckRange("min_p", double{params.min_p}, 0, 1));
-  PX_CHECK_OK(CheckRange("presence_penalty", double{params.presence_penalty}, -2, 2));
-  PX_CHECK_OK(CheckRange("frequency_penalty", double{params.frequency_penalty}, -2, 2));
-  PX_CHECK_OK(CheckRange("repetition_penalty", double{params.repetition_penalty}, 0, 2));
-  if (params.repetition_penalty <= 0) {
-    return Fail(Code::kInvalidArgument, "repetition_penalty is 0; it must be above 0 and at most 2",
-                "repetition_penalty");
-  }
-  for (const auto& [id, bias] : params.logit_bias) {
-    PX_CHECK_OK(CheckTokens("logit_bias", std::span(&id, 1), vocab_size));
-    PX_CHECK_OK(CheckRange("logit_bias", double{bias}, -100, 100));
-  }
-  return {};
-}
 
 Result<void> CheckLengths(const wire::GenerateRequest& request, const RequestLimits& limits) {
   bool generates = request.stop.max_tokens > 0;
@@ -102,8 +59,14 @@ Result<void> CheckRequest(const wire::GenerateRequest& request, const RequestLim
   for (const std::vector<TokenId>& generated : request.generated) {
     PX_CHECK_OK(CheckTokens("generated", generated, limits.vocab_size));
   }
-  PX_CHECK_OK(CheckSampling(request.sampling, limits.vocab_size));
+  PX_CHECK_OK(CheckSampling(request.sampling, limits));
   PX_CHECK_OK(CheckRange("top_logprobs", request.top_logprobs, -1, kTopLogprobsMax));
+  if (!request.states.empty() && request.states.size() != request.choice_count) {
+    return Fail(
+        Code::kInvalidArgument,
+        fmt::format("states has {} choices; n is {}", request.states.size(), request.choice_count),
+        "states");
+  }
   if (request.deadline_left_ns < 0) {
     return Fail(Code::kDeadlineExceeded, "the deadline passed before the request arrived");
   }

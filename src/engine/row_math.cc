@@ -100,24 +100,6 @@ PX_INLINE double BlockSum(const float* row, std::size_t count, float max, float 
   return LaneSum(lanes);
 }
 
-// ln(x) = exponent * ln 2 + 2 atanh((m - 1) / (m + 1)), m in [sqrt(1/2), sqrt(2)). The C library's
-// own log may pick another code path, with other last bits, on another machine.
-double Log(double x) {
-  int exponent = 0;
-  double m = std::frexp(x, &exponent);
-  if (m < 0.70710678118654752) {
-    m *= 2;
-    --exponent;
-  }
-  double s = (m - 1) / (m + 1);
-  double square = s * s;
-  double series = 0;
-  for (int k = 23; k >= 1; k -= 2) {
-    series = series * square + 1.0 / k;
-  }
-  return exponent * 0.69314718055994531 + 2 * s * series;
-}
-
 PX_INLINE double SumOfExponentials(const float* row, std::size_t size, float max) {
   double total = 0;
   for (std::size_t begin = 0; begin < size; begin += kRowBlock) {
@@ -196,6 +178,24 @@ float FindRowMax(std::span<const float> row, float* block_max, std::size_t* best
 
 }  // namespace
 
+// ln(x) = exponent * ln 2 + 2 atanh((m - 1) / (m + 1)), m in [sqrt(1/2), sqrt(2)). The C library's
+// own log may pick another code path, with other last bits, on another machine.
+double Ln(double x) {
+  int exponent = 0;
+  double m = std::frexp(x, &exponent);
+  if (m < 0.70710678118654752) {
+    m *= 2;
+    --exponent;
+  }
+  double s = (m - 1) / (m + 1);
+  double square = s * s;
+  double series = 0;
+  for (int k = 23; k >= 1; k -= 2) {
+    series = series * square + 1.0 / k;
+  }
+  return exponent * 0.69314718055994531 + 2 * s * series;
+}
+
 float ExpNegative(float x) {
   Floats lanes = x;
   Exp(lanes);
@@ -233,7 +233,7 @@ double RowWeights(std::span<const float> row, float max, float divisor, std::spa
 double LogSumExp(std::span<const float> row, float max) {
   double sum = HasWideRegisters() ? SumOfExponentialsWide(row.data(), row.size(), max)
                                   : SumOfExponentials(row.data(), row.size(), max);
-  return double{max} + Log(sum);
+  return double{max} + Ln(sum);
 }
 
 }  // namespace pixii::engine

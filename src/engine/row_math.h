@@ -17,6 +17,9 @@ inline constexpr std::size_t kRowBlock = 64;
 /// e^x for x <= 0: relative error below 2e-7; 0 below -87.
 float ExpNegative(float x);
 
+/// Natural logarithm: relative error below 1e-15 away from 1. Pre: x positive and finite.
+double Ln(double x);
+
 /// Largest element, NaN ignored; -infinity if there is none.
 float RowMax(std::span<const float> row);
 

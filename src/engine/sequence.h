@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "engine/sampling_state.h"
 #include "kv/block_pool.h"
 #include "kv/prefix_index.h"
 
@@ -52,6 +53,8 @@ struct Sequence {
   std::uint32_t cached_tokens = 0;  // prompt tokens found in the cache before its first preemption
   bool preempted = false;           // ever
   std::uint64_t blocked_version = 0;  // cache state at which it did not fit
+
+  SamplingState sampling;  // what tokens cannot give back
 
   /// Rows of the prompt whose logits are wanted: [prompt_rows_done, prompt_rows_end).
   std::uint32_t prompt_rows_done = 0;

@@ -83,6 +83,8 @@ std::string_view OpenAiCode(const Error& error) {
       return "cancelled";
     case Code::kModelFault:
       return "model_fault";
+    case Code::kProcessorFault:
+      return "processor_fault";
     case Code::kUnimplemented:
       return "not_implemented";
     case Code::kUnavailable:

@@ -1,6 +1,7 @@
 #include "frontend/generation.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "frontend/error_body.h"
@@ -198,6 +199,9 @@ void Generation::Echo(std::size_t index, Choice& choice, std::string& text) {
 }
 
 void Generation::Gather(Choice& choice) {
+  for (const wire::TokenLogprob& entry : delta_.logprobs) {
+    choice.logprob_sum += double{entry.logprob};
+  }
   choice.result.text += delta_.text;
   for (std::size_t i = 0; i < delta_.logprobs.size() && plan_.shape.logprobs; ++i) {
     choice.logprobs.Add(delta_.tokens[i], &delta_.logprobs[i]);
@@ -268,35 +272,63 @@ void Generation::CloseTranscript(Choice& choice, bool engine_ended) {
   transcript.logprobs.resize(std::min(counted, transcript.logprobs.size()));
 }
 
-void Generation::Record(const Receipt& receipt, std::vector<ChoiceTranscript> transcripts) {
-  RequestRecord record{.id = plan_.shape.id,
-                       .surface = plan_.shape.surface,
-                       .model = plan_.shape.model,
-                       .context_tokens_max = host_.link().card().context_tokens_max,
-                       .body = std::move(plan_.recorded_body),
-                       .prompts = {},
-                       .receipt = receipt,
-                       .choices = std::move(transcripts)};
+std::vector<ChoiceTranscript> Generation::Transcripts() const {
+  std::vector<ChoiceTranscript> out;
+  for (const Choice& choice : choices_) {
+    out.push_back(choice.transcript);
+  }
+  return out;
+}
+
+// All choices, also those that best_of drops: a repetition draws them too.
+void Generation::Record() {
+  std::vector<ChoiceTranscript> transcripts = Transcripts();
+  RequestRecord record{
+      .id = plan_.shape.id,
+      .surface = plan_.shape.surface,
+      .model = plan_.shape.model,
+      .context_tokens_max = host_.link().card().context_tokens_max,
+      .body = std::move(plan_.recorded_body),
+      .prompts = {},
+      .receipt = MakeReceipt(host_.link().card(), plan_.prototype.sampling.seed, transcripts),
+      .choices = std::move(transcripts)};
   for (const Part& part : parts_) {
     record.prompts.push_back(part.prompt);
   }
   host_.OnRecorded(std::move(record));
 }
 
-void Generation::Complete() {
-  Exchange* exchange = std::exchange(exchange_, nullptr);
-  std::optional<Receipt> receipt;
-  if (keeps_tokens()) {
-    std::vector<ChoiceTranscript> transcripts;
-    for (Choice& choice : choices_) {
-      transcripts.push_back(std::move(choice.transcript));
-    }
-    receipt = MakeReceipt(host_.link().card(), plan_.prototype.sampling.seed, transcripts);
-    if (!plan_.recorded_body.empty()) {
-      Record(*receipt, std::move(transcripts));
+// Of each prompt's choices those with the highest mean logprob, best first; usage counts them all.
+void Generation::KeepBest() {
+  if (plan_.given_count == n()) {
+    return;
+  }
+  auto mean = [](const Choice& choice) {
+    return choice.logprob_sum / std::max<std::uint32_t>(1, choice.stream.generated());
+  };
+  std::deque<Choice> best;
+  for (std::size_t begin = 0; begin < choices_.size(); begin += n()) {
+    std::vector<std::size_t> order(n());
+    std::iota(order.begin(), order.end(), begin);
+    std::ranges::sort(order, {}, [&](std::size_t i) { return std::pair(-mean(choices_[i]), i); });
+    for (std::uint32_t i = 0; i < plan_.given_count; ++i) {
+      best.push_back(std::move(choices_[order[i]]));
     }
   }
-  const Receipt* shown = plan_.shape.receipt ? &*receipt : nullptr;
+  choices_ = std::move(best);
+}
+
+void Generation::Complete() {
+  Exchange* exchange = std::exchange(exchange_, nullptr);
+  if (!plan_.recorded_body.empty()) {
+    Record();
+  }
+  KeepBest();
+  std::optional<Receipt> receipt;
+  if (plan_.shape.receipt) {
+    receipt = MakeReceipt(host_.link().card(), plan_.prototype.sampling.seed, Transcripts());
+  }
+  const Receipt* shown = receipt ? &*receipt : nullptr;
   if (plan_.stream) {
     writer_.AppendEnd(exchange->stream(), usage_, shown);
     Answered(std::nullopt);

@@ -28,7 +28,8 @@ struct GenerationPlan {
   ResponseShape shape;
   bool stream = false;
   bool echo = false;
-  bool skip_engine = false;  // echo without generation and without logprobs
+  std::uint32_t given_count = 1;  // choices of each prompt that the client gets: the best of n
+  bool skip_engine = false;       // echo without generation and without logprobs
   std::vector<std::vector<TokenId>> prompts;
   std::vector<std::string> echo_texts;  // [prompts] if echo
   wire::GenerateRequest prototype;      // all but id and prompt
@@ -98,6 +99,7 @@ class Generation final : public ExchangeWatcher {
     LogprobWriter logprobs;
     FinishedChoice result;        // of a unary response
     ChoiceTranscript transcript;  // if a receipt or a record wants it
+    double logprob_sum = 0;       // of its tokens, to find the best
     bool started = false;
   };
 
@@ -116,7 +118,9 @@ class Generation final : public ExchangeWatcher {
   void Gather(Choice& choice);
   void Transcribe(const wire::TokenFrame& frame, Choice& choice) const;
   static void CloseTranscript(Choice& choice, bool engine_ended);
-  void Record(const Receipt& receipt, std::vector<ChoiceTranscript> transcripts);
+  std::vector<ChoiceTranscript> Transcripts() const;
+  void Record();
+  void KeepBest();
   void Complete();
   void Answered(std::optional<Error> error);
   void CancelOpen();

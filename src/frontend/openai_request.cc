@@ -8,6 +8,7 @@
 #include <limits>
 #include <span>
 
+#include "frontend/openai_draft.h"
 #include "text/stop_matcher.h"
 
 namespace pixii::frontend {
@@ -19,25 +20,6 @@ namespace {
 constexpr std::uint8_t kChat = 1;
 constexpr std::uint8_t kText = 2;
 constexpr std::uint8_t kBoth = kChat | kText;
-
-// What is kept of a body before the rules between fields are applied.
-struct Draft : OpenAiRequest {
-  std::optional<std::int64_t> best_of;
-  std::optional<std::int64_t> max_completion_tokens;
-  std::optional<std::int64_t> top_logprobs_count;
-  std::optional<std::int64_t> logprobs_count;  // completions
-  std::optional<bool> logprobs_flag;           // chat
-  std::optional<bool> parallel_tool_calls;
-  std::string tool_choice;
-};
-
-tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
-}
-
-tl::unexpected<Error> NotDone(std::string_view field, std::string detail) {
-  return Fail(Code::kUnsupported, fmt::format("{}: {}", field, detail), std::string(field));
-}
 
 // The one table of scalar fields: name, where it is known, least and greatest value, where it goes.
 struct NumberField {
@@ -78,15 +60,26 @@ constexpr auto kNumbers = std::to_array<NumberField>({
     {"presence_penalty", kBoth, -2, 2, false, Of(&OpenAiRequest::presence_penalty)},
     {"frequency_penalty", kBoth, -2, 2, false, Of(&OpenAiRequest::frequency_penalty)},
     {"repetition_penalty", kBoth, 0, 2, true, Of(&OpenAiRequest::repetition_penalty)},
+    {"top_a", kBoth, 0, 1, false, Of(&OpenAiRequest::top_a)},
+    {"typical_p", kBoth, 0, 1, true, Of(&OpenAiRequest::typical_p)},
+    {"dry_multiplier", kBoth, 0, 100, false, Of(&OpenAiRequest::dry_multiplier)},
+    {"dry_base", kBoth, 1, 10, false, Of(&OpenAiRequest::dry_base)},
+    {"xtc_probability", kBoth, 0, 1, false, Of(&OpenAiRequest::xtc_probability)},
+    {"xtc_threshold", kBoth, 0, 1, false, Of(&OpenAiRequest::xtc_threshold)},
+    {"mirostat_tau", kBoth, 0, 100, true, Of(&OpenAiRequest::mirostat_tau)},
+    {"mirostat_eta", kBoth, 0, 1, false, Of(&OpenAiRequest::mirostat_eta)},
 });
 
 constexpr auto kIntegers = std::to_array<IntegerField>({
     {"n", kBoth, 1, kChoicesMax, Of(&OpenAiRequest::n)},
-    {"best_of", kText, 1, kChoicesMax, &Draft::best_of},
+    {"best_of", kText, 1, kChoicesMax, Of(&OpenAiRequest::best_of)},
     {"max_tokens", kBoth, 0, kAnyLength, Of(&OpenAiRequest::max_tokens)},  // 0: only with echo
     {"max_completion_tokens", kChat, 1, kAnyLength, &Draft::max_completion_tokens},
     {"min_tokens", kBoth, 0, kAnyLength, Of(&OpenAiRequest::min_tokens)},
     {"top_k", kBoth, -1, kAnyLength, Of(&OpenAiRequest::top_k)},  // -1 and 0: off
+    {"dry_allowed_length", kBoth, 1, kAnyLength, Of(&OpenAiRequest::dry_allowed_length)},
+    {"dry_range", kBoth, 0, kAnyLength, Of(&OpenAiRequest::dry_range)},  // 0: all
+    {"mirostat_mode", kBoth, 0, 2, &Draft::mirostat_mode},
     {"top_logprobs", kChat, 0, kTopLogprobsMax, &Draft::top_logprobs_count},
     {"logprobs", kText, 0, kTopLogprobsMax, &Draft::logprobs_count},
 });
@@ -119,7 +112,6 @@ constexpr auto kUnsupportedFields = std::to_array<std::string_view>({
     "guided_regex",
     "length_penalty",
     "mm_processor_kwargs",
-    "nvext",
     "prediction",
     "priority",
     "prompt_cache_options",
@@ -243,28 +235,6 @@ Result<void> ReadStopTokenIds(std::string_view name, const Json& value, Draft& d
   if (draft.stop_token_ids.size() > kStopTokenIdsMax) {
     return Bad(name, fmt::format("{} ids, allowed are at most {}", draft.stop_token_ids.size(),
                                  kStopTokenIdsMax));
-  }
-  return {};
-}
-
-Result<void> ReadLogitBias(std::string_view name, const Json& value, Draft& draft) {
-  if (!value.is_object() || value.object().size() > kLogitBiasEntriesMax) {
-    return Bad(name, fmt::format("must be an object of at most {} entries", kLogitBiasEntriesMax));
-  }
-  for (const auto& [key, bias] : value.object()) {
-    TokenId token = -1;
-    auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), token);
-    bool whole = error == std::errc{} && end == key.data() + key.size();
-    // "01" would name the token of "1" a second time.
-    if (!whole || token < 0 || key != fmt::format("{}", token)) {
-      return Bad(name, fmt::format("key \"{}\" is not a token id", key.substr(0, 60)));
-    }
-    std::optional<double> amount = bias.AsDouble();
-    if (!amount || *amount < -100 || *amount > 100) {
-      return Bad(name, fmt::format("{} of token {} is out of range, allowed is [-100, 100]",
-                                   Shown(bias), token));
-    }
-    draft.logit_bias.emplace_back(token, static_cast<float>(*amount));
   }
   return {};
 }
@@ -413,6 +383,10 @@ constexpr auto kOthers = std::to_array<OtherField>({
     {"stop", kBoth, ReadStop},
     {"stop_token_ids", kBoth, ReadStopTokenIds},
     {"logit_bias", kBoth, ReadLogitBias},
+    {"allowed_token_ids", kBoth, ReadAllowedTokenIds},
+    {"bad_words", kBoth, ReadBadWords},
+    {"dry_sequence_breakers", kBoth, ReadDryBreakers},
+    {"logprobs_mode", kBoth, ReadLogprobsMode},
     {"seed", kBoth, ReadSeed},
     {"stream_options", kBoth, ReadStreamOptions},
     {"response_format", kBoth, ReadResponseFormat},
@@ -440,6 +414,23 @@ const typename Table::value_type* FindField(const Table& table, std::string_view
   return found == table.end() ? nullptr : &*found;
 }
 
+Result<void> ReadNvext(std::string_view name, const Json& value, Draft& draft);
+
+// Of nvext: fields that also stand at the root, as deployments of Dynamo spell them.
+constexpr auto kNvextRootFields = std::to_array<std::string_view>({
+    "ignore_eos",
+    "top_k",
+    "min_p",
+    "top_a",
+    "typical_p",
+    "repetition_penalty",
+    "logprobs_mode",
+});
+
+constexpr auto kNvextFields = std::to_array<OtherField>({
+    {"logits_processors", kBoth, ReadLogitsProcessors},
+});
+
 Result<void> ReadField(const std::string& name, const Json& value, std::uint8_t surface,
                        Draft& draft) {
   if (const NumberField* number = FindField(kNumbers, name, surface)) {
@@ -454,6 +445,9 @@ Result<void> ReadField(const std::string& name, const Json& value, std::uint8_t 
   if (const OtherField* other = FindField(kOthers, name, surface)) {
     return value.is_null() ? Result<void>() : other->read(other->name, value, draft);
   }
+  if (name == "nvext") {
+    return value.is_null() ? Result<void>() : ReadNvext(name, value, draft);
+  }
   if (std::find(kUnsupportedFields.begin(), kUnsupportedFields.end(), name) !=
       kUnsupportedFields.end()) {
     return value.is_null() ? Result<void>()
@@ -461,6 +455,50 @@ Result<void> ReadField(const std::string& name, const Json& value, std::uint8_t 
   }
   std::string shown = name.substr(0, 100);
   return Fail(Code::kInvalidArgument, fmt::format("unknown field \"{}\"", shown), shown);
+}
+
+Result<void> ReadNvextField(const std::string& key, const Json& value, Draft& draft) {
+  std::string field = "nvext." + key.substr(0, 100);
+  auto surface = static_cast<std::uint8_t>(draft.surface);
+  if (key == "greed_sampling" || key == "max_thinking_tokens") {
+    bool ok = key == "greed_sampling"
+                  ? value.is_bool()
+                  : value.IsIntegerLiteral() && value.AsInt().value_or(-1) >= 0 &&
+                        *value.AsInt() <= kAnyLength;
+    if (!ok) {
+      return Bad(field,
+                 fmt::format("{} is not {}", Shown(value),
+                             key == "greed_sampling" ? "true or false" : "a count of tokens"));
+    }
+    if (key == "greed_sampling") {
+      draft.greedy_sampling = value.boolean();
+    } else {
+      draft.max_thinking_tokens = *value.AsInt();
+    }
+    return {};
+  }
+  if (const OtherField* own = FindField(kNvextFields, key, surface)) {
+    return own->read(field, value, draft);
+  }
+  if (std::ranges::find(kNvextRootFields, key) != kNvextRootFields.end()) {
+    if (draft.root_fields.contains(key)) {
+      return Bad(field, "stands at the root of the body too; give it once");
+    }
+    return ReadField(key, value, surface, draft);
+  }
+  return NotDone(field, "this field is not supported");
+}
+
+Result<void> ReadNvext(std::string_view name, const Json& value, Draft& draft) {
+  if (!value.is_object()) {
+    return Bad(name, "must be an object");
+  }
+  for (const auto& [key, member] : value.object()) {
+    if (!member.is_null()) {
+      PX_CHECK_OK(ReadNvextField(key, member, draft));
+    }
+  }
+  return {};
 }
 
 // Rules between fields.
@@ -474,10 +512,7 @@ Result<void> CheckTogether(Draft& draft) {
   if (draft.include_usage && !draft.streams()) {
     return Bad("stream_options", "is allowed only with \"stream\": true");
   }
-  if (draft.best_of && *draft.best_of != draft.n.value_or(1)) {
-    return NotDone("best_of", fmt::format("{} differs from n; only best_of equal to n is supported",
-                                          *draft.best_of));
-  }
+  PX_CHECK_OK(CheckSamplingTogether(draft));
   if (draft.max_completion_tokens) {
     if (draft.max_tokens && *draft.max_tokens != *draft.max_completion_tokens) {
       return Bad("max_completion_tokens", "differs from max_tokens; give one of them");
@@ -490,9 +525,11 @@ Result<void> CheckTogether(Draft& draft) {
   if (draft.max_tokens && draft.min_tokens.value_or(0) > *draft.max_tokens) {
     return Bad("min_tokens", fmt::format("{} is more than max_tokens", *draft.min_tokens));
   }
-  if (draft.prompts.size() * draft.choice_count() > kChoicesMax) {
-    return Bad("n", fmt::format("prompts times n is {}, allowed are at most {} choices",
-                                draft.prompts.size() * draft.choice_count(), kChoicesMax));
+  if (draft.prompts.size() * draft.candidate_count() > kChoicesMax) {
+    return Bad(draft.best_of ? "best_of" : "n",
+               fmt::format("prompts times {} is {}, allowed are at most {} choices",
+                           draft.best_of ? "best_of" : "n",
+                           draft.prompts.size() * draft.candidate_count(), kChoicesMax));
   }
   if (draft.top_logprobs_count && !draft.logprobs_flag.value_or(false)) {
     return Bad("top_logprobs", "is allowed only with \"logprobs\": true");
@@ -556,6 +593,9 @@ Result<OpenAiRequest> ParseOpenAiRequest(const Json& body, Surface surface) {
   const Json* continues = body.Find("continue_final_message");
   if (continues != nullptr && continues->is_bool() && continues->boolean()) {
     draft.chat.add_generation_prompt = false;
+  }
+  for (const auto& [name, value] : body.object()) {
+    draft.root_fields.insert(name);
   }
   for (const auto& [name, value] : body.object()) {
     PX_CHECK_OK(ReadField(name, value, static_cast<std::uint8_t>(surface), draft));

@@ -30,9 +30,22 @@ inline constexpr std::uint32_t kToolsMax = 128;
 inline constexpr std::uint32_t kMessagesMax = 16'384;
 inline constexpr std::uint32_t kLabelBytesMax = 512;  // user, request_id, a metadata value
 
+inline constexpr std::uint32_t kAllowedTokenIdsMax = 65'536;
+inline constexpr std::uint32_t kBadWordsMax = 1024;
+inline constexpr std::uint32_t kWordBytesMax = 256;   // of a bad word or a sequence breaker
+inline constexpr std::uint32_t kWordTokensMax = 256;  // of a bad word
+inline constexpr std::uint32_t kDryBreakersMax = 64;
+inline constexpr std::uint32_t kLogitsProcessorsMax = 16;
+
 enum class Surface : std::uint8_t { kChat = 1, kCompletions = 2 };
 
 using PromptInput = std::variant<std::string, std::vector<TokenId>>;
+
+/// One of nvext.logits_processors.
+struct ProcessorRequest {
+  std::string name;
+  wire::Json arguments;  // an object, or null
+};
 
 struct OpenAiRequest {
   Surface surface = Surface::kChat;
@@ -53,6 +66,23 @@ struct OpenAiRequest {
   std::optional<double> repetition_penalty;
   std::optional<std::uint64_t> seed;
   std::vector<std::pair<TokenId, float>> logit_bias;
+  std::optional<double> top_a;
+  std::optional<double> typical_p;
+  std::optional<double> dry_multiplier;
+  std::optional<double> dry_base;
+  std::optional<std::int64_t> dry_allowed_length;
+  std::optional<std::int64_t> dry_range;
+  std::optional<std::vector<std::string>> dry_sequence_breakers;
+  std::optional<double> xtc_probability;
+  std::optional<double> xtc_threshold;
+  bool mirostat = false;
+  std::optional<double> mirostat_tau;
+  std::optional<double> mirostat_eta;
+  std::vector<TokenId> allowed_token_ids;  // empty: all
+  std::vector<PromptInput> bad_words;      // texts or token ids
+  std::optional<std::int64_t> best_of;
+  std::vector<ProcessorRequest> logits_processors;
+  bool processed_logprobs = false;
 
   // Length and ends.
   std::optional<std::int64_t> n;
@@ -75,6 +105,11 @@ struct OpenAiRequest {
   bool streams() const { return stream.value_or(false); }
 
   std::uint32_t choice_count() const { return static_cast<std::uint32_t>(n.value_or(1)); }
+
+  /// Choices that are generated; the best choice_count() of them are given.
+  std::uint32_t candidate_count() const {
+    return static_cast<std::uint32_t>(best_of.value_or(n.value_or(1)));
+  }
 };
 
 /// Errors: kInvalidArgument and kUnsupported, always with the field as param.

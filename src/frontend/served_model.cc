@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/digest.h"
+#include "frontend/sampling_texts.h"
 
 namespace pixii::frontend {
 
@@ -102,20 +103,70 @@ Result<std::uint32_t> CheckLength(const OpenAiRequest& request,
   return static_cast<std::uint32_t>(*request.max_tokens);
 }
 
-wire::SamplingParams Sampling(const OpenAiRequest& request, const SamplingDefaults& defaults,
-                              std::uint64_t seed) {
-  wire::SamplingParams out;
-  out.temperature = static_cast<float>(request.temperature.value_or(defaults.temperature));
+// Mirostat takes the place of the filters, the model's defaults too.
+void FillFilters(const OpenAiRequest& request, const SamplingDefaults& defaults,
+                 wire::SamplingParams& out) {
+  out.mirostat = {.on = request.mirostat,
+                  .tau = static_cast<float>(request.mirostat_tau.value_or(5)),
+                  .eta = static_cast<float>(request.mirostat_eta.value_or(0.1))};
+  if (request.mirostat) {
+    return;
+  }
   out.top_p = static_cast<float>(request.top_p.value_or(defaults.top_p));
   out.top_k =
       static_cast<std::int32_t>(std::max<std::int64_t>(0, request.top_k.value_or(defaults.top_k)));
   out.min_p = static_cast<float>(request.min_p.value_or(defaults.min_p));
+  out.top_a = static_cast<float>(request.top_a.value_or(0));
+  out.typical_p = static_cast<float>(request.typical_p.value_or(1));
+  out.xtc = {.probability = static_cast<float>(request.xtc_probability.value_or(0)),
+             .threshold = static_cast<float>(request.xtc_threshold.value_or(0.1))};
+}
+
+Result<wire::SamplingParams> Sampling(const OpenAiRequest& request, const ServedModel& model,
+                                      const wire::ModelCard& card, std::uint64_t seed) {
+  const SamplingDefaults& defaults = model.defaults;
+  wire::SamplingParams out;
+  FillFilters(request, defaults, out);
+  out.temperature = static_cast<float>(request.temperature.value_or(defaults.temperature));
   out.presence_penalty = static_cast<float>(request.presence_penalty.value_or(0));
   out.frequency_penalty = static_cast<float>(request.frequency_penalty.value_or(0));
   out.repetition_penalty =
       static_cast<float>(request.repetition_penalty.value_or(defaults.repetition_penalty));
   out.seed = request.seed.value_or(seed);
   out.logit_bias = request.logit_bias;
+  out.allowed_token_ids = request.allowed_token_ids;
+  out.dry = {.multiplier = static_cast<float>(request.dry_multiplier.value_or(0)),
+             .base = static_cast<float>(request.dry_base.value_or(1.75)),
+             .allowed_length = static_cast<std::uint32_t>(request.dry_allowed_length.value_or(2)),
+             .range = static_cast<std::uint32_t>(request.dry_range.value_or(0)),
+             .breakers = {}};
+  PX_CHECK_OK(FillSamplingTexts(request, model.text.get(), out));
+  PX_CHECK_OK(CheckIds(out.allowed_token_ids, "allowed_token_ids", card));
+  for (const std::vector<TokenId>& word : out.bad_words) {
+    PX_CHECK_OK(CheckIds(word, "bad_words", card));
+  }
+  return out;
+}
+
+Result<std::vector<wire::LogitsProcessorCall>> Processors(const OpenAiRequest& request,
+                                                          const ServedModel& model,
+                                                          const wire::ModelCard& card) {
+  std::vector<wire::LogitsProcessorCall> out;
+  for (const ProcessorRequest& processor : request.logits_processors) {
+    if (std::ranges::find(card.logits_processors, processor.name) == card.logits_processors.end()) {
+      return Bad(
+          "nvext.logits_processors",
+          fmt::format("\"{}\" is not in this worker's allow-list{}", processor.name.substr(0, 100),
+                      card.logits_processors.empty() ? ", which is empty" : ""));
+    }
+    PX_TRY(auto call, MakeProcessorCall(processor, model.text.get()));
+    out.push_back(std::move(call));
+  }
+  if (request.surface == Surface::kChat) {
+    for (const std::string& name : model.chat_processors) {
+      out.push_back({name, ""});
+    }
+  }
   return out;
 }
 
@@ -192,21 +243,28 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
                 .receipt = request.receipt.value_or(false)};
   wire::GenerateRequest& prototype = plan.prototype;
   prototype.model = card.name;
-  prototype.choice_count = request.choice_count();
-  prototype.sampling = Sampling(request, model.defaults, seed);
+  prototype.choice_count = request.candidate_count();
+  PX_TRY(prototype.sampling, Sampling(request, model, card, seed));
+  PX_TRY(prototype.processors, Processors(request, model, card));
+  prototype.processed_logprobs = request.processed_logprobs;
   prototype.stop.max_tokens = max_tokens;
   prototype.stop.min_tokens = static_cast<std::uint32_t>(request.min_tokens.value_or(0));
   prototype.stop.ignore_eos = request.ignore_eos.value_or(false);
   prototype.stop.eos_token_ids = card.eos_token_ids;
   prototype.stop.stop_token_ids = request.stop_token_ids;
-  prototype.top_logprobs = request.top_logprobs;
+  plan.given_count = request.choice_count();
+  // The best are those of the highest mean logprob.
+  prototype.top_logprobs = plan.given_count < prototype.choice_count
+                               ? std::max(request.top_logprobs, 0)
+                               : request.top_logprobs;
   prototype.prompt_logprobs = plan.echo && logprobs;
   plan.choices.stops = request.stop;
   plan.choices.stop_token_ids = request.stop_token_ids;
   plan.choices.min_tokens = prototype.stop.min_tokens;
   plan.choices.include_stop = request.include_stop_str_in_output.value_or(false);
   plan.choices.skip_special = request.skip_special_tokens.value_or(true);
-  plan.choices.wants_tokens = logprobs || plan.shape.token_ids;
+  plan.choices.wants_tokens =
+      logprobs || plan.shape.token_ids || plan.given_count < prototype.choice_count;
   if (!request.stop.empty()) {
     PX_TRY(plan.choices.matcher,
            text::StopMatcher::Create(request.stop, plan.choices.include_stop));

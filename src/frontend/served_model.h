@@ -31,7 +31,8 @@ struct ServedModel {
   std::shared_ptr<const TextProcessor>
       text;  // null: the checkpoint has no tokenizer, token ids only
   SamplingDefaults defaults;
-  std::int64_t created = 0;  // seconds since 1970
+  std::vector<std::string> chat_processors = {};  // logits processors of every chat
+  std::int64_t created = 0;                       // seconds since 1970
 
   const std::string& name() const { return names.front(); }
 

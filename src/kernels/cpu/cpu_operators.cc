@@ -15,7 +15,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/memory.h"
-#include "kernels/host_operators.h"
+#include "kernels/operators.h"
 #include "kernels/thread_pool.h"
 #include "kernels/weight_source.h"
 
@@ -48,7 +48,7 @@ struct AttentionItem {
   Index partial_offset = -1;  // floats into the workspace; -1: the item is whole
 };
 
-class CpuOperators final : public HostOperators {
+class CpuOperators final : public Operators {
  public:
   CpuOperators(const Isa& isa, std::int32_t thread_count)
       : isa_(isa),
@@ -195,7 +195,7 @@ class CpuOperators final : public HostOperators {
     RunRows(call, k.rows, 2 * k.cols, kernels_.store_kv);
   }
 
-  void PagedAttention(const Matrix& q, const StepView& batch, std::int32_t layer,
+  void PagedAttention(const Matrix& q, const StepBatch& batch, std::int32_t layer,
                       const KvCache& cache, const AttentionOptions& options,
                       const Matrix& out) override {
     PX_ASSERT(options.kv_head_count > 0 && options.head_count % options.kv_head_count == 0);
@@ -252,6 +252,8 @@ class CpuOperators final : public HostOperators {
       std::memcpy(out.f32(r), in.f32(row), static_cast<std::size_t>(in.cols) * sizeof(float));
     }
   }
+
+  Result<void> Synchronize() override { return {}; }
 
  private:
   template <class Function>
@@ -314,7 +316,7 @@ class CpuOperators final : public HostOperators {
   }
 
   /// Fills items_; returns the work in elements of K and V times query heads.
-  Index PlanAttention(const Matrix& q, const StepView& batch, std::int32_t layer,
+  Index PlanAttention(const Matrix& q, const StepBatch& batch, std::int32_t layer,
                       const KvCache& cache, const AttentionOptions& options, const Matrix& out) {
     const Index group = options.head_count / options.kv_head_count;
     const Index tokens_per_item = std::max<Index>(1, kAttentionRowsPerItem / group);

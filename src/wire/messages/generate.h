@@ -19,6 +19,29 @@
 
 namespace pixii::wire {
 
+/// DRY: a token that would lengthen a repetition of what came before is made less likely, the more
+/// the longer the repetition. 0 = off.
+struct DryParams {
+  float multiplier = 0.0F;             // [0, 100]
+  float base = 1.75F;                  // [1, 10]
+  std::uint32_t allowed_length = 2;    // tokens, 1 .. context: repetitions this long cost something
+  std::uint32_t range = 0;             // last tokens looked at, of prompt and output; 0 = all
+  std::vector<TokenId> breakers = {};  // no repetition goes across these
+};
+
+/// XTC: with `probability`, all tokens at least `threshold` likely but the least likely of them go.
+struct XtcParams {
+  float probability = 0.0F;  // [0, 1]
+  float threshold = 0.1F;    // [0, 1]; above 0.5 two such tokens cannot be
+};
+
+/// Mirostat 2: keeps the surprise of the drawn tokens near `tau`; replaces the other filters.
+struct MirostatParams {
+  bool on = false;
+  float tau = 5.0F;  // bits, (0, 100]
+  float eta = 0.1F;  // rate of learning, [0, 1]
+};
+
 struct SamplingParams {
   float temperature = 1.0F;         // 0 = greedy .. 2
   float top_p = 1.0F;               // (0, 1]
@@ -28,7 +51,20 @@ struct SamplingParams {
   float frequency_penalty = 0.0F;   // [-2, 2], over generated tokens
   float repetition_penalty = 1.0F;  // (0, 2], over prompt and generated tokens
   std::uint64_t seed = 0;           // the frontend draws one if the client gave none
-  std::vector<std::pair<TokenId, float>> logit_bias;  // token < vocab, bias in [-100, 100]
+  std::vector<std::pair<TokenId, float>> logit_bias = {};  // token < vocab, bias in [-100, 100]
+  float top_a = 0.0F;      // [0, 1]: only tokens at least top_a x (the best one's probability)^2
+  float typical_p = 1.0F;  // (0, 1]
+  DryParams dry = {};
+  XtcParams xtc = {};
+  MirostatParams mirostat = {};
+  std::vector<TokenId> allowed_token_ids = {};       // empty = all
+  std::vector<std::vector<TokenId>> bad_words = {};  // token sequences the output must not contain
+};
+
+/// A logits processor that the request asks for, by its name in the worker's allow-list.
+struct LogitsProcessorCall {
+  std::string name;
+  std::string arguments;  // a JSON object, or empty
 };
 
 struct StopConditions {
@@ -55,7 +91,11 @@ struct GenerateRequest {
   bool prompt_logprobs = false;  // also of the prompt's tokens (echo with logprobs)
   std::int32_t priority = 0;     // higher first
   std::string tenant;            // from the authenticated key; part of KV identity
-  std::int64_t deadline_left_ns = 0;  // 0: none
+  std::int64_t deadline_left_ns = 0;            // 0: none
+  std::vector<LogitsProcessorCall> processors;  // applied in this order
+  bool processed_logprobs = false;  // logprobs of the row as it is sampled, not of the model's own
+  /// Per choice, `TokenFrame::state` of the last frame in `generated`; empty = none.
+  std::vector<std::string> states;
 };
 
 struct TokenLogprob {
@@ -64,6 +104,8 @@ struct TokenLogprob {
 };
 
 enum class FinishReason : std::uint8_t { kStop, kLength, kCancelled, kError };
+
+inline constexpr std::uint32_t kStateBytesMax = 4096;
 
 /// Tokens of one choice of one request. Frames of a choice come in order; its last one has
 /// `finish`. A request ends when each of its choices has ended, each exactly once.
@@ -79,6 +121,8 @@ struct TokenFrame {
   std::optional<FinishReason> finish;
   std::optional<TokenId> stop_token;  // the stop or end token that ended it; it is not in `tokens`
   std::optional<Error> error;         // with kError
+  /// What the tokens cannot give back of how the choice goes on; opaque, at most kStateBytesMax.
+  std::string state;
 };
 
 struct CancelRequest {
@@ -99,6 +143,7 @@ struct ModelCard {
   std::uint32_t batch_tokens_max = 0;
   std::vector<TokenId> eos_token_ids;
   TokenId bos_token_id = -1;
+  std::vector<std::string> logits_processors;  // names that requests may ask for
 };
 
 }  // namespace pixii::wire

@@ -158,5 +158,24 @@ TEST(Parse, BooleansAliasesAndEqualsSigns) {
   EXPECT_TRUE(f.offline);
 }
 
+TEST(Parse, AListGrowsWithEachFlagAndIsOneALineElsewhere) {
+  Fixture fixture;
+  std::vector<std::string> processors;
+  fixture.command.options.push_back({.name = "processor",
+                                     .field = ListField{&processors, {.size_max = 20}},
+                                     .unit = "",
+                                     .help = "",
+                                     .environment_aliases = {},
+                                     .flag_aliases = {}});
+  ASSERT_TRUE(fixture.Run({"--processor", "a", "--processor={\"x\": 1, \"y\": 2}"}));
+  EXPECT_EQ(processors, (std::vector<std::string>{"a", "{\"x\": 1, \"y\": 2}"}));
+  fixture.environment["PIXII_SERVE_PROCESSOR"] = "b\n\nc\n";
+  ASSERT_TRUE(fixture.Run({}));
+  EXPECT_EQ(processors, (std::vector<std::string>{"b", "c"}));
+  ASSERT_TRUE(fixture.Run({"--processor", "d"}));
+  EXPECT_EQ(processors, std::vector<std::string>{"d"});
+  EXPECT_FALSE(fixture.Run({"--processor", std::string(21, 'x')}));
+}
+
 }  // namespace
 }  // namespace pixii::config

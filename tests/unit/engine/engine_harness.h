@@ -81,6 +81,7 @@ struct HarnessOptions {
                         .step_logit_rows_max = 64};
   EngineOptions engine{.batch_sequences_max = 16, .batch_tokens_max = 64, .queue_length_max = 256};
   MockFaults faults;
+  std::shared_ptr<ProcessorSet> processors;
 };
 
 class Harness {
@@ -89,7 +90,7 @@ class Harness {
     auto executor = std::make_unique<MockExecutor>(
         MockOptions{.limits = options.limits, .timing = {}, .faults = options.faults});
     mock_ = executor.get();
-    auto made = Engine::Create(options.engine, std::move(executor));
+    auto made = Engine::Create(options.engine, std::move(executor), options.processors);
     EXPECT_TRUE(made) << made.error().ToString();
     engine_ = std::move(*made);
   }

@@ -2,12 +2,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "engine/builtin_processors.h"
 #include "engine/engine.h"
 #include "engine/model_executor.h"
 #include "kernels/operators.h"
@@ -27,6 +30,7 @@ struct Answer {
   std::vector<wire::TokenLogprob> prompt_logprobs;
   std::optional<wire::FinishReason> finish;
   std::optional<TokenId> stop_token;
+  std::vector<std::string> states;  // [tokens] what the frame of each token carried
 };
 
 using Answers = std::map<std::pair<RequestId, std::uint32_t>, Answer>;
@@ -36,6 +40,7 @@ void Take(std::vector<wire::TokenFrame>& frames, Answers& answers) {
     Answer& answer = answers[{frame.id, frame.choice}];
     EXPECT_FALSE(answer.finish);
     answer.tokens.insert(answer.tokens.end(), frame.tokens.begin(), frame.tokens.end());
+    answer.states.resize(answer.tokens.size(), frame.state);
     std::ranges::move(frame.logprobs, std::back_inserter(answer.logprobs));
     if (!frame.prompt_logprobs.empty()) {
       answer.prompt_logprobs = std::move(frame.prompt_logprobs);
@@ -51,6 +56,46 @@ bool SameBits(const std::vector<wire::TokenLogprob>& a, const std::vector<wire::
   return std::ranges::equal(a, b, [](const wire::TokenLogprob& x, const wire::TokenLogprob& y) {
     return x.logprob == y.logprob && x.top == y.top;
   });
+}
+
+// Filters, rules and processors, each in some of the requests and several in one.
+void AddExtras(std::uint64_t id, std::mt19937_64& random, wire::GenerateRequest& request) {
+  wire::SamplingParams& sampling = request.sampling;
+  auto token = [&] { return static_cast<TokenId>(random() % kVocab); };
+  if (id % 4 == 1) {
+    sampling.mirostat = {.on = true, .tau = 3.0F, .eta = 0.2F};
+    sampling.temperature = 0.9F;
+    sampling.top_k = 0;
+  } else if (id % 4 == 3) {
+    sampling.typical_p = 0.8F;
+    sampling.top_a = id % 8 == 3 ? 0.1F : 0.0F;
+    sampling.xtc = {.probability = 0.5F, .threshold = 0.05F};
+  }
+  if (id % 5 == 2) {
+    sampling.dry = {.multiplier = 0.8F,
+                    .base = 1.75F,
+                    .allowed_length = 1,
+                    .range = id % 2 == 0 ? 64U : 0U,
+                    .breakers = {token(), token()}};
+    sampling.bad_words = {{token()}, {token(), token()}};
+  }
+  if (id % 13 == 4) {
+    for (int i = 0; i < 200; ++i) {
+      sampling.allowed_token_ids.push_back(token());
+    }
+  }
+  const char* kCalls[][2] = {{"bans", "{\"tokens\": [5, 6, 7]}"},
+                             {"watermark", ""},
+                             {"remembering", ""},
+                             {"forced_sequence", "{\"tokens\": [9, 10]}"},
+                             {"temperature_schedule", "{\"points\": [[0, 1.5], [20, 0.7]]}"},
+                             {"thinking_budget", "{\"budget\": 6, \"end_tokens\": [8, 9]}"}};
+  for (std::uint64_t i = 0; i < std::size(kCalls) && id % 3 != 0; ++i) {
+    if ((id + i * i) % 5 == 0) {
+      request.processors.push_back({kCalls[i][0], kCalls[i][1]});
+    }
+  }
+  request.processed_logprobs = id % 2 == 0;
 }
 
 wire::GenerateRequest DrawRequest(std::uint64_t id, std::mt19937_64& random) {
@@ -81,7 +126,48 @@ wire::GenerateRequest DrawRequest(std::uint64_t id, std::mt19937_64& random) {
   request.top_logprobs = id % 3 == 0 ? static_cast<std::int32_t>(between(0, 20)) : -1;
   request.prompt_logprobs = id % 17 == 0;
   request.priority = static_cast<std::int32_t>(id % 3);
+  AddExtras(id, random, request);
   return request;
+}
+
+/// A processor whose row depends on state of its own: it remembers a hash of the tokens it saw.
+class Remembering final : public LogitsProcessor {
+ public:
+  std::string_view name() const override { return "remembering"; }
+
+  Result<std::unique_ptr<ProcessorCall>> Open(const wire::Json&,
+                                              const ProcessorContext&) const override {
+    return std::make_unique<ProcessorCall>();
+  }
+
+  void Process(std::span<ProcessorRow> rows) override {
+    for (ProcessorRow& row : rows) {
+      std::uint32_t hash = 0;
+      if (row.state->size() == sizeof hash) {
+        std::memcpy(&hash, row.state->data(), sizeof hash);
+      }
+      hash = hash * 31 + 7 +
+             static_cast<std::uint32_t>(row.generated.empty() ? 0 : row.generated.back());
+      row.state->assign(reinterpret_cast<const char*>(&hash), sizeof hash);
+      for (std::size_t id = hash % 3; id < row.logits.size(); id += 3) {
+        row.logits[id] -= 2.0F;
+      }
+    }
+  }
+};
+
+std::shared_ptr<ProcessorSet> AllProcessors() {
+  auto set = std::make_shared<ProcessorSet>();
+  for (const char* name : {"bans", "forced_sequence", "temperature_schedule", "thinking_budget"}) {
+    auto made = MakeBuiltinProcessor(name, wire::Json(wire::Json::Object{}));
+    EXPECT_TRUE(made && set->Add(std::move(*made), {}));
+  }
+  wire::Json config(wire::Json::Object{});
+  config.Set("key", "k");
+  auto watermark = MakeBuiltinProcessor("watermark", config);
+  EXPECT_TRUE(watermark && set->Add(std::move(*watermark), {}));
+  EXPECT_TRUE(set->Add(std::make_unique<Remembering>(), {}));
+  return set;
 }
 
 class OneAnswerTest : public ::testing::Test {
@@ -103,7 +189,7 @@ class OneAnswerTest : public ::testing::Test {
     auto engine = Engine::Create({.batch_sequences_max = size.sequences,
                                   .batch_tokens_max = size.tokens,
                                   .queue_length_max = 1024},
-                                 std::move(*executor));
+                                 std::move(*executor), processors_);
     EXPECT_TRUE(engine) << engine.error().ToString();
     return std::move(*engine);
   }
@@ -176,6 +262,7 @@ class OneAnswerTest : public ::testing::Test {
       ASSERT_TRUE(together.contains(key));
       const Answer& answer = together.at(key);
       EXPECT_EQ(answer.tokens, expected.tokens);
+      EXPECT_EQ(answer.states, expected.states);
       EXPECT_EQ(answer.finish, expected.finish);
       EXPECT_EQ(answer.stop_token, expected.stop_token);
       EXPECT_TRUE(SameBits(answer.logprobs, expected.logprobs));
@@ -183,6 +270,7 @@ class OneAnswerTest : public ::testing::Test {
     }
   }
 
+  std::shared_ptr<ProcessorSet> processors_ = AllProcessors();
   std::unique_ptr<kernels::Operators> operators_;
   std::unique_ptr<model::LanguageModel> model_;
   std::vector<wire::GenerateRequest> requests_;
@@ -213,7 +301,7 @@ TEST_F(OneAnswerTest, ARequestCutAtAnyTokenGoesOnExactlyInAnotherEngine) {
   std::vector<wire::TokenFrame> frames;
   Answers alone;
   Answers resumed;
-  for (std::size_t i = 0; i < 20; ++i) {
+  for (std::size_t i = 0; i < 60; ++i) {
     wire::GenerateRequest request = requests_[i];
     request.prompt_logprobs = false;
     std::unique_ptr<Engine> engine =
@@ -228,8 +316,11 @@ TEST_F(OneAnswerTest, ARequestCutAtAnyTokenGoesOnExactlyInAnotherEngine) {
       std::size_t cut = random() % (whole.tokens.size() + 1);
       request.generated.emplace_back(whole.tokens.begin(),
                                      whole.tokens.begin() + static_cast<std::ptrdiff_t>(cut));
+      request.states.push_back(cut > 0 ? whole.states[cut - 1] : "");
       Answer& before = resumed[{request.id, choice}];
       before.tokens = request.generated.back();
+      before.states.assign(whole.states.begin(),
+                           whole.states.begin() + static_cast<std::ptrdiff_t>(cut));
       if (request.top_logprobs >= 0) {
         before.logprobs.assign(whole.logprobs.begin(),
                                whole.logprobs.begin() + static_cast<std::ptrdiff_t>(cut));

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/sampling_check.h"
+
 namespace pixii::engine {
 namespace {
 
@@ -55,6 +57,23 @@ TEST(RequestCheck, NamesTheFieldItsValueAndTheLimit) {
   std::vector<Bad> cases = {
       {"n", "0", [](Request& r) { r.choice_count = 0; }},
       {"n", "5", [](Request& r) { r.choice_count = 5; }},
+      {"states", "2", [](Request& r) { r.states.resize(2); }},
+      {"top_a", "1.5", [](Request& r) { r.sampling.top_a = 1.5F; }},
+      {"typical_p", "0", [](Request& r) { r.sampling.typical_p = 0; }},
+      {"typical_p", "2", [](Request& r) { r.sampling.typical_p = 2; }},
+      {"dry_multiplier", "-1", [](Request& r) { r.sampling.dry.multiplier = -1; }},
+      {"dry_base", "0.5", [](Request& r) { r.sampling.dry.base = 0.5F; }},
+      {"dry_allowed_length", "0", [](Request& r) { r.sampling.dry.allowed_length = 0; }},
+      {"dry_sequence_breakers", "100", [](Request& r) { r.sampling.dry.breakers = {100}; }},
+      {"xtc_probability", "1.5", [](Request& r) { r.sampling.xtc.probability = 1.5F; }},
+      {"xtc_threshold", "nan", [](Request& r) { r.sampling.xtc.threshold = std::nanf(""); }},
+      {"mirostat_tau", "0", [](Request& r) { r.sampling.mirostat.tau = 0; }},
+      {"mirostat_eta", "2", [](Request& r) { r.sampling.mirostat.eta = 2; }},
+      {"allowed_token_ids", "-1", [](Request& r) { r.sampling.allowed_token_ids = {-1}; }},
+      {"bad_words", "0", [](Request& r) { r.sampling.bad_words = {{}}; }},
+      {"bad_words", "100", [](Request& r) { r.sampling.bad_words = {{1, 100}}; }},
+      {"allowed_token_ids", "65537",
+       [](Request& r) { r.sampling.allowed_token_ids.assign(kAllowedTokensMax + 1, 1); }},
       {"generated", "2", [](Request& r) { r.generated.resize(2); }},
       {"generated", "100", [](Request& r) { r.generated = {{100}}; }},
       {"generated", "51", [](Request& r) { r.generated = {std::vector<TokenId>(48)}; }},

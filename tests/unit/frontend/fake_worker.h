@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -39,7 +40,8 @@ class FakeWorker final : public control::WorkerLink {
   std::uint32_t fault_after = 0;  // ... behind so many tokens
   std::uint32_t tokens_per_turn = 1;
   std::uint32_t cached_tokens = 3;
-  bool stalled = false;  // takes requests and makes no step
+  std::function<void()> on_generate;  // posted after each request but a readiness test
+  bool stalled = false;               // takes requests and makes no step
 
   // What happened.
   std::vector<wire::GenerateRequest> seen;
@@ -74,6 +76,9 @@ class FakeWorker final : public control::WorkerLink {
                           std::vector<bool>(n, false)});
     if ((automatic || canary) && !stalled) {
       Tick();
+    }
+    if (on_generate && !canary) {
+      loop_.Post([this] { on_generate(); });
     }
     return {};
   }

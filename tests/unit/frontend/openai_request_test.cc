@@ -98,7 +98,7 @@ constexpr Row kShared[] = {
     {R"("logit_bias":{"0":-100,"5":100})", ""},
     {R"("n_discard":-1)", "n_discard"},
     // Known to others, not done here.
-    {R"("nvext":{})", "nvext"},
+    {R"("nvext":{"annotations":[]})", "nvext.annotations"},
     {R"("guided_json":{})", "guided_json"},
     {R"("guided_json":null)", ""},
     {R"("response_format":{"type":"json_object"})", "response_format.type"},
@@ -116,6 +116,55 @@ constexpr Row kShared[] = {
 TEST(OpenAiRequest, Case10To14AreTheSameOnBothSurfaces) {
   ExpectRows(kShared, Chat);
   ExpectRows(kShared, Text);
+}
+
+constexpr Row kSampling[] = {
+    {R"("top_a":0.2,"typical_p":0.9,"xtc_probability":0.5,"xtc_threshold":0.1)", ""},
+    {R"("top_a":1.1)", "top_a"},
+    {R"("typical_p":0)", "typical_p"},
+    {R"("xtc_probability":2)", "xtc_probability"},
+    {R"("xtc_threshold":-0.1)", "xtc_threshold"},
+    {R"("dry_multiplier":0.8,"dry_base":1.75,"dry_allowed_length":2,"dry_range":512,"dry_sequence_breakers":["\n"])",
+     ""},
+    {R"("dry_multiplier":-1)", "dry_multiplier"},
+    {R"("dry_base":0.9)", "dry_base"},
+    {R"("dry_allowed_length":0)", "dry_allowed_length"},
+    {R"("dry_range":-1)", "dry_range"},
+    {R"("dry_sequence_breakers":[""])", "dry_sequence_breakers"},
+    {R"("dry_sequence_breakers":"x")", "dry_sequence_breakers"},
+    {R"("mirostat_mode":2,"mirostat_tau":3,"mirostat_eta":0.2)", ""},
+    {R"("mirostat_mode":1)", "mirostat_mode"},
+    {R"("mirostat_mode":2,"top_p":0.5)", "mirostat_mode"},
+    {R"("mirostat_tau":0)", "mirostat_tau"},
+    {R"("mirostat_eta":1.5)", "mirostat_eta"},
+    {R"("allowed_token_ids":[1,2])", ""},
+    {R"("allowed_token_ids":[])", "allowed_token_ids"},
+    {R"("allowed_token_ids":[-1])", "allowed_token_ids"},
+    {R"("bad_words":["x",[1,2]])", ""},
+    {R"("bad_words":[""])", "bad_words"},
+    {R"("bad_words":[[]])", "bad_words"},
+    {R"("bad_words":"x")", "bad_words"},
+    {R"("logprobs_mode":"processed_logprobs")", ""},
+    {R"("logprobs_mode":"logits")", "logprobs_mode"},
+    {R"("nvext":null)", ""},
+    {R"("nvext":1)", "nvext"},
+    {R"("nvext":{"top_k":5,"repetition_penalty":1.1,"ignore_eos":true,"greed_sampling":true})", ""},
+    {R"("nvext":{"top_k":-5})", "top_k"},
+    {R"("nvext":{"top_k":5},"top_k":5)", "nvext.top_k"},
+    {R"("nvext":{"greed_sampling":1})", "nvext.greed_sampling"},
+    {R"("nvext":{"greed_sampling":true},"temperature":1)", "nvext.greed_sampling"},
+    {R"("nvext":{"max_thinking_tokens":-1})", "nvext.max_thinking_tokens"},
+    {R"("nvext":{"logits_processors":["a",{"name":"b"},{"name":"c","arguments":{"x":1}}]})", ""},
+    {R"("nvext":{"logits_processors":{}})", "nvext.logits_processors"},
+    {R"("nvext":{"logits_processors":[1]})", "nvext.logits_processors"},
+    {R"("nvext":{"logits_processors":[{"arguments":{}}]})", "nvext.logits_processors"},
+    {R"("nvext":{"logits_processors":[{"name":"a","arguments":[]}]})", "nvext.logits_processors"},
+    {R"("nvext":{"logits_processors":[{"name":"a","x":1}]})", "nvext.logits_processors"},
+};
+
+TEST(OpenAiRequest, SamplingExtrasAreTheSameOnBothSurfaces) {
+  ExpectRows(kSampling, Chat);
+  ExpectRows(kSampling, Text);
 }
 
 TEST(OpenAiRequest, ChatHasItsOwnFields) {
@@ -161,7 +210,10 @@ TEST(OpenAiRequest, CompletionsHaveTheirOwnFields) {
       {R"("logprobs":true)", "logprobs"},
       {R"("best_of":2,"n":2)", ""},
       {R"("best_of":100000)", "best_of"},
-      {R"("best_of":2)", "best_of"},
+      {R"("best_of":2)", ""},
+      {R"("best_of":1,"n":2)", "best_of"},
+      {R"("best_of":3,"n":2,"stream":true)", "best_of"},
+      {R"("best_of":2,"n":2,"stream":true)", ""},
       {R"("suffix":"x")", "suffix"},
       {R"("messages":[])", "messages"},
       {R"("prompt":[114126])", ""},

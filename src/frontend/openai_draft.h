@@ -1,0 +1,54 @@
+// A body while it is read: the request, and fields that rules between fields still decide about.
+//
+// Thread: values. Private to openai_*.cc.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "frontend/openai_request.h"
+#include "wire/json.h"
+
+namespace pixii::frontend {
+
+// What is kept of a body before the rules between fields are applied.
+struct Draft : OpenAiRequest {
+  std::optional<std::int64_t> mirostat_mode;
+  std::optional<std::int64_t> max_completion_tokens;
+  std::optional<std::int64_t> top_logprobs_count;
+  std::optional<std::int64_t> logprobs_count;  // completions
+  std::optional<bool> logprobs_flag;           // chat
+  std::optional<bool> parallel_tool_calls;
+  std::string tool_choice;
+  bool greedy_sampling = false;                     // nvext.greed_sampling
+  std::optional<std::int64_t> max_thinking_tokens;  // nvext
+  std::set<std::string, std::less<>> root_fields;   // names that the body has
+};
+
+inline tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
+  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
+}
+
+inline tl::unexpected<Error> NotDone(std::string_view field, std::string detail) {
+  return Fail(Code::kUnsupported, fmt::format("{}: {}", field, detail), std::string(field));
+}
+
+// Readers of the sampling fields that are no plain numbers; openai_sampling.cc.
+Result<void> ReadLogitBias(std::string_view name, const wire::Json& value, Draft& draft);
+Result<void> ReadAllowedTokenIds(std::string_view name, const wire::Json& value, Draft& draft);
+Result<void> ReadBadWords(std::string_view name, const wire::Json& value, Draft& draft);
+Result<void> ReadDryBreakers(std::string_view name, const wire::Json& value, Draft& draft);
+Result<void> ReadLogprobsMode(std::string_view name, const wire::Json& value, Draft& draft);
+Result<void> ReadLogitsProcessors(std::string_view name, const wire::Json& value, Draft& draft);
+
+/// Rules between sampling fields.
+Result<void> CheckSamplingTogether(Draft& draft);
+
+}  // namespace pixii::frontend
