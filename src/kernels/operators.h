@@ -23,7 +23,7 @@
 
 namespace pixii::kernels {
 
-enum class Activation : std::uint8_t { kSilu, kGeluTanh, kGelu };
+enum class Activation : std::uint8_t { kSilu, kGeluTanh, kGelu, kRelu, kTanh };
 
 /// What a weight part's bytes are. kNone: values of its dtype. The others are codes of value
 /// code * scale + offset: int8; 0 .. 15; fp8 e4m3 (1.4.3 bits, bias 7, no infinity, S.1111.111 is
@@ -131,6 +131,11 @@ class Operators {
   virtual void AddRmsNorm(const Matrix& residual, const Matrix& delta,
                           std::span<const float> weight, float weight_offset, float epsilon,
                           const Matrix& out) = 0;
+  /// residual += delta, then out = (residual - mean) / deviation * weight + bias, by row; the
+  /// deviation is sqrt(variance + epsilon). out and residual may be the same.
+  virtual void AddLayerNorm(const Matrix& residual, const Matrix& delta,
+                            std::span<const float> weight, std::span<const float> bias,
+                            float epsilon, const Matrix& out) = 0;
   /// residual += delta.
   virtual void Add(const Matrix& residual, const Matrix& delta) = 0;
   /// RmsNorm of each head of x [T, heads * D], in place; weight [D].
@@ -149,6 +154,8 @@ class Operators {
                               const Matrix& out) = 0;
   /// out = act(gate_up[:, :F]) * gate_up[:, F:]; gate_up [T, 2F], out [T, F].
   virtual void ActivationMul(const Matrix& gate_up, Activation activation, const Matrix& out) = 0;
+  /// x = act(x).
+  virtual void Activate(const Matrix& x, Activation activation) = 0;
   /// out[r] = in[rows[r]].
   virtual void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,
                           const Matrix& out) = 0;

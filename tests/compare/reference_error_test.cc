@@ -63,6 +63,36 @@ TEST(ReferenceError, RmsNormIsWithinAFewRoundings) {
   }
 }
 
+TEST(ReferenceError, ALayerNormFarFromZeroIsWithinAFewRoundingsOfItsMean) {
+  constexpr std::int64_t kCols = 770;
+  Inputs inputs("layer norm error");
+  auto ref = MakeReferenceOperators();
+  GuardedMatrix in(3, kCols, 0, inputs, 6.0F, 10.0F);
+  GuardedMatrix delta(3, kCols, 0, inputs);
+  GuardedMatrix out(3, kCols, 0);
+  const std::vector<float> weight = inputs.Values(kCols, 0.5F, 1.5F);
+  const std::vector<float> bias = inputs.Values(kCols);
+  ref->AddLayerNorm(in.view(), delta.view(), weight, bias, 1e-5F, out.view());
+  for (std::int64_t t = 0; t < 3; ++t) {
+    const float* x = in.view().f32(t);  // the sum by now
+    double mean = 0.0;
+    for (std::int64_t i = 0; i < kCols; ++i) {
+      mean += x[i];
+    }
+    mean /= kCols;
+    double variance = 0.0;
+    for (std::int64_t i = 0; i < kCols; ++i) {
+      variance += (x[i] - mean) * (x[i] - mean);
+    }
+    const double factor = 1.0 / std::sqrt(variance / kCols + double{1e-5F});
+    for (std::int64_t i = 0; i < kCols; ++i) {
+      const auto column = static_cast<std::size_t>(i);
+      const double exact = (x[i] - mean) * factor * weight[column] + bias[column];
+      EXPECT_NEAR(out.view().f32(t)[i], exact, 8.0 * kCols * kUnit * factor);
+    }
+  }
+}
+
 TEST(ReferenceError, ActivationsAreWithinAFewRoundings) {
   Inputs inputs("activation error");
   auto ref = MakeReferenceOperators();
@@ -83,6 +113,8 @@ TEST(ReferenceError, ActivationsAreWithinAFewRoundings) {
     return 0.5 * x *
            (1.0 + std::tanh(std::sqrt(2.0 / 3.14159265358979) * (x + 0.044715 * x * x * x)));
   });
+  check(Activation::kRelu, [](double x) { return x > 0.0 ? x : 0.0; });
+  check(Activation::kTanh, [](double x) { return std::tanh(x); });
 }
 
 TEST(ReferenceError, AttentionOverAThousandPositionsIsWithinTenMillionthsOfTheLargestValue) {

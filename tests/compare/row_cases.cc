@@ -44,6 +44,27 @@ void AddNorms(std::vector<OperatorCase>& out) {
                      kSumNmse});
     }
   }
+  for (const std::int64_t cols : {1, 7, 16, 33, 45, 384, 1025}) {
+    for (const std::int64_t rows : {0, 1, 3, 40}) {
+      const bool in_place = cols % 2 == 0;
+      const std::string name =
+          fmt::format("add_layer_norm{}_rows{}_cols{}", in_place ? "_in_place" : "", rows, cols);
+      out.push_back({name,
+                     [=](Operators& operators) {
+                       Inputs inputs(name);
+                       // A mean far from zero: a variance by subtraction of squares would show.
+                       GuardedMatrix residual(rows, cols, 3, inputs, 29.0F, 31.0F);
+                       GuardedMatrix delta(rows, cols, 0, inputs);
+                       GuardedMatrix result(rows, cols, 1);
+                       const auto weight = inputs.Values(cols, 0.5F, 1.5F);
+                       const auto bias = inputs.Values(cols);
+                       operators.AddLayerNorm(residual.view(), delta.view(), weight, bias, 1e-5F,
+                                              in_place ? residual.view() : result.view());
+                       return in_place ? residual.Result() : result.Result();
+                     },
+                     1e-8});  // ref sums a thousand values near 30 one by one
+    }
+  }
   for (const std::int32_t dim : {8, 24, 40, 64, 96, 128, 256}) {
     for (const std::int32_t heads : {1, 3}) {
       const std::string name = fmt::format("head_rms_norm_dim{}_heads{}", dim, heads);
@@ -96,7 +117,8 @@ void AddActivations(std::vector<OperatorCase>& out) {
 
   for (const Named& named :
        {Named{Activation::kSilu, "silu"}, Named{Activation::kGeluTanh, "gelu_tanh"},
-        Named{Activation::kGelu, "gelu"}}) {
+        Named{Activation::kGelu, "gelu"}, Named{Activation::kRelu, "relu"},
+        Named{Activation::kTanh, "tanh"}}) {
     for (const std::int64_t cols : {1, 15, 16, 100, 1001}) {
       for (const float range : {1.0F, 12.0F, 200.0F}) {
         const std::string name = fmt::format("{}_cols{}_range{}", named.name, cols, range);
@@ -107,6 +129,15 @@ void AddActivations(std::vector<OperatorCase>& out) {
                          GuardedMatrix result(6, cols, 2);
                          operators.ActivationMul(in.view(), activation, result.view());
                          return result.Result();
+                       },
+                       kExpNmse});
+        const std::string alone = "activate_" + name;
+        out.push_back({alone,
+                       [=, activation = named.activation](Operators& operators) {
+                         Inputs inputs(alone);
+                         GuardedMatrix x(6, cols, 1, inputs, -range, range);
+                         operators.Activate(x.view(), activation);
+                         return x.Result();
                        },
                        kExpNmse});
       }

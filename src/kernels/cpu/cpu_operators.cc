@@ -32,7 +32,9 @@ constexpr Index kItemsPerWorker = 3;          // attention items differ in cost
 
 static_assert(static_cast<int>(Activation::kSilu) == 0 &&
               static_cast<int>(Activation::kGeluTanh) == 1 &&
-              static_cast<int>(Activation::kGelu) == 2);  // as the kernels number them
+              static_cast<int>(Activation::kGelu) == 2 &&
+              static_cast<int>(Activation::kRelu) == 3 &&
+              static_cast<int>(Activation::kTanh) == 4);  // as the kernels number them
 
 /// Part `index` of `count` nearly equal parts of [0, total).
 std::pair<Index, Index> Part(Index total, Index index, Index count) {
@@ -144,6 +146,24 @@ class CpuOperators final : public Operators {
     Norm(residual, &delta, 1, weight, weight_offset, epsilon, out);
   }
 
+  void AddLayerNorm(const Matrix& residual, const Matrix& delta, std::span<const float> weight,
+                    std::span<const float> bias, float epsilon, const Matrix& out) override {
+    PX_ASSERT(residual.rows == delta.rows && residual.cols == delta.cols);
+    PX_ASSERT(residual.rows == out.rows && residual.cols == out.cols);
+    PX_ASSERT(std::ssize(weight) == out.cols && std::ssize(bias) == out.cols);
+    const NormCall call{.in = residual.f32(),
+                        .in_stride = residual.stride,
+                        .delta = delta.f32(),
+                        .delta_stride = delta.stride,
+                        .out = out.f32(),
+                        .out_stride = out.stride,
+                        .weight = weight.data(),
+                        .bias = bias.data(),
+                        .epsilon = epsilon,
+                        .cols = out.cols};
+    RunRows(call, out.rows, out.cols, kernels_.layer_norm);
+  }
+
   void Add(const Matrix& residual, const Matrix& delta) override {
     PX_ASSERT(residual.rows == delta.rows && residual.cols == delta.cols);
     const AddCall call{.residual = residual.f32(),
@@ -241,6 +261,14 @@ class CpuOperators final : public Operators {
                               .cols = out.cols,
                               .activation = static_cast<std::uint8_t>(activation)};
     RunRows(call, out.rows, 4 * out.cols, kernels_.activation_mul);
+  }
+
+  void Activate(const Matrix& x, Activation activation) override {
+    const ActivateCall call{.x = x.f32(),
+                            .stride = x.stride,
+                            .cols = x.cols,
+                            .activation = static_cast<std::uint8_t>(activation)};
+    RunRows(call, x.rows, 4 * x.cols, kernels_.activate);
   }
 
   void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,

@@ -57,6 +57,7 @@ struct NormCall {
   float* out = nullptr;
   Index out_stride = 0;
   const float* weight = nullptr;
+  const float* bias = nullptr;  // of a layer norm
   float weight_offset = 0.0F;
   float epsilon = 0.0F;
   Index cols = 0;
@@ -94,6 +95,16 @@ struct ActivationCall {
   Index gate_up_stride = 0;
   float* out = nullptr;
   Index out_stride = 0;
+  Index cols = 0;
+  std::uint8_t activation = 0;  // kernels::Activation
+  Index row_begin = 0;
+  Index row_end = 0;
+};
+
+/// x = act(x).
+struct ActivateCall {
+  float* x = nullptr;
+  Index stride = 0;
   Index cols = 0;
   std::uint8_t activation = 0;  // kernels::Activation
   Index row_begin = 0;
@@ -172,9 +183,11 @@ struct KernelTable {
   Index (*linear_scratch_bytes)(const PackedWeight& weight, Index rows) = nullptr;
   void (*linear)(const LinearCall& call) = nullptr;
   void (*rms_norm)(const NormCall& call) = nullptr;
+  void (*layer_norm)(const NormCall& call) = nullptr;  // delta is set, segments is 1
   void (*rotary)(const RotaryCall& call) = nullptr;
   void (*add)(const AddCall& call) = nullptr;
   void (*activation_mul)(const ActivationCall& call) = nullptr;
+  void (*activate)(const ActivateCall& call) = nullptr;
   void (*embed)(const EmbedCall& call) = nullptr;
   void (*store_kv)(const StoreKvCall& call) = nullptr;
   Index (*attention_scratch_bytes)(Index rows, Index head_dim) = nullptr;

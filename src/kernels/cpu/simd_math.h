@@ -61,5 +61,7 @@ inline Vec Gelu(Vec x) {
   return x * Vec::SelectLess(x, Vec::Zero(), tail, Vec::Set(1.0F) - tail);
 }
 
+inline Vec Relu(Vec x) { return Vec::SelectLess(x, Vec::Zero(), Vec::Zero(), x); }
+
 }  // namespace
 }  // namespace pixii::kernels

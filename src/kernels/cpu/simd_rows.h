@@ -41,6 +41,39 @@ inline void RmsNorm(const NormCall& call) {
   }
 }
 
+/// Mean first, then the squares of what differs from it: no cancellation.
+inline void LayerNormRow(const NormCall& call, float* in, const float* delta, float* out) {
+  Vec sum = Vec::Zero();
+  for (Index i = 0; i < call.cols; i += 16) {
+    const Index left = call.cols - i;
+    const Vec x = Vec::LoadPart(in + i, left) + Vec::LoadPart(delta + i, left);
+    x.StorePart(in + i, left);
+    sum = sum + x;
+  }
+  const auto count = static_cast<float>(call.cols);
+  const Vec mean = Vec::Set(sum.ReduceAdd() / count);
+  Vec squares = Vec::Zero();
+  for (Index i = 0; i < call.cols; i += 16) {
+    const Index left = call.cols - i;
+    const Vec off = Vec::SelectRange(Vec::LoadPart(in + i, left) - mean, Vec::Zero(), 0, left);
+    squares = Fma(off, off, squares);
+  }
+  const Vec factor = Vec::Set(1.0F / SquareRoot(squares.ReduceAdd() / count + call.epsilon));
+  for (Index i = 0; i < call.cols; i += 16) {
+    const Index left = call.cols - i;
+    const Vec off = Vec::LoadPart(in + i, left) - mean;
+    Fma(off * factor, Vec::LoadPart(call.weight + i, left), Vec::LoadPart(call.bias + i, left))
+        .StorePart(out + i, left);
+  }
+}
+
+inline void LayerNorm(const NormCall& call) {
+  for (Index row = call.row_begin; row < call.row_end; ++row) {
+    LayerNormRow(call, call.in + row * call.in_stride, call.delta + row * call.delta_stride,
+                 call.out + row * call.out_stride);
+  }
+}
+
 inline void RotateHead(float* head, const float* cos, const float* sin, Index half) {
   for (Index i = 0; i < half; i += 16) {
     const Index left = half - i;
@@ -109,8 +142,38 @@ inline void ActivationMul(const ActivationCall& call) {
       return ActivationRows<Silu>(call);
     case 1:
       return ActivationRows<GeluTanh>(call);
-    default:
+    case 2:
       return ActivationRows<Gelu>(call);
+    case 3:
+      return ActivationRows<Relu>(call);
+    default:
+      return ActivationRows<Tanh>(call);
+  }
+}
+
+template <Vec (*kActivation)(Vec)>
+void ActivateRows(const ActivateCall& call) {
+  for (Index row = call.row_begin; row < call.row_end; ++row) {
+    float* x = call.x + row * call.stride;
+    for (Index i = 0; i < call.cols; i += 16) {
+      const Index left = call.cols - i;
+      kActivation(Vec::LoadPart(x + i, left)).StorePart(x + i, left);
+    }
+  }
+}
+
+inline void Activate(const ActivateCall& call) {
+  switch (call.activation) {
+    case 0:
+      return ActivateRows<Silu>(call);
+    case 1:
+      return ActivateRows<GeluTanh>(call);
+    case 2:
+      return ActivateRows<Gelu>(call);
+    case 3:
+      return ActivateRows<Relu>(call);
+    default:
+      return ActivateRows<Tanh>(call);
   }
 }
 

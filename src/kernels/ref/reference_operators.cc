@@ -51,7 +51,7 @@ class ReferenceWeight final : public LinearWeight {
   bool has_bias_ = false;
 };
 
-float Activate(Activation activation, float x) {
+float ActivationOf(Activation activation, float x) {
   switch (activation) {
     case Activation::kSilu:
       return x / (1.0F + std::exp(-x));
@@ -61,6 +61,10 @@ float Activate(Activation activation, float x) {
     }
     case Activation::kGelu:
       return 0.5F * x * (1.0F + std::erf(x * 0.7071067812F));
+    case Activation::kRelu:
+      return x < 0.0F ? 0.0F : x;  // NaN stays NaN
+    case Activation::kTanh:
+      return std::tanh(x);
   }
   PX_ASSERT(false);
 }
@@ -108,6 +112,24 @@ void NormRow(const float* in, std::int64_t count, std::span<const float> weight,
   const float factor = 1.0F / std::sqrt(sum / static_cast<float>(count) + epsilon);
   for (std::int64_t i = 0; i < count; ++i) {
     out[i] = in[i] * factor * (weight[static_cast<std::size_t>(i)] + weight_offset);
+  }
+}
+
+void LayerNormRow(const float* in, std::int64_t count, std::span<const float> weight,
+                  std::span<const float> bias, float epsilon, float* out) {
+  float sum = 0.0F;
+  for (std::int64_t i = 0; i < count; ++i) {
+    sum += in[i];
+  }
+  const float mean = sum / static_cast<float>(count);
+  float squares = 0.0F;
+  for (std::int64_t i = 0; i < count; ++i) {
+    squares = std::fma(in[i] - mean, in[i] - mean, squares);
+  }
+  const float factor = 1.0F / std::sqrt(squares / static_cast<float>(count) + epsilon);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto column = static_cast<std::size_t>(i);
+    out[i] = std::fma((in[i] - mean) * factor, weight[column], bias[column]);
   }
 }
 
@@ -252,6 +274,16 @@ class ReferenceOperators final : public Operators {
     RmsNorm(residual, weight, weight_offset, epsilon, out);
   }
 
+  void AddLayerNorm(const Matrix& residual, const Matrix& delta, std::span<const float> weight,
+                    std::span<const float> bias, float epsilon, const Matrix& out) override {
+    PX_ASSERT(residual.rows == out.rows && residual.cols == out.cols);
+    PX_ASSERT(std::ssize(weight) == out.cols && std::ssize(bias) == out.cols);
+    Add(residual, delta);
+    for (std::int64_t t = 0; t < residual.rows; ++t) {
+      LayerNormRow(residual.f32(t), residual.cols, weight, bias, epsilon, out.f32(t));
+    }
+  }
+
   void Add(const Matrix& residual, const Matrix& delta) override {
     PX_ASSERT(residual.rows == delta.rows && residual.cols == delta.cols);
     for (std::int64_t t = 0; t < residual.rows; ++t) {
@@ -349,7 +381,15 @@ class ReferenceOperators final : public Operators {
     PX_ASSERT(gate_up.rows == out.rows && gate_up.cols == 2 * out.cols);
     for (std::int64_t t = 0; t < out.rows; ++t) {
       for (std::int64_t f = 0; f < out.cols; ++f) {
-        out.f32(t)[f] = Activate(activation, gate_up.f32(t)[f]) * gate_up.f32(t)[out.cols + f];
+        out.f32(t)[f] = ActivationOf(activation, gate_up.f32(t)[f]) * gate_up.f32(t)[out.cols + f];
+      }
+    }
+  }
+
+  void Activate(const Matrix& x, Activation activation) override {
+    for (std::int64_t t = 0; t < x.rows; ++t) {
+      for (std::int64_t f = 0; f < x.cols; ++f) {
+        x.f32(t)[f] = ActivationOf(activation, x.f32(t)[f]);
       }
     }
   }
