@@ -3,18 +3,23 @@
 //
 // Thread: one caller thread; a backend may use its own pool inside a call. Calls may be
 // asynchronous on a device:
-//         results are the host's after Synchronize().
+//         results are the host's after Download() and Synchronize().
+// Memory: every Matrix, span and pointer below, tables and caches too, lies in the backend's memory
+//         (Allocate, UploadStep). Only Prepare*, Upload, Download and UploadStep take the host's.
 // Shapes: T tokens, H query heads, G kv heads, D head_dim, F features. Activations are fp32 on the
 // CPU backends. Numerics: an output row depends on its own input row and the weights alone, never
 // on T or on the other rows
 //           (architecture.md section 6). Shapes are asserted: models validate before they call.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <type_traits>
 
 #include "base/result.h"
 #include "kernels/kv_cache.h"
@@ -110,8 +115,33 @@ class Operators {
   /// numerics_id; the number counts changes of order or formula.
   virtual std::string_view numerics() const = 0;
 
-  /// Zeroed memory. Errors: kResourceExhausted with the size asked for.
+  /// Whether this backend's memory is the host's own, so that the host may read and write it.
+  virtual bool on_host() const = 0;
+
+  /// Zeroed memory of the backend. Errors: kResourceExhausted with the size asked for.
   virtual Result<Buffer> Allocate(std::size_t size_bytes) = 0;
+
+  /// Copies host memory to the backend's; `from` is the caller's again on return.
+  virtual void Upload(std::span<const std::byte> from, void* to) = 0;
+  /// Copies the backend's memory to the host's, readable after Synchronize(). Nothing is copied
+  /// where both are the same address.
+  virtual void Download(const void* from, std::span<std::byte> to) = 0;
+
+  /// Rows that a step of `rows` takes once UploadStep has padded it: what scratch is sized by.
+  virtual std::int64_t PaddedRows(std::int64_t rows) const = 0;
+  /// Makes `step` readable for this backend's operators, in one transfer. The view is valid until
+  /// the next call and, on the host, as long as what it was made from. Pre: `step` is the host's
+  /// and has been validated: the operators of a device cannot assert its values.
+  virtual StepView UploadStep(const StepView& step) = 0;
+
+  /// Calls `function`, which calls operators on the last UploadStep's view; or repeats the calls
+  /// that it made when it last ran under an equal key. So everything else that the function
+  /// reads must follow from the key, and it must neither synchronise nor touch results.
+  template <class Function>
+  void RunStep(const StepKey& key, Function&& function) {
+    using Plain = std::remove_reference_t<Function>;
+    RunStepErased(key, [](void* callee) { (*static_cast<Plain*>(callee))(); }, &function);
+  }
 
   /// Stacks and packs `parts` (all of equal cols). `parts` are not kept.
   virtual Result<std::unique_ptr<LinearWeight>> PrepareLinear(std::span<const WeightPart> parts,
@@ -147,9 +177,9 @@ class Operators {
   /// Rounds k and v [T, G * D] to the cache's dtype and stores them at slots[t] of layer `layer`.
   virtual void StoreKv(const Matrix& k, const Matrix& v, std::span<const std::int32_t> slots,
                        std::int32_t layer, KvCache& cache) = 0;
-  /// Causal attention of every sequence of `batch` over its cached context of layer `layer`, the
+  /// Causal attention of every sequence of `step` over its cached context of layer `layer`, the
   /// step's own tokens included (StoreKv ran before). q and out [T, H * D].
-  virtual void PagedAttention(const Matrix& q, const StepBatch& batch, std::int32_t layer,
+  virtual void PagedAttention(const Matrix& q, const StepView& step, std::int32_t layer,
                               const KvCache& cache, const AttentionOptions& options,
                               const Matrix& out) = 0;
   /// out = act(gate_up[:, :F]) * gate_up[:, F:]; gate_up [T, 2F], out [T, F].
@@ -159,10 +189,21 @@ class Operators {
   /// out[r] = in[rows[r]].
   virtual void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,
                           const Matrix& out) = 0;
+  /// flags[r] = 1 where row r of `in` holds an infinity or NaN, else 0; flags [in.rows].
+  virtual void FindNonFinite(const Matrix& in, std::span<std::int32_t> flags) = 0;
 
   /// Waits for everything called before. Errors: kUnavailable if the device failed.
   virtual Result<void> Synchronize() = 0;
+
+ protected:
+  using StepFunction = void (*)(void* callee);
+  virtual void RunStepErased(const StepKey& key, StepFunction call, void* callee) = 0;
 };
+
+/// New backend memory of `size_bytes` that `fill` wrote: in place where it is the host's, else by
+/// way of host memory that lives as long as the call. Errors: as Allocate.
+Result<Buffer> AllocateFilled(Operators& operators, std::size_t size_bytes,
+                              const std::function<void(void* host)>& fill);
 
 /// Plain loops: the definition of every operator, and the oracle of tests/compare.
 std::unique_ptr<Operators> MakeReferenceOperators();

@@ -5,7 +5,9 @@
 // Source: architecture.md section 6 (packed descriptor, no host synchronisation inside a step).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace pixii::kernels {
@@ -28,6 +30,44 @@ struct StepBatch {
   std::vector<StepSequence> sequences;    // [S] in row order, without gaps
   std::vector<std::int32_t> block_table;  // block ids of all sequences, one run each
   std::vector<std::int32_t> logit_rows;   // [R] rows of T, ascending
+};
+
+/// A step where a backend's operators read it (Operators::UploadStep): the same arrays in the
+/// backend's memory. Sizes are counts of rows that operators run, never fewer than the batch's.
+///
+/// A device may pad the rows, so that few shapes occur and a recorded step can be replayed. A
+/// padding row has token 0 and position 0, its slot and sequence are -1: nothing of it is stored or
+/// attended to, and its values are finite and mean nothing. A padding logit row is row 0.
+struct StepView {
+  StepView() = default;
+
+  /// The host's own arrays, without padding.
+  StepView(const StepBatch& batch)  // NOLINT(google-explicit-constructor): a batch is a view
+      : token_ids(batch.token_ids),
+        positions(batch.positions),
+        slots(batch.slots),
+        sequences(batch.sequences),
+        block_table(batch.block_table),
+        logit_rows(batch.logit_rows) {}
+
+  std::span<const std::int32_t> token_ids;  // [rows]
+  std::span<const std::int32_t> positions;  // [rows]
+  std::span<const std::int32_t> slots;      // [rows]
+  std::span<const StepSequence> sequences;
+  std::span<const std::int32_t> block_table;
+  std::span<const std::int32_t> logit_rows;     // [logit rows]
+  std::span<const std::int32_t> row_sequences;  // [rows] index into sequences; empty on the host
+};
+
+/// What a recorded step depends on beside the values in its StepView: equal keys, equal work.
+struct StepKey {
+  const void* owner = nullptr;  // whose function runs: a model
+  const void* cache = nullptr;  // memory of the KV cache
+  std::size_t rows = 0;
+  std::size_t logit_rows = 0;
+  bool every_row = false;  // logit rows are all rows, so nothing is gathered
+
+  bool operator==(const StepKey&) const = default;
 };
 
 }  // namespace pixii::kernels

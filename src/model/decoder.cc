@@ -22,18 +22,6 @@ constexpr std::int64_t kFeedForwardScratchMax = std::int64_t{64} << 20;  // byte
 constexpr std::int64_t kFeedForwardRowsMin = 512;  // below this the weights' traffic would show
 constexpr std::int32_t kStepTokensMax = 1 << 20;
 
-/// Whether all `count` values are finite: the exponent of no value is all ones.
-bool AllFinite(const float* values, std::size_t count) {
-  constexpr std::uint32_t kExponent = 0x7F800000;
-  std::uint32_t bad = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    std::uint32_t bits = 0;
-    std::memcpy(&bits, values + i, sizeof(bits));
-    bad |= static_cast<std::uint32_t>((bits & kExponent) == kExponent);
-  }
-  return bad == 0;
-}
-
 Result<void> CheckOption(std::string_view name, std::int64_t value, std::int64_t min,
                          std::int64_t max) {
   if (value < min || value > max) {
@@ -171,8 +159,10 @@ Result<std::unique_ptr<kernels::LinearWeight>> Decoder::PrepareLinear(
 Result<std::span<const float>> Decoder::PrepareNorm(const std::string& name, std::int64_t size,
                                                     Weights& weights) {
   PX_TRY(const std::vector<float> values, weights.Vector(name + ".weight", size));
-  PX_TRY(kernels::Buffer buffer, operators_.Allocate(values.size() * sizeof(float)));
-  std::memcpy(buffer.data(), values.data(), values.size() * sizeof(float));
+  const std::size_t size_bytes = values.size() * sizeof(float);
+  PX_TRY(kernels::Buffer buffer, kernels::AllocateFilled(operators_, size_bytes, [&](void* host) {
+           std::memcpy(host, values.data(), size_bytes);
+         }));
   norms_.push_back(std::move(buffer));
   return std::span(static_cast<const float*>(norms_.back().data()), values.size());
 }
@@ -181,9 +171,13 @@ Result<void> Decoder::PrepareRotary() {
   const std::vector<float> frequencies = InverseFrequencies(decoder_.rope, decoder_.head_dim);
   const std::size_t size =
       frequencies.size() * static_cast<std::size_t>(options_.context_tokens_max);
-  PX_TRY(rotary_buffer_, operators_.Allocate(2 * size * sizeof(float)));
-  auto* cos = static_cast<float*>(rotary_buffer_.data());
-  FillRotaryTable(frequencies, options_.context_tokens_max, {cos, size}, {cos + size, size});
+  PX_TRY(rotary_buffer_,
+         kernels::AllocateFilled(operators_, 2 * size * sizeof(float), [&](void* host) {
+           auto* values = static_cast<float*>(host);
+           FillRotaryTable(frequencies, options_.context_tokens_max, {values, size},
+                           {values + size, size});
+         }));
+  const auto* cos = static_cast<const float*>(rotary_buffer_.data());
   rotary_ = {.cos = cos,
              .sin = cos + size,
              .position_max = options_.context_tokens_max,
@@ -193,10 +187,21 @@ Result<void> Decoder::PrepareRotary() {
 }
 
 Result<void> Decoder::AllocateWorkspace() {
-  plan_ = MakeWorkspacePlan(decoder_, options_);
+  LoadOptions padded = options_;
+  padded.step_tokens_max =
+      static_cast<std::int32_t>(operators_.PaddedRows(options_.step_tokens_max));
+  plan_ = MakeWorkspacePlan(decoder_, padded);
   PX_TRY(stream_, operators_.Allocate(static_cast<std::size_t>(plan_.stream) * sizeof(float)));
   PX_TRY(scratch_, operators_.Allocate(static_cast<std::size_t>(plan_.scratch) * sizeof(float)));
-  faulty_logit_rows_.reserve(static_cast<std::size_t>(options_.step_logit_rows_max));
+  const auto logit_rows =
+      static_cast<std::size_t>(operators_.PaddedRows(options_.step_logit_rows_max));
+  PX_TRY(flags_, operators_.Allocate(logit_rows * sizeof(std::int32_t)));
+  faulty_logit_rows_.reserve(logit_rows);
+  if (!operators_.on_host()) {
+    PX_TRY(logits_, operators_.Allocate(logit_rows * static_cast<std::size_t>(decoder_.vocab_size) *
+                                        sizeof(float)));
+    host_flags_.resize(logit_rows);
+  }
   return {};
 }
 
@@ -283,17 +288,27 @@ Matrix Decoder::Scratch(std::int64_t offset, std::int64_t rows, std::int64_t col
   return {static_cast<float*>(scratch_.data()) + offset, kernels::DType::kF32, rows, cols, cols};
 }
 
-Result<void> Decoder::Observe(const HiddenObserver* observer, std::size_t index,
+/// Shows the batch's rows without padding, copied to the host where they are not there.
+Result<void> Decoder::Observe(const Observation& observation, std::size_t index,
                               const Matrix& rows) {
-  if (observer != nullptr) {
-    PX_CHECK_OK(operators_.Synchronize());
-    (*observer)(static_cast<std::int32_t>(index), rows);
+  if (observation.observer == nullptr) {
+    return {};
   }
+  Matrix shown = rows.Rows(0, static_cast<std::int64_t>(observation.row_count));
+  std::vector<float> host;
+  if (!operators_.on_host()) {
+    PX_ASSERT(shown.stride == shown.cols);
+    host.resize(static_cast<std::size_t>(shown.rows * shown.cols));
+    operators_.Download(shown.data, std::as_writable_bytes(std::span(host)));
+    shown.data = host.data();
+  }
+  PX_CHECK_OK(operators_.Synchronize());
+  (*observation.observer)(static_cast<std::int32_t>(index), shown);
   return {};
 }
 
 /// Projects, turns and stores; returns attention's output [T, q_size] in the scratch memory.
-Matrix Decoder::Attend(const Layer& layer, std::int32_t index, const kernels::StepBatch& batch,
+Matrix Decoder::Attend(const Layer& layer, std::int32_t index, const kernels::StepView& step,
                        const Rows& rows, kernels::KvCache& cache) {
   const std::int64_t row_count = rows.normed.rows;
   const std::int64_t q_size = decoder_.q_size();
@@ -308,10 +323,10 @@ Matrix Decoder::Attend(const Layer& layer, std::int32_t index, const kernels::St
     operators_.HeadRmsNorm(q, decoder_.head_count, layer.q_norm, 0.0F, decoder_.norm_epsilon);
     operators_.HeadRmsNorm(k, decoder_.kv_head_count, layer.k_norm, 0.0F, decoder_.norm_epsilon);
   }
-  operators_.Rotary(q, decoder_.head_count, batch.positions, rotary_);
-  operators_.Rotary(k, decoder_.kv_head_count, batch.positions, rotary_);
-  operators_.StoreKv(k, v, batch.slots, index, cache);
-  operators_.PagedAttention(q, batch, index, cache, layer.attention, out);
+  operators_.Rotary(q, decoder_.head_count, step.positions, rotary_);
+  operators_.Rotary(k, decoder_.kv_head_count, step.positions, rotary_);
+  operators_.StoreKv(k, v, step.slots, index, cache);
+  operators_.PagedAttention(q, step, index, cache, layer.attention, out);
   return out;
 }
 
@@ -331,36 +346,35 @@ void Decoder::FeedForward(const Layer& layer, const Rows& rows) {
 
 /// After the last attention only rows whose logits are wanted go on; the others' K and V are stored
 /// already.
-Decoder::Rows Decoder::KeepLogitRows(const kernels::StepBatch& batch, const Rows& rows,
+Decoder::Rows Decoder::KeepLogitRows(const kernels::StepView& step, const Rows& rows,
                                      Matrix& attention) {
-  const auto count = static_cast<std::int64_t>(batch.logit_rows.size());
+  const auto count = static_cast<std::int64_t>(step.logit_rows.size());
   // qkv is spent, and so is normed: the kept rows go there.
   const Matrix kept_attention = Scratch(0, count, decoder_.q_size());
   const Rows kept = {.residual = rows.normed.Rows(0, count),
                      .normed = rows.residual.Rows(0, count),
                      .delta = rows.delta.Rows(0, count)};
-  operators_.GatherRows(attention, batch.logit_rows, kept_attention);
-  operators_.GatherRows(rows.residual, batch.logit_rows, kept.residual);
+  operators_.GatherRows(attention, step.logit_rows, kept_attention);
+  operators_.GatherRows(rows.residual, step.logit_rows, kept.residual);
   attention = kept_attention;
   return kept;
 }
 
-Result<void> Decoder::Forward(const kernels::StepBatch& batch, kernels::KvCache& cache,
-                              std::span<float> logits, const HiddenObserver* observer) {
-  faulty_logit_rows_.clear();
-  PX_CHECK_OK(ValidateBatch(batch, cache, logits.size()));
-  const auto token_count = static_cast<std::int64_t>(batch.token_ids.size());
-  const auto logit_count = static_cast<std::int64_t>(batch.logit_rows.size());
+/// Logits of `step` to the backend's memory at `logits`, whether they are finite to flags_. Called
+/// once per key of RunStep on a device: reads nothing of the host's that may change.
+Result<void> Decoder::RunLayers(const kernels::StepView& step, kernels::KvCache& cache,
+                                const Observation& observation, bool every_row, float* logits) {
+  const auto row_count = static_cast<std::int64_t>(step.token_ids.size());
+  const auto logit_count = static_cast<std::int64_t>(step.logit_rows.size());
   const std::int64_t hidden = decoder_.hidden_size;
   const float epsilon = decoder_.norm_epsilon;
-  auto* stream = static_cast<float*>(stream_.data());
   const auto stream_rows = [&](std::int64_t part) {
-    return Matrix{stream + part * options_.step_tokens_max * hidden, kernels::DType::kF32,
-                  token_count, hidden, hidden};
+    return Matrix{static_cast<float*>(stream_.data()) + part * (plan_.stream / 3),
+                  kernels::DType::kF32, row_count, hidden, hidden};
   };
   Rows rows = {.residual = stream_rows(0), .normed = stream_rows(1), .delta = stream_rows(2)};
 
-  operators_.Embed(*embed_, batch.token_ids, 1.0F, rows.residual);
+  operators_.Embed(*embed_, step.token_ids, 1.0F, rows.residual);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
     if (i == 0) {
@@ -369,13 +383,13 @@ Result<void> Decoder::Forward(const kernels::StepBatch& batch, kernels::KvCache&
       operators_.AddRmsNorm(rows.residual, rows.delta, layer.input_norm, 0.0F, epsilon,
                             rows.normed);
     }
-    PX_CHECK_OK(Observe(observer, i, rows.residual));
-    Matrix attention = Attend(layer, static_cast<std::int32_t>(i), batch, rows, cache);
-    if (i + 1 == layers_.size() && observer == nullptr && logit_count < token_count) {
+    PX_CHECK_OK(Observe(observation, i, rows.residual));
+    Matrix attention = Attend(layer, static_cast<std::int32_t>(i), step, rows, cache);
+    if (i + 1 == layers_.size() && observation.observer == nullptr && !every_row) {
       if (logit_count == 0) {
-        return operators_.Synchronize();
+        return {};
       }
-      rows = KeepLogitRows(batch, rows, attention);
+      rows = KeepLogitRows(step, rows, attention);
     }
     operators_.Linear(attention, *layer.o, rows.delta);
     operators_.AddRmsNorm(rows.residual, rows.delta, layer.post_attention_norm, 0.0F, epsilon,
@@ -383,25 +397,56 @@ Result<void> Decoder::Forward(const kernels::StepBatch& batch, kernels::KvCache&
     FeedForward(layer, rows);
   }
   operators_.AddRmsNorm(rows.residual, rows.delta, final_norm_, 0.0F, epsilon, rows.normed);
-  PX_CHECK_OK(Observe(observer, layers_.size(), rows.normed));
+  PX_CHECK_OK(Observe(observation, layers_.size(), rows.normed));
+  if (logit_count == 0) {
+    return {};
+  }
   Matrix last = rows.normed;
-  if (last.rows != logit_count) {
+  if (observation.observer != nullptr && !every_row) {
     last = rows.residual.Rows(0, logit_count);
-    operators_.GatherRows(rows.normed, batch.logit_rows, last);
+    operators_.GatherRows(rows.normed, step.logit_rows, last);
   }
-  if (logit_count > 0) {
-    operators_.Linear(last, *head_,
-                      Matrix{logits.data(), kernels::DType::kF32, logit_count, decoder_.vocab_size,
-                             decoder_.vocab_size});
-  }
-  PX_CHECK_OK(operators_.Synchronize());
-  return FindFaultyRows(logits);
+  const Matrix out{logits, kernels::DType::kF32, logit_count, decoder_.vocab_size,
+                   decoder_.vocab_size};
+  operators_.Linear(last, *head_, out);
+  operators_.FindNonFinite(
+      out, {static_cast<std::int32_t*>(flags_.data()), static_cast<std::size_t>(logit_count)});
+  return {};
 }
 
-Result<void> Decoder::FindFaultyRows(std::span<const float> logits) {
-  const auto vocab = static_cast<std::size_t>(decoder_.vocab_size);
-  for (std::size_t row = 0; row * vocab < logits.size(); ++row) {
-    if (!AllFinite(logits.data() + row * vocab, vocab)) {
+Result<void> Decoder::Forward(const kernels::StepBatch& batch, kernels::KvCache& cache,
+                              std::span<float> logits, const HiddenObserver* observer) {
+  faulty_logit_rows_.clear();
+  PX_CHECK_OK(ValidateBatch(batch, cache, logits.size()));
+  const kernels::StepView step = operators_.UploadStep(batch);
+  const bool every_row = batch.logit_rows.size() == batch.token_ids.size();
+  float* out = operators_.on_host() ? logits.data() : static_cast<float*>(logits_.data());
+  const Observation observation = {.observer = observer, .row_count = batch.token_ids.size()};
+  if (observer != nullptr) {
+    PX_CHECK_OK(RunLayers(step, cache, observation, every_row, out));
+  } else {
+    const kernels::StepKey key = {.owner = this,
+                                  .cache = cache.buffer.data(),
+                                  .rows = step.token_ids.size(),
+                                  .logit_rows = step.logit_rows.size(),
+                                  .every_row = every_row};
+    Result<void> ran;
+    operators_.RunStep(key, [&] { ran = RunLayers(step, cache, observation, every_row, out); });
+    PX_CHECK_OK(ran);
+  }
+  operators_.Download(out, std::as_writable_bytes(logits));
+  return FindFaultyRows(batch.logit_rows.size());
+}
+
+/// Waits for the step; its flags of the first `row_count` logit rows become faulty_logit_rows_.
+Result<void> Decoder::FindFaultyRows(std::size_t row_count) {
+  const std::span<std::int32_t> flags = {
+      operators_.on_host() ? static_cast<std::int32_t*>(flags_.data()) : host_flags_.data(),
+      row_count};
+  operators_.Download(flags_.data(), std::as_writable_bytes(flags));
+  PX_CHECK_OK(operators_.Synchronize());
+  for (std::size_t row = 0; row < row_count; ++row) {
+    if (flags[row] != 0) {
       faulty_logit_rows_.push_back(static_cast<std::int32_t>(row));
     }
   }
@@ -409,7 +454,7 @@ Result<void> Decoder::FindFaultyRows(std::span<const float> logits) {
     return Fail(
         Code::kModelFault,
         fmt::format("{} of {} rows of logits hold values that are not finite, the first is row {}",
-                    faulty_logit_rows_.size(), logits.size() / vocab, faulty_logit_rows_[0]));
+                    faulty_logit_rows_.size(), row_count, faulty_logit_rows_[0]));
   }
   return {};
 }

@@ -80,6 +80,12 @@ class Decoder final : public LanguageModel {
     kernels::Matrix delta;
   };
 
+  /// Who looks at a step on its way, if anybody, and at how many rows.
+  struct Observation {
+    const HiddenObserver* observer = nullptr;
+    std::size_t row_count = 0;
+  };
+
   Result<void> PrepareWeights(Weights& weights);
   Result<void> PrepareLayer(std::size_t index, Weights& weights);
   Result<void> PrepareRotary();
@@ -93,13 +99,15 @@ class Decoder final : public LanguageModel {
   Result<void> ValidateBatch(const kernels::StepBatch& batch, const kernels::KvCache& cache,
                              std::size_t logits_size) const;
 
-  Result<void> Observe(const HiddenObserver* observer, std::size_t index,
+  Result<void> RunLayers(const kernels::StepView& step, kernels::KvCache& cache,
+                         const Observation& observation, bool every_row, float* logits);
+  Result<void> Observe(const Observation& observation, std::size_t index,
                        const kernels::Matrix& rows);
-  kernels::Matrix Attend(const Layer& layer, std::int32_t index, const kernels::StepBatch& batch,
+  kernels::Matrix Attend(const Layer& layer, std::int32_t index, const kernels::StepView& step,
                          const Rows& rows, kernels::KvCache& cache);
   void FeedForward(const Layer& layer, const Rows& rows);
-  Rows KeepLogitRows(const kernels::StepBatch& batch, const Rows& rows, kernels::Matrix& attention);
-  Result<void> FindFaultyRows(std::span<const float> logits);
+  Rows KeepLogitRows(const kernels::StepView& step, const Rows& rows, kernels::Matrix& attention);
+  Result<void> FindFaultyRows(std::size_t row_count);
   kernels::Matrix Scratch(std::int64_t offset, std::int64_t rows, std::int64_t cols) const;
 
   DecoderSpec decoder_;
@@ -117,6 +125,9 @@ class Decoder final : public LanguageModel {
 
   kernels::Buffer stream_;  // residual, normed, delta
   kernels::Buffer scratch_;
+  kernels::Buffer logits_;  // of a device; on the host the caller's memory is written
+  kernels::Buffer flags_;   // [step_logit_rows_max] FindNonFinite's
+  std::vector<std::int32_t> host_flags_;
   WorkspacePlan plan_;
   std::vector<std::int32_t> faulty_logit_rows_;  // capacity reserved
 };

@@ -15,7 +15,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/memory.h"
-#include "kernels/operators.h"
+#include "kernels/host_operators.h"
 #include "kernels/thread_pool.h"
 #include "kernels/weight_source.h"
 
@@ -50,7 +50,7 @@ struct AttentionItem {
   Index partial_offset = -1;  // floats into the workspace; -1: the item is whole
 };
 
-class CpuOperators final : public Operators {
+class CpuOperators final : public HostOperators {
  public:
   CpuOperators(const Isa& isa, std::int32_t thread_count)
       : isa_(isa),
@@ -215,7 +215,7 @@ class CpuOperators final : public Operators {
     RunRows(call, k.rows, 2 * k.cols, kernels_.store_kv);
   }
 
-  void PagedAttention(const Matrix& q, const StepBatch& batch, std::int32_t layer,
+  void PagedAttention(const Matrix& q, const StepView& batch, std::int32_t layer,
                       const KvCache& cache, const AttentionOptions& options,
                       const Matrix& out) override {
     PX_ASSERT(options.kv_head_count > 0 && options.head_count % options.kv_head_count == 0);
@@ -281,8 +281,6 @@ class CpuOperators final : public Operators {
     }
   }
 
-  Result<void> Synchronize() override { return {}; }
-
  private:
   template <class Function>
   void RunOn(bool alone, Function&& function) {
@@ -344,7 +342,7 @@ class CpuOperators final : public Operators {
   }
 
   /// Fills items_; returns the work in elements of K and V times query heads.
-  Index PlanAttention(const Matrix& q, const StepBatch& batch, std::int32_t layer,
+  Index PlanAttention(const Matrix& q, const StepView& batch, std::int32_t layer,
                       const KvCache& cache, const AttentionOptions& options, const Matrix& out) {
     const Index group = options.head_count / options.kv_head_count;
     const Index tokens_per_item = std::max<Index>(1, kAttentionRowsPerItem / group);

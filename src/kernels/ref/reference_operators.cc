@@ -14,7 +14,7 @@
 
 #include "base/assert.h"
 #include "base/checked.h"
-#include "kernels/operators.h"
+#include "kernels/host_operators.h"
 #include "kernels/weight_source.h"
 
 namespace pixii::kernels {
@@ -183,7 +183,7 @@ struct AttentionRow {
   }
 };
 
-class ReferenceOperators final : public Operators {
+class ReferenceOperators final : public HostOperators {
  public:
   std::string_view name() const override { return "ref"; }
 
@@ -350,7 +350,7 @@ class ReferenceOperators final : public Operators {
     }
   }
 
-  void PagedAttention(const Matrix& q, const StepBatch& batch, std::int32_t layer,
+  void PagedAttention(const Matrix& q, const StepView& batch, std::int32_t layer,
                       const KvCache& cache, const AttentionOptions& options,
                       const Matrix& out) override {
     PX_ASSERT(options.head_count % options.kv_head_count == 0 &&
@@ -403,8 +403,6 @@ class ReferenceOperators final : public Operators {
       std::memcpy(out.f32(r), in.f32(row), static_cast<std::size_t>(in.cols) * sizeof(float));
     }
   }
-
-  Result<void> Synchronize() override { return {}; }
 
  private:
   /// Ascending k with one fused multiply-add each; shards apart, joined
