@@ -81,6 +81,30 @@ class LinearWeight {
   std::int64_t out_features_;
 };
 
+/// Largest rank of a low-rank pair.
+inline constexpr std::int32_t kLoraRankMax = 256;
+
+/// A prepared low-rank pair that an adapter adds to one linear; owned by the adapter, made by one
+/// backend.
+class LoraWeight {
+ public:
+  LoraWeight(std::int64_t in_features, std::int64_t out_features, std::int64_t rank)
+      : in_features_(in_features), out_features_(out_features), rank_(rank) {}
+
+  virtual ~LoraWeight() = default;
+
+  std::int64_t in_features() const { return in_features_; }
+
+  std::int64_t out_features() const { return out_features_; }
+
+  std::int64_t rank() const { return rank_; }
+
+ private:
+  std::int64_t in_features_;
+  std::int64_t out_features_;
+  std::int64_t rank_;
+};
+
 /// Rotation factors: cos and sin of shape [position_max, rotary_dim / 2], fp32, scaling already
 /// applied.
 struct RotaryTable {
@@ -146,6 +170,10 @@ class Operators {
   /// Stacks and packs `parts` (all of equal cols). `parts` are not kept.
   virtual Result<std::unique_ptr<LinearWeight>> PrepareLinear(std::span<const WeightPart> parts,
                                                               const LinearOptions& options) = 0;
+  /// `down` [rank, in_features], `up` [out_features, rank], rank 1 to kLoraRankMax; not kept.
+  /// Errors: kInvalidArgument naming what does not fit, kResourceExhausted.
+  virtual Result<std::unique_ptr<LoraWeight>> PrepareLora(const WeightPart& down,
+                                                          const WeightPart& up, float scale) = 0;
   /// A table [vocab, F] for Embed. It may be the one the output projection was prepared from.
   virtual Result<std::unique_ptr<LinearWeight>> PrepareEmbedding(const WeightPart& table) = 0;
 
@@ -154,6 +182,11 @@ class Operators {
                      const Matrix& out) = 0;
   /// out = in * weight^T + bias; in [T, in_features], out [T, out_features].
   virtual void Linear(const Matrix& in, const LinearWeight& weight, const Matrix& out) = 0;
+  /// out[t] += scale * up (down in[t]) of pairs[row_pairs[t]], in fp32; nothing where row_pairs[t]
+  /// is -1 or the pair null. in [T, in_features], out [T, out_features] of every pair named.
+  /// `pairs` is the host's: a table that stays as it is between steps.
+  virtual void AddLora(const Matrix& in, std::span<const LoraWeight* const> pairs,
+                       std::span<const std::int32_t> row_pairs, const Matrix& out) = 0;
   /// out = in / rms(in) * (weight + weight_offset), by row; in and out may be the same.
   virtual void RmsNorm(const Matrix& in, std::span<const float> weight, float weight_offset,
                        float epsilon, const Matrix& out) = 0;

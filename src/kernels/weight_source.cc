@@ -4,6 +4,7 @@
 
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -165,6 +166,26 @@ Result<void> CheckParts(std::span<const WeightPart> parts, const LinearOptions& 
                   fmt::format("weight parts have more than {} rows together", kWeightExtentMax),
                   "parts");
     }
+  }
+  return {};
+}
+
+Result<void> CheckLoraParts(const WeightPart& down, const WeightPart& up, float scale) {
+  PX_CHECK_OK(CheckParts({&down, 1}, {}));
+  PX_CHECK_OK(CheckParts({&up, 1}, {}));
+  if (down.rows > kLoraRankMax) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("the pair has rank {}, must be 1 .. {}", down.rows, kLoraRankMax),
+                "rank");
+  }
+  if (up.cols != down.rows) {
+    return Fail(
+        Code::kInvalidArgument,
+        fmt::format("the pair's second half has {} columns, its first {} rows", up.cols, down.rows),
+        "rank");
+  }
+  if (!std::isfinite(scale)) {
+    return Fail(Code::kInvalidArgument, "the pair's scale is not finite", "scale");
   }
   return {};
 }

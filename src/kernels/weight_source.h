@@ -50,6 +50,9 @@ inline std::int64_t ScaleRows(const WeightPart& part) {
 float FloatFromFp8E4m3(std::uint8_t bits);
 float FloatFromFp4E2m1(std::uint8_t bits);
 
+/// Errors: kInvalidArgument naming what does not fit together, its value and the limit.
+Result<void> CheckLoraParts(const WeightPart& down, const WeightPart& up, float scale);
+
 /// Row `row` of `part` as fp32 to `out`, shape [part.cols]; codes are decoded.
 void ReadRow(const WeightPart& part, std::int64_t row, float* out);
 

@@ -258,5 +258,39 @@ TEST(BatchInvariance, ASequenceHasTheSameAttentionBitsAloneAndAmongOthers) {
   }
 }
 
+TEST(BatchInvariance, ALoraRowHasTheSameBitsAloneAndAmongRowsOfItsOwnAndOtherPairs) {
+  constexpr std::int64_t kIn = 100;
+  constexpr std::int64_t kOut = 150;
+  for (const Backend& backend : AllBackends()) {
+    SCOPED_TRACE(backend.name);
+    Operators& operators = *backend.operators;
+    Inputs inputs("lora");
+    std::vector<std::unique_ptr<LoraWeight>> pairs;
+    for (const std::int64_t rank : {5, 16}) {
+      const std::vector<float> down = inputs.Values(rank * kIn);
+      const std::vector<float> up = inputs.Values(rank * kOut);
+      auto pair = operators.PrepareLora(
+          {.data = down.data(), .dtype = DType::kF32, .rows = rank, .cols = kIn},
+          {.data = up.data(), .dtype = DType::kF32, .rows = kOut, .cols = rank}, 2.0F);
+      ASSERT_TRUE(pair.has_value());
+      pairs.push_back(std::move(*pair));
+    }
+    GuardedMatrix in(40, kIn, 0, inputs);
+    GuardedMatrix together(40, kOut, 0);
+    const std::vector<const LoraWeight*> table = {pairs[0].get(), pairs[1].get()};
+    std::vector<std::int32_t> rows;
+    for (std::int32_t row = 0; row < 40; ++row) {
+      rows.push_back(row % 9 == 8 ? -1 : row / 6 % 2);
+    }
+    GuardedMatrix alone(40, kOut, 0);
+    operators.AddLora(in.view(), table, rows, together.view());
+    for (std::int64_t row = 0; row < 40; ++row) {
+      operators.AddLora(in.view().Rows(row, 1), table, {&rows[static_cast<std::size_t>(row)], 1},
+                        alone.view().Rows(row, 1));
+    }
+    EXPECT_EQ(FirstDifference(together.Result(), alone.Result()), -1);
+  }
+}
+
 }  // namespace
 }  // namespace pixii::kernels::testing

@@ -23,6 +23,7 @@ std::vector<OperatorCase> LinearCases();
 std::vector<OperatorCase> CodedCases();
 std::vector<OperatorCase> RowCases();
 std::vector<OperatorCase> AttentionCases();
+std::vector<OperatorCase> LoraCases();
 
 /// All of the above.
 std::vector<OperatorCase> AllCases();

@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/checked.h"
+#include "kernels/cpu/cpu_lora.h"
 #include "kernels/cpu/cpu_weight.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kernel_table.h"
@@ -133,6 +134,43 @@ class CpuOperators final : public HostOperators {
       kernels_.linear(call);
     };
     RunOn(alone, run);
+  }
+
+  Result<std::unique_ptr<LoraWeight>> PrepareLora(const WeightPart& down, const WeightPart& up,
+                                                  float scale) override {
+    PX_CHECK_OK(CheckLoraParts(down, up, scale));
+    return CpuLora::Pack(down, up, scale);
+  }
+
+  void AddLora(const Matrix& in, std::span<const LoraWeight* const> pairs,
+               std::span<const std::int32_t> row_pairs, const Matrix& out) override {
+    PX_ASSERT(in.rows == out.rows && in.rows == std::ssize(row_pairs));
+    lora_rows_.clear();
+    Index rank_max = 0;
+    Index work = 0;
+    for (const std::int32_t index : row_pairs) {
+      PX_ASSERT(index < std::ssize(pairs));
+      const LoraWeight* pair = index < 0 ? nullptr : pairs[static_cast<std::size_t>(index)];
+      lora_rows_.push_back(pair != nullptr ? &static_cast<const CpuLora&>(*pair).view() : nullptr);
+      if (pair != nullptr) {
+        PX_ASSERT(pair->in_features() == in.cols && pair->out_features() == out.cols);
+        rank_max = std::max(rank_max, pair->rank());
+        work += pair->rank() * (in.cols + out.cols);
+      }
+    }
+    if (work == 0) {
+      return;
+    }
+    lora_mid_.resize(std::max(lora_mid_.size(), static_cast<std::size_t>(in.rows * rank_max)));
+    const LoraCall call{.in = in.f32(),
+                        .in_stride = in.stride,
+                        .rows = lora_rows_.data(),
+                        .mid = lora_mid_.data(),
+                        .mid_stride = rank_max,
+                        .out = out.f32(),
+                        .out_stride = out.stride};
+    // Rows are cut among workers and each does both halves of its own.
+    RunRows(call, in.rows, work / in.rows, kernels_.lora);
   }
 
   void RmsNorm(const Matrix& in, std::span<const float> weight, float weight_offset, float epsilon,
@@ -449,6 +487,8 @@ class CpuOperators final : public HostOperators {
   std::vector<AttentionItem> items_;
   std::vector<AttentionItem> whole_items_;
   std::vector<float> partials_;
+  std::vector<const LoraView*> lora_rows_;
+  std::vector<float> lora_mid_;
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 // clang-format off: each of these needs the ones before it
 #include "kernels/cpu/simd_math.h"
 #include "kernels/cpu/simd_rows.h"
+#include "kernels/cpu/simd_lora.h"
 #include "kernels/cpu/simd_gemm.h"
 #include "kernels/cpu/simd_attention.h"
 #include "kernels/cpu/simd_roof.h"

@@ -176,6 +176,29 @@ struct AttentionCall {
   void* scratch = nullptr;  // attention_scratch_bytes(rows, head_dim), 64-byte aligned
 };
 
+/// A low-rank pair: down [rank, in_features] and, transposed, up [rank, out_features].
+struct LoraView {
+  const void* down = nullptr;
+  const void* up = nullptr;
+  Element element = Element::kF32;
+  Index rank = 0;
+  Index in_features = 0;
+  Index out_features = 0;
+  float scale = 1.0F;
+};
+
+struct LoraCall {
+  const float* in = nullptr;
+  Index in_stride = 0;
+  const LoraView* const* rows = nullptr;  // pair of each row, or null
+  float* mid = nullptr;                   // [rows, mid_stride]
+  Index mid_stride = 0;                   // at least the largest rank
+  float* out = nullptr;
+  Index out_stride = 0;
+  Index row_begin = 0;
+  Index row_end = 0;
+};
+
 /// What one instruction set offers. All functions are set.
 struct KernelTable {
   Index k_align =
@@ -190,6 +213,7 @@ struct KernelTable {
   void (*activate)(const ActivateCall& call) = nullptr;
   void (*embed)(const EmbedCall& call) = nullptr;
   void (*store_kv)(const StoreKvCall& call) = nullptr;
+  void (*lora)(const LoraCall& call) = nullptr;
   Index (*attention_scratch_bytes)(Index rows, Index head_dim) = nullptr;
   void (*attention)(const AttentionCall& call) = nullptr;
   /// Joins the partials of all spans of `call` and writes its out.

@@ -20,6 +20,7 @@ constexpr KernelTable MakeKernelTable() {
       .activate = Activate,
       .embed = Embed,
       .store_kv = StoreKv,
+      .lora = Lora,
       .attention_scratch_bytes = AttentionScratchBytes,
       .attention = Attention,
       .attention_join = AttentionJoin,

@@ -51,6 +51,46 @@ class ReferenceWeight final : public LinearWeight {
   bool has_bias_ = false;
 };
 
+class ReferenceLora final : public LoraWeight {
+ public:
+  ReferenceLora(const WeightPart& down, const WeightPart& up, float scale)
+      : LoraWeight(down.cols, up.rows, down.rows),
+        scale_(scale),
+        down_(static_cast<std::size_t>(down.rows * down.cols)),
+        up_(static_cast<std::size_t>(up.rows * up.cols)) {
+    for (std::int64_t row = 0; row < down.rows; ++row) {
+      ReadRow(down, row, down_.data() + row * down.cols);
+    }
+    for (std::int64_t row = 0; row < up.rows; ++row) {
+      ReadRow(up, row, up_.data() + row * up.cols);
+    }
+  }
+
+  void Add(const float* in, float* out) const {
+    std::vector<float> mid(static_cast<std::size_t>(rank()));
+    for (std::int64_t r = 0; r < rank(); ++r) {
+      float sum = 0.0F;
+      for (std::int64_t k = 0; k < in_features(); ++k) {
+        sum = std::fma(in[k], down_[static_cast<std::size_t>(r * in_features() + k)], sum);
+      }
+      mid[static_cast<std::size_t>(r)] = sum;
+    }
+    for (std::int64_t n = 0; n < out_features(); ++n) {
+      float sum = 0.0F;
+      for (std::int64_t r = 0; r < rank(); ++r) {
+        sum = std::fma(mid[static_cast<std::size_t>(r)],
+                       up_[static_cast<std::size_t>(n * rank() + r)], sum);
+      }
+      out[n] = std::fma(sum, scale_, out[n]);
+    }
+  }
+
+ private:
+  float scale_;
+  std::vector<float> down_;  // [rank, in_features]
+  std::vector<float> up_;    // [out_features, rank]
+};
+
 float ActivationOf(Activation activation, float x) {
   switch (activation) {
     case Activation::kSilu:
@@ -390,6 +430,27 @@ class ReferenceOperators final : public HostOperators {
     for (std::int64_t t = 0; t < x.rows; ++t) {
       for (std::int64_t f = 0; f < x.cols; ++f) {
         x.f32(t)[f] = ActivationOf(activation, x.f32(t)[f]);
+      }
+    }
+  }
+
+  Result<std::unique_ptr<LoraWeight>> PrepareLora(const WeightPart& down, const WeightPart& up,
+                                                  float scale) override {
+    PX_CHECK_OK(CheckLoraParts(down, up, scale));
+    return std::make_unique<ReferenceLora>(down, up, scale);
+  }
+
+  void AddLora(const Matrix& in, std::span<const LoraWeight* const> pairs,
+               std::span<const std::int32_t> row_pairs, const Matrix& out) override {
+    PX_ASSERT(in.rows == out.rows && in.rows == std::ssize(row_pairs));
+    for (std::int64_t row = 0; row < in.rows; ++row) {
+      const std::int32_t index = row_pairs[static_cast<std::size_t>(row)];
+      PX_ASSERT(index < std::ssize(pairs));
+      const auto* pair = static_cast<const ReferenceLora*>(
+          index < 0 ? nullptr : pairs[static_cast<std::size_t>(index)]);
+      if (pair != nullptr) {
+        PX_ASSERT(pair->in_features() == in.cols && pair->out_features() == out.cols);
+        pair->Add(in.f32(row), out.f32(row));
       }
     }
   }
