@@ -106,9 +106,10 @@ class Bench final {
     }
     const KvLayout layout{.layer_count = 1,
                           .kv_head_count = kv_heads,
-                          .head_dim = dim,
+                          .key_dim = dim,
+                          .value_dim = dim,
                           .block_tokens = 64,
-                          .dtype = DType::kBf16};
+                          .dtype = KvDType::kBf16};
     const std::int32_t blocks = (context + 63) / 64;
     KvCache cache{.layout = layout,
                   .buffer = std::move(*operators_.Allocate(
@@ -147,10 +148,13 @@ class Bench final {
     const double amount =
         memory ? 4.0 * sequences * context * kv_heads * dim : 2.0 * sequences * pairs * heads * dim;
     Report(name, amount, memory, [&] {
-      operators_.PagedAttention(
-          q_view, batch, 0, cache,
-          {.head_count = heads, .kv_head_count = kv_heads, .head_dim = dim, .scale = 0.125F},
-          out_view);
+      operators_.PagedAttention(q_view, batch, 0, cache,
+                                {.head_count = heads,
+                                 .kv_head_count = kv_heads,
+                                 .key_dim = dim,
+                                 .value_dim = dim,
+                                 .scale = 0.125F},
+                                out_view);
     });
   }
 

@@ -43,7 +43,7 @@ Result<std::string> ReadIdentityKey(const std::string& path) {
 }
 
 Result<std::uint32_t> PlanBlocks(const model::LanguageModel& model, const EngineFlags& flags,
-                                 kernels::DType kv_dtype, std::uint32_t context_tokens) {
+                                 kernels::KvDType kv_dtype, std::uint32_t context_tokens) {
   auto block_tokens = static_cast<std::uint32_t>(flags.block_size);
   std::uint64_t block_bytes =
       model.MakeKvLayout(static_cast<std::int32_t>(block_tokens), kv_dtype).block_size_bytes();
@@ -127,11 +127,11 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   PX_TRY(host->processors_,
          MakeProcessors(flags.logits_processor,
                         static_cast<std::uint32_t>(host->model_->spec().vocab_size)));
-  bool kv_fp32 = flags.kv_dtype == "fp32" || (flags.kv_dtype == "auto" && fp32);
-  host->kv_dtype_ = kv_fp32 ? kernels::DType::kF32 : kernels::DType::kBf16;
+  host->kv_dtype_ = kernels::KvDTypeOf(flags.kv_dtype)  // "auto" is none
+                        .value_or(fp32 ? kernels::KvDType::kF32 : kernels::KvDType::kBf16);
   host->numerics_id_ =
       fmt::format("k{}-{}-{}-kv{}-t8", kKernelSetVersion, host->operators_->numerics(),
-                  fp32 ? "fp32" : "bf16", kv_fp32 ? "fp32" : "bf16");
+                  fp32 ? "fp32" : "bf16", kernels::KvDTypeName(host->kv_dtype_));
   return host;
 }
 
@@ -159,7 +159,7 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
   options.context_tokens_max = context;
   options.model_fingerprint = spec.fingerprint;
   options.numerics_id = numerics_id_;
-  options.kv_dtype = kv_dtype_ == kernels::DType::kF32 ? "fp32" : "bf16";
+  options.kv_dtype = kernels::KvDTypeName(kv_dtype_);
   options.identity_key = identity_key_;
   return engine::Engine::Create(options, std::move(executor), processors_);
 }

@@ -36,7 +36,7 @@ class ModelHost final {
 
   EngineFlags flags_;
   std::string numerics_id_;
-  kernels::DType kv_dtype_ = kernels::DType::kBf16;
+  kernels::KvDType kv_dtype_ = kernels::KvDType::kBf16;
   std::string identity_key_;
   std::unique_ptr<kernels::Operators> operators_;
   std::unique_ptr<model::LanguageModel> model_;

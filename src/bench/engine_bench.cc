@@ -89,8 +89,8 @@ class Runner final {
     load.step_tokens_max = kPrefillChunk;
     load.step_logit_rows_max = 64;
     PX_TRY(runner->model_, model::LanguageModel::Random(options.shape, *runner->operators_, load));
-    kernels::DType kv = options.compute == kernels::ComputeType::kBf16 ? kernels::DType::kBf16
-                                                                       : kernels::DType::kF32;
+    kernels::KvDType kv = options.compute == kernels::ComputeType::kBf16 ? kernels::KvDType::kBf16
+                                                                         : kernels::KvDType::kF32;
     runner->cache_.layout = runner->model_->MakeKvLayout(kBlockTokens, kv);
     runner->cache_.block_count = 2 * kContextMax / kBlockTokens;
     PX_TRY(runner->cache_.buffer,

@@ -56,7 +56,7 @@ Result<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(model::LanguageMode
 }
 
 std::uint32_t BlocksThatFit(const model::LanguageModel& model, std::uint32_t block_tokens,
-                            kernels::DType kv_dtype, std::uint64_t memory_bytes,
+                            kernels::KvDType kv_dtype, std::uint64_t memory_bytes,
                             std::uint32_t sequences) {
   std::uint64_t block_bytes =
       model.MakeKvLayout(static_cast<std::int32_t>(block_tokens), kv_dtype).block_size_bytes();

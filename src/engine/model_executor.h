@@ -11,7 +11,6 @@
 #include "engine/executor.h"
 #include "kernels/kv_cache.h"
 #include "kernels/operators.h"
-#include "kernels/tensor.h"
 #include "model/language_model.h"
 
 namespace pixii::engine {
@@ -21,7 +20,7 @@ struct ModelExecutorOptions {
   std::uint32_t block_count = 0;             // KV blocks, 1 .. 2^24
   std::uint32_t step_tokens_max = 2048;      // not above LoadOptions::step_tokens_max
   std::uint32_t step_logit_rows_max = 2048;  // not above LoadOptions::step_logit_rows_max
-  kernels::DType kv_dtype = kernels::DType::kBf16;
+  kernels::KvDType kv_dtype = kernels::KvDType::kBf16;
 };
 
 class ModelExecutor final : public StepExecutor {
@@ -50,7 +49,7 @@ class ModelExecutor final : public StepExecutor {
 /// Blocks of `block_tokens` tokens that fit `memory_bytes`, at most what `sequences` full contexts
 /// need.
 std::uint32_t BlocksThatFit(const model::LanguageModel& model, std::uint32_t block_tokens,
-                            kernels::DType kv_dtype, std::uint64_t memory_bytes,
+                            kernels::KvDType kv_dtype, std::uint64_t memory_bytes,
                             std::uint32_t sequences);
 
 }  // namespace pixii::engine

@@ -45,4 +45,24 @@ Result<Buffer> AllocateFilled(Operators& operators, std::size_t size_bytes,
   return buffer;
 }
 
+void CheckAttention(const Matrix& q, const StepView& batch, const KvLayout& layout,
+                    const AttentionOptions& options, const Matrix& out) {
+  PX_ASSERT(options.kv_head_count > 0 && options.head_count % options.kv_head_count == 0);
+  PX_ASSERT(options.kv_head_count == layout.kv_head_count);
+  PX_ASSERT(options.key_dim == layout.key_dim && options.value_dim == layout.value_dim);
+  PX_ASSERT(options.key_dim > 0 && options.key_dim <= kHeadDimMax);
+  PX_ASSERT(options.value_dim > 0 && options.value_dim <= kHeadDimMax);
+  PX_ASSERT(!layout.value_in_key || options.value_dim <= options.key_dim);
+  PX_ASSERT(q.cols == std::int64_t{options.head_count} * options.key_dim);
+  PX_ASSERT(out.cols == std::int64_t{options.head_count} * options.value_dim);
+  for (const StepSequence& sequence : batch.sequences) {
+    PX_ASSERT(sequence.token_count >= 1 && sequence.context_tokens >= sequence.token_count);
+    PX_ASSERT(!options.bidirectional || sequence.context_tokens == sequence.token_count);
+    PX_ASSERT(sequence.token_begin + sequence.token_count <= q.rows && q.rows <= out.rows);
+    PX_ASSERT(std::int64_t{sequence.block_count} * layout.block_tokens >= sequence.context_tokens);
+    PX_ASSERT(sequence.block_begin + std::int64_t{sequence.block_count} <=
+              std::ssize(batch.block_table));
+  }
+}
+
 }  // namespace pixii::kernels

@@ -7,6 +7,10 @@
 
 namespace pixii::kernels {
 
+/// Asserts that attention's shapes agree with each other and with the cache.
+void CheckAttention(const Matrix& q, const StepView& batch, const KvLayout& layout,
+                    const AttentionOptions& options, const Matrix& out);
+
 class HostOperators : public Operators {
  public:
   bool on_host() const final { return true; }

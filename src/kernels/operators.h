@@ -6,8 +6,9 @@
 //         results are the host's after Download() and Synchronize().
 // Memory: every Matrix, span and pointer below, tables and caches too, lies in the backend's memory
 //         (Allocate, UploadStep). Only Prepare*, Upload, Download and UploadStep take the host's.
-// Shapes: T tokens, H query heads, G kv heads, D head_dim, F features. Activations are fp32 on the
-// CPU backends. Numerics: an output row depends on its own input row and the weights alone, never
+// Shapes: T tokens, H query heads, G kv heads, D key and E value elements of a head, F features.
+//         Activations are fp32 on the CPU backends. Numerics: an output row depends on its own
+//         input row and the weights alone, never
 // on T or on the other rows
 //           (architecture.md section 6). Shapes are asserted: models validate before they call.
 #pragma once
@@ -115,18 +116,22 @@ struct RotaryTable {
   bool interleaved = false;     // false: pairs (i, i + rotary_dim / 2); true: pairs (2i, 2i + 1)
 };
 
-/// Largest head_dim of attention on the CPU backends: models check it before they call.
-inline constexpr std::int32_t kHeadDimMax = 256;
+/// Largest key_dim and value_dim of attention: models check it before they call.
+inline constexpr std::int32_t kHeadDimMax = 576;
 
 struct AttentionOptions {
   std::int32_t head_count = 0;     // H
   std::int32_t kv_head_count = 0;  // G, divides H
-  std::int32_t head_dim = 0;       // D
+  std::int32_t key_dim = 0;        // D: of queries and keys, 1 .. kHeadDimMax
+  std::int32_t value_dim = 0;      // E: of values and outputs; <= D where V is a part of K
   float scale = 1.0F;              // multiplies q.k
-  std::int32_t window_tokens =
-      0;  // a query sees its own and the window_tokens - 1 positions before; 0 = all
+  /// A query sees its own and the window_tokens - 1 positions before (bidirectional: and after);
+  /// 0 = all.
+  std::int32_t window_tokens = 0;
   float soft_cap = 0.0F;         // cap * tanh(score / cap); 0 = none
   const float* sinks = nullptr;  // [H] extra logits in the softmax's denominator, or null
+  /// Encoders: every token of a sequence sees all its tokens, which the step gives at once.
+  bool bidirectional = false;
 };
 
 class Operators {
@@ -135,7 +140,7 @@ class Operators {
 
   /// "ref", "cpu-avx512bf16", …: for people and logs.
   virtual std::string_view name() const = 0;
-  /// Equal values promise equal bits: "ref-1", "fma-1" (AVX2 and AVX-512), …. A part of
+  /// Equal values promise equal bits: "ref-1", "fma-2" (AVX2 and AVX-512), …. A part of
   /// numerics_id; the number counts changes of order or formula.
   virtual std::string_view numerics() const = 0;
 
@@ -207,11 +212,12 @@ class Operators {
   /// Turns each head of x [T, heads * D] in place by the factors at positions[t].
   virtual void Rotary(const Matrix& x, std::int32_t head_count,
                       std::span<const std::int32_t> positions, const RotaryTable& table) = 0;
-  /// Rounds k and v [T, G * D] to the cache's dtype and stores them at slots[t] of layer `layer`.
+  /// Rounds k [T, G * D] and v [T, G * E] to the cache's dtype and stores them at slots[t] of layer
+  /// `layer`. With layout.value_in_key v is not read and may be empty.
   virtual void StoreKv(const Matrix& k, const Matrix& v, std::span<const std::int32_t> slots,
                        std::int32_t layer, KvCache& cache) = 0;
   /// Causal attention of every sequence of `step` over its cached context of layer `layer`, the
-  /// step's own tokens included (StoreKv ran before). q and out [T, H * D].
+  /// step's own tokens included (StoreKv ran before). q [T, H * D], out [T, H * E].
   virtual void PagedAttention(const Matrix& q, const StepView& step, std::int32_t layer,
                               const KvCache& cache, const AttentionOptions& options,
                               const Matrix& out) = 0;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -115,6 +116,23 @@ Result<void> CheckCodes(const WeightPart& part, std::size_t index) {
 }  // namespace
 
 float FloatFromFp8E4m3(std::uint8_t bits) { return kFp8Table[bits]; }
+
+std::uint8_t Fp8E4m3FromFloat(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint32_t>(bits >> 24U & 0x80U);
+  const std::uint32_t magnitude = bits & 0x7FFFFFFFU;
+  if (magnitude > 0x7F800000U) {
+    return static_cast<std::uint8_t>(sign | 0x7FU);
+  }
+  if (magnitude < 0x3C800000U) {  // below 2^-6: multiples of 2^-9
+    // Adding 2^14 aligns them with the end of the fp32 mantissa and rounds to even.
+    const float aligned = std::bit_cast<float>(magnitude) + 0x1p14F;
+    return static_cast<std::uint8_t>(sign | (std::bit_cast<std::uint32_t>(aligned) - 0x46800000U));
+  }
+  const std::uint32_t nearest_even = 0x7FFFFU + ((magnitude >> 20U) & 1U);
+  const std::uint32_t rebiased = magnitude - (120U << 23U);  // 127 - 7
+  return static_cast<std::uint8_t>(sign | std::min((rebiased + nearest_even) >> 20U, 0x7EU));
+}
 
 float FloatFromFp4E2m1(std::uint8_t bits) { return kFp4Table[bits & 0xFU]; }
 

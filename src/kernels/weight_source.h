@@ -48,6 +48,8 @@ inline std::int64_t ScaleRows(const WeightPart& part) {
 
 /// What a code of an fp8 e4m3 or fp4 e2m1 weight stands for.
 float FloatFromFp8E4m3(std::uint8_t bits);
+/// Nearest, ties to even; beyond 448 the largest, NaN stays NaN.
+std::uint8_t Fp8E4m3FromFloat(float value);
 float FloatFromFp4E2m1(std::uint8_t bits);
 
 /// Errors: kInvalidArgument naming what does not fit together, its value and the limit.

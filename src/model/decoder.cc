@@ -127,7 +127,8 @@ Result<void> Decoder::PrepareLayer(std::size_t index, Weights& weights) {
          PrepareLinear(names.down, index, {hidden}, feed_forward, kRowParallelShards, weights));
   layer.attention = {.head_count = decoder_.head_count,
                      .kv_head_count = decoder_.kv_head_count,
-                     .head_dim = decoder_.head_dim,
+                     .key_dim = decoder_.head_dim,
+                     .value_dim = decoder_.head_dim,
                      .scale = 1.0F / std::sqrt(static_cast<float>(decoder_.head_dim)),
                      .window_tokens = decoder_.layers[index].window_tokens,
                      .soft_cap = 0.0F,
@@ -205,10 +206,11 @@ Result<void> Decoder::AllocateWorkspace() {
   return {};
 }
 
-kernels::KvLayout Decoder::MakeKvLayout(std::int32_t block_tokens, kernels::DType dtype) const {
+kernels::KvLayout Decoder::MakeKvLayout(std::int32_t block_tokens, kernels::KvDType dtype) const {
   return {.layer_count = spec_.layer_count,
           .kv_head_count = decoder_.kv_head_count,
-          .head_dim = decoder_.head_dim,
+          .key_dim = decoder_.head_dim,
+          .value_dim = decoder_.head_dim,
           .block_tokens = block_tokens,
           .dtype = dtype};
 }
@@ -217,8 +219,8 @@ Result<void> Decoder::ValidateBatch(const kernels::StepBatch& batch, const kerne
                                     std::size_t logits_size) const {
   const kernels::KvLayout& layout = cache.layout;
   PX_ASSERT(layout.layer_count == spec_.layer_count &&
-            layout.kv_head_count == decoder_.kv_head_count &&
-            layout.head_dim == decoder_.head_dim && layout.block_tokens > 0);
+            layout.kv_head_count == decoder_.kv_head_count && layout.key_dim == decoder_.head_dim &&
+            layout.value_dim == decoder_.head_dim && layout.block_tokens > 0);
   const std::size_t token_count = batch.token_ids.size();
   const std::size_t row_count = batch.logit_rows.size();
   if (token_count == 0 || token_count > static_cast<std::size_t>(options_.step_tokens_max)) {

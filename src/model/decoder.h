@@ -52,7 +52,7 @@ class Decoder final : public LanguageModel {
 
   const ModelSpec& spec() const override { return spec_; }
 
-  kernels::KvLayout MakeKvLayout(std::int32_t block_tokens, kernels::DType dtype) const override;
+  kernels::KvLayout MakeKvLayout(std::int32_t block_tokens, kernels::KvDType dtype) const override;
 
   Result<void> Forward(const kernels::StepBatch& batch, kernels::KvCache& cache,
                        std::span<float> logits, const HiddenObserver* observer) override;

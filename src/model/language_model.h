@@ -80,7 +80,8 @@ class LanguageModel {
   virtual const ModelSpec& spec() const = 0;
 
   /// Layout of one KV block for this model.
-  virtual kernels::KvLayout MakeKvLayout(std::int32_t block_tokens, kernels::DType dtype) const = 0;
+  virtual kernels::KvLayout MakeKvLayout(std::int32_t block_tokens,
+                                         kernels::KvDType dtype) const = 0;
 
   /// Runs `batch`, stores its K and V, writes fp32 logits [batch.logit_rows.size(), vocab_size].
   /// Errors: kModelFault if a value is not finite where it must be, kUnavailable if the device

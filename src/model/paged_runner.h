@@ -31,7 +31,7 @@ class PagedRunner final {
   struct Options {
     std::int32_t block_tokens = 16;
     std::int32_t block_count = 64;
-    kernels::DType kv_dtype = kernels::DType::kF32;
+    kernels::KvDType kv_dtype = kernels::KvDType::kF32;
     std::uint64_t seed = 1;
   };
 

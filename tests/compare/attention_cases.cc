@@ -16,12 +16,15 @@ struct Step {
 struct AttentionShape {
   std::int32_t heads = 1;
   std::int32_t kv_heads = 1;
-  std::int32_t head_dim = 64;
+  std::int32_t key_dim = 64;
+  std::int32_t value_dim = 64;
+  bool value_in_key = false;
   std::int32_t block_tokens = 16;
-  DType dtype = DType::kBf16;
+  KvDType dtype = KvDType::kBf16;
   std::int32_t window = 0;
   float soft_cap = 0.0F;
   bool sinks = false;
+  bool bidirectional = false;
   std::vector<Step> steps;  // one per sequence
 };
 
@@ -31,7 +34,9 @@ std::vector<float> RunAttention(Operators& operators, const AttentionShape& shap
   Inputs inputs(seed);
   const KvLayout layout{.layer_count = 2,
                         .kv_head_count = shape.kv_heads,
-                        .head_dim = shape.head_dim,
+                        .key_dim = shape.key_dim,
+                        .value_dim = shape.value_dim,
+                        .value_in_key = shape.value_in_key,
                         .block_tokens = shape.block_tokens,
                         .dtype = shape.dtype};
   std::int32_t positions = 0;
@@ -59,22 +64,23 @@ std::vector<float> RunAttention(Operators& operators, const AttentionShape& shap
     block += blocks;
     row += step.tokens;
   }
-  const std::int64_t kv_cols = std::int64_t{shape.kv_heads} * shape.head_dim;
-  const std::int64_t cols = std::int64_t{shape.heads} * shape.head_dim;
-  GuardedMatrix k(std::ssize(slots), kv_cols, 0, inputs, -2.0F, 2.0F);
-  GuardedMatrix v(std::ssize(slots), kv_cols, 0, inputs);
+  GuardedMatrix k(std::ssize(slots), std::int64_t{shape.kv_heads} * shape.key_dim, 0, inputs, -2.0F,
+                  2.0F);
+  GuardedMatrix v(std::ssize(slots), std::int64_t{shape.kv_heads} * shape.value_dim, 0, inputs);
   operators.StoreKv(k.view(), v.view(), slots, 1, filled.cache);
-  GuardedMatrix q(rows, cols, 5, inputs, -2.0F, 2.0F);
-  GuardedMatrix out(rows, cols, 3);
+  GuardedMatrix q(rows, std::int64_t{shape.heads} * shape.key_dim, 5, inputs, -2.0F, 2.0F);
+  GuardedMatrix out(rows, std::int64_t{shape.heads} * shape.value_dim, 3);
   const std::vector<float> sinks = inputs.Values(shape.heads, -1.0F, 3.0F);
   operators.PagedAttention(q.view(), batch, 1, filled.cache,
                            {.head_count = shape.heads,
                             .kv_head_count = shape.kv_heads,
-                            .head_dim = shape.head_dim,
-                            .scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim)),
+                            .key_dim = shape.key_dim,
+                            .value_dim = shape.value_dim,
+                            .scale = 1.0F / std::sqrt(static_cast<float>(shape.key_dim)),
                             .window_tokens = shape.window,
                             .soft_cap = shape.soft_cap,
-                            .sinks = shape.sinks ? sinks.data() : nullptr},
+                            .sinks = shape.sinks ? sinks.data() : nullptr,
+                            .bidirectional = shape.bidirectional},
                            out.view());
   return out.Result();
 }
@@ -84,12 +90,78 @@ OperatorCase MakeAttention(const AttentionShape& shape) {
   for (const Step& step : shape.steps) {
     steps += fmt::format("_{}of{}", step.tokens, step.context);
   }
-  const std::string name =
-      fmt::format("attention_heads{}_kv{}_dim{}_blocks{}_dtype{}_window{}_cap{}{}{}", shape.heads,
-                  shape.kv_heads, shape.head_dim, shape.block_tokens, static_cast<int>(shape.dtype),
-                  shape.window, shape.soft_cap, shape.sinks ? "_sinks" : "", steps);
+  const std::string name = fmt::format(
+      "attention_heads{}_kv{}_dim{}_{}{}_blocks{}_{}_window{}_cap{}{}{}{}", shape.heads,
+      shape.kv_heads, shape.key_dim, shape.value_dim, shape.value_in_key ? "_latent" : "",
+      shape.block_tokens, KvDTypeName(shape.dtype), shape.window, shape.soft_cap,
+      shape.sinks ? "_sinks" : "", shape.bidirectional ? "_bidirectional" : "", steps);
   return {name, [=](Operators& operators) { return RunAttention(operators, shape, name); },
           kAttentionNmse};
+}
+
+/// Every dtype of the cache with K and V of different widths, latents and odd sizes; lengths and
+/// features turn at coprime speeds.
+void AddFormatCases(std::vector<OperatorCase>& out) {
+  struct Format {
+    std::int32_t heads;
+    std::int32_t kv_heads;
+    std::int32_t key_dim;
+    std::int32_t value_dim;
+    bool value_in_key;
+  };
+
+  constexpr Format kFormats[] = {
+      {6, 2, 64, 64, false},   {3, 3, 7, 5, false},    {4, 2, 33, 100, false},
+      {8, 4, 192, 128, false}, {5, 1, 576, 512, true}, {16, 1, 80, 64, true},
+      {2, 1, 1, 1, false},     {3, 1, 40, 40, true},
+  };
+  constexpr KvDType kDTypes[] = {KvDType::kBf16, KvDType::kInt8, KvDType::kFp8E4m3, KvDType::kF16,
+                                 KvDType::kF32};
+  const std::vector<std::vector<Step>> kSteps = {
+      {{1, 1}},     {{1, 31}},  {{1, 65}},  {{1, 129}}, {{16, 16}}, {{2, 33}},
+      {{33, 97}},   {{1, 640}}, {{29, 29}}, {{3, 514}}, {{15, 15}}, {{1, 7}, {9, 70}, {1, 128}},
+      {{129, 129}},
+  };
+  unsigned turn = 0;
+  for (const KvDType dtype : kDTypes) {
+    for (const Format& format : kFormats) {
+      for (int i = 0; i < 3; ++i, ++turn) {
+        out.push_back(MakeAttention({.heads = format.heads,
+                                     .kv_heads = format.kv_heads,
+                                     .key_dim = format.key_dim,
+                                     .value_dim = format.value_dim,
+                                     .value_in_key = format.value_in_key,
+                                     .block_tokens = turn % 4 == 0   ? 64
+                                                     : turn % 4 == 1 ? 16
+                                                     : turn % 4 == 2 ? 4
+                                                                     : 128,
+                                     .dtype = dtype,
+                                     .window = turn % 3 == 1 ? 20 : 0,
+                                     .soft_cap = turn % 5 == 2 ? 4.0F : 0.0F,
+                                     .sinks = turn % 7 == 3,
+                                     .steps = kSteps[turn % std::size(kSteps)]}));
+      }
+    }
+  }
+}
+
+/// Every token sees its whole sequence, or a window to both sides.
+void AddEncoderCases(std::vector<OperatorCase>& out) {
+  unsigned turn = 0;
+  for (const std::int32_t tokens : {1, 2, 15, 16, 17, 63, 64, 65, 100, 257}) {
+    for (const std::int32_t window : {0, 1, 30}) {
+      out.push_back(MakeAttention({.heads = 4,
+                                   .kv_heads = turn % 2 == 0 ? 4 : 2,
+                                   .key_dim = 24,
+                                   .value_dim = 24,
+                                   .block_tokens = turn % 3 == 0 ? 16 : 64,
+                                   .dtype = turn % 4 == 0 ? KvDType::kF32 : KvDType::kBf16,
+                                   .window = window,
+                                   .bidirectional = true,
+                                   .steps = {{tokens, tokens}, {3, 3}}}));
+      ++turn;
+    }
+  }
 }
 
 }  // namespace
@@ -104,7 +176,7 @@ std::vector<OperatorCase> AttentionCases() {
   };
 
   constexpr Heads kHeads[] = {{1, 1}, {4, 4}, {6, 2}, {7, 1}, {14, 2}};
-  constexpr DType kDTypes[] = {DType::kBf16, DType::kF32, DType::kF16};
+  constexpr KvDType kDTypes[] = {KvDType::kBf16, KvDType::kF32, KvDType::kF16};
   constexpr std::int32_t kBlocks[] = {16, 64, 8, 32};
 
   struct Feature {
@@ -143,7 +215,8 @@ std::vector<OperatorCase> AttentionCases() {
       const Feature& feature = kFeatures[turn % std::size(kFeatures)];
       out.push_back(MakeAttention({.heads = heads.heads,
                                    .kv_heads = heads.kv_heads,
-                                   .head_dim = dim,
+                                   .key_dim = dim,
+                                   .value_dim = dim,
                                    .block_tokens = kBlocks[turn / 3 % std::size(kBlocks)],
                                    .dtype = kDTypes[turn / 2 % std::size(kDTypes)],
                                    .window = feature.window,
@@ -153,9 +226,16 @@ std::vector<OperatorCase> AttentionCases() {
       ++turn;
     }
   }
-  out.push_back(MakeAttention({.heads = 2, .kv_heads = 1, .head_dim = 16, .steps = {{257, 257}}}));
   out.push_back(MakeAttention(
-      {.heads = 2, .kv_heads = 2, .head_dim = 16, .window = 90, .steps = {{200, 700}}}));
+      {.heads = 2, .kv_heads = 1, .key_dim = 16, .value_dim = 16, .steps = {{257, 257}}}));
+  out.push_back(MakeAttention({.heads = 2,
+                               .kv_heads = 2,
+                               .key_dim = 16,
+                               .value_dim = 16,
+                               .window = 90,
+                               .steps = {{200, 700}}}));
+  AddFormatCases(out);
+  AddEncoderCases(out);
   return out;
 }
 

@@ -119,11 +119,15 @@ TEST(ShardInvariance, ThePartialSumsOfAShardedWeightAreThoseOfItsSlices) {
 
 struct AttentionSetup {
   const char* name;
-  std::int32_t heads;
-  std::int32_t kv_heads;
-  std::int32_t head_dim;
-  std::int32_t window;
-  bool sinks;
+  std::int32_t heads = 1;
+  std::int32_t kv_heads = 1;
+  std::int32_t key_dim = 64;
+  std::int32_t value_dim = 64;
+  bool value_in_key = false;
+  KvDType dtype = KvDType::kBf16;
+  std::int32_t window = 0;
+  float soft_cap = 0.0F;
+  bool sinks = false;
 };
 
 class ChunkInvariance : public ::testing::TestWithParam<AttentionSetup> {};
@@ -136,14 +140,16 @@ std::vector<float> RunInChunks(Operators& operators, const AttentionSetup& setup
   Inputs inputs("chunks");
   const KvLayout layout{.layer_count = 1,
                         .kv_head_count = setup.kv_heads,
-                        .head_dim = setup.head_dim,
+                        .key_dim = setup.key_dim,
+                        .value_dim = setup.value_dim,
+                        .value_in_key = setup.value_in_key,
                         .block_tokens = block_tokens,
-                        .dtype = DType::kBf16};
+                        .dtype = setup.dtype};
   FilledCache filled = MakeCache(operators, layout, context);
-  GuardedMatrix k(context, std::int64_t{setup.kv_heads} * setup.head_dim, 0, inputs, -2.0F, 2.0F);
-  GuardedMatrix v(context, std::int64_t{setup.kv_heads} * setup.head_dim, 0, inputs);
-  GuardedMatrix q(context, std::int64_t{setup.heads} * setup.head_dim, 0, inputs, -2.0F, 2.0F);
-  GuardedMatrix out(context, std::int64_t{setup.heads} * setup.head_dim, 0);
+  GuardedMatrix k(context, std::int64_t{setup.kv_heads} * setup.key_dim, 0, inputs, -2.0F, 2.0F);
+  GuardedMatrix v(context, std::int64_t{setup.kv_heads} * setup.value_dim, 0, inputs);
+  GuardedMatrix q(context, std::int64_t{setup.heads} * setup.key_dim, 0, inputs, -2.0F, 2.0F);
+  GuardedMatrix out(context, std::int64_t{setup.heads} * setup.value_dim, 0);
   const std::vector<float> sinks = inputs.Values(setup.heads);
   std::int32_t begin = 0;
   for (const std::int32_t end : ends) {
@@ -161,9 +167,11 @@ std::vector<float> RunInChunks(Operators& operators, const AttentionSetup& setup
     operators.PagedAttention(q.view().Rows(begin, count), filled.batch, 0, filled.cache,
                              {.head_count = setup.heads,
                               .kv_head_count = setup.kv_heads,
-                              .head_dim = setup.head_dim,
+                              .key_dim = setup.key_dim,
+                              .value_dim = setup.value_dim,
                               .scale = 0.125F,
                               .window_tokens = setup.window,
+                              .soft_cap = setup.soft_cap,
                               .sinks = setup.sinks ? sinks.data() : nullptr},
                              out.view().Rows(begin, count));
     begin = end;
@@ -209,20 +217,58 @@ TEST_P(ChunkInvariance, ATokenHasTheSameBitsDecodedAloneOrInAnyChunkWithAnyBlock
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Setups, ChunkInvariance,
-                         ::testing::Values(AttentionSetup{"mha", 2, 2, 40, 0, false},
-                                           AttentionSetup{"gqa", 6, 2, 64, 0, false},
-                                           AttentionSetup{"mqa_window", 7, 1, 24, 100, false},
-                                           AttentionSetup{"gqa_window_sinks", 4, 2, 32, 37, true}),
+constexpr AttentionSetup kSetups[] = {
+    {.name = "mha", .heads = 2, .kv_heads = 2, .key_dim = 40, .value_dim = 40},
+    {.name = "gqa", .heads = 6, .kv_heads = 2},
+    {.name = "mqa_window",
+     .heads = 7,
+     .kv_heads = 1,
+     .key_dim = 24,
+     .value_dim = 24,
+     .window = 100},
+    {.name = "gqa_window_sinks",
+     .heads = 4,
+     .kv_heads = 2,
+     .key_dim = 32,
+     .value_dim = 32,
+     .window = 37,
+     .sinks = true},
+    {.name = "fp32", .heads = 3, .key_dim = 17, .value_dim = 33, .dtype = KvDType::kF32},
+    {.name = "fp16_soft_cap",
+     .heads = 3,
+     .key_dim = 20,
+     .value_dim = 20,
+     .dtype = KvDType::kF16,
+     .soft_cap = 3.0F},
+    {.name = "fp8", .heads = 4, .kv_heads = 2, .dtype = KvDType::kFp8E4m3},
+    {.name = "int8", .heads = 4, .kv_heads = 2, .dtype = KvDType::kInt8},
+    {.name = "int8_window_sinks",
+     .heads = 2,
+     .key_dim = 48,
+     .value_dim = 24,
+     .dtype = KvDType::kInt8,
+     .window = 50,
+     .sinks = true},
+    {.name = "latent", .heads = 4, .key_dim = 96, .value_dim = 64, .value_in_key = true},
+    {.name = "latent_fp8",
+     .heads = 4,
+     .key_dim = 96,
+     .value_dim = 64,
+     .value_in_key = true,
+     .dtype = KvDType::kFp8E4m3},
+};
+
+INSTANTIATE_TEST_SUITE_P(Setups, ChunkInvariance, ::testing::ValuesIn(kSetups),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST(BatchInvariance, ASequenceHasTheSameAttentionBitsAloneAndAmongOthers) {
   // Three workers and few items: alone, the long context is cut into spans; among others it is not.
   const KvLayout layout{.layer_count = 1,
                         .kv_head_count = 1,
-                        .head_dim = 64,
+                        .key_dim = 64,
+                        .value_dim = 64,
                         .block_tokens = 16,
-                        .dtype = DType::kBf16};
+                        .dtype = KvDType::kBf16};
   constexpr std::int32_t kContext = 2100;
   for (const Backend& backend : AllBackends()) {
     SCOPED_TRACE(backend.name);
@@ -239,7 +285,7 @@ TEST(BatchInvariance, ASequenceHasTheSameAttentionBitsAloneAndAmongOthers) {
         .block_begin = 0,
         .block_count = static_cast<std::int32_t>(std::ssize(filled.batch.block_table))};
     const AttentionOptions options{
-        .head_count = 4, .kv_head_count = 1, .head_dim = 64, .scale = 0.125F};
+        .head_count = 4, .kv_head_count = 1, .key_dim = 64, .value_dim = 64, .scale = 0.125F};
     GuardedMatrix q(12, 256, 0, inputs);
     GuardedMatrix alone(1, 256, 0);
     filled.batch.sequences = {one};

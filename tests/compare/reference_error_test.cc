@@ -122,9 +122,10 @@ TEST(ReferenceError, AttentionOverAThousandPositionsIsWithinTenMillionthsOfTheLa
   constexpr std::int32_t kDim = 64;
   const KvLayout layout{.layer_count = 1,
                         .kv_head_count = 1,
-                        .head_dim = kDim,
+                        .key_dim = kDim,
+                        .value_dim = kDim,
                         .block_tokens = 16,
-                        .dtype = DType::kF32};
+                        .dtype = KvDType::kF32};
   Inputs inputs("attention error");
   auto ref = MakeReferenceOperators();
   FilledCache filled = MakeCache(*ref, layout, kContext);
@@ -139,9 +140,10 @@ TEST(ReferenceError, AttentionOverAThousandPositionsIsWithinTenMillionthsOfTheLa
        .context_tokens = kContext,
        .block_begin = 0,
        .block_count = static_cast<std::int32_t>(std::ssize(filled.batch.block_table))}};
-  ref->PagedAttention(q.view(), filled.batch, 0, filled.cache,
-                      {.head_count = 1, .kv_head_count = 1, .head_dim = kDim, .scale = 0.125F},
-                      out.view());
+  ref->PagedAttention(
+      q.view(), filled.batch, 0, filled.cache,
+      {.head_count = 1, .kv_head_count = 1, .key_dim = kDim, .value_dim = kDim, .scale = 0.125F},
+      out.view());
   std::vector<double> weights;
   double sum = 0.0;
   for (std::int32_t position = 0; position < kContext; ++position) {

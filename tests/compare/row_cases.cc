@@ -162,26 +162,6 @@ void AddCopies(std::vector<OperatorCase>& out) {
              return result.Result();
            }});
     }
-    for (const std::int32_t dim : {8, 24, 40, 64, 96, 256}) {
-      const std::string name = fmt::format("store_kv_dtype{}_dim{}", code, dim);
-      out.push_back({name, [=](Operators& operators) {
-                       Inputs inputs(name);
-                       const KvLayout layout{.layer_count = 2,
-                                             .kv_head_count = 3,
-                                             .head_dim = dim,
-                                             .block_tokens = 4,
-                                             .dtype = dtype};
-                       FilledCache filled = MakeCache(operators, layout, 11);
-                       std::memset(filled.cache.buffer.data(), 0, filled.cache.buffer.size_bytes());
-                       GuardedMatrix k(11, std::int64_t{3} * dim, 1, inputs, -70000.0F, 70000.0F);
-                       GuardedMatrix v(11, std::int64_t{3} * dim, 2, inputs, -1e-6F, 1e-6F);
-                       operators.StoreKv(k.view(), v.view(), filled.slots, 1, filled.cache);
-                       // Each byte as a float: equal floats are equal bytes.
-                       const auto* bytes =
-                           static_cast<const unsigned char*>(filled.cache.buffer.data());
-                       return std::vector<float>(bytes, bytes + filled.cache.buffer.size_bytes());
-                     }});
-    }
   }
   for (const std::int64_t cols : {1, 31, 900}) {
     const std::string name = fmt::format("add_cols{}", cols);
@@ -204,6 +184,42 @@ void AddCopies(std::vector<OperatorCase>& out) {
   }
 }
 
+/// Every byte of the cache after a few tokens of every dtype, values of all magnitudes among them.
+void AddStoreCases(std::vector<OperatorCase>& out) {
+  for (const KvDType dtype :
+       {KvDType::kF32, KvDType::kBf16, KvDType::kF16, KvDType::kFp8E4m3, KvDType::kInt8}) {
+    for (const std::int32_t dim : {1, 8, 24, 40, 64, 96, 255, 576}) {
+      const std::string name = fmt::format("store_kv_{}_dim{}", KvDTypeName(dtype), dim);
+      out.push_back(
+          {name, [=](Operators& operators) {
+             Inputs inputs(name);
+             const KvLayout layout{.layer_count = 2,
+                                   .kv_head_count = 3,
+                                   .key_dim = dim,
+                                   .value_dim = dim / 2 + 1,
+                                   .value_in_key = dim == 96,
+                                   .block_tokens = 4,
+                                   .dtype = dtype};
+             FilledCache filled = MakeCache(operators, layout, 11);
+             std::memset(filled.cache.buffer.data(), 0, filled.cache.buffer.size_bytes());
+             GuardedMatrix k(11, std::int64_t{3} * dim, 1, inputs, -70000.0F, 70000.0F);
+             GuardedMatrix v(11, std::int64_t{3} * (dim / 2 + 1), 2, inputs, -1e-6F, 1e-6F);
+             for (std::int32_t d = 0; d < dim; ++d) {
+               k.view().f32(1)[d] = 0.0F;                        // no scale
+               k.view().f32(2)[d] *= 1e-40F;                     // less than any scale
+               k.view().f32(3)[d] *= d % 2 == 0 ? 1.0F : 1e-6F;  // fp8 denormals
+             }
+             k.view().f32(4)[dim / 2] = NAN;
+             k.view().f32(5)[dim - 1] = INFINITY;
+             operators.StoreKv(k.view(), v.view(), filled.slots, 1, filled.cache);
+             // Each byte as a float: equal floats are equal bytes.
+             const auto* bytes = static_cast<const unsigned char*>(filled.cache.buffer.data());
+             return std::vector<float>(bytes, bytes + filled.cache.buffer.size_bytes());
+           }});
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<OperatorCase> RowCases() {
@@ -212,6 +228,7 @@ std::vector<OperatorCase> RowCases() {
   AddRotary(out);
   AddActivations(out);
   AddCopies(out);
+  AddStoreCases(out);
   return out;
 }
 

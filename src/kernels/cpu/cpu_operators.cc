@@ -31,6 +31,11 @@ constexpr Index kSharedAttentionElements = Index{1} << 16;  // of K and V read, 
 constexpr Index kAttentionRowsPerItem = 128;  // query rows that share a widened tile
 constexpr Index kItemsPerWorker = 3;          // attention items differ in cost
 
+static_assert(static_cast<int>(KvDType::kF32) == static_cast<int>(Element::kF32) &&
+              static_cast<int>(KvDType::kBf16) == static_cast<int>(Element::kBf16) &&
+              static_cast<int>(KvDType::kF16) == static_cast<int>(Element::kF16) &&
+              static_cast<int>(KvDType::kFp8E4m3) == static_cast<int>(Element::kFp8E4m3) &&
+              static_cast<int>(KvDType::kInt8) == static_cast<int>(Element::kInt8));
 static_assert(static_cast<int>(Activation::kSilu) == 0 &&
               static_cast<int>(Activation::kGeluTanh) == 1 &&
               static_cast<int>(Activation::kGelu) == 2 &&
@@ -239,8 +244,11 @@ class CpuOperators final : public HostOperators {
   void StoreKv(const Matrix& k, const Matrix& v, std::span<const std::int32_t> slots,
                std::int32_t layer, KvCache& cache) override {
     const KvLayout& layout = cache.layout;
-    PX_ASSERT(k.rows == std::ssize(slots) && v.rows == k.rows);
-    PX_ASSERT(k.cols == std::int64_t{layout.kv_head_count} * layout.head_dim && v.cols == k.cols);
+    PX_ASSERT(k.rows == std::ssize(slots));
+    PX_ASSERT(k.cols == std::int64_t{layout.kv_head_count} * layout.key_dim);
+    PX_ASSERT(
+        layout.value_in_key ||
+        (v.rows == k.rows && v.cols == std::int64_t{layout.kv_head_count} * layout.value_dim));
     for (const std::int32_t slot : slots) {
       PX_ASSERT(slot >= 0 && slot / layout.block_tokens < cache.block_count);
     }
@@ -256,18 +264,18 @@ class CpuOperators final : public HostOperators {
   void PagedAttention(const Matrix& q, const StepView& batch, std::int32_t layer,
                       const KvCache& cache, const AttentionOptions& options,
                       const Matrix& out) override {
-    PX_ASSERT(options.kv_head_count > 0 && options.head_count % options.kv_head_count == 0);
-    PX_ASSERT(options.head_dim == cache.layout.head_dim && options.head_dim <= kHeadDimMax);
-    PX_ASSERT(options.kv_head_count == cache.layout.kv_head_count);
-    PX_ASSERT(q.cols == std::int64_t{options.head_count} * options.head_dim && out.cols == q.cols);
+    CheckAttention(q, batch, cache.layout, options, out);
+    if (batch.sequences.empty()) {
+      return;
+    }
     const Index work = PlanAttention(q, batch, layer, cache, options, out);
     const bool alone = work < kSharedAttentionElements || items_.size() < 2;
     Index rows_max = 0;
     for (const AttentionItem& item : items_) {
       rows_max = std::max(rows_max, item.call.tokens * item.call.group);
     }
-    EnsureScratch(
-        static_cast<std::size_t>(kernels_.attention_scratch_bytes(rows_max, options.head_dim)));
+    EnsureScratch(static_cast<std::size_t>(
+        kernels_.attention_scratch_bytes(items_.front().call.kv, rows_max)));
     // Items differ in cost, so workers take the next one; which worker runs an item changes nothing
     // in it.
     std::atomic<std::size_t> next{0};
@@ -365,18 +373,35 @@ class CpuOperators final : public HostOperators {
   static KvView ViewOf(const KvCache& cache, std::int32_t layer) {
     const KvLayout& layout = cache.layout;
     PX_ASSERT(layer >= 0 && layer < layout.layer_count);
-    const Index element = static_cast<Index>(SizeOf(layout.dtype));
-    const Index slice = layout.slice_elements() * element;
-    const Index layer_offset = layer * layout.layer_elements() * element;
-    return {.blocks = static_cast<unsigned char*>(cache.buffer.data()),
-            .block_size_bytes = static_cast<Index>(layout.block_size_bytes()),
-            .k_offset_bytes = layer_offset,
-            .v_offset_bytes = layer_offset + layout.kv_head_count * slice,
-            .slice_size_bytes = slice,
-            .block_tokens = layout.block_tokens,
-            .head_dim = layout.head_dim,
-            .kv_heads = layout.kv_head_count,
-            .element = ElementOf(layout.dtype)};
+    const auto slices = [&](Index offset_bytes, std::int32_t dim) {
+      return KvSlices{.offset_bytes = offset_bytes,
+                      .slice_size_bytes = layout.slice_size_bytes(dim),
+                      .scales_offset_bytes = layout.scales_offset_bytes(dim),
+                      .dim = dim,
+                      .row_elements = dim};
+    };
+    KvView view{.blocks = static_cast<unsigned char*>(cache.buffer.data()),
+                .block_size_bytes = static_cast<Index>(layout.block_size_bytes()),
+                .k = slices(layout.key_offset_bytes(layer), layout.key_dim),
+                .v = slices(layout.value_offset_bytes(layer), layout.value_dim),
+                .value_in_key = layout.value_in_key,
+                .block_tokens = layout.block_tokens,
+                .kv_heads = layout.kv_head_count,
+                .element = static_cast<Element>(layout.dtype)};
+    if (layout.value_in_key) {
+      view.v = view.k;
+      view.v.dim = layout.value_dim;
+    }
+    return view;
+  }
+
+  /// One past the last position that any row of `call` sees.
+  static Index SightEnd(const AttentionCall& call) {
+    const Index last = call.position_first + call.tokens;
+    if (call.sight_end == 0) {
+      return last;
+    }
+    return call.window > 0 ? std::min(call.sight_end, last + call.window - 1) : call.sight_end;
   }
 
   /// Fills items_; returns the work in elements of K and V times query heads.
@@ -387,12 +412,6 @@ class CpuOperators final : public HostOperators {
     items_.clear();
     Index work = 0;
     for (const StepSequence& sequence : batch.sequences) {
-      PX_ASSERT(sequence.token_count >= 1 && sequence.context_tokens >= sequence.token_count);
-      PX_ASSERT(sequence.token_begin + sequence.token_count <= q.rows);
-      PX_ASSERT(std::int64_t{sequence.block_count} * cache.layout.block_tokens >=
-                sequence.context_tokens);
-      PX_ASSERT(sequence.block_begin + std::int64_t{sequence.block_count} <=
-                std::ssize(batch.block_table));
       for (Index at = 0; at < sequence.token_count; at += tokens_per_item) {
         const Index row = sequence.token_begin + at;
         AttentionCall call{.kv = ViewOf(cache, layer),
@@ -404,35 +423,36 @@ class CpuOperators final : public HostOperators {
                            .position_first = sequence.context_tokens - sequence.token_count + at,
                            .scale = options.scale,
                            .window = options.window_tokens,
+                           .sight_end = options.bidirectional ? sequence.context_tokens : 0,
                            .soft_cap = options.soft_cap};
-        const Index context = call.position_first + call.tokens;
+        const Index context = SightEnd(call);
         const Index first =
             call.window > 0 ? std::max<Index>(0, call.position_first - call.window + 1) : 0;
         call.span_begin = first / kSpanTokens;
         call.span_end = CeilDiv(context, kSpanTokens);
-        work += call.tokens * (context - first) * options.head_count * options.head_dim;
+        work += call.tokens * (context - first) * options.head_count *
+                (options.key_dim + options.value_dim) / 2;
         for (call.kv_head = 0; call.kv_head < options.kv_head_count; ++call.kv_head) {
-          const Index column = call.kv_head * group * options.head_dim;
-          call.q = q.f32(row) + column;
-          call.out = out.f32(row) + column;
+          call.q = q.f32(row) + call.kv_head * group * options.key_dim;
+          call.out = out.f32(row) + call.kv_head * group * options.value_dim;
           call.sinks = options.sinks != nullptr ? options.sinks + call.kv_head * group : nullptr;
           items_.push_back({.call = call});
         }
       }
     }
-    SplitSpans(options.head_dim);
+    SplitSpans(options.value_dim);
     return work;
   }
 
   /// Few items and long contexts: cuts items into runs of spans, joined afterwards.
-  void SplitSpans(Index head_dim) {
+  void SplitSpans(Index value_dim) {
     const Index wanted = kItemsPerWorker * pool_.thread_count();
     const Index have = std::ssize(items_);
     if (pool_.thread_count() == 1 || have == 0 || have >= wanted) {
       return;
     }
     const Index pieces = CeilDiv(wanted, have);
-    const Index partial_stride = CeilDiv(head_dim, 16) * 16 + 16;
+    const Index partial_stride = CeilDiv(value_dim, kAttentionPanel) * kAttentionPanel + 16;
     Index floats = 0;
     whole_items_.swap(items_);
     items_.clear();

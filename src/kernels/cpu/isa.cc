@@ -17,10 +17,10 @@ namespace pixii::kernels {
 namespace {
 
 constexpr std::array kIsas = {
-    Isa{CpuIsa::kAvx2, "cpu-avx2", "fma-1", Avx2Kernels},
-    Isa{CpuIsa::kAvx512, "cpu-avx512", "fma-1", Avx512Kernels},
-    Isa{CpuIsa::kAvx512Bf16, "cpu-avx512bf16", "bf16dot-1", Avx512Bf16Kernels},
-    Isa{CpuIsa::kAmx, "cpu-amx", "amx-1", AmxKernels},
+    Isa{CpuIsa::kAvx2, "cpu-avx2", "fma-2", Avx2Kernels},
+    Isa{CpuIsa::kAvx512, "cpu-avx512", "fma-2", Avx512Kernels},
+    Isa{CpuIsa::kAvx512Bf16, "cpu-avx512bf16", "bf16dot-2", Avx512Bf16Kernels},
+    Isa{CpuIsa::kAmx, "cpu-amx", "amx-2", AmxKernels},
 };
 
 bool HostRuns(CpuIsa isa, const CpuFeatures& features) {

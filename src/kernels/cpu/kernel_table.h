@@ -16,7 +16,7 @@ using Index = std::int64_t;
 
 inline constexpr Index kPanelOutputs = 32;  // output features side by side in a packed weight
 
-enum class Element : std::uint8_t { kF32, kBf16, kF16 };
+enum class Element : std::uint8_t { kF32, kBf16, kF16, kFp8E4m3, kInt8 };  // as KvDType
 
 /// A weight cut into panels of 32 outputs: [panel][k_padded][32] in fp32 or [panel][k_padded /
 /// 2][32][2] in bf16, zeros where there is no weight. K is laid out shard after shard, each padded
@@ -123,15 +123,22 @@ struct EmbedCall {
   Index row_end = 0;
 };
 
-/// Where one layer's K and V lie in the paged cache; offsets within a block and sizes in bytes.
+/// Where one layer's K or V lies in a block of the paged cache.
+struct KvSlices {
+  Index offset_bytes = 0;         // of the first head
+  Index slice_size_bytes = 0;     // from one head to the next
+  Index scales_offset_bytes = 0;  // within a slice, of the tokens' fp32 scales
+  Index dim = 0;                  // elements of a token that are used
+  Index row_elements = 0;         // from one token to the next
+};
+
 struct KvView {
   unsigned char* blocks = nullptr;
   Index block_size_bytes = 0;
-  Index k_offset_bytes = 0;    // of (layer, K, head 0)
-  Index v_offset_bytes = 0;    // of (layer, V, head 0)
-  Index slice_size_bytes = 0;  // from one head to the next
+  KvSlices k;
+  KvSlices v;                 // lies in K's slices where V is a part of K
+  bool value_in_key = false;  // then V is not stored
   Index block_tokens = 0;
-  Index head_dim = 0;
   Index kv_heads = 0;
   Element element = Element::kF32;
 };
@@ -153,6 +160,9 @@ struct StoreKvCall {
 inline constexpr Index kTileTokens = 64;
 inline constexpr Index kSpanTokens = 512;
 
+// Outputs and states of a row are padded to whole panels of this many elements.
+inline constexpr Index kAttentionPanel = 32;
+
 /// Query rows of one kv head: `tokens` consecutive positions times the `group` heads that share it.
 struct AttentionCall {
   KvView kv;
@@ -167,13 +177,14 @@ struct AttentionCall {
   Index position_first = 0;  // absolute position of the first token
   float scale = 1.0F;
   Index window = 0;              // tokens, 0 = all
+  Index sight_end = 0;           // bidirectional: positions of the sequence; 0 = causal
   float soft_cap = 0;            // 0 = none
   const float* sinks = nullptr;  // [group] or null
   Index span_begin = 0;          // spans to reduce
   Index span_end = 0;
   float* partials =
-      nullptr;  // null: join and write `out`; else [span][row][padded head_dim + 16] to join later
-  void* scratch = nullptr;  // attention_scratch_bytes(rows, head_dim), 64-byte aligned
+      nullptr;  // null: join and write `out`; else [span][row][padded value dim + 16] to join later
+  void* scratch = nullptr;  // attention_scratch_bytes(kv, rows), 64-byte aligned
 };
 
 /// A low-rank pair: down [rank, in_features] and, transposed, up [rank, out_features].
@@ -214,7 +225,7 @@ struct KernelTable {
   void (*embed)(const EmbedCall& call) = nullptr;
   void (*store_kv)(const StoreKvCall& call) = nullptr;
   void (*lora)(const LoraCall& call) = nullptr;
-  Index (*attention_scratch_bytes)(Index rows, Index head_dim) = nullptr;
+  Index (*attention_scratch_bytes)(const KvView& kv, Index rows) = nullptr;
   void (*attention)(const AttentionCall& call) = nullptr;
   /// Joins the partials of all spans of `call` and writes its out.
   void (*attention_join)(const AttentionCall& call) = nullptr;

@@ -1,122 +1,36 @@
 // Paged attention without gathering: each tile of 64 positions is widened once (K transposed, V as
 // rows) and used by all query rows at hand.
 //
-// One lane of a score is one position, summed over head_dim in ascending order; one lane of an
-// output is one element, summed over positions in ascending order. Tiles and spans stand at
-// absolute positions (kernel_table.h), and every query row has its own order: its bits do not
-// depend on which rows share the call. Include after simd_math.h and simd_rows.h. Anonymous for the
-// reason in kernel_table.h. Source: online softmax, Milakov and Gimelshein 2018 (arXiv 1805.02867).
+// One lane of a score is one position, summed over key_dim in ascending order; one lane of an
+// output is one element, summed over positions in ascending order; lane i of a row's sum of weights
+// takes positions i, i + 16, i + 32, i + 48 of each tile. Scores are in powers of two. Tiles and
+// spans stand at absolute positions (kernel_table.h), and every query row has its own order: its
+// bits do not depend on which rows share the call. Codes are multiplied as such: a position's K
+// scale multiplies its score and its V scale the weight.
+// Include after simd_math.h and simd_rows.h. Anonymous for the reason in kernel_table.h.
+// Source: online softmax, Milakov and Gimelshein 2018 (arXiv 1805.02867).
 #pragma once
+
+#include "kernels/cpu/simd_attention_blocks.h"
 
 namespace pixii::kernels {
 namespace {  // NOLINT(google-build-namespaces)
 
-inline constexpr Index kQueryStride =
-    256 + 16;  // head_dim at most 256; a constant for the sake of addressing
 inline constexpr float kMinusInfinity = -__builtin_inff();
+inline constexpr float kLog2E = 1.44269504F;
 
-inline Index PaddedDim(Index head_dim) { return (head_dim + 15) / 16 * 16; }
-
-inline float ExpOf(float x) {
+inline float Exp2Of(float x) {
   float lanes[16];
-  Exp(Vec::Set(x)).Store(lanes);
+  Exp2(Vec::Set(x)).Store(lanes);
   return lanes[0];
 }
 
-/// Dots of R queries with 16 C positions: q [R][kQueryStride], keys [head_dim][kTileTokens], out
-/// [R][kTileTokens].
-template <int R, int C>
-void ScoreBlock(const float* q, const float* keys, Index head_dim, float* out) {
-  Vec acc[R][C];
-#pragma clang loop unroll(full)
-  for (int r = 0; r < R; ++r) {
-#pragma clang loop unroll(full)
-    for (int c = 0; c < C; ++c) {
-      acc[r][c] = Vec::Zero();
-    }
-  }
-  for (Index d = 0; d < head_dim; ++d) {
-    Vec key[C];
-#pragma clang loop unroll(full)
-    for (int c = 0; c < C; ++c) {
-      key[c] = Vec::Load(keys + d * kTileTokens + c * 16);
-    }
-#pragma clang loop unroll(full)
-    for (int r = 0; r < R; ++r) {
-      const Vec x = Vec::Set(q[r * kQueryStride + d]);
-#pragma clang loop unroll(full)
-      for (int c = 0; c < C; ++c) {
-        acc[r][c] = Fma(x, key[c], acc[r][c]);
-      }
-    }
-  }
-#pragma clang loop unroll(full)
-  for (int r = 0; r < R; ++r) {
-#pragma clang loop unroll(full)
-    for (int c = 0; c < C; ++c) {
-      acc[r][c].Store(out + r * kTileTokens + c * 16);
-    }
-  }
+inline Index RoundUp(Index value, Index multiple) {
+  return (value + multiple - 1) / multiple * multiple;
 }
 
-/// out [R][stride] += weights [R][kTileTokens] times values [kTileTokens][stride] of positions
-/// begin .. end - 1, for 16 C elements.
-template <int R, int C>
-void ValueBlock(const float* weights, const float* values, Index begin, Index end, Index stride,
-                float* out) {
-  Vec acc[R][C];
-#pragma clang loop unroll(full)
-  for (int r = 0; r < R; ++r) {
-#pragma clang loop unroll(full)
-    for (int c = 0; c < C; ++c) {
-      acc[r][c] = Vec::Load(out + r * stride + c * 16);
-    }
-  }
-  for (Index j = begin; j < end; ++j) {
-    Vec value[C];
-#pragma clang loop unroll(full)
-    for (int c = 0; c < C; ++c) {
-      value[c] = Vec::Load(values + j * stride + c * 16);
-    }
-#pragma clang loop unroll(full)
-    for (int r = 0; r < R; ++r) {
-      const Vec x = Vec::Set(weights[r * kTileTokens + j]);
-#pragma clang loop unroll(full)
-      for (int c = 0; c < C; ++c) {
-        acc[r][c] = Fma(x, value[c], acc[r][c]);
-      }
-    }
-  }
-#pragma clang loop unroll(full)
-  for (int r = 0; r < R; ++r) {
-#pragma clang loop unroll(full)
-    for (int c = 0; c < C; ++c) {
-      acc[r][c].Store(out + r * stride + c * 16);
-    }
-  }
-}
-
-template <int R, int C>
-void ScoreRows(Index rows, const float* q, const float* keys, Index head_dim, float* out) {
-  if (rows == R) {
-    ScoreBlock<R, C>(q, keys, head_dim, out);
-  } else if constexpr (R > 1) {
-    ScoreRows<R - 1, C>(rows, q, keys, head_dim, out);
-  }
-}
-
-template <int R, int C>
-void ValueRows(Index rows, const float* weights, const float* values, Index begin, Index end,
-               Index stride, float* out) {
-  if (rows == R) {
-    ValueBlock<R, C>(weights, values, begin, end, stride, out);
-  } else if constexpr (R > 1) {
-    ValueRows<R - 1, C>(rows, weights, values, begin, end, stride, out);
-  }
-}
-
-/// Softmax state of each row: largest score, sum of exponentials, weighted values [rows][padded
-/// head_dim].
+/// What is known of each row after some positions: the largest score, the sum of weights, the
+/// weighted values [rows][padded value dim].
 struct SoftmaxState {
   float* largest = nullptr;
   float* sum = nullptr;
@@ -128,28 +42,41 @@ class AttentionLoop {
   explicit AttentionLoop(const AttentionCall& call)
       : call_(call),
         rows_(call.tokens * call.group),
-        dim_(call.kv.head_dim),
-        padded_(PaddedDim(dim_)) {
+        key_dim_(call.kv.k.dim),
+        value_dim_(call.kv.v.dim),
+        padded_(RoundUp(value_dim_, kAttentionPanel)),
+        score_factor_(call.soft_cap > 0.0F ? call.scale : call.scale * kLog2E),
+        coded_(call.kv.element == Element::kInt8 || call.kv.element == Element::kFp8E4m3),
+        plain_(!coded_ && call.soft_cap <= 0.0F && call.scale > 0.0F) {
     auto* at = static_cast<float*>(call.scratch);
-    const Index row_floats = PaddedDim(rows_);
     const auto take = [&at](Index count) {
       float* out = at;
       at += count;
       return out;
     };
-    queries_ = take(rows_ * kQueryStride);
-    keys_ = take(dim_ * kTileTokens);
+    const Index blocked_rows = BlockedRows(rows_);
+    queries_ = take(RoundUp(blocked_rows * key_dim_, 16));
+    keys_ = take(RoundUp(key_dim_, 16) * kTileTokens);
     values_ = take(kTileTokens * padded_);
-    weights_ = take(rows_ * kTileTokens);
-    span_ = {take(row_floats), take(row_floats), take(rows_ * padded_)};
-    all_ = {take(row_floats), take(row_floats), take(rows_ * padded_)};
-    begin_ = reinterpret_cast<std::int32_t*>(take(row_floats));
-    end_ = reinterpret_cast<std::int32_t*>(take(row_floats));
+    key_scales_ = take(kTileTokens);
+    value_scales_ = take(kTileTokens);
+    weights_ = take(blocked_rows * kTileTokens);
+    sums_ = take(blocked_rows * 16);
+    span_ = {take(RoundUp(blocked_rows, 16) + 16), take(RoundUp(blocked_rows, 16)),
+             take(blocked_rows * padded_)};
+    all_ = {take(RoundUp(blocked_rows, 16)), take(RoundUp(blocked_rows, 16)),
+            take(blocked_rows * padded_)};
+    begin_ = reinterpret_cast<std::int32_t*>(take(RoundUp(blocked_rows, 16)));
+    end_ = reinterpret_cast<std::int32_t*>(take(RoundUp(blocked_rows, 16)));
   }
 
-  static Index ScratchBytes(Index rows, Index head_dim) {
-    const Index per_row = kQueryStride + kTileTokens + 2 * PaddedDim(head_dim);
-    return 4 * (rows * per_row + 2 * kTileTokens * PaddedDim(head_dim) + 6 * PaddedDim(rows));
+  static Index ScratchBytes(const KvView& kv, Index rows) {
+    const Index padded = RoundUp(kv.v.dim, kAttentionPanel);
+    const Index blocked_rows = BlockedRows(rows);
+    const Index floats =
+        RoundUp(blocked_rows * kv.k.dim, 16) + blocked_rows * (kTileTokens + 16 + 2 * padded) +
+        kTileTokens * (RoundUp(kv.k.dim, 16) + padded + 2) + 6 * RoundUp(blocked_rows, 16) + 16;
+    return 4 * floats;
   }
 
   void Run() {
@@ -182,23 +109,30 @@ class AttentionLoop {
   }
 
  private:
+  static Index BlockedRows(Index rows) { return RoundUp(rows, kAttentionRows); }
+
   Index PartialStride() const { return padded_ + 16; }
 
+  /// Query rows in blocks of kAttentionRows, each [key_dim][kAttentionRows].
   void PackQueries() {
     for (Index token = 0, r = 0; token < call_.tokens; ++token) {
       for (Index h = 0; h < call_.group; ++h, ++r) {
-        const float* from = call_.q + token * call_.q_stride + h * dim_;
-        for (Index d = 0; d < dim_; d += 16) {
-          Vec::LoadPart(from + d, dim_ - d).Store(queries_ + r * kQueryStride + d);
+        const float* from = call_.q + token * call_.q_stride + h * key_dim_;
+        float* to = QueryBlock(r / kAttentionRows * kAttentionRows) + r % kAttentionRows;
+        for (Index d = 0; d < key_dim_; ++d) {
+          to[d * kAttentionRows] = from[d];
         }
       }
     }
   }
 
+  float* QueryBlock(Index first_row) const { return queries_ + first_row * key_dim_; }
+
   /// A sink is a position without a value that comes before all others.
   void ResetAll() {
     for (Index r = 0; r < rows_; ++r) {
-      all_.largest[r] = call_.sinks != nullptr ? call_.sinks[r % call_.group] : kMinusInfinity;
+      all_.largest[r] =
+          call_.sinks != nullptr ? call_.sinks[r % call_.group] * kLog2E : kMinusInfinity;
       all_.sum[r] = call_.sinks != nullptr ? 1.0F : 0.0F;
     }
     Clear(all_.values, rows_ * padded_);
@@ -210,102 +144,168 @@ class AttentionLoop {
     }
   }
 
-  void RunSpan(Index span) {
-    for (Index r = 0; r < rows_; ++r) {
-      span_.largest[r] = kMinusInfinity;
-      span_.sum[r] = 0.0F;
+  /// One past the last position that the query at `position` sees.
+  Index SightEnd(Index position) const {
+    if (call_.sight_end == 0) {
+      return position + 1;
     }
+    const Index end = position + call_.window;
+    return call_.window > 0 && end < call_.sight_end ? end : call_.sight_end;
+  }
+
+  /// First position that the query at `position` sees.
+  Index SightBegin(Index position) const {
+    const Index first = position - call_.window + 1;
+    return call_.window > 0 && first > 0 ? first : 0;
+  }
+
+  void RunSpan(Index span) {
+    for (Index r = 0; r < RoundUp(rows_, 16); ++r) {
+      span_.largest[r] = kMinusInfinity;
+    }
+    Clear(sums_, rows_ * 16);
     Clear(span_.values, rows_ * padded_);
-    const Index context = call_.position_first + call_.tokens;
-    const Index first = FirstPosition(call_.position_first);
+    const Index context = SightEnd(call_.position_first + call_.tokens - 1);
+    const Index first = SightBegin(call_.position_first);
     Index begin = span * kSpanTokens;
     const Index end = begin + kSpanTokens < context ? begin + kSpanTokens : context;
     begin = begin > first / kTileTokens * kTileTokens ? begin : first / kTileTokens * kTileTokens;
     for (Index tile = begin; tile < end; tile += kTileTokens) {
       RunTile(tile, tile > first ? tile : first,
-              tile + kTileTokens < context ? tile + kTileTokens : context);
+              tile + kTileTokens < context ? tile + kTileTokens : context, context);
     }
-  }
-
-  /// First position that the query at `position` sees.
-  Index FirstPosition(Index position) const {
-    const Index first = position - call_.window + 1;
-    return call_.window > 0 && first > 0 ? first : 0;
+    for (Index r = 0; r < rows_; ++r) {
+      span_.sum[r] = Vec::Load(sums_ + r * 16).ReduceAdd();
+    }
   }
 
   /// The tile at absolute position `tile`, of which positions begin .. end - 1 are seen by some
   /// row.
-  void RunTile(Index tile, Index begin, Index end) {
+  void RunTile(Index tile, Index begin, Index end, Index context) {
     switch (call_.kv.element) {
       case Element::kF32:
-        LoadTile<Element::kF32>(tile, begin, end);
+        LoadTile<Element::kF32>(tile, begin, end, context);
         break;
       case Element::kBf16:
-        LoadTile<Element::kBf16>(tile, begin, end);
+        LoadTile<Element::kBf16>(tile, begin, end, context);
         break;
-      default:
-        LoadTile<Element::kF16>(tile, begin, end);
+      case Element::kF16:
+        LoadTile<Element::kF16>(tile, begin, end, context);
+        break;
+      case Element::kFp8E4m3:
+        LoadTile<Element::kFp8E4m3>(tile, begin, end, context);
+        break;
+      case Element::kInt8:
+        LoadTile<Element::kInt8>(tile, begin, end, context);
         break;
     }
     for (Index token = 0, r = 0; token < call_.tokens; ++token) {
       const Index position = call_.position_first + token;
-      const Index first = FirstPosition(position);
-      const Index last = position + 1 < tile + kTileTokens ? position + 1 : tile + kTileTokens;
+      const Index first = SightBegin(position);
+      const Index last = SightEnd(position);
       for (Index h = 0; h < call_.group; ++h, ++r) {
         begin_[r] = static_cast<std::int32_t>(first > tile ? first - tile : 0);
-        end_[r] = static_cast<std::int32_t>(last - tile);
+        end_[r] = static_cast<std::int32_t>(last < tile + kTileTokens ? last - tile : kTileTokens);
       }
     }
+    // All scores first, then all values: the first level of cache holds a tile of one of them.
     for (Index r = 0; r < rows_; r += kAttentionRows) {
-      RunRows(r, rows_ - r < kAttentionRows ? rows_ - r : kAttentionRows);
+      ScoreRows(r, rows_ - r < kAttentionRows ? rows_ - r : kAttentionRows);
+    }
+    for (Index r = 0; r < rows_; r += kAttentionRows) {
+      ValueRows(r, rows_ - r < kAttentionRows ? rows_ - r : kAttentionRows);
     }
   }
 
   template <Element kElement>
-  void LoadTile(Index tile, Index begin, Index end) {
+  void LoadTile(Index tile, Index begin, Index end, Index context) {
+    constexpr Index kSize = kElement == Element::kF32                                 ? 4
+                            : kElement == Element::kBf16 || kElement == Element::kF16 ? 2
+                                                                                      : 1;
     const KvView& kv = call_.kv;
+    const Index k_head = kv.k.offset_bytes + call_.kv_head * kv.k.slice_size_bytes;
+    const Index v_head = kv.v.offset_bytes + call_.kv_head * kv.v.slice_size_bytes;
     const unsigned char* keys[kTileTokens];
-    const Index element_size = kElement == Element::kF32 ? 4 : 2;
-    const Index value_offset = kv.v_offset_bytes - kv.k_offset_bytes;
     for (Index j = 0; j < kTileTokens; ++j) {
       keys[j] = nullptr;
     }
-    for (Index position = begin; position < end; ++position) {
+    Index position = begin;
+    while (position < end) {  // block by block
       const Index block = position / kv.block_tokens;
-      const Index slot = position - block * kv.block_tokens;
-      const unsigned char* key = kv.blocks + call_.block_table[block] * kv.block_size_bytes +
-                                 kv.k_offset_bytes + call_.kv_head * kv.slice_size_bytes +
-                                 slot * dim_ * element_size;
-      keys[position - tile] = key;
-      float* value = values_ + (position - tile) * padded_;
-      for (Index d = 0; d < dim_; d += 16) {
-        LoadAs(kElement, key + value_offset, d, dim_ - d).Store(value + d);
-      }
-    }
-    for (Index j = (begin - tile) / 16 * 16; j < end - tile; j += 16) {
-      Index d = 0;
-      if constexpr (kElement == Element::kBf16) {
-        for (; d + 32 <= dim_; d += 32) {
-          TransposePairs(keys + j, d, keys_ + d * kTileTokens + j);
+      Index slot = position - block * kv.block_tokens;
+      const unsigned char* base = kv.blocks + call_.block_table[block] * kv.block_size_bytes;
+      const unsigned char* k_slice = base + k_head;
+      const unsigned char* v_slice = base + v_head;
+      const Index block_end = (block + 1) * kv.block_tokens;
+      for (; position < end && position < block_end; ++position, ++slot) {
+        keys[position - tile] = k_slice + slot * kv.k.row_elements * kSize;
+        LoadValues<kElement>(v_slice + slot * kv.v.row_elements * kSize,
+                             values_ + (position - tile) * kAttentionPanel);
+        if constexpr (kSize == 1) {
+          key_scales_[position - tile] =
+              reinterpret_cast<const float*>(k_slice + kv.k.scales_offset_bytes)[slot];
+          value_scales_[position - tile] =
+              reinterpret_cast<const float*>(v_slice + kv.v.scales_offset_bytes)[slot];
         }
       }
-      for (; d < dim_; d += 16) {
-        TransposeKeys<kElement>(keys + j, d, keys_ + d * kTileTokens + j);
+    }
+    if (tile + kTileTokens < context) {
+      PrefetchTile(tile + kTileTokens, context, k_head, v_head, kSize);
+    }
+    for (Index j = (begin - tile) / 16 * 16; j < end - tile; j += 16) {
+      float* out = keys_ + j / kAttentionPanel * kAttentionPanel * key_dim_ + j % kAttentionPanel;
+      Index d = 0;
+      if constexpr (kElement == Element::kBf16) {
+        for (; d + 32 <= key_dim_; d += 32) {
+          TransposePairs(keys + j, d, out + d * kAttentionPanel);
+        }
+      }
+      for (; d < key_dim_; d += 16) {
+        TransposeKeys<kElement>(keys + j, d, out + d * kAttentionPanel);
       }
     }
   }
 
-  /// Elements d .. d + 15 of 16 keys, which may be null, to `out` [16][kTileTokens].
+  /// Asks for K and V of the tile that comes next.
+  void PrefetchTile(Index tile, Index context, Index k_head, Index v_head, Index size) const {
+    const KvView& kv = call_.kv;
+    const Index end = tile + kTileTokens < context ? tile + kTileTokens : context;
+    for (Index position = tile; position < end;) {
+      const Index block = position / kv.block_tokens;
+      const Index slot = position - block * kv.block_tokens;
+      const Index block_end = (block + 1) * kv.block_tokens;
+      const Index count = (end < block_end ? end : block_end) - position;
+      const unsigned char* base = kv.blocks + call_.block_table[block] * kv.block_size_bytes;
+      for (Index at = 0; at < count * kv.k.row_elements * size; at += 64) {
+        PrefetchFar(base + k_head + slot * kv.k.row_elements * size + at);
+      }
+      for (Index at = 0; !kv.value_in_key && at < count * kv.v.row_elements * size; at += 64) {
+        PrefetchFar(base + v_head + slot * kv.v.row_elements * size + at);
+      }
+      position += count;
+    }
+  }
+
+  /// One token's values to its row of every panel.
+  template <Element kElement>
+  void LoadValues(const unsigned char* from, float* row) const {
+    for (Index d = 0; d < value_dim_; d += 16) {
+      LoadCodes<kElement>(from, d, value_dim_ - d)
+          .Store(row + d / kAttentionPanel * kAttentionPanel * kTileTokens + d % kAttentionPanel);
+    }
+  }
+
+  /// Elements d .. d + 15 of 16 keys, which may be null, to `out` [16][kAttentionPanel].
   template <Element kElement>
   void TransposeKeys(const unsigned char* const* keys, Index d, float* out) const {
     Vec block[16];
     for (int i = 0; i < 16; ++i) {
-      block[i] = keys[i] != nullptr ? LoadAs(kElement, keys[i], d, dim_ - d) : Vec::Zero();
+      block[i] = keys[i] != nullptr ? LoadCodes<kElement>(keys[i], d, key_dim_ - d) : Vec::Zero();
     }
     Transpose(block);
-    const Index count = dim_ - d < 16 ? dim_ - d : 16;
+    const Index count = key_dim_ - d < 16 ? key_dim_ - d : 16;
     for (Index i = 0; i < count; ++i) {
-      block[i].Store(out + i * kTileTokens);
+      block[i].Store(out + i * kAttentionPanel);
     }
   }
 
@@ -318,108 +318,184 @@ class AttentionLoop {
     }
     Transpose(block);
     for (int i = 0; i < 16; ++i) {
-      block[i].EvenOfPairs().Store(out + 2 * i * kTileTokens);
-      block[i].OddOfPairs().Store(out + (2 * i + 1) * kTileTokens);
+      block[i].EvenOfPairs().Store(out + 2 * i * kAttentionPanel);
+      block[i].OddOfPairs().Store(out + (2 * i + 1) * kAttentionPanel);
     }
   }
 
-  /// Rows first .. first + count - 1 against the tile at hand.
-  void RunRows(Index first, Index count) {
+  /// What the rows of a block see of the tile: from the first to the last position that any row
+  /// sees, and those that all rows see.
+  struct Sight {
     Index begin_low = kTileTokens;
     Index begin_high = 0;
     Index end_low = kTileTokens;
     Index end_high = 0;
+  };
+
+  Sight SightOf(Index first, Index count) const {
+    Sight sight;
     for (Index r = first; r < first + count; ++r) {
       if (begin_[r] < end_[r]) {
-        begin_low = begin_[r] < begin_low ? begin_[r] : begin_low;
-        end_high = end_[r] > end_high ? end_[r] : end_high;
+        sight.begin_low = begin_[r] < sight.begin_low ? begin_[r] : sight.begin_low;
+        sight.end_high = end_[r] > sight.end_high ? end_[r] : sight.end_high;
       }
-      begin_high = begin_[r] > begin_high ? begin_[r] : begin_high;
-      end_low = end_[r] < end_low ? end_[r] : end_low;
+      sight.begin_high = begin_[r] > sight.begin_high ? begin_[r] : sight.begin_high;
+      sight.end_low = end_[r] < sight.end_low ? end_[r] : sight.end_low;
     }
-    if (begin_low >= end_high) {
+    return sight;
+  }
+
+  /// Weights of rows first .. first + count - 1 for the tile at hand.
+  void ScoreRows(Index first, Index count) {
+    const Sight sight = SightOf(first, count);
+    if (sight.begin_low >= sight.end_high) {
       return;
     }
-    const Index step = 16 * kAttentionVecs;
-    for (Index j = begin_low / step * step; j < end_high; j += step) {
-      ScoreRows<kAttentionRows, kAttentionVecs>(count, queries_ + first * kQueryStride, keys_ + j,
-                                                dim_, weights_ + first * kTileTokens + j);
+    float* weights = weights_ + first * kTileTokens;
+    ScoreBlocks(count, {.queries = QueryBlock(first),
+                        .keys = keys_,
+                        .key_dim = key_dim_,
+                        .begin = sight.begin_low,
+                        .end = sight.end_high,
+                        .out = weights});
+    const bool whole = sight.begin_high == 0 && sight.end_low == kTileTokens;
+    if (!plain_) {
+      FindLargest<false, false>(first, count);
+      Weigh<false, false>(first, count);
+    } else if (whole) {
+      FindLargest<true, true>(first, count);
+      Weigh<true, true>(first, count);
+    } else {
+      FindLargest<true, false>(first, count);
+      Weigh<true, false>(first, count);
     }
-    for (Index r = first; r < first + count; ++r) {
-      if (begin_[r] < end_[r]) {
-        Softmax(r);
+  }
+
+  /// Brings each row's largest score up to this tile and scales what it has summed so far. Unless
+  /// kPlain, leaves scores in place of the dots. kWhole: every row sees the whole tile; bits are
+  /// those of the general case.
+  template <bool kPlain, bool kWhole>
+  void FindLargest(Index first, Index count) {
+    Vec top[16];
+    for (Index r = 0; r < 16; ++r) {
+      top[r] = r >= count ? Vec::Zero()
+               : kPlain   ? LargestDot<kWhole>(first + r)
+                          : FinishScores(first + r);
+    }
+    const Vec tile_largest = MaxAcross(top);
+    const Vec before = Vec::Load(span_.largest + first);
+    const Vec scaled = kPlain ? tile_largest * Vec::Set(score_factor_) : tile_largest;
+    const Vec largest = Max(before, scaled);
+    const Vec factor = Exp2(Vec::SelectLess(before, largest, before - largest, Vec::Zero()));
+    largest.StorePart(span_.largest + first, count);
+    float factors[16];
+    factor.Store(factors);
+    for (Index r = 0; r < count; ++r) {
+      if (factors[r] != 1.0F) {
+        Rescale(first + r, Vec::Set(factors[r]));
       }
     }
-    if (begin_high >= end_low) {
+  }
+
+  template <bool kWhole>
+  Vec LargestDot(Index r) const {
+    Vec dot[4];
+#pragma clang loop unroll(full)
+    for (int c = 0; c < 4; ++c) {
+      dot[c] = Vec::Load(weights_ + r * kTileTokens + c * 16);
+      if constexpr (!kWhole) {
+        dot[c] = Vec::SelectRange(dot[c], Vec::Set(kMinusInfinity), begin_[r] - c * 16,
+                                  end_[r] - c * 16);
+      }
+    }
+    return Max(Max(dot[0], dot[1]), Max(dot[2], dot[3]));
+  }
+
+  /// Row r's dots become scores, minus infinity where it is blind; returns the largest by lane.
+  Vec FinishScores(Index r) {
+    float* row = weights_ + r * kTileTokens;
+    Vec top = Vec::Set(kMinusInfinity);
+    for (Index j = 0; j < kTileTokens; j += 16) {
+      Vec dot = Vec::Load(row + j);
+      if (coded_) {
+        dot = dot * Vec::Load(key_scales_ + j);
+      }
+      Vec score = dot * Vec::Set(score_factor_);
+      if (call_.soft_cap > 0.0F) {
+        score =
+            Vec::Set(call_.soft_cap) * Tanh(score / Vec::Set(call_.soft_cap)) * Vec::Set(kLog2E);
+      }
+      score = Vec::SelectRange(score, Vec::Set(kMinusInfinity), begin_[r] - j, end_[r] - j);
+      score.Store(row + j);
+      top = Max(top, score);
+    }
+    return top;
+  }
+
+  void Rescale(Index r, Vec factor) {
+    (Vec::Load(sums_ + r * 16) * factor).Store(sums_ + r * 16);
+    float* values = span_.values + r * padded_;
+    for (Index d = 0; d < padded_; d += 16) {
+      (Vec::Load(values + d) * factor).Store(values + d);
+    }
+  }
+
+  /// Scores become weights, and count in their row's sum.
+  template <bool kPlain, bool kWhole>
+  void Weigh(Index first, Index count) {
+    const Vec factor = Vec::Set(score_factor_);
+    for (Index r = first; r < first + count; ++r) {
+      float* row = weights_ + r * kTileTokens;
+      if (!kWhole && begin_[r] >= end_[r]) {
+        continue;
+      }
+      const Vec largest = Vec::Set(-span_.largest[r]);
+      Vec part[4];
+#pragma clang loop unroll(full)
+      for (int c = 0; c < 4; ++c) {
+        const Vec score = Vec::Load(row + c * 16);
+        Vec weight = Exp2(kPlain ? Fma(score, factor, largest) : score + largest);
+        if constexpr (!kWhole) {
+          weight = Vec::SelectRange(weight, Vec::Zero(), begin_[r] - c * 16, end_[r] - c * 16);
+        }
+        part[c] = weight;
+        if (!kPlain && coded_) {
+          weight = weight * Vec::Load(value_scales_ + c * 16);
+        }
+        weight.Store(row + c * 16);
+      }
+      (Vec::Load(sums_ + r * 16) + ((part[0] + part[1]) + (part[2] + part[3])))
+          .Store(sums_ + r * 16);
+    }
+  }
+
+  void ValueRows(Index first, Index count) {
+    const Sight sight = SightOf(first, count);
+    if (sight.begin_high >= sight.end_low) {
       for (Index r = first; r < first + count; ++r) {
         AddValues(r, 1, begin_[r], end_[r]);
       }
       return;
     }
     for (Index r = first; r < first + count; ++r) {
-      AddValues(r, 1, begin_[r], begin_high);
+      AddValues(r, 1, begin_[r], sight.begin_high);
     }
-    AddValues(first, count, begin_high, end_low);
+    AddValues(first, count, sight.begin_high, sight.end_low);
     for (Index r = first; r < first + count; ++r) {
-      AddValues(r, 1, end_low, end_[r]);
+      AddValues(r, 1, sight.end_low, end_[r]);
     }
   }
 
   void AddValues(Index first, Index count, Index begin, Index end) {
-    if (begin >= end) {
-      return;
+    if (begin < end) {
+      ValueBlocks(count, {.weights = weights_ + first * kTileTokens,
+                          .values = values_,
+                          .begin = begin,
+                          .end = end,
+                          .padded = padded_,
+                          .value_dim = value_dim_,
+                          .out = span_.values + first * padded_});
     }
-    constexpr Index kStep = 16 * kAttentionVecs;
-    Index d = 0;
-    for (; d + kStep <= padded_; d += kStep) {
-      ValueRows<kAttentionRows, kAttentionVecs>(count, weights_ + first * kTileTokens, values_ + d,
-                                                begin, end, padded_,
-                                                span_.values + first * padded_ + d);
-    }
-    if (kAttentionVecs > 1 && d < padded_) {
-      ValueRows<kAttentionRows, 1>(count, weights_ + first * kTileTokens, values_ + d, begin, end,
-                                   padded_, span_.values + first * padded_ + d);
-    }
-  }
-
-  /// Turns the row's dots into weights and brings its state up to the new largest score.
-  void Softmax(Index r) {
-    float* row = weights_ + r * kTileTokens;
-    const Index begin = begin_[r];
-    const Index end = end_[r];
-    Vec score[4];
-    Vec top = Vec::Set(kMinusInfinity);
-    for (Index c = begin / 16; c * 16 < end; ++c) {
-      score[c] = Vec::SelectRange(Scale(Vec::Load(row + c * 16)), Vec::Set(kMinusInfinity),
-                                  begin - c * 16, end - c * 16);
-      top = Max(top, score[c]);
-    }
-    const float tile_largest = top.ReduceMax();
-    const float before = span_.largest[r];
-    const float largest = tile_largest > before ? tile_largest : before;
-    Vec sum[4] = {Vec::Zero(), Vec::Zero(), Vec::Zero(), Vec::Zero()};
-    for (Index c = begin / 16; c * 16 < end; ++c) {
-      sum[c] = Exp(score[c] - Vec::Set(largest));
-      sum[c].Store(row + c * 16);
-    }
-    const float tile_sum = ((sum[0] + sum[1]) + (sum[2] + sum[3])).ReduceAdd();
-    if (largest == before) {  // nothing to rescale; e^0 is exactly 1
-      span_.sum[r] = span_.sum[r] + tile_sum;
-      return;
-    }
-    span_.largest[r] = largest;
-    const float factor = ExpOf(before - largest);
-    span_.sum[r] = span_.sum[r] * factor + tile_sum;
-    float* values = span_.values + r * padded_;
-    for (Index d = 0; d < padded_; d += 16) {
-      (Vec::Load(values + d) * Vec::Set(factor)).Store(values + d);
-    }
-  }
-
-  Vec Scale(Vec dot) const {
-    const Vec score = dot * Vec::Set(call_.scale);
-    return call_.soft_cap > 0.0F ? Vec::Set(call_.soft_cap) * Tanh(score / Vec::Set(call_.soft_cap))
-                                 : score;
   }
 
   void JoinSpan(const SoftmaxState& span) {
@@ -443,8 +519,8 @@ class AttentionLoop {
       return;
     }
     const float top = largest > before ? largest : before;
-    const float old_factor = ExpOf(before - top);
-    const float new_factor = ExpOf(largest - top);
+    const float old_factor = Exp2Of(before - top);
+    const float new_factor = Exp2Of(largest - top);
     all_.largest[r] = top;
     all_.sum[r] = all_.sum[r] * old_factor + sum * new_factor;
     for (Index d = 0; d < padded_; d += 16) {
@@ -466,10 +542,10 @@ class AttentionLoop {
   void WriteOut() {
     for (Index token = 0, r = 0; token < call_.tokens; ++token) {
       for (Index h = 0; h < call_.group; ++h, ++r) {
-        float* out = call_.out + token * call_.out_stride + h * dim_;
+        float* out = call_.out + token * call_.out_stride + h * value_dim_;
         const Vec sum = Vec::Set(all_.sum[r]);
-        for (Index d = 0; d < dim_; d += 16) {
-          (Vec::Load(all_.values + r * padded_ + d) / sum).StorePart(out + d, dim_ - d);
+        for (Index d = 0; d < value_dim_; d += 16) {
+          (Vec::Load(all_.values + r * padded_ + d) / sum).StorePart(out + d, value_dim_ - d);
         }
       }
     }
@@ -477,12 +553,19 @@ class AttentionLoop {
 
   const AttentionCall& call_;
   Index rows_;
-  Index dim_;
+  Index key_dim_;
+  Index value_dim_;
   Index padded_;
-  float* queries_ = nullptr;       // [rows][kQueryStride]
-  float* keys_ = nullptr;          // [head_dim][kTileTokens]
-  float* values_ = nullptr;        // [kTileTokens][padded]
-  float* weights_ = nullptr;       // [rows][kTileTokens]
+  float score_factor_;             // multiplies a dot: scale, and log2 e unless soft-capped
+  bool coded_;                     // K and V have scales
+  bool plain_;                     // a score is a dot times a positive factor
+  float* queries_ = nullptr;       // [row blocks][key_dim][kAttentionRows]
+  float* keys_ = nullptr;          // [kTileTokens / kAttentionPanel][key_dim][kAttentionPanel]
+  float* values_ = nullptr;        // [padded / kAttentionPanel][kTileTokens][kAttentionPanel]
+  float* key_scales_ = nullptr;    // [kTileTokens], of codes
+  float* value_scales_ = nullptr;  // likewise
+  float* weights_ = nullptr;       // [rows][kTileTokens]: dots, then scores, then weights
+  float* sums_ = nullptr;          // [rows][16] weights of the span at hand by lane
   SoftmaxState span_;              // of the span at hand
   SoftmaxState all_;               // of the spans before
   std::int32_t* begin_ = nullptr;  // [rows] positions of the tile that the row sees
@@ -491,8 +574,8 @@ class AttentionLoop {
 
 inline void Attention(const AttentionCall& call) { AttentionLoop(call).Run(); }
 
-inline Index AttentionScratchBytes(Index rows, Index head_dim) {
-  return AttentionLoop::ScratchBytes(rows, head_dim);
+inline Index AttentionScratchBytes(const KvView& kv, Index rows) {
+  return AttentionLoop::ScratchBytes(kv, rows);
 }
 
 inline void AttentionJoin(const AttentionCall& call) { AttentionLoop(call).Join(); }

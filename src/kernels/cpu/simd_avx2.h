@@ -71,6 +71,51 @@ struct Vec {
     Store16(_mm256_set_m128i(high, low), p, n);
   }
 
+  static Vec LoadInt8(const unsigned char* p, Index n) {
+    const __m128i bytes = LoadBytes(p, n);
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+  }
+
+  /// fp8 e4m3 without NaN codes: the bits of an fp16 that is 2^8 too small.
+  static Vec LoadFp8(const unsigned char* p, Index n) {
+    const __m256i bytes = _mm256_cvtepu8_epi16(LoadBytes(p, n));
+    const __m256i sign = _mm256_slli_epi16(_mm256_and_si256(bytes, _mm256_set1_epi16(0x80)), 8);
+    const __m256i rest = _mm256_slli_epi16(_mm256_and_si256(bytes, _mm256_set1_epi16(0x7F)), 7);
+    const __m256i half = _mm256_or_si256(sign, rest);
+    const __m256 up = _mm256_set1_ps(256.0F);
+    return {_mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(half)), up),
+            _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(half, 1)), up)};
+  }
+
+  /// Rounded to whole numbers, ties to even; all within -127 .. 127.
+  void StoreInt8(unsigned char* p, Index n) const {
+    StoreBytes(_mm256_cvtps_epi32(lo), _mm256_cvtps_epi32(hi), p, n);
+  }
+
+  /// Rounded to fp8 e4m3, ties to even; all within -448 .. 448.
+  void StoreFp8(unsigned char* p, Index n) const {
+    // Signed bytes survive the saturating packs below.
+    StoreBytes(Fp8Bits(lo), Fp8Bits(hi), p, n);
+  }
+
+  /// Larger of two by their bits, which must be of absolute values: NaN above infinity above all.
+  static Vec MaxOfBits(Vec a, Vec b) { return {MaxOfBits8(a.lo, b.lo), MaxOfBits8(a.hi, b.hi)}; }
+
+  float ReduceMaxOfBits() const {
+    float lanes[8];
+    _mm256_storeu_ps(lanes, MaxOfBits8(lo, hi));
+    int top = 0;
+    for (const float& lane : lanes) {
+      int bits;
+      __builtin_memcpy(&bits, &lane, sizeof(bits));
+      top = bits > top ? bits : top;
+    }
+    float out;
+    __builtin_memcpy(&out, &top, sizeof(out));
+    return out;
+  }
+
   /// Even elements of the 32 bf16 at p.
   static Vec LoadEven(const std::uint16_t* p) {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(LoadPairs(p), 16)),
@@ -117,6 +162,12 @@ struct Vec {
 
   /// 2^n for integral n in -126 .. 127.
   static Vec PowerOfTwo(Vec n) { return {PowerOfTwo8(n.lo), PowerOfTwo8(n.hi)}; }
+
+  /// The float whose exponent is the lanes' lowest bits.
+  Vec LowBitsToExponent() const {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(lo), 23)),
+            _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(hi), 23))};
+  }
 
   Vec Round() const {
     return {_mm256_round_ps(lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
@@ -179,6 +230,50 @@ struct Vec {
     for (Index i = 0; i < n; ++i) {
       p[i] = part[i];
     }
+  }
+
+  static __m128i LoadBytes(const unsigned char* p, Index n) {
+    if (n >= 16) {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    }
+    unsigned char part[16] = {};
+    for (Index i = 0; i < n; ++i) {
+      part[i] = p[i];
+    }
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(part));
+  }
+
+  /// Sixteen whole numbers within -128 .. 127 as bytes.
+  static void StoreBytes(__m256i low, __m256i high, unsigned char* p, Index n) {
+    // packs works within 128-bit lanes: put the quarters back in order.
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
+    const __m128i bytes =
+        _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    unsigned char part[16];
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(part), bytes);
+    for (Index i = 0; i < 16 && i < n; ++i) {
+      p[i] = part[i];
+    }
+  }
+
+  /// Codes of fp8 e4m3 as signed bytes in 32 bits.
+  static __m256i Fp8Bits(__m256 x) {
+    const __m256i bits = _mm256_castps_si256(x);
+    const __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7FFFFFFF));
+    const __m256i aligned = _mm256_sub_epi32(
+        _mm256_castps_si256(_mm256_add_ps(_mm256_castsi256_ps(magnitude), _mm256_set1_ps(0x1p14F))),
+        _mm256_set1_epi32(0x46800000));
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(magnitude, 20), _mm256_set1_epi32(1));
+    const __m256i rebiased = _mm256_add_epi32(
+        magnitude, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFFF - (120 << 23))));
+    const __m256i small = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x3C800000), magnitude);
+    const __m256i code = _mm256_blendv_epi8(_mm256_srli_epi32(rebiased, 20), aligned, small);
+    const __m256i negative = _mm256_slli_epi32(_mm256_srai_epi32(bits, 31), 7);  // -128 or 0
+    return _mm256_or_si256(code, negative);
+  }
+
+  static __m256 MaxOfBits8(__m256 a, __m256 b) {
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
   }
 
   static __m128i Load8(const std::uint16_t* p) {
@@ -274,11 +369,15 @@ inline void Transpose(Vec (&r)[16]) {
 
 inline void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
+/// Into the second level of cache.
+inline void PrefetchFar(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
+
 // Register blocks: how many accumulators fit beside what feeds them.
 inline constexpr int kGemmRows = 6;
 inline constexpr int kGemmVecs = 1;  // of 16 outputs
 inline constexpr int kAttentionRows = 6;
 inline constexpr int kAttentionVecs = 1;
+inline constexpr int kAttentionFewRows = 2;  // up to so many rows, twice as many vectors
 
 }  // namespace
 }  // namespace pixii::kernels

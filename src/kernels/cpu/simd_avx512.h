@@ -50,6 +50,52 @@ struct Vec {
                              _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
 
+  static Vec LoadInt8(const unsigned char* p, Index n) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(LoadBytes(p, n)))};
+  }
+
+  /// fp8 e4m3 without NaN codes: the bits of an fp16 that is 2^8 too small.
+  static Vec LoadFp8(const unsigned char* p, Index n) {
+    const __m256i bytes = _mm256_cvtepu8_epi16(LoadBytes(p, n));
+    const __m256i sign = _mm256_slli_epi16(_mm256_and_si256(bytes, _mm256_set1_epi16(0x80)), 8);
+    const __m256i rest = _mm256_slli_epi16(_mm256_and_si256(bytes, _mm256_set1_epi16(0x7F)), 7);
+    return {_mm512_mul_ps(_mm512_cvtph_ps(_mm256_or_si256(sign, rest)), _mm512_set1_ps(256.0F))};
+  }
+
+  /// Rounded to whole numbers, ties to even; all within -127 .. 127.
+  void StoreInt8(unsigned char* p, Index n) const {
+    _mm_mask_storeu_epi8(p, Mask(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+  }
+
+  /// Rounded to fp8 e4m3, ties to even; all within -448 .. 448.
+  void StoreFp8(unsigned char* p, Index n) const {
+    const __m512i bits = _mm512_castps_si512(v);
+    const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFFFF));
+    const __m512i sign = _mm512_and_si512(_mm512_srli_epi32(bits, 24), _mm512_set1_epi32(0x80));
+    const __m512i aligned = _mm512_sub_epi32(
+        _mm512_castps_si512(_mm512_add_ps(_mm512_castsi512_ps(magnitude), _mm512_set1_ps(0x1p14F))),
+        _mm512_set1_epi32(0x46800000));
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(magnitude, 20), _mm512_set1_epi32(1));
+    const __m512i rebiased = _mm512_add_epi32(
+        magnitude, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFFF - (120 << 23))));
+    const __mmask16 small = _mm512_cmplt_epi32_mask(magnitude, _mm512_set1_epi32(0x3C800000));
+    const __m512i code = _mm512_mask_blend_epi32(small, _mm512_srli_epi32(rebiased, 20), aligned);
+    _mm_mask_storeu_epi8(p, Mask(n), _mm512_cvtepi32_epi8(_mm512_or_si512(code, sign)));
+  }
+
+  /// Larger of two by their bits, which must be of absolute values: NaN above infinity above all.
+  static Vec MaxOfBits(Vec a, Vec b) {
+    return {
+        _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
+  }
+
+  float ReduceMaxOfBits() const {
+    float top;
+    const int bits = _mm512_reduce_max_epi32(_mm512_castps_si512(v));
+    __builtin_memcpy(&top, &bits, sizeof(top));
+    return top;
+  }
+
   /// Even elements of the 32 bf16 at p.
   static Vec LoadEven(const std::uint16_t* p) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16))};
@@ -94,6 +140,11 @@ struct Vec {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
   }
 
+  /// The float whose exponent is the lanes' lowest bits.
+  Vec LowBitsToExponent() const {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v), 23))};
+  }
+
   Vec Round() const {
     return {_mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }
@@ -118,6 +169,11 @@ struct Vec {
     return static_cast<__mmask16>(n >= 16  ? 0xFFFFU
                                   : n <= 0 ? 0U
                                            : (1U << static_cast<unsigned>(n)) - 1U);
+  }
+
+  static __m128i LoadBytes(const unsigned char* p, Index n) {
+    return n >= 16 ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))
+                   : _mm_maskz_loadu_epi8(Mask(n), p);
   }
 
   static Vec FromBf16(__m256i bits) {
@@ -179,11 +235,15 @@ inline void Transpose(Vec (&rows)[16]) {
 
 inline void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
+/// Into the second level of cache.
+inline void PrefetchFar(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
+
 // Register blocks: how many accumulators fit beside what feeds them.
 inline constexpr int kGemmRows = 14;
 inline constexpr int kGemmVecs = 2;  // of 16 outputs
-inline constexpr int kAttentionRows = 12;
+inline constexpr int kAttentionRows = 14;
 inline constexpr int kAttentionVecs = 2;
+inline constexpr int kAttentionFewRows = 7;  // up to so many rows, twice as many vectors
 
 }  // namespace
 }  // namespace pixii::kernels

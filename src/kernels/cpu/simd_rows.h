@@ -215,21 +215,62 @@ inline void Embed(const EmbedCall& call) {
   }
 }
 
+/// The scale of one token's head and its codes: formats of the KV cache, kernels/ref defines them.
+template <Element kElement>
+float StoreCodes(const float* values, Index dim, unsigned char* codes) {
+  constexpr float kLargest = kElement == Element::kInt8 ? 127.0F : 448.0F;
+  Vec largest = Vec::Zero();
+  for (Index i = 0; i < dim; i += 16) {
+    largest = Vec::MaxOfBits(largest, Vec::LoadPart(values + i, dim - i).Absolute());
+  }
+  const float top = largest.ReduceMaxOfBits();
+  if (!(top <= 3.402823466e38F)) {
+    for (Index i = 0; i < dim; ++i) {
+      codes[i] = 0;
+    }
+    return __builtin_nanf("");
+  }
+  const float scale = top < 0x1p-100F ? 0.0F : top / kLargest;
+  for (Index i = 0; i < dim; i += 16) {
+    const Vec value = Vec::LoadPart(values + i, dim - i);
+    const Vec scaled = scale > 0.0F ? value / Vec::Set(scale) : Vec::Zero();
+    const Vec limited = Max(Vec::Set(-kLargest), Min(Vec::Set(kLargest), scaled));
+    if constexpr (kElement == Element::kInt8) {
+      limited.StoreInt8(codes + i, dim - i);
+    } else {
+      limited.StoreFp8(codes + i, dim - i);
+    }
+  }
+  return scale;
+}
+
+inline void StoreHead(const KvView& kv, const KvSlices& slices, unsigned char* block, Index head,
+                      Index token, const float* values) {
+  unsigned char* slice = block + slices.offset_bytes + head * slices.slice_size_bytes;
+  const Index at = token * slices.row_elements;
+  if (kv.element == Element::kInt8 || kv.element == Element::kFp8E4m3) {
+    auto* scale = reinterpret_cast<float*>(slice + slices.scales_offset_bytes) + token;
+    *scale = kv.element == Element::kInt8
+                 ? StoreCodes<Element::kInt8>(values, slices.dim, slice + at)
+                 : StoreCodes<Element::kFp8E4m3>(values, slices.dim, slice + at);
+    return;
+  }
+  for (Index i = 0; i < slices.dim; i += 16) {
+    const Index left = slices.dim - i;
+    StoreAs(kv.element, Vec::LoadPart(values + i, left), slice, at + i, left);
+  }
+}
+
 inline void StoreKv(const StoreKvCall& call) {
   const KvView& kv = call.kv;
   for (Index row = call.row_begin; row < call.row_end; ++row) {
     const Index slot = call.slots[row];
     unsigned char* block = kv.blocks + (slot / kv.block_tokens) * kv.block_size_bytes;
-    const Index at = (slot % kv.block_tokens) * kv.head_dim;
+    const Index token = slot % kv.block_tokens;
     for (Index g = 0; g < kv.kv_heads; ++g) {
-      const float* k = call.k + row * call.k_stride + g * kv.head_dim;
-      const float* v = call.v + row * call.v_stride + g * kv.head_dim;
-      for (Index i = 0; i < kv.head_dim; i += 16) {
-        const Index left = kv.head_dim - i;
-        StoreAs(kv.element, Vec::LoadPart(k + i, left),
-                block + kv.k_offset_bytes + g * kv.slice_size_bytes, at + i, left);
-        StoreAs(kv.element, Vec::LoadPart(v + i, left),
-                block + kv.v_offset_bytes + g * kv.slice_size_bytes, at + i, left);
+      StoreHead(kv, kv.k, block, g, token, call.k + row * call.k_stride + g * kv.k.dim);
+      if (!kv.value_in_key) {
+        StoreHead(kv, kv.v, block, g, token, call.v + row * call.v_stride + g * kv.v.dim);
       }
     }
   }

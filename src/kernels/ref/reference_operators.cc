@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <limits>
 #include <new>
 #include <utility>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "base/assert.h"
 #include "base/checked.h"
 #include "kernels/host_operators.h"
+#include "kernels/ref/reference_attention.h"
 #include "kernels/weight_source.h"
 
 namespace pixii::kernels {
@@ -109,40 +109,6 @@ float ActivationOf(Activation activation, float x) {
   PX_ASSERT(false);
 }
 
-void Store(void* data, DType dtype, std::int64_t index, float value) {
-  switch (dtype) {
-    case DType::kF32:
-      static_cast<float*>(data)[index] = value;
-      return;
-    case DType::kBf16:
-      static_cast<std::uint16_t*>(data)[index] = Bf16FromFloat(value);
-      return;
-    case DType::kF16:
-      static_cast<std::uint16_t*>(data)[index] = F16FromFloat(value);
-      return;
-  }
-}
-
-float Load(const void* data, DType dtype, std::int64_t index) {
-  switch (dtype) {
-    case DType::kF32:
-      return static_cast<const float*>(data)[index];
-    case DType::kBf16:
-      return FloatFromBf16(static_cast<const std::uint16_t*>(data)[index]);
-    case DType::kF16:
-      return FloatFromF16(static_cast<const std::uint16_t*>(data)[index]);
-  }
-  PX_ASSERT(false);
-}
-
-/// Element offset in a block of (layer, kv: 0 = K and 1 = V, head, token, 0).
-std::int64_t KvOffset(const KvLayout& layout, std::int32_t layer, std::int32_t kv,
-                      std::int32_t head, std::int32_t token) {
-  return layer * layout.layer_elements() +
-         (kv * layout.kv_head_count + head) * layout.slice_elements() +
-         std::int64_t{token} * layout.head_dim;
-}
-
 void NormRow(const float* in, std::int64_t count, std::span<const float> weight,
              float weight_offset, float epsilon, float* out) {
   float sum = 0.0F;
@@ -172,56 +138,6 @@ void LayerNormRow(const float* in, std::int64_t count, std::span<const float> we
     out[i] = std::fma((in[i] - mean) * factor, weight[column], bias[column]);
   }
 }
-
-/// One query row against positions [begin, end) of one sequence and kv head.
-struct AttentionRow {
-  const KvCache& cache;
-  std::span<const std::int32_t> block_table;
-  std::int32_t layer;
-  std::int32_t kv_head;
-  const AttentionOptions& options;
-
-  float Value(std::int32_t kv, std::int32_t position, std::int32_t element) const {
-    const KvLayout& layout = cache.layout;
-    const std::int32_t block =
-        block_table[static_cast<std::size_t>(position / layout.block_tokens)];
-    const std::int64_t offset =
-        KvOffset(layout, layer, kv, kv_head, position % layout.block_tokens) + element;
-    return Load(cache.block(block), layout.dtype, offset);
-  }
-
-  float Score(const float* query, std::int32_t position) const {
-    float dot = 0.0F;
-    for (std::int32_t d = 0; d < options.head_dim; ++d) {
-      dot = std::fma(query[d], Value(0, position, d), dot);
-    }
-    const float score = dot * options.scale;
-    return options.soft_cap > 0.0F ? options.soft_cap * std::tanh(score / options.soft_cap) : score;
-  }
-
-  void Run(const float* query, std::int32_t begin, std::int32_t end, const float* sink,
-           float* out) const {
-    std::vector<float> weights;
-    float largest = sink != nullptr ? *sink : -std::numeric_limits<float>::infinity();
-    for (std::int32_t position = begin; position < end; ++position) {
-      weights.push_back(Score(query, position));
-      largest = std::max(largest, weights.back());
-    }
-    float sum = sink != nullptr ? std::exp(*sink - largest) : 0.0F;
-    for (float& weight : weights) {
-      weight = std::exp(weight - largest);
-      sum += weight;
-    }
-    for (std::int32_t d = 0; d < options.head_dim; ++d) {
-      float value = 0.0F;
-      for (std::int32_t position = begin; position < end; ++position) {
-        value = std::fma(weights[static_cast<std::size_t>(position - begin)], Value(1, position, d),
-                         value);
-      }
-      out[d] = value / sum;
-    }
-  }
-};
 
 class ReferenceOperators final : public HostOperators {
  public:
@@ -371,50 +287,13 @@ class ReferenceOperators final : public HostOperators {
 
   void StoreKv(const Matrix& k, const Matrix& v, std::span<const std::int32_t> slots,
                std::int32_t layer, KvCache& cache) override {
-    const KvLayout& layout = cache.layout;
-    PX_ASSERT(k.rows == std::ssize(slots) && v.rows == k.rows && layer >= 0 &&
-              layer < layout.layer_count);
-    PX_ASSERT(k.cols == std::int64_t{layout.kv_head_count} * layout.head_dim && v.cols == k.cols);
-    for (std::int64_t t = 0; t < k.rows; ++t) {
-      const std::int32_t slot = slots[static_cast<std::size_t>(t)];
-      PX_ASSERT(slot >= 0 && slot / layout.block_tokens < cache.block_count);
-      void* block = cache.block(slot / layout.block_tokens);
-      for (std::int32_t g = 0; g < layout.kv_head_count; ++g) {
-        for (std::int32_t d = 0; d < layout.head_dim; ++d) {
-          const std::int32_t token = slot % layout.block_tokens;
-          const std::int64_t column = std::int64_t{g} * layout.head_dim + d;
-          Store(block, layout.dtype, KvOffset(layout, layer, 0, g, token) + d, k.f32(t)[column]);
-          Store(block, layout.dtype, KvOffset(layout, layer, 1, g, token) + d, v.f32(t)[column]);
-        }
-      }
-    }
+    ReferenceStoreKv(k, v, slots, layer, cache);
   }
 
   void PagedAttention(const Matrix& q, const StepView& batch, std::int32_t layer,
                       const KvCache& cache, const AttentionOptions& options,
                       const Matrix& out) override {
-    PX_ASSERT(options.head_count % options.kv_head_count == 0 &&
-              options.head_dim == cache.layout.head_dim);
-    PX_ASSERT(q.cols == std::int64_t{options.head_count} * options.head_dim && out.cols == q.cols);
-    const std::int32_t group = options.head_count / options.kv_head_count;
-    for (const StepSequence& sequence : batch.sequences) {
-      const std::span<const std::int32_t> block_table =
-          std::span(batch.block_table)
-              .subspan(static_cast<std::size_t>(sequence.block_begin),
-                       static_cast<std::size_t>(sequence.block_count));
-      for (std::int32_t i = 0; i < sequence.token_count; ++i) {
-        const std::int32_t position = sequence.context_tokens - sequence.token_count + i;
-        const std::int32_t begin =
-            options.window_tokens > 0 ? std::max(0, position - options.window_tokens + 1) : 0;
-        const std::int64_t t = sequence.token_begin + i;
-        for (std::int32_t h = 0; h < options.head_count; ++h) {
-          const AttentionRow row{cache, block_table, layer, h / group, options};
-          const std::int64_t column = std::int64_t{h} * options.head_dim;
-          row.Run(q.f32(t) + column, begin, position + 1,
-                  options.sinks != nullptr ? options.sinks + h : nullptr, out.f32(t) + column);
-        }
-      }
-    }
+    ReferencePagedAttention(q, batch, layer, cache, options, out);
   }
 
   void ActivationMul(const Matrix& gate_up, Activation activation, const Matrix& out) override {

@@ -43,9 +43,9 @@ TEST_F(ModelExecutorTest, RefusesSizesByName) {
 }
 
 TEST_F(ModelExecutorTest, CountsBlocksByMemoryAndByUse) {
-  std::uint64_t block_bytes = model_->MakeKvLayout(16, kernels::DType::kBf16).block_size_bytes();
-  EXPECT_EQ(BlocksThatFit(*model_, 16, kernels::DType::kBf16, block_bytes * 10 + 1, 64), 10U);
-  EXPECT_EQ(BlocksThatFit(*model_, 16, kernels::DType::kBf16, block_bytes * 1'000'000, 2), 64U);
+  std::uint64_t block_bytes = model_->MakeKvLayout(16, kernels::KvDType::kBf16).block_size_bytes();
+  EXPECT_EQ(BlocksThatFit(*model_, 16, kernels::KvDType::kBf16, block_bytes * 10 + 1, 64), 10U);
+  EXPECT_EQ(BlocksThatFit(*model_, 16, kernels::KvDType::kBf16, block_bytes * 1'000'000, 2), 64U);
 }
 
 }  // namespace

@@ -184,7 +184,7 @@ class OneAnswerTest : public ::testing::Test {
                                            .block_count = size.block_count,
                                            .step_tokens_max = 256,
                                            .step_logit_rows_max = 128,
-                                           .kv_dtype = kernels::DType::kBf16});
+                                           .kv_dtype = kernels::KvDType::kBf16});
     EXPECT_TRUE(executor) << executor.error().ToString();
     auto engine = Engine::Create({.batch_sequences_max = size.sequences,
                                   .batch_tokens_max = size.tokens,

@@ -65,7 +65,7 @@ std::vector<float> RunWhole(PagedRunner& runner, const Tokens& tokens) {
 struct Numerics {
   std::string backend;
   kernels::ComputeType compute;
-  kernels::DType kv_dtype;
+  kernels::KvDType kv_dtype;
 };
 
 class DecoderBits : public ::testing::TestWithParam<Numerics> {
@@ -146,7 +146,7 @@ TEST_P(DecoderBits, StayCloseToTheReferenceInFp32) {
       wanted_max = std::max(wanted_max, std::abs(double{wanted[i]}));
     }
     const bool rounds = GetParam().compute == kernels::ComputeType::kBf16 ||
-                        GetParam().kv_dtype == kernels::DType::kBf16;
+                        GetParam().kv_dtype == kernels::KvDType::kBf16;
     EXPECT_LE(error_max / wanted_max, rounds ? 3e-2 : 1e-5) << name;
   }
 }
@@ -155,7 +155,7 @@ std::vector<Numerics> AllNumerics() {
   std::vector<Numerics> out;
   for (const char* backend : {"ref", "cpu"}) {
     for (const auto compute : {kernels::ComputeType::kF32, kernels::ComputeType::kBf16}) {
-      for (const auto kv : {kernels::DType::kF32, kernels::DType::kBf16}) {
+      for (const auto kv : {kernels::KvDType::kF32, kernels::KvDType::kBf16}) {
         out.push_back({backend, compute, kv});
       }
     }
@@ -168,7 +168,7 @@ INSTANTIATE_TEST_SUITE_P(
       const Numerics& numerics = parameters.param;
       return numerics.backend +
              (numerics.compute == kernels::ComputeType::kF32 ? "_f32" : "_bf16") +
-             (numerics.kv_dtype == kernels::DType::kF32 ? "_kv_f32" : "_kv_bf16");
+             (numerics.kv_dtype == kernels::KvDType::kF32 ? "_kv_f32" : "_kv_bf16");
     });
 
 class DecoderStep : public ::testing::Test {
@@ -178,7 +178,7 @@ class DecoderStep : public ::testing::Test {
         LoadOrFail(OwnModel("llama-gqa"), *operators_,
                    {.context_tokens_max = 64, .step_tokens_max = 32, .step_logit_rows_max = 8});
     ASSERT_NE(model_, nullptr);
-    cache_.layout = model_->MakeKvLayout(16, kernels::DType::kF32);
+    cache_.layout = model_->MakeKvLayout(16, kernels::KvDType::kF32);
     cache_.block_count = 8;
     cache_.buffer = *operators_->Allocate(8 * cache_.layout.block_size_bytes());
   }

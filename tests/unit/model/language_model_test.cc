@@ -39,7 +39,7 @@ TEST(LanguageModel, SaysWhatItIs) {
   // 24; one last norm.
   const std::uint64_t layer = (192 + 48 + 48 + 192) * 64 + 3 * 160 * 64 + 2 * 64 + 2 * 24;
   EXPECT_EQ(spec.parameter_count, 2 * 512 * 64 + 3 * layer + 64);
-  const kernels::KvLayout layout = (*model)->MakeKvLayout(32, kernels::DType::kBf16);
+  const kernels::KvLayout layout = (*model)->MakeKvLayout(32, kernels::KvDType::kBf16);
   EXPECT_EQ(layout.block_size_bytes(), 3U * 2 * 2 * 32 * 24 * 2);
 }
 
