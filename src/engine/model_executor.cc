@@ -27,6 +27,12 @@ Result<void> CheckOption(const char* name, std::uint32_t value, std::uint32_t hi
 Result<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(model::LanguageModel& model,
                                                              kernels::Operators& operators,
                                                              const ModelExecutorOptions& options) {
+  if (model.spec().task != model::ModelTask::kGenerate) {
+    return Fail(Code::kUnsupported,
+                fmt::format("{} gives no logits of a vocabulary: the model cannot generate",
+                            model.spec().architecture),
+                "model");
+  }
   PX_CHECK_OK(CheckOption("block_tokens", options.block_tokens, kBlockTokensLimit));
   PX_CHECK_OK(CheckOption("block_count", options.block_count, kBlockCountLimit));
   // Slots are 32-bit in the step descriptor.

@@ -23,8 +23,9 @@ struct StepSequence {
 };
 
 struct StepBatch {
-  std::vector<std::int32_t> token_ids;  // [T]
-  std::vector<std::int32_t> positions;  // [T] absolute, 0 .. context - 1
+  std::vector<std::int32_t> token_ids;    // [T]
+  std::vector<std::int32_t> positions;    // [T] absolute, 0 .. context - 1
+  std::vector<std::int32_t> token_types;  // [T] of an encoder; empty: all 0
   std::vector<std::int32_t>
       slots;  // [T] block * block_tokens + offset: where this token's K and V go
   std::vector<StepSequence> sequences;    // [S] in row order, without gaps

@@ -7,7 +7,9 @@
 #include <cstring>
 #include <random>
 
+#include "base/assert.h"
 #include "base/checked.h"
+#include "model/checkpoint.h"
 #include "model/checkpoint_folder.h"
 #include "model/config.h"
 #include "model/golden_file.h"
@@ -56,6 +58,18 @@ CheckLine CompareBits(std::string name, std::span<const float> ours, std::span<c
   return line;
 }
 
+std::string_view ResultName(ModelTask task) {
+  switch (task) {
+    case ModelTask::kGenerate:
+      return "logits";
+    case ModelTask::kEmbed:
+      return "pooled";
+    case ModelTask::kClassify:
+      return "classes";
+  }
+  PX_ASSERT(false);
+}
+
 class Checker final {
  public:
   Checker(LanguageModel& model, PagedRunner& runner, const Golden& golden,
@@ -80,7 +94,7 @@ class Checker final {
 
  private:
   Result<void> CheckWhole(const LogitsGolden& entry) {
-    RunnerSequence sequence{.tokens = entry.prompt};
+    RunnerSequence sequence{.tokens = entry.prompt, .token_types = entry.token_types};
     std::vector<std::vector<float>> hidden;
     const HiddenObserver keep = [&](std::int32_t /*index*/, const kernels::Matrix& rows) {
       std::vector<float>& copy = hidden.emplace_back();
@@ -94,8 +108,9 @@ class Checker final {
     runner_.Release(sequence);
     PX_TRY(std::vector<float> logits, runner_.Step({&chunk, 1}));
     runner_.Release(sequence);
-    const std::span<const float> last = std::span(logits).last(entry.logits.size());
-    lines_.push_back(CompareValues(entry.name + ".logits", last, entry.logits, options_.tolerance));
+    const std::vector<float> result = ResultOf(logits, entry.logits.size());
+    lines_.push_back(CompareValues(fmt::format("{}.{}", entry.name, ResultName(model_.spec().task)),
+                                   result, entry.logits, options_.tolerance));
     for (std::size_t layer = 0; layer < entry.hidden.size(); ++layer) {
       if (layer >= hidden.size()) {
         return Fail(Code::kDataCorrupt,
@@ -109,6 +124,25 @@ class Checker final {
     }
     whole_.push_back(std::move(logits));
     return {};
+  }
+
+  /// What the golden file has of a prompt's rows: the last of them, or the vector made of them.
+  std::vector<float> ResultOf(std::span<const float> rows, std::size_t size) const {
+    const ModelSpec& spec = model_.spec();
+    if (spec.pooler == nullptr) {
+      const std::span<const float> last = rows.last(size);
+      return {last.begin(), last.end()};
+    }
+    Pooler::State state;
+    const std::size_t row_size = Size(spec.row_size);
+    const std::size_t count = rows.size() / row_size;
+    const PoolRows wanted = spec.pool_rows;
+    const std::size_t begin = wanted == PoolRows::kLast ? count - 1 : 0;
+    const std::size_t end = wanted == PoolRows::kFirst ? 1 : count;
+    for (std::size_t row = begin; row < end; ++row) {
+      spec.pooler->Add(rows.subspan(row * row_size, row_size), state);
+    }
+    return spec.pooler->Finish(state);
   }
 
   /// Feeds the golden tokens one by one, so that one difference does not make all later ones
@@ -146,7 +180,7 @@ class Checker final {
 
   Result<void> CheckChunks(std::size_t index) {
     const LogitsGolden& entry = golden_.logits[index];
-    if (entry.prompt.size() < 2) {
+    if (entry.prompt.size() < 2 || model_.spec().whole_texts) {
       return {};
     }
     RunnerSequence sequence{.tokens = entry.prompt};
@@ -164,10 +198,12 @@ class Checker final {
 
   /// All prompts side by side, each with chunks of its own, until the last one ends.
   Result<void> CheckTogether() {
-    const std::size_t vocab = Size(model_.spec().vocab_size);
+    const ModelSpec& spec = model_.spec();
+    const std::size_t row_size = Size(spec.row_size);
+    const bool first_only = spec.task == ModelTask::kClassify && spec.pool_rows == PoolRows::kFirst;
     std::vector<RunnerSequence> sequences;
     for (const LogitsGolden& entry : golden_.logits) {
-      sequences.push_back({.tokens = entry.prompt});
+      sequences.push_back({.tokens = entry.prompt, .token_types = entry.token_types});
     }
     std::vector<std::vector<float>> logits(sequences.size());
     while (true) {
@@ -177,7 +213,7 @@ class Checker final {
         const std::int32_t left =
             static_cast<std::int32_t>(sequences[i].tokens.size()) - sequences[i].done;
         if (left > 0) {
-          chunks.push_back({&sequences[i], Draw(std::min(left, 17))});
+          chunks.push_back({&sequences[i], spec.whole_texts ? left : Draw(std::min(left, 17))});
           owners.push_back(i);
         }
       }
@@ -187,7 +223,7 @@ class Checker final {
       PX_TRY(const std::vector<float> step, runner_.Step(chunks));
       std::size_t at = 0;
       for (std::size_t i = 0; i < chunks.size(); ++i) {
-        const std::size_t size = Size(chunks[i].count) * vocab;
+        const std::size_t size = (first_only ? 1 : Size(chunks[i].count)) * row_size;
         logits[owners[i]].insert(logits[owners[i]].end(), step.begin() + at,
                                  step.begin() + at + size);
         at += size;
@@ -227,13 +263,23 @@ std::int32_t BlocksWanted(const Golden& golden, const CheckOptions& options) {
 
 std::int32_t LongestStep(const Golden& golden) {
   std::size_t tokens = 17 * golden.logits.size();
+  std::size_t together = 0;  // whole prompts side by side, as encoders take them
   for (const LogitsGolden& entry : golden.logits) {
-    tokens = std::max(tokens, entry.prompt.size());
+    together += entry.prompt.size();
   }
+  tokens = std::max(tokens, together);
   for (const GreedyGolden& greedy : golden.greedy) {
     tokens = std::max(tokens, greedy.prompt.size());
   }
   return static_cast<std::int32_t>(std::max<std::size_t>(tokens, 1));
+}
+
+Result<GoldenSizes> SizesOf(const ModelConfig& config) {
+  PX_TRY(const ModelSpec spec, MakeModelSpec(config, Checkpoint()));
+  return GoldenSizes{.vocab_size = spec.vocab_size,
+                     .hidden_size = spec.hidden_size,
+                     .result = std::string(ResultName(spec.task)),
+                     .result_size = spec.pooler ? spec.pooler->features() : spec.row_size};
 }
 
 }  // namespace
@@ -257,11 +303,11 @@ Result<CheckReport> CheckFolder(const std::string& folder_path, kernels::Operato
                                 const CheckOptions& options) {
   PX_TRY(const CheckpointFolder folder, CheckpointFolder::Open(folder_path));
   PX_TRY(const ModelConfig config, LoadConfig(folder));
+  PX_TRY(const GoldenSizes sizes, SizesOf(config));
   PX_TRY(
       const CheckpointFolder golden_folder,
       CheckpointFolder::Open(options.golden_folder.empty() ? folder_path : options.golden_folder));
-  PX_TRY(const Golden golden,
-         LoadGolden(golden_folder, config.decoder.vocab_size, config.decoder.hidden_size));
+  PX_TRY(const Golden golden, LoadGolden(golden_folder, sizes));
   const LoadOptions load = {.compute = kernels::ComputeType::kF32,
                             .context_tokens_max = 0,
                             .step_tokens_max = LongestStep(golden),
@@ -270,7 +316,7 @@ Result<CheckReport> CheckFolder(const std::string& folder_path, kernels::Operato
   PX_TRY(PagedRunner runner, PagedRunner::Create(*model, operators,
                                                  {.block_tokens = options.block_tokens,
                                                   .block_count = BlocksWanted(golden, options),
-                                                  .kv_dtype = kernels::DType::kF32,
+                                                  .kv_dtype = kernels::KvDType::kF32,
                                                   .seed = options.seed}));
   CheckReport report{
       .folder = folder_path, .operators = std::string(operators.name()), .lines = {}};

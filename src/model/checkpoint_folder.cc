@@ -38,7 +38,7 @@ Result<CheckpointFolder> CheckpointFolder::Open(const std::string& path) {
   if (!real_path || !info || !*info || (*info)->kind != rt::FileKind::kFolder) {
     return Fail(Code::kNotFound, fmt::format("{} is not a folder", Quoted(path)), path);
   }
-  return CheckpointFolder(path, *real_path);
+  return CheckpointFolder(path, *real_path, BlobFolder(*real_path));
 }
 
 bool CheckpointFolder::Has(std::string_view name) const {
@@ -58,12 +58,22 @@ Result<std::string> CheckpointFolder::Resolve(std::string_view name) const {
     return Fail(Code::kNotFound, fmt::format("{}: {} does not exist", path_, Quoted(name)),
                 std::string(name));
   }
-  if (!IsDirectlyIn(*real, real_path_) && !IsDirectlyIn(*real, BlobFolder(real_path_))) {
+  if (!IsDirectlyIn(*real, real_path_) && !IsDirectlyIn(*real, blob_folder_)) {
     return Fail(Code::kDataCorrupt,
                 fmt::format("{}: {} is a link that leaves the folder", path_, Quoted(name)),
                 std::string(name));
   }
   return real;
+}
+
+Result<CheckpointFolder> CheckpointFolder::Subfolder(std::string_view name) const {
+  PX_TRY(std::string real, Resolve(name));
+  PX_TRY(const CheckpointFolder folder, Open(real));
+  if (!IsDirectlyIn(real, real_path_)) {
+    return Fail(Code::kDataCorrupt, fmt::format("{}: {} is no folder of it", path_, Quoted(name)),
+                std::string(name));
+  }
+  return CheckpointFolder(fmt::format("{}/{}", path_, name), std::move(real), blob_folder_);
 }
 
 Result<std::string> CheckpointFolder::ReadText(std::string_view name,

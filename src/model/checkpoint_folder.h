@@ -25,6 +25,10 @@ class CheckpointFolder final {
 
   bool Has(std::string_view name) const;
 
+  /// The folder `name` directly inside, such as a module's. Errors: kNotFound, kDataCorrupt if the
+  /// name or a link leaves this folder.
+  Result<CheckpointFolder> Subfolder(std::string_view name) const;
+
   /// Whole content of a file. Errors: kNotFound, kTooLarge past `size_max` bytes, kDataCorrupt if
   /// `name` leaves the folder.
   Result<std::string> ReadText(std::string_view name, std::uint64_t size_max) const;
@@ -33,14 +37,17 @@ class CheckpointFolder final {
   Result<rt::FileMap> Map(std::string_view name) const;
 
  private:
-  CheckpointFolder(std::string path, std::string real_path)
-      : path_(std::move(path)), real_path_(std::move(real_path)) {}
+  CheckpointFolder(std::string path, std::string real_path, std::string blob_folder)
+      : path_(std::move(path)),
+        real_path_(std::move(real_path)),
+        blob_folder_(std::move(blob_folder)) {}
 
   /// The real path of `name`; refuses names with a directory and links that lead out.
   Result<std::string> Resolve(std::string_view name) const;
 
   std::string path_;
   std::string real_path_;
+  std::string blob_folder_;  // where a hub cache's snapshot keeps its bytes; empty: no snapshot
 };
 
 }  // namespace pixii::model

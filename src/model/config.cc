@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "model/config_reader.h"
+#include "model/encoder_families.h"
 #include "model/families.h"
 
 namespace pixii::model {
@@ -67,8 +68,13 @@ Result<ModelConfig> ParseConfig(std::string text, std::string_view generation_te
   ModelConfig out;
   PX_TRY(const wire::Json json, ParseConfigJson(text, kConfigName));
   const ConfigReader config(json, std::string(kConfigName));
-  PX_TRY(out.decoder, DescribeDecoder(config));
-  const std::int32_t vocab_size = out.decoder.vocab_size;
+  PX_TRY(const bool is_encoder, IsEncoder(config));
+  if (is_encoder) {
+    PX_TRY(out.encoder, DescribeEncoder(config));
+  } else {
+    PX_TRY(out.decoder, DescribeDecoder(config));
+  }
+  const std::int32_t vocab_size = is_encoder ? out.encoder->vocab_size : out.decoder.vocab_size;
   PX_TRY(out.eos_token_ids, ReadEos(config, vocab_size));
   PX_TRY(const std::int64_t bos, config.Int("bos_token_id", {-1, kTokenIdMax}, -1));
   out.bos_token_id = bos < vocab_size ? static_cast<std::int32_t>(bos) : -1;
@@ -96,6 +102,11 @@ Result<ModelConfig> LoadConfig(const CheckpointFolder& folder) {
   if (!config) {
     return Fail(config.error().code(), fmt::format("{}/{}", folder.path(), config.error().detail()),
                 config.error().param());
+  }
+  PX_TRY(config->modules, LoadSentenceModules(folder));
+  const bool generates = !config->encoder && config->decoder.head == HeadKind::kVocab;
+  if (generates && config->modules.pooling) {
+    config->decoder.head = HeadKind::kNone;  // published with the architecture it was trained from
   }
   return config;
 }

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "model/rotary.h"
+#include "model/step_check.h"
 
 namespace pixii::model {
 namespace {
@@ -20,28 +21,6 @@ constexpr std::int32_t kRowParallelShards = 8;
 /// than this.
 constexpr std::int64_t kFeedForwardScratchMax = std::int64_t{64} << 20;  // bytes
 constexpr std::int64_t kFeedForwardRowsMin = 512;  // below this the weights' traffic would show
-constexpr std::int32_t kStepTokensMax = 1 << 20;
-
-Result<void> CheckOption(std::string_view name, std::int64_t value, std::int64_t min,
-                         std::int64_t max) {
-  if (value < min || value > max) {
-    return Fail(Code::kInvalidArgument,
-                fmt::format("{} = {} is not in {} to {}", name, value, min, max),
-                std::string(name));
-  }
-  return {};
-}
-
-tl::unexpected<Error> BadBatch(std::string_view field, std::string_view what) {
-  return Fail(Code::kInvalidArgument, fmt::format("step batch: {} {}", field, what),
-              std::string(field));
-}
-
-/// All of `values` in [0, end).
-bool AllBelow(std::span<const std::int32_t> values, std::int64_t end) {
-  return std::all_of(values.begin(), values.end(),
-                     [end](std::int32_t value) { return value >= 0 && value < end; });
-}
 
 }  // namespace
 
@@ -65,13 +44,9 @@ Result<std::unique_ptr<LanguageModel>> Decoder::Create(DecoderSpec decoder_spec,
                                                        Weights& weights,
                                                        kernels::Operators& operators,
                                                        const LoadOptions& options) {
-  LoadOptions checked = options;
-  PX_CHECK_OK(CheckOption("step_tokens_max", options.step_tokens_max, 1, kStepTokensMax));
-  PX_CHECK_OK(CheckOption("step_logit_rows_max", options.step_logit_rows_max, 1, kStepTokensMax));
-  PX_CHECK_OK(CheckOption("context_tokens_max", options.context_tokens_max, 0,
-                          decoder_spec.context_tokens_max));
-  if (checked.context_tokens_max == 0) {
-    checked.context_tokens_max = decoder_spec.context_tokens_max;
+  PX_TRY(LoadOptions checked, CheckLoadOptions(options, decoder_spec.context_tokens_max));
+  if (decoder_spec.head == HeadKind::kNone) {
+    checked.step_logit_rows_max = checked.step_tokens_max;  // pooling may want every row
   }
   spec.context_tokens_max = checked.context_tokens_max;
   auto decoder = std::make_unique<Decoder>(CreateOnly{}, std::move(decoder_spec), std::move(spec),
@@ -87,7 +62,8 @@ Result<void> Decoder::PrepareWeights(Weights& weights) {
   const std::string embed_name = names.embed + ".weight";
   PX_TRY(const auto table, weights.Part(embed_name, decoder_.vocab_size, decoder_.hidden_size));
   PX_TRY(embed_, operators_.PrepareEmbedding(table));
-  if (decoder_.tied_head) {
+  const bool tied = decoder_.tied_head && decoder_.head == HeadKind::kVocab;
+  if (tied) {
     PX_TRY(head_,
            operators_.PrepareLinear({&table, 1}, {.compute = options_.compute, .k_shards = 1}));
   }
@@ -97,8 +73,8 @@ Result<void> Decoder::PrepareWeights(Weights& weights) {
     PX_CHECK_OK(PrepareLayer(i, weights));
   }
   PX_TRY(final_norm_, PrepareNorm(names.final_norm, decoder_.hidden_size, weights));
-  if (!decoder_.tied_head) {
-    PX_TRY(head_, PrepareLinear({{names.head}}, 0, {decoder_.vocab_size}, decoder_.hidden_size, 1,
+  if (!tied && decoder_.head != HeadKind::kNone) {
+    PX_TRY(head_, PrepareLinear({{names.head}}, 0, {decoder_.row_size()}, decoder_.hidden_size, 1,
                                 weights));
   }
   return {};
@@ -199,7 +175,7 @@ Result<void> Decoder::AllocateWorkspace() {
   PX_TRY(flags_, operators_.Allocate(logit_rows * sizeof(std::int32_t)));
   faulty_logit_rows_.reserve(logit_rows);
   if (!operators_.on_host()) {
-    PX_TRY(logits_, operators_.Allocate(logit_rows * static_cast<std::size_t>(decoder_.vocab_size) *
+    PX_TRY(logits_, operators_.Allocate(logit_rows * static_cast<std::size_t>(decoder_.row_size()) *
                                         sizeof(float)));
     host_flags_.resize(logit_rows);
   }
@@ -216,72 +192,20 @@ kernels::KvLayout Decoder::MakeKvLayout(std::int32_t block_tokens, kernels::KvDT
 }
 
 Result<void> Decoder::ValidateBatch(const kernels::StepBatch& batch, const kernels::KvCache& cache,
-                                    std::size_t logits_size) const {
+                                    std::size_t rows_size) const {
   const kernels::KvLayout& layout = cache.layout;
   PX_ASSERT(layout.layer_count == spec_.layer_count &&
             layout.kv_head_count == decoder_.kv_head_count && layout.key_dim == decoder_.head_dim &&
             layout.value_dim == decoder_.head_dim && layout.block_tokens > 0);
-  const std::size_t token_count = batch.token_ids.size();
-  const std::size_t row_count = batch.logit_rows.size();
-  if (token_count == 0 || token_count > static_cast<std::size_t>(options_.step_tokens_max)) {
-    return BadBatch("token_ids", fmt::format("has {} tokens, allowed 1 to {}", token_count,
-                                             options_.step_tokens_max));
-  }
-  if (batch.positions.size() != token_count || batch.slots.size() != token_count) {
-    return BadBatch("positions, slots",
-                    fmt::format("do not have one entry for each of {} tokens", token_count));
-  }
-  if (!AllBelow(batch.token_ids, decoder_.vocab_size)) {
-    return BadBatch("token_ids", fmt::format("leave the vocabulary of {}", decoder_.vocab_size));
-  }
-  if (!AllBelow(batch.slots, std::int64_t{cache.block_count} * layout.block_tokens)) {
-    return BadBatch("slots", fmt::format("leave the cache's {} blocks", cache.block_count));
-  }
-  if (!AllBelow(batch.block_table, cache.block_count)) {
-    return BadBatch("block_table", fmt::format("leaves the cache's {} blocks", cache.block_count));
-  }
-  if (row_count > static_cast<std::size_t>(options_.step_logit_rows_max) ||
-      logits_size != row_count * static_cast<std::size_t>(decoder_.vocab_size)) {
-    return BadBatch("logit_rows", fmt::format("are {} of at most {}, for {} logits", row_count,
-                                              options_.step_logit_rows_max, logits_size));
-  }
-  if (!AllBelow(batch.logit_rows, static_cast<std::int64_t>(token_count)) ||
-      std::adjacent_find(batch.logit_rows.begin(), batch.logit_rows.end(),
-                         std::greater_equal<>()) != batch.logit_rows.end()) {
-    return BadBatch("logit_rows", "are not ascending rows of the step");
-  }
-  std::int64_t next = 0;
-  for (const kernels::StepSequence& sequence : batch.sequences) {
-    if (sequence.token_begin != next || sequence.token_count < 1 ||
-        next + sequence.token_count > static_cast<std::int64_t>(token_count)) {
-      return BadBatch("sequences", "do not cover the step's rows without gaps");
-    }
-    if (sequence.context_tokens < sequence.token_count ||
-        sequence.context_tokens > options_.context_tokens_max) {
-      return BadBatch("context_tokens",
-                      fmt::format("= {} is not in {} to {}", sequence.context_tokens,
-                                  sequence.token_count, options_.context_tokens_max));
-    }
-    const std::int64_t blocks =
-        (std::int64_t{sequence.context_tokens} + layout.block_tokens - 1) / layout.block_tokens;
-    if (sequence.block_begin < 0 || sequence.block_count != blocks ||
-        sequence.block_begin + blocks > static_cast<std::int64_t>(batch.block_table.size())) {
-      return BadBatch("block_count", fmt::format("= {} is not the {} blocks of the context",
-                                                 sequence.block_count, blocks));
-    }
-    for (std::int32_t i = 0; i < sequence.token_count; ++i) {
-      const std::int32_t position = sequence.context_tokens - sequence.token_count + i;
-      if (batch.positions[static_cast<std::size_t>(next + i)] != position) {
-        return BadBatch("positions", fmt::format("do not end at context_tokens - 1 = {}",
-                                                 sequence.context_tokens - 1));
-      }
-    }
-    next += sequence.token_count;
-  }
-  if (next != static_cast<std::int64_t>(token_count)) {
-    return BadBatch("sequences", "do not cover the step's rows without gaps");
-  }
-  return {};
+  return CheckStep(batch,
+                   {.vocab_size = decoder_.vocab_size,
+                    .row_size = decoder_.row_size(),
+                    .context_tokens_max = options_.context_tokens_max,
+                    .step_tokens_max = options_.step_tokens_max,
+                    .step_logit_rows_max = options_.step_logit_rows_max,
+                    .block_tokens = layout.block_tokens,
+                    .block_count = cache.block_count},
+                   rows_size);
 }
 
 Matrix Decoder::Scratch(std::int64_t offset, std::int64_t rows, std::int64_t cols) const {
@@ -398,22 +322,37 @@ Result<void> Decoder::RunLayers(const kernels::StepView& step, kernels::KvCache&
                           rows.normed);
     FeedForward(layer, rows);
   }
-  operators_.AddRmsNorm(rows.residual, rows.delta, final_norm_, 0.0F, epsilon, rows.normed);
-  PX_CHECK_OK(Observe(observation, layers_.size(), rows.normed));
-  if (logit_count == 0) {
-    return {};
+  const Matrix out{logits, kernels::DType::kF32, logit_count, decoder_.row_size(),
+                   decoder_.row_size()};
+  if (decoder_.head == HeadKind::kNone && observation.observer == nullptr && logit_count > 0) {
+    operators_.AddRmsNorm(rows.residual, rows.delta, final_norm_, 0.0F, epsilon, out);
+  } else {
+    operators_.AddRmsNorm(rows.residual, rows.delta, final_norm_, 0.0F, epsilon, rows.normed);
+    PX_CHECK_OK(Observe(observation, layers_.size(), rows.normed));
+    if (logit_count == 0) {
+      return {};
+    }
+    RunHead(step, rows, out);
   }
-  Matrix last = rows.normed;
-  if (observation.observer != nullptr && !every_row) {
-    last = rows.residual.Rows(0, logit_count);
-    operators_.GatherRows(rows.normed, step.logit_rows, last);
-  }
-  const Matrix out{logits, kernels::DType::kF32, logit_count, decoder_.vocab_size,
-                   decoder_.vocab_size};
-  operators_.Linear(last, *head_, out);
   operators_.FindNonFinite(
       out, {static_cast<std::int32_t*>(flags_.data()), static_cast<std::size_t>(logit_count)});
   return {};
+}
+
+/// Rows are all of the step's, or already those that are wanted.
+void Decoder::RunHead(const kernels::StepView& step, const Rows& rows, const Matrix& out) {
+  const bool gather = rows.normed.rows != out.rows;
+  if (decoder_.head == HeadKind::kNone) {
+    PX_ASSERT(gather || step.logit_rows.size() == step.token_ids.size());
+    operators_.GatherRows(rows.normed, step.logit_rows, out);
+    return;
+  }
+  Matrix last = rows.normed;
+  if (gather) {
+    last = rows.residual.Rows(0, out.rows);
+    operators_.GatherRows(rows.normed, step.logit_rows, last);
+  }
+  operators_.Linear(last, *head_, out);
 }
 
 Result<void> Decoder::Forward(const kernels::StepBatch& batch, kernels::KvCache& cache,

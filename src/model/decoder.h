@@ -97,7 +97,7 @@ class Decoder final : public LanguageModel {
                                              Weights& weights);
 
   Result<void> ValidateBatch(const kernels::StepBatch& batch, const kernels::KvCache& cache,
-                             std::size_t logits_size) const;
+                             std::size_t rows_size) const;
 
   Result<void> RunLayers(const kernels::StepView& step, kernels::KvCache& cache,
                          const Observation& observation, bool every_row, float* logits);
@@ -107,6 +107,7 @@ class Decoder final : public LanguageModel {
                          const Rows& rows, kernels::KvCache& cache);
   void FeedForward(const Layer& layer, const Rows& rows);
   Rows KeepLogitRows(const kernels::StepView& step, const Rows& rows, kernels::Matrix& attention);
+  void RunHead(const kernels::StepView& step, const Rows& rows, const kernels::Matrix& out);
   Result<void> FindFaultyRows(std::size_t row_count);
   kernels::Matrix Scratch(std::int64_t offset, std::int64_t rows, std::int64_t cols) const;
 

@@ -62,6 +62,13 @@ struct LayerSpec {
   std::int32_t window_tokens = 0;  // a query sees itself and the window_tokens - 1 before; 0 = all
 };
 
+/// What stands after the last norm.
+enum class HeadKind : std::uint8_t {
+  kVocab,    // names.head, or the embedding table
+  kNone,     // rows are hidden states: an embedding model
+  kClasses,  // names.head [class_count, hidden_size]: a classifier or reranker
+};
+
 struct DecoderSpec {
   std::string architecture;
   std::int32_t hidden_size = 0;
@@ -73,11 +80,20 @@ struct DecoderSpec {
   std::int32_t context_tokens_max = 0;
   float norm_epsilon = 1e-6F;
   bool tied_head = false;  // the head is the embedding table
+  HeadKind head = HeadKind::kVocab;
+  std::int32_t class_count = 0;  // of kClasses
   kernels::Activation activation = kernels::Activation::kSilu;
   RopeSpec rope;
   std::vector<LayerSpec> layers;
   WeightNames names;
   QuantizationSpec quantization;  // how the checkpoint stores linears
+
+  /// Floats of one row of the result.
+  std::int32_t row_size() const {
+    return head == HeadKind::kVocab     ? vocab_size
+           : head == HeadKind::kClasses ? class_count
+                                        : hidden_size;
+  }
 
   std::int32_t q_size() const { return head_count * head_dim; }
 

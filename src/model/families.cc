@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <optional>
 #include <string>
+
+#include "model/encoder_families.h"
 
 namespace pixii::model {
 namespace {
@@ -15,23 +18,49 @@ constexpr std::array<Family, 4> kFamilies = {{
     {"Qwen3ForCausalLM", "qwen3", DescribeQwen3},
 }};
 
+constexpr std::string_view kGenerator = "ForCausalLM";
+constexpr std::string_view kClassifier = "ForSequenceClassification";
+constexpr std::string_view kBare = "Model";
+
+/// The head that `architecture` says, if it is `family`'s generator, classifier or bare decoder.
+std::optional<HeadKind> HeadOf(const Family& family, std::string_view architecture) {
+  const std::string_view stem =
+      family.architecture.substr(0, family.architecture.size() - kGenerator.size());
+  if (architecture == family.architecture) {
+    return HeadKind::kVocab;
+  }
+  if (!family.architecture.ends_with(kGenerator) || !architecture.starts_with(stem)) {
+    return std::nullopt;
+  }
+  const std::string_view suffix = architecture.substr(stem.size());
+  return suffix == kBare         ? std::optional(HeadKind::kNone)
+         : suffix == kClassifier ? std::optional(HeadKind::kClasses)
+                                 : std::nullopt;
+}
+
+struct FamilyChoice {
+  const Family* family = nullptr;
+  HeadKind head = HeadKind::kVocab;
+};
+
 std::string KnownArchitectures() {
   std::string out;
   for (const Family& family : kFamilies) {
     out.append(out.empty() ? "" : ", ").append(family.architecture);
   }
-  return out;
+  return fmt::format("{} (also …Model and …ForSequenceClassification of these), {}", out,
+                     EncoderArchitectures());
 }
 
-Result<const Family*> PickFamily(const ConfigReader& config) {
+Result<FamilyChoice> PickFamily(const ConfigReader& config) {
   PX_TRY(const auto architectures, config.Strings("architectures"));
   if (architectures.size() > 1) {
     return config.Unsupported("architectures", "names more than one");
   }
   if (architectures.size() == 1) {
     for (const Family& family : kFamilies) {
-      if (family.architecture == architectures[0]) {
-        return &family;
+      if (const auto head = HeadOf(family, architectures[0])) {
+        return FamilyChoice{&family, *head};
       }
     }
     return config.Unsupported(
@@ -40,7 +69,7 @@ Result<const Family*> PickFamily(const ConfigReader& config) {
   PX_TRY(const std::string model_type, config.String("model_type", ""));
   for (const Family& family : kFamilies) {
     if (family.model_type == model_type) {
-      return &family;
+      return FamilyChoice{&family, HeadKind::kVocab};
     }
   }
   return config.Unsupported("model_type",
@@ -131,10 +160,20 @@ Result<RopeSpec> ReadRope(const ConfigReader& config) {
 std::span<const Family> Families() { return kFamilies; }
 
 Result<DecoderSpec> DescribeDecoder(const ConfigReader& config) {
-  PX_TRY(const Family* family, PickFamily(config));
+  PX_TRY(const FamilyChoice choice, PickFamily(config));
+  const Family* family = choice.family;
   PX_CHECK_OK(RefuseWhatIsNotBuilt(config));
   PX_TRY(DecoderSpec spec, family->describe(config));
   spec.architecture = family->architecture;
+  spec.head = choice.head;
+  if (spec.head != HeadKind::kVocab) {
+    PX_TRY(const auto architectures, config.Strings("architectures"));
+    spec.architecture = architectures[0];
+  }
+  if (spec.head == HeadKind::kClasses) {
+    PX_TRY(spec.class_count, ReadClassCount(config));
+    spec.names.head = "score";
+  }
   PX_TRY(spec.quantization, ReadQuantization(config));
   return spec;
 }

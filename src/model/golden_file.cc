@@ -10,6 +10,7 @@ namespace pixii::model {
 namespace {
 
 constexpr std::string_view kJsonName = "golden.json";
+constexpr std::int32_t kTokenTypesMax = 1 << 8;  // types a prompt may name
 constexpr std::string_view kTensorsName = "golden.safetensors";
 
 tl::unexpected<Error> Bad(std::string_view key, std::string_view what) {
@@ -50,17 +51,16 @@ Result<std::span<const float>> ReadFloats(const CheckpointTensor& tensor, std::i
 }
 
 Result<void> AddLogits(const std::string& name, const std::string& tensor_name,
-                       std::vector<std::int32_t> prompt, std::int32_t vocab_size,
-                       std::int32_t hidden_size, Golden& golden) {
+                       std::vector<std::int32_t> prompt, const GoldenSizes& sizes, Golden& golden) {
   const CheckpointTensor* tensor = golden.tensors.Find(tensor_name);
   if (tensor == nullptr) {
     return Bad(name, fmt::format("has no tensor {} in {}", tensor_name, kTensorsName));
   }
   LogitsGolden entry;
   entry.name = name;
-  PX_TRY(entry.logits, ReadFloats(*tensor, vocab_size));
+  PX_TRY(entry.logits, ReadFloats(*tensor, sizes.result_size));
   if (prompt.empty() || entry.logits.empty() ||
-      entry.logits.size() > prompt.size() * static_cast<std::size_t>(vocab_size)) {
+      entry.logits.size() > prompt.size() * static_cast<std::size_t>(sizes.result_size)) {
     return Bad(name, "has more rows of logits than tokens, or none");
   }
   for (std::size_t layer = 0;; ++layer) {
@@ -68,8 +68,8 @@ Result<void> AddLogits(const std::string& name, const std::string& tensor_name,
     if (hidden == nullptr) {
       break;
     }
-    PX_TRY(const auto values, ReadFloats(*hidden, hidden_size));
-    if (values.size() != prompt.size() * static_cast<std::size_t>(hidden_size)) {
+    PX_TRY(const auto values, ReadFloats(*hidden, sizes.hidden_size));
+    if (values.size() != prompt.size() * static_cast<std::size_t>(sizes.hidden_size)) {
       return Bad(name, fmt::format("has another count of tokens than {}", hidden->stored.name));
     }
     entry.hidden.push_back(values);
@@ -80,21 +80,27 @@ Result<void> AddLogits(const std::string& name, const std::string& tensor_name,
 }
 
 /// {"prompts": {name: ids}, "greedy.NAME": ids, "greedy.NAME.margins": numbers}.
-Result<void> ReadNamedPrompts(const wire::Json& json, std::int32_t vocab_size,
-                              std::int32_t hidden_size, Golden& golden) {
+Result<void> ReadNamedPrompts(const wire::Json& json, const GoldenSizes& sizes, Golden& golden) {
   const wire::Json* prompts = json.Find("prompts");
   if (prompts == nullptr || !prompts->is_object()) {
     return Bad("prompts", "is not an object");
   }
   for (const auto& [name, ids] : prompts->object()) {
-    PX_TRY(const auto prompt, ReadTokens(&ids, name, vocab_size));
-    PX_CHECK_OK(AddLogits(name, name + ".logits", prompt, vocab_size, hidden_size, golden));
+    PX_TRY(const auto prompt, ReadTokens(&ids, name, sizes.vocab_size));
+    PX_CHECK_OK(AddLogits(name, fmt::format("{}.{}", name, sizes.result), prompt, sizes, golden));
+    if (const wire::Json* all_types = json.Find("token_types"); all_types != nullptr) {
+      PX_TRY(golden.logits.back().token_types,
+             ReadTokens(all_types->Find(name), "token_types", kTokenTypesMax));
+      if (golden.logits.back().token_types.size() != prompt.size()) {
+        return Bad("token_types", fmt::format("of {} has another length than the prompt", name));
+      }
+    }
     const std::string key = "greedy." + name;
     if (json.Find(key) == nullptr) {
       continue;
     }
     GreedyGolden greedy = {.name = key, .prompt = prompt, .tokens = {}, .margins = {}};
-    PX_TRY(greedy.tokens, ReadTokens(json.Find(key), key, vocab_size));
+    PX_TRY(greedy.tokens, ReadTokens(json.Find(key), key, sizes.vocab_size));
     if (const wire::Json* margins = json.Find(key + ".margins");
         margins != nullptr && margins->is_array()) {
       for (const wire::Json& margin : margins->array()) {
@@ -110,13 +116,12 @@ Result<void> ReadNamedPrompts(const wire::Json& json, std::int32_t vocab_size,
 }
 
 /// [{"prompt_ids": ids, "greedy_ids": ids}]; tensors "ids" and "logits" belong to the first entry.
-Result<void> ReadStories(const wire::Json& json, std::int32_t vocab_size, std::int32_t hidden_size,
-                         Golden& golden) {
+Result<void> ReadStories(const wire::Json& json, const GoldenSizes& sizes, Golden& golden) {
   for (const wire::Json& story : json.array()) {
     GreedyGolden greedy;
     greedy.name = fmt::format("greedy.{}", golden.greedy.size());
-    PX_TRY(greedy.prompt, ReadTokens(story.Find("prompt_ids"), "prompt_ids", vocab_size));
-    PX_TRY(greedy.tokens, ReadTokens(story.Find("greedy_ids"), "greedy_ids", vocab_size));
+    PX_TRY(greedy.prompt, ReadTokens(story.Find("prompt_ids"), "prompt_ids", sizes.vocab_size));
+    PX_TRY(greedy.tokens, ReadTokens(story.Find("greedy_ids"), "greedy_ids", sizes.vocab_size));
     golden.greedy.push_back(std::move(greedy));
   }
   const CheckpointTensor* ids = golden.tensors.Find("ids");
@@ -127,18 +132,18 @@ Result<void> ReadStories(const wire::Json& json, std::int32_t vocab_size, std::i
   for (std::size_t at = 0; at < ids->bytes.size(); at += sizeof(std::int64_t)) {
     std::int64_t id = 0;
     std::memcpy(&id, ids->bytes.data() + at, sizeof(id));
-    if (id < 0 || id >= vocab_size) {
-      return Bad("ids", fmt::format("holds {}, which is no token id below {}", id, vocab_size));
+    if (id < 0 || id >= sizes.vocab_size) {
+      return Bad("ids",
+                 fmt::format("holds {}, which is no token id below {}", id, sizes.vocab_size));
     }
     prompt.push_back(static_cast<std::int32_t>(id));
   }
-  return AddLogits("first", "logits", std::move(prompt), vocab_size, hidden_size, golden);
+  return AddLogits("first", "logits", std::move(prompt), sizes, golden);
 }
 
 }  // namespace
 
-Result<Golden> LoadGolden(const CheckpointFolder& folder, std::int32_t vocab_size,
-                          std::int32_t hidden_size) {
+Result<Golden> LoadGolden(const CheckpointFolder& folder, const GoldenSizes& sizes) {
   Golden golden;
   PX_TRY(const std::string text, folder.ReadText(kJsonName, kGoldenJsonSizeMax));
   PX_TRY(golden.tensors, Checkpoint::OpenFile(folder, std::string(kTensorsName)));
@@ -148,9 +153,9 @@ Result<Golden> LoadGolden(const CheckpointFolder& folder, std::int32_t vocab_siz
                 fmt::format("{}/{}: {}", folder.path(), kJsonName, json.error().detail()));
   }
   if (json->is_array()) {
-    PX_CHECK_OK(ReadStories(*json, vocab_size, hidden_size, golden));
+    PX_CHECK_OK(ReadStories(*json, sizes, golden));
   } else {
-    PX_CHECK_OK(ReadNamedPrompts(*json, vocab_size, hidden_size, golden));
+    PX_CHECK_OK(ReadNamedPrompts(*json, sizes, golden));
   }
   return golden;
 }

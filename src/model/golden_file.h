@@ -28,7 +28,9 @@ struct GreedyGolden {
 struct LogitsGolden {
   std::string name;  // "p33"
   std::vector<std::int32_t> prompt;
-  std::span<const float> logits;               // [rows, vocab]: the last rows of the prompt
+  std::vector<std::int32_t> token_types;  // [prompt] or empty
+  /// [rows, vocab]: the last rows of the prompt; or [1, features]: its vector or class logits.
+  std::span<const float> logits;
   std::vector<std::span<const float>> hidden;  // [prompt, hidden_size] each; empty if not recorded
 };
 
@@ -38,9 +40,16 @@ struct Golden {
   std::vector<GreedyGolden> greedy;
 };
 
+/// What the model gives.
+struct GoldenSizes {
+  std::int32_t vocab_size = 0;
+  std::int32_t hidden_size = 0;
+  std::string result = "logits";  // or "pooled", "classes": the tensor NAME.result
+  std::int32_t result_size = 0;   // its columns
+};
+
 /// Reads golden.json and golden.safetensors, either form. Errors: kNotFound, kDataCorrupt naming
 /// file and key.
-Result<Golden> LoadGolden(const CheckpointFolder& folder, std::int32_t vocab_size,
-                          std::int32_t hidden_size);
+Result<Golden> LoadGolden(const CheckpointFolder& folder, const GoldenSizes& sizes);
 
 }  // namespace pixii::model

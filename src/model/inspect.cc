@@ -8,6 +8,7 @@
 #include "model/checkpoint_folder.h"
 #include "model/config.h"
 #include "model/decoder.h"
+#include "model/encoder.h"
 #include "model/weights.h"
 
 namespace pixii::model {
@@ -54,13 +55,13 @@ Result<bool> HasChatTemplate(const CheckpointFolder& folder) {
   return json && json->Find("chat_template") != nullptr;
 }
 
-void CountParameters(const DecoderSpec& decoder, const Checkpoint& checkpoint,
-                     InspectReport& report) {
-  for (const ExpectedTensor& tensor : ExpectedTensors(decoder)) {
+void CountParameters(std::span<const ExpectedTensor> tensors, bool tied_head,
+                     const Checkpoint& checkpoint, InspectReport& report) {
+  for (const ExpectedTensor& tensor : tensors) {
     const std::uint64_t count = Elements(tensor.shape);
     report.parameters[std::string(ParameterKindName(tensor.kind))] += count;
     const bool is_table = tensor.kind == ParameterKind::kEmbedding;
-    const std::uint64_t copies = is_table && decoder.tied_head ? 2 : 1;
+    const std::uint64_t copies = is_table && tied_head ? 2 : 1;
     const bool is_vector = tensor.shape.size() == 1;
     report.weights_bytes += copies * count * (is_vector ? sizeof(float) : kBf16Size);
   }
@@ -68,6 +69,14 @@ void CountParameters(const DecoderSpec& decoder, const Checkpoint& checkpoint,
     DTypeShare& share = report.dtypes[std::string(StoredTypeName(tensor.stored.type))];
     share.tensor_count += 1;
     share.size_bytes += tensor.stored.size_bytes;
+  }
+}
+
+void FitContexts(std::int32_t context_tokens, InspectReport& report) {
+  const std::uint64_t fixed = report.weights_bytes + report.workspace_bytes;
+  if (report.memory_bytes > fixed) {
+    report.kv_tokens_fit = (report.memory_bytes - fixed) / report.kv_bytes_per_token;
+    report.full_contexts_fit = report.kv_tokens_fit / static_cast<std::uint64_t>(context_tokens);
   }
 }
 
@@ -79,13 +88,31 @@ std::string Mebibytes(std::uint64_t bytes) {
 
 Result<InspectReport> InspectFolder(const std::string& folder_path, const InspectOptions& options) {
   PX_TRY(const CheckpointFolder folder, CheckpointFolder::Open(folder_path));
-  PX_TRY(const ModelConfig config, LoadConfig(folder));
+  PX_TRY(ModelConfig config, LoadConfig(folder));
   PX_TRY(const Checkpoint checkpoint, Checkpoint::Open(folder));
-  const DecoderSpec& decoder = config.decoder;
-  PX_CHECK_OK(CheckTensors(decoder, checkpoint));
+  ResolveNames(checkpoint, config);
+  PX_CHECK_OK(CheckTensors(config, checkpoint));
   InspectReport report;
   report.folder = folder_path;
-  report.spec = MakeModelSpec(config, checkpoint);
+  PX_TRY(report.spec, MakeModelSpec(config, checkpoint));
+  report.files.assign(checkpoint.file_names().begin(), checkpoint.file_names().end());
+  report.checkpoint_size_bytes = checkpoint.size_bytes();
+  PX_TRY(report.tokenizer, TokenizerKind(folder));
+  PX_TRY(report.has_chat_template, HasChatTemplate(folder));
+  report.memory_bytes = options.memory_bytes;
+  if (config.encoder) {
+    const EncoderSpec& encoder = *config.encoder;
+    CountParameters(ExpectedTensors(encoder), false, checkpoint, report);
+    report.head_count = encoder.head_count;
+    report.intermediate_size = encoder.intermediate_size;
+    report.rope = "none: learned positions";
+    report.workspace_bytes = EncoderWorkspace(encoder, options.load).size_bytes();
+    // Of one layer in fp32, for the length of a step.
+    report.kv_bytes_per_token = sizeof(float) * 2 * static_cast<std::uint64_t>(encoder.hidden_size);
+    FitContexts(encoder.context_tokens_max(), report);
+    return report;
+  }
+  const DecoderSpec& decoder = config.decoder;
   report.head_count = decoder.head_count;
   report.intermediate_size = decoder.intermediate_size;
   report.tied_head = decoder.tied_head;
@@ -94,21 +121,11 @@ Result<InspectReport> InspectFolder(const std::string& folder_path, const Inspec
     report.window_tokens = std::max(report.window_tokens, layer.window_tokens);
   }
   report.rope = decoder.rope.kind == RopeKind::kLlama3 ? "llama3" : "default";
-  report.files.assign(checkpoint.file_names().begin(), checkpoint.file_names().end());
-  report.checkpoint_size_bytes = checkpoint.size_bytes();
-  CountParameters(decoder, checkpoint, report);
-  PX_TRY(report.tokenizer, TokenizerKind(folder));
-  PX_TRY(report.has_chat_template, HasChatTemplate(folder));
+  CountParameters(ExpectedTensors(decoder), decoder.tied_head, checkpoint, report);
   report.workspace_bytes = MakeWorkspacePlan(decoder, options.load).size_bytes();
   report.kv_bytes_per_token =
       kBf16Size * 2 * static_cast<std::uint64_t>(decoder.kv_size()) * decoder.layers.size();
-  report.memory_bytes = options.memory_bytes;
-  const std::uint64_t fixed = report.weights_bytes + report.workspace_bytes;
-  if (options.memory_bytes > fixed) {
-    report.kv_tokens_fit = (options.memory_bytes - fixed) / report.kv_bytes_per_token;
-    report.full_contexts_fit =
-        report.kv_tokens_fit / static_cast<std::uint64_t>(decoder.context_tokens_max);
-  }
+  FitContexts(decoder.context_tokens_max, report);
   return report;
 }
 

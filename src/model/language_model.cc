@@ -6,6 +6,7 @@
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/decoder.h"
+#include "model/encoder.h"
 #include "model/fingerprint.h"
 #include "model/shapes.h"
 #include "model/weights.h"
@@ -13,9 +14,9 @@
 namespace pixii::model {
 namespace {
 
-std::uint64_t ParameterCount(const DecoderSpec& decoder) {
+std::uint64_t ParameterCount(std::span<const ExpectedTensor> tensors) {
   std::uint64_t count = 0;
-  for (const ExpectedTensor& tensor : ExpectedTensors(decoder)) {
+  for (const ExpectedTensor& tensor : tensors) {
     std::uint64_t size = 1;
     for (const std::int64_t dim : tensor.shape) {
       size *= static_cast<std::uint64_t>(dim);
@@ -34,18 +35,99 @@ ModelSpec SizesOf(const DecoderSpec& decoder) {
   spec.kv_head_count = decoder.kv_head_count;
   spec.head_dim = decoder.head_dim;
   spec.context_tokens_max = decoder.context_tokens_max;
-  spec.parameter_count = ParameterCount(decoder);
+  spec.parameter_count = ParameterCount(ExpectedTensors(decoder));
+  spec.row_size = decoder.row_size();
+  spec.task = decoder.head == HeadKind::kVocab     ? ModelTask::kGenerate
+              : decoder.head == HeadKind::kClasses ? ModelTask::kClassify
+                                                   : ModelTask::kEmbed;
   return spec;
+}
+
+ModelSpec SizesOf(const EncoderSpec& encoder) {
+  ModelSpec spec;
+  spec.architecture = encoder.architecture;
+  spec.layer_count = encoder.layer_count;
+  spec.hidden_size = encoder.hidden_size;
+  spec.vocab_size = encoder.vocab_size;
+  spec.kv_head_count = encoder.head_count;
+  spec.head_dim = encoder.head_dim();
+  spec.context_tokens_max = encoder.context_tokens_max();
+  spec.parameter_count = ParameterCount(ExpectedTensors(encoder));
+  spec.row_size = encoder.row_size();
+  spec.task = encoder.head.class_count > 0 ? ModelTask::kClassify : ModelTask::kEmbed;
+  spec.whole_texts = true;
+  spec.token_type_count = encoder.token_type_count;
+  spec.pool_rows = PoolRows::kFirst;
+  return spec;
+}
+
+void StripPrefix(std::string_view prefix, std::string& name) {
+  if (name.starts_with(prefix)) {
+    name.erase(0, prefix.size());
+  }
+}
+
+/// A decoder that was saved bare has no "model." before its names.
+void StripPrefix(std::string_view prefix, WeightNames& names) {
+  for (std::string* name : {&names.embed, &names.final_norm, &names.input_norm,
+                            &names.post_attention_norm, &names.q_norm, &names.k_norm}) {
+    StripPrefix(prefix, *name);
+  }
+  for (LinearNames* linear : {&names.qkv, &names.o, &names.gate_up, &names.down}) {
+    for (std::string& part : linear->parts) {
+      StripPrefix(prefix, part);
+    }
+  }
+  for (std::string& pattern : names.harmless) {
+    StripPrefix(prefix, pattern);
+  }
 }
 
 }  // namespace
 
-ModelSpec MakeModelSpec(const ModelConfig& config, const Checkpoint& checkpoint) {
-  ModelSpec spec = SizesOf(config.decoder);
+void ResolveNames(const Checkpoint& checkpoint, ModelConfig& config) {
+  if (config.encoder) {
+    ResolvePrefix(checkpoint, *config.encoder);
+    return;
+  }
+  WeightNames& names = config.decoder.names;
+  constexpr std::string_view kPrefix = "model.";
+  if (config.decoder.head != HeadKind::kVocab && names.embed.starts_with(kPrefix) &&
+      checkpoint.Find(names.embed + ".weight") == nullptr &&
+      checkpoint.Find(names.embed.substr(kPrefix.size()) + ".weight") != nullptr) {
+    StripPrefix(kPrefix, names);
+  }
+}
+
+Result<void> CheckTensors(const ModelConfig& config, const Checkpoint& checkpoint) {
+  return config.encoder ? CheckTensors(*config.encoder, checkpoint)
+                        : CheckTensors(config.decoder, checkpoint);
+}
+
+Result<ModelSpec> MakeModelSpec(const ModelConfig& config, const Checkpoint& checkpoint) {
+  ModelSpec spec = config.encoder ? SizesOf(*config.encoder) : SizesOf(config.decoder);
   spec.eos_token_ids = config.eos_token_ids;
   spec.bos_token_id = config.bos_token_id;
   spec.generation = config.generation;
-  spec.fingerprint = Fingerprint(config.text, checkpoint);
+  spec.fingerprint = Fingerprint(config.text + config.modules.text, checkpoint);
+  if (spec.task == ModelTask::kEmbed) {
+    // Without modules the mean, as sentence-transformers.
+    PX_TRY(Pooler pooler,
+           Pooler::Create(config.modules.pooling.value_or(PoolingSpec{}), spec.hidden_size));
+    spec.pool_rows = pooler.rows();
+    spec.pooler = std::make_shared<const Pooler>(std::move(pooler));
+  }
+  if (const std::optional<ScoreTokens>& score = config.modules.score) {
+    if (spec.task != ModelTask::kGenerate || score->yes >= spec.vocab_size ||
+        score->no >= spec.vocab_size) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("tokens {} and {} of the score are not in a vocabulary of {} that "
+                              "{} gives logits of",
+                              score->yes, score->no, spec.vocab_size, spec.architecture),
+                  "true_token_id");
+    }
+    spec.score_tokens = score;
+  }
   return spec;
 }
 
@@ -55,10 +137,15 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::Load(const std::string& fo
   PX_TRY(const CheckpointFolder folder, CheckpointFolder::Open(folder_path));
   PX_TRY(ModelConfig config, LoadConfig(folder));
   PX_TRY(const Checkpoint checkpoint, Checkpoint::Open(folder));
-  PX_CHECK_OK(CheckTensors(config.decoder, checkpoint));
-  ModelSpec spec = MakeModelSpec(config, checkpoint);
+  ResolveNames(checkpoint, config);
+  PX_CHECK_OK(CheckTensors(config, checkpoint));
+  PX_TRY(ModelSpec spec, MakeModelSpec(config, checkpoint));
   const std::unique_ptr<Weights> weights =
       MakeCheckpointWeights(checkpoint, config.decoder.quantization);
+  if (config.encoder) {
+    return Encoder::Create(*std::move(config.encoder), std::move(spec), *weights, operators,
+                           options);
+  }
   return Decoder::Create(std::move(config.decoder), std::move(spec), *weights, operators, options);
 }
 

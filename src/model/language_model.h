@@ -17,6 +17,7 @@
 #include "kernels/kv_cache.h"
 #include "kernels/operators.h"
 #include "kernels/step.h"
+#include "model/pooling.h"
 
 namespace pixii::model {
 
@@ -32,6 +33,19 @@ struct GenerationDefaults {
   std::optional<std::int32_t> max_new_tokens;
 };
 
+/// A reranker that is a generator scores by the logits of two tokens after the text's last.
+struct ScoreTokens {
+  std::int32_t yes = -1;
+  std::int32_t no = -1;
+};
+
+/// What a checkpoint is for.
+enum class ModelTask : std::uint8_t {
+  kGenerate,  // rows are logits of the vocabulary
+  kEmbed,     // rows are hidden states, which a Pooler makes a vector of
+  kClassify,  // rows are class logits: a reranker has one class
+};
+
 /// What the rest of the program needs to know about a checkpoint.
 struct ModelSpec {
   std::string architecture;  // "LlamaForCausalLM"
@@ -44,6 +58,15 @@ struct ModelSpec {
   std::vector<std::int32_t> eos_token_ids;  // generation_config.json first, then config.json
   std::int32_t bos_token_id = -1;           // -1: none
   GenerationDefaults generation;            // generation_config.json's
+  ModelTask task = ModelTask::kGenerate;
+  std::int32_t row_size =
+      0;  // floats of a row that Forward writes: vocab_size, hidden_size, classes
+  /// An encoder: a text's tokens are one chunk of one step, and its K and V are of no use after.
+  bool whole_texts = false;
+  std::int32_t token_type_count = 0;        // of an encoder; 0: it knows no types
+  PoolRows pool_rows = PoolRows::kLast;     // rows that pooling or classes are read from
+  std::shared_ptr<const Pooler> pooler;     // of kEmbed, else null
+  std::optional<ScoreTokens> score_tokens;  // a generator that is a reranker
   std::uint64_t parameter_count = 0;
   std::string
       fingerprint;  // hex digest of config and weights' headers and bytes sampled: model identity
@@ -83,12 +106,12 @@ class LanguageModel {
   virtual kernels::KvLayout MakeKvLayout(std::int32_t block_tokens,
                                          kernels::KvDType dtype) const = 0;
 
-  /// Runs `batch`, stores its K and V, writes fp32 logits [batch.logit_rows.size(), vocab_size].
-  /// Errors: kModelFault if a value is not finite where it must be, kUnavailable if the device
-  /// failed. After an error the cache holds arbitrary bytes in the batch's slots and is otherwise
-  /// unchanged; after kModelFault only those sequences are harmed whose logits are in
-  /// faulty_logit_rows(), all others' K, V and logits are valid. kInvalidArgument names the field
-  /// of a batch that cannot be run; nothing was written then.
+  /// Runs `batch`, stores its K and V, writes fp32 rows [batch.logit_rows.size(), row_size]:
+  /// logits, or what the model's task says. Errors: kModelFault if a value is not finite where it
+  /// must be, kUnavailable if the device failed. After an error the cache holds arbitrary bytes in
+  /// the batch's slots and is otherwise unchanged; after kModelFault only those sequences are
+  /// harmed whose logits are in faulty_logit_rows(), all others' K, V and logits are valid.
+  /// kInvalidArgument names the field of a batch that cannot be run; nothing was written then.
   virtual Result<void> Forward(const kernels::StepBatch& batch, kernels::KvCache& cache,
                                std::span<float> logits,
                                const HiddenObserver* observer = nullptr) = 0;

@@ -26,6 +26,8 @@ Result<PagedRunner> PagedRunner::Create(LanguageModel& model, kernels::Operators
 
 Result<std::vector<float>> PagedRunner::Step(std::span<const RunnerChunk> chunks,
                                              const HiddenObserver* observer) {
+  const ModelSpec& spec = model_.spec();
+  const bool first_only = spec.task == ModelTask::kClassify && spec.pool_rows == PoolRows::kFirst;
   kernels::StepBatch batch;
   for (const RunnerChunk& chunk : chunks) {
     RunnerSequence& sequence = *chunk.sequence;
@@ -48,7 +50,14 @@ Result<std::vector<float>> PagedRunner::Step(std::span<const RunnerChunk> chunks
     batch.block_table.insert(batch.block_table.end(), sequence.blocks.begin(),
                              sequence.blocks.begin() + block_count);
     for (std::int32_t position = sequence.done; position < context; ++position) {
-      batch.logit_rows.push_back(static_cast<std::int32_t>(batch.token_ids.size()));
+      if (!first_only || position == 0) {
+        batch.logit_rows.push_back(static_cast<std::int32_t>(batch.token_ids.size()));
+      }
+      if (spec.token_type_count > 0) {
+        batch.token_types.push_back(sequence.token_types.empty()
+                                        ? 0
+                                        : sequence.token_types[static_cast<std::size_t>(position)]);
+      }
       batch.token_ids.push_back(sequence.tokens[static_cast<std::size_t>(position)]);
       batch.positions.push_back(position);
       const std::int32_t block =
@@ -56,8 +65,7 @@ Result<std::vector<float>> PagedRunner::Step(std::span<const RunnerChunk> chunks
       batch.slots.push_back(block * options_.block_tokens + position % options_.block_tokens);
     }
   }
-  std::vector<float> logits(batch.logit_rows.size() *
-                            static_cast<std::size_t>(model_.spec().vocab_size));
+  std::vector<float> logits(batch.logit_rows.size() * static_cast<std::size_t>(spec.row_size));
   PX_CHECK_OK(model_.Forward(batch, cache_, logits, observer));
   for (const RunnerChunk& chunk : chunks) {
     chunk.sequence->done += chunk.count;

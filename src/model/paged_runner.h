@@ -18,6 +18,7 @@ struct RunnerSequence {
   std::vector<std::int32_t> tokens;
   std::int32_t done = 0;  // tokens whose K and V are stored
   std::vector<std::int32_t> blocks = {};
+  std::vector<std::int32_t> token_types = {};  // of an encoder; empty: all 0
 };
 
 /// The next `count` tokens of `sequence` take part in a step.
@@ -39,7 +40,8 @@ class PagedRunner final {
   static Result<PagedRunner> Create(LanguageModel& model, kernels::Operators& operators,
                                     const Options& options);
 
-  /// One step. Returns the logits of every row, in order of `chunks`: [sum of counts, vocab_size].
+  /// One step. Returns every row that the model gives, in order of `chunks`: [sum of counts,
+  /// row_size]; of an encoder with classes one row a text.
   /// Errors: those of Forward; kResourceExhausted if no block is free.
   Result<std::vector<float>> Step(std::span<const RunnerChunk> chunks,
                                   const HiddenObserver* observer = nullptr);

@@ -125,6 +125,15 @@ Result<void> CheckTiedHead(const DecoderSpec& spec, const Checkpoint& checkpoint
   return {};
 }
 
+tl::unexpected<Error> UnknownTensor(const Checkpoint& checkpoint, const CheckpointTensor& tensor,
+                                    std::string_view architecture) {
+  return Fail(Code::kUnsupported,
+              fmt::format("{} is no part of {} as config.json describes it, so the model would be "
+                          "run without it",
+                          checkpoint.Place(tensor), architecture),
+              tensor.stored.name);
+}
+
 class CheckpointWeights final : public Weights {
  public:
   CheckpointWeights(const Checkpoint& checkpoint, QuantizationSpec quantization)
@@ -263,9 +272,10 @@ std::vector<ExpectedTensor> ExpectedTensors(const DecoderSpec& spec) {
     AddLayer(spec, layer, out);
   }
   out.push_back({spec.names.final_norm + ".weight", {spec.hidden_size}, ParameterKind::kNorm});
-  if (!spec.tied_head) {
+  const bool tied = spec.tied_head && spec.head == HeadKind::kVocab;
+  if (!tied && spec.head != HeadKind::kNone) {
     out.push_back(
-        {spec.names.head + ".weight", {spec.vocab_size, spec.hidden_size}, ParameterKind::kHead});
+        {spec.names.head + ".weight", {spec.row_size(), spec.hidden_size}, ParameterKind::kHead});
   }
   return out;
 }
@@ -275,9 +285,12 @@ Result<void> CheckTensors(const DecoderSpec& spec, const Checkpoint& checkpoint)
   for (const ExpectedTensor& expected : ExpectedTensors(spec)) {
     PX_CHECK_OK(CheckTensor(spec.quantization, checkpoint, expected, known));
   }
-  if (spec.tied_head) {
+  if (spec.tied_head && spec.head == HeadKind::kVocab) {
     PX_CHECK_OK(CheckTiedHead(spec, checkpoint));
     known.insert(spec.names.head + ".weight");
+  }
+  if (spec.head == HeadKind::kNone) {
+    known.insert(spec.names.head + ".weight");  // of the generator it was made from
   }
   for (const std::string& pattern : spec.names.harmless) {
     for (std::size_t layer = 0; layer < spec.layers.size(); ++layer) {
@@ -286,11 +299,27 @@ Result<void> CheckTensors(const DecoderSpec& spec, const Checkpoint& checkpoint)
   }
   for (const CheckpointTensor& tensor : checkpoint.tensors()) {
     if (!known.contains(tensor.stored.name)) {
-      return Fail(Code::kUnsupported,
-                  fmt::format("{} is no part of {} as config.json describes it, so the model would "
-                              "be run without it",
-                              checkpoint.Place(tensor), spec.architecture),
-                  tensor.stored.name);
+      return UnknownTensor(checkpoint, tensor, spec.architecture);
+    }
+  }
+  return {};
+}
+
+Result<void> CheckTensors(std::span<const ExpectedTensor> expected,
+                          std::span<const std::string> harmless, std::string_view architecture,
+                          const Checkpoint& checkpoint) {
+  std::unordered_set<std::string> known;
+  for (const ExpectedTensor& tensor : expected) {
+    PX_CHECK_OK(CheckTensor({}, checkpoint, tensor, known));
+  }
+  const auto is_harmless = [&](const std::string& name) {
+    return std::ranges::any_of(harmless, [&](const std::string& pattern) {
+      return pattern.ends_with('.') ? name.starts_with(pattern) : name == pattern;
+    });
+  };
+  for (const CheckpointTensor& tensor : checkpoint.tensors()) {
+    if (!known.contains(tensor.stored.name) && !is_harmless(tensor.stored.name)) {
+      return UnknownTensor(checkpoint, tensor, architecture);
     }
   }
   return {};

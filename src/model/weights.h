@@ -43,6 +43,11 @@ std::string LayerName(const std::string& pattern, std::size_t layer);
 /// (dtype, a tensor that nothing here would use), with file and offset.
 Result<void> CheckTensors(const DecoderSpec& spec, const Checkpoint& checkpoint);
 
+/// The same of a list: `harmless` may be there besides; one that ends in "." stands for all below.
+Result<void> CheckTensors(std::span<const ExpectedTensor> expected,
+                          std::span<const std::string> harmless, std::string_view architecture,
+                          const Checkpoint& checkpoint);
+
 /// What one tensor looks like to a backend's Prepare: host memory in row-major order, aligned to
 /// its element.
 class Weights {

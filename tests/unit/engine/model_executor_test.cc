@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <memory>
+#include <string>
 
 #include "support/golden.h"
 
@@ -40,6 +43,26 @@ TEST_F(ModelExecutorTest, RefusesSizesByName) {
   executor = ModelExecutor::Create(*model_, *operators_, {.block_tokens = 513, .block_count = 1});
   ASSERT_FALSE(executor);
   EXPECT_EQ(executor.error().param(), "block_tokens");
+}
+
+TEST_F(ModelExecutorTest, RefusesAModelThatCannotGenerate) {
+  // The generator's weights without its head: an embedding model.
+  const std::string from = pixii::testing::OwnGoldenDir() + "/models/llama-gqa";
+  const std::string folder = ::testing::TempDir() + "/bare_llama";
+  std::filesystem::create_directories(folder);
+  std::filesystem::copy_file(from + "/model.safetensors", folder + "/model.safetensors",
+                             std::filesystem::copy_options::overwrite_existing);
+  std::string config = pixii::testing::ReadFileOrFail(from + "/config.json");
+  const std::string generator = "LlamaForCausalLM";
+  config.replace(config.find(generator), generator.size(), "LlamaModel");
+  std::ofstream(folder + "/config.json") << config;
+  auto bare = model::LanguageModel::Load(folder, *operators_, {});
+  ASSERT_TRUE(bare) << bare.error().ToString();
+  auto executor = ModelExecutor::Create(**bare, *operators_, {.block_count = 8});
+  ASSERT_FALSE(executor);
+  EXPECT_EQ(executor.error().code(), Code::kUnsupported);
+  EXPECT_NE(executor.error().detail().find("cannot generate"), std::string::npos);
+  std::filesystem::remove_all(folder);
 }
 
 TEST_F(ModelExecutorTest, CountsBlocksByMemoryAndByUse) {

@@ -380,7 +380,7 @@ TEST(Decoder, RunsAFusedProjectionLikeItsParts) {
   const auto checked = CheckTensors(fused, *checkpoint);
   ASSERT_TRUE(checked.has_value()) << checked.error().ToString();
   const auto weights = MakeCheckpointWeights(*checkpoint, {});
-  ModelSpec spec = MakeModelSpec(*config, *checkpoint);
+  const ModelSpec spec = *MakeModelSpec(*config, *checkpoint);
   const LoadOptions options = {.compute = kernels::ComputeType::kF32, .step_tokens_max = 64};
   auto fused_model = Decoder::Create(fused, spec, *weights, *operators, options);
   ASSERT_TRUE(fused_model.has_value()) << fused_model.error().ToString();
@@ -389,6 +389,44 @@ TEST(Decoder, RunsAFusedProjectionLikeItsParts) {
   PagedRunner plain_runner = RunnerOrFail(*plain_model, *operators);
   const Tokens tokens = RandomTokens(33, 4);
   EXPECT_EQ(RunWhole(fused_runner, tokens), RunWhole(plain_runner, tokens));
+}
+
+TEST(Decoder, WithoutAHeadGivesTheLastHiddenStatesWhetherRowsAreDroppedOrNot) {
+  const auto operators = kernels::MakeReferenceOperators();
+  const testing::TemporaryFolder folder;
+  const std::string from = OwnModel("llama3-rope");
+  std::string config = pixii::testing::ReadFileOrFail(from + "/config.json");
+  const std::string generator = "LlamaForCausalLM";
+  config.replace(config.find(generator), generator.size(), "LlamaModel");
+  folder.Write("config.json", config);
+  // Saved bare: no "model." before the names, no head.
+  auto tensors = testing::ReadSafetensors(from + "/model.safetensors");
+  std::erase_if(tensors, [](const auto& tensor) { return tensor.name == "lm_head.weight"; });
+  for (auto& tensor : tensors) {
+    ASSERT_TRUE(tensor.name.starts_with("model."));
+    tensor.name.erase(0, 6);
+  }
+  folder.Write("model.safetensors", testing::Safetensors(tensors));
+  const auto model = LoadOrFail(folder.path(), *operators,
+                                {.compute = kernels::ComputeType::kF32, .step_tokens_max = 64});
+  ASSERT_NE(model, nullptr);
+  EXPECT_EQ(model->spec().task, ModelTask::kEmbed);
+  ASSERT_EQ(model->spec().row_size, model->spec().hidden_size);
+  PagedRunner runner = RunnerOrFail(*model, *operators);
+  const Tokens tokens = RandomTokens(21, 8);
+  std::vector<float> normed;
+  const HiddenObserver keep = [&](std::int32_t index, const kernels::Matrix& rows) {
+    if (index == model->spec().layer_count) {
+      normed.assign(rows.f32(), rows.f32() + rows.rows * rows.cols);
+    }
+  };
+  RunnerSequence sequence{.tokens = tokens};
+  const RunnerChunk chunk{&sequence, static_cast<std::int32_t>(tokens.size())};
+  const auto observed = runner.Step({&chunk, 1}, &keep);
+  ASSERT_TRUE(observed.has_value()) << observed.error().ToString();
+  runner.Release(sequence);
+  EXPECT_EQ(*observed, normed);
+  EXPECT_EQ(RunWhole(runner, tokens), normed);
 }
 
 }  // namespace

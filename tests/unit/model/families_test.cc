@@ -135,7 +135,7 @@ TEST(Families, RefuseWhatCannotBeRunExactlyNamingKeyAndValue) {
   const std::vector<Refusal> cases = {
       {R"({"architectures": ["GPT2LMHeadModel"]})",
        "architectures = [\"GPT2LMHeadModel\"] is not built"},
-      {R"({"architectures": ["LlamaForSequenceClassification"]})", "is not built"},
+      {R"({"architectures": ["LlamaForTokenClassification"]})", "is not built"},
       {R"({"architectures": ["LlamaForCausalLM", "MistralForCausalLM"]})", "names more than one"},
       {R"({"architectures": []})", "model_type"},
       {R"({"hidden_act": "relu2"})", "hidden_act = \"relu2\""},
