@@ -100,7 +100,7 @@ class Bench final {
 
   void Attention(const std::string& name, std::int32_t heads, std::int32_t kv_heads,
                  std::int32_t dim, std::int32_t tokens, std::int32_t context,
-                 std::int32_t sequences) {
+                 std::int32_t sequences, KvDType dtype = KvDType::kBf16) {
     if (name.find(filter_) == std::string::npos) {
       return;
     }
@@ -109,7 +109,7 @@ class Bench final {
                           .key_dim = dim,
                           .value_dim = dim,
                           .block_tokens = 64,
-                          .dtype = KvDType::kBf16};
+                          .dtype = dtype};
     const std::int32_t blocks = (context + 63) / 64;
     KvCache cache{.layout = layout,
                   .buffer = std::move(*operators_.Allocate(
@@ -145,8 +145,9 @@ class Bench final {
     out_view.data = out.data();
     const double pairs = static_cast<double>(tokens) * (context - tokens) + 0.5 * tokens * tokens;
     const bool memory = tokens == 1;
-    const double amount =
-        memory ? 4.0 * sequences * context * kv_heads * dim : 2.0 * sequences * pairs * heads * dim;
+    const double amount = memory
+                              ? static_cast<double>(layout.token_size_bytes()) * sequences * context
+                              : 2.0 * sequences * pairs * heads * dim;
     Report(name, amount, memory, [&] {
       operators_.PagedAttention(q_view, batch, 0, cache,
                                 {.head_count = heads,
@@ -222,6 +223,13 @@ int Main(int argc, char** argv) {
   bench.Linear("tiny qkv 1x512x256", 1, 512, 256, 1);
   bench.Attention("decode attention 14/2x64 context 8192 batch 8", 14, 2, 64, 1, 8192, 8);
   bench.Attention("decode attention 8/8x128 context 8192 batch 4", 8, 8, 128, 1, 8192, 4);
+  bench.Attention("decode attention 32/8x64 context 2048", 32, 8, 64, 1, 2048, 1);
+  bench.Attention("decode attention 32/8x64 context 2048 batch 16", 32, 8, 64, 1, 2048, 16);
+  for (const KvDType dtype : {KvDType::kF16, KvDType::kFp8E4m3, KvDType::kInt8}) {
+    bench.Attention(
+        fmt::format("decode attention 14/2x64 context 8192 batch 8 {}", KvDTypeName(dtype)), 14, 2,
+        64, 1, 8192, 8, dtype);
+  }
   bench.Attention("decode attention 14/2x64 context 16384", 14, 2, 64, 1, 16384, 1);
   bench.Attention("prefill attention 14/2x64 2048 of 2048", 14, 2, 64, 2048, 2048, 1);
   bench.Attention("prefill attention 8/8x128 512 of 4096", 8, 8, 128, 512, 4096, 1);

@@ -28,8 +28,10 @@ constexpr Index kSharedMultiplyAdds = Index{1} << 17;
 constexpr Index kSharedElements = Index{1} << 15;
 constexpr Index kSharedAttentionElements = Index{1} << 16;  // of K and V read, times query heads
 
-constexpr Index kAttentionRowsPerItem = 128;  // query rows that share a widened tile
-constexpr Index kItemsPerWorker = 3;          // attention items differ in cost
+// Query rows that share a widened tile: as many as keep their state in the second level of cache.
+constexpr Index kAttentionRowsPerItem = 256;
+constexpr Index kAttentionItemFloats = Index{96} << 10;
+constexpr Index kItemsPerWorker = 3;  // attention items differ in cost
 
 static_assert(static_cast<int>(KvDType::kF32) == static_cast<int>(Element::kF32) &&
               static_cast<int>(KvDType::kBf16) == static_cast<int>(Element::kBf16) &&
@@ -404,11 +406,16 @@ class CpuOperators final : public HostOperators {
     return call.window > 0 ? std::min(call.sight_end, last + call.window - 1) : call.sight_end;
   }
 
+  static Index CostOf(const AttentionCall& call) {
+    const Index end = std::min(call.span_end * kSpanTokens, SightEnd(call));
+    return call.tokens * (end - call.span_begin * kSpanTokens);
+  }
+
   /// Fills items_; returns the work in elements of K and V times query heads.
   Index PlanAttention(const Matrix& q, const StepView& batch, std::int32_t layer,
                       const KvCache& cache, const AttentionOptions& options, const Matrix& out) {
     const Index group = options.head_count / options.kv_head_count;
-    const Index tokens_per_item = std::max<Index>(1, kAttentionRowsPerItem / group);
+    const Index tokens_per_item = TokensPerItem(q.rows, options);
     items_.clear();
     Index work = 0;
     for (const StepSequence& sequence : batch.sequences) {
@@ -441,7 +448,21 @@ class CpuOperators final : public HostOperators {
       }
     }
     SplitSpans(options.value_dim);
+    // The longest first, so that workers end together.
+    std::sort(items_.begin(), items_.end(), [](const AttentionItem& a, const AttentionItem& b) {
+      return CostOf(a.call) > CostOf(b.call);
+    });
     return work;
+  }
+
+  /// Tokens of an attention item: many share the cost of a tile, but every worker wants its share.
+  Index TokensPerItem(Index tokens, const AttentionOptions& options) const {
+    const Index group = options.head_count / options.kv_head_count;
+    const Index row_floats = options.key_dim + 2 * options.value_dim + kTileTokens;
+    const Index rows = std::min(kAttentionRowsPerItem, kAttentionItemFloats / row_floats);
+    const Index fair = CeilDiv(tokens * options.kv_head_count,
+                               kItemsPerWorker * std::int64_t{pool_.thread_count()});
+    return std::clamp<Index>(std::min(rows / group, fair), 1, tokens);
   }
 
   /// Few items and long contexts: cuts items into runs of spans, joined afterwards.

@@ -163,6 +163,20 @@ struct Vec {
   /// 2^n for integral n in -126 .. 127.
   static Vec PowerOfTwo(Vec n) { return {PowerOfTwo8(n.lo), PowerOfTwo8(n.hi)}; }
 
+  /// Lanes 0, 0, 1, 1, ... 7, 7.
+  Vec LowLanesTwice() const {
+    return {_mm256_permutevar8x32_ps(lo, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)),
+            _mm256_permutevar8x32_ps(lo, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7))};
+  }
+
+  /// Lanes 1, 0, 3, 2, ...
+  Vec PairsSwapped() const { return {_mm256_permute_ps(lo, 0xB1), _mm256_permute_ps(hi, 0xB1)}; }
+
+  Vec EvenLanesNegated() const {
+    const __m256 signs = _mm256_castsi256_ps(_mm256_set1_epi64x(0x80000000));
+    return {_mm256_xor_ps(lo, signs), _mm256_xor_ps(hi, signs)};
+  }
+
   /// The float whose exponent is the lanes' lowest bits.
   Vec LowBitsToExponent() const {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(lo), 23)),

@@ -140,6 +140,20 @@ struct Vec {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
   }
 
+  /// Lanes 0, 0, 1, 1, ... 7, 7.
+  Vec LowLanesTwice() const {
+    const __m512i lanes = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    return {_mm512_permutexvar_ps(lanes, v)};
+  }
+
+  /// Lanes 1, 0, 3, 2, ...
+  Vec PairsSwapped() const { return {_mm512_permute_ps(v, 0xB1)}; }
+
+  Vec EvenLanesNegated() const {
+    const __m512i signs = _mm512_set1_epi64(0x80000000);
+    return {_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), signs))};
+  }
+
   /// The float whose exponent is the lanes' lowest bits.
   Vec LowBitsToExponent() const {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v), 23))};

@@ -87,11 +87,12 @@ inline void RotateHead(float* head, const float* cos, const float* sin, Index ha
 }
 
 inline void RotateHeadInterleaved(float* head, const float* cos, const float* sin, Index half) {
-  for (Index i = 0; i < half; ++i) {
-    const float first = head[2 * i];
-    const float second = head[2 * i + 1];
-    head[2 * i] = first * cos[i] - second * sin[i];
-    head[2 * i + 1] = second * cos[i] + first * sin[i];
+  for (Index i = 0; i < half; i += 8) {
+    const Index left = half - i < 8 ? half - i : 8;
+    const Vec x = Vec::LoadPart(head + 2 * i, 2 * left);
+    const Vec own = x * Vec::LoadPart(cos + i, left).LowLanesTwice();
+    const Vec other = x.PairsSwapped() * Vec::LoadPart(sin + i, left).LowLanesTwice();
+    (own + other.EvenLanesNegated()).StorePart(head + 2 * i, 2 * left);
   }
 }
 

@@ -184,7 +184,7 @@ class OneAnswerTest : public ::testing::Test {
                                            .block_count = size.block_count,
                                            .step_tokens_max = 256,
                                            .step_logit_rows_max = 128,
-                                           .kv_dtype = kernels::KvDType::kBf16});
+                                           .kv_dtype = kv_dtype_});
     EXPECT_TRUE(executor) << executor.error().ToString();
     auto engine = Engine::Create({.batch_sequences_max = size.sequences,
                                   .batch_tokens_max = size.tokens,
@@ -273,6 +273,7 @@ class OneAnswerTest : public ::testing::Test {
   std::shared_ptr<ProcessorSet> processors_ = AllProcessors();
   std::unique_ptr<kernels::Operators> operators_;
   std::unique_ptr<model::LanguageModel> model_;
+  kernels::KvDType kv_dtype_ = kernels::KvDType::kBf16;
   std::vector<wire::GenerateRequest> requests_;
   std::vector<RequestId> cancels_;
 };
@@ -295,6 +296,32 @@ TEST_F(OneAnswerTest, TwoHundredRequestsAnswerTheSameAloneAndInACrowd) {
               static_cast<unsigned long long>(engine->scheduler().counters().cached_tokens),
               static_cast<unsigned long long>(engine->scheduler().counters().computed_tokens));
 }
+
+class OneAnswerOfCodes : public OneAnswerTest,
+                         public ::testing::WithParamInterface<kernels::KvDType> {
+ protected:
+  void SetUp() override {
+    OneAnswerTest::SetUp();
+    kv_dtype_ = GetParam();
+    requests_.resize(80);
+  }
+};
+
+TEST_P(OneAnswerOfCodes, AWarmCacheAndARecomputedOneHoldTheCodesOfTheFirst) {
+  const Answers alone = RunAlone();
+  std::unique_ptr<Engine> engine = MakeEngine({.block_count = 48, .sequences = 32, .tokens = 96});
+  ExpectSame(alone, RunTogether(*engine));
+  ExpectSame(alone, RunTogether(*engine));
+  EXPECT_GT(engine->scheduler().counters().preemptions, 0U);
+  EXPECT_GT(engine->scheduler().counters().cached_tokens, 0U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, OneAnswerOfCodes,
+                         ::testing::Values(kernels::KvDType::kF16, kernels::KvDType::kFp8E4m3,
+                                           kernels::KvDType::kInt8),
+                         [](const auto& test) {
+                           return std::string(kernels::KvDTypeName(test.param));
+                         });
 
 TEST_F(OneAnswerTest, ARequestCutAtAnyTokenGoesOnExactlyInAnotherEngine) {
   std::mt19937_64 random(kSeed + 2);
