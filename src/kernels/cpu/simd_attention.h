@@ -66,6 +66,7 @@ class AttentionLoop {
              take(blocked_rows * padded_)};
     all_ = {take(RoundUp(blocked_rows, 16)), take(RoundUp(blocked_rows, 16)),
             take(blocked_rows * padded_)};
+    ahead_.Use(take(kPrefetchFloats));
     begin_ = reinterpret_cast<std::int32_t*>(take(RoundUp(blocked_rows, 16)));
     end_ = reinterpret_cast<std::int32_t*>(take(RoundUp(blocked_rows, 16)));
   }
@@ -73,9 +74,10 @@ class AttentionLoop {
   static Index ScratchBytes(const KvView& kv, Index rows) {
     const Index padded = RoundUp(kv.v.dim, kAttentionPanel);
     const Index blocked_rows = BlockedRows(rows);
-    const Index floats =
-        RoundUp(blocked_rows * kv.k.dim, 16) + blocked_rows * (kTileTokens + 16 + 2 * padded) +
-        kTileTokens * (RoundUp(kv.k.dim, 16) + padded + 2) + 6 * RoundUp(blocked_rows, 16) + 16;
+    const Index floats = RoundUp(blocked_rows * kv.k.dim, 16) +
+                         blocked_rows * (kTileTokens + 16 + 2 * padded) +
+                         kTileTokens * (RoundUp(kv.k.dim, 16) + padded + 2) +
+                         6 * RoundUp(blocked_rows, 16) + 16 + kPrefetchFloats;
     return 4 * floats;
   }
 
@@ -225,6 +227,9 @@ class AttentionLoop {
     const KvView& kv = call_.kv;
     const Index k_head = kv.k.offset_bytes + call_.kv_head * kv.k.slice_size_bytes;
     const Index v_head = kv.v.offset_bytes + call_.kv_head * kv.v.slice_size_bytes;
+    if (rows_ <= kAttentionRows && tile + kTileTokens < context) {
+      PlanAhead(tile + kTileTokens, context, k_head, v_head, kSize);
+    }
     const unsigned char* keys[kTileTokens];
     for (Index j = 0; j < kTileTokens; ++j) {
       keys[j] = nullptr;
@@ -239,6 +244,7 @@ class AttentionLoop {
       const Index block_end = (block + 1) * kv.block_tokens;
       for (; position < end && position < block_end; ++position, ++slot) {
         keys[position - tile] = k_slice + slot * kv.k.row_elements * kSize;
+        ahead_.Next(1);
         LoadValues<kElement>(v_slice + slot * kv.v.row_elements * kSize,
                              values_ + (position - tile) * kAttentionPanel);
         if constexpr (kSize == 1) {
@@ -249,15 +255,13 @@ class AttentionLoop {
         }
       }
     }
-    if (tile + kTileTokens < context) {
-      PrefetchTile(tile + kTileTokens, context, k_head, v_head, kSize);
-    }
     for (Index j = (begin - tile) / 16 * 16; j < end - tile; j += 16) {
       float* out = keys_ + j / kAttentionPanel * kAttentionPanel * key_dim_ + j % kAttentionPanel;
       Index d = 0;
       if constexpr (kElement == Element::kBf16) {
         for (; d + 32 <= key_dim_; d += 32) {
           TransposePairs(keys + j, d, out + d * kAttentionPanel);
+          ahead_.Next(8);
         }
       }
       for (; d < key_dim_; d += 16) {
@@ -266,21 +270,22 @@ class AttentionLoop {
     }
   }
 
-  /// Asks for K and V of the tile that comes next.
-  void PrefetchTile(Index tile, Index context, Index k_head, Index v_head, Index size) const {
+  /// Lists the lines of K and V of the tile that comes next: they are asked for while this one is
+  /// worked on, so that memory is never idle nor asked for too much at once.
+  void PlanAhead(Index tile, Index context, Index k_head, Index v_head, Index size) {
     const KvView& kv = call_.kv;
     const Index end = tile + kTileTokens < context ? tile + kTileTokens : context;
+    ahead_.Clear();
     for (Index position = tile; position < end;) {
       const Index block = position / kv.block_tokens;
       const Index slot = position - block * kv.block_tokens;
       const Index block_end = (block + 1) * kv.block_tokens;
       const Index count = (end < block_end ? end : block_end) - position;
       const unsigned char* base = kv.blocks + call_.block_table[block] * kv.block_size_bytes;
-      for (Index at = 0; at < count * kv.k.row_elements * size; at += 64) {
-        PrefetchFar(base + k_head + slot * kv.k.row_elements * size + at);
-      }
-      for (Index at = 0; !kv.value_in_key && at < count * kv.v.row_elements * size; at += 64) {
-        PrefetchFar(base + v_head + slot * kv.v.row_elements * size + at);
+      ahead_.Add(base + v_head + slot * kv.v.row_elements * size, count * kv.v.row_elements * size);
+      if (!kv.value_in_key) {
+        ahead_.Add(base + k_head + slot * kv.k.row_elements * size,
+                   count * kv.k.row_elements * size);
       }
       position += count;
     }
@@ -289,9 +294,14 @@ class AttentionLoop {
   /// One token's values to its row of every panel.
   template <Element kElement>
   void LoadValues(const unsigned char* from, float* row) const {
-    for (Index d = 0; d < value_dim_; d += 16) {
-      LoadCodes<kElement>(from, d, value_dim_ - d)
-          .Store(row + d / kAttentionPanel * kAttentionPanel * kTileTokens + d % kAttentionPanel);
+    Index d = 0;
+    for (; d + kAttentionPanel <= value_dim_; d += kAttentionPanel) {
+      LoadCodes<kElement>(from, d, 16).Store(row + d * kTileTokens);
+      LoadCodes<kElement>(from, d + 16, 16).Store(row + d * kTileTokens + 16);
+    }
+    row += d * kTileTokens;
+    for (Index i = 0; d + i < value_dim_; i += 16) {
+      LoadCodes<kElement>(from, d + i, value_dim_ - d - i).Store(row + i);
     }
   }
 
@@ -357,7 +367,8 @@ class AttentionLoop {
                         .key_dim = key_dim_,
                         .begin = sight.begin_low,
                         .end = sight.end_high,
-                        .out = weights});
+                        .out = weights,
+                        .ahead = &ahead_});
     const bool whole = sight.begin_high == 0 && sight.end_low == kTileTokens;
     if (!plain_) {
       FindLargest<false, false>(first, count);
@@ -494,7 +505,8 @@ class AttentionLoop {
                           .end = end,
                           .padded = padded_,
                           .value_dim = value_dim_,
-                          .out = span_.values + first * padded_});
+                          .out = span_.values + first * padded_,
+                          .ahead = &ahead_});
     }
   }
 
@@ -556,6 +568,7 @@ class AttentionLoop {
   Index key_dim_;
   Index value_dim_;
   Index padded_;
+  PrefetchList ahead_;
   float score_factor_;             // multiplies a dot: scale, and log2 e unless soft-capped
   bool coded_;                     // K and V have scales
   bool plain_;                     // a score is a dot times a positive factor

@@ -32,6 +32,37 @@ inline Vec MaxAcross(Vec (&rows)[16]) {
   return rows[0];
 }
 
+inline constexpr Index kPrefetchLines = 1024;
+inline constexpr Index kPrefetchFloats = 2 * (kPrefetchLines + 8);
+
+/// Lines of memory that will be needed soon, asked for a few at a time.
+class PrefetchList {
+ public:
+  /// `memory`: kPrefetchFloats floats.
+  void Use(float* memory) { lines_ = reinterpret_cast<const unsigned char**>(memory); }
+
+  void Clear() { at_ = count_ = 0; }
+
+  /// What does not fit is left to be fetched when it is used.
+  void Add(const unsigned char* data, Index size_bytes) {
+    for (Index i = 0; i < size_bytes && count_ < kPrefetchLines; i += 64) {
+      lines_[count_++] = data + i;
+    }
+  }
+
+  void Next(Index count) {
+    const Index end = at_ + count < count_ ? at_ + count : count_;
+    for (; at_ < end; ++at_) {
+      PrefetchFar(lines_[at_]);
+    }
+  }
+
+ private:
+  const unsigned char** lines_ = nullptr;
+  Index at_ = 0;
+  Index count_ = 0;
+};
+
 struct ScoreCall {
   const float* queries = nullptr;  // [key_dim][kAttentionRows]
   const float* keys = nullptr;     // [panel][key_dim][kAttentionPanel]
@@ -39,6 +70,7 @@ struct ScoreCall {
   Index begin = 0;  // positions of the tile, widened to whole blocks
   Index end = 0;
   float* out = nullptr;  // [rows][kTileTokens]
+  PrefetchList* ahead = nullptr;
 };
 
 /// Dots of R queries with the 16 C positions from `at` on.
@@ -56,6 +88,9 @@ void ScoreBlock(const ScoreCall& call, Index at) {
   const float* keys = call.keys + at / kAttentionPanel * panel_size + at % kAttentionPanel;
   const float* q = call.queries;
   for (Index d = 0; d < call.key_dim; ++d, keys += kAttentionPanel, q += kAttentionRows) {
+    if constexpr (R <= kAttentionFewRows) {
+      call.ahead->Next(1);
+    }
     Vec key[C];
 #pragma clang loop unroll(full)
     for (int c = 0; c < C; ++c) {
@@ -106,6 +141,7 @@ struct ValueCall {
   Index padded = 0;  // from one row of `out` to the next
   Index value_dim = 0;
   float* out = nullptr;
+  PrefetchList* ahead = nullptr;
 };
 
 /// out += weights times values, for R rows and the 16 C elements from `at` on.
@@ -125,6 +161,9 @@ void ValueBlock(const ValueCall& call, Index at) {
                         call.begin * kAttentionPanel;
   const float* weights = call.weights + call.begin;
   for (Index j = call.begin; j < call.end; ++j, values += kAttentionPanel, ++weights) {
+    if constexpr (R <= kAttentionFewRows) {
+      call.ahead->Next(1);
+    }
     Vec value[C];
 #pragma clang loop unroll(full)
     for (int c = 0; c < C; ++c) {
