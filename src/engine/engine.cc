@@ -377,11 +377,15 @@ void Engine::TakeToken(Sequence& sequence, SampleRow& row) {
   if ((!stop.ignore_eos && is_in(stop.eos_token_ids)) || is_in(stop.stop_token_ids)) {
     frame.finish = wire::FinishReason::kStop;
     frame.stop_token = token;
+    if (row.logprob) {
+      frame.stop_logprob = row.logprob->logprob;
+    }
     EndWithFrame(sequence, std::move(frame));
     return;
   }
   sequence.generated.push_back(token);
   frame.tokens.push_back(token);
+  frame.state = sequence.sampling.Encode();
   if (row.logprob) {
     frame.logprobs.push_back(std::move(*row.logprob));
   }
@@ -391,7 +395,6 @@ void Engine::TakeToken(Sequence& sequence, SampleRow& row) {
     EndWithFrame(sequence, std::move(frame));
     return;
   }
-  frame.state = sequence.sampling.Encode();
   frames_.push_back(std::move(frame));
 }
 

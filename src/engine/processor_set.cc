@@ -78,15 +78,15 @@ Result<ProcessorChain> ProcessorSet::Open(std::span<const wire::LogitsProcessorC
       PX_CHECK_OK(OpenLink(entry, "", context, chain));
     }
   }
-  bool has_second = false;
   for (const wire::LogitsProcessorCall& call : calls) {
     PX_TRY(std::size_t entry, Find(call.name));
     PX_CHECK_OK(OpenLink(entry, call.arguments, context, chain));
-    bool second = !chain.links_.back().call->second_prompt().empty();
-    if (second && has_second) {
-      return Refused(fmt::format("\"{}\" is the second that wants another prompt", call.name));
-    }
-    has_second |= second;
+  }
+  auto wants_second = [](const ProcessorChain::Link& link) {
+    return !link.call->second_prompt().empty();
+  };
+  if (std::ranges::count_if(chain.links_, wants_second) > 1) {
+    return Refused("two of the processors want another prompt; at most one may");
   }
   return chain;
 }

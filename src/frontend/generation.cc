@@ -51,15 +51,10 @@ void Generation::Start() {
       }
       continue;
     }
-    wire::GenerateRequest request = plan_.prototype;
-    request.id = part.id;
-    request.prompt = part.prompt;
     part.sent = true;
     part.open.assign(n(), true);
     engine_open_ += n();
-    Result<void> sent = host_.link().Generate(
-        std::move(request), [this, i](wire::TokenFrame frame) { OnFrame(i, std::move(frame)); });
-    if (!sent) {
+    if (Result<void> sent = Send(i); !sent) {
       part.sent = false;
       part.open.assign(n(), false);
       engine_open_ -= n();
@@ -68,6 +63,21 @@ void Generation::Start() {
   }
   starting_ = false;
   MaybeDone();
+}
+
+Result<void> Generation::Send(std::size_t index) {
+  Part& part = parts_[index];
+  wire::GenerateRequest request = plan_.prototype;
+  request.id = part.id;
+  request.prompt = part.prompt;
+  auto on_frame = [this, index](wire::TokenFrame frame) { OnFrame(index, std::move(frame)); };
+  if (!plan_.beams) {
+    return host_.link().Generate(std::move(request), std::move(on_frame));
+  }
+  part.beams = std::make_unique<BeamRunner>(
+      host_.link(), [this] { return host_.NextRequestId(); },
+      BeamRun{.request = std::move(request), .options = *plan_.beams}, std::move(on_frame));
+  return part.beams->Start();
 }
 
 void Generation::OnFrame(std::size_t index, wire::TokenFrame frame) {
@@ -149,6 +159,10 @@ void Generation::Deliver(std::size_t index, wire::TokenFrame& frame) {
   if (keeps_tokens()) {
     Transcribe(frame, choice);
   }
+  if (frame.stop_logprob) {
+    choice.logprob_sum += double{*frame.stop_logprob};
+    ++choice.logprob_count;
+  }
   delta_.Clear();
   if (std::optional<Error> error = choice.stream.Push(frame, delta_)) {
     End(*error);
@@ -201,6 +215,7 @@ void Generation::Echo(std::size_t index, Choice& choice, std::string& text) {
 void Generation::Gather(Choice& choice) {
   for (const wire::TokenLogprob& entry : delta_.logprobs) {
     choice.logprob_sum += double{entry.logprob};
+    ++choice.logprob_count;
   }
   choice.result.text += delta_.text;
   for (std::size_t i = 0; i < delta_.logprobs.size() && plan_.shape.logprobs; ++i) {
@@ -304,7 +319,7 @@ void Generation::KeepBest() {
     return;
   }
   auto mean = [](const Choice& choice) {
-    return choice.logprob_sum / std::max<std::uint32_t>(1, choice.stream.generated());
+    return choice.logprob_sum / std::max<std::uint32_t>(1, choice.logprob_count);
   };
   std::deque<Choice> best;
   for (std::size_t begin = 0; begin < choices_.size(); begin += n()) {
@@ -320,7 +335,8 @@ void Generation::KeepBest() {
 
 void Generation::Complete() {
   Exchange* exchange = std::exchange(exchange_, nullptr);
-  if (!plan_.recorded_body.empty()) {
+  // A repetition runs single choices; beams have no draw that it could prove.
+  if (!plan_.recorded_body.empty() && !plan_.beams) {
     Record();
   }
   KeepBest();
@@ -384,7 +400,12 @@ void Generation::Answered(std::optional<Error> error) {
 
 void Generation::CancelOpen() {
   for (const Part& part : parts_) {
-    if (part.sent && std::find(part.open.begin(), part.open.end(), true) != part.open.end()) {
+    if (!part.sent || std::find(part.open.begin(), part.open.end(), true) == part.open.end()) {
+      continue;
+    }
+    if (part.beams) {
+      part.beams->Cancel();
+    } else {
       host_.link().Cancel({part.id, std::nullopt});
     }
   }

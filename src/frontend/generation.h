@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "control/worker_link.h"
+#include "frontend/beam_runner.h"
 #include "frontend/choice_stream.h"
 #include "frontend/exchange.h"
 #include "frontend/openai_response.h"
@@ -28,8 +29,9 @@ struct GenerationPlan {
   ResponseShape shape;
   bool stream = false;
   bool echo = false;
-  std::uint32_t given_count = 1;  // choices of each prompt that the client gets: the best of n
-  bool skip_engine = false;       // echo without generation and without logprobs
+  std::uint32_t given_count = 1;     // choices of each prompt that the client gets: the best of n
+  std::optional<BeamOptions> beams;  // a beam search instead of draws
+  bool skip_engine = false;          // echo without generation and without logprobs
   std::vector<std::vector<TokenId>> prompts;
   std::vector<std::string> echo_texts;  // [prompts] if echo
   wire::GenerateRequest prototype;      // all but id and prompt
@@ -86,6 +88,7 @@ class Generation final : public ExchangeWatcher {
   struct Part {
     RequestId id{};
     std::vector<TokenId> prompt;
+    std::unique_ptr<BeamRunner> beams;  // if the plan has any
     std::vector<wire::TokenLogprob> prompt_logprobs;
     std::vector<bool> open;  // [n] choices that the engine has not ended
     bool sent = false;
@@ -99,7 +102,8 @@ class Generation final : public ExchangeWatcher {
     LogprobWriter logprobs;
     FinishedChoice result;        // of a unary response
     ChoiceTranscript transcript;  // if a receipt or a record wants it
-    double logprob_sum = 0;       // of its tokens, to find the best
+    double logprob_sum = 0;       // of its tokens and of the one that ended it, to find the best
+    std::uint32_t logprob_count = 0;
     bool started = false;
   };
 
@@ -108,6 +112,7 @@ class Generation final : public ExchangeWatcher {
     wire::TokenFrame frame;
   };
 
+  Result<void> Send(std::size_t part);
   void OnFrame(std::size_t part, wire::TokenFrame frame);
   void Deliver(std::size_t part, wire::TokenFrame& frame);
   void DeliverHeld();

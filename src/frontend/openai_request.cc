@@ -62,6 +62,7 @@ constexpr auto kNumbers = std::to_array<NumberField>({
     {"repetition_penalty", kBoth, 0, 2, true, Of(&OpenAiRequest::repetition_penalty)},
     {"top_a", kBoth, 0, 1, false, Of(&OpenAiRequest::top_a)},
     {"typical_p", kBoth, 0, 1, true, Of(&OpenAiRequest::typical_p)},
+    {"length_penalty", kBoth, -10, 10, false, Of(&OpenAiRequest::length_penalty)},
     {"dry_multiplier", kBoth, 0, 100, false, Of(&OpenAiRequest::dry_multiplier)},
     {"dry_base", kBoth, 1, 10, false, Of(&OpenAiRequest::dry_base)},
     {"xtc_probability", kBoth, 0, 1, false, Of(&OpenAiRequest::xtc_probability)},
@@ -79,6 +80,7 @@ constexpr auto kIntegers = std::to_array<IntegerField>({
     {"top_k", kBoth, -1, kAnyLength, Of(&OpenAiRequest::top_k)},  // -1 and 0: off
     {"dry_allowed_length", kBoth, 1, kAnyLength, Of(&OpenAiRequest::dry_allowed_length)},
     {"dry_range", kBoth, 0, kAnyLength, Of(&OpenAiRequest::dry_range)},  // 0: all
+    {"beam_width", kBoth, 1, kBeamWidthMax, Of(&OpenAiRequest::beam_width)},
     {"mirostat_mode", kBoth, 0, 2, &Draft::mirostat_mode},
     {"top_logprobs", kChat, 0, kTopLogprobsMax, &Draft::top_logprobs_count},
     {"logprobs", kText, 0, kTopLogprobsMax, &Draft::logprobs_count},
@@ -93,6 +95,8 @@ constexpr auto kBools = std::to_array<BoolField>({
     {"skip_special_tokens", kBoth, Of(&OpenAiRequest::skip_special_tokens)},
     {"return_token_ids", kBoth, Of(&OpenAiRequest::return_token_ids)},
     {"receipt", kBoth, Of(&OpenAiRequest::receipt)},
+    {"use_beam_search", kBoth, Of(&OpenAiRequest::use_beam_search)},
+    {"early_stopping", kBoth, Of(&OpenAiRequest::early_stopping)},
     {"add_special_tokens", kText, Of(&OpenAiRequest::add_special_tokens)},
     {"parallel_tool_calls", kChat, &Draft::parallel_tool_calls},
 });
@@ -110,7 +114,6 @@ constexpr auto kUnsupportedFields = std::to_array<std::string_view>({
     "guided_grammar",
     "guided_json",
     "guided_regex",
-    "length_penalty",
     "mm_processor_kwargs",
     "prediction",
     "priority",
@@ -122,7 +125,6 @@ constexpr auto kUnsupportedFields = std::to_array<std::string_view>({
     "structured_outputs",
     "suffix",
     "truncate_prompt_tokens",
-    "use_beam_search",
     "verbosity",
     "web_search_options",
 });

@@ -36,6 +36,8 @@ inline constexpr std::uint32_t kWordBytesMax = 256;   // of a bad word or a sequ
 inline constexpr std::uint32_t kWordTokensMax = 256;  // of a bad word
 inline constexpr std::uint32_t kDryBreakersMax = 64;
 inline constexpr std::uint32_t kLogitsProcessorsMax = 16;
+inline constexpr std::uint32_t kBeamWidthMax =
+    kTopLogprobsMax / 2;  // a beam offers 2 x width tokens
 
 enum class Surface : std::uint8_t { kChat = 1, kCompletions = 2 };
 
@@ -81,6 +83,10 @@ struct OpenAiRequest {
   std::vector<TokenId> allowed_token_ids;  // empty: all
   std::vector<PromptInput> bad_words;      // texts or token ids
   std::optional<std::int64_t> best_of;
+  std::optional<bool> use_beam_search;
+  std::optional<std::int64_t> beam_width;  // best_of, else n
+  std::optional<double> length_penalty;
+  std::optional<bool> early_stopping;
   std::vector<ProcessorRequest> logits_processors;
   bool processed_logprobs = false;
 
@@ -106,9 +112,12 @@ struct OpenAiRequest {
 
   std::uint32_t choice_count() const { return static_cast<std::uint32_t>(n.value_or(1)); }
 
-  /// Choices that are generated; the best choice_count() of them are given.
+  bool uses_beams() const { return use_beam_search.value_or(false); }
+
+  /// Choices that are generated, or beams; the best choice_count() of them are given.
   std::uint32_t candidate_count() const {
-    return static_cast<std::uint32_t>(best_of.value_or(n.value_or(1)));
+    std::int64_t asked = best_of.value_or(n.value_or(1));
+    return static_cast<std::uint32_t>(uses_beams() ? beam_width.value_or(asked) : asked);
   }
 };
 

@@ -138,6 +138,39 @@ Result<void> CheckMirostat(Draft& draft) {
   return {};
 }
 
+// A beam search draws nothing: what only changes a draw would be ignored.
+Result<void> CheckBeams(const Draft& draft) {
+  if (!draft.uses_beams()) {
+    std::string_view alone = draft.beam_width       ? "beam_width"
+                             : draft.length_penalty ? "length_penalty"
+                             : draft.early_stopping ? "early_stopping"
+                                                    : "";
+    return alone.empty()
+               ? Result<void>()
+               : Result<void>(Bad(alone, "is allowed only with \"use_beam_search\": true"));
+  }
+  if (draft.candidate_count() < draft.choice_count() || draft.candidate_count() > kBeamWidthMax) {
+    return Bad(
+        "use_beam_search",
+        fmt::format("the width is {} (beam_width, else best_of, else n); allowed is n, which "
+                    "is {}, to {}",
+                    draft.candidate_count(), draft.choice_count(), kBeamWidthMax));
+  }
+  if (draft.streams() || draft.echo.value_or(false)) {
+    return Bad(draft.streams() ? "stream" : "echo", "is not possible with use_beam_search");
+  }
+  bool draws = draft.temperature.value_or(0) > 0 || draft.top_k.value_or(0) > 0 ||
+               draft.top_p.value_or(1) < 1 || draft.min_p.value_or(0) > 0 ||
+               draft.top_a.value_or(0) > 0 || draft.typical_p.value_or(1) < 1 ||
+               draft.xtc_probability.value_or(0) > 0 || draft.mirostat;
+  if (draws) {
+    return Bad("use_beam_search",
+               "a beam search draws nothing; leave out temperature, top_k, top_p, min_p, top_a, "
+               "typical_p, xtc_probability and mirostat_mode");
+  }
+  return {};
+}
+
 Result<void> CheckBestOf(const Draft& draft) {
   if (!draft.best_of) {
     return {};
@@ -146,7 +179,7 @@ Result<void> CheckBestOf(const Draft& draft) {
     return Bad("best_of",
                fmt::format("{} is less than n, which is {}", *draft.best_of, draft.n.value_or(1)));
   }
-  if (*draft.best_of > draft.n.value_or(1) && draft.streams()) {
+  if (!draft.uses_beams() && *draft.best_of > draft.n.value_or(1) && draft.streams()) {
     return Bad("best_of", "above n cannot be streamed: the best is known at the end");
   }
   return {};
@@ -156,6 +189,7 @@ Result<void> CheckBestOf(const Draft& draft) {
 
 Result<void> CheckSamplingTogether(Draft& draft) {
   PX_CHECK_OK(CheckMirostat(draft));
+  PX_CHECK_OK(CheckBeams(draft));
   PX_CHECK_OK(CheckBestOf(draft));
   if (draft.greedy_sampling) {
     if (draft.temperature.value_or(0) > 0) {

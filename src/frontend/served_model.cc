@@ -170,6 +170,21 @@ Result<std::vector<wire::LogitsProcessorCall>> Processors(const OpenAiRequest& r
   return out;
 }
 
+BeamOptions MakeBeams(const OpenAiRequest& request, const wire::GenerateRequest& prototype) {
+  BeamOptions beams{.width = request.candidate_count(),
+                    .length_penalty = request.length_penalty.value_or(1),
+                    .early_stopping = request.early_stopping.value_or(false),
+                    .max_tokens = prototype.stop.max_tokens,
+                    .min_tokens = prototype.stop.min_tokens,
+                    .top_logprobs = prototype.top_logprobs,
+                    .end_ids = prototype.stop.stop_token_ids};
+  if (!prototype.stop.ignore_eos) {
+    beams.end_ids.insert(beams.end_ids.end(), prototype.stop.eos_token_ids.begin(),
+                         prototype.stop.eos_token_ids.end());
+  }
+  return beams;
+}
+
 }  // namespace
 
 bool ServedModel::Serves(std::string_view wanted) const {
@@ -243,7 +258,8 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
                 .receipt = request.receipt.value_or(false)};
   wire::GenerateRequest& prototype = plan.prototype;
   prototype.model = card.name;
-  prototype.choice_count = request.candidate_count();
+  prototype.choice_count =
+      request.uses_beams() ? request.choice_count() : request.candidate_count();
   PX_TRY(prototype.sampling, Sampling(request, model, card, seed));
   PX_TRY(prototype.processors, Processors(request, model, card));
   prototype.processed_logprobs = request.processed_logprobs;
@@ -258,6 +274,9 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
                                ? std::max(request.top_logprobs, 0)
                                : request.top_logprobs;
   prototype.prompt_logprobs = plan.echo && logprobs;
+  if (request.uses_beams()) {
+    plan.beams = MakeBeams(request, prototype);
+  }
   plan.choices.stops = request.stop;
   plan.choices.stop_token_ids = request.stop_token_ids;
   plan.choices.min_tokens = prototype.stop.min_tokens;

@@ -135,6 +135,37 @@ class BuiltIn(unittest.TestCase):
         self.assertTrue(any("logits_processor_microseconds_total" in name for name in self.server.metrics()))
 
 
+class Search(unittest.TestCase):
+    """best_of and beam search: several candidates, the best are given."""
+
+    def test_the_best_come_first_and_are_the_same_again(self):
+        body = {"prompt": "What is 3 + 4?", "max_tokens": 12, "n": 3, "logprobs": 0}
+        with harness.Server("tiny-chat") as server:
+            for extra in ({"best_of": 8, "seed": 3, "temperature": 1, "ignore_eos": True}, {"use_beam_search": True, "beam_width": 5},
+                          {"use_beam_search": True, "length_penalty": 0, "early_stopping": True}):
+                status, answer = server.post(TEXT, {**body, **extra})
+                self.assertEqual(status, 200, answer)
+                self.assertEqual(len(answer["choices"]), 3)
+                _, again = server.post(TEXT, {**body, **extra})
+                self.assertEqual([c["text"] for c in answer["choices"]], [c["text"] for c in again["choices"]])
+                if "best_of" in extra:
+                    means = [sum(c["logprobs"]["token_logprobs"]) / len(c["logprobs"]["token_logprobs"]) for c in answer["choices"]]
+                    self.assertEqual(means, sorted(means, reverse=True))
+                else:
+                    self.assertEqual(len({(c["text"], c["finish_reason"]) for c in answer["choices"]}), 3)
+
+    def test_a_beam_search_whose_client_leaves_costs_nothing_more(self):
+        with harness.Server("tiny-chat") as server:
+            connection = server.connection()
+            connection.request("POST", TEXT, body=json.dumps({"prompt": "Hello", "max_tokens": 1500, "use_beam_search": True,
+                                                              "n": 4, "ignore_eos": True}),
+                               headers={"Content-Type": "application/json"})
+            server.wait_for(lambda: server.metrics()['pixii_engine_steps_total{model="tiny-chat"}'] > 20, what="steps")
+            connection.close()
+            server.wait_for(lambda: server.metrics()['dynamo_frontend_active_requests{model="tiny-chat"}'] == 0, what="quiet")
+            self.assertEqual(server.metrics()['pixii_engine_blocks_pinned{model="tiny-chat"}'], 0)
+
+
 class PlugIn(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

@@ -120,6 +120,7 @@ struct TokenFrame {
       0;  // prompt tokens found in the prefix cache; in a choice's first frame
   std::optional<FinishReason> finish;
   std::optional<TokenId> stop_token;  // the stop or end token that ended it; it is not in `tokens`
+  std::optional<float> stop_logprob;  // of stop_token, if logprobs were asked for
   std::optional<Error> error;         // with kError
   /// What the tokens cannot give back of how the choice goes on; opaque, at most kStateBytesMax.
   std::string state;

@@ -94,13 +94,18 @@ TEST_F(SamplingTextsTest, BestOfGivesThoseWithTheHighestMeanLogprob) {
     }
     RequestId id = worker.open.begin()->first;
     frame.finish = wire::FinishReason::kLength;
+    if (choice == 3) {  // ended at once, by an unlikely token
+      frame.finish = wire::FinishReason::kStop;
+      frame.stop_token = 257;
+      frame.stop_logprob = -3.0F;
+    }
     worker.Send(id, choice, std::move(frame));
   };
   worker.on_generate = [&] {
     emit(0, {{'a', -1.0F}, {'a', -1.0F}});
     emit(1, {{'b', -0.9F}});                // fewer tokens, a larger sum, a middling mean
     emit(2, {{'c', -0.1F}, {'c', -1.1F}});  // mean -0.6
-    emit(3, {{'d', -5.0F}});
+    emit(3, {});
   };
   Reply answer = Post("/v1/completions", R"({"prompt":"x","max_tokens":2,"n":2,"best_of":4})");
   ASSERT_EQ(answer.status, 200) << answer.body;
@@ -109,7 +114,7 @@ TEST_F(SamplingTextsTest, BestOfGivesThoseWithTheHighestMeanLogprob) {
   EXPECT_EQ(Choice(body, 0).Find("text")->string(), "cc");
   EXPECT_EQ(Choice(body, 1).Find("text")->string(), "b");
   EXPECT_TRUE(Choice(body, 0).Find("logprobs")->is_null());
-  EXPECT_EQ(body.Find("usage")->Find("completion_tokens")->AsInt(), 6);
+  EXPECT_EQ(body.Find("usage")->Find("completion_tokens")->AsInt(), 5);
   EXPECT_EQ(worker.seen.at(0).choice_count, 4U);
 }
 
