@@ -27,6 +27,7 @@ int RunTokenize(const Arguments& arguments);
 int RunDetokenize(const Arguments& arguments);
 int RunCheck(const Arguments& arguments);
 int RunInspect(const Arguments& arguments);
+int RunQuantize(const Arguments& arguments);
 int RunReplay(const Arguments& arguments);
 int RunBench(const Arguments& arguments);
 int RunDoctor(const Arguments& arguments);

@@ -25,6 +25,7 @@ constexpr Row kCommands[] = {
     {"detokenize", "lists of token ids to JSON strings, a line each", RunDetokenize},
     {"check", "compares model folders with the golden files in them", RunCheck},
     {"inspect", "says what a checkpoint is and what it needs", RunInspect},
+    {"quantize", "writes a model in int8 or int4", RunQuantize},
     {"replay", "repeats recorded requests and compares them bit for bit", RunReplay},
     {"bench", "measures: bench engine, bench serve", RunBench},
     {"simulate", "runs the whole server under virtual time, by seed", RunSimulate},

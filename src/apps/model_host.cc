@@ -9,6 +9,7 @@
 #include "apps/logits_processors.h"
 #include "engine/model_executor.h"
 #include "frontend/model_text.h"
+#include "model/checkpoint_folder.h"
 #include "rt/file.h"
 #include "rt/process.h"
 #include "rt/random.h"
@@ -169,12 +170,12 @@ namespace {
 constexpr std::uint64_t kTextFileSizeMax = std::uint64_t{16}
                                            << 20;  // bytes of a template or tokenizer_config.json
 
-Result<std::optional<std::string>> ReadIfThere(const std::string& path) {
-  PX_TRY(std::optional<rt::FileInfo> info, rt::StatFile(path));
-  if (!info) {
+Result<std::optional<std::string>> ReadIfThere(const model::CheckpointFolder& folder,
+                                               std::string_view name) {
+  if (!folder.Has(name)) {
     return std::optional<std::string>();
   }
-  PX_TRY(std::string text, rt::ReadFile(path, kTextFileSizeMax));
+  PX_TRY(std::string text, folder.ReadText(name, kTextFileSizeMax));
   return std::optional<std::string>(std::move(text));
 }
 
@@ -208,16 +209,15 @@ Result<frontend::ServedModel> LoadServedModel(const std::string& folder,
   served.defaults.min_p = defaults.min_p.value_or(0.0);
   served.defaults.repetition_penalty = defaults.repetition_penalty.value_or(1.0);
   frontend::ModelTextFiles files;
-  files.tokenizer_json_path = folder + "/tokenizer.json";
-  PX_TRY(std::optional<rt::FileInfo> tokenizer, rt::StatFile(files.tokenizer_json_path));
-  if (!tokenizer) {
+  PX_TRY(const model::CheckpointFolder source, model::CheckpointFolder::Open(folder));
+  if (!source.Has("tokenizer.json")) {
     return served;
   }
-  PX_TRY(files.tokenizer_json,
-         rt::ReadFile(files.tokenizer_json_path, text::kTokenizerJsonBytesMax));
-  PX_TRY(files.tokenizer_config_json, ReadIfThere(folder + "/tokenizer_config.json"));
-  PX_TRY(files.chat_template_jinja, ReadIfThere(folder + "/chat_template.jinja"));
-  PX_TRY(files.chat_template_json, ReadIfThere(folder + "/chat_template.json"));
+  files.tokenizer_json_path = folder + "/tokenizer.json";
+  PX_TRY(files.tokenizer_json, source.ReadText("tokenizer.json", text::kTokenizerJsonBytesMax));
+  PX_TRY(files.tokenizer_config_json, ReadIfThere(source, "tokenizer_config.json"));
+  PX_TRY(files.chat_template_jinja, ReadIfThere(source, "chat_template.jinja"));
+  PX_TRY(files.chat_template_json, ReadIfThere(source, "chat_template.json"));
   PX_TRY(served.text, frontend::ModelText::Create(files, CivilNow));
   return served;
 }

@@ -125,6 +125,9 @@ Result<ModelSource> ResolveModel(const std::string& model, bool offline) {
     std::string name = path.filename().empty() ? path.parent_path().filename() : path.filename();
     return ModelSource{.folder = model, .name = name.empty() || name == "." ? "model" : name};
   }
+  if (fs::is_regular_file(model, ignored)) {
+    return ModelSource{.folder = model, .name = fs::path(model).stem().string()};  // a GGUF file
+  }
   bool plain = model.find('/') == std::string::npos && !model.empty();
   if (plain) {
     for (const std::string& folder : BundledModelFolders()) {
@@ -132,12 +135,11 @@ Result<ModelSource> ResolveModel(const std::string& model, bool offline) {
         return ModelSource{.folder = (fs::path(folder) / model).string(), .name = model};
       }
     }
-    return Fail(
-        Code::kNotFound,
-        fmt::format(
-            "\"{}\" is neither a folder nor a bundled model; bundled models are looked for in {}",
-            model, fmt::join(BundledModelFolders(), ", ")),
-        "MODEL");
+    return Fail(Code::kNotFound,
+                fmt::format("\"{}\" is neither a folder, a GGUF file nor a bundled model; bundled "
+                            "models are looked for in {}",
+                            model, fmt::join(BundledModelFolders(), ", ")),
+                "MODEL");
   }
   if (model.starts_with('/') || model.starts_with('.') || model.starts_with('~')) {
     return Fail(Code::kNotFound, fmt::format("there is no folder {}", model), "MODEL");

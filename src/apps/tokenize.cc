@@ -5,7 +5,7 @@
 
 #include "apps/command.h"
 #include "apps/model_source.h"
-#include "rt/file.h"
+#include "model/checkpoint_folder.h"
 #include "text/tokenizer.h"
 #include "wire/json.h"
 
@@ -37,9 +37,9 @@ config::Option Switch(const char* name, bool* target, const char* help) {
 
 Result<std::unique_ptr<const text::Tokenizer>> LoadTokenizer(const std::string& model) {
   PX_TRY(ModelSource source, ResolveModel(model, false));
-  std::string path = source.folder + "/tokenizer.json";
-  PX_TRY(std::string json, rt::ReadFile(path, text::kTokenizerJsonBytesMax));
-  return text::Tokenizer::FromJson(json, path);
+  PX_TRY(const model::CheckpointFolder folder, model::CheckpointFolder::Open(source.folder));
+  PX_TRY(std::string json, folder.ReadText("tokenizer.json", text::kTokenizerJsonBytesMax));
+  return text::Tokenizer::FromJson(json, source.folder + "/tokenizer.json");
 }
 
 // Applies `convert` to every line of standard input; the first bad line ends it with its number.

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "model/gguf_blocks.h"
+#include "model/gguf_model.h"
 #include "model/quoted.h"
 #include "wire/json.h"
 
@@ -27,7 +29,9 @@ tl::unexpected<Error> BadIndex(const CheckpointFolder& folder, std::string_view 
 
 Result<Checkpoint> Checkpoint::Open(const CheckpointFolder& folder) {
   Checkpoint checkpoint;
-  if (folder.Has(kWholeName)) {
+  if (folder.gguf() != nullptr) {
+    PX_CHECK_OK(checkpoint.AddGguf(folder));
+  } else if (folder.Has(kWholeName)) {
     PX_CHECK_OK(checkpoint.AddFile(folder, std::string(kWholeName)));
   } else if (folder.Has(kIndexName)) {
     PX_CHECK_OK(checkpoint.AddShards(folder));
@@ -68,6 +72,33 @@ Result<void> Checkpoint::AddFile(const CheckpointFolder& folder, const std::stri
   size_bytes_ += bytes.size();
   files_.push_back(std::move(file));
   file_names_.push_back(name);
+  return {};
+}
+
+Result<void> Checkpoint::AddGguf(const CheckpointFolder& folder) {
+  gguf_ = folder.gguf();
+  const GgufFile& file = gguf_->file;
+  PX_TRY(const std::vector<GgufNamed> names, GgufTensorNames(file));
+  for (const GgufNamed& named : names) {
+    const GgufTensor& tensor = *named.tensor;
+    CheckpointTensor added;
+    added.stored = {.name = named.name,
+                    .type = FindGgufBlock(tensor.type)->stored,
+                    .shape = tensor.shape,
+                    .file_offset = tensor.file_offset,
+                    .size_bytes = tensor.size_bytes};
+    if (named.index >= 0) {
+      added.stored.shape.erase(added.stored.shape.begin());
+      added.stored.size_bytes /= static_cast<std::uint64_t>(named.count);
+      added.stored.file_offset += static_cast<std::uint64_t>(named.index) * added.stored.size_bytes;
+    }
+    added.bytes = file.bytes().subspan(added.stored.file_offset, added.stored.size_bytes);
+    added.head_rows = named.head_rows;
+    added.added = named.added;
+    tensors_.push_back(std::move(added));
+  }
+  size_bytes_ = file.bytes().size();
+  file_names_.push_back(file.name());
   return {};
 }
 

@@ -1,10 +1,12 @@
-// The weights of a folder: model.safetensors, or the shards its index names, mapped and checked.
+// The weights of a folder: model.safetensors, the shards its index names, or a GGUF file; mapped
+// and checked.
 //
 // Thread: immutable after Open. Tensors point into the maps, which live as long as the Checkpoint.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,6 +26,9 @@ struct CheckpointTensor {
   StoredTensor stored;
   std::span<const std::byte> bytes;  // may be misaligned for its type
   std::uint32_t file_index = 0;      // into Checkpoint::file_names()
+  // Of GGUF files, undone when the tensor is read:
+  std::int64_t head_rows = 0;  // not 0: rows of each head of so many lie in pairs (gguf_blocks.h)
+  float added = 0.0F;          // to every value, when the file was made
 };
 
 class Checkpoint final {
@@ -52,9 +57,11 @@ class Checkpoint final {
  private:
   Result<void> AddFile(const CheckpointFolder& folder, const std::string& name);
   Result<void> AddShards(const CheckpointFolder& folder);
+  Result<void> AddGguf(const CheckpointFolder& folder);
   Result<void> SortByName();
 
   std::vector<rt::FileMap> files_;
+  std::shared_ptr<const OpenGguf> gguf_;  // where the tensors lie, if the folder is one file
   std::vector<std::string> file_names_;
   std::vector<CheckpointTensor> tensors_;
   std::uint64_t size_bytes_ = 0;  // of the files

@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "model/gguf_model.h"
+#include "model/gguf_tokenizer.h"
 #include "model/quoted.h"
 
 namespace pixii::model {
@@ -30,18 +32,51 @@ bool IsDirectlyIn(const std::string& path, const std::string& folder) {
          path[folder.size()] == '/' && path.find('/', folder.size() + 1) == std::string::npos;
 }
 
+/// Whether `path` is a file that says it is GGUF, by its name or its first bytes.
+bool IsGguf(const std::string& path) {
+  const auto info = rt::StatFile(path);
+  if (!info || !*info || (*info)->kind != rt::FileKind::kFile) {
+    return false;
+  }
+  const auto map = rt::FileMap::Open(path);
+  return path.ends_with(".gguf") || (map && map->text().starts_with("GGUF"));
+}
+
 }  // namespace
 
 Result<CheckpointFolder> CheckpointFolder::Open(const std::string& path) {
   const auto real_path = rt::RealPath(path);
+  if (real_path && IsGguf(*real_path)) {
+    return OpenGgufFile(path, *real_path);
+  }
   const auto info = real_path ? rt::StatFile(*real_path) : Result<std::optional<rt::FileInfo>>();
   if (!real_path || !info || !*info || (*info)->kind != rt::FileKind::kFolder) {
-    return Fail(Code::kNotFound, fmt::format("{} is not a folder", Quoted(path)), path);
+    return Fail(Code::kNotFound,
+                fmt::format("{} is neither a folder nor a GGUF file", Quoted(path)), path);
   }
   return CheckpointFolder(path, *real_path, BlobFolder(*real_path));
 }
 
+Result<CheckpointFolder> CheckpointFolder::OpenGgufFile(const std::string& path,
+                                                        const std::string& real_path) {
+  auto open = std::make_shared<OpenGguf>();
+  PX_TRY(open->map, rt::FileMap::Open(real_path));
+  PX_TRY(open->file, GgufFile::Parse(open->map.bytes(), path));
+  PX_TRY(open->texts["config.json"], GgufConfig(open->file));
+  PX_TRY(std::string tokenizer, GgufTokenizer(open->file));
+  if (!tokenizer.empty()) {
+    open->texts["tokenizer.json"] = std::move(tokenizer);
+    PX_TRY(open->texts["tokenizer_config.json"], GgufTokenizerConfig(open->file));
+  }
+  CheckpointFolder out(path, real_path, {});
+  out.gguf_ = std::move(open);
+  return out;
+}
+
 bool CheckpointFolder::Has(std::string_view name) const {
+  if (gguf_ != nullptr) {
+    return gguf_->texts.contains(name);
+  }
   const auto info = rt::StatFile(real_path_ + "/" + std::string(name));
   return info && info->has_value();
 }
@@ -78,11 +113,29 @@ Result<CheckpointFolder> CheckpointFolder::Subfolder(std::string_view name) cons
 
 Result<std::string> CheckpointFolder::ReadText(std::string_view name,
                                                std::uint64_t size_max) const {
+  if (gguf_ != nullptr) {
+    const auto found = gguf_->texts.find(name);
+    if (found == gguf_->texts.end()) {
+      return Fail(Code::kNotFound, fmt::format("{} has no {}", path_, Quoted(name)),
+                  std::string(name));
+    }
+    if (found->second.size() > size_max) {
+      return Fail(Code::kTooLarge,
+                  fmt::format("{}: {} would have {} bytes, the limit is {}", path_, name,
+                              found->second.size(), size_max),
+                  std::string(name));
+    }
+    return found->second;
+  }
   PX_TRY(const std::string path, Resolve(name));
   return rt::ReadFile(path, size_max);
 }
 
 Result<rt::FileMap> CheckpointFolder::Map(std::string_view name) const {
+  if (gguf_ != nullptr) {
+    return Fail(Code::kNotFound, fmt::format("{} has no {}", path_, Quoted(name)),
+                std::string(name));
+  }
   PX_TRY(const std::string path, Resolve(name));
   PX_TRY(rt::FileMap file, rt::FileMap::Open(path));
   if (file.bytes().empty()) {

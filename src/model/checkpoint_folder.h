@@ -1,5 +1,5 @@
-// One model folder: reads its small files whole and maps its large ones; nothing outside it is ever
-// opened.
+// One model folder, or a GGUF file in its place: reads its small files whole and maps its large
+// ones; nothing outside it is ever opened.
 //
 // Thread: values, immutable after Open; maps may be shared between threads.
 // Source: the cache layout of Hugging Face's hub client (snapshots/<revision>/file ->
@@ -7,17 +7,30 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "base/result.h"
+#include "model/gguf.h"
 #include "rt/file.h"
 
 namespace pixii::model {
 
+/// A mapped GGUF file and the texts of the folder it stands for.
+struct OpenGguf {
+  rt::FileMap map;
+  GgufFile file;
+  std::map<std::string, std::string, std::less<>> texts;  // config.json, tokenizer.json, …
+};
+
 class CheckpointFolder final {
  public:
-  /// Errors: kNotFound if `path` is no folder.
+  /// `path` is a folder, or a GGUF file, which then stands for the folder it was made from: its
+  /// config.json, tokenizer.json and tokenizer_config.json can be read as if they were there.
+  /// Errors: kNotFound if there is neither; those of the GGUF file.
   static Result<CheckpointFolder> Open(const std::string& path);
 
   /// The folder as given to Open.
@@ -33,6 +46,9 @@ class CheckpointFolder final {
   /// `name` leaves the folder.
   Result<std::string> ReadText(std::string_view name, std::uint64_t size_max) const;
 
+  /// Null of a real folder.
+  const std::shared_ptr<const OpenGguf>& gguf() const { return gguf_; }
+
   /// Maps a file. Errors as ReadText, and kDataCorrupt if it is empty.
   Result<rt::FileMap> Map(std::string_view name) const;
 
@@ -45,9 +61,13 @@ class CheckpointFolder final {
   /// The real path of `name`; refuses names with a directory and links that lead out.
   Result<std::string> Resolve(std::string_view name) const;
 
+  static Result<CheckpointFolder> OpenGgufFile(const std::string& path,
+                                               const std::string& real_path);
+
   std::string path_;
   std::string real_path_;
   std::string blob_folder_;  // where a hub cache's snapshot keeps its bytes; empty: no snapshot
+  std::shared_ptr<const OpenGguf> gguf_;
 };
 
 }  // namespace pixii::model

@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "base/checked.h"
 #include "kernels/weight_source.h"
+#include "model/gguf_blocks.h"
 
 namespace pixii::model {
 namespace {
@@ -278,6 +279,38 @@ Result<WeightPart> MakeGptqOrAwq(const Checkpoint& checkpoint, const StoredLinea
   return Order(checkpoint, linear, part, memory);
 }
 
+/// Values whose rows lie in pairs of each head, in order.
+WeightPart UnpermutePlain(const CheckpointTensor& tensor, std::int64_t rows, std::int64_t cols,
+                          PartMemory& memory) {
+  const kernels::DType dtype = *AsWeightType(tensor.stored.type);
+  const auto row_bytes = static_cast<std::size_t>(cols) * kernels::SizeOf(dtype);
+  const std::span<std::byte> copy = memory.Bytes(tensor.bytes.size());
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const std::int64_t from = PermutedRow(row, tensor.head_rows);
+    std::memcpy(copy.data() + static_cast<std::size_t>(row) * row_bytes,
+                tensor.bytes.data() + static_cast<std::size_t>(from) * row_bytes, row_bytes);
+  }
+  return {.data = copy.data(), .dtype = dtype, .rows = rows, .cols = cols};
+}
+
+Result<WeightPart> MakeBlocks(const Checkpoint& checkpoint, const CheckpointTensor& tensor,
+                              const GgufBlock& block, std::int64_t rows, std::int64_t cols,
+                              PartMemory& memory) {
+  const WeightPart part =
+      DecodeGgufBlocks(block, tensor.bytes.data(), rows, cols, tensor.head_rows, memory);
+  const std::int64_t count = kernels::ScaleRows(part) * kernels::ScaleColumns(part);
+  for (const float* values : {part.scales, part.offsets}) {
+    for (std::int64_t i = 0; values != nullptr && i < count; ++i) {
+      if (!std::isfinite(values[i])) {
+        return Fail(Code::kDataCorrupt,
+                    fmt::format("{}: scale {} is {}", checkpoint.Place(tensor), i, values[i]),
+                    tensor.stored.name);
+      }
+    }
+  }
+  return part;
+}
+
 WeightPart MakePlain(const CheckpointTensor& tensor, std::int64_t rows, std::int64_t cols,
                      PartMemory& memory) {
   const kernels::DType dtype = *AsWeightType(tensor.stored.type);
@@ -349,7 +382,7 @@ void WidenTo(const CheckpointTensor& tensor, std::span<float> out) {
     });
     return;
   }
-  PX_ASSERT(tensor.stored.type == StoredType::kBf16 || tensor.stored.type == StoredType::kF16);
+  PX_ASSERT(AsWeightType(tensor.stored.type).has_value());
   for (std::size_t i = 0; i < out.size(); ++i) {
     std::uint16_t bits = 0;
     std::memcpy(&bits, data + i * sizeof(bits), sizeof(bits));
@@ -361,6 +394,13 @@ void WidenTo(const CheckpointTensor& tensor, std::span<float> out) {
 Result<kernels::WeightPart> MakePart(const Checkpoint& checkpoint, const StoredLinear& linear,
                                      std::int64_t rows, std::int64_t cols, PartMemory& memory) {
   if (linear.scheme == nullptr) {
+    const GgufBlock* block = FindGgufBlock(linear.codes->stored.type);
+    if (block != nullptr) {
+      return MakeBlocks(checkpoint, *linear.codes, *block, rows, cols, memory);
+    }
+    if (linear.codes->head_rows != 0) {
+      return UnpermutePlain(*linear.codes, rows, cols, memory);
+    }
     return MakePlain(*linear.codes, rows, cols, memory);
   }
   switch (linear.scheme->kind) {

@@ -38,11 +38,28 @@ constexpr std::array<StoredTypeRow, 16> kStoredTypes = {{
     {StoredType::kF8E8m0, "F8_E8M0", 1},
 }};
 
+constexpr std::array<StoredTypeRow, 11> kBlockTypes = {{
+    {StoredType::kQ4_0, "Q4_0", 0},
+    {StoredType::kQ4_1, "Q4_1", 0},
+    {StoredType::kQ5_0, "Q5_0", 0},
+    {StoredType::kQ5_1, "Q5_1", 0},
+    {StoredType::kQ8_0, "Q8_0", 0},
+    {StoredType::kQ2K, "Q2_K", 0},
+    {StoredType::kQ3K, "Q3_K", 0},
+    {StoredType::kQ4K, "Q4_K", 0},
+    {StoredType::kQ5K, "Q5_K", 0},
+    {StoredType::kQ6K, "Q6_K", 0},
+    {StoredType::kMxfp4, "MXFP4", 0},
+}};
+
 constexpr std::uint64_t kPrefixSize = 8;  // the header size field
 
 const StoredTypeRow& RowOf(StoredType type) {
-  return *std::find_if(kStoredTypes.begin(), kStoredTypes.end(),
-                       [&](const auto& row) { return row.type == type; });
+  const auto is_it = [&](const StoredTypeRow& row) { return row.type == type; };
+  const auto* block = std::find_if(kBlockTypes.begin(), kBlockTypes.end(), is_it);
+  return block != kBlockTypes.end()
+             ? *block
+             : *std::find_if(kStoredTypes.begin(), kStoredTypes.end(), is_it);
 }
 
 /// Everything an error about one file has in common.

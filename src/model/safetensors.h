@@ -45,11 +45,24 @@ enum class StoredType : std::uint8_t {
   kBool,
   kF8E4m3,
   kF8E5m2,
-  kF8E8m0
+  kF8E8m0,
+  // Blocks of GGUF files (gguf_blocks.h); safetensors files cannot hold them.
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ2K,
+  kQ3K,
+  kQ4K,
+  kQ5K,
+  kQ6K,
+  kMxfp4
 };
 
 /// "F32", "BF16", …: as the format spells it.
 std::string_view StoredTypeName(StoredType type);
+/// Bytes of an element; 0 of blocks.
 std::size_t StoredTypeSize(StoredType type);
 /// The weights' dtype, or nothing if kernels do not read it.
 std::optional<kernels::DType> AsWeightType(StoredType type);

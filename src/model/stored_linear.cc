@@ -258,7 +258,15 @@ Result<StoredLinear> FindLinear(const QuantizationSpec& quantization, const Chec
   if (scheme == nullptr || !IsStoredAs(finder, scheme->kind)) {
     PX_TRY(out.codes,
            finder.Want(is_weight ? kWeightSuffix : "",
-                       {StoredType::kF32, StoredType::kF16, StoredType::kBf16}, {{rows, cols}}));
+                       {StoredType::kF32, StoredType::kF16, StoredType::kBf16, StoredType::kQ4_0,
+                        StoredType::kQ4_1, StoredType::kQ5_0, StoredType::kQ5_1, StoredType::kQ8_0,
+                        StoredType::kQ2K, StoredType::kQ3K, StoredType::kQ4K, StoredType::kQ5K,
+                        StoredType::kQ6K, StoredType::kMxfp4},
+                       {{rows, cols}}));
+    if (out.codes->head_rows != 0 && rows % out.codes->head_rows != 0) {
+      return finder.Unsupported(
+          fmt::format("{} rows are no multiple of heads of {}", rows, out.codes->head_rows));
+    }
     return out;
   }
   if (quantization.Ignores(finder.module())) {

@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/hash.h"
+#include "model/gguf_blocks.h"
 #include "model/quoted.h"
 
 namespace pixii::model {
@@ -101,6 +102,12 @@ Result<void> CheckTensor(const QuantizationSpec& quantization, const Checkpoint&
                             checkpoint.Place(*tensor), StoredTypeName(tensor->stored.type)),
                 expected.name);
   }
+  if (tensor->head_rows != 0 && shape[0] % tensor->head_rows != 0) {
+    return Fail(Code::kDataCorrupt,
+                fmt::format("{} of {} is no multiple of heads of {}", checkpoint.Place(*tensor),
+                            shape[0], tensor->head_rows),
+                expected.name);
+  }
   add(tensor);
   return {};
 }
@@ -155,6 +162,18 @@ class CheckpointWeights final : public Weights {
     PX_ASSERT(tensor != nullptr && tensor->stored.shape == Shape({size}));
     std::vector<float> out(static_cast<std::size_t>(size));
     WidenTo(*tensor, out);
+    if (tensor->head_rows != 0) {
+      const std::vector<float> stored = out;
+      for (std::int64_t i = 0; i < size; ++i) {
+        out[static_cast<std::size_t>(i)] =
+            stored[static_cast<std::size_t>(PermutedRow(i, tensor->head_rows))];
+      }
+    }
+    if (tensor->added != 0.0F) {
+      for (float& value : out) {
+        value -= tensor->added;
+      }
+    }
     return out;
   }
 

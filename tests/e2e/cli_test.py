@@ -38,6 +38,18 @@ class CommandLine(unittest.TestCase):
         self.assertGreater(facts["parameter_count"], 5_000_000)
         self.assertGreater(facts["kv_bytes_per_token"], 0)
 
+    def test_quantize_writes_a_model_that_answers(self):
+        with tempfile.TemporaryDirectory() as folder:
+            target = f"{folder}/small"
+            out = harness.run_pixii("quantize", "tiny-chat", target, "--scheme", "int8")
+            self.assertEqual(out.returncode, 0, out.stderr)
+            self.assertIn("linears in int8", out.stdout)
+            again = harness.run_pixii("quantize", "tiny-chat", target)
+            self.assertEqual(again.returncode, 2)
+            self.assertIn("exists already", again.stderr)
+            answer = harness.run_pixii("chat", "--model", target, "What is 17 + 25?")
+            self.assertIn("42", answer.stdout)
+
     def test_reference_pages_are_those_in_the_tree(self):
         for name in ("config", "metrics", "events", "errors"):
             out = harness.run_pixii("reference", name)

@@ -1,0 +1,359 @@
+#include "model/gguf_tokenizer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <unordered_map>
+#include <vector>
+
+#include "model/quoted.h"
+#include "wire/json.h"
+
+namespace pixii::model {
+namespace {
+
+constexpr std::size_t kScoredPieceSizeMax = 512;  // bytes of a piece that merges are made for
+
+enum class TokenType : std::uint8_t {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
+
+/// A kind of cutting a text before byte-level BPE. Patterns as in the tokenizers they come from.
+struct PreTokenizer {
+  std::string_view name;  // tokenizer.ggml.pre
+  std::string_view pattern;
+  bool ignore_merges = false;
+  bool add_bos = false;  // where tokenizer.ggml.add_bos_token is absent
+  bool nfc = false;
+};
+
+constexpr std::string_view kLlama3Pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kQwen2Pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kGpt2Pattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kO200kPattern =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kTekkenPattern =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+constexpr std::array<PreTokenizer, 11> kPreTokenizers = {{
+    {"llama-bpe", kLlama3Pattern, true, true},
+    {"llama3", kLlama3Pattern, true, true},
+    {"llama-v3", kLlama3Pattern, true, true},
+    {"falcon3", kLlama3Pattern, true, true},
+    {"qwen2", kQwen2Pattern, false, false, true},
+    {"deepseek-r1-qwen", kQwen2Pattern, false, false, true},
+    {"stablelm2", kQwen2Pattern},
+    {"gpt-2", kGpt2Pattern},
+    {"gpt-4o", kO200kPattern, true},
+    {"llama4", kO200kPattern, true},
+    {"tekken", kTekkenPattern, true, true},
+}};
+
+std::string Dump(std::string_view text) { return wire::Json(std::string(text)).Dump(); }
+
+/// The vocabulary, checked to fit together.
+struct Tokens {
+  std::vector<std::string_view> pieces;
+  std::vector<double> types;   // as many, or empty: all normal
+  std::vector<double> scores;  // as many, or empty
+
+  TokenType TypeOf(std::size_t id) const {
+    return types.empty() ? TokenType::kNormal
+                         : static_cast<TokenType>(static_cast<std::uint8_t>(types[id]));
+  }
+
+  /// Found in a text before the model sees it.
+  bool IsAdded(std::size_t id) const {
+    const TokenType type = TypeOf(id);
+    return type == TokenType::kControl || type == TokenType::kUserDefined ||
+           type == TokenType::kUnknown;
+  }
+};
+
+Result<Tokens> ReadTokens(const GgufFile& file) {
+  Tokens out;
+  PX_TRY(out.pieces, file.Strings("tokenizer.ggml.tokens"));
+  PX_TRY(out.types, file.Numbers("tokenizer.ggml.token_type"));
+  PX_TRY(out.scores, file.Numbers("tokenizer.ggml.scores"));
+  if (out.pieces.empty()) {
+    return file.Bad("tokenizer.ggml.tokens", "is absent or empty");
+  }
+  if (!out.types.empty() && out.types.size() != out.pieces.size()) {
+    return file.Bad("tokenizer.ggml.token_type", "does not have one entry for each token");
+  }
+  if (!out.scores.empty() && out.scores.size() != out.pieces.size()) {
+    return file.Bad("tokenizer.ggml.scores", "does not have one entry for each token");
+  }
+  for (std::size_t i = 0; i < out.types.size(); ++i) {
+    if (out.types[i] < 1.0 || out.types[i] > 6.0) {
+      return file.Bad("tokenizer.ggml.token_type",
+                      fmt::format("is {} for token {}, allowed 1 to 6", out.types[i], i));
+    }
+  }
+  return out;
+}
+
+/// "{"piece":id,…}" of the tokens that `keep` lets pass.
+template <class Keep>
+std::string VocabularyJson(const Tokens& tokens, Keep keep) {
+  std::string out = "{";
+  for (std::size_t id = 0; id < tokens.pieces.size(); ++id) {
+    if (keep(id)) {
+      fmt::format_to(std::back_inserter(out), "{}{}:{}", out.size() == 1 ? "" : ",",
+                     Dump(tokens.pieces[id]), id);
+    }
+  }
+  return out + "}";
+}
+
+std::string AddedTokensJson(const Tokens& tokens) {
+  std::string out = "[";
+  for (std::size_t id = 0; id < tokens.pieces.size(); ++id) {
+    if (!tokens.IsAdded(id)) {
+      continue;
+    }
+    fmt::format_to(std::back_inserter(out),
+                   R"({}{{"id":{},"content":{},"single_word":false,"lstrip":false,"rstrip":false,)"
+                   R"("normalized":false,"special":{}}})",
+                   out.size() == 1 ? "" : ",", id, Dump(tokens.pieces[id]),
+                   tokens.TypeOf(id) != TokenType::kUserDefined);
+  }
+  return out + "]";
+}
+
+/// Tokens put before and after a text, as a post-processor; "null" if there are none.
+Result<std::string> PostProcessorJson(const GgufFile& file, const Tokens& tokens,
+                                      bool add_bos_default) {
+  const auto wanted = [&](std::string_view flag, std::string_view id_key,
+                          bool fallback) -> Result<std::optional<std::int64_t>> {
+    PX_TRY(const auto add, file.Bool(flag));
+    if (!add.value_or(fallback)) {
+      return std::optional<std::int64_t>();
+    }
+    PX_TRY(const auto id, file.Int(id_key, 0, static_cast<std::int64_t>(tokens.pieces.size()) - 1));
+    if (!id && add) {
+      return file.Bad(id_key, fmt::format("is absent, although {} is set", flag));
+    }
+    return id;
+  };
+  PX_TRY(const auto bos,
+         wanted("tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id", add_bos_default));
+  PX_TRY(const auto eos,
+         wanted("tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id", false));
+  if (!bos && !eos) {
+    return std::string("null");
+  }
+  std::string special;
+  const auto piece = [&](std::int64_t id) {
+    return Dump(tokens.pieces[static_cast<std::size_t>(id)]);
+  };
+  const auto part = [&](int type) {
+    std::string out;
+    if (bos) {
+      out += fmt::format(R"({{"SpecialToken":{{"id":{},"type_id":{}}}}},)", piece(*bos), type);
+    }
+    out += fmt::format(R"({{"Sequence":{{"id":"{}","type_id":{}}}}})", type == 0 ? "A" : "B", type);
+    if (eos) {
+      out += fmt::format(R"(,{{"SpecialToken":{{"id":{},"type_id":{}}}}})", piece(*eos), type);
+    }
+    return out;
+  };
+  for (const auto& id : {bos, eos}) {
+    if (id && (special.empty() || bos != eos)) {
+      special += fmt::format(R"({}{}:{{"id":{},"ids":[{}],"tokens":[{}]}})",
+                             special.empty() ? "" : ",", piece(*id), piece(*id), *id, piece(*id));
+    }
+  }
+  const std::string single = part(0);
+  const std::string pair = single + "," + part(1);
+  return fmt::format(
+      R"({{"type":"TemplateProcessing","single":[{}],"pair":[{}],"special_tokens":{{{}}}}})",
+      single, pair, special);
+}
+
+Result<const PreTokenizer*> FindPreTokenizer(const GgufFile& file) {
+  PX_TRY(const auto name, file.String("tokenizer.ggml.pre"));
+  std::string known;
+  for (const PreTokenizer& pre : kPreTokenizers) {
+    if (name && pre.name == *name) {
+      return &pre;
+    }
+    known.append(known.empty() ? "" : ", ").append(pre.name);
+  }
+  return file.Unsupported("tokenizer.ggml.pre",
+                          fmt::format("= {} is not built; this build knows {}",
+                                      name ? Quoted(*name) : "(absent)", known));
+}
+
+Result<std::string> ByteLevelTokenizer(const GgufFile& file) {
+  PX_TRY(const PreTokenizer* pre, FindPreTokenizer(file));
+  PX_TRY(const Tokens tokens, ReadTokens(file));
+  PX_TRY(const auto merges, file.Strings("tokenizer.ggml.merges"));
+  if (merges.empty()) {
+    return file.Bad("tokenizer.ggml.merges", "is absent or empty");
+  }
+  PX_TRY(const std::string post, PostProcessorJson(file, tokens, pre->add_bos));
+  std::string merge_list;
+  for (const std::string_view merge : merges) {
+    merge_list.append(merge_list.empty() ? "" : ",").append(Dump(merge));
+  }
+  constexpr std::string_view kByteLevel =
+      R"({"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false})";
+  return fmt::format(
+      R"({{"version":"1.0","truncation":null,"padding":null,"added_tokens":{},"normalizer":{},)"
+      R"("pre_tokenizer":{{"type":"Sequence","pretokenizers":[{{"type":"Split","pattern":{{"Regex":{}}},)"
+      R"("behavior":"Isolated","invert":false}},{}]}},"post_processor":{},"decoder":{},)"
+      R"("model":{{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":null,)"
+      R"("end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,"ignore_merges":{},)"
+      R"("vocab":{},"merges":[{}]}}}})",
+      AddedTokensJson(tokens), pre->nfc ? R"({"type":"NFC"})" : "null", Dump(pre->pattern),
+      kByteLevel, post, kByteLevel, pre->ignore_merges,
+      VocabularyJson(tokens, [&](std::size_t id) { return !tokens.IsAdded(id); }), merge_list);
+}
+
+std::size_t CharacterCount(std::string_view text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+  }));
+}
+
+struct Merge {
+  double score;
+  std::size_t left;  // token ids
+  std::size_t right;
+  std::size_t left_characters;
+  std::size_t right_characters;
+  std::size_t order = 0;  // equal ones keep the order of their pieces
+};
+
+/// Every way to join two pieces to a third, the best score first: what SentencePiece does, as
+/// merges.
+Result<std::vector<Merge>> MergesOfScores(const GgufFile& file, const Tokens& tokens) {
+  std::unordered_map<std::string_view, std::size_t> ids;
+  for (std::size_t id = 0; id < tokens.pieces.size(); ++id) {
+    if (!tokens.IsAdded(id)) {
+      ids.emplace(tokens.pieces[id], id);
+    }
+  }
+  std::vector<Merge> out;
+  for (std::size_t id = 0; id < tokens.pieces.size(); ++id) {
+    const std::string_view piece = tokens.pieces[id];
+    if (tokens.TypeOf(id) != TokenType::kNormal) {
+      continue;
+    }
+    if (piece.size() > kScoredPieceSizeMax) {
+      return file.Bad("tokenizer.ggml.tokens",
+                      fmt::format("has a token {} of {} bytes, the limit is {}", id, piece.size(),
+                                  kScoredPieceSizeMax));
+    }
+    const auto first = static_cast<std::ptrdiff_t>(out.size());
+    for (std::size_t cut = 1; cut < piece.size(); ++cut) {
+      if ((static_cast<unsigned char>(piece[cut]) & 0xC0) == 0x80) {
+        continue;
+      }
+      const auto left = ids.find(piece.substr(0, cut));
+      const auto right = left == ids.end() ? ids.end() : ids.find(piece.substr(cut));
+      if (right != ids.end()) {
+        out.push_back({tokens.scores[id], left->second, right->second, CharacterCount(left->first),
+                       CharacterCount(right->first)});
+      }
+    }
+    std::sort(out.begin() + first, out.end(), [](const Merge& a, const Merge& b) {
+      return std::pair(a.left, a.right) < std::pair(b.left, b.right);
+    });
+  }
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    out[i].order = i;
+  }
+  std::sort(out.begin(), out.end(), [](const Merge& a, const Merge& b) {
+    return std::tuple(a.score, a.left_characters, a.right_characters, b.order) >
+           std::tuple(b.score, b.left_characters, b.right_characters, a.order);
+  });
+  return out;
+}
+
+Result<std::string> ScoredTokenizer(const GgufFile& file) {
+  PX_TRY(const Tokens tokens, ReadTokens(file));
+  if (tokens.scores.empty()) {
+    return file.Bad("tokenizer.ggml.scores", "is absent");
+  }
+  PX_TRY(const std::vector<Merge> merges, MergesOfScores(file, tokens));
+  std::string merge_list;
+  for (const Merge& merge : merges) {
+    fmt::format_to(std::back_inserter(merge_list), "{}[{},{}]", merge_list.empty() ? "" : ",",
+                   Dump(tokens.pieces[merge.left]), Dump(tokens.pieces[merge.right]));
+  }
+  PX_TRY(const std::string post, PostProcessorJson(file, tokens, true));
+  PX_TRY(const auto prefix, file.Bool("tokenizer.ggml.add_space_prefix"));
+  const bool prepend = prefix.value_or(true);
+  const std::string strip =
+      prepend ? R"(,{"type":"Strip","content":" ","start":1,"stop":0})" : std::string();
+  return fmt::format(
+      R"({{"version":"1.0","truncation":null,"padding":null,"added_tokens":{},"normalizer":null,)"
+      R"("pre_tokenizer":{{"type":"Metaspace","replacement":"▁","prepend_scheme":"{}","split":false}},)"
+      R"("post_processor":{},"decoder":{{"type":"Sequence","decoders":[{{"type":"Replace",)"
+      R"("pattern":{{"String":"▁"}},"content":" "}},{{"type":"ByteFallback"}},{{"type":"Fuse"}}{}]}},)"
+      R"("model":{{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":null,)"
+      R"("end_of_word_suffix":null,"fuse_unk":true,"byte_fallback":true,"ignore_merges":false,)"
+      R"("vocab":{},"merges":[{}]}}}})",
+      AddedTokensJson(tokens), prepend ? "first" : "never", post, strip,
+      VocabularyJson(tokens, [](std::size_t) { return true; }), merge_list);
+}
+
+}  // namespace
+
+Result<std::string> GgufTokenizer(const GgufFile& file) {
+  PX_TRY(const auto whole, file.String("tokenizer.huggingface.json"));
+  if (whole) {
+    return std::string(*whole);
+  }
+  PX_TRY(const auto model, file.String("tokenizer.ggml.model"));
+  if (!model || *model == "none" || *model == "no_vocab") {
+    return std::string();
+  }
+  if (*model == "gpt2") {
+    return ByteLevelTokenizer(file);
+  }
+  if (*model == "llama") {
+    return ScoredTokenizer(file);
+  }
+  return file.Unsupported(
+      "tokenizer.ggml.model",
+      fmt::format("= {} is not built; this build reads gpt2 and llama", Quoted(*model)));
+}
+
+Result<std::string> GgufTokenizerConfig(const GgufFile& file) {
+  wire::Json out(wire::Json::Object{});
+  PX_TRY(const auto pieces, file.Strings("tokenizer.ggml.tokens"));
+  for (const auto& [name, key] : {std::pair{"bos_token", "tokenizer.ggml.bos_token_id"},
+                                  std::pair{"eos_token", "tokenizer.ggml.eos_token_id"},
+                                  std::pair{"unk_token", "tokenizer.ggml.unknown_token_id"},
+                                  std::pair{"pad_token", "tokenizer.ggml.padding_token_id"}}) {
+    PX_TRY(const auto id, file.Int(key, 0, std::int64_t{1} << 32));
+    if (id && static_cast<std::size_t>(*id) < pieces.size()) {
+      out.Set(name, std::string(pieces[static_cast<std::size_t>(*id)]));
+    }
+  }
+  PX_TRY(const auto chat_template, file.String("tokenizer.chat_template"));
+  if (chat_template) {
+    out.Set("chat_template", std::string(*chat_template));
+  }
+  return out.Dump();
+}
+
+}  // namespace pixii::model
