@@ -258,7 +258,9 @@ GgufWriter GgufOfFolder(const std::string& folder, TensorEncoder encode) {
       .F32(arch + ".attention.layer_norm_rms_epsilon",
            static_cast<float>(*config->Find("rms_norm_eps")->AsDouble()))
       .U32("tokenizer.ggml.eos_token_id", size("eos_token_id"));
-  const wire::Json* theta = config->Find("rope_theta");
+  const wire::Json* parameters = config->Find("rope_parameters");
+  const wire::Json* theta =
+      parameters == nullptr ? config->Find("rope_theta") : parameters->Find("rope_theta");
   if (theta != nullptr) {
     out.F32(arch + ".rope.freq_base", static_cast<float>(*theta->AsDouble()));
   }
