@@ -19,7 +19,7 @@ int RunCheck(const Arguments& arguments) {
                           .required = true,
                           .repeated = true}};
   for (config::Option& option : RowsOf(flags)) {
-    if (option.name == "isa" || option.name == "threads") {
+    if (option.name == "device" || option.name == "isa" || option.name == "threads") {
       command.options.push_back(std::move(option));
     }
   }
@@ -27,7 +27,7 @@ int RunCheck(const Arguments& arguments) {
   if (exit != kGoOn) {
     return exit;
   }
-  Result<std::unique_ptr<kernels::Operators>> operators = MakeOperators(flags.isa, flags.threads);
+  Result<std::unique_ptr<kernels::Operators>> operators = MakeOperators(flags);
   if (!operators) {
     return Complain(operators.error());
   }

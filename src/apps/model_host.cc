@@ -9,6 +9,7 @@
 #include "apps/logits_processors.h"
 #include "engine/model_executor.h"
 #include "frontend/model_text.h"
+#include "kernels/cuda/cuda_operators.h"
 #include "model/checkpoint_folder.h"
 #include "rt/file.h"
 #include "rt/process.h"
@@ -72,8 +73,18 @@ Result<std::uint32_t> PlanBlocks(const model::LanguageModel& model, const Engine
 
 }  // namespace
 
-Result<std::unique_ptr<kernels::Operators>> MakeOperators(const std::string& isa,
-                                                          std::int64_t threads, bool portable) {
+Result<std::unique_ptr<kernels::Operators>> MakeOperators(const EngineFlags& flags) {
+  const std::string& isa = flags.isa;
+  const bool portable = flags.numerics == "portable";
+  if (flags.device == "cuda") {
+    if (isa != "auto" || portable) {
+      return Fail(Code::kInvalidArgument,
+                  "device: cuda has one instruction set and numerics of its own; --isa and "
+                  "--numerics portable do not go with it",
+                  "device");
+    }
+    return kernels::MakeCudaOperators({});
+  }
   if (portable && isa != "auto") {
     return Fail(
         Code::kInvalidArgument,
@@ -85,7 +96,7 @@ Result<std::unique_ptr<kernels::Operators>> MakeOperators(const std::string& isa
   if (isa == "ref") {
     return kernels::MakeReferenceOperators();
   }
-  kernels::CpuOptions options = CpuOptionsOf(isa, threads);
+  kernels::CpuOptions options = CpuOptionsOf(isa, flags.threads);
   options.portable = portable;
   return kernels::MakeCpuOperators(options);
 }
@@ -110,7 +121,7 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   auto host = std::unique_ptr<ModelHost>(new ModelHost);  // tidy: new the constructor is private
   host->flags_ = flags;
   PX_TRY(host->identity_key_, ReadIdentityKey(flags.kv_key_file));
-  PX_TRY(host->operators_, MakeOperators(flags.isa, flags.threads, flags.numerics == "portable"));
+  PX_TRY(host->operators_, MakeOperators(flags));
   bool fp32 = flags.dtype == "fp32";
   model::LoadOptions options;
   options.compute = fp32 ? kernels::ComputeType::kF32 : kernels::ComputeType::kBf16;

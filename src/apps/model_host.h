@@ -46,11 +46,8 @@ class ModelHost final {
 /// As --isa and --threads spell it.
 kernels::CpuOptions CpuOptionsOf(const std::string& isa, std::int64_t threads);
 
-/// By name, as --isa spells it; "ref" gives the reference loops. `portable`: as --numerics
-/// portable.
-Result<std::unique_ptr<kernels::Operators>> MakeOperators(const std::string& isa,
-                                                          std::int64_t threads,
-                                                          bool portable = false);
+/// As --device, --isa ("ref" gives the reference loops), --threads and --numerics spell it.
+Result<std::unique_ptr<kernels::Operators>> MakeOperators(const EngineFlags& flags);
 
 /// Tokenizer, template and defaults of a folder. No tokenizer.json: token ids only.
 Result<frontend::ServedModel> LoadServedModel(const std::string& folder,

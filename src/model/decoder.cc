@@ -332,18 +332,17 @@ Result<void> Decoder::RunLayers(const kernels::StepView& step, kernels::KvCache&
     if (logit_count == 0) {
       return {};
     }
-    RunHead(step, rows, out);
+    RunHead(step, rows, observation.observer != nullptr && !every_row, out);
   }
   operators_.FindNonFinite(
       out, {static_cast<std::int32_t*>(flags_.data()), static_cast<std::size_t>(logit_count)});
   return {};
 }
 
-/// Rows are all of the step's, or already those that are wanted.
-void Decoder::RunHead(const kernels::StepView& step, const Rows& rows, const Matrix& out) {
-  const bool gather = rows.normed.rows != out.rows;
+/// Rows are all of the step's (`gather`), or already those that are wanted.
+void Decoder::RunHead(const kernels::StepView& step, const Rows& rows, bool gather,
+                      const Matrix& out) {
   if (decoder_.head == HeadKind::kNone) {
-    PX_ASSERT(gather || step.logit_rows.size() == step.token_ids.size());
     operators_.GatherRows(rows.normed, step.logit_rows, out);
     return;
   }

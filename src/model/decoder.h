@@ -107,7 +107,8 @@ class Decoder final : public LanguageModel {
                          const Rows& rows, kernels::KvCache& cache);
   void FeedForward(const Layer& layer, const Rows& rows);
   Rows KeepLogitRows(const kernels::StepView& step, const Rows& rows, kernels::Matrix& attention);
-  void RunHead(const kernels::StepView& step, const Rows& rows, const kernels::Matrix& out);
+  void RunHead(const kernels::StepView& step, const Rows& rows, bool gather,
+               const kernels::Matrix& out);
   Result<void> FindFaultyRows(std::size_t row_count);
   kernels::Matrix Scratch(std::int64_t offset, std::int64_t rows, std::int64_t cols) const;
 

@@ -143,6 +143,12 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::Load(const std::string& fo
   const std::unique_ptr<Weights> weights =
       MakeCheckpointWeights(checkpoint, config.decoder.quantization);
   if (config.encoder) {
+    if (!operators.on_host()) {
+      return Fail(Code::kUnsupported,
+                  fmt::format("{}: encoders run on the CPU only, not on {}", spec.architecture,
+                              operators.name()),
+                  "device");
+    }
     return Encoder::Create(*std::move(config.encoder), std::move(spec), *weights, operators,
                            options);
   }
