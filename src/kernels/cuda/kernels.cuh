@@ -46,13 +46,24 @@ __device__ inline float FromFloat(float value) {
   return value;
 }
 
+/// As Bf16FromFloat: a NaN keeps its sign and upper bits.
 template <>
 __device__ inline __nv_bfloat16 FromFloat(float value) {
+  if (isnan(value)) {
+    return __ushort_as_bfloat16(
+        static_cast<unsigned short>((__float_as_uint(value) >> 16U) | 0x0040U));
+  }
   return __float2bfloat16_rn(value);
 }
 
+/// As F16FromFloat: a NaN keeps its sign and upper bits.
 template <>
 __device__ inline __half FromFloat(float value) {
+  if (isnan(value)) {
+    const unsigned bits = __float_as_uint(value);
+    return __ushort_as_half(static_cast<unsigned short>(((bits >> 16U) & 0x8000U) | 0x7E00U |
+                                                        ((bits >> 13U) & 0x3FFU)));
+  }
   return __float2half_rn(value);
 }
 
