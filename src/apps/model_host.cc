@@ -8,6 +8,7 @@
 
 #include "apps/logits_processors.h"
 #include "engine/model_executor.h"
+#include "engine/threaded_executor.h"
 #include "frontend/model_text.h"
 #include "kernels/cuda/cuda_operators.h"
 #include "model/checkpoint_folder.h"
@@ -161,14 +162,25 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
   executor_options.step_logit_rows_max =
       static_cast<std::uint32_t>(std::min<std::int64_t>(kLogitRowsMax, flags_.max_batched_tokens));
   executor_options.kv_dtype = kv_dtype_;
-  PX_TRY(std::unique_ptr<engine::ModelExecutor> executor,
+  executor_options.host_memory_bytes = static_cast<std::uint64_t>(flags_.swap_memory);
+  PX_TRY(std::unique_ptr<engine::StepExecutor> executor,
          engine::ModelExecutor::Create(*model_, *operators_, executor_options));
+  if (flags_.overlap) {
+    executor = std::make_unique<engine::ThreadedExecutor>(std::move(executor));
+  }
   engine::EngineOptions options;
   options.batch_sequences_max =
       static_cast<std::uint32_t>(std::min(flags_.max_batch, flags_.max_batched_tokens));
   options.batch_tokens_max = static_cast<std::uint32_t>(flags_.max_batched_tokens);
   options.queue_length_max = static_cast<std::uint32_t>(flags_.queue_length);
   options.context_tokens_max = context;
+  options.input_tokens_max = std::min(context, static_cast<std::uint32_t>(flags_.max_input_tokens));
+  options.admission = flags_.admission == "guaranteed" ? engine::Admission::kGuaranteed
+                      : flags_.admission == "eager"    ? engine::Admission::kEager
+                                                       : engine::Admission::kForecast;
+  options.preemption = flags_.preemption == "recompute" ? engine::Preemption::kRecompute
+                       : flags_.preemption == "swap"    ? engine::Preemption::kSwap
+                                                        : engine::Preemption::kAuto;
   options.model_fingerprint = spec.fingerprint;
   options.numerics_id = numerics_id_;
   options.kv_dtype = kernels::KvDTypeName(kv_dtype_);

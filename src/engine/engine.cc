@@ -8,25 +8,12 @@
 
 #include "base/assert.h"
 #include "engine/request_check.h"
-#include "engine/step_builder.h"
+#include "engine/request_state.h"
 
 namespace pixii::engine {
 
-struct RequestState {
-  wire::GenerateRequest request;
-  ProcessorChain chain;
-  std::vector<Sequence> sequences;  // [choice_count], fixed: the scheduler points into it
-  std::vector<bool> has_frame;      // [choice_count] a frame of the choice went out
-  std::vector<wire::TokenLogprob> prompt_logprobs;
-  rt::Time deadline = rt::kNever;
-  std::uint32_t live_count = 0;  // choices not ended
-  std::uint32_t leader = 0;  // the choice that computes the prompt while the later ones are held
-  bool siblings_held = false;
-};
-
 namespace {
 
-constexpr std::int64_t kPriorityLimit = 1'000'000;
 constexpr std::uint32_t kGeneratedReserve = 1024;  // tokens
 
 std::string OutOfRange(const char* name, std::uint64_t value, std::uint64_t low,
@@ -50,6 +37,12 @@ Result<void> CheckOptions(const EngineOptions& options, const ExecutorLimits& li
   PX_CHECK_OK(check("prompt_logprob_rows_max", options.prompt_logprob_rows_max, 1, 65536));
   PX_CHECK_OK(
       check("context_tokens_max", options.context_tokens_max, 0, limits.context_tokens_max));
+  PX_CHECK_OK(check("input_tokens_max", options.input_tokens_max, 0, limits.context_tokens_max));
+  PX_CHECK_OK(check("priority_head_start_tokens",
+                    static_cast<std::uint64_t>(options.priority_head_start_tokens), 0,
+                    std::uint64_t{1} << 32));
+  PX_CHECK_OK(check("output_tokens_forecast", options.output_tokens_forecast, 1, 1U << 24));
+  PX_CHECK_OK(check("prefix_wait_plans_max", options.prefix_wait_plans_max, 0, 65536));
   PX_CHECK_OK(check("vocab_size", limits.vocab_size, 1, 1U << 24));
   return {};
 }
@@ -58,6 +51,22 @@ Result<void> CheckOptions(const EngineOptions& options, const ExecutorLimits& li
 std::uint32_t PromptRows(const EngineOptions& options, const ExecutorLimits& limits) {
   std::uint32_t spare = limits.step_logit_rows_max - options.batch_sequences_max;
   return std::max(1U, std::min(options.prompt_logprob_rows_max, spare));
+}
+
+// What a modest host does: it decides only whether a preempted sequence is copied or computed
+// again.
+constexpr double kCopyBytesPerSecond = 4e9;
+constexpr double kMultiplyAddsPerSecond = 1e11;
+
+std::uint32_t HostSlots(const EngineOptions& options, const ExecutorLimits& limits) {
+  if (options.preemption == Preemption::kRecompute) {
+    return 0;
+  }
+  double copy = 2 * static_cast<double>(limits.block_size_bytes) / kCopyBytesPerSecond;
+  double compute = static_cast<double>(limits.token_multiply_adds) * limits.block_tokens /
+                   kMultiplyAddsPerSecond;
+  bool pays = options.preemption == Preemption::kSwap || copy < compute;
+  return pays ? limits.host_block_count : 0;
 }
 
 }  // namespace
@@ -91,11 +100,21 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> execu
       scheduler_({.batch_sequences_max = options.batch_sequences_max,
                   .batch_tokens_max = options.batch_tokens_max,
                   .prompt_logprob_rows_max = PromptRows(options, limits_),
-                  .queue_length_max = options.queue_length_max},
+                  .queue_length_max = options.queue_length_max,
+                  .host_slots = HostSlots(options, limits_),
+                  .admission = options.admission,
+                  .priority_head_start_tokens = options.priority_head_start_tokens,
+                  .output_tokens_forecast = options.output_tokens_forecast,
+                  .prefix_wait_plans_max = options.prefix_wait_plans_max,
+                  .reuse_blocks = options.reuse_blocks},
                  *cache_),
       sampler_(std::move(processors)) {}
 
-Engine::~Engine() = default;
+Engine::~Engine() {
+  if (in_flight_) {
+    (void)executor_->Wait();  // it writes into our memory
+  }
+}
 
 Result<void> Engine::Validate(const wire::GenerateRequest& request) const {
   if (requests_.contains(request.id)) {
@@ -105,6 +124,7 @@ Result<void> Engine::Validate(const wire::GenerateRequest& request) const {
   PX_CHECK_OK(CheckRequest(
       request, {.vocab_size = limits_.vocab_size,
                 .context_tokens_max = context_tokens_max_,
+                .input_tokens_max = options_.input_tokens_max,
                 .choice_count_max = options_.choice_count_max,
                 .context_bound_by_blocks = context_tokens_max_ < limits_.context_tokens_max}));
   return scheduler_.CheckRoom(request.choice_count);
@@ -128,9 +148,6 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
     state->deadline = now + rt::Duration(r.deadline_left_ns);
     next_deadline_ = std::min(next_deadline_, state->deadline);
   }
-  std::int64_t priority = std::clamp<std::int64_t>(r.priority, -kPriorityLimit, kPriorityLimit);
-  std::int64_t rank_time =
-      now.time_since_epoch().count() - priority * options_.priority_head_start_ns;
   std::shared_ptr<const kv::BlockRoot> root =
       cache_->MakeRoot({.model_fingerprint = options_.model_fingerprint,
                         .numerics_id = options_.numerics_id,
@@ -144,14 +161,19 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
     Sequence& sequence = state->sequences[choice];
     sequence.request = state.get();
     sequence.choice = choice;
-    sequence.rank = {rank_time, next_order_++};
     sequence.prompt = r.prompt;
     sequence.generated.reserve(std::min(r.stop.max_tokens, kGeneratedReserve));
     if (!r.generated.empty()) {
       sequence.generated = r.generated[choice];
     }
     sequence.sampling = std::move(states[choice]);
+    sequence.tokens_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+        context_tokens_max_, std::uint64_t{r.prompt.size()} + r.stop.max_tokens));
     sequence.chain = kv::StartOf(root);
+    scheduler_.Register(sequence, {.tenant = r.tenant,
+                                   .priority = r.priority,
+                                   .order = next_order_++,
+                                   .shares_prompt = choice > 0});
   }
   RequestState& inserted = *requests_.emplace(r.id, std::move(state)).first->second;
   StartSequences(inserted);
@@ -235,96 +257,7 @@ void Engine::Expire(rt::Time now) {
   }
 }
 
-bool Engine::has_work() const { return !requests_.empty() || !frames_.empty(); }
-
-StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
-  StepReport report;
-  Expire(now);
-  std::span<const Chunk> plan = scheduler_.Plan();
-  if (!plan.empty()) {
-    RunPlan(plan, report);
-  }
-  std::ranges::move(frames_, std::back_inserter(frames));
-  frames_.clear();
-  ended_.clear();
-  return report;
-}
-
-void Engine::RunPlan(std::span<const Chunk> plan, StepReport& report) {
-  report.ran = true;
-  report.sequences = static_cast<std::uint32_t>(plan.size());
-  ++counters_.steps;
-  Result<void> executed = Execute(plan);
-  report.virtual_time_ns = executor_->virtual_time_ns();
-  if (executed) {
-    std::size_t row = 0;
-    for (const Chunk& chunk : plan) {
-      std::size_t rows = LogitRowCount(chunk);
-      Finished(chunk,
-               std::span(logits_.get(), logits_size_)
-                   .subspan(row * limits_.vocab_size, rows * limits_.vocab_size),
-               report);
-      row += rows;
-    }
-    DrawQueued(report);
-    return;
-  }
-  ++counters_.faults;
-  // One by one: whoever fails alone is the cause. A device that is gone fails all of them anyhow.
-  bool model_fault = executed.error().code() == Code::kModelFault;
-  for (const Chunk& chunk : plan) {
-    if (chunk.sequence->phase == SequencePhase::kEnded) {
-      continue;
-    }
-    if (model_fault && plan.size() > 1) {
-      executed = Execute(std::span(&chunk, 1));
-      report.virtual_time_ns += executor_->virtual_time_ns();
-    }
-    if (executed) {
-      Finished(chunk, std::span(logits_.get(), logits_size_), report);
-      DrawQueued(report);
-    } else {
-      ++counters_.failed_requests;
-      // A model may see a fault only where logits are wanted, long after the chunk that caused it.
-      scheduler_.Distrust(*chunk.sequence);
-      EndAll(*chunk.sequence->request, wire::FinishReason::kError, executed.error());
-    }
-  }
-}
-
-Result<void> Engine::Execute(std::span<const Chunk> chunks) {
-  BuildStep(chunks, limits_.block_tokens, batch_);
-  std::size_t wanted = batch_.logit_rows.size() * limits_.vocab_size;
-  if (wanted > logits_size_) {
-    logits_ = std::make_unique_for_overwrite<float[]>(wanted);
-    logits_size_ = wanted;
-  }
-  return executor_->Execute(batch_, std::span(logits_.get(), wanted));
-}
-
-void Engine::Finished(const Chunk& chunk, std::span<float> rows, StepReport& report) {
-  Sequence& sequence = *chunk.sequence;
-  if (sequence.phase == SequencePhase::kEnded) {
-    return;  // its request failed with another choice of this step
-  }
-  report.tokens += chunk.count;
-  CollectPromptLogprobs(chunk, rows);
-  scheduler_.Complete(chunk);
-  RequestState& state = *sequence.request;
-  if (state.siblings_held && sequence.choice == state.leader &&
-      sequence.computed_tokens >= sequence.prompt.size()) {
-    ReleaseSiblings(state);
-  }
-  if (!chunk.samples) {
-    return;
-  }
-  if (sequence.generated.size() >= state.request.stop.max_tokens) {  // echo without generation
-    End(sequence, wire::FinishReason::kLength, std::nullopt);
-  } else {
-    QueueRow(sequence, rows.subspan(std::size_t{chunk.prompt_rows_count} * limits_.vocab_size,
-                                    limits_.vocab_size));
-  }
-}
+bool Engine::has_work() const { return !requests_.empty() || !frames_.empty() || in_flight_; }
 
 void Engine::CollectPromptLogprobs(const Chunk& chunk, std::span<const float> rows) {
   RequestState& state = *chunk.sequence->request;

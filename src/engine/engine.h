@@ -3,7 +3,8 @@
 //
 // Thread: one owner (the engine thread). No clock and no I/O of its own but the executor's.
 // Owns the block cache, the scheduler, the sampler and every request until each of its choices has
-// ended exactly once.
+// ended exactly once. With an executor that overlaps, one step is in flight between two calls of
+// Step: its successor is planned and packed while it runs, then gets the tokens it gave.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +40,8 @@ struct EngineCounters {
   std::uint64_t steps = 0;  // steps that ran
   std::uint64_t sampled_tokens = 0;
   std::uint64_t faults = 0;            // batches the executor failed
+  std::uint64_t retried_chunks = 0;    // run again, alone, after one
+  std::uint64_t steps_ahead = 0;       // steps that were planned while another ran
   std::uint64_t failed_requests = 0;   // ended by kModelFault or a device error
   std::uint64_t expired_requests = 0;  // ended by their deadline
 };
@@ -61,14 +64,15 @@ class Engine final {
   Result<void> Submit(wire::GenerateRequest request, rt::Time now);
 
   /// Ends the choices asked for; their blocks are free at once and their last frames come with the
-  /// next Step. Unknown or ended ids have no effect.
+  /// next Step. What a step in flight computes for them is dropped. Unknown or ended ids have no
+  /// effect.
   void Cancel(const wire::CancelRequest& cancel);
 
   /// Ends every request with `error`.
   void AbortAll(const Error& error);
 
-  /// Runs one step if there is work and appends frames, those of requests that ended meanwhile
-  /// first.
+  /// Runs one step, or ends the one in flight and begins the next, if there is work. Appends
+  /// frames, those of requests that ended meanwhile first.
   StepReport Step(rt::Time now, std::vector<wire::TokenFrame>& frames);
 
   /// Whether Step would do or give anything.
@@ -83,6 +87,9 @@ class Engine final {
   std::uint32_t sequence_count_max() const {
     return options_.batch_sequences_max + options_.queue_length_max;
   }
+
+  /// Whether a step runs between two calls of Step.
+  bool in_flight() const { return in_flight_; }
 
   std::uint32_t request_count() const { return static_cast<std::uint32_t>(requests_.size()); }
 
@@ -102,12 +109,32 @@ class Engine final {
          std::unique_ptr<kv::BlockCache> cache, std::uint32_t context_tokens_max,
          std::shared_ptr<ProcessorSet> processors);
 
+  /// One step from its plan to its end.
+  struct PlannedStep {
+    std::vector<Chunk> chunks;
+    std::vector<SwapCopy> copies;  // to be done before it begins
+    kernels::StepBatch batch;
+  };
+
   Result<void> Validate(const wire::GenerateRequest& request) const;
   void StartSequences(RequestState& state);
   void Expire(rt::Time now);
-  void RunPlan(std::span<const Chunk> plan, StepReport& report);
-  Result<void> Execute(std::span<const Chunk> chunks);
+
+  // engine_step.cc
+  void TakePlan(std::span<const Chunk> plan, PlannedStep& step);
+  void PlanAhead();
+  bool Begin(PlannedStep& step);
+  bool BeginPlanned();
+  void RunCopies(PlannedStep& step);
+  void DropEnded(PlannedStep& step);
+  void FinishStep(StepReport& report);
+  void Recover(const PlannedStep& step, const Error& error, StepReport& report);
+  void Retry(const Chunk& chunk, int attempts, Error error, StepReport& report);
+  Result<void> ExecuteAlone(const Chunk& chunk, StepReport& report);
+  std::span<float> LogitsFor(const kernels::StepBatch& batch);
   void Finished(const Chunk& chunk, std::span<float> rows, StepReport& report);
+
+  // engine.cc
   void CollectPromptLogprobs(const Chunk& chunk, std::span<const float> rows);
   void QueueRow(Sequence& sequence, std::span<float> row);
   void DrawQueued(StepReport& report);
@@ -132,7 +159,15 @@ class Engine final {
       ended_;  // kept to the end of the step: a plan may still name them
   std::uint64_t next_order_ = 0;
   rt::Time next_deadline_ = rt::kNever;
-  kernels::StepBatch batch_;
+  PlannedStep steps_[2];  // the one in flight or next, and the one planned meanwhile
+  PlannedStep* current_ = &steps_[0];
+  PlannedStep* ahead_ = &steps_[1];
+  bool in_flight_ = false;
+  bool tables_changed_ = false;  // since ahead_ was packed
+  kernels::StepBatch alone_;     // of a chunk that is run again
+  std::vector<BlockCopy> copies_;
+  std::vector<Chunk> retries_;
+  std::vector<bool> faulty_rows_;
   std::unique_ptr<float[]> logits_;  // [rows of a step, vocab], grown to what was needed so far
   std::size_t logits_size_ = 0;
   std::vector<wire::TokenFrame> frames_;

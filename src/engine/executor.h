@@ -1,6 +1,7 @@
 // What the engine runs a step on: a real model on a device, or a mock with the same shape.
 //
-// Thread: the engine thread.
+// Thread: the engine thread. An executor may compute on threads or a device of its own between
+// Begin and Wait.
 #pragma once
 
 #include <cstdint>
@@ -18,19 +19,68 @@ struct ExecutorLimits {
   std::uint32_t block_count = 0;
   std::uint32_t step_tokens_max = 0;
   std::uint32_t step_logit_rows_max = 0;
+  std::uint32_t host_block_count = 0;     // blocks that CopyBlocks can keep outside the cache
+  std::uint64_t block_size_bytes = 0;     // of one KV block; 0: unknown
+  std::uint64_t token_multiply_adds = 0;  // to compute one token; 0: unknown
+};
+
+/// One KV block between the cache and its place in the host pool.
+struct BlockCopy {
+  std::uint32_t block = 0;
+  std::uint32_t host_slot = 0;
+  std::uint64_t tag = 0;  // what must come back is what left under this tag
+  bool to_host = false;
+};
+
+/// What sleeping gives back.
+struct MemoryParts {
+  bool kv_cache = false;
+  bool weights = false;
 };
 
 class StepExecutor {
  public:
   virtual ~StepExecutor() = default;
   virtual ExecutorLimits limits() const = 0;
-  /// Runs the step; logits fp32 [R, vocab_size]. Errors: kModelFault; the batch's own slots are
-  /// then undefined.
+
+  /// Runs a whole step; logits fp32 [R, vocab_size]. Errors: kModelFault; the slots of the
+  /// sequences it harmed (all, if faulty_logit_rows() is empty) are then undefined.
   virtual Result<void> Execute(const kernels::StepBatch& batch, std::span<float> logits) = 0;
 
-  /// Nanoseconds of virtual time that the last Execute took; 0 for an executor that takes real
-  /// time.
+  /// Begins a step and returns. `batch` and `logits` stay where they are until Wait has returned,
+  /// and no other verb is called before. Here: the step is run by Wait.
+  virtual void Begin(const kernels::StepBatch& batch, std::span<float> logits) {
+    batch_ = &batch;
+    logits_ = logits;
+  }
+
+  /// The result of the step begun, as Execute gives it.
+  virtual Result<void> Wait() { return Execute(*batch_, logits_); }
+
+  /// Whether a step begun goes on while the caller does something else: then it pays to plan the
+  /// next one meanwhile.
+  virtual bool overlaps() const { return false; }
+
+  /// Rows of the last step's logit_rows whose logits are not finite; empty unless it failed with
+  /// kModelFault and the executor can tell. K, V and logits of all other sequences are valid.
+  virtual std::span<const std::int32_t> faulty_logit_rows() const { return {}; }
+
+  /// Copies in order. What goes out gets a checksum; what comes in is compared with it and with
+  /// its tag. Errors: kDataCorrupt, kUnavailable; blocks not yet copied are then undefined.
+  virtual Result<void> CopyBlocks(std::span<const BlockCopy> copies);
+
+  /// Gives memory back to the system; no step is run before Restore. Pre: the cache's content is
+  /// not needed any more. Errors: kUnsupported. What is already given back stays so.
+  virtual Result<void> Release(const MemoryParts& parts);
+  /// Undoes Release; the cache's content is undefined. Errors: kUnavailable, and those of loading.
+  virtual Result<void> Restore(const MemoryParts& parts);
+
+  /// Nanoseconds of virtual time that the last step took; 0 for an executor that takes real time.
   virtual std::int64_t virtual_time_ns() const { return 0; }
+
+ private:
+  const kernels::StepBatch* batch_ = nullptr;
+  std::span<float> logits_;
 };
 
 }  // namespace pixii::engine

@@ -1,6 +1,7 @@
 #include "engine/mock_executor.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 
 #include "base/assert.h"
@@ -107,7 +108,31 @@ std::vector<wire::TokenLogprob> MockPromptLogprobs(const wire::GenerateRequest& 
 
 MockExecutor::MockExecutor(const MockOptions& options)
     : options_(options),
-      memory_(std::size_t{options.limits.block_count} * options.limits.block_tokens) {}
+      memory_(std::size_t{options.limits.block_count} * options.limits.block_tokens) {
+  if (std::uint32_t slots = options.limits.host_block_count; slots > 0) {
+    std::size_t block_bytes = options.limits.block_tokens * sizeof(Slot);
+    auto bytes = std::make_shared<std::vector<std::byte>>(slots * block_bytes);
+    host_ = HostBlocks(kernels::Buffer(bytes->data(), bytes->size(), [bytes](void*) {}), slots,
+                       block_bytes);
+  }
+}
+
+Result<void> MockExecutor::CopyBlocks(std::span<const BlockCopy> copies) {
+  std::uint32_t block_tokens = options_.limits.block_tokens;
+  for (const BlockCopy& copy : copies) {
+    std::span<std::byte> block = std::as_writable_bytes(
+        std::span(memory_).subspan(std::size_t{copy.block} * block_tokens, block_tokens));
+    if (!copy.to_host) {
+      PX_CHECK_OK(host_.Get(copy.host_slot, copy.tag, block));
+      continue;
+    }
+    host_.Put(copy.host_slot, copy.tag, block);
+    if (options_.faults.corrupt_copy == copy_count_++) {
+      host_.bytes(copy.host_slot)[0] ^= std::byte{1};
+    }
+  }
+  return {};
+}
 
 // What stands in the cache where the block table says position i is. A slot that holds another
 // position gives a hash that no oracle knows.
@@ -131,6 +156,37 @@ void MockExecutor::Store(const kernels::StepBatch& batch) {
   }
 }
 
+// Whether the step computes the poison; faulty_rows_ are then the rows of the sequences that do, if
+// they are to be named and each has one.
+bool MockExecutor::FindPoison(const kernels::StepBatch& batch) {
+  faulty_rows_.clear();
+  if (!options_.faults.poison_token) {
+    return false;
+  }
+  bool found = false;
+  bool all_named = options_.faults.name_rows;
+  for (const kernels::StepSequence& sequence : batch.sequences) {
+    auto first = batch.token_ids.begin() + sequence.token_begin;
+    if (std::find(first, first + sequence.token_count, *options_.faults.poison_token) ==
+        first + sequence.token_count) {
+      continue;
+    }
+    found = true;
+    std::size_t before = faulty_rows_.size();
+    for (std::size_t row = 0; row < batch.logit_rows.size(); ++row) {
+      if (batch.logit_rows[row] >= sequence.token_begin &&
+          batch.logit_rows[row] < sequence.token_begin + sequence.token_count) {
+        faulty_rows_.push_back(static_cast<std::int32_t>(row));
+      }
+    }
+    all_named = all_named && faulty_rows_.size() > before;
+  }
+  if (!all_named) {
+    faulty_rows_.clear();
+  }
+  return found;
+}
+
 Result<void> MockExecutor::Execute(const kernels::StepBatch& batch, std::span<float> logits) {
   const ExecutorLimits& limits = options_.limits;
   PX_ASSERT(!batch.sequences.empty() && batch.token_ids.size() <= limits.step_tokens_max);
@@ -139,10 +195,10 @@ Result<void> MockExecutor::Execute(const kernels::StepBatch& batch, std::span<fl
   virtual_time_ns_ = options_.timing.step_ns +
                      options_.timing.token_ns * static_cast<std::int64_t>(batch.token_ids.size());
   std::uint64_t call = call_count_++;
-  bool poisoned =
-      options_.faults.poison_token &&
-      std::ranges::find(batch.token_ids, *options_.faults.poison_token) != batch.token_ids.end();
-  if (poisoned || options_.faults.fail_call == call) {
+  bool poisoned = FindPoison(batch);
+  bool named = poisoned && !faulty_rows_.empty();
+  if ((poisoned && !named) || options_.faults.fail_call == call) {
+    faulty_rows_.clear();
     for (std::int32_t slot : batch.slots) {
       memory_[static_cast<std::size_t>(slot)] = {};
     }
@@ -164,6 +220,9 @@ Result<void> MockExecutor::Execute(const kernels::StepBatch& batch, std::span<fl
     }
   }
   PX_ASSERT(row == batch.logit_rows.size());
+  if (named) {
+    return Fail(Code::kModelFault, "injected fault in rows of call " + std::to_string(call));
+  }
   return {};
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/executor.h"
+#include "engine/host_blocks.h"
 #include "wire/messages/generate.h"
 
 namespace pixii::engine {
@@ -28,12 +29,15 @@ struct MockTiming {
 struct MockFaults {
   std::optional<std::uint64_t> fail_call;  // the Execute call with this number, from 0, fails once
   std::optional<TokenId> poison_token;     // any step that computes this token fails
+  bool name_rows = false;  // the poisoned rows are named, and the other sequences' are sound
+  std::optional<std::uint64_t> corrupt_copy;  // the copy to the host with this number spoils a bit
 };
 
 struct MockOptions {
   ExecutorLimits limits;
   MockTiming timing;
   MockFaults faults;
+  bool overlaps = false;  // steps run between Begin and Wait
 };
 
 /// Logits [vocab] after `context`.
@@ -66,6 +70,12 @@ class MockExecutor final : public StepExecutor {
 
   Result<void> Execute(const kernels::StepBatch& batch, std::span<float> logits) override;
 
+  bool overlaps() const override { return options_.overlaps; }
+
+  std::span<const std::int32_t> faulty_logit_rows() const override { return faulty_rows_; }
+
+  Result<void> CopyBlocks(std::span<const BlockCopy> copies) override;
+
   std::int64_t virtual_time_ns() const override { return virtual_time_ns_; }
 
   MockFaults& faults() { return options_.faults; }
@@ -81,10 +91,14 @@ class MockExecutor final : public StepExecutor {
   std::uint64_t ContextHash(const kernels::StepBatch& batch, const kernels::StepSequence& sequence,
                             std::int32_t context_tokens) const;
   void Store(const kernels::StepBatch& batch);
+  bool FindPoison(const kernels::StepBatch& batch);
 
   MockOptions options_;
   std::vector<Slot> memory_;  // [block_count * block_tokens]
+  HostBlocks host_;
+  std::vector<std::int32_t> faulty_rows_;
   std::uint64_t call_count_ = 0;
+  std::uint64_t copy_count_ = 0;  // to the host
   std::int64_t virtual_time_ns_ = 0;
 };
 

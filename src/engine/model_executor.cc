@@ -49,16 +49,40 @@ Result<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(model::LanguageMode
                 "block_count");
   }
   PX_TRY(cache.buffer, operators.Allocate(*size_bytes));
+  std::size_t block_bytes = cache.layout.block_size_bytes();
+  auto host_slots = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(options.host_memory_bytes / block_bytes, kBlockCountLimit));
+  HostBlocks host;
+  if (host_slots > 0) {
+    PX_TRY(kernels::Buffer buffer, operators.Allocate(host_slots * block_bytes));
+    host = HostBlocks(std::move(buffer), host_slots, block_bytes);
+  }
   const model::ModelSpec& spec = model.spec();
   ExecutorLimits limits{.vocab_size = static_cast<std::uint32_t>(spec.vocab_size),
                         .context_tokens_max = static_cast<std::uint32_t>(spec.context_tokens_max),
                         .block_tokens = options.block_tokens,
                         .block_count = options.block_count,
                         .step_tokens_max = options.step_tokens_max,
-                        .step_logit_rows_max = options.step_logit_rows_max};
-  auto* executor =
-      new ModelExecutor(model, limits, std::move(cache));  // tidy: new private constructor
+                        .step_logit_rows_max = options.step_logit_rows_max,
+                        .host_block_count = host_slots,
+                        .block_size_bytes = block_bytes,
+                        .token_multiply_adds = spec.parameter_count};
+  auto* executor = new ModelExecutor(  // tidy: new private constructor
+      model, limits, std::move(cache), std::move(host));
   return std::unique_ptr<ModelExecutor>(executor);
+}
+
+Result<void> ModelExecutor::CopyBlocks(std::span<const BlockCopy> copies) {
+  for (const BlockCopy& copy : copies) {
+    std::span<std::byte> block(cache_.block(static_cast<std::int32_t>(copy.block)),
+                               cache_.layout.block_size_bytes());
+    if (copy.to_host) {
+      host_.Put(copy.host_slot, copy.tag, block);
+    } else {
+      PX_CHECK_OK(host_.Get(copy.host_slot, copy.tag, block));
+    }
+  }
+  return {};
 }
 
 std::uint32_t BlocksThatFit(const model::LanguageModel& model, std::uint32_t block_tokens,

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "engine/executor.h"
+#include "engine/host_blocks.h"
 #include "kernels/kv_cache.h"
 #include "kernels/operators.h"
 #include "model/language_model.h"
@@ -21,6 +22,7 @@ struct ModelExecutorOptions {
   std::uint32_t step_tokens_max = 2048;      // not above LoadOptions::step_tokens_max
   std::uint32_t step_logit_rows_max = 2048;  // not above LoadOptions::step_logit_rows_max
   kernels::KvDType kv_dtype = kernels::KvDType::kBf16;
+  std::uint64_t host_memory_bytes = 0;  // for blocks of preempted sequences, beside the cache
 };
 
 class ModelExecutor final : public StepExecutor {
@@ -37,13 +39,21 @@ class ModelExecutor final : public StepExecutor {
     return model_.Forward(batch, cache_, logits);
   }
 
+  std::span<const std::int32_t> faulty_logit_rows() const override {
+    return model_.faulty_logit_rows();
+  }
+
+  Result<void> CopyBlocks(std::span<const BlockCopy> copies) override;
+
  private:
-  ModelExecutor(model::LanguageModel& model, const ExecutorLimits& limits, kernels::KvCache cache)
-      : model_(model), limits_(limits), cache_(std::move(cache)) {}
+  ModelExecutor(model::LanguageModel& model, const ExecutorLimits& limits, kernels::KvCache cache,
+                HostBlocks host)
+      : model_(model), limits_(limits), cache_(std::move(cache)), host_(std::move(host)) {}
 
   model::LanguageModel& model_;
   ExecutorLimits limits_;
   kernels::KvCache cache_;
+  HostBlocks host_;
 };
 
 /// Blocks of `block_tokens` tokens that fit `memory_bytes`, at most what `sequences` full contexts

@@ -6,6 +6,20 @@
 
 namespace pixii::engine {
 
+/// What a sequence must find free before it is admitted.
+enum class Admission : std::uint8_t {
+  kForecast,    // its tokens, and the expected growth of it and of all who run
+  kGuaranteed,  // the largest growth of it and of all who run: nobody is ever preempted
+  kEager,       // its tokens and 1 % of the blocks
+};
+
+/// What happens to the KV of a sequence that gives up its blocks.
+enum class Preemption : std::uint8_t {
+  kRecompute,
+  kSwap,  // to the host pool while it has room
+  kAuto,  // to the host pool if moving a block there and back costs less than computing it
+};
+
 struct EngineOptions {
   std::uint32_t batch_sequences_max = 64;  // sequences of one step, 1 .. 4096
   std::uint32_t batch_tokens_max = 512;    // tokens of one step, 1 .. the executor's limit
@@ -14,9 +28,16 @@ struct EngineOptions {
   std::uint32_t prompt_logprob_rows_max =
       64;  // rows of one step whose logits are wanted for prompt_logprobs
   std::uint32_t context_tokens_max = 0;  // tokens of prompt and output; 0 = the executor's limit
-  /// One level of priority is worth this much earlier arrival, so that low priority waits longer
-  /// but never for ever.
-  std::int64_t priority_head_start_ns = 10'000'000'000;
+  std::uint32_t input_tokens_max = 0;    // tokens of a prompt; 0 = what the context leaves
+  /// One level of priority is worth this many tokens of virtual time, so that low priority waits
+  /// longer but never for ever. 0 .. 2^32
+  std::int64_t priority_head_start_tokens = 16'384;
+  Admission admission = Admission::kForecast;
+  Preemption preemption = Preemption::kAuto;
+  std::uint32_t output_tokens_forecast = 256;  // until outputs were seen, 1 .. 2^24
+  /// Plans for which a sequence waits while another computes blocks that it shares, 0 .. 65536.
+  std::uint32_t prefix_wait_plans_max = 64;
+  bool reuse_blocks = true;  // find blocks of earlier requests
   /// Part of every block's identity.
   std::string model_fingerprint = {};
   std::string numerics_id = {};

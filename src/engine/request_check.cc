@@ -33,6 +33,12 @@ Result<void> CheckLengths(const wire::GenerateRequest& request, const RequestLim
                     limits.context_tokens_max, room),
         "prompt");
   }
+  if (limits.input_tokens_max > 0 && request.prompt.size() > limits.input_tokens_max) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("the prompt has {} tokens; at most {} are taken", request.prompt.size(),
+                            limits.input_tokens_max),
+                "prompt");
+  }
   for (const std::vector<TokenId>& generated : request.generated) {
     if (request.prompt.size() + generated.size() > limits.context_tokens_max) {
       return Fail(Code::kInvalidArgument,

@@ -11,6 +11,7 @@ namespace pixii::engine {
 struct RequestLimits {
   std::uint32_t vocab_size = 0;
   std::uint32_t context_tokens_max = 0;  // tokens of prompt and output
+  std::uint32_t input_tokens_max = 0;    // tokens of the prompt; 0: what the context leaves
   std::uint32_t choice_count_max = 0;
   bool context_bound_by_blocks = false;  // the KV cache is smaller than the model's context
 };

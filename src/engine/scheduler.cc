@@ -12,6 +12,8 @@ namespace pixii::engine {
 
 namespace {
 
+constexpr std::size_t kLookahead = 16;  // waiting sequences that are looked at out of order
+
 bool BetterRank(const Sequence* a, const Sequence* b) { return a->rank < b->rank; }
 
 bool WorseRank(const Sequence* a, const Sequence* b) { return b->rank < a->rank; }
@@ -30,10 +32,19 @@ void EraseFrom(std::vector<Sequence*>& list, Sequence& sequence) {
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options, kv::BlockCache& cache)
-    : options_(options), cache_(cache), block_tokens_(cache.block_tokens()) {
+    : options_(options),
+      cache_(cache),
+      block_tokens_(cache.block_tokens()),
+      shares_(options.priority_head_start_tokens),
+      output_tokens_x16_(options.output_tokens_forecast * 16) {
   waiting_.reserve(std::size_t{options.queue_length_max} + options.batch_sequences_max);
   running_.reserve(options.batch_sequences_max);
   plan_.reserve(options.batch_sequences_max);
+  copies_.reserve(options.host_slots);
+  scratch_.reserve(block_tokens_);
+  for (std::uint32_t slot = options.host_slots; slot-- > 0;) {
+    free_slots_.push_back(slot);
+  }
 }
 
 Result<void> Scheduler::CheckRoom(std::uint32_t count) const {
@@ -49,6 +60,19 @@ Result<void> Scheduler::CheckRoom(std::uint32_t count) const {
   return {};
 }
 
+void Scheduler::Register(Sequence& sequence, const Claim& claim) {
+  // Of the prompt nobody knows yet how much is cached; the refund at the end puts it right.
+  std::uint32_t prompt =
+      claim.shares_prompt ? 1 : static_cast<std::uint32_t>(sequence.prompt.size());
+  std::uint32_t output =
+      std::min(sequence.tokens_max - std::min(sequence.tokens_max, sequence.token_count()),
+               ForecastOutput());
+  std::int64_t cost =
+      std::int64_t{prompt} + static_cast<std::int64_t>(sequence.generated.size()) + output;
+  sequence.ticket = shares_.Enter(claim.tenant, std::max<std::int64_t>(1, cost), claim.priority);
+  sequence.rank = {sequence.ticket.rank, claim.order};
+}
+
 void Scheduler::Hold(Sequence& sequence) {
   sequence.phase = SequencePhase::kHeld;
   ++held_count_;
@@ -60,6 +84,12 @@ void Scheduler::Enqueue(Sequence& sequence) {
   }
   sequence.phase = SequencePhase::kWaiting;
   sequence.blocked_version = 0;
+  sequence.chain_broken = !options_.reuse_blocks;
+  // As far as one allocation is worth saving; whoever grows longer pays for it then.
+  std::uint32_t reserve_max = static_cast<std::uint32_t>(sequence.prompt.size()) + 4096;
+  std::uint32_t blocks = BlocksFor(std::min(sequence.tokens_max, reserve_max));
+  sequence.blocks.reserve(blocks);
+  sequence.swapped.slots.reserve(std::min(blocks, options_.host_slots));
   InsertSorted(waiting_, sequence, WorseRank);
 }
 
@@ -78,7 +108,15 @@ void Scheduler::Remove(Sequence& sequence) {
       return;
   }
   ReleaseBlocks(sequence);
+  ReleaseSlots(sequence);
   sequence.phase = SequencePhase::kEnded;
+  if (sequence.ticket.account != nullptr) {
+    shares_.Leave(sequence.ticket, static_cast<std::int64_t>(sequence.computed_total));
+  }
+  auto output = static_cast<std::uint32_t>(sequence.generated.size());
+  if (output > 0) {
+    output_tokens_x16_ = output_tokens_x16_ - output_tokens_x16_ / 16 + output;
+  }
 }
 
 void Scheduler::Distrust(const Sequence& sequence) {
@@ -88,20 +126,42 @@ void Scheduler::Distrust(const Sequence& sequence) {
 }
 
 std::span<const Chunk> Scheduler::Plan() {
-  plan_.clear();
-  tokens_left_ = options_.batch_tokens_max;
-  prompt_rows_left_ = options_.prompt_logprob_rows_max;
+  ahead_ = false;
+  StartPlan();
   PlanDecodes();
   PlanPrompts();
   PlanAdmissions();
   return plan_;
 }
 
+std::span<const Chunk> Scheduler::PlanAhead() {
+  ahead_ = true;
+  StartPlan();
+  PlanDecodes();
+  if (ahead_blocked_) {
+    plan_.clear();
+    return plan_;
+  }
+  PlanPrompts();
+  PlanAdmissions();
+  PX_ASSERT(!ahead_blocked_);
+  return plan_;
+}
+
+void Scheduler::StartPlan() {
+  plan_.clear();
+  copies_.clear();
+  ahead_blocked_ = false;
+  tokens_left_ = options_.batch_tokens_max;
+  prompt_rows_left_ = options_.prompt_logprob_rows_max;
+  ++plan_count_;
+}
+
 void Scheduler::PlanDecodes() {
   // By index: making room may take sequences off the end, all of worse rank than this one.
-  for (std::size_t i = 0; i < running_.size() && tokens_left_ > 0; ++i) {
+  for (std::size_t i = 0; i < running_.size() && tokens_left_ > 0 && !ahead_blocked_; ++i) {
     Sequence& sequence = *running_[i];
-    if (sequence.uncomputed_tokens() == 1) {
+    if (sequence.unplanned_tokens() == 1) {
       AddChunk(sequence);
     }
   }
@@ -110,7 +170,7 @@ void Scheduler::PlanDecodes() {
 void Scheduler::PlanPrompts() {
   for (std::size_t i = 0; i < running_.size() && tokens_left_ > 0; ++i) {
     Sequence& sequence = *running_[i];
-    if (sequence.uncomputed_tokens() > 1) {
+    if (sequence.unplanned_tokens() > 1) {
       TakeFoundBlocks(sequence);
       AddChunk(sequence);
     }
@@ -118,53 +178,89 @@ void Scheduler::PlanPrompts() {
 }
 
 void Scheduler::PlanAdmissions() {
-  // Strictly in order: a large sequence at the head is not overtaken for ever by small ones.
-  while (!waiting_.empty() && tokens_left_ > 0 && running_.size() < options_.batch_sequences_max) {
-    Sequence& sequence = *waiting_.back();
-    if (!Admit(sequence)) {
+  while (tokens_left_ > 0 && running_.size() < options_.batch_sequences_max) {
+    Sequence* sequence = NextWaiting();
+    // Who does not fit is not overtaken for ever by smaller ones: everybody waits with it.
+    if (sequence == nullptr || !Admit(*sequence)) {
       return;
     }
-    waiting_.pop_back();
-    sequence.phase = SequencePhase::kRunning;
-    InsertSorted(running_, sequence, BetterRank);
-    AddChunk(sequence);
+    EraseFrom(waiting_, *sequence);
+    sequence->phase = SequencePhase::kRunning;
+    InsertSorted(running_, *sequence, BetterRank);
+    if (sequence->ticket.account != nullptr) {
+      shares_.Admitted(sequence->ticket);
+    }
+    AddChunk(*sequence);
   }
 }
 
-// Takes found and new blocks for all its tokens, or none.
-bool Scheduler::Admit(Sequence& sequence) {
-  if (sequence.blocked_version == version_ && !running_.empty()) {
+// The first in rank, but for those that wait for a prefix; while blocks are short, the first whose
+// prefix is cached, before it is evicted.
+Sequence* Scheduler::NextWaiting() {
+  Sequence* first = nullptr;
+  std::size_t window = std::min(waiting_.size(), kLookahead);
+  for (std::size_t i = 0; i < window; ++i) {
+    Sequence& sequence = *waiting_[waiting_.size() - 1 - i];
+    if (WaitsForPrefix(sequence)) {
+      continue;
+    }
+    if (first == nullptr) {
+      first = &sequence;
+      bool short_of_blocks = cache_.pool().free_count() < BlocksFor(first->token_count());
+      if (!short_of_blocks || !first->swapped.slots.empty() || HasCachedPrefix(*first)) {
+        return first;
+      }
+    } else if (HasCachedPrefix(sequence)) {
+      for (std::size_t k = 0; k < i; ++k) {
+        ++waiting_[waiting_.size() - 1 - k]->overtaken;
+      }
+      return &sequence;
+    }
+    if (sequence.overtaken >= kOvertakesMax) {
+      break;
+    }
+  }
+  return first;
+}
+
+bool Scheduler::WaitsForPrefix(Sequence& sequence) {
+  if (sequence.prefix_waits >= options_.prefix_wait_plans_max || !sequence.swapped.slots.empty() ||
+      std::ranges::none_of(
+          running_, [&](const Sequence* other) { return SharesComingBlock(sequence, *other); })) {
     return false;
   }
-  std::uint64_t cached_before = counters_.cached_tokens;
-  TakeFoundBlocks(sequence);
-  std::uint32_t missing =
-      BlocksFor(sequence.token_count()) - static_cast<std::uint32_t>(sequence.blocks.size());
-  if (missing + Headroom() > cache_.available_count()) {
-    ReleaseBlocks(sequence);
-    counters_.cached_tokens = cached_before;
-    sequence.cached_tokens = sequence.preempted ? sequence.cached_tokens : 0;
-    sequence.blocked_version = version_;
-    // With nobody running every block is available, and Engine::Submit refused what cannot fit.
-    PX_ASSERT(!running_.empty());
-    return false;
-  }
-  while (missing-- > 0) {
-    sequence.blocks.push_back(std::move(*cache_.Allocate()));
+  if (sequence.prefix_wait_plan != plan_count_) {
+    sequence.prefix_wait_plan = plan_count_;
+    ++sequence.prefix_waits;
+    ++counters_.prefix_waits;
   }
   return true;
 }
 
-// Blocks kept for the growth of those that run, so that a new sequence is not preempted at once.
-std::uint32_t Scheduler::Headroom() const {
-  return running_.empty() ? 0 : 1 + cache_.pool().block_count() / 100;
+// Whether `other` has the tokens of a block that `sequence` could use, but has not computed it yet.
+bool Scheduler::SharesComingBlock(const Sequence& sequence, const Sequence& other) const {
+  if (other.chain_broken || other.prompt.size() / block_tokens_ <= other.chain_blocks ||
+      other.chain.root->hash != sequence.chain.root->hash) {
+    return false;
+  }
+  std::uint32_t needed = (other.chain_blocks + 1) * block_tokens_;
+  return needed <= HitTokensMax(sequence) && needed <= sequence.prompt.size() &&
+         std::ranges::equal(sequence.prompt.first(needed), other.prompt.first(needed));
+}
+
+bool Scheduler::HasCachedPrefix(const Sequence& sequence) {
+  if (!options_.reuse_blocks || HitTokensMax(sequence) < block_tokens_) {
+    return false;
+  }
+  kv::ChainPosition position = kv::StartOf(sequence.chain.root);
+  return static_cast<bool>(cache_.Find(position, sequence.tokens(0, block_tokens_, scratch_)));
 }
 
 bool Scheduler::AddChunk(Sequence& sequence) {
   Chunk chunk;
   chunk.sequence = &sequence;
-  chunk.begin = sequence.computed_tokens;
-  chunk.count = std::min(sequence.uncomputed_tokens(), tokens_left_);
+  chunk.begin = sequence.planned_tokens();
+  chunk.count = std::min(sequence.unplanned_tokens(), tokens_left_);
   std::uint32_t rows_begin = std::max(sequence.prompt_rows_done, chunk.begin);
   if (rows_begin < sequence.prompt_rows_end) {
     std::uint32_t rows_end = std::min(
@@ -179,39 +275,11 @@ bool Scheduler::AddChunk(Sequence& sequence) {
   if (chunk.count == 0 || !Reserve(sequence, chunk.begin + chunk.count)) {
     return false;
   }
-  chunk.samples = chunk.begin + chunk.count == sequence.token_count();
+  chunk.sample_rows = chunk.begin + chunk.count == sequence.expected_tokens() ? 1 : 0;
   tokens_left_ -= chunk.count;
   prompt_rows_left_ -= chunk.prompt_rows_count;
   plan_.push_back(chunk);
   return true;
-}
-
-// Makes blocks for the first `tokens` tokens. False: none is left and all who run have better rank;
-// it waits its turn.
-bool Scheduler::Reserve(Sequence& sequence, std::uint32_t tokens) {
-  while (sequence.blocks.size() < BlocksFor(tokens)) {
-    if (std::optional<kv::BlockPin> pin = cache_.Allocate()) {
-      sequence.blocks.push_back(std::move(*pin));
-      continue;
-    }
-    Sequence& victim = *running_.back();
-    if (&victim == &sequence) {
-      return false;
-    }
-    Preempt(victim);
-  }
-  return true;
-}
-
-void Scheduler::Preempt(Sequence& victim) {
-  Unplan(victim);
-  running_.pop_back();
-  ReleaseBlocks(victim);
-  victim.preempted = true;
-  ++counters_.preemptions;
-  victim.phase = SequencePhase::kWaiting;
-  // Its rank puts it before all that came later.
-  InsertSorted(waiting_, victim, WorseRank);
 }
 
 void Scheduler::Unplan(const Sequence& sequence) {
@@ -224,96 +292,32 @@ void Scheduler::Unplan(const Sequence& sequence) {
   }
 }
 
-// Last block first: the end of a prefix is evicted before its beginning, without which it could not
-// be found.
-void Scheduler::ReleaseBlocks(Sequence& sequence) {
-  if (!sequence.blocks.empty()) {
-    ++version_;
-  }
-  while (!sequence.blocks.empty()) {
-    sequence.blocks.pop_back();
-  }
-  sequence.computed_tokens = 0;
-  sequence.chain = kv::StartOf(std::move(sequence.chain.root));
-  sequence.chain_blocks = 0;
-  sequence.chain_broken = false;
+void Scheduler::Launch(const Chunk& chunk) {
+  chunk.sequence->in_flight_tokens = chunk.count;
+  chunk.sequence->in_flight_samples = chunk.sample_rows;
 }
 
-// Goes on as far as blocks with this sequence's tokens exist, found by whoever computed them.
-void Scheduler::TakeFoundBlocks(Sequence& sequence) {
-  if (sequence.chain_broken || sequence.computed_tokens != sequence.chain_blocks * block_tokens_) {
-    return;
-  }
-  std::uint32_t limit = HitTokensMax(sequence);
-  while (sequence.computed_tokens + block_tokens_ <= limit) {
-    kv::BlockPin pin = cache_.Find(
-        sequence.chain, sequence.tokens(sequence.computed_tokens, block_tokens_, scratch_));
-    if (!pin) {
-      return;
-    }
-    if (sequence.chain_blocks < sequence.blocks.size()) {
-      sequence.blocks[sequence.chain_blocks] = std::move(pin);  // the block kept for it goes back
-      ++version_;
-    } else {
-      sequence.blocks.push_back(std::move(pin));
-    }
-    ++sequence.chain_blocks;
-    sequence.computed_tokens += block_tokens_;
-    counters_.cached_tokens += block_tokens_;
-    if (!sequence.preempted && sequence.computed_tokens <= sequence.prompt.size()) {
-      sequence.cached_tokens += block_tokens_;
-    }
-  }
-}
-
-// The last token is always computed, for its logits; so are prompt rows whose logits are still
-// wanted.
-std::uint32_t Scheduler::HitTokensMax(const Sequence& sequence) const {
-  std::uint32_t limit = sequence.token_count() - 1;
-  return sequence.prompt_rows_done < sequence.prompt_rows_end
-             ? std::min(limit, sequence.prompt_rows_done)
-             : limit;
-}
-
-void Scheduler::Complete(const Chunk& chunk) {
-  Sequence& sequence = *chunk.sequence;
-  PX_ASSERT(sequence.phase == SequencePhase::kRunning && sequence.computed_tokens == chunk.begin);
-  sequence.computed_tokens += chunk.count;
-  counters_.computed_tokens += chunk.count;
-  sequence.prompt_rows_done =
-      std::max(sequence.prompt_rows_done, chunk.prompt_rows_begin + chunk.prompt_rows_count);
-  while (!sequence.chain_broken &&
-         (sequence.chain_blocks + 1) * block_tokens_ <= sequence.computed_tokens) {
-    kv::BlockPin& pin = sequence.blocks[sequence.chain_blocks];
-    std::span<const TokenId> tokens =
-        sequence.tokens(sequence.chain_blocks * block_tokens_, block_tokens_, scratch_);
-    kv::BlockCache::Published published = cache_.Publish(std::move(pin), sequence.chain, tokens);
-    pin = std::move(published.pin);
-    if (!published.findable) {
-      sequence.chain_broken = true;
-      break;
-    }
-    ++sequence.chain_blocks;
-    ++version_;
-  }
-}
-
-std::uint32_t Scheduler::BlocksFor(std::uint32_t tokens) const {
-  return CeilDiv(tokens, block_tokens_);
+void Scheduler::Land(const Chunk& chunk) {
+  chunk.sequence->in_flight_tokens = 0;
+  chunk.sequence->in_flight_samples = 0;
 }
 
 void Scheduler::CheckInvariants() const {
   PX_ASSERT(std::ranges::is_sorted(waiting_, WorseRank));
   PX_ASSERT(std::ranges::is_sorted(running_, BetterRank));
   PX_ASSERT(running_.size() <= options_.batch_sequences_max);
+  std::size_t slots = free_slots_.size();
   for (const Sequence* sequence : waiting_) {
     PX_ASSERT(sequence->phase == SequencePhase::kWaiting && sequence->blocks.empty() &&
               sequence->computed_tokens == 0);
+    PX_ASSERT(sequence->swapped.slots.size() == BlocksFor(sequence->swapped.tokens));
+    slots += sequence->swapped.slots.size();
   }
   for (const Sequence* sequence : running_) {
+    slots += sequence->swapped.slots.size();
     PX_ASSERT(sequence->phase == SequencePhase::kRunning);
     PX_ASSERT(sequence->computed_tokens < sequence->token_count());
-    PX_ASSERT(sequence->blocks.size() >= BlocksFor(sequence->computed_tokens));
+    PX_ASSERT(sequence->blocks.size() >= BlocksFor(sequence->planned_tokens()));
     for (const kv::BlockPin& pin : sequence->blocks) {
       PX_ASSERT(pin && cache_.pool().IsCurrent(pin.ref()));
     }
@@ -321,6 +325,7 @@ void Scheduler::CheckInvariants() const {
       PX_ASSERT(cache_.pool().pins(sequence->blocks[i].id()) == 1);  // it will be written
     }
   }
+  PX_ASSERT(slots == options_.host_slots);
 }
 
 }  // namespace pixii::engine

@@ -3,28 +3,42 @@
 //
 // Thread: the engine thread. No clock, no I/O; no allocation in steady state.
 // A plan: every running sequence that needs one token (decode), then the rest of running prompts in
-// chunks, then new sequences, up to batch_tokens_max tokens. Order inside each group is Rank: first
-// come, first served, with a head start per priority level. Blocks for all tokens a sequence has
-// are taken when it is admitted, so only decoding can run out; then the running sequence of highest
-// rank number gives its blocks back and is computed again later.
+// chunks, then new sequences, up to batch_tokens_max tokens. Order inside each group is Rank: fair
+// shares of tenants, with a head start per priority level. Blocks for all tokens a sequence has are
+// taken when it is admitted, so only decoding can run out; then the running sequence of highest
+// rank number gives its blocks back, and is computed again later or comes back from the host pool.
+// Two things go out of order, both bounded: a sequence waits, at most prefix_wait_plans_max plans,
+// for a prefix that another one computes; and while blocks are short, a sequence whose prefix is
+// cached goes first, past each other one at most kOvertakesMax times.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
+#include "engine/fair_share.h"
+#include "engine/options.h"
 #include "engine/sequence.h"
 #include "kv/block_cache.h"
 
 namespace pixii::engine {
+
+inline constexpr std::uint32_t kOvertakesMax = 4;
 
 struct SchedulerOptions {
   std::uint32_t batch_sequences_max = 0;      // sequences
   std::uint32_t batch_tokens_max = 0;         // tokens of a step
   std::uint32_t prompt_logprob_rows_max = 0;  // rows of a step beyond one per sequence
   std::uint32_t queue_length_max = 0;         // sequences beyond those of a batch
+  std::uint32_t host_slots = 0;               // blocks of the host pool; 0: preempted is recomputed
+  Admission admission = Admission::kEager;
+  std::int64_t priority_head_start_tokens = 0;
+  std::uint32_t output_tokens_forecast = 1;
+  std::uint32_t prefix_wait_plans_max = 0;
+  bool reuse_blocks = true;
 };
 
 /// Tokens [begin, begin + count) of a sequence, to be computed in this step.
@@ -35,13 +49,27 @@ struct Chunk {
   std::uint32_t prompt_rows_begin =
       0;  // rows [prompt_rows_begin, + prompt_rows_count) want logits for prompt_logprobs
   std::uint32_t prompt_rows_count = 0;
-  bool samples = false;  // the last row's logits give the next token
+  std::uint32_t sample_rows = 0;  // the last so many rows' logits give tokens; 0: none
+};
+
+/// A block that goes to the host pool or comes back before the plan's step begins.
+struct SwapCopy {
+  Sequence* sequence = nullptr;
+  BlockId block{};
+  std::uint32_t host_slot = 0;
+  std::uint64_t tag = 0;
+  bool to_host = false;
 };
 
 struct SchedulerCounters {
   std::uint64_t preemptions = 0;
   std::uint64_t cached_tokens = 0;    // tokens not computed because their blocks were found
   std::uint64_t computed_tokens = 0;  // tokens of completed chunks
+  std::uint64_t swapped_out_blocks = 0;
+  std::uint64_t swapped_in_blocks = 0;
+  std::uint64_t swap_refusals = 0;  // the host pool was full: recomputed instead
+  std::uint64_t swap_failures = 0;  // what came back was not what had left, or did not: recomputed
+  std::uint64_t prefix_waits = 0;   // plans in which a sequence waited for another's prefix
 };
 
 class Scheduler final {
@@ -51,6 +79,16 @@ class Scheduler final {
   /// Errors: kResourceExhausted naming queue_length_max if `count` more sequences do not fit batch
   /// and queue together.
   Result<void> CheckRoom(std::uint32_t count) const;
+
+  struct Claim {
+    std::string_view tenant;
+    std::int32_t priority = 0;   // levels, higher first
+    std::uint64_t order = 0;     // of submission
+    bool shares_prompt = false;  // a sibling computes the prompt
+  };
+
+  /// Gives a new sequence its rank.
+  void Register(Sequence& sequence, const Claim& claim);
 
   /// Counts `sequence` against the queue without queueing it. Pre: new, chain set to its root.
   void Hold(Sequence& sequence);
@@ -66,11 +104,30 @@ class Scheduler final {
   void Distrust(const Sequence& sequence);
 
   /// The next step, best rank first within decode and prefill. Valid until the next call. Empty
-  /// only if nothing waits.
+  /// only if nothing waits. Pre: no step is in flight.
   std::span<const Chunk> Plan();
 
-  /// The step stored the chunk's KV: full blocks become findable.
-  void Complete(const Chunk& chunk);
+  /// The step after the one in flight, as if that one succeeded and each sampling sequence got its
+  /// token and went on. Nobody is preempted for it: empty if that would be needed, or if there is
+  /// nothing to compute.
+  std::span<const Chunk> PlanAhead();
+
+  /// Blocks to move, in order, before the step of the last plan begins and after the one before it
+  /// ended.
+  std::span<const SwapCopy> copies() const { return copies_; }
+
+  /// The copies back of `sequence` are done: its places in the host pool are free.
+  void SwapInDone(Sequence& sequence);
+  /// They failed: its chunk in the plan is void, and what they should have brought is computed.
+  void SwapInFailed(Sequence& sequence);
+
+  /// The chunk's step began.
+  void Launch(const Chunk& chunk);
+  /// The chunk's step ended, whatever its result.
+  void Land(const Chunk& chunk);
+  /// The step stored the chunk's KV: full blocks become findable. Returns whether a block of the
+  /// sequence was exchanged for an equal one, so that block tables made before are old.
+  bool Complete(const Chunk& chunk);
 
   std::uint32_t running_count() const { return static_cast<std::uint32_t>(running_.size()); }
 
@@ -79,37 +136,66 @@ class Scheduler final {
     return static_cast<std::uint32_t>(waiting_.size()) + held_count_;
   }
 
+  std::uint32_t host_slots_used() const {
+    return options_.host_slots - static_cast<std::uint32_t>(free_slots_.size());
+  }
+
   const SchedulerCounters& counters() const { return counters_; }
+
+  const FairShare& shares() const { return shares_; }
 
   /// Asserts that queues are in order and every sequence's blocks are pinned and enough.
   /// O(sequences * blocks).
   void CheckInvariants() const;
 
  private:
+  void StartPlan();
   void PlanDecodes();
   void PlanPrompts();
   void PlanAdmissions();
-  bool Admit(Sequence& sequence);
+  Sequence* NextWaiting();
+  bool WaitsForPrefix(Sequence& sequence);
+  bool SharesComingBlock(const Sequence& sequence, const Sequence& other) const;
+  bool HasCachedPrefix(const Sequence& sequence);
   bool AddChunk(Sequence& sequence);
+  void Unplan(const Sequence& sequence);
+
+  // scheduler_blocks.cc
+  bool Admit(Sequence& sequence);
+  bool Fits(const Sequence& sequence, std::uint32_t missing_blocks) const;
   void TakeFoundBlocks(Sequence& sequence);
+  void TakeSwappedBlocks(Sequence& sequence);
   bool Reserve(Sequence& sequence, std::uint32_t tokens);
   void Preempt(Sequence& victim);
+  void SwapOut(Sequence& victim);
+  void DropCopies(const Sequence& sequence);
   void ReleaseBlocks(Sequence& sequence);
-  void Unplan(const Sequence& sequence);
+  void ReleaseSlots(Sequence& sequence);
   std::uint32_t HitTokensMax(const Sequence& sequence) const;
+  std::uint32_t ForecastTokens(const Sequence& sequence) const;
+
+  std::uint32_t ForecastOutput() const { return output_tokens_x16_ / 16; }
+
   std::uint32_t BlocksFor(std::uint32_t tokens) const;
-  std::uint32_t Headroom() const;
 
   SchedulerOptions options_;
   kv::BlockCache& cache_;
   std::uint32_t block_tokens_;
+  FairShare shares_;
   std::vector<Sequence*> waiting_;  // worst rank first: the next to admit is at the back
   std::vector<Sequence*> running_;  // best rank first: the next to preempt is at the back
   std::uint32_t held_count_ = 0;
   std::vector<Chunk> plan_;
+  std::vector<SwapCopy> copies_;
+  std::vector<std::uint32_t> free_slots_;  // of the host pool
+  std::uint64_t last_swap_tag_ = 0;
+  std::uint64_t plan_count_ = 0;
+  bool ahead_ = false;             // a step is in flight: nobody may be preempted
+  bool ahead_blocked_ = false;     // and somebody would have to be
   std::uint32_t tokens_left_ = 0;  // of the step being planned
   std::uint32_t prompt_rows_left_ = 0;
-  std::uint64_t version_ = 1;  // raised whenever blocks come back or become findable
+  std::uint32_t output_tokens_x16_;  // running mean of outputs, in sixteenths of a token
+  std::uint64_t version_ = 1;        // raised whenever blocks come back or become findable
   std::vector<TokenId> scratch_;
   SchedulerCounters counters_;
 };

@@ -4,7 +4,8 @@
 // Thread: the engine thread.
 // tokens = prompt + generated; the KV of the first computed_tokens of them is in `blocks`. A step
 // computes [computed_tokens, computed_tokens + n); if it reaches the last token, that row's logits
-// give the next one.
+// give the next one. While a step is in flight, the next may be planned as if it had succeeded:
+// then planned_tokens() are computed and expected_tokens() are there.
 #pragma once
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "engine/fair_share.h"
 #include "engine/sampling_state.h"
 #include "kv/block_pool.h"
 #include "kv/prefix_index.h"
@@ -21,8 +23,8 @@ namespace pixii::engine {
 
 /// Who goes first: the smaller. A total order: `order` differs between any two sequences.
 struct Rank {
-  std::int64_t time_ns = 0;  // arrival less the head start of its priority
-  std::uint64_t order = 0;   // of submission
+  std::int64_t tag = 0;     // FairShare's: tokens of virtual time
+  std::uint64_t order = 0;  // of submission
 
   friend auto operator<=>(const Rank&, const Rank&) = default;
 };
@@ -36,6 +38,13 @@ enum class SequencePhase : std::uint8_t {
 
 struct RequestState;
 
+/// Where the KV of a preempted sequence waits in the host pool.
+struct SwappedBlocks {
+  std::vector<std::uint32_t> slots;  // of blocks 0, 1, ..
+  std::uint32_t tokens = 0;          // whose KV they hold
+  std::uint64_t tag = 0;
+};
+
 struct Sequence {
   RequestState* request = nullptr;  // the engine's; unknown to the scheduler
   SequencePhase phase = SequencePhase::kHeld;
@@ -44,15 +53,25 @@ struct Sequence {
   std::span<const TokenId> prompt;  // of the request, which lives longer
   std::vector<TokenId> generated;
 
+  std::uint32_t tokens_max = ~0U;  // token_count never passes it
+  ShareTicket ticket;
+  std::uint64_t computed_total = 0;  // tokens computed for it, again after preemption included
+
   std::vector<kv::BlockPin> blocks;  // of all tokens in `tokens`, or as many as it got
   std::uint32_t computed_tokens = 0;
-  kv::ChainPosition chain;         // last of its blocks that is findable
-  std::uint32_t chain_blocks = 0;  // how many are; the chain stops for good at a collision
+  std::uint32_t in_flight_tokens = 0;   // that the step in flight computes
+  std::uint32_t in_flight_samples = 0;  // tokens it is expected to give
+  SwappedBlocks swapped;                // empty: none
+  kv::ChainPosition chain;              // last of its blocks that is findable
+  std::uint32_t chain_blocks = 0;       // how many are; the chain stops for good at a collision
   bool chain_broken = false;
 
   std::uint32_t cached_tokens = 0;  // prompt tokens found in the cache before its first preemption
   bool preempted = false;           // ever
-  std::uint64_t blocked_version = 0;  // cache state at which it did not fit
+  std::uint64_t blocked_version = 0;   // cache state at which it did not fit
+  std::uint32_t prefix_waits = 0;      // plans in which it waited for another's blocks
+  std::uint64_t prefix_wait_plan = 0;  // the last of them
+  std::uint32_t overtaken = 0;         // times a cached prefix went before it
 
   SamplingState sampling;  // what tokens cannot give back
 
@@ -65,6 +84,17 @@ struct Sequence {
   }
 
   std::uint32_t uncomputed_tokens() const { return token_count() - computed_tokens; }
+
+  std::uint32_t planned_tokens() const { return computed_tokens + in_flight_tokens; }
+
+  std::uint32_t expected_tokens() const { return token_count() + in_flight_samples; }
+
+  /// Tokens that the next step has to compute; 0 if the one in flight will be the last.
+  std::uint32_t unplanned_tokens() const {
+    return in_flight_samples > 0 && expected_tokens() >= tokens_max
+               ? 0
+               : expected_tokens() - planned_tokens();
+  }
 
   TokenId token(std::uint32_t index) const {
     return index < prompt.size() ? prompt[index] : generated[index - prompt.size()];

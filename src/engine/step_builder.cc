@@ -25,7 +25,7 @@ void AppendChunk(const Chunk& chunk, std::uint32_t block_tokens, kernels::StepBa
   }
   for (std::uint32_t position = chunk.begin; position < end; ++position) {
     std::uint32_t block = Raw(sequence.blocks[position / block_tokens].id());
-    batch.token_ids.push_back(sequence.token(position));
+    batch.token_ids.push_back(position < sequence.token_count() ? sequence.token(position) : 0);
     batch.positions.push_back(static_cast<std::int32_t>(position));
     batch.slots.push_back(
         static_cast<std::int32_t>(block * block_tokens + position % block_tokens));
@@ -34,8 +34,8 @@ void AppendChunk(const Chunk& chunk, std::uint32_t block_tokens, kernels::StepBa
     batch.logit_rows.push_back(
         static_cast<std::int32_t>(first_row + chunk.prompt_rows_begin - chunk.begin + i));
   }
-  if (chunk.samples) {
-    batch.logit_rows.push_back(static_cast<std::int32_t>(first_row + chunk.count - 1));
+  for (std::uint32_t i = chunk.sample_rows; i > 0; --i) {
+    batch.logit_rows.push_back(static_cast<std::int32_t>(first_row + chunk.count - i));
   }
 }
 
@@ -51,6 +51,16 @@ void BuildStep(std::span<const Chunk> chunks, std::uint32_t block_tokens,
   batch.logit_rows.clear();
   for (const Chunk& chunk : chunks) {
     AppendChunk(chunk, block_tokens, batch);
+  }
+}
+
+void PatchTokens(std::span<const Chunk> chunks, kernels::StepBatch& batch) {
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    // Only the newest token can have been missing.
+    const Chunk& chunk = chunks[i];
+    std::uint32_t last = chunk.begin + chunk.count - 1;
+    auto row = static_cast<std::size_t>(batch.sequences[i].token_begin) + chunk.count - 1;
+    batch.token_ids[row] = chunk.sequence->token(last);
   }
 }
 

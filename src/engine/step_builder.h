@@ -9,13 +9,17 @@
 
 namespace pixii::engine {
 
-/// Overwrites `batch`. Logit rows of a chunk: its prompt rows, then its last row if it samples.
+/// Overwrites `batch`. Logit rows of a chunk: its prompt rows, then those it samples from. A token
+/// that the step in flight has yet to give stands as 0 until PatchTokens.
 void BuildStep(std::span<const Chunk> chunks, std::uint32_t block_tokens,
                kernels::StepBatch& batch);
 
+/// Puts in the tokens that were not there when BuildStep made `batch` of the same chunks.
+void PatchTokens(std::span<const Chunk> chunks, kernels::StepBatch& batch);
+
 /// How many logit rows BuildStep gives `chunk`.
 inline std::uint32_t LogitRowCount(const Chunk& chunk) {
-  return chunk.prompt_rows_count + (chunk.samples ? 1 : 0);
+  return chunk.prompt_rows_count + chunk.sample_rows;
 }
 
 }  // namespace pixii::engine

@@ -50,6 +50,39 @@ TEST(EngineFault, TheGuiltyRequestFailsAloneAndTyped) {
   EXPECT_EQ(harness.engine().counters().failed_requests, 1U);
 }
 
+TEST(EngineFault, WhereTheExecutorNamesTheRowsTheOthersGoOnWithoutBeingRunAgain) {
+  for (bool overlaps : {false, true}) {
+    HarnessOptions options;
+    options.faults.poison_token = kPoison;
+    options.faults.name_rows = true;
+    options.overlaps = overlaps;
+    Harness harness(options);
+    std::vector<wire::GenerateRequest> others;
+    for (std::uint64_t id = 1; id <= 6; ++id) {
+      others.push_back(Healthy(id, 5, 20));
+      ASSERT_TRUE(harness.Submit(others.back()));
+    }
+    ASSERT_TRUE(harness.Submit(Poisoned(7, 9, 20)));
+    harness.RunDry();
+    EXPECT_EQ(harness.streams().at(7).error->code(), Code::kModelFault);
+    for (const wire::GenerateRequest& request : others) {
+      harness.ExpectOracle(request);
+    }
+    // The guilty one alone was run again, twice.
+    EXPECT_EQ(harness.engine().counters().retried_chunks, 2U);
+  }
+}
+
+TEST(EngineFault, ALoneSequenceIsRunAgainOnceAndSurvivesAFaultThatPasses) {
+  HarnessOptions options;
+  options.faults.fail_call = 3;
+  Harness harness(options);
+  ASSERT_TRUE(harness.Submit(Healthy(1, 5, 20)));
+  harness.RunDry();
+  harness.ExpectOracle(Healthy(1, 5, 20));
+  EXPECT_EQ(harness.engine().counters().retried_chunks, 1U);
+}
+
 TEST(EngineFault, EveryChoiceOfTheGuiltyRequestEndsOnce) {
   HarnessOptions options;
   options.faults.poison_token = kPoison;
@@ -162,7 +195,7 @@ TEST(EngineFault, ADeadDeviceEndsWhatRunsWithItsOwnErrorSoThatItCanMoveOn) {
   HarnessOptions options;
   auto engine = *Engine::Create(options.engine, std::make_unique<DyingExecutor>(options.limits, 3));
   for (std::uint64_t id = 1; id <= 3; ++id) {
-    ASSERT_TRUE(engine->Submit(MakeRequest(id, 5, 20), rt::Time{}));
+    ASSERT_TRUE(engine->Submit(MakeRequest(id, 5, 20, static_cast<TokenId>(id)), rt::Time{}));
   }
   Collector streams;
   std::vector<wire::TokenFrame> frames;

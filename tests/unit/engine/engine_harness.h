@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "engine/mock_executor.h"
+#include "engine/threaded_executor.h"
 
 namespace pixii::engine::testing {
 
@@ -80,17 +81,25 @@ struct HarnessOptions {
                         .step_tokens_max = 256,
                         .step_logit_rows_max = 64};
   EngineOptions engine{.batch_sequences_max = 16, .batch_tokens_max = 64, .queue_length_max = 256};
-  MockFaults faults;
-  std::shared_ptr<ProcessorSet> processors;
+  MockFaults faults = {};
+  bool overlaps = false;
+  bool threaded = false;  // steps run on a thread of their own
+  std::shared_ptr<ProcessorSet> processors = nullptr;
 };
 
 class Harness {
  public:
   explicit Harness(const HarnessOptions& options = {}) : vocab_size_(options.limits.vocab_size) {
-    auto executor = std::make_unique<MockExecutor>(
-        MockOptions{.limits = options.limits, .timing = {}, .faults = options.faults});
+    auto executor = std::make_unique<MockExecutor>(MockOptions{.limits = options.limits,
+                                                               .timing = {},
+                                                               .faults = options.faults,
+                                                               .overlaps = options.overlaps});
     mock_ = executor.get();
-    auto made = Engine::Create(options.engine, std::move(executor), options.processors);
+    std::unique_ptr<StepExecutor> used = std::move(executor);
+    if (options.threaded) {
+      used = std::make_unique<ThreadedExecutor>(std::move(used));
+    }
+    auto made = Engine::Create(options.engine, std::move(used), options.processors);
     EXPECT_TRUE(made) << made.error().ToString();
     engine_ = std::move(*made);
   }

@@ -13,6 +13,7 @@
 #include "engine/builtin_processors.h"
 #include "engine/engine.h"
 #include "engine/model_executor.h"
+#include "engine/threaded_executor.h"
 #include "kernels/operators.h"
 #include "model/language_model.h"
 #include "support/golden.h"
@@ -176,6 +177,8 @@ class OneAnswerTest : public ::testing::Test {
     std::uint32_t block_count = 0;
     std::uint32_t sequences = 0;
     std::uint32_t tokens = 0;
+    std::uint64_t host_memory_bytes = 0;  // above 0: preempted blocks go there
+    bool threaded = false;                // steps are planned ahead
   };
 
   std::unique_ptr<Engine> MakeEngine(const Size& size) {
@@ -184,12 +187,19 @@ class OneAnswerTest : public ::testing::Test {
                                            .block_count = size.block_count,
                                            .step_tokens_max = 256,
                                            .step_logit_rows_max = 128,
-                                           .kv_dtype = kv_dtype_});
+                                           .kv_dtype = kv_dtype_,
+                                           .host_memory_bytes = size.host_memory_bytes});
     EXPECT_TRUE(executor) << executor.error().ToString();
+    std::unique_ptr<StepExecutor> used = std::move(*executor);
+    if (size.threaded) {
+      used = std::make_unique<ThreadedExecutor>(std::move(used));
+    }
     auto engine = Engine::Create({.batch_sequences_max = size.sequences,
                                   .batch_tokens_max = size.tokens,
-                                  .queue_length_max = 1024},
-                                 std::move(*executor), processors_);
+                                  .queue_length_max = 1024,
+                                  .admission = Admission::kEager,  // much is preempted
+                                  .preemption = Preemption::kSwap},
+                                 std::move(used), processors_);
     EXPECT_TRUE(engine) << engine.error().ToString();
     return std::move(*engine);
   }
@@ -283,18 +293,27 @@ TEST_F(OneAnswerTest, TwoHundredRequestsAnswerTheSameAloneAndInACrowd) {
               std::string(operators_->name()).c_str());
   Answers alone = RunAlone();
   EXPECT_GE(alone.size(), kRequests);
-  std::unique_ptr<Engine> engine = MakeEngine({.block_count = 64, .sequences = 32, .tokens = 96});
-  ExpectSame(alone, RunTogether(*engine));
-  // Again, with a cache that knows all the prompts.
-  ExpectSame(alone, RunTogether(*engine));
-  EXPECT_GT(engine->scheduler().counters().preemptions, 10U);
-  EXPECT_GT(engine->scheduler().counters().cached_tokens, 1000U);
-  engine->CheckInvariants();
-  EXPECT_EQ(engine->cache().pool().pinned_count(), 0U);
-  std::printf("%llu preemptions, %llu tokens from the cache, %llu computed\n",
-              static_cast<unsigned long long>(engine->scheduler().counters().preemptions),
-              static_cast<unsigned long long>(engine->scheduler().counters().cached_tokens),
-              static_cast<unsigned long long>(engine->scheduler().counters().computed_tokens));
+  for (bool swap_and_ahead : {false, true}) {
+    Size size{.block_count = 64, .sequences = 32, .tokens = 96};
+    size.host_memory_bytes = swap_and_ahead ? 200'000 : 0;
+    size.threaded = swap_and_ahead;
+    std::unique_ptr<Engine> engine = MakeEngine(size);
+    ExpectSame(alone, RunTogether(*engine));
+    // Again, with a cache that knows all the prompts.
+    ExpectSame(alone, RunTogether(*engine));
+    const SchedulerCounters& counters = engine->scheduler().counters();
+    EXPECT_GT(counters.preemptions, 10U);
+    EXPECT_GT(counters.cached_tokens, 1000U);
+    EXPECT_EQ(counters.swapped_in_blocks > 0, swap_and_ahead);
+    EXPECT_EQ(engine->counters().steps_ahead > 0, swap_and_ahead);
+    engine->CheckInvariants();
+    EXPECT_EQ(engine->cache().pool().pinned_count(), 0U);
+    std::printf("%llu preemptions, %llu tokens from the cache, %llu computed, %llu blocks back\n",
+                static_cast<unsigned long long>(counters.preemptions),
+                static_cast<unsigned long long>(counters.cached_tokens),
+                static_cast<unsigned long long>(counters.computed_tokens),
+                static_cast<unsigned long long>(counters.swapped_in_blocks));
+  }
 }
 
 class OneAnswerOfCodes : public OneAnswerTest,

@@ -36,12 +36,12 @@ class SchedulerTest : public ::testing::Test {
   }
 
   // Every sequence has a prompt of its own.
-  Sequence& Add(std::uint32_t prompt_size, std::int64_t rank_time = 0) {
+  Sequence& Add(std::uint32_t prompt_size, std::int64_t tag = 0) {
     std::vector<TokenId>& prompt = prompts_.emplace_back(prompt_size);
     std::iota(prompt.begin(), prompt.end(), static_cast<TokenId>(prompts_.size() * 1000));
     Sequence& sequence = sequences_.emplace_back();
     sequence.prompt = prompt;
-    sequence.rank = {rank_time, sequences_.size()};
+    sequence.rank = {tag, sequences_.size()};
     sequence.chain = kv::StartOf(cache_->MakeRoot({}));
     scheduler_->Hold(sequence);
     scheduler_->Enqueue(sequence);
@@ -54,7 +54,7 @@ class SchedulerTest : public ::testing::Test {
     std::vector<Chunk> chunks(plan.begin(), plan.end());
     for (const Chunk& chunk : chunks) {
       scheduler_->Complete(chunk);
-      if (chunk.samples) {
+      if (chunk.sample_rows > 0) {
         chunk.sequence->generated.push_back(7);
       }
     }
@@ -79,10 +79,11 @@ TEST_F(SchedulerTest, DecodesComeBeforeTheChunkOfALongPrompt) {
   ASSERT_EQ(chunks.size(), 3U);
   EXPECT_EQ(chunks[0].sequence, &a);
   EXPECT_EQ(chunks[1].sequence, &b);
-  EXPECT_TRUE(chunks[0].samples && chunks[1].samples);
+  EXPECT_EQ(chunks[0].sample_rows, 1U);
+  EXPECT_EQ(chunks[1].sample_rows, 1U);
   EXPECT_EQ(chunks[2].sequence, &c);
   EXPECT_EQ(chunks[2].count, 30U);  // 32 less the two decodes
-  EXPECT_FALSE(chunks[2].samples);
+  EXPECT_EQ(chunks[2].sample_rows, 0U);
 }
 
 TEST_F(SchedulerTest, APromptIsCutToTheBudgetAndItsLastChunkSamples) {
@@ -93,7 +94,7 @@ TEST_F(SchedulerTest, APromptIsCutToTheBudgetAndItsLastChunkSamples) {
     std::vector<Chunk> chunks = Step();
     ASSERT_EQ(chunks.size(), 1U);
     counts.push_back(chunks[0].count);
-    EXPECT_EQ(chunks[0].samples, i == 2);
+    EXPECT_EQ(chunks[0].sample_rows, i == 2 ? 1U : 0U);
   }
   EXPECT_EQ(counts, (std::vector<std::uint32_t>{16, 16, 8}));
   EXPECT_EQ(a.generated.size(), 1U);
@@ -143,7 +144,7 @@ TEST_F(SchedulerTest, WhenBlocksRunOutTheWorstRankIsPreemptedKeepsItsTokensAndCo
   ASSERT_EQ(chunks.size(), 1U);
   EXPECT_EQ(chunks[0].sequence, &second);
   EXPECT_EQ(chunks[0].begin + chunks[0].count, 17U);
-  EXPECT_TRUE(chunks[0].samples);
+  EXPECT_EQ(chunks[0].sample_rows, 1U);
 }
 
 TEST_F(SchedulerTest, APreemptedSequenceGoesBeforeLaterArrivals) {

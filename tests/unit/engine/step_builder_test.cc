@@ -28,7 +28,7 @@ TEST(StepBuilder, PacksChunksWithSlotsTablesAndRows) {
   }
   std::vector<Chunk> chunks = {
       {.sequence = &a, .begin = 1, .count = 3, .prompt_rows_begin = 2, .prompt_rows_count = 1},
-      {.sequence = &b, .begin = 2, .count = 1, .samples = true}};
+      {.sequence = &b, .begin = 2, .count = 1, .sample_rows = 1}};
   kernels::StepBatch batch;
   for (int repeat = 0; repeat < 2; ++repeat) {  // what was there before does not matter
     BuildStep(chunks, 2, batch);

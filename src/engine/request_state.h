@@ -1,0 +1,26 @@
+// A request while the engine has it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/processor_set.h"
+#include "engine/sequence.h"
+#include "rt/time.h"
+#include "wire/messages/generate.h"
+
+namespace pixii::engine {
+
+struct RequestState {
+  wire::GenerateRequest request;
+  ProcessorChain chain;
+  std::vector<Sequence> sequences;  // [choice_count], fixed: the scheduler points into it
+  std::vector<bool> has_frame;      // [choice_count] a frame of the choice went out
+  std::vector<wire::TokenLogprob> prompt_logprobs;
+  rt::Time deadline = rt::kNever;
+  std::uint32_t live_count = 0;  // choices not ended
+  std::uint32_t leader = 0;  // the choice that computes the prompt while the later ones are held
+  bool siblings_held = false;
+};
+
+}  // namespace pixii::engine
