@@ -327,6 +327,10 @@ Result<SimEngine> MakeMockEngine(std::uint64_t seed) {
   options.batch_tokens_max =
       std::max(options.batch_sequences_max, Pick<std::uint32_t>(random, {4, 16, 64}));
   options.queue_length_max = Pick<std::uint32_t>(random, {8, 64, 1024});
+  options.admission = Pick(random, {engine::Admission::kEager, engine::Admission::kForecast,
+                                    engine::Admission::kGuaranteed});
+  options.preemption = Pick(random, {engine::Preemption::kRecompute, engine::Preemption::kSwap});
+  mock.limits.host_block_count = Pick<std::uint32_t>(random, {0, 4, 64});
   options.model_fingerprint = "mock";
   options.numerics_id = "mock";
   options.kv_dtype = "mock";

@@ -79,8 +79,11 @@ TEST_P(CheckGolden, ReproducesTheReferenceImplementation) {
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   for (const char* backend : {"ref", "cpu"}) {
-    for (const char* model : {"llama-gqa", "llama3-rope", "mistral-window", "qwen2-bias",
-                              "qwen3-qknorm", "stories260K"}) {
+    for (const char* model :
+         {"llama-gqa", "llama3-rope", "mistral-window", "qwen2-bias", "qwen3-qknorm", "stories260K",
+          "bert-mean", "bert-modes", "bert-classes", "distilbert-mean", "distilbert-classes",
+          "roberta-mean", "xlmr-cls", "xlmr-reranker", "qwen3-embedding", "qwen3-mean",
+          "qwen3-reranker", "qwen3-classes"}) {
       cases.push_back({model, backend});
     }
   }
