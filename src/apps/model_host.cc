@@ -7,7 +7,10 @@
 #include <chrono>
 
 #include "apps/logits_processors.h"
+#include "apps/model_source.h"
+#include "engine/draft_model.h"
 #include "engine/model_executor.h"
+#include "engine/prompt_lookup.h"
 #include "engine/threaded_executor.h"
 #include "frontend/model_text.h"
 #include "kernels/cuda/cuda_operators.h"
@@ -23,6 +26,10 @@ namespace {
 // Bits of an answer depend on this beside operators and dtypes; raise it when an operator's result
 // changes.
 constexpr int kKernelSetVersion = 1;
+
+constexpr std::int32_t kDraftStepTokens = 512;  // tokens of one step
+constexpr std::uint64_t kDraftKvMemory = std::uint64_t{256}
+                                         << 20;  // bytes, unless a context needs more
 
 constexpr std::uint64_t kAutoKvMemoryMax = std::uint64_t{1}
                                            << 30;  // bytes, unless 8 contexts need more
@@ -140,12 +147,58 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   PX_TRY(host->processors_,
          MakeProcessors(flags.logits_processor,
                         static_cast<std::uint32_t>(host->model_->spec().vocab_size)));
+  PX_CHECK_OK(host->LoadDraftModel());
   host->kv_dtype_ = kernels::KvDTypeOf(flags.kv_dtype)  // "auto" is none
                         .value_or(fp32 ? kernels::KvDType::kF32 : kernels::KvDType::kBf16);
   host->numerics_id_ =
       fmt::format("k{}-{}-{}-kv{}-t8", kKernelSetVersion, host->operators_->numerics(),
                   fp32 ? "fp32" : "bf16", kernels::KvDTypeName(host->kv_dtype_));
   return host;
+}
+
+Result<void> ModelHost::LoadDraftModel() {
+  if (flags_.speculation != "draft") {
+    return {};
+  }
+  PX_TRY(const ModelSource source, ResolveModel(flags_.draft_model, false));
+  model::LoadOptions options;
+  options.step_tokens_max = kDraftStepTokens;
+  options.step_logit_rows_max = kDraftStepTokens;
+  PX_TRY(draft_model_, model::LanguageModel::Load(source.folder, *operators_, options));
+  if (draft_model_->spec().vocab_size != model_->spec().vocab_size) {
+    return Fail(
+        Code::kInvalidArgument,
+        fmt::format("draft-model: {} has {} tokens, the model {}: they cannot share a "
+                    "tokenizer",
+                    flags_.draft_model, draft_model_->spec().vocab_size, model_->spec().vocab_size),
+        "draft-model");
+  }
+  return {};
+}
+
+Result<std::unique_ptr<engine::Drafter>> ModelHost::MakeDrafter(std::uint32_t context_tokens) {
+  if (flags_.speculation == "lookup") {
+    return std::make_unique<engine::PromptLookup>();
+  }
+  if (!draft_model_) {
+    return std::unique_ptr<engine::Drafter>();
+  }
+  engine::ModelExecutorOptions options;
+  options.block_tokens = static_cast<std::uint32_t>(flags_.block_size);
+  const auto longest =
+      std::min(context_tokens, static_cast<std::uint32_t>(draft_model_->spec().context_tokens_max));
+  const std::uint32_t needed = longest / options.block_tokens + 1;
+  options.block_count =
+      std::max(needed, engine::BlocksThatFit(*draft_model_, options.block_tokens,
+                                             kernels::KvDType::kBf16, kDraftKvMemory,
+                                             static_cast<std::uint32_t>(flags_.draft_max_batch)));
+  options.step_tokens_max = kDraftStepTokens;
+  options.step_logit_rows_max = kDraftStepTokens;
+  PX_TRY(auto executor, engine::ModelExecutor::Create(*draft_model_, *operators_, options));
+  PX_TRY(auto drafter,
+         engine::DraftModel::Create(std::move(executor),
+                                    static_cast<std::uint32_t>(model_->spec().vocab_size)));
+  return std::unique_ptr<engine::Drafter>(std::move(drafter));
 }
 
 Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
@@ -185,7 +238,10 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
   options.numerics_id = numerics_id_;
   options.kv_dtype = kernels::KvDTypeName(kv_dtype_);
   options.identity_key = identity_key_;
-  return engine::Engine::Create(options, std::move(executor), processors_);
+  options.draft_tokens_max = static_cast<std::uint32_t>(flags_.draft_tokens);
+  options.draft_sequences_max = static_cast<std::uint32_t>(flags_.draft_max_batch);
+  PX_TRY(std::unique_ptr<engine::Drafter> drafter, MakeDrafter(context));
+  return engine::Engine::Create(options, std::move(executor), processors_, std::move(drafter));
 }
 
 namespace {

@@ -34,6 +34,9 @@ class ModelHost final {
  private:
   ModelHost() = default;
 
+  Result<void> LoadDraftModel();
+  Result<std::unique_ptr<engine::Drafter>> MakeDrafter(std::uint32_t context_tokens);
+
   EngineFlags flags_;
   std::string numerics_id_;
   kernels::KvDType kv_dtype_ = kernels::KvDType::kBf16;
@@ -41,6 +44,7 @@ class ModelHost final {
   std::unique_ptr<kernels::Operators> operators_;
   std::unique_ptr<model::LanguageModel> model_;
   std::shared_ptr<engine::ProcessorSet> processors_;
+  std::unique_ptr<model::LanguageModel> draft_model_;  // null: none asked for
 };
 
 /// As --isa and --threads spell it.

@@ -188,6 +188,9 @@ class Server final {
     total(MetricId::kEngineDecodeTokensTotal, load.engine.sampled_tokens);
     total(MetricId::kEnginePreemptionsTotal, load.scheduler.preemptions);
     total(MetricId::kEnginePrefixHitTokensTotal, load.scheduler.cached_tokens);
+    total(MetricId::kEngineDraftsTotal, load.engine.drafts);
+    total(MetricId::kEngineDraftedTokensTotal, load.engine.drafted_tokens);
+    total(MetricId::kEngineAcceptedTokensTotal, load.engine.accepted_tokens);
     total(MetricId::kEngineFaultsTotal, load.engine.failed_requests);
     total(MetricId::kKvEvictionsTotal, load.blocks.evictions);
     total(MetricId::kKvCollisionsTotal, load.blocks.collisions);

@@ -43,6 +43,7 @@ Result<void> CheckOptions(const EngineOptions& options, const ExecutorLimits& li
                     std::uint64_t{1} << 32));
   PX_CHECK_OK(check("output_tokens_forecast", options.output_tokens_forecast, 1, 1U << 24));
   PX_CHECK_OK(check("prefix_wait_plans_max", options.prefix_wait_plans_max, 0, 65536));
+  PX_CHECK_OK(check("draft_tokens_max", options.draft_tokens_max, 1, 16));
   PX_CHECK_OK(check("vocab_size", limits.vocab_size, 1, 1U << 24));
   return {};
 }
@@ -73,7 +74,8 @@ std::uint32_t HostSlots(const EngineOptions& options, const ExecutorLimits& limi
 
 Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
                                                std::unique_ptr<StepExecutor> executor,
-                                               std::shared_ptr<ProcessorSet> processors) {
+                                               std::shared_ptr<ProcessorSet> processors,
+                                               std::unique_ptr<Drafter> drafter) {
   ExecutorLimits limits = executor->limits();
   PX_CHECK_OK(CheckOptions(options, limits));
   PX_TRY(auto cache, kv::BlockCache::Create({.block_count_max = limits.block_count,
@@ -85,13 +87,14 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
   context = std::min(context, pool_tokens);
   auto bound = static_cast<std::uint32_t>(context);
   auto* made = new Engine(  // tidy: new private constructor
-      options, std::move(executor), std::move(cache), bound, std::move(processors));
+      options, std::move(executor), std::move(cache), bound, std::move(processors),
+      std::move(drafter));
   return std::unique_ptr<Engine>(made);
 }
 
 Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> executor,
                std::unique_ptr<kv::BlockCache> cache, std::uint32_t context_tokens_max,
-               std::shared_ptr<ProcessorSet> processors)
+               std::shared_ptr<ProcessorSet> processors, std::unique_ptr<Drafter> drafter)
     : options_(options),
       executor_(std::move(executor)),
       limits_(executor_->limits()),
@@ -108,7 +111,8 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> execu
                   .prefix_wait_plans_max = options.prefix_wait_plans_max,
                   .reuse_blocks = options.reuse_blocks},
                  *cache_),
-      sampler_(std::move(processors)) {}
+      sampler_(std::move(processors)),
+      drafter_(std::move(drafter)) {}
 
 Engine::~Engine() {
   if (in_flight_) {
@@ -269,29 +273,44 @@ void Engine::CollectPromptLogprobs(const Chunk& chunk, std::span<const float> ro
   }
 }
 
-void Engine::QueueRow(Sequence& sequence, std::span<float> row) {
+void Engine::QueueRow(const QueuedRows& queued) {
+  Sequence& sequence = *queued.sequence;
   RequestState& state = *sequence.request;
   sample_rows_.push_back({.request = &state.request,
                           .chain = &state.chain,
                           .state = &sequence.sampling,
                           .generated = sequence.generated,
                           .choice = sequence.choice,
-                          .logits = row,
+                          .logits = queued.rows.subspan(
+                              std::size_t{queued.next} * limits_.vocab_size, limits_.vocab_size),
                           .second = {}});
-  sampled_sequences_.push_back(&sequence);
+  queued_rows_.push_back(queued);
 }
 
-// Draws the next token of every row of the step together: processors see them as one batch.
+// Draws the next token of every row of the step together: processors see them as one batch. Where
+// the token is the one guessed, the row behind it counts too, in the next round.
 void Engine::DrawQueued(StepReport& report) {
-  report.sampled += static_cast<std::uint32_t>(sample_rows_.size());
-  sampler_.Run(sample_rows_);
-  for (std::size_t i = 0; i < sample_rows_.size(); ++i) {
-    if (sampled_sequences_[i]->phase != SequencePhase::kEnded) {
-      TakeToken(*sampled_sequences_[i], sample_rows_[i]);
+  while (!sample_rows_.empty()) {
+    report.sampled += static_cast<std::uint32_t>(sample_rows_.size());
+    sampler_.Run(sample_rows_);
+    next_rows_.clear();
+    for (std::size_t i = 0; i < sample_rows_.size(); ++i) {
+      Sequence& sequence = *queued_rows_[i].sequence;
+      if (sequence.phase == SequencePhase::kEnded) {
+        continue;
+      }
+      TakeToken(sequence, sample_rows_[i]);
+      if (TookGuess(queued_rows_[i])) {
+        next_rows_.push_back(queued_rows_[i]);
+        ++next_rows_.back().next;
+      }
+    }
+    sample_rows_.clear();
+    queued_rows_.clear();
+    for (const QueuedRows& queued : next_rows_) {
+      QueueRow(queued);
     }
   }
-  sample_rows_.clear();
-  sampled_sequences_.clear();
 }
 
 void Engine::TakeToken(Sequence& sequence, SampleRow& row) {
@@ -360,6 +379,9 @@ void Engine::End(Sequence& sequence, wire::FinishReason reason, const std::optio
 void Engine::EndWithFrame(Sequence& sequence, wire::TokenFrame frame) {
   frames_.push_back(std::move(frame));
   scheduler_.Remove(sequence);
+  if (drafter_) {
+    drafter_->Forget(DraftKey{sequence.rank.order});
+  }
   RequestState& state = *sequence.request;
   if (--state.live_count == 0) {
     auto found = requests_.find(state.request.id);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/drafter.h"
 #include "engine/executor.h"
 #include "engine/options.h"
 #include "engine/row_sampler.h"
@@ -44,15 +45,21 @@ struct EngineCounters {
   std::uint64_t steps_ahead = 0;       // steps that were planned while another ran
   std::uint64_t failed_requests = 0;   // ended by kModelFault or a device error
   std::uint64_t expired_requests = 0;  // ended by their deadline
+  std::uint64_t drafts = 0;            // guesses of one sequence that a step judged together
+  std::uint64_t drafted_tokens = 0;
+  std::uint64_t accepted_tokens = 0;  // guesses that were what the model's own draw picked
 };
 
 class Engine final {
  public:
-  /// `processors`: the logits processors that requests may ask for; null: none.
+  /// `processors`: the logits processors that requests may ask for; null: none. `drafter`: who
+  /// guesses tokens for the model to judge several at a time; null: nobody. With one, no step is
+  /// planned before the last has ended: its tokens are what guesses follow.
   /// Errors: kInvalidArgument naming the option, its value and the range.
   static Result<std::unique_ptr<Engine>> Create(const EngineOptions& options,
                                                 std::unique_ptr<StepExecutor> executor,
-                                                std::shared_ptr<ProcessorSet> processors = nullptr);
+                                                std::shared_ptr<ProcessorSet> processors = nullptr,
+                                                std::unique_ptr<Drafter> drafter = nullptr);
 
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -107,7 +114,15 @@ class Engine final {
  private:
   Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> executor,
          std::unique_ptr<kv::BlockCache> cache, std::uint32_t context_tokens_max,
-         std::shared_ptr<ProcessorSet> processors);
+         std::shared_ptr<ProcessorSet> processors, std::unique_ptr<Drafter> drafter);
+
+  /// Rows of one sequence from which tokens are drawn, one after another.
+  struct QueuedRows {
+    Sequence* sequence = nullptr;
+    std::span<float> rows;    // [count, vocab]
+    std::uint32_t count = 1;  // one more than its guesses
+    std::uint32_t next = 0;
+  };
 
   /// One step from its plan to its end.
   struct PlannedStep {
@@ -119,6 +134,10 @@ class Engine final {
   Result<void> Validate(const wire::GenerateRequest& request) const;
   void StartSequences(RequestState& state);
   void Expire(rt::Time now);
+
+  // engine_draft.cc
+  void GuessTokens();
+  void JudgeDraft(Sequence& sequence, std::uint32_t guesses, std::uint32_t taken);
 
   // engine_step.cc
   void TakePlan(std::span<const Chunk> plan, PlannedStep& step);
@@ -136,7 +155,8 @@ class Engine final {
 
   // engine.cc
   void CollectPromptLogprobs(const Chunk& chunk, std::span<const float> rows);
-  void QueueRow(Sequence& sequence, std::span<float> row);
+  void QueueRow(const QueuedRows& queued);
+  bool TookGuess(const QueuedRows& queued);
   void DrawQueued(StepReport& report);
   void TakeToken(Sequence& sequence, SampleRow& row);
   void ReleaseSiblings(RequestState& state);
@@ -152,8 +172,11 @@ class Engine final {
   std::unique_ptr<kv::BlockCache> cache_;
   Scheduler scheduler_;
   RowSampler sampler_;
-  std::vector<SampleRow> sample_rows_;        // of the step at hand
-  std::vector<Sequence*> sampled_sequences_;  // [sample_rows_]
+  std::vector<SampleRow> sample_rows_;   // of the step at hand
+  std::vector<QueuedRows> queued_rows_;  // [sample_rows_]
+  std::vector<QueuedRows> next_rows_;
+  std::unique_ptr<Drafter> drafter_;
+  std::vector<DraftRequest> drafts_;
   std::unordered_map<RequestId, std::unique_ptr<RequestState>> requests_;
   std::vector<std::unique_ptr<RequestState>>
       ended_;  // kept to the end of the step: a plan may still name them

@@ -21,7 +21,7 @@ constexpr int kAttemptsOfOne = 1;
 StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
   StepReport report;
   Expire(now);
-  bool overlaps = executor_->overlaps();
+  bool overlaps = executor_->overlaps() && !drafter_;
   if (in_flight_ || BeginPlanned()) {
     if (overlaps) {
       PlanAhead();
@@ -47,6 +47,7 @@ StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
 
 // Plans with nothing in flight and begins. False: there is nothing to compute.
 bool Engine::BeginPlanned() {
+  GuessTokens();
   TakePlan(scheduler_.Plan(), *current_);
   return Begin(*current_);
 }
@@ -182,7 +183,7 @@ void Engine::Recover(const PlannedStep& step, const Error& error, StepReport& re
     bool faulty = all_faulty || std::find(first, first + static_cast<std::ptrdiff_t>(rows), true) !=
                                     first + static_cast<std::ptrdiff_t>(rows);
     if (faulty || !model_fault) {
-      retries_.push_back(chunk);
+      retries_.push_back(chunk.WithoutDraft());  // a guess must not fail a request
     } else {
       Finished(chunk,
                std::span(logits_.get(), logits_size_)
@@ -235,7 +236,7 @@ void Engine::Finished(const Chunk& chunk, std::span<float> rows, StepReport& rep
   }
   report.tokens += chunk.count;
   CollectPromptLogprobs(chunk, rows);
-  tables_changed_ = scheduler_.Complete(chunk) || tables_changed_;
+  tables_changed_ = scheduler_.Complete(chunk.WithoutDraft()) || tables_changed_;
   RequestState& state = *sequence.request;
   if (state.siblings_held && sequence.choice == state.leader &&
       sequence.computed_tokens >= sequence.prompt.size()) {
@@ -248,8 +249,9 @@ void Engine::Finished(const Chunk& chunk, std::span<float> rows, StepReport& rep
     End(sequence, wire::FinishReason::kLength, std::nullopt);
     return;
   }
-  QueueRow(sequence, rows.subspan(std::size_t{chunk.prompt_rows_count} * limits_.vocab_size,
-                                  limits_.vocab_size));
+  QueueRow({.sequence = &sequence,
+            .rows = rows.subspan(std::size_t{chunk.prompt_rows_count} * limits_.vocab_size),
+            .count = chunk.sample_rows});
 }
 
 }  // namespace pixii::engine

@@ -129,6 +129,7 @@ std::span<const Chunk> Scheduler::Plan() {
   ahead_ = false;
   StartPlan();
   PlanDecodes();
+  PlanDrafts();
   PlanPrompts();
   PlanAdmissions();
   return plan_;
@@ -164,6 +165,27 @@ void Scheduler::PlanDecodes() {
     if (sequence.unplanned_tokens() == 1) {
       AddChunk(sequence);
     }
+  }
+}
+
+// Guesses behind every planned decode, after all of these have their place. Half of the rows beyond
+// one a sequence stay for prompt logprobs.
+void Scheduler::PlanDrafts() {
+  std::uint32_t rows_left = prompt_rows_left_ / 2;
+  for (Chunk& chunk : plan_) {
+    Sequence& sequence = *chunk.sequence;
+    auto wanted = static_cast<std::uint32_t>(sequence.draft.size());
+    std::uint32_t end = chunk.begin + chunk.count;
+    std::uint32_t room = std::min({wanted, tokens_left_, rows_left});
+    if (chunk.sample_rows != 1 || room == 0) {
+      continue;
+    }
+    std::uint32_t guesses = TokensThatFit(sequence, end + room) - end;
+    chunk.count += guesses;
+    chunk.sample_rows += guesses;
+    tokens_left_ -= guesses;
+    rows_left -= guesses;
+    prompt_rows_left_ -= guesses;
   }
 }
 
@@ -287,7 +309,7 @@ void Scheduler::Unplan(const Sequence& sequence) {
       std::ranges::find(plan_, &sequence, [](const Chunk& chunk) { return chunk.sequence; });
   if (found != plan_.end()) {
     tokens_left_ += found->count;
-    prompt_rows_left_ += found->prompt_rows_count;
+    prompt_rows_left_ += found->prompt_rows_count + found->draft_count();
     plan_.erase(found);
   }
 }

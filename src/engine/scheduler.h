@@ -3,7 +3,8 @@
 //
 // Thread: the engine thread. No clock, no I/O; no allocation in steady state.
 // A plan: every running sequence that needs one token (decode), then the rest of running prompts in
-// chunks, then new sequences, up to batch_tokens_max tokens. Order inside each group is Rank: fair
+// chunks, then new sequences, up to batch_tokens_max tokens; a decode that has a draft computes its
+// guesses too where tokens, rows and free blocks are left. Order inside each group is Rank: fair
 // shares of tenants, with a head start per priority level. Blocks for all tokens a sequence has are
 // taken when it is admitted, so only decoding can run out; then the running sequence of highest
 // rank number gives its blocks back, and is computed again later or comes back from the host pool.
@@ -50,6 +51,17 @@ struct Chunk {
       0;  // rows [prompt_rows_begin, + prompt_rows_count) want logits for prompt_logprobs
   std::uint32_t prompt_rows_count = 0;
   std::uint32_t sample_rows = 0;  // the last so many rows' logits give tokens; 0: none
+
+  /// Guesses among its tokens: the last so many.
+  std::uint32_t draft_count() const { return sample_rows > 1 ? sample_rows - 1 : 0; }
+
+  /// The chunk without them.
+  Chunk WithoutDraft() const {
+    Chunk sure = *this;
+    sure.count -= draft_count();
+    sure.sample_rows -= draft_count();
+    return sure;
+  }
 };
 
 /// A block that goes to the host pool or comes back before the plan's step begins.
@@ -129,6 +141,9 @@ class Scheduler final {
   /// sequence was exchanged for an equal one, so that block tables made before are old.
   bool Complete(const Chunk& chunk);
 
+  /// Best rank first. Valid until the next verb.
+  std::span<Sequence* const> running() const { return running_; }
+
   std::uint32_t running_count() const { return static_cast<std::uint32_t>(running_.size()); }
 
   /// Waiting and held.
@@ -151,6 +166,7 @@ class Scheduler final {
  private:
   void StartPlan();
   void PlanDecodes();
+  void PlanDrafts();
   void PlanPrompts();
   void PlanAdmissions();
   Sequence* NextWaiting();
@@ -166,6 +182,7 @@ class Scheduler final {
   void TakeFoundBlocks(Sequence& sequence);
   void TakeSwappedBlocks(Sequence& sequence);
   bool Reserve(Sequence& sequence, std::uint32_t tokens);
+  std::uint32_t TokensThatFit(Sequence& sequence, std::uint32_t tokens);
   void Preempt(Sequence& victim);
   void SwapOut(Sequence& victim);
   void DropCopies(const Sequence& sequence);

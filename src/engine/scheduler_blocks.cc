@@ -87,6 +87,19 @@ bool Scheduler::Reserve(Sequence& sequence, std::uint32_t tokens) {
   return true;
 }
 
+// How many of its first `tokens` tokens have a place in blocks that it holds or that are free:
+// nobody is preempted for a guess.
+std::uint32_t Scheduler::TokensThatFit(Sequence& sequence, std::uint32_t tokens) {
+  while (sequence.blocks.size() < BlocksFor(tokens)) {
+    std::optional<kv::BlockPin> pin = cache_.Allocate();
+    if (!pin) {
+      break;
+    }
+    sequence.blocks.push_back(std::move(*pin));
+  }
+  return std::min(tokens, static_cast<std::uint32_t>(sequence.blocks.size()) * block_tokens_);
+}
+
 void Scheduler::Preempt(Sequence& victim) {
   PX_ASSERT(victim.in_flight_tokens == 0);
   Unplan(victim);

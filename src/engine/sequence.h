@@ -75,6 +75,10 @@ struct Sequence {
 
   SamplingState sampling;  // what tokens cannot give back
 
+  std::vector<TokenId> draft;         // guesses of what follows the last token, for the next step
+  std::uint32_t draft_misses = 0;     // drafts in a row of which nothing was taken
+  std::uint32_t draft_pause_end = 0;  // generated tokens before which none is made
+
   /// Rows of the prompt whose logits are wanted: [prompt_rows_done, prompt_rows_end).
   std::uint32_t prompt_rows_done = 0;
   std::uint32_t prompt_rows_end = 0;
@@ -98,6 +102,16 @@ struct Sequence {
 
   TokenId token(std::uint32_t index) const {
     return index < prompt.size() ? prompt[index] : generated[index - prompt.size()];
+  }
+
+  /// What the next step computes at `index`, which may lie behind the last token: a guess, or 0 for
+  /// a token that a step in flight will give.
+  TokenId planned_token(std::uint32_t index) const {
+    if (index < token_count()) {
+      return token(index);
+    }
+    std::size_t guess = index - token_count();
+    return guess < draft.size() ? draft[guess] : 0;
   }
 
   /// Tokens [begin, begin + count): a view of the prompt if they lie in it, else copied to

@@ -25,7 +25,7 @@ void AppendChunk(const Chunk& chunk, std::uint32_t block_tokens, kernels::StepBa
   }
   for (std::uint32_t position = chunk.begin; position < end; ++position) {
     std::uint32_t block = Raw(sequence.blocks[position / block_tokens].id());
-    batch.token_ids.push_back(position < sequence.token_count() ? sequence.token(position) : 0);
+    batch.token_ids.push_back(sequence.planned_token(position));
     batch.positions.push_back(static_cast<std::int32_t>(position));
     batch.slots.push_back(
         static_cast<std::int32_t>(block * block_tokens + position % block_tokens));

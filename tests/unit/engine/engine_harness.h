@@ -5,6 +5,8 @@
 
 #include <map>
 #include <memory>
+#include <optional>
+#include <random>
 #include <utility>
 #include <vector>
 
@@ -73,6 +75,42 @@ inline bool SameLogprobs(const std::vector<wire::TokenLogprob>& a,
   });
 }
 
+/// Guesses what the mock will say, wrongly now and then.
+class MockDrafter final : public Drafter {
+ public:
+  /// `right_percent` of the guesses are right.
+  MockDrafter(const ExecutorLimits& limits, std::uint32_t context_tokens_max,
+              std::uint32_t right_percent)
+      : vocab_size_(limits.vocab_size),
+        context_tokens_max_(context_tokens_max),
+        right_percent_(right_percent) {}
+
+  void Draft(std::span<DraftRequest> requests) override {
+    for (DraftRequest& request : requests) {
+      std::vector<TokenId> truth =
+          MockStream(*request.request, request.choice, vocab_size_, context_tokens_max_).tokens;
+      std::size_t given = request.request->generated.empty()
+                              ? 0
+                              : request.request->generated[request.choice].size();
+      std::size_t count = random_() % request.count_max + 1;
+      for (std::size_t i = request.generated.size() - given; i < truth.size() && count > 0;
+           ++i, --count) {
+        bool right = random_() % 100 < right_percent_;
+        request.guesses->push_back(right ? truth[i]
+                                         : static_cast<TokenId>(random_() % vocab_size_));
+      }
+    }
+  }
+
+  void Forget(DraftKey /*key*/) override {}
+
+ private:
+  std::uint32_t vocab_size_;
+  std::uint32_t context_tokens_max_;
+  std::uint32_t right_percent_;
+  std::mt19937_64 random_{5};
+};
+
 struct HarnessOptions {
   ExecutorLimits limits{.vocab_size = 64,
                         .context_tokens_max = 256,
@@ -85,6 +123,7 @@ struct HarnessOptions {
   bool overlaps = false;
   bool threaded = false;  // steps run on a thread of their own
   std::shared_ptr<ProcessorSet> processors = nullptr;
+  std::optional<std::uint32_t> draft_right_percent = {};  // none: nobody guesses
 };
 
 class Harness {
@@ -99,7 +138,15 @@ class Harness {
     if (options.threaded) {
       used = std::make_unique<ThreadedExecutor>(std::move(used));
     }
-    auto made = Engine::Create(options.engine, std::move(used), options.processors);
+    std::unique_ptr<Drafter> drafter;
+    if (options.draft_right_percent) {
+      std::uint32_t context = std::min(options.limits.context_tokens_max,
+                                       options.limits.block_count * options.limits.block_tokens);
+      drafter =
+          std::make_unique<MockDrafter>(options.limits, context, *options.draft_right_percent);
+    }
+    auto made =
+        Engine::Create(options.engine, std::move(used), options.processors, std::move(drafter));
     EXPECT_TRUE(made) << made.error().ToString();
     engine_ = std::move(*made);
   }

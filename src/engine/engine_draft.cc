@@ -1,0 +1,75 @@
+// How the engine lets several tokens of a sequence be judged in one step: guesses before the plan,
+// acceptance after the draw.
+#include <algorithm>
+
+#include "engine/engine.h"
+#include "engine/request_state.h"
+
+namespace pixii::engine {
+
+namespace {
+
+/// So many drafts in a row without one right guess, and the sequence rests for some tokens.
+constexpr std::uint32_t kMissesMax = 4;
+constexpr std::uint32_t kRestTokens = 16;
+
+}  // namespace
+
+/// Fills the drafts of the sequences that decode. They are for the next plan alone.
+void Engine::GuessTokens() {
+  if (!drafter_) {
+    return;
+  }
+  drafts_.clear();
+  bool crowded = scheduler_.running_count() > options_.draft_sequences_max;
+  for (Sequence* sequence : scheduler_.running()) {
+    sequence->draft.clear();
+    std::uint32_t left = sequence->tokens_max - sequence->token_count();
+    bool rests = sequence->generated.size() < sequence->draft_pause_end;
+    // The step gives one token by itself.
+    if (crowded || rests || left < 2 || sequence->uncomputed_tokens() != 1) {
+      continue;
+    }
+    drafts_.push_back({.key = DraftKey{sequence->rank.order},
+                       .request = &sequence->request->request,
+                       .choice = sequence->choice,
+                       .generated = sequence->generated,
+                       .count_max = std::min(options_.draft_tokens_max, left - 1),
+                       .guesses = &sequence->draft});
+  }
+  if (!drafts_.empty()) {
+    drafter_->Draft(drafts_);
+  }
+}
+
+/// Whether the token just drawn is the guess whose row follows; then that row's tokens are computed
+/// already.
+bool Engine::TookGuess(const QueuedRows& queued) {
+  Sequence& sequence = *queued.sequence;
+  std::uint32_t guesses = queued.count - 1;
+  bool goes_on = sequence.phase == SequencePhase::kRunning;
+  bool took =
+      goes_on && queued.next < guesses && sequence.generated.back() == sequence.draft[queued.next];
+  if (took) {
+    Chunk one{.sequence = &sequence, .begin = sequence.computed_tokens, .count = 1};
+    tables_changed_ = scheduler_.Complete(one) || tables_changed_;
+    return true;
+  }
+  if (guesses > 0) {
+    JudgeDraft(sequence, guesses, queued.next);
+  }
+  return false;
+}
+
+void Engine::JudgeDraft(Sequence& sequence, std::uint32_t guesses, std::uint32_t taken) {
+  ++counters_.drafts;
+  counters_.drafted_tokens += guesses;
+  counters_.accepted_tokens += taken;
+  sequence.draft_misses = taken > 0 ? 0 : sequence.draft_misses + 1;
+  if (sequence.draft_misses >= kMissesMax) {
+    sequence.draft_misses = 0;
+    sequence.draft_pause_end = static_cast<std::uint32_t>(sequence.generated.size()) + kRestTokens;
+  }
+}
+
+}  // namespace pixii::engine
