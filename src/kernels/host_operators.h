@@ -3,6 +3,9 @@
 // Thread: as Operators.
 #pragma once
 
+#include <memory>
+#include <span>
+
 #include "kernels/operators.h"
 
 namespace pixii::kernels {
@@ -11,9 +14,16 @@ namespace pixii::kernels {
 void CheckAttention(const Matrix& q, const StepView& batch, const KvLayout& layout,
                     const AttentionOptions& options, const Matrix& out);
 
+/// Asserts that ExpertLinear's shapes agree and every choice is an expert. Returns K.
+std::int64_t CheckExperts(const Matrix& in, std::span<const std::int32_t> experts,
+                          std::span<const std::unique_ptr<LinearWeight>> weights,
+                          const Matrix& out);
+
 class HostOperators : public Operators {
  public:
   bool on_host() const final { return true; }
+
+  bool Supports(OperatorGroup /*group*/) const final { return true; }
 
   void Upload(std::span<const std::byte> from, void* to) final;
   void Download(const void* from, std::span<std::byte> to) final;
@@ -23,6 +33,15 @@ class HostOperators : public Operators {
   StepView UploadStep(const StepView& step) final { return step; }
 
   void FindNonFinite(const Matrix& in, std::span<std::int32_t> flags) override;
+
+  void ClampedActivationMul(const Matrix& gate_up, float alpha, float limit,
+                            const Matrix& out) override;
+  void SoftCap(const Matrix& x, float cap) override;
+  void Copy(const Matrix& in, const Matrix& out) override;
+  void SigmoidScale(const Matrix& x, const Matrix& gate) override;
+  void Route(const Matrix& logits, std::span<const float> correction, const RouteOptions& options,
+             std::span<std::int32_t> experts, const Matrix& weights) override;
+  void CombineExperts(const Matrix& in, const Matrix& weights, const Matrix& out) override;
 
   Result<void> Synchronize() final { return {}; }
 

@@ -134,6 +134,33 @@ struct AttentionOptions {
   bool bidirectional = false;
 };
 
+/// How a router's scores choose experts. Ties go to the lower index.
+struct RouteOptions {
+  enum class Scoring : std::uint8_t {
+    kSoftmax,          // over all experts
+    kSigmoid,          // each expert alone
+    kSoftmaxOfChosen,  // experts are chosen by their logits, then weighed among themselves
+  };
+
+  std::int32_t experts_per_token = 1;  // K, chosen in descending order of score
+  Scoring scoring = Scoring::kSoftmax;
+  bool normalize = false;          // weights are divided by their sum
+  float normalize_epsilon = 0.0F;  // added to that sum
+  float scale = 1.0F;              // multiplies the weights in the end
+  /// Experts in equal groups, of which the best `groups_kept` stay; scores of the others count as
+  /// 0. A group is as good as its best expert or, with `group_by_two`, as its two best together.
+  std::int32_t group_count = 1;
+  std::int32_t groups_kept = 1;
+  bool group_by_two = false;
+};
+
+/// Operators that a backend may lack: a model that needs them is refused when it is loaded.
+enum class OperatorGroup : std::uint8_t {
+  kExperts,  // Route, ExpertLinear, CombineExperts, ClampedActivationMul, SigmoidScale
+  kSoftCap,  // SoftCap
+  kCopy,     // Copy
+};
+
 class Operators {
  public:
   virtual ~Operators() = default;
@@ -146,6 +173,8 @@ class Operators {
 
   /// Whether this backend's memory is the host's own, so that the host may read and write it.
   virtual bool on_host() const = 0;
+
+  virtual bool Supports(OperatorGroup group) const = 0;
 
   /// Zeroed memory of the backend. Errors: kResourceExhausted with the size asked for.
   virtual Result<Buffer> Allocate(std::size_t size_bytes) = 0;
@@ -225,6 +254,34 @@ class Operators {
   virtual void ActivationMul(const Matrix& gate_up, Activation activation, const Matrix& out) = 0;
   /// x = act(x).
   virtual void Activate(const Matrix& x, Activation activation) = 0;
+  /// out = (clamp(up, -limit, limit) + 1) * gate * sigmoid(alpha * gate), gate = min(gate, limit);
+  /// gate_up [T, 2F] holds gates, then ups; out [T, F]. Source: gpt-oss.
+  virtual void ClampedActivationMul(const Matrix& gate_up, float alpha, float limit,
+                                    const Matrix& out) = 0;
+  /// x = cap * tanh(x / cap).
+  virtual void SoftCap(const Matrix& x, float cap) = 0;
+  /// out = in, of any strides.
+  virtual void Copy(const Matrix& in, const Matrix& out) = 0;
+  /// x[t] *= sigmoid(gate[t]); gate [T, 1].
+  virtual void SigmoidScale(const Matrix& x, const Matrix& gate) = 0;
+
+  // Mixtures of experts: E experts, K of them for each token. Choices lie in the backend's memory:
+  // nobody waits for them. Row t * K + j is token t's j-th expert.
+
+  /// Chooses experts [T * K] and their weights [T, K] from `logits` [T, E]. `correction` [E], or
+  /// empty, is added to the scores for the choice, not for the weights. A row whose scores are not
+  /// finite gets experts in range and weights that are not finite.
+  virtual void Route(const Matrix& logits, std::span<const float> correction,
+                     const RouteOptions& options, std::span<std::int32_t> experts,
+                     const Matrix& weights) = 0;
+  /// out[t * K + j] = in[t] * weights[experts[t * K + j]]^T + bias; `in` has T rows, or T * K,
+  /// which are then taken in order. Each row has the bits that Linear gives it.
+  virtual void ExpertLinear(const Matrix& in, std::span<const std::int32_t> experts,
+                            std::span<const std::unique_ptr<LinearWeight>> weights,
+                            const Matrix& out) = 0;
+  /// out[t] = sum over ascending j of weights[t, j] * in[t * K + j].
+  virtual void CombineExperts(const Matrix& in, const Matrix& weights, const Matrix& out) = 0;
+
   /// out[r] = in[rows[r]].
   virtual void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,
                           const Matrix& out) = 0;

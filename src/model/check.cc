@@ -279,7 +279,21 @@ Result<GoldenSizes> SizesOf(const ModelConfig& config) {
   return GoldenSizes{.vocab_size = spec.vocab_size,
                      .hidden_size = spec.hidden_size,
                      .result = std::string(ResultName(spec.task)),
-                     .result_size = spec.pooler ? spec.pooler->features() : spec.row_size};
+                     .result_size = spec.pooler ? spec.pooler->features() : spec.row_size,
+                     .context_tokens_max = spec.context_tokens_max};
+}
+
+/// Factors of rope that follow the length are fixed by what the model is loaded for: the golden
+/// sequences.
+std::int32_t LongestSequence(const Golden& golden) {
+  std::size_t tokens = 1;
+  for (const LogitsGolden& entry : golden.logits) {
+    tokens = std::max(tokens, entry.prompt.size());
+  }
+  for (const GreedyGolden& greedy : golden.greedy) {
+    tokens = std::max(tokens, greedy.prompt.size() + greedy.tokens.size());
+  }
+  return static_cast<std::int32_t>(tokens);
 }
 
 }  // namespace
@@ -308,10 +322,11 @@ Result<CheckReport> CheckFolder(const std::string& folder_path, kernels::Operato
       const CheckpointFolder golden_folder,
       CheckpointFolder::Open(options.golden_folder.empty() ? folder_path : options.golden_folder));
   PX_TRY(const Golden golden, LoadGolden(golden_folder, sizes));
-  const LoadOptions load = {.compute = kernels::ComputeType::kF32,
-                            .context_tokens_max = 0,
-                            .step_tokens_max = LongestStep(golden),
-                            .step_logit_rows_max = LongestStep(golden)};
+  const LoadOptions load = {
+      .compute = kernels::ComputeType::kF32,
+      .context_tokens_max = std::min(LongestSequence(golden), sizes.context_tokens_max),
+      .step_tokens_max = LongestStep(golden),
+      .step_logit_rows_max = LongestStep(golden)};
   PX_TRY(const auto model, LanguageModel::Load(folder_path, operators, load));
   PX_TRY(PagedRunner runner, PagedRunner::Create(*model, operators,
                                                  {.block_tokens = options.block_tokens,

@@ -14,13 +14,15 @@ namespace {
 
 using kernels::Matrix;
 
-/// Row-parallel projections sum K in this many shards, so that 1, 2, 4 and 8 devices give the same
-/// bits.
-constexpr std::int32_t kRowParallelShards = 8;
 /// The feed-forward runs in chunks of rows when a whole step's gate, up and product would take more
 /// than this.
 constexpr std::int64_t kFeedForwardScratchMax = std::int64_t{64} << 20;  // bytes
 constexpr std::int64_t kFeedForwardRowsMin = 512;  // below this the weights' traffic would show
+
+bool HasWindowRope(const DecoderSpec& spec) {
+  return std::any_of(spec.layers.begin(), spec.layers.end(),
+                     [](const LayerSpec& layer) { return layer.windowed_rope; });
+}
 
 }  // namespace
 
@@ -28,15 +30,15 @@ WorkspacePlan MakeWorkspacePlan(const DecoderSpec& spec, const LoadOptions& opti
   const std::int64_t rows = options.step_tokens_max;
   const std::int64_t context =
       options.context_tokens_max == 0 ? spec.context_tokens_max : options.context_tokens_max;
-  const std::int64_t feed_forward_row = std::int64_t{3} * spec.intermediate_size;
+  const std::int64_t feed_forward_row = FeedForwardRowFloats(spec);
   const std::int64_t rows_in_budget =
       kFeedForwardScratchMax / (feed_forward_row * std::int64_t{sizeof(float)});
   const std::int64_t feed_forward_rows =
       std::min(rows, std::max(kFeedForwardRowsMin, rows_in_budget));
-  const std::int64_t attention_row = std::int64_t{2} * spec.q_size() + 2 * spec.kv_size();
+  const std::int64_t attention_row = AttentionRowFloats(spec);
   return {.stream = 3 * rows * spec.hidden_size,
           .scratch = std::max(rows * attention_row, feed_forward_rows * feed_forward_row),
-          .rotary = context * spec.head_dim,
+          .rotary = context * spec.rotary_dim(spec.rope) * (HasWindowRope(spec) ? 2 : 1),
           .feed_forward_rows = static_cast<std::int32_t>(feed_forward_rows)};
 }
 
@@ -52,7 +54,6 @@ Result<std::unique_ptr<LanguageModel>> Decoder::Create(DecoderSpec decoder_spec,
   auto decoder = std::make_unique<Decoder>(CreateOnly{}, std::move(decoder_spec), std::move(spec),
                                            operators, checked);
   PX_CHECK_OK(decoder->PrepareWeights(weights));
-  PX_CHECK_OK(decoder->PrepareRotary());
   PX_CHECK_OK(decoder->AllocateWorkspace());
   return std::unique_ptr<LanguageModel>(std::move(decoder));
 }
@@ -68,99 +69,67 @@ Result<void> Decoder::PrepareWeights(Weights& weights) {
            operators_.PrepareLinear({&table, 1}, {.compute = options_.compute, .k_shards = 1}));
   }
   weights.Release();
+  PX_TRY(rotary_, PrepareRotary(decoder_.rope));
+  if (HasWindowRope(decoder_)) {
+    PX_TRY(window_rotary_, PrepareRotary(decoder_.window_rope));
+  }
+  WeightLoader loader(weights, operators_, options_.compute, buffers_);
   layers_.resize(decoder_.layers.size());
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    PX_CHECK_OK(PrepareLayer(i, weights));
+    PX_CHECK_OK(PrepareLayer(i, loader));
   }
-  PX_TRY(final_norm_, PrepareNorm(names.final_norm, decoder_.hidden_size, weights));
+  PX_TRY(final_norm_, loader.Norm(names.final_norm, 0, decoder_.hidden_size));
   if (!tied && decoder_.head != HeadKind::kNone) {
-    PX_TRY(head_, PrepareLinear({{names.head}}, 0, {decoder_.row_size()}, decoder_.hidden_size, 1,
-                                weights));
+    PX_TRY(head_, loader.Linear({.names = {{names.head}},
+                                 .sizes = {decoder_.row_size()},
+                                 .cols = decoder_.hidden_size}));
   }
   return {};
 }
 
-Result<void> Decoder::PrepareLayer(std::size_t index, Weights& weights) {
+Result<void> Decoder::PrepareLayer(std::size_t index, WeightLoader& loader) {
   const WeightNames& names = decoder_.names;
   const std::int64_t hidden = decoder_.hidden_size;
-  const std::int64_t feed_forward = decoder_.intermediate_size;
   Layer& layer = layers_[index];
-  PX_TRY(layer.input_norm, PrepareNorm(LayerName(names.input_norm, index), hidden, weights));
-  PX_TRY(layer.qkv, PrepareLinear(names.qkv, index,
-                                  {decoder_.q_size(), decoder_.kv_size(), decoder_.kv_size()},
-                                  hidden, 1, weights));
-  if (decoder_.qk_norm()) {
-    PX_TRY(layer.q_norm, PrepareNorm(LayerName(names.q_norm, index), decoder_.head_dim, weights));
-    PX_TRY(layer.k_norm, PrepareNorm(LayerName(names.k_norm, index), decoder_.head_dim, weights));
-  }
-  PX_TRY(layer.o,
-         PrepareLinear(names.o, index, {hidden}, decoder_.q_size(), kRowParallelShards, weights));
-  PX_TRY(layer.post_attention_norm,
-         PrepareNorm(LayerName(names.post_attention_norm, index), hidden, weights));
-  PX_TRY(layer.gate_up,
-         PrepareLinear(names.gate_up, index, {feed_forward, feed_forward}, hidden, 1, weights));
-  PX_TRY(layer.down,
-         PrepareLinear(names.down, index, {hidden}, feed_forward, kRowParallelShards, weights));
-  layer.attention = {.head_count = decoder_.head_count,
-                     .kv_head_count = decoder_.kv_head_count,
-                     .key_dim = decoder_.head_dim,
-                     .value_dim = decoder_.head_dim,
-                     .scale = 1.0F / std::sqrt(static_cast<float>(decoder_.head_dim)),
-                     .window_tokens = decoder_.layers[index].window_tokens,
-                     .soft_cap = 0.0F,
-                     .sinks = nullptr};
+  const auto norm = [&](const std::string& pattern, std::span<const float>& out) -> Result<void> {
+    PX_TRY(out, loader.Norm(pattern, index, hidden));
+    return {};
+  };
+  PX_CHECK_OK(norm(names.input_norm, layer.input_norm));
+  PX_CHECK_OK(norm(names.attention_out_norm, layer.attention_out_norm));
+  PX_CHECK_OK(norm(names.post_attention_norm, layer.post_attention_norm));
+  PX_CHECK_OK(norm(names.feed_forward_out_norm, layer.feed_forward_out_norm));
+  const bool windowed = decoder_.layers[index].windowed_rope;
+  PX_TRY(layer.attention,
+         MakeAttention(decoder_, index, windowed ? window_rotary_ : rotary_, loader));
+  PX_TRY(layer.o, loader.Linear({.names = names.o,
+                                 .layer = index,
+                                 .sizes = {hidden},
+                                 .cols = decoder_.attention_size(),
+                                 .k_shards = kRowParallelShards}));
+  PX_TRY(layer.feed_forward, MakeFeedForward(decoder_, index, loader));
   return {};
 }
 
-Result<std::unique_ptr<kernels::LinearWeight>> Decoder::PrepareLinear(
-    const LinearNames& names, std::size_t layer, const std::vector<std::int64_t>& sizes,
-    std::int64_t cols, std::int32_t k_shards, Weights& weights) {
-  const std::vector<std::int64_t> rows = PartRows(names, sizes);
-  std::vector<kernels::WeightPart> parts;
-  std::vector<std::vector<float>> biases(rows.size());
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const std::string name = LayerName(names.parts[i], layer);
-    PX_TRY(kernels::WeightPart part, weights.Part(name + ".weight", rows[i], cols));
-    if (names.bias) {
-      PX_TRY(biases[i], weights.Vector(name + ".bias", rows[i]));
-      part.bias = biases[i].data();
-    }
-    parts.push_back(part);
-  }
-  auto prepared =
-      operators_.PrepareLinear(parts, {.compute = options_.compute, .k_shards = k_shards});
-  weights.Release();
-  return prepared;
-}
-
-Result<std::span<const float>> Decoder::PrepareNorm(const std::string& name, std::int64_t size,
-                                                    Weights& weights) {
-  PX_TRY(const std::vector<float> values, weights.Vector(name + ".weight", size));
-  const std::size_t size_bytes = values.size() * sizeof(float);
-  PX_TRY(kernels::Buffer buffer, kernels::AllocateFilled(operators_, size_bytes, [&](void* host) {
-           std::memcpy(host, values.data(), size_bytes);
-         }));
-  norms_.push_back(std::move(buffer));
-  return std::span(static_cast<const float*>(norms_.back().data()), values.size());
-}
-
-Result<void> Decoder::PrepareRotary() {
-  const std::vector<float> frequencies = InverseFrequencies(decoder_.rope, decoder_.head_dim);
+Result<kernels::RotaryTable> Decoder::PrepareRotary(const RopeSpec& rope) {
+  const std::int32_t rotary_dim = decoder_.rotary_dim(rope);
+  const std::vector<float> frequencies =
+      InverseFrequencies(rope, rotary_dim, options_.context_tokens_max);
   const std::size_t size =
       frequencies.size() * static_cast<std::size_t>(options_.context_tokens_max);
-  PX_TRY(rotary_buffer_,
+  PX_TRY(kernels::Buffer buffer,
          kernels::AllocateFilled(operators_, 2 * size * sizeof(float), [&](void* host) {
            auto* values = static_cast<float*>(host);
-           FillRotaryTable(frequencies, options_.context_tokens_max, {values, size},
-                           {values + size, size});
+           FillRotaryTable(frequencies, options_.context_tokens_max, rope.attention_factor,
+                           {values, size}, {values + size, size});
          }));
-  const auto* cos = static_cast<const float*>(rotary_buffer_.data());
-  rotary_ = {.cos = cos,
-             .sin = cos + size,
-             .position_max = options_.context_tokens_max,
-             .rotary_dim = decoder_.head_dim,
-             .interleaved = false};
-  return {};
+  buffers_.push_back(std::move(buffer));
+  const auto* cos = static_cast<const float*>(buffers_.back().data());
+  return kernels::RotaryTable{.cos = cos,
+                              .sin = cos + size,
+                              .position_max = options_.context_tokens_max,
+                              .rotary_dim = rotary_dim,
+                              .interleaved = rope.interleaved};
 }
 
 Result<void> Decoder::AllocateWorkspace() {
@@ -184,9 +153,10 @@ Result<void> Decoder::AllocateWorkspace() {
 
 kernels::KvLayout Decoder::MakeKvLayout(std::int32_t block_tokens, kernels::KvDType dtype) const {
   return {.layer_count = spec_.layer_count,
-          .kv_head_count = decoder_.kv_head_count,
-          .key_dim = decoder_.head_dim,
-          .value_dim = decoder_.head_dim,
+          .kv_head_count = decoder_.cached_head_count(),
+          .key_dim = decoder_.key_dim(),
+          .value_dim = decoder_.value_dim(),
+          .value_in_key = decoder_.is_latent(),
           .block_tokens = block_tokens,
           .dtype = dtype};
 }
@@ -195,8 +165,9 @@ Result<void> Decoder::ValidateBatch(const kernels::StepBatch& batch, const kerne
                                     std::size_t rows_size) const {
   const kernels::KvLayout& layout = cache.layout;
   PX_ASSERT(layout.layer_count == spec_.layer_count &&
-            layout.kv_head_count == decoder_.kv_head_count && layout.key_dim == decoder_.head_dim &&
-            layout.value_dim == decoder_.head_dim && layout.block_tokens > 0);
+            layout.kv_head_count == decoder_.cached_head_count() &&
+            layout.key_dim == decoder_.key_dim() && layout.value_dim == decoder_.value_dim() &&
+            layout.value_in_key == decoder_.is_latent() && layout.block_tokens > 0);
   return CheckStep(batch,
                    {.vocab_size = decoder_.vocab_size,
                     .row_size = decoder_.row_size(),
@@ -206,12 +177,6 @@ Result<void> Decoder::ValidateBatch(const kernels::StepBatch& batch, const kerne
                     .block_tokens = layout.block_tokens,
                     .block_count = cache.block_count},
                    rows_size);
-}
-
-Matrix Decoder::Scratch(std::int64_t offset, std::int64_t rows, std::int64_t cols) const {
-  PX_DASSERT(static_cast<std::size_t>(offset + rows * cols) * sizeof(float) <=
-             scratch_.size_bytes());
-  return {static_cast<float*>(scratch_.data()) + offset, kernels::DType::kF32, rows, cols, cols};
 }
 
 /// Shows the batch's rows without padding, copied to the host where they are not there.
@@ -233,40 +198,26 @@ Result<void> Decoder::Observe(const Observation& observation, std::size_t index,
   return {};
 }
 
-/// Projects, turns and stores; returns attention's output [T, q_size] in the scratch memory.
-Matrix Decoder::Attend(const Layer& layer, std::int32_t index, const kernels::StepView& step,
-                       const Rows& rows, kernels::KvCache& cache) {
-  const std::int64_t row_count = rows.normed.rows;
-  const std::int64_t q_size = decoder_.q_size();
-  const std::int64_t kv_size = decoder_.kv_size();
-  const Matrix qkv = Scratch(0, row_count, q_size + 2 * kv_size);
-  const Matrix q = qkv.Columns(0, q_size);
-  const Matrix k = qkv.Columns(q_size, kv_size);
-  const Matrix v = qkv.Columns(q_size + kv_size, kv_size);
-  const Matrix out = Scratch(row_count * qkv.cols, row_count, q_size);
-  operators_.Linear(rows.normed, *layer.qkv, qkv);
-  if (decoder_.qk_norm()) {
-    operators_.HeadRmsNorm(q, decoder_.head_count, layer.q_norm, 0.0F, decoder_.norm_epsilon);
-    operators_.HeadRmsNorm(k, decoder_.kv_head_count, layer.k_norm, 0.0F, decoder_.norm_epsilon);
-  }
-  operators_.Rotary(q, decoder_.head_count, step.positions, rotary_);
-  operators_.Rotary(k, decoder_.kv_head_count, step.positions, rotary_);
-  operators_.StoreKv(k, v, step.slots, index, cache);
-  operators_.PagedAttention(q, step, index, cache, layer.attention, out);
-  return out;
+void Decoder::Norm(const Matrix& in, std::span<const float> weight, const Matrix& out) {
+  operators_.RmsNorm(in, weight, decoder_.norm_offset, decoder_.norm_epsilon, out);
 }
 
-/// delta = down(act(gate) * up) of normed.
-void Decoder::FeedForward(const Layer& layer, const Rows& rows) {
-  const std::int64_t features = decoder_.intermediate_size;
+/// residual += delta, normed = norm(residual).
+void Decoder::AddNorm(const Rows& rows, std::span<const float> weight) {
+  operators_.AddRmsNorm(rows.residual, rows.delta, weight, decoder_.norm_offset,
+                        decoder_.norm_epsilon, rows.normed);
+}
+
+/// delta = feed-forward of normed, in chunks that fit the scratch memory.
+void Decoder::RunFeedForward(const Layer& layer, const Rows& rows) {
   for (std::int64_t begin = 0; begin < rows.normed.rows; begin += plan_.feed_forward_rows) {
     const std::int64_t count =
         std::min<std::int64_t>(plan_.feed_forward_rows, rows.normed.rows - begin);
-    const Matrix gate_up = Scratch(0, count, 2 * features);
-    const Matrix product = Scratch(count * 2 * features, count, features);
-    operators_.Linear(rows.normed.Rows(begin, count), *layer.gate_up, gate_up);
-    operators_.ActivationMul(gate_up, decoder_.activation, product);
-    operators_.Linear(product, *layer.down, rows.delta.Rows(begin, count));
+    layer.feed_forward->Run(rows.normed.Rows(begin, count), rows.delta.Rows(begin, count),
+                            scratch());
+  }
+  if (!layer.feed_forward_out_norm.empty()) {
+    Norm(rows.delta, layer.feed_forward_out_norm, rows.delta);
   }
 }
 
@@ -275,8 +226,8 @@ void Decoder::FeedForward(const Layer& layer, const Rows& rows) {
 Decoder::Rows Decoder::KeepLogitRows(const kernels::StepView& step, const Rows& rows,
                                      Matrix& attention) {
   const auto count = static_cast<std::int64_t>(step.logit_rows.size());
-  // qkv is spent, and so is normed: the kept rows go there.
-  const Matrix kept_attention = Scratch(0, count, decoder_.q_size());
+  // Attention's first scratch is spent, and so is normed: the kept rows go there.
+  const Matrix kept_attention = scratch().At(0, count, decoder_.attention_size());
   const Rows kept = {.residual = rows.normed.Rows(0, count),
                      .normed = rows.residual.Rows(0, count),
                      .delta = rows.delta.Rows(0, count)};
@@ -293,24 +244,22 @@ Result<void> Decoder::RunLayers(const kernels::StepView& step, kernels::KvCache&
   const auto row_count = static_cast<std::int64_t>(step.token_ids.size());
   const auto logit_count = static_cast<std::int64_t>(step.logit_rows.size());
   const std::int64_t hidden = decoder_.hidden_size;
-  const float epsilon = decoder_.norm_epsilon;
   const auto stream_rows = [&](std::int64_t part) {
     return Matrix{static_cast<float*>(stream_.data()) + part * (plan_.stream / 3),
                   kernels::DType::kF32, row_count, hidden, hidden};
   };
   Rows rows = {.residual = stream_rows(0), .normed = stream_rows(1), .delta = stream_rows(2)};
 
-  operators_.Embed(*embed_, step.token_ids, 1.0F, rows.residual);
+  operators_.Embed(*embed_, step.token_ids, decoder_.embed_scale, rows.residual);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
     if (i == 0) {
-      operators_.RmsNorm(rows.residual, layer.input_norm, 0.0F, epsilon, rows.normed);
+      Norm(rows.residual, layer.input_norm, rows.normed);
     } else {
-      operators_.AddRmsNorm(rows.residual, rows.delta, layer.input_norm, 0.0F, epsilon,
-                            rows.normed);
+      AddNorm(rows, layer.input_norm);
     }
     PX_CHECK_OK(Observe(observation, i, rows.residual));
-    Matrix attention = Attend(layer, static_cast<std::int32_t>(i), step, rows, cache);
+    Matrix attention = layer.attention->Run(rows.normed, step, cache, scratch());
     if (i + 1 == layers_.size() && observation.observer == nullptr && !every_row) {
       if (logit_count == 0) {
         return {};
@@ -318,16 +267,19 @@ Result<void> Decoder::RunLayers(const kernels::StepView& step, kernels::KvCache&
       rows = KeepLogitRows(step, rows, attention);
     }
     operators_.Linear(attention, *layer.o, rows.delta);
-    operators_.AddRmsNorm(rows.residual, rows.delta, layer.post_attention_norm, 0.0F, epsilon,
-                          rows.normed);
-    FeedForward(layer, rows);
+    if (!layer.attention_out_norm.empty()) {
+      Norm(rows.delta, layer.attention_out_norm, rows.delta);
+    }
+    AddNorm(rows, layer.post_attention_norm);
+    RunFeedForward(layer, rows);
   }
   const Matrix out{logits, kernels::DType::kF32, logit_count, decoder_.row_size(),
                    decoder_.row_size()};
   if (decoder_.head == HeadKind::kNone && observation.observer == nullptr && logit_count > 0) {
-    operators_.AddRmsNorm(rows.residual, rows.delta, final_norm_, 0.0F, epsilon, out);
+    operators_.AddRmsNorm(rows.residual, rows.delta, final_norm_, decoder_.norm_offset,
+                          decoder_.norm_epsilon, out);
   } else {
-    operators_.AddRmsNorm(rows.residual, rows.delta, final_norm_, 0.0F, epsilon, rows.normed);
+    AddNorm(rows, final_norm_);
     PX_CHECK_OK(Observe(observation, layers_.size(), rows.normed));
     if (logit_count == 0) {
       return {};
@@ -352,6 +304,9 @@ void Decoder::RunHead(const kernels::StepView& step, const Rows& rows, bool gath
     operators_.GatherRows(rows.normed, step.logit_rows, last);
   }
   operators_.Linear(last, *head_, out);
+  if (decoder_.head == HeadKind::kVocab && decoder_.logit_soft_cap > 0.0F) {
+    operators_.SoftCap(out, decoder_.logit_soft_cap);
+  }
 }
 
 Result<void> Decoder::Forward(const kernels::StepBatch& batch, kernels::KvCache& cache,

@@ -1,4 +1,4 @@
-// Runs a DecoderSpec: pre-norm blocks of attention and gated feed-forward over a paged KV cache.
+// Runs a DecoderSpec: pre-norm blocks of attention and feed-forward over a paged KV cache.
 //
 // Thread: one caller. Residual stream fp32 [T, hidden]; all scratch is allocated by Create, nothing
 // by Forward. Numerics: a row's bits depend on its own sequence alone; o and down sum K in 8 fixed
@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "base/result.h"
+#include "model/attention.h"
 #include "model/decoder_spec.h"
+#include "model/feed_forward.h"
 #include "model/language_model.h"
 #include "model/weights.h"
 
@@ -61,15 +63,13 @@ class Decoder final : public LanguageModel {
 
  private:
   struct Layer {
-    std::unique_ptr<kernels::LinearWeight> qkv;
+    std::unique_ptr<Attention> attention;
     std::unique_ptr<kernels::LinearWeight> o;
-    std::unique_ptr<kernels::LinearWeight> gate_up;
-    std::unique_ptr<kernels::LinearWeight> down;
+    std::unique_ptr<FeedForward> feed_forward;
     std::span<const float> input_norm;
+    std::span<const float> attention_out_norm;  // empty: none
     std::span<const float> post_attention_norm;
-    std::span<const float> q_norm;
-    std::span<const float> k_norm;
-    kernels::AttentionOptions attention;
+    std::span<const float> feed_forward_out_norm;  // empty: none
   };
 
   /// Rows of the step in flight. `scratch` holds qkv and attention's output, then the
@@ -87,15 +87,9 @@ class Decoder final : public LanguageModel {
   };
 
   Result<void> PrepareWeights(Weights& weights);
-  Result<void> PrepareLayer(std::size_t index, Weights& weights);
-  Result<void> PrepareRotary();
+  Result<void> PrepareLayer(std::size_t index, WeightLoader& loader);
+  Result<kernels::RotaryTable> PrepareRotary(const RopeSpec& rope);
   Result<void> AllocateWorkspace();
-  Result<std::unique_ptr<kernels::LinearWeight>> PrepareLinear(
-      const LinearNames& names, std::size_t layer, const std::vector<std::int64_t>& sizes,
-      std::int64_t cols, std::int32_t k_shards, Weights& weights);
-  Result<std::span<const float>> PrepareNorm(const std::string& name, std::int64_t size,
-                                             Weights& weights);
-
   Result<void> ValidateBatch(const kernels::StepBatch& batch, const kernels::KvCache& cache,
                              std::size_t rows_size) const;
 
@@ -103,14 +97,15 @@ class Decoder final : public LanguageModel {
                          const Observation& observation, bool every_row, float* logits);
   Result<void> Observe(const Observation& observation, std::size_t index,
                        const kernels::Matrix& rows);
-  kernels::Matrix Attend(const Layer& layer, std::int32_t index, const kernels::StepView& step,
-                         const Rows& rows, kernels::KvCache& cache);
-  void FeedForward(const Layer& layer, const Rows& rows);
+  void Norm(const kernels::Matrix& in, std::span<const float> weight, const kernels::Matrix& out);
+  void AddNorm(const Rows& rows, std::span<const float> weight);
+  void RunFeedForward(const Layer& layer, const Rows& rows);
   Rows KeepLogitRows(const kernels::StepView& step, const Rows& rows, kernels::Matrix& attention);
   void RunHead(const kernels::StepView& step, const Rows& rows, bool gather,
                const kernels::Matrix& out);
   Result<void> FindFaultyRows(std::size_t row_count);
-  kernels::Matrix Scratch(std::int64_t offset, std::int64_t rows, std::int64_t cols) const;
+
+  Scratch scratch() const { return {static_cast<float*>(scratch_.data())}; }
 
   DecoderSpec decoder_;
   ModelSpec spec_;
@@ -121,9 +116,9 @@ class Decoder final : public LanguageModel {
   std::unique_ptr<kernels::LinearWeight> head_;
   std::span<const float> final_norm_;
   std::vector<Layer> layers_;
-  std::vector<kernels::Buffer> norms_;
-  kernels::Buffer rotary_buffer_;
+  std::vector<kernels::Buffer> buffers_;  // norms, sinks, rotary tables
   kernels::RotaryTable rotary_;
+  kernels::RotaryTable window_rotary_;
 
   kernels::Buffer stream_;  // residual, normed, delta
   kernels::Buffer scratch_;

@@ -11,11 +11,20 @@
 namespace pixii::model {
 namespace {
 
-constexpr std::array<Family, 4> kFamilies = {{
+constexpr std::array<Family, 13> kFamilies = {{
     {"LlamaForCausalLM", "llama", DescribeLlama},
     {"MistralForCausalLM", "mistral", DescribeMistral},
     {"Qwen2ForCausalLM", "qwen2", DescribeQwen2},
     {"Qwen3ForCausalLM", "qwen3", DescribeQwen3},
+    {"MixtralForCausalLM", "mixtral", DescribeMixtral},
+    {"Qwen2MoeForCausalLM", "qwen2_moe", DescribeQwen2Moe},
+    {"Qwen3MoeForCausalLM", "qwen3_moe", DescribeQwen3Moe},
+    {"Phi3ForCausalLM", "phi3", DescribePhi3},
+    {"Gemma2ForCausalLM", "gemma2", DescribeGemma2},
+    {"Gemma3ForCausalLM", "gemma3_text", DescribeGemma3},
+    {"GptOssForCausalLM", "gpt_oss", DescribeGptOss},
+    {"DeepseekV2ForCausalLM", "deepseek_v2", DescribeDeepseekV2},
+    {"DeepseekV3ForCausalLM", "deepseek_v3", DescribeDeepseekV3},
 }};
 
 constexpr std::string_view kGenerator = "ForCausalLM";
@@ -82,15 +91,12 @@ Result<void> RefuseWhatIsNotBuilt(const ConfigReader& config) {
   if (!causal) {
     return config.Unsupported("is_causal", "is not built; this build runs causal attention");
   }
-  PX_TRY(const double partial, config.Number("partial_rotary_factor", {0.0, 1.0}, 1.0));
-  if (partial != 1.0) {
-    return config.Unsupported("partial_rotary_factor", "is not built for this family");
-  }
   return {};
 }
 
-Result<kernels::Activation> ReadActivation(const ConfigReader& config) {
-  PX_TRY(const std::string name, config.String("hidden_act", "silu"));
+Result<kernels::Activation> ReadActivation(const ConfigReader& config,
+                                           const CommonDefaults& defaults) {
+  PX_TRY(const std::string name, config.String(defaults.activation_key, defaults.activation));
   if (name == "silu" || name == "swish") {
     return kernels::Activation::kSilu;
   }
@@ -100,59 +106,8 @@ Result<kernels::Activation> ReadActivation(const ConfigReader& config) {
   if (name == "gelu") {
     return kernels::Activation::kGelu;
   }
-  return config.Unsupported("hidden_act",
+  return config.Unsupported(defaults.activation_key,
                             "is not built; this build runs silu, gelu, gelu_pytorch_tanh");
-}
-
-constexpr NumberRange kThetaRange = {1.0, 1e12};
-
-/// One object of either dialect: {"rope_type" or "type", factors…}.
-Result<RopeSpec> ReadRopeObject(const ConfigReader& rope, double theta) {
-  RopeSpec spec;
-  spec.theta = theta;
-  const std::string_view type_key = rope.Find("rope_type") != nullptr ? "rope_type" : "type";
-  PX_TRY(const std::string type, rope.String(type_key, "default"));
-  PX_TRY(const double partial, rope.Number("partial_rotary_factor", {0.0, 1.0}, 1.0));
-  if (partial != 1.0) {
-    return rope.Unsupported("partial_rotary_factor", "is not built for this family");
-  }
-  if (type == "default") {
-    return spec;
-  }
-  if (type != "llama3") {
-    return rope.Unsupported(type_key, "is not built; this build runs default and llama3");
-  }
-  spec.kind = RopeKind::kLlama3;
-  PX_TRY(spec.factor, rope.Number("factor", {1.0, 1e6}));
-  PX_TRY(spec.low_freq_factor, rope.Number("low_freq_factor", {1e-6, 1e6}));
-  PX_TRY(spec.high_freq_factor, rope.Number("high_freq_factor", {1e-6, 1e6}));
-  PX_TRY(spec.original_context_tokens,
-         rope.Int("original_max_position_embeddings", {1, kContextTokensMax}));
-  if (spec.low_freq_factor >= spec.high_freq_factor) {
-    return rope.Bad("low_freq_factor", "is not below high_freq_factor");
-  }
-  return spec;
-}
-
-Result<RopeSpec> ReadRope(const ConfigReader& config) {
-  PX_TRY(double theta, config.Number("rope_theta", kThetaRange, 10000.0));
-  for (const std::string_view key : {"rope_parameters", "rope_scaling"}) {
-    if (config.Find(key) == nullptr) {
-      continue;
-    }
-    PX_TRY(const ConfigReader rope, config.Object(key));
-    for (const std::string_view layer_type : {"full_attention", "sliding_attention"}) {
-      if (rope.Find(layer_type) != nullptr) {
-        return rope.Unsupported(layer_type,
-                                "is not built; this build runs one rope for all layers");
-      }
-    }
-    PX_TRY(theta, rope.Number("rope_theta", kThetaRange, theta));
-    return ReadRopeObject(rope, theta);
-  }
-  RopeSpec spec;
-  spec.theta = theta;
-  return spec;
 }
 
 }  // namespace
@@ -173,6 +128,9 @@ Result<DecoderSpec> DescribeDecoder(const ConfigReader& config) {
   if (spec.head == HeadKind::kClasses) {
     PX_TRY(spec.class_count, ReadClassCount(config));
     spec.names.head = "score";
+  }
+  for (LayerSpec& layer : spec.layers) {
+    layer.windowed_rope = spec.rope_by_layer_type && layer.window_tokens > 0;
   }
   PX_TRY(spec.quantization, ReadQuantization(config));
   return spec;
@@ -213,12 +171,46 @@ Result<DecoderSpec> ReadCommon(const ConfigReader& config, const CommonDefaults&
     return config.Bad("head_dim", fmt::format("(here {}) is not an even number of 2 to {}",
                                               spec.head_dim, kHeadDimMax));
   }
-  PX_TRY(const double epsilon, config.Number("rms_norm_eps", {0.0, 1.0}, 1e-6));
+  PX_TRY(const double epsilon, config.Number("rms_norm_eps", {0.0, 1.0}, defaults.norm_epsilon));
   spec.norm_epsilon = static_cast<float>(epsilon);
-  PX_TRY(spec.activation, ReadActivation(config));
-  PX_TRY(spec.rope, ReadRope(config));
+  PX_TRY(spec.activation, ReadActivation(config, defaults));
+  PX_CHECK_OK(ReadRopes(config, defaults.rope, spec));
   spec.layers.resize(static_cast<std::size_t>(layer_count));
   return spec;
+}
+
+namespace {
+
+Result<std::int32_t> ReadCount(const ConfigReader& config, const CountKeys& keys,
+                               std::int64_t max) {
+  const bool alias =
+      config.Find(keys.key) == nullptr && !keys.alias.empty() && config.Find(keys.alias) != nullptr;
+  const auto fallback =
+      keys.fallback > 0 ? std::optional<std::int64_t>(keys.fallback) : std::nullopt;
+  PX_TRY(const std::int64_t value, config.Int(alias ? keys.alias : keys.key, {1, max}, fallback));
+  return static_cast<std::int32_t>(value);
+}
+
+}  // namespace
+
+Result<void> ReadExperts(const ConfigReader& config, const ExpertKeys& keys, DecoderSpec& spec) {
+  ExpertsSpec& experts = spec.experts;
+  PX_TRY(experts.count, ReadCount(config, keys.count, kExpertCountMax));
+  PX_TRY(experts.intermediate_size,
+         ReadCount(config, keys.intermediate_size, kIntermediateSizeMax));
+  PX_TRY(const std::int64_t per_token,
+         config.Int("num_experts_per_tok", {1, experts.count}, keys.experts_per_token));
+  if (per_token > experts.count) {
+    return config.Bad("num_experts_per_tok",
+                      fmt::format("(here {}) is more than {} experts", per_token, experts.count));
+  }
+  experts.route.experts_per_token = static_cast<std::int32_t>(per_token);
+  return {};
+}
+
+Result<float> ReadCap(const ConfigReader& config, std::string_view key, double fallback) {
+  PX_TRY(const double value, config.Number(key, {1e-3, 1e9}, config.Has(key) ? 0.0 : fallback));
+  return static_cast<float>(value);
 }
 
 Result<void> ReadLayerTypes(const ConfigReader& config, std::int32_t window_tokens,

@@ -46,6 +46,7 @@ struct GoldenSizes {
   std::int32_t hidden_size = 0;
   std::string result = "logits";  // or "pooled", "classes": the tensor NAME.result
   std::int32_t result_size = 0;   // its columns
+  std::int32_t context_tokens_max = 0;
 };
 
 /// Reads golden.json and golden.safetensors, either form. Errors: kNotFound, kDataCorrupt naming

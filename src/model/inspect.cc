@@ -120,11 +120,13 @@ Result<InspectReport> InspectFolder(const std::string& folder_path, const Inspec
     report.window_layer_count += layer.window_tokens > 0 ? 1 : 0;
     report.window_tokens = std::max(report.window_tokens, layer.window_tokens);
   }
-  report.rope = decoder.rope.kind == RopeKind::kLlama3 ? "llama3" : "default";
+  report.rope = RopeKindName(decoder.rope.kind);
   CountParameters(ExpectedTensors(decoder), decoder.tied_head, checkpoint, report);
   report.workspace_bytes = MakeWorkspacePlan(decoder, options.load).size_bytes();
   report.kv_bytes_per_token =
-      kBf16Size * 2 * static_cast<std::uint64_t>(decoder.kv_size()) * decoder.layers.size();
+      kBf16Size * decoder.layers.size() * static_cast<std::uint64_t>(decoder.cached_head_count()) *
+      static_cast<std::uint64_t>(decoder.key_dim() +
+                                 (decoder.is_latent() ? 0 : decoder.value_dim()));
   FitContexts(decoder.context_tokens_max, report);
   return report;
 }

@@ -32,8 +32,8 @@ ModelSpec SizesOf(const DecoderSpec& decoder) {
   spec.layer_count = static_cast<std::int32_t>(decoder.layers.size());
   spec.hidden_size = decoder.hidden_size;
   spec.vocab_size = decoder.vocab_size;
-  spec.kv_head_count = decoder.kv_head_count;
-  spec.head_dim = decoder.head_dim;
+  spec.kv_head_count = decoder.cached_head_count();
+  spec.head_dim = decoder.key_dim();
   spec.context_tokens_max = decoder.context_tokens_max;
   spec.parameter_count = ParameterCount(ExpectedTensors(decoder));
   spec.row_size = decoder.row_size();
@@ -68,12 +68,35 @@ void StripPrefix(std::string_view prefix, std::string& name) {
 }
 
 /// A decoder that was saved bare has no "model." before its names.
-void StripPrefix(std::string_view prefix, WeightNames& names) {
-  for (std::string* name : {&names.embed, &names.final_norm, &names.input_norm,
-                            &names.post_attention_norm, &names.q_norm, &names.k_norm}) {
+void StripPrefix(std::string_view prefix, DecoderSpec& decoder) {
+  WeightNames& names = decoder.names;
+  ExpertsSpec& experts = decoder.experts;
+  LatentSpec& latent = decoder.latent;
+  for (std::string* name : {&names.embed,
+                            &names.final_norm,
+                            &names.input_norm,
+                            &names.post_attention_norm,
+                            &names.attention_out_norm,
+                            &names.feed_forward_out_norm,
+                            &names.sinks,
+                            &names.q_norm,
+                            &names.k_norm,
+                            &experts.router,
+                            &experts.correction,
+                            &experts.gate,
+                            &experts.up,
+                            &experts.down,
+                            &experts.stacked_gate_up,
+                            &experts.stacked_down,
+                            &experts.shared_gate,
+                            &latent.q_a_norm,
+                            &latent.kv_a_norm,
+                            &latent.kv_b}) {
     StripPrefix(prefix, *name);
   }
-  for (LinearNames* linear : {&names.qkv, &names.o, &names.gate_up, &names.down}) {
+  for (LinearNames* linear :
+       {&names.qkv, &names.o, &names.gate_up, &names.down, &experts.shared_gate_up,
+        &experts.shared_down, &latent.q_a, &latent.q_b, &latent.kv_a}) {
     for (std::string& part : linear->parts) {
       StripPrefix(prefix, part);
     }
@@ -95,7 +118,7 @@ void ResolveNames(const Checkpoint& checkpoint, ModelConfig& config) {
   if (config.decoder.head != HeadKind::kVocab && names.embed.starts_with(kPrefix) &&
       checkpoint.Find(names.embed + ".weight") == nullptr &&
       checkpoint.Find(names.embed.substr(kPrefix.size()) + ".weight") != nullptr) {
-    StripPrefix(kPrefix, names);
+    StripPrefix(kPrefix, config.decoder);
   }
 }
 

@@ -24,6 +24,7 @@ std::vector<OperatorCase> CodedCases();
 std::vector<OperatorCase> RowCases();
 std::vector<OperatorCase> AttentionCases();
 std::vector<OperatorCase> LoraCases();
+std::vector<OperatorCase> ExpertCases();
 
 /// All of the above.
 std::vector<OperatorCase> AllCases();

@@ -152,6 +152,15 @@ class StagedOperators final : public HostOperators {
     Finish({&to});
   }
 
+  void ExpertLinear(const Matrix& in, std::span<const std::int32_t> experts,
+                    std::span<const std::unique_ptr<LinearWeight>> weights,
+                    const Matrix& out) override {
+    const Staged from(*device_, in);
+    Staged to(*device_, out);
+    device_->ExpertLinear(from.view(), Copied(experts), weights, to.view());
+    Finish({&to});
+  }
+
   void Activate(const Matrix& x, Activation activation) override {
     Staged to(*device_, x);
     device_->Activate(to.view(), activation);

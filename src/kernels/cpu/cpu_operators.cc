@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <numeric>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -319,6 +320,37 @@ class CpuOperators final : public HostOperators {
     RunRows(call, x.rows, 4 * x.cols, kernels_.activate);
   }
 
+  /// Rows of one expert are gathered, multiplied together and scattered.
+  void ExpertLinear(const Matrix& in, std::span<const std::int32_t> experts,
+                    std::span<const std::unique_ptr<LinearWeight>> weights,
+                    const Matrix& out) override {
+    const Index per_token = CheckExperts(in, experts, weights, out);
+    const auto source = [&](Index row) { return in.rows == out.rows ? row : row / per_token; };
+    expert_begins_.assign(weights.size() + 1, 0);
+    for (const std::int32_t expert : experts) {
+      ++expert_begins_[static_cast<std::size_t>(expert) + 1];
+    }
+    std::partial_sum(expert_begins_.begin(), expert_begins_.end(), expert_begins_.begin());
+    expert_rows_.resize(experts.size());
+    expert_ends_.assign(expert_begins_.begin(), expert_begins_.end() - 1);
+    for (Index row = 0; row < out.rows; ++row) {
+      const auto expert = static_cast<std::size_t>(experts[static_cast<std::size_t>(row)]);
+      expert_rows_[static_cast<std::size_t>(expert_ends_[expert]++)] = row;
+    }
+    for (std::size_t expert = 0; expert < weights.size(); ++expert) {
+      const std::span<const Index> rows =
+          std::span(expert_rows_)
+              .subspan(
+                  static_cast<std::size_t>(expert_begins_[expert]),
+                  static_cast<std::size_t>(expert_begins_[expert + 1] - expert_begins_[expert]));
+      if (rows.size() == 1) {
+        Linear(in.Rows(source(rows[0]), 1), *weights[expert], out.Rows(rows[0], 1));
+      } else if (!rows.empty()) {
+        RunExpert(in, rows, source, *weights[expert], out);
+      }
+    }
+  }
+
   void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,
                   const Matrix& out) override {
     PX_ASSERT(out.rows == std::ssize(rows) && in.cols == out.cols);
@@ -330,6 +362,25 @@ class CpuOperators final : public HostOperators {
   }
 
  private:
+  template <class Source>
+  void RunExpert(const Matrix& in, std::span<const Index> rows, const Source& source,
+                 const LinearWeight& weight, const Matrix& out) {
+    const Index count = std::ssize(rows);
+    expert_in_.resize(static_cast<std::size_t>(count * in.cols));
+    expert_out_.resize(static_cast<std::size_t>(count * out.cols));
+    const Matrix gathered{expert_in_.data(), DType::kF32, count, in.cols, in.cols};
+    const Matrix product{expert_out_.data(), DType::kF32, count, out.cols, out.cols};
+    for (Index i = 0; i < count; ++i) {
+      std::memcpy(gathered.f32(i), in.f32(source(rows[static_cast<std::size_t>(i)])),
+                  static_cast<std::size_t>(in.cols) * sizeof(float));
+    }
+    Linear(gathered, weight, product);
+    for (Index i = 0; i < count; ++i) {
+      std::memcpy(out.f32(rows[static_cast<std::size_t>(i)]), product.f32(i),
+                  static_cast<std::size_t>(out.cols) * sizeof(float));
+    }
+  }
+
   template <class Function>
   void RunOn(bool alone, Function&& function) {
     if (alone) {
@@ -530,6 +581,11 @@ class CpuOperators final : public HostOperators {
   std::vector<float> partials_;
   std::vector<const LoraView*> lora_rows_;
   std::vector<float> lora_mid_;
+  std::vector<Index> expert_begins_;  // [E + 1] into expert_rows_
+  std::vector<Index> expert_ends_;
+  std::vector<Index> expert_rows_;  // rows of each expert's tokens, ascending
+  std::vector<float> expert_in_;
+  std::vector<float> expert_out_;
 };
 
 }  // namespace

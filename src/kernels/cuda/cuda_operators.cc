@@ -119,6 +119,8 @@ class CudaOperators final : public Operators {
 
   bool on_host() const override { return false; }
 
+  bool Supports(OperatorGroup /*group*/) const override { return false; }
+
   Result<Buffer> Allocate(std::size_t size_bytes) override {
     void* data = nullptr;
     if (const char* problem =
@@ -337,6 +339,38 @@ class CudaOperators final : public Operators {
     Queue(library_.activate, RowsOf(x), Rows{}, static_cast<std::int32_t>(activation), RowsOf(x));
   }
 
+  // Models that need these are refused by Supports.
+
+  void ClampedActivationMul(const Matrix& /*gate_up*/, float /*alpha*/, float /*limit*/,
+                            const Matrix& /*out*/) override {
+    RefuseGroup("mixtures of experts");
+  }
+
+  void SoftCap(const Matrix& /*x*/, float /*cap*/) override { RefuseGroup("soft caps of logits"); }
+
+  void Copy(const Matrix& /*in*/, const Matrix& /*out*/) override { RefuseGroup("copies"); }
+
+  void SigmoidScale(const Matrix& /*x*/, const Matrix& /*gate*/) override {
+    RefuseGroup("mixtures of experts");
+  }
+
+  void Route(const Matrix& /*logits*/, std::span<const float> /*correction*/,
+             const RouteOptions& /*options*/, std::span<std::int32_t> /*experts*/,
+             const Matrix& /*weights*/) override {
+    RefuseGroup("mixtures of experts");
+  }
+
+  void ExpertLinear(const Matrix& /*in*/, std::span<const std::int32_t> /*experts*/,
+                    std::span<const std::unique_ptr<LinearWeight>> /*weights*/,
+                    const Matrix& /*out*/) override {
+    RefuseGroup("mixtures of experts");
+  }
+
+  void CombineExperts(const Matrix& /*in*/, const Matrix& /*weights*/,
+                      const Matrix& /*out*/) override {
+    RefuseGroup("mixtures of experts");
+  }
+
   void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,
                   const Matrix& out) override {
     PX_ASSERT(out.rows == std::ssize(rows) && in.cols == out.cols);
@@ -409,6 +443,10 @@ class CudaOperators final : public Operators {
     if (!refused_) {
       refused_ = Error(Code::kUnsupported, std::move(detail), "device");
     }
+  }
+
+  void RefuseGroup(std::string_view what) {
+    Refuse(fmt::format("the CUDA backend has no {} yet", what));
   }
 
   void DropGraphs() {

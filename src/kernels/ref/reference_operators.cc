@@ -334,6 +334,17 @@ class ReferenceOperators final : public HostOperators {
     }
   }
 
+  void ExpertLinear(const Matrix& in, std::span<const std::int32_t> experts,
+                    std::span<const std::unique_ptr<LinearWeight>> weights,
+                    const Matrix& out) override {
+    const std::int64_t per_token = CheckExperts(in, experts, weights, out);
+    for (std::int64_t row = 0; row < out.rows; ++row) {
+      const auto expert = static_cast<std::size_t>(experts[static_cast<std::size_t>(row)]);
+      const std::int64_t from = in.rows == out.rows ? row : row / per_token;
+      Linear(in.Rows(from, 1), *weights[expert], out.Rows(row, 1));
+    }
+  }
+
   void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,
                   const Matrix& out) override {
     PX_ASSERT(out.rows == std::ssize(rows) && in.cols == out.cols);

@@ -1,0 +1,106 @@
+#include "model/attention.h"
+
+#include <cmath>
+
+namespace pixii::model {
+namespace {
+
+using kernels::Matrix;
+
+class GroupedAttention final : public Attention {
+ public:
+  GroupedAttention(const DecoderSpec& spec, std::size_t layer, const kernels::RotaryTable& rotary,
+                   kernels::Operators& operators)
+      : spec_(spec),
+        operators_(operators),
+        layer_(layer),
+        rotary_(rotary),
+        options_(MakeAttentionOptions(spec, layer)) {}
+
+  Result<void> Load(WeightLoader& loader) {
+    const WeightNames& names = spec_.names;
+    PX_TRY(qkv_, loader.Linear({.names = names.qkv,
+                                .layer = layer_,
+                                .sizes = {spec_.q_size(), spec_.kv_size(), spec_.kv_size()},
+                                .cols = spec_.hidden_size}));
+    PX_TRY(q_norm_, loader.Norm(names.q_norm, layer_, spec_.head_dim));
+    PX_TRY(k_norm_, loader.Norm(names.k_norm, layer_, spec_.head_dim));
+    if (!names.sinks.empty()) {
+      PX_TRY(const auto sinks, loader.Vector(LayerName(names.sinks, layer_), spec_.head_count));
+      options_.sinks = sinks.data();
+    }
+    return {};
+  }
+
+  Matrix Run(const Matrix& normed, const kernels::StepView& step, kernels::KvCache& cache,
+             const Scratch& scratch) override {
+    const std::int64_t q_size = spec_.q_size();
+    const std::int64_t kv_size = spec_.kv_size();
+    const Matrix qkv = scratch.At(0, normed.rows, q_size + 2 * kv_size);
+    const Matrix q = qkv.Columns(0, q_size);
+    const Matrix k = qkv.Columns(q_size, kv_size);
+    const Matrix v = qkv.Columns(q_size + kv_size, kv_size);
+    const Matrix out = scratch.At(normed.rows * qkv.cols, normed.rows, q_size);
+    operators_.Linear(normed, *qkv_, qkv);
+    if (spec_.qk_norm()) {
+      const float offset = spec_.norm_offset;
+      operators_.HeadRmsNorm(q, spec_.head_count, q_norm_, offset, spec_.norm_epsilon);
+      operators_.HeadRmsNorm(k, spec_.kv_head_count, k_norm_, offset, spec_.norm_epsilon);
+    }
+    operators_.Rotary(q, spec_.head_count, step.positions, rotary_);
+    operators_.Rotary(k, spec_.kv_head_count, step.positions, rotary_);
+    const auto index = static_cast<std::int32_t>(layer_);
+    operators_.StoreKv(k, v, step.slots, index, cache);
+    operators_.PagedAttention(q, step, index, cache, options_, out);
+    return out;
+  }
+
+ private:
+  const DecoderSpec& spec_;
+  kernels::Operators& operators_;
+  std::size_t layer_;
+  kernels::RotaryTable rotary_;
+  kernels::AttentionOptions options_;
+  std::unique_ptr<kernels::LinearWeight> qkv_;
+  std::span<const float> q_norm_;
+  std::span<const float> k_norm_;
+};
+
+}  // namespace
+
+kernels::AttentionOptions MakeAttentionOptions(const DecoderSpec& spec, std::size_t layer) {
+  const float scale = spec.attention_scale > 0.0F
+                          ? spec.attention_scale
+                          : 1.0F / std::sqrt(static_cast<float>(spec.head_dim));
+  return {.head_count = spec.head_count,
+          .kv_head_count = spec.cached_head_count(),
+          .key_dim = spec.key_dim(),
+          .value_dim = spec.value_dim(),
+          .scale = scale,
+          .window_tokens = spec.layers[layer].window_tokens,
+          .soft_cap = spec.attention_soft_cap,
+          .sinks = nullptr};
+}
+
+std::int64_t AttentionRowFloats(const DecoderSpec& spec) {
+  if (!spec.is_latent()) {
+    return std::int64_t{2} * spec.q_size() + 2 * spec.kv_size();
+  }
+  const LatentSpec& latent = spec.latent;
+  const std::int64_t heads = spec.head_count;
+  return latent.q_rank + heads * (latent.nope_dim + latent.rope_dim) + spec.key_dim() +
+         heads * (spec.key_dim() + latent.kv_rank + latent.value_dim);
+}
+
+Result<std::unique_ptr<Attention>> MakeAttention(const DecoderSpec& spec, std::size_t layer,
+                                                 const kernels::RotaryTable& rotary,
+                                                 WeightLoader& loader) {
+  if (spec.is_latent()) {
+    return MakeLatentAttention(spec, layer, rotary, loader);
+  }
+  auto out = std::make_unique<GroupedAttention>(spec, layer, rotary, loader.operators());
+  PX_CHECK_OK(out->Load(loader));
+  return std::unique_ptr<Attention>(std::move(out));
+}
+
+}  // namespace pixii::model

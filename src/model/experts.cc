@@ -1,0 +1,195 @@
+// A mixture of experts: a router chooses K of them for each token, whose outputs are summed in the
+// order of the choice, and a shared expert may stand beside them.
+#include "base/assert.h"
+#include "kernels/weight_source.h"
+#include "model/feed_forward.h"
+
+namespace pixii::model {
+namespace {
+
+using kernels::Matrix;
+
+class Experts final : public FeedForward {
+ public:
+  Experts(const DecoderSpec& spec, std::size_t layer, kernels::Operators& operators)
+      : spec_(spec), experts_(spec.experts), layer_(layer), operators_(operators) {}
+
+  Result<void> Load(WeightLoader& loader) {
+    PX_TRY(router_, loader.ExactLinear({.names = {{experts_.router}, experts_.router_bias},
+                                        .layer = layer_,
+                                        .sizes = {experts_.count},
+                                        .cols = spec_.hidden_size}));
+    if (!experts_.correction.empty()) {
+      PX_TRY(correction_, loader.Vector(LayerName(experts_.correction, layer_), experts_.count));
+    }
+    for (std::int32_t expert = 0; expert < experts_.count; ++expert) {
+      PX_CHECK_OK(experts_.stacked_gate_up.empty() ? LoadExpert(expert, loader)
+                                                   : LoadStacked(expert, loader));
+    }
+    if (experts_.shared_intermediate_size > 0) {
+      PX_CHECK_OK(LoadShared(loader));
+    }
+    return {};
+  }
+
+  void Run(const Matrix& normed, const Matrix& out, const Scratch& scratch) override {
+    const std::int64_t rows = normed.rows;
+    const std::int64_t per_token = experts_.route.experts_per_token;
+    const std::int64_t features = experts_.intermediate_size;
+    std::int64_t used = 0;
+    const auto take = [&](std::int64_t row_count, std::int64_t cols) {
+      const Matrix taken = scratch.At(used, row_count, cols);
+      used += row_count * cols;
+      return taken;
+    };
+    const Matrix logits = take(rows, experts_.count);
+    const Matrix weights = take(rows, per_token);
+    const std::span<std::int32_t> chosen = {static_cast<std::int32_t*>(take(rows, per_token).data),
+                                            static_cast<std::size_t>(rows * per_token)};
+    const Matrix gate_up = take(rows * per_token, 2 * features);
+    const Matrix product = take(rows * per_token, features);
+    const Matrix each = take(rows * per_token, spec_.hidden_size);
+    operators_.Linear(normed, *router_, logits);
+    operators_.Route(logits, correction_, experts_.route, chosen, weights);
+    operators_.ExpertLinear(normed, chosen, gate_up_, gate_up);
+    if (experts_.clamped) {
+      operators_.ClampedActivationMul(gate_up, experts_.clamp_alpha, experts_.clamp_limit, product);
+    } else {
+      operators_.ActivationMul(gate_up, spec_.activation, product);
+    }
+    operators_.ExpertLinear(product, chosen, down_, each);
+    operators_.CombineExperts(each, weights, out);
+    if (experts_.shared_intermediate_size > 0) {
+      const std::int64_t shared = experts_.shared_intermediate_size;
+      const Matrix shared_gate_up = take(rows, 2 * shared);
+      const Matrix shared_product = take(rows, shared);
+      const Matrix shared_out = take(rows, spec_.hidden_size);
+      operators_.Linear(normed, *shared_gate_up_, shared_gate_up);
+      operators_.ActivationMul(shared_gate_up, spec_.activation, shared_product);
+      operators_.Linear(shared_product, *shared_down_, shared_out);
+      if (shared_gate_ != nullptr) {
+        const Matrix gate = take(rows, 1);
+        operators_.Linear(normed, *shared_gate_, gate);
+        operators_.SigmoidScale(shared_out, gate);
+      }
+      operators_.Add(out, shared_out);
+    }
+  }
+
+ private:
+  Result<void> LoadExpert(std::int32_t expert, WeightLoader& loader) {
+    const LinearNames gate_up = {
+        {ExpertName(experts_.gate, layer_, expert), ExpertName(experts_.up, layer_, expert)}};
+    const LinearNames down = {{ExpertName(experts_.down, layer_, expert)}};
+    const std::int64_t features = experts_.intermediate_size;
+    PX_TRY(auto first, loader.Linear({.names = gate_up,
+                                      .layer = layer_,
+                                      .sizes = {features, features},
+                                      .cols = spec_.hidden_size}));
+    PX_TRY(auto second, loader.Linear({.names = down,
+                                       .layer = layer_,
+                                       .sizes = {spec_.hidden_size},
+                                       .cols = features,
+                                       .k_shards = kRowParallelShards}));
+    gate_up_.push_back(std::move(first));
+    down_.push_back(std::move(second));
+    return {};
+  }
+
+  /// Row `expert` of NAME_bias [count, size].
+  Result<std::vector<float>> Bias(const std::string& name, std::int32_t expert, std::int64_t size,
+                                  WeightLoader& loader) {
+    PX_TRY(const kernels::WeightPart part,
+           loader.weights().Part(name + "_bias", experts_.count, size));
+    std::vector<float> out(static_cast<std::size_t>(size));
+    kernels::ReadRow(part, expert, out.data());
+    return out;
+  }
+
+  Result<void> LoadStacked(std::int32_t expert, WeightLoader& loader) {
+    const std::int64_t features = experts_.intermediate_size;
+    const std::string gate_up = LayerName(experts_.stacked_gate_up, layer_);
+    const std::string down = LayerName(experts_.stacked_down, layer_);
+    PX_TRY(const std::vector<float> both, Bias(gate_up, expert, 2 * features, loader));
+    PX_TRY(const std::vector<float> down_bias, Bias(down, expert, spec_.hidden_size, loader));
+    std::vector<float> halves[2];
+    for (std::size_t i = 0; i < both.size(); ++i) {
+      halves[i % 2].push_back(both[i]);
+    }
+    std::vector<kernels::WeightPart> parts;
+    for (std::int64_t half = 0; half < 2; ++half) {
+      PX_TRY(kernels::WeightPart part, loader.weights().Slice({.name = gate_up,
+                                                               .index = expert,
+                                                               .count = experts_.count,
+                                                               .stored_rows = 2 * features,
+                                                               .cols = spec_.hidden_size,
+                                                               .row_begin = half,
+                                                               .row_step = 2,
+                                                               .transposed = true}));
+      part.bias = halves[half].data();
+      parts.push_back(part);
+    }
+    PX_TRY(auto first, loader.Stacked(parts, 1));
+    PX_TRY(kernels::WeightPart part, loader.weights().Slice({.name = down,
+                                                             .index = expert,
+                                                             .count = experts_.count,
+                                                             .stored_rows = spec_.hidden_size,
+                                                             .cols = features,
+                                                             .transposed = true}));
+    part.bias = down_bias.data();
+    PX_TRY(auto second, loader.Stacked({&part, 1}, kRowParallelShards));
+    gate_up_.push_back(std::move(first));
+    down_.push_back(std::move(second));
+    return {};
+  }
+
+  Result<void> LoadShared(WeightLoader& loader) {
+    const std::int64_t features = experts_.shared_intermediate_size;
+    PX_TRY(shared_gate_up_, loader.Linear({.names = experts_.shared_gate_up,
+                                           .layer = layer_,
+                                           .sizes = {features, features},
+                                           .cols = spec_.hidden_size}));
+    PX_TRY(shared_down_, loader.Linear({.names = experts_.shared_down,
+                                        .layer = layer_,
+                                        .sizes = {spec_.hidden_size},
+                                        .cols = features,
+                                        .k_shards = kRowParallelShards}));
+    if (!experts_.shared_gate.empty()) {
+      PX_TRY(shared_gate_, loader.ExactLinear({.names = {{experts_.shared_gate}},
+                                               .layer = layer_,
+                                               .sizes = {1},
+                                               .cols = spec_.hidden_size}));
+    }
+    return {};
+  }
+
+  const DecoderSpec& spec_;
+  const ExpertsSpec& experts_;
+  std::size_t layer_;
+  kernels::Operators& operators_;
+  std::unique_ptr<kernels::LinearWeight> router_;
+  std::span<const float> correction_;
+  std::vector<std::unique_ptr<kernels::LinearWeight>> gate_up_;  // [expert]
+  std::vector<std::unique_ptr<kernels::LinearWeight>> down_;     // [expert]
+  std::unique_ptr<kernels::LinearWeight> shared_gate_up_;
+  std::unique_ptr<kernels::LinearWeight> shared_down_;
+  std::unique_ptr<kernels::LinearWeight> shared_gate_;
+};
+
+}  // namespace
+
+std::string ExpertName(const std::string& pattern, std::size_t layer, std::int32_t expert) {
+  std::string out = LayerName(pattern, layer);
+  const std::size_t hole = out.find("{e}");
+  PX_ASSERT(hole != std::string::npos);
+  return out.replace(hole, 3, std::to_string(expert));
+}
+
+Result<std::unique_ptr<FeedForward>> MakeExperts(const DecoderSpec& spec, std::size_t layer,
+                                                 WeightLoader& loader) {
+  auto out = std::make_unique<Experts>(spec, layer, loader.operators());
+  PX_CHECK_OK(out->Load(loader));
+  return std::unique_ptr<FeedForward>(std::move(out));
+}
+
+}  // namespace pixii::model

@@ -1,0 +1,71 @@
+#include "model/feed_forward.h"
+
+#include <algorithm>
+
+namespace pixii::model {
+namespace {
+
+using kernels::Matrix;
+
+/// down(act(gate) * up).
+class GatedFeedForward final : public FeedForward {
+ public:
+  GatedFeedForward(const DecoderSpec& spec, kernels::Operators& operators)
+      : features_(spec.intermediate_size), activation_(spec.activation), operators_(operators) {}
+
+  Result<void> Load(const DecoderSpec& spec, std::size_t layer, WeightLoader& loader) {
+    PX_TRY(gate_up_, loader.Linear({.names = spec.names.gate_up,
+                                    .layer = layer,
+                                    .sizes = {features_, features_},
+                                    .cols = spec.hidden_size}));
+    PX_TRY(down_, loader.Linear({.names = spec.names.down,
+                                 .layer = layer,
+                                 .sizes = {spec.hidden_size},
+                                 .cols = features_,
+                                 .k_shards = kRowParallelShards}));
+    return {};
+  }
+
+  void Run(const Matrix& normed, const Matrix& out, const Scratch& scratch) override {
+    const Matrix gate_up = scratch.At(0, normed.rows, 2 * features_);
+    const Matrix product = scratch.At(normed.rows * 2 * features_, normed.rows, features_);
+    operators_.Linear(normed, *gate_up_, gate_up);
+    operators_.ActivationMul(gate_up, activation_, product);
+    operators_.Linear(product, *down_, out);
+  }
+
+ private:
+  std::int64_t features_;
+  kernels::Activation activation_;
+  kernels::Operators& operators_;
+  std::unique_ptr<kernels::LinearWeight> gate_up_;
+  std::unique_ptr<kernels::LinearWeight> down_;
+};
+
+}  // namespace
+
+std::int64_t FeedForwardRowFloats(const DecoderSpec& spec) {
+  std::int64_t out = spec.any_dense() ? std::int64_t{3} * spec.intermediate_size : 1;
+  if (spec.any_experts()) {
+    const ExpertsSpec& experts = spec.experts;
+    const std::int64_t per_token = experts.route.experts_per_token;
+    // Scores, choices and their weights, then each choice's parts, then the shared expert's.
+    out = std::max(
+        out, experts.count + 2 * per_token +
+                 per_token * (std::int64_t{3} * experts.intermediate_size + spec.hidden_size) +
+                 std::int64_t{3} * experts.shared_intermediate_size + spec.hidden_size + 1);
+  }
+  return out;
+}
+
+Result<std::unique_ptr<FeedForward>> MakeFeedForward(const DecoderSpec& spec, std::size_t layer,
+                                                     WeightLoader& loader) {
+  if (spec.layers[layer].experts) {
+    return MakeExperts(spec, layer, loader);
+  }
+  auto out = std::make_unique<GatedFeedForward>(spec, loader.operators());
+  PX_CHECK_OK(out->Load(spec, layer, loader));
+  return std::unique_ptr<FeedForward>(std::move(out));
+}
+
+}  // namespace pixii::model

@@ -1,0 +1,149 @@
+// Attention over a latent (MLA), absorbed: queries are brought to the latent's space, so keys and
+// values of a token are its latent and one rope key, which alone the cache holds.
+#include "kernels/weight_source.h"
+#include "model/attention.h"
+
+namespace pixii::model {
+namespace {
+
+using kernels::Matrix;
+
+class LatentAttention final : public Attention {
+ public:
+  LatentAttention(const DecoderSpec& spec, std::size_t layer, const kernels::RotaryTable& rotary,
+                  kernels::Operators& operators)
+      : spec_(spec),
+        latent_(spec.latent),
+        operators_(operators),
+        layer_(layer),
+        rotary_(rotary),
+        options_(MakeAttentionOptions(spec, layer)) {}
+
+  Result<void> Load(WeightLoader& loader) {
+    std::int64_t q_cols = spec_.hidden_size;
+    if (latent_.q_rank > 0) {
+      PX_TRY(
+          q_a_,
+          loader.Linear(
+              {.names = latent_.q_a, .layer = layer_, .sizes = {latent_.q_rank}, .cols = q_cols}));
+      PX_TRY(q_a_norm_, loader.Norm(latent_.q_a_norm, layer_, latent_.q_rank));
+      q_cols = latent_.q_rank;
+    }
+    PX_TRY(q_b_, loader.Linear({.names = latent_.q_b,
+                                .layer = layer_,
+                                .sizes = {spec_.head_count * HeadDim()},
+                                .cols = q_cols}));
+    PX_TRY(kv_a_, loader.Linear({.names = latent_.kv_a,
+                                 .layer = layer_,
+                                 .sizes = {spec_.key_dim()},
+                                 .cols = spec_.hidden_size}));
+    PX_TRY(kv_a_norm_, loader.Norm(latent_.kv_a_norm, layer_, latent_.kv_rank));
+    return LoadHeads(loader);
+  }
+
+  Matrix Run(const Matrix& normed, const kernels::StepView& step, kernels::KvCache& cache,
+             const Scratch& scratch) override {
+    const std::int64_t rows = normed.rows;
+    const std::int64_t heads = spec_.head_count;
+    std::int64_t used = 0;
+    const auto take = [&](std::int64_t cols) {
+      const Matrix out = scratch.At(used, rows, cols);
+      used += rows * cols;
+      return out;
+    };
+    const Matrix q_a = take(latent_.q_rank);
+    const Matrix q = take(heads * HeadDim());
+    const Matrix key = take(spec_.key_dim());
+    const Matrix query = take(heads * spec_.key_dim());
+    const Matrix mixed = take(heads * latent_.kv_rank);
+    const Matrix out = take(heads * latent_.value_dim);
+    if (latent_.q_rank > 0) {
+      operators_.Linear(normed, *q_a_, q_a);
+      operators_.RmsNorm(q_a, q_a_norm_, 0.0F, spec_.norm_epsilon, q_a);
+    }
+    operators_.Linear(latent_.q_rank > 0 ? q_a : normed, *q_b_, q);
+    operators_.Linear(normed, *kv_a_, key);
+    const Matrix compressed = key.Columns(0, latent_.kv_rank);
+    operators_.RmsNorm(compressed, kv_a_norm_, 0.0F, spec_.norm_epsilon, compressed);
+    operators_.Rotary(key.Columns(latent_.kv_rank, latent_.rope_dim), 1, step.positions, rotary_);
+    for (std::int64_t head = 0; head < heads; ++head) {
+      const Matrix to = query.Columns(head * spec_.key_dim(), spec_.key_dim());
+      const Matrix turned = to.Columns(latent_.kv_rank, latent_.rope_dim);
+      operators_.Linear(q.Columns(head * HeadDim(), latent_.nope_dim), *to_latent_[Index(head)],
+                        to.Columns(0, latent_.kv_rank));
+      operators_.Copy(q.Columns(head * HeadDim() + latent_.nope_dim, latent_.rope_dim), turned);
+      operators_.Rotary(turned, 1, step.positions, rotary_);
+    }
+    const auto index = static_cast<std::int32_t>(layer_);
+    operators_.StoreKv(key, compressed, step.slots, index, cache);
+    operators_.PagedAttention(query, step, index, cache, options_, mixed);
+    for (std::int64_t head = 0; head < heads; ++head) {
+      operators_.Linear(mixed.Columns(head * latent_.kv_rank, latent_.kv_rank),
+                        *to_value_[Index(head)],
+                        out.Columns(head * latent_.value_dim, latent_.value_dim));
+    }
+    return out;
+  }
+
+ private:
+  static std::size_t Index(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+  std::int64_t HeadDim() const { return std::int64_t{latent_.nope_dim} + latent_.rope_dim; }
+
+  /// Cuts kv_b [heads * (nope + value), kv_rank] into each head's key part, transposed, and value
+  /// part.
+  Result<void> LoadHeads(WeightLoader& loader) {
+    const std::int64_t rank = latent_.kv_rank;
+    const std::int64_t nope = latent_.nope_dim;
+    const std::int64_t value = latent_.value_dim;
+    PX_TRY(const kernels::WeightPart part,
+           loader.weights().Part(LayerName(latent_.kv_b, layer_) + ".weight",
+                                 spec_.head_count * (nope + value), rank));
+    std::vector<float> all(Index(part.rows * rank));
+    for (std::int64_t row = 0; row < part.rows; ++row) {
+      kernels::ReadRow(part, row, all.data() + row * rank);
+    }
+    std::vector<float> transposed(Index(nope * rank));
+    for (std::int64_t head = 0; head < spec_.head_count; ++head) {
+      const float* from = all.data() + head * (nope + value) * rank;
+      for (std::int64_t row = 0; row < nope; ++row) {
+        for (std::int64_t col = 0; col < rank; ++col) {
+          transposed[Index(col * nope + row)] = from[row * rank + col];
+        }
+      }
+      const kernels::WeightPart key_part{.data = transposed.data(), .rows = rank, .cols = nope};
+      const kernels::WeightPart value_part{.data = from + nope * rank, .rows = value, .cols = rank};
+      PX_TRY(auto to_latent, loader.Stacked({&key_part, 1}, 1));
+      PX_TRY(auto to_value, loader.Stacked({&value_part, 1}, 1));
+      to_latent_.push_back(std::move(to_latent));
+      to_value_.push_back(std::move(to_value));
+    }
+    return {};
+  }
+
+  const DecoderSpec& spec_;
+  const LatentSpec& latent_;
+  kernels::Operators& operators_;
+  std::size_t layer_;
+  kernels::RotaryTable rotary_;
+  kernels::AttentionOptions options_;
+  std::unique_ptr<kernels::LinearWeight> q_a_;
+  std::unique_ptr<kernels::LinearWeight> q_b_;
+  std::unique_ptr<kernels::LinearWeight> kv_a_;
+  std::span<const float> q_a_norm_;
+  std::span<const float> kv_a_norm_;
+  std::vector<std::unique_ptr<kernels::LinearWeight>> to_latent_;  // [head] nope to kv_rank
+  std::vector<std::unique_ptr<kernels::LinearWeight>> to_value_;   // [head] kv_rank to value
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Attention>> MakeLatentAttention(const DecoderSpec& spec, std::size_t layer,
+                                                       const kernels::RotaryTable& rotary,
+                                                       WeightLoader& loader) {
+  auto out = std::make_unique<LatentAttention>(spec, layer, rotary, loader.operators());
+  PX_CHECK_OK(out->Load(loader));
+  return std::unique_ptr<Attention>(std::move(out));
+}
+
+}  // namespace pixii::model
