@@ -24,6 +24,30 @@ bool HasWindowRope(const DecoderSpec& spec) {
                      [](const LayerSpec& layer) { return layer.windowed_rope; });
 }
 
+/// Refuses what the backend has no operators for, before anything is loaded.
+Result<void> CheckOperators(const DecoderSpec& spec, const kernels::Operators& operators) {
+  using Group = kernels::OperatorGroup;
+
+  struct Need {
+    Group group;
+    bool needed;
+    std::string_view what;
+  };
+
+  const bool caps = spec.head == HeadKind::kVocab && spec.logit_soft_cap > 0.0F;
+  for (const Need& need : {Need{Group::kExperts, spec.any_experts(), "mixtures of experts"},
+                           Need{Group::kSoftCap, caps, "soft caps of logits"},
+                           Need{Group::kCopy, spec.is_latent(), "latent attention"}}) {
+    if (need.needed && !operators.Supports(need.group)) {
+      return Fail(Code::kUnsupported,
+                  fmt::format("{}: {} has no operators for {} yet", spec.architecture,
+                              operators.name(), need.what),
+                  "device");
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 WorkspacePlan MakeWorkspacePlan(const DecoderSpec& spec, const LoadOptions& options) {
@@ -46,6 +70,7 @@ Result<std::unique_ptr<LanguageModel>> Decoder::Create(DecoderSpec decoder_spec,
                                                        Weights& weights,
                                                        kernels::Operators& operators,
                                                        const LoadOptions& options) {
+  PX_CHECK_OK(CheckOperators(decoder_spec, operators));
   PX_TRY(LoadOptions checked, CheckLoadOptions(options, decoder_spec.context_tokens_max));
   if (decoder_spec.head == HeadKind::kNone) {
     checked.step_logit_rows_max = checked.step_tokens_max;  // pooling may want every row
