@@ -15,7 +15,7 @@ struct Shape {
   std::string_view config;  // the keys of its config.json that matter
 };
 
-constexpr std::array<Shape, 5> kShapes = {{
+constexpr std::array<Shape, 6> kShapes = {{
     {"tiny",
      R"({"architectures": ["Qwen3ForCausalLM"], "hidden_size": 64, "intermediate_size": 160, "vocab_size": 512,
       "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
@@ -37,6 +37,11 @@ constexpr std::array<Shape, 5> kShapes = {{
     {"qwen3-0.6b",
      R"({"architectures": ["Qwen3ForCausalLM"], "hidden_size": 1024, "intermediate_size": 3072,
       "vocab_size": 151936, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
+      "max_position_embeddings": 40960, "rope_theta": 1000000.0, "tie_word_embeddings": true})"},
+    {"qwen3-moe",
+     R"({"architectures": ["Qwen3MoeForCausalLM"], "hidden_size": 1024, "intermediate_size": 3072,
+      "vocab_size": 151936, "num_hidden_layers": 12, "num_attention_heads": 16, "num_key_value_heads": 4, "head_dim": 64,
+      "num_experts": 32, "num_experts_per_tok": 4, "moe_intermediate_size": 384, "norm_topk_prob": true,
       "max_position_embeddings": 40960, "rope_theta": 1000000.0, "tie_word_embeddings": true})"},
 }};
 

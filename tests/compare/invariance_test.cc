@@ -77,6 +77,51 @@ INSTANTIATE_TEST_SUITE_P(
              std::to_string(test.param.k_shards);
     });
 
+TEST(ExpertInvariance, ATokenHasTheSameExpertsAndBitsAloneAndAmongOthers) {
+  constexpr std::int64_t kTokens = 65;
+  constexpr std::int64_t kHidden = 70;
+  constexpr std::int64_t kFeatures = 45;
+  constexpr std::int64_t kExperts = 6;
+  constexpr std::int64_t kChosen = 3;
+  Inputs inputs("expert invariance");
+  GuardedMatrix in(kTokens, kHidden, 3, inputs);
+  GuardedMatrix logits(kTokens, kExperts, 0, inputs);
+  std::vector<std::vector<float>> values;
+  for (std::int64_t e = 0; e < kExperts; ++e) {
+    values.push_back(inputs.Values(kFeatures * kHidden));
+  }
+  for (const Backend& backend : AllBackends()) {
+    for (const ComputeType compute : {ComputeType::kF32, ComputeType::kBf16}) {
+      SCOPED_TRACE(backend.name);
+      Operators& operators = *backend.operators;
+      std::vector<std::unique_ptr<LinearWeight>> weights;
+      for (const std::vector<float>& one : values) {
+        const WeightPart part{.data = one.data(), .rows = kFeatures, .cols = kHidden};
+        weights.push_back(
+            *operators.PrepareLinear({&part, 1}, {.compute = compute, .k_shards = 8}));
+      }
+      const auto run = [&](std::int64_t first, std::int64_t count) {
+        std::vector<std::int32_t> experts(static_cast<std::size_t>(count * kChosen));
+        GuardedMatrix mix(count, kChosen, 0);
+        GuardedMatrix each(count * kChosen, kFeatures, 0);
+        GuardedMatrix out(count, kFeatures, 0);
+        operators.Route(logits.view().Rows(first, count), {},
+                        {.experts_per_token = kChosen, .normalize = true}, experts, mix.view());
+        operators.ExpertLinear(in.view().Rows(first, count), experts, weights, each.view());
+        operators.CombineExperts(each.view(), mix.view(), out.view());
+        return out.Result();
+      };
+      const std::vector<float> whole = run(0, kTokens);
+      for (std::int64_t token = 0; token < kTokens; ++token) {
+        std::vector<float> row(whole.begin() + token * kFeatures,
+                               whole.begin() + (token + 1) * kFeatures);
+        row.push_back(1.0F);
+        ASSERT_EQ(FirstDifference(run(token, 1), row), -1) << "token " << token;
+      }
+    }
+  }
+}
+
 TEST(ShardInvariance, ThePartialSumsOfAShardedWeightAreThoseOfItsSlices) {
   // A rank of tensor parallelism holds one slice of K; the fixed tree over the ranks must give the
   // whole's bits.

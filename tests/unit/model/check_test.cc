@@ -79,11 +79,30 @@ TEST_P(CheckGolden, ReproducesTheReferenceImplementation) {
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   for (const char* backend : {"ref", "cpu"}) {
-    for (const char* model :
-         {"llama-gqa", "llama3-rope", "mistral-window", "qwen2-bias", "qwen3-qknorm", "stories260K",
-          "bert-mean", "bert-modes", "bert-classes", "distilbert-mean", "distilbert-classes",
-          "roberta-mean", "xlmr-cls", "xlmr-reranker", "qwen3-embedding", "qwen3-mean",
-          "qwen3-reranker", "qwen3-classes"}) {
+    for (const char* model : {"llama-gqa",
+                              "llama3-rope",
+                              "mistral-window",
+                              "qwen2-bias",
+                              "qwen3-qknorm",
+                              "stories260K",
+                              "mixtral",
+                              "qwen3-moe",
+                              "phi3",
+                              "gemma2",
+                              "gpt-oss",
+                              "deepseek-v3-mla",
+                              "bert-mean",
+                              "bert-modes",
+                              "bert-classes",
+                              "distilbert-mean",
+                              "distilbert-classes",
+                              "roberta-mean",
+                              "xlmr-cls",
+                              "xlmr-reranker",
+                              "qwen3-embedding",
+                              "qwen3-mean",
+                              "qwen3-reranker",
+                              "qwen3-classes"}) {
       cases.push_back({model, backend});
     }
   }

@@ -66,8 +66,8 @@ TEST(Config, RefusesGenerationDefaultsOutOfRange) {
 }
 
 TEST(Config, ReadsEveryGoldenConfig) {
-  for (const char* model :
-       {"llama-gqa", "llama3-rope", "mistral-window", "qwen2-bias", "qwen3-qknorm"}) {
+  for (const char* model : {"llama-gqa", "llama3-rope", "mistral-window", "qwen2-bias",
+                            "qwen3-qknorm", "mixtral", "qwen3-moe", "phi3", "gemma2"}) {
     const auto folder = CheckpointFolder::Open(pixii::testing::OwnGoldenDir() + "/models/" + model);
     ASSERT_TRUE(folder.has_value());
     const auto config = LoadConfig(*folder);

@@ -78,7 +78,8 @@ class DecoderBits : public ::testing::TestWithParam<Numerics> {
 
 TEST_P(DecoderBits, DoNotDependOnChunksNeighboursOrBlockSize) {
   const std::uint64_t seed = 11;
-  for (const char* name : {"qwen3-qknorm", "mistral-window"}) {
+  for (const char* name :
+       {"qwen3-qknorm", "mistral-window", "qwen3-moe", "gpt-oss", "gemma2", "deepseek-v3-mla"}) {
     const auto model = LoadOrFail(OwnModel(name), *operators_,
                                   {.compute = GetParam().compute, .step_tokens_max = 200});
     ASSERT_NE(model, nullptr);
