@@ -45,8 +45,8 @@ struct RopeSpec {
   bool truncate = true;
   double score_scale = 1.0;  // multiplies attention's scale where a family asks (mscale_all_dim)
   // kLongRope: divisors of each pair, for contexts up to the original one and for longer ones.
-  std::vector<double> short_factors;
-  std::vector<double> long_factors;
+  std::vector<double> short_factors = {};
+  std::vector<double> long_factors = {};
 };
 
 /// Tensors stacked into one linear, by name without ".weight" and ".bias"; "{}" stands for the

@@ -19,9 +19,9 @@ TEST(Rotary, Llama3KeepsShortWavesAndStretchesLongOnes) {
   const RopeSpec rope = {.kind = RopeKind::kLlama3,
                          .theta = 500000.0,
                          .factor = 8.0,
+                         .original_context_tokens = 8192,
                          .low_freq_factor = 1.0,
-                         .high_freq_factor = 4.0,
-                         .original_context_tokens = 8192};
+                         .high_freq_factor = 4.0};
   const auto plain = InverseFrequencies({.theta = 500000.0}, 128, 64);
   const auto scaled = InverseFrequencies(rope, 128, 64);
   EXPECT_EQ(scaled.front(), plain.front());
