@@ -241,7 +241,7 @@ Result<void> ReadLayerTypes(const ConfigReader& config, std::int32_t window_toke
 
 Result<void> ReadQwenWindow(const ConfigReader& config, DecoderSpec& spec) {
   PX_TRY(const bool used, config.Bool("use_sliding_window", false));
-  PX_TRY(const std::int64_t window, config.Int("sliding_window", {1, kContextTokensMax},
+  PX_TRY(const std::int64_t window, config.Int("sliding_window", {used ? 1 : 0, kContextTokensMax},
                                                used && !config.Has("sliding_window") ? 4096 : 0));
   PX_TRY(const std::int64_t first_layer, config.Int("max_window_layers", {0, kLayerCountMax}, 28));
   return ReadLayerTypes(config, used ? static_cast<std::int32_t>(window) : 0, first_layer, spec);

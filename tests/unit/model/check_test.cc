@@ -1,5 +1,6 @@
 #include "model/check.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,7 +9,9 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "model/families.h"
 #include "support/golden.h"
 #include "unit/model/checkpoint_writer.h"
 
@@ -76,33 +79,22 @@ TEST_P(CheckGolden, ReproducesTheReferenceImplementation) {
   EXPECT_GE(report->lines.size(), 3U);
 }
 
+std::vector<std::string> OwnCases() {
+  std::vector<std::string> names;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(pixii::testing::OwnGoldenDir() + "/models")) {
+    names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 std::vector<Case> Cases() {
+  std::vector<std::string> models = OwnCases();
+  models.emplace_back("stories260K");
   std::vector<Case> cases;
   for (const char* backend : {"ref", "cpu"}) {
-    for (const char* model : {"llama-gqa",
-                              "llama3-rope",
-                              "mistral-window",
-                              "qwen2-bias",
-                              "qwen3-qknorm",
-                              "stories260K",
-                              "mixtral",
-                              "qwen3-moe",
-                              "phi3",
-                              "gemma2",
-                              "gpt-oss",
-                              "deepseek-v3-mla",
-                              "bert-mean",
-                              "bert-modes",
-                              "bert-classes",
-                              "distilbert-mean",
-                              "distilbert-classes",
-                              "roberta-mean",
-                              "xlmr-cls",
-                              "xlmr-reranker",
-                              "qwen3-embedding",
-                              "qwen3-mean",
-                              "qwen3-reranker",
-                              "qwen3-classes"}) {
+    for (const std::string& model : models) {
       cases.push_back({model, backend});
     }
   }
@@ -117,6 +109,18 @@ INSTANTIATE_TEST_SUITE_P(Models, CheckGolden, ::testing::ValuesIn(Cases()),
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
+
+TEST(Check, EveryDecoderFamilyHasACase) {
+  std::string configs;
+  for (const std::string& name : OwnCases()) {
+    configs += pixii::testing::ReadFileOrFail(pixii::testing::OwnGoldenDir() + "/models/" + name +
+                                              "/config.json");
+  }
+  for (const Family& family : Families()) {
+    EXPECT_NE(configs.find(fmt::format("\"{}\"", family.architecture)), std::string::npos)
+        << family.architecture;
+  }
+}
 
 /// A copy of llama-gqa with `edit` applied to its weights.
 Result<CheckReport> CheckEdited(const std::function<void(std::string&)>& edit) {
