@@ -1,7 +1,7 @@
 // What a decoder-only transformer is, as values: a family turns config.json into this, the decoder
 // runs it.
 //
-// Thread: values. Adding a family: docs/subsystems/model.md.
+// Thread: values. Adding a family: docs/models.md.
 #pragma once
 
 #include <algorithm>
