@@ -47,8 +47,10 @@ class GroupedAttention final : public Attention {
       operators_.HeadRmsNorm(q, spec_.head_count, q_norm_, offset, spec_.norm_epsilon);
       operators_.HeadRmsNorm(k, spec_.kv_head_count, k_norm_, offset, spec_.norm_epsilon);
     }
-    operators_.Rotary(q, spec_.head_count, step.positions, rotary_);
-    operators_.Rotary(k, spec_.kv_head_count, step.positions, rotary_);
+    if (spec_.layers[layer_].rope) {
+      operators_.Rotary(q, spec_.head_count, step.positions, rotary_);
+      operators_.Rotary(k, spec_.kv_head_count, step.positions, rotary_);
+    }
     const auto index = static_cast<std::int32_t>(layer_);
     operators_.StoreKv(k, v, step.slots, index, cache);
     operators_.PagedAttention(q, step, index, cache, options_, out);

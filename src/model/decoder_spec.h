@@ -80,6 +80,7 @@ struct WeightNames {
 
 struct LayerSpec {
   std::int32_t window_tokens = 0;  // a query sees itself and the window_tokens - 1 before; 0 = all
+  bool rope = true;                // queries and keys turn
   bool windowed_rope = false;      // turns by DecoderSpec::window_rope
   bool experts = false;            // the feed-forward is DecoderSpec::experts
 };

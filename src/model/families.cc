@@ -11,7 +11,7 @@
 namespace pixii::model {
 namespace {
 
-constexpr std::array<Family, 13> kFamilies = {{
+constexpr std::array<Family, 14> kFamilies = {{
     {"LlamaForCausalLM", "llama", DescribeLlama},
     {"MistralForCausalLM", "mistral", DescribeMistral},
     {"Qwen2ForCausalLM", "qwen2", DescribeQwen2},
@@ -25,6 +25,7 @@ constexpr std::array<Family, 13> kFamilies = {{
     {"GptOssForCausalLM", "gpt_oss", DescribeGptOss},
     {"DeepseekV2ForCausalLM", "deepseek_v2", DescribeDeepseekV2},
     {"DeepseekV3ForCausalLM", "deepseek_v3", DescribeDeepseekV3},
+    {"SmolLM3ForCausalLM", "smollm3", DescribeSmolLm3},
 }};
 
 constexpr std::string_view kGenerator = "ForCausalLM";

@@ -41,6 +41,7 @@ Result<DecoderSpec> DescribeGemma3(const ConfigReader& config);
 Result<DecoderSpec> DescribeGptOss(const ConfigReader& config);
 Result<DecoderSpec> DescribeDeepseekV2(const ConfigReader& config);
 Result<DecoderSpec> DescribeDeepseekV3(const ConfigReader& config);
+Result<DecoderSpec> DescribeSmolLm3(const ConfigReader& config);
 
 /// What configs of these families leave out, as the reference implementation fills it in.
 struct CommonDefaults {

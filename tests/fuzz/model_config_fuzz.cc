@@ -1,5 +1,6 @@
 // Any text as config.json and, after a NUL, generation_config.json: what is accepted must be within
 // the stated bounds.
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -33,8 +34,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (const std::int32_t id : config->eos_token_ids) {
     PX_ASSERT(id >= 0 && id < decoder.vocab_size);
   }
-  for (const float frequency : InverseFrequencies(decoder.rope, decoder.head_dim)) {
-    PX_ASSERT(frequency >= 0.0F && frequency <= 1.0F);
+  for (const RopeSpec& rope : {decoder.rope, decoder.window_rope}) {
+    const std::int32_t rotary_dim = decoder.rotary_dim(rope);
+    PX_ASSERT(rotary_dim >= 2 && rotary_dim % 2 == 0 && rotary_dim <= kHeadDimMax);
+    for (const float frequency : InverseFrequencies(rope, rotary_dim, decoder.context_tokens_max)) {
+      PX_ASSERT(std::isfinite(frequency) && frequency >= 0.0F);
+    }
   }
   return 0;
 }

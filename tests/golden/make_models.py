@@ -88,6 +88,10 @@ CASES = {
     "deepseek-v3-no-q-rank": ("DeepseekV3", dict(
         LATENT, q_lora_rank=None, n_group=1, topk_group=1, norm_topk_prob=False,
         routed_scaling_factor=1.25, attention_bias=True, rope_interleave=False, **rope("default"))),
+    "smollm3": ("SmolLM3", dict(num_hidden_layers=4, no_rope_layers=[1, 0, 1, 0], use_sliding_window=True,
+                                sliding_window=9, attention_bias=True, tie_word_embeddings=True)),
+    "smollm3-plain": ("SmolLM3", dict(num_hidden_layers=5, num_key_value_heads=1, head_dim=14,
+                                      no_rope_layer_interval=3)),
 }
 
 

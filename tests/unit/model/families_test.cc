@@ -113,6 +113,24 @@ TEST(Families, QwenWindowsNeedTheSwitchAndStartAtALayer) {
   }
 }
 
+TEST(Families, SmolLm3TurnsOnlySomeLayersAndWindowsTheOthers) {
+  const auto turning = [](const DecoderSpec& spec) {
+    std::string out;
+    for (const LayerSpec& layer : spec.layers) {
+      out += layer.rope ? '1' : '0';
+    }
+    return out;
+  };
+  EXPECT_EQ(turning(DescribeOrFail("SmolLM3ForCausalLM")), "1110");
+  EXPECT_EQ(turning(DescribeOrFail("SmolLM3ForCausalLM", R"({"no_rope_layer_interval": 2})")),
+            "1010");
+  const DecoderSpec listed =
+      DescribeOrFail("SmolLM3ForCausalLM", R"({"no_rope_layers": [0, 1, 1, 0],
+          "use_sliding_window": true, "sliding_window": 8})");
+  EXPECT_EQ(turning(listed), "0110");
+  EXPECT_EQ(Windows(listed), (std::vector<std::int32_t>{8, 0, 0, 8}));
+}
+
 TEST(Families, QwensDifferInBiasAndNorm) {
   const DecoderSpec qwen2 = DescribeOrFail("Qwen2ForCausalLM");
   EXPECT_TRUE(qwen2.names.qkv.bias);
@@ -153,6 +171,8 @@ TEST(Families, RefuseWhatCannotBeRunExactlyNamingKeyAndValue) {
        Code::kUnsupported, "DeepseekV2ForCausalLM"},
       {R"({"use_bidirectional_attention": true})", "use_bidirectional_attention = true",
        Code::kUnsupported, "Gemma3ForCausalLM"},
+      {R"({"no_rope_layers": [1, 0]})", "no_rope_layers", Code::kInvalidArgument,
+       "SmolLM3ForCausalLM"},
       {R"({"layer_types": ["full_attention", "sliding_attention", "full_attention", "full_attention"]})",
        "layer 1"},
       {R"({"layer_types": ["linear_attention", "full_attention", "full_attention", "full_attention"]})",
