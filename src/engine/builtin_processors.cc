@@ -254,6 +254,42 @@ class Watermark final : public RowProcessor<WatermarkCall> {
   WatermarkOptions options_;
 };
 
+// -- guidance: {"scale": number, "negative_tokens": [ids]} ------------------------------------
+
+struct GuidanceCall final : ProcessorCall {
+  std::span<const TokenId> second_prompt() const override { return negative; }
+
+  void Apply(ProcessorRow& row) const {
+    for (std::size_t i = 0; i < row.logits.size(); ++i) {
+      row.logits[i] = row.second[i] + scale * (row.logits[i] - row.second[i]);
+    }
+  }
+
+  std::vector<TokenId> negative;
+  float scale = 1.5F;
+};
+
+// Classifier-free guidance (Sanchez et al. 2023): away from what the negative prompt would say.
+class Guidance final : public RowProcessor<GuidanceCall> {
+ public:
+  using RowProcessor::RowProcessor;
+
+  Result<std::unique_ptr<ProcessorCall>> Open(const wire::Json& arguments,
+                                              const ProcessorContext& context) const override {
+    auto call = std::make_unique<GuidanceCall>();
+    double scale = 1.5;
+    ArgumentReader reader(arguments);
+    PX_CHECK_OK(reader.Number("scale", {0.01, 100}, scale));
+    PX_CHECK_OK(reader.Tokens("negative_tokens", context.vocab_size, call->negative));
+    PX_CHECK_OK(reader.Finish());
+    call->scale = static_cast<float>(scale);
+    if (call->negative.empty()) {
+      call->negative.push_back(context.prompt.back());  // unconditional: no prompt to speak of
+    }
+    return std::unique_ptr<ProcessorCall>(std::move(call));
+  }
+};
+
 // -- thinking_budget: {"budget": count, "end_tokens": [ids], "start_tokens": [ids]} ------------
 
 bool Contains(std::span<const TokenId> text, std::span<const TokenId> sequence) {
@@ -340,6 +376,9 @@ Result<std::unique_ptr<LogitsProcessor>> MakeBuiltinProcessor(std::string_view n
   if (name == "temperature_schedule") {
     return MakePlain<TemperatureSchedule>(name, config);
   }
+  if (name == "guidance") {
+    return MakePlain<Guidance>(name, config);
+  }
   if (name == "thinking_budget") {
     return MakePlain<ThinkingBudget>(name, config);
   }
@@ -349,7 +388,7 @@ Result<std::unique_ptr<LogitsProcessor>> MakeBuiltinProcessor(std::string_view n
   }
   return Fail(Code::kNotFound,
               fmt::format("\"{}\" is no logits processor; known are bans, forced_sequence, "
-                          "temperature_schedule, watermark, thinking_budget and the path "
+                          "temperature_schedule, watermark, guidance, thinking_budget and the path "
                           "of a plug-in",
                           name),
               "logits-processor");

@@ -15,7 +15,7 @@
 
 namespace pixii::engine {
 
-/// bans, forced_sequence, temperature_schedule, watermark or thinking_budget; `config` is
+/// bans, forced_sequence, temperature_schedule, watermark, guidance or thinking_budget; `config` is
 /// the worker's (an object). Errors: kInvalidArgument naming the key of `config`; kNotFound for
 /// other names.
 Result<std::unique_ptr<LogitsProcessor>> MakeBuiltinProcessor(std::string_view name,

@@ -141,6 +141,7 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
          sampler_.processors().Open(request.processors, {.vocab_size = limits_.vocab_size,
                                                          .prompt = request.prompt,
                                                          .end_ids = request.stop.eos_token_ids}));
+  PX_CHECK_OK(CheckSecondPrompt(request, state->chain));
   SamplingState first = RowSampler::FirstState(request, state->chain);
   std::vector<SamplingState> states(request.choice_count, first);
   for (std::size_t choice = 0; choice < request.states.size(); ++choice) {
@@ -179,6 +180,7 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
                                    .order = next_order_++,
                                    .shares_prompt = choice > 0});
   }
+  AddShadows(*state);
   RequestState& inserted = *requests_.emplace(r.id, std::move(state)).first->second;
   StartSequences(inserted);
   return {};
@@ -196,18 +198,19 @@ void Engine::StartSequences(RequestState& state) {
   for (Sequence& sequence : state.sequences) {
     scheduler_.Hold(sequence);
   }
+  for (Sequence& shadow : state.shadows) {
+    scheduler_.Hold(shadow);
+  }
   state.siblings_held = true;
   state.leader = 0;
   for (Sequence& sequence : state.sequences) {
     bool wants_prompt = sequence.choice == 0 && !state.prompt_logprobs.empty();
-    bool is_full = sequence.generated.size() >= request.stop.max_tokens ||
-                   sequence.token_count() >= context_tokens_max_;
-    if (is_full && !wants_prompt) {
+    if (sequence.token_count() >= sequence.tokens_max && !wants_prompt) {
       End(sequence, wire::FinishReason::kLength, std::nullopt);
     }
   }
   if (state.live_count > 0 && state.sequences[state.leader].phase == SequencePhase::kHeld) {
-    scheduler_.Enqueue(state.sequences[state.leader]);
+    Start(state.sequences[state.leader]);
   }
 }
 
@@ -216,7 +219,7 @@ void Engine::ReleaseSiblings(RequestState& state) {
   state.siblings_held = false;
   for (Sequence& sequence : state.sequences) {
     if (sequence.phase == SequencePhase::kHeld) {
-      scheduler_.Enqueue(sequence);
+      Start(sequence);
     }
   }
 }
@@ -273,7 +276,14 @@ void Engine::CollectPromptLogprobs(const Chunk& chunk, std::span<const float> ro
   }
 }
 
-void Engine::QueueRow(const QueuedRows& queued) {
+void Engine::QueueRow(QueuedRows queued) {
+  std::span<const float> second;
+  if (queued.sequence->partner != nullptr) {
+    if (!HoldRow(queued)) {
+      return;
+    }
+    second = queued.sequence->partner->held_row;
+  }
   Sequence& sequence = *queued.sequence;
   RequestState& state = *sequence.request;
   sample_rows_.push_back({.request = &state.request,
@@ -283,7 +293,7 @@ void Engine::QueueRow(const QueuedRows& queued) {
                           .choice = sequence.choice,
                           .logits = queued.rows.subspan(
                               std::size_t{queued.next} * limits_.vocab_size, limits_.vocab_size),
-                          .second = {}});
+                          .second = second});
   queued_rows_.push_back(queued);
 }
 
@@ -311,6 +321,7 @@ void Engine::DrawQueued(StepReport& report) {
       QueueRow(queued);
     }
   }
+  ParkLonely();
 }
 
 void Engine::TakeToken(Sequence& sequence, SampleRow& row) {
@@ -341,13 +352,15 @@ void Engine::TakeToken(Sequence& sequence, SampleRow& row) {
   if (row.logprob) {
     frame.logprobs.push_back(std::move(*row.logprob));
   }
-  if (sequence.generated.size() >= stop.max_tokens ||
-      sequence.token_count() >= context_tokens_max_) {
+  if (sequence.token_count() >= sequence.tokens_max) {
     frame.finish = wire::FinishReason::kLength;
     EndWithFrame(sequence, std::move(frame));
     return;
   }
   frames_.push_back(std::move(frame));
+  if (sequence.partner != nullptr) {
+    ContinuePair(sequence, token);
+  }
 }
 
 wire::TokenFrame Engine::MakeFrame(Sequence& sequence) {
@@ -378,6 +391,7 @@ void Engine::End(Sequence& sequence, wire::FinishReason reason, const std::optio
 
 void Engine::EndWithFrame(Sequence& sequence, wire::TokenFrame frame) {
   frames_.push_back(std::move(frame));
+  EndShadow(sequence);
   scheduler_.Remove(sequence);
   if (drafter_) {
     drafter_->Forget(DraftKey{sequence.rank.order});
@@ -393,7 +407,7 @@ void Engine::EndWithFrame(Sequence& sequence, wire::TokenFrame frame) {
     auto next = std::ranges::find(state.sequences, SequencePhase::kHeld, &Sequence::phase);
     PX_ASSERT(next != state.sequences.end());
     state.leader = next->choice;
-    scheduler_.Enqueue(*next);
+    Start(*next);
   }
 }
 
@@ -424,17 +438,21 @@ void Engine::CheckInvariants() const {
   cache_->CheckInvariants();
   std::uint32_t running = 0;
   std::uint32_t queued = 0;
+  auto count = [&](const Sequence& sequence) {
+    running += sequence.phase == SequencePhase::kRunning ? 1 : 0;
+    queued += sequence.phase == SequencePhase::kWaiting || sequence.phase == SequencePhase::kHeld;
+    PX_ASSERT(sequence.held_row.empty() || sequence.phase == SequencePhase::kHeld ||
+              sequence.phase == SequencePhase::kEnded);
+    PX_ASSERT(sequence.phase != SequencePhase::kEnded || sequence.blocks.empty());
+  };
   for (const auto& [id, state] : requests_) {
     PX_ASSERT(state->live_count > 0);
     std::uint32_t live = 0;
     for (const Sequence& sequence : state->sequences) {
-      running += sequence.phase == SequencePhase::kRunning ? 1 : 0;
-      queued += sequence.phase == SequencePhase::kWaiting || sequence.phase == SequencePhase::kHeld
-                    ? 1
-                    : 0;
+      count(sequence);
       live += sequence.phase != SequencePhase::kEnded ? 1 : 0;
-      PX_ASSERT(sequence.phase != SequencePhase::kEnded || sequence.blocks.empty());
     }
+    std::ranges::for_each(state->shadows, count);
     PX_ASSERT(live == state->live_count);
   }
   PX_ASSERT(running == scheduler_.running_count() && queued == scheduler_.queued_count());

@@ -139,6 +139,16 @@ class Engine final {
   void GuessTokens();
   void JudgeDraft(Sequence& sequence, std::uint32_t guesses, std::uint32_t taken);
 
+  // engine_pairs.cc
+  Result<void> CheckSecondPrompt(const wire::GenerateRequest& request,
+                                 const ProcessorChain& chain) const;
+  void AddShadows(RequestState& state);
+  void Start(Sequence& sequence);
+  bool HoldRow(QueuedRows& queued);
+  void ParkLonely();
+  void ContinuePair(Sequence& sequence, TokenId token);
+  void EndShadow(Sequence& sequence);
+
   // engine_step.cc
   void TakePlan(std::span<const Chunk> plan, PlannedStep& step);
   void PlanAhead();
@@ -155,7 +165,7 @@ class Engine final {
 
   // engine.cc
   void CollectPromptLogprobs(const Chunk& chunk, std::span<const float> rows);
-  void QueueRow(const QueuedRows& queued);
+  void QueueRow(QueuedRows queued);
   bool TookGuess(const QueuedRows& queued);
   void DrawQueued(StepReport& report);
   void TakeToken(Sequence& sequence, SampleRow& row);
@@ -175,6 +185,7 @@ class Engine final {
   std::vector<SampleRow> sample_rows_;   // of the step at hand
   std::vector<QueuedRows> queued_rows_;  // [sample_rows_]
   std::vector<QueuedRows> next_rows_;
+  std::vector<Sequence*> lonely_;  // whose row of this step waits for the partner's
   std::unique_ptr<Drafter> drafter_;
   std::vector<DraftRequest> drafts_;
   std::unordered_map<RequestId, std::unique_ptr<RequestState>> requests_;

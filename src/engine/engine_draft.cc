@@ -26,8 +26,9 @@ void Engine::GuessTokens() {
     sequence->draft.clear();
     std::uint32_t left = sequence->tokens_max - sequence->token_count();
     bool rests = sequence->generated.size() < sequence->draft_pause_end;
-    // The step gives one token by itself.
-    if (crowded || rests || left < 2 || sequence->uncomputed_tokens() != 1) {
+    // The step gives one token by itself; of a pair, both rows would have to be judged together.
+    if (sequence->partner != nullptr || crowded || rests || left < 2 ||
+        sequence->uncomputed_tokens() != 1) {
       continue;
     }
     drafts_.push_back({.key = DraftKey{sequence->rank.order},

@@ -238,7 +238,7 @@ void Engine::Finished(const Chunk& chunk, std::span<float> rows, StepReport& rep
   CollectPromptLogprobs(chunk, rows);
   tables_changed_ = scheduler_.Complete(chunk.WithoutDraft()) || tables_changed_;
   RequestState& state = *sequence.request;
-  if (state.siblings_held && sequence.choice == state.leader &&
+  if (state.siblings_held && !sequence.is_shadow && sequence.choice == state.leader &&
       sequence.computed_tokens >= sequence.prompt.size()) {
     ReleaseSiblings(state);
   }

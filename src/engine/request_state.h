@@ -15,6 +15,7 @@ struct RequestState {
   wire::GenerateRequest request;
   ProcessorChain chain;
   std::vector<Sequence> sequences;  // [choice_count], fixed: the scheduler points into it
+  std::vector<Sequence> shadows;    // [choice_count] or empty: see engine_pairs.cc
   std::vector<bool> has_frame;      // [choice_count] a frame of the choice went out
   std::vector<wire::TokenLogprob> prompt_logprobs;
   rt::Time deadline = rt::kNever;

@@ -93,6 +93,15 @@ void Scheduler::Enqueue(Sequence& sequence) {
   InsertSorted(waiting_, sequence, WorseRank);
 }
 
+void Scheduler::Park(Sequence& sequence) {
+  PX_ASSERT(sequence.phase == SequencePhase::kRunning && sequence.in_flight_tokens == 0);
+  EraseFrom(running_, sequence);
+  ReleaseBlocks(sequence);
+  ReleaseSlots(sequence);
+  sequence.preempted = true;  // what it finds when it comes back it had computed itself
+  Hold(sequence);
+}
+
 void Scheduler::Remove(Sequence& sequence) {
   switch (sequence.phase) {
     case SequencePhase::kHeld:

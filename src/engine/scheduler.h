@@ -107,6 +107,10 @@ class Scheduler final {
   /// Queues a new or held sequence. It must stay where it is until it has ended.
   void Enqueue(Sequence& sequence);
 
+  /// Takes a running sequence out of the batch and holds it: it goes on without blocks, by Enqueue.
+  /// A chunk of it that is planned must not be completed.
+  void Park(Sequence& sequence);
+
   /// Takes `sequence` out, whatever its phase; its blocks are free or cached at once. Phase becomes
   /// kEnded. A chunk of it that is planned must not be completed.
   void Remove(Sequence& sequence);

@@ -30,7 +30,7 @@ struct Rank {
 };
 
 enum class SequencePhase : std::uint8_t {
-  kHeld,     // waits for the request's first choice to compute the prompt
+  kHeld,     // waits for the request's first choice to compute the prompt, or for its partner's row
   kWaiting,  // in the queue
   kRunning,  // in the batch
   kEnded,
@@ -78,6 +78,11 @@ struct Sequence {
   std::vector<TokenId> draft;         // guesses of what follows the last token, for the next step
   std::uint32_t draft_misses = 0;     // drafts in a row of which nothing was taken
   std::uint32_t draft_pause_end = 0;  // generated tokens before which none is made
+
+  /// The same choice behind a second prompt, or the choice that it computes for; null: none.
+  Sequence* partner = nullptr;
+  bool is_shadow = false;       // gives logits to its partner and no frames
+  std::vector<float> held_row;  // [vocab] logits that wait for the partner's; empty: none
 
   /// Rows of the prompt whose logits are wanted: [prompt_rows_done, prompt_rows_end).
   std::uint32_t prompt_rows_done = 0;

@@ -57,6 +57,7 @@ class BuiltIn(unittest.TestCase):
     def setUpClass(cls):
         cls.server = harness.Server("tiny-chat", "--logits-processor", "bans", "--logits-processor", "forced_sequence",
                                     "--logits-processor", "temperature_schedule", "--logits-processor", "thinking_budget",
+                                    "--logits-processor", "guidance",
                                     "--logits-processor", 'watermark={"key": "secret", "delta": 6}')
 
     @classmethod
@@ -69,9 +70,9 @@ class BuiltIn(unittest.TestCase):
         return answer
 
     def test_one_outside_the_allow_list_is_400_by_name(self):
-        status, answer = self.server.post(CHAT, hello(nvext={"logits_processors": ["guidance"]}))
+        status, answer = self.server.post(CHAT, hello(nvext={"logits_processors": ["parity"]}))
         self.assertEqual(status, 400)
-        self.assertIn("guidance", answer["error"]["message"])
+        self.assertIn("parity", answer["error"]["message"])
         self.assertEqual(answer["error"]["param"], "nvext.logits_processors")
 
     def test_bad_arguments_are_400(self):
@@ -114,6 +115,21 @@ class BuiltIn(unittest.TestCase):
         texts = [f"request {i} has a text of its own" for i in range(16)]
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             self.assertEqual(list(pool.map(ask, texts)), texts)
+
+    def test_guidance_leads_away_from_the_negative_prompt_and_back_with_scale_one(self):
+        body = {"prompt": "Once upon a time", "max_tokens": 24, "temperature": 0, "ignore_eos": True}
+        plain = self.generate(body)
+        def guided(**arguments):
+            return self.generate(body, {"name": "guidance", "arguments": arguments})
+        away = guided(scale=3, negative_prompt="Once upon a time there was a")
+        self.assertNotEqual(self.tokens_of(away), self.tokens_of(plain))
+        self.assertEqual(self.tokens_of(away), self.tokens_of(guided(scale=3, negative_prompt="Once upon a time there was a")))
+        # The prompt against itself is the prompt; the second sequence is in nobody's usage.
+        self.assertEqual(self.tokens_of(guided(scale=3, negative_prompt=body["prompt"])), self.tokens_of(plain))
+        self.assertEqual(away["usage"], plain["usage"])
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            crowd = list(pool.map(lambda i: guided(scale=3, negative_prompt="Once upon a time there was a"), range(8)))
+        self.assertEqual({tuple(self.tokens_of(answer)) for answer in crowd}, {tuple(self.tokens_of(away))})
 
     def test_a_watermark_is_found_by_its_key(self):
         body = {"prompt": "Tell me a story.", "max_tokens": 200, "temperature": 1, "ignore_eos": True, "seed": 5}

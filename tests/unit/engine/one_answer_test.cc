@@ -85,12 +85,14 @@ void AddExtras(std::uint64_t id, std::mt19937_64& random, wire::GenerateRequest&
       sampling.allowed_token_ids.push_back(token());
     }
   }
-  const char* kCalls[][2] = {{"bans", "{\"tokens\": [5, 6, 7]}"},
-                             {"watermark", ""},
-                             {"remembering", ""},
-                             {"forced_sequence", "{\"tokens\": [9, 10]}"},
-                             {"temperature_schedule", "{\"points\": [[0, 1.5], [20, 0.7]]}"},
-                             {"thinking_budget", "{\"budget\": 6, \"end_tokens\": [8, 9]}"}};
+  const char* kCalls[][2] = {
+      {"bans", "{\"tokens\": [5, 6, 7]}"},
+      {"watermark", ""},
+      {"remembering", ""},
+      {"forced_sequence", "{\"tokens\": [9, 10]}"},
+      {"guidance", "{\"scale\": 1.7, \"negative_tokens\": [11, 12, 13, 14, 15, 16, 17, 18, 19]}"},
+      {"temperature_schedule", "{\"points\": [[0, 1.5], [20, 0.7]]}"},
+      {"thinking_budget", "{\"budget\": 6, \"end_tokens\": [8, 9]}"}};
   for (std::uint64_t i = 0; i < std::size(kCalls) && id % 3 != 0; ++i) {
     if ((id + i * i) % 5 == 0) {
       request.processors.push_back({kCalls[i][0], kCalls[i][1]});
@@ -159,7 +161,8 @@ class Remembering final : public LogitsProcessor {
 
 std::shared_ptr<ProcessorSet> AllProcessors() {
   auto set = std::make_shared<ProcessorSet>();
-  for (const char* name : {"bans", "forced_sequence", "temperature_schedule", "thinking_budget"}) {
+  for (const char* name :
+       {"bans", "forced_sequence", "temperature_schedule", "thinking_budget", "guidance"}) {
     auto made = MakeBuiltinProcessor(name, wire::Json(wire::Json::Object{}));
     EXPECT_TRUE(made && set->Add(std::move(*made), {}));
   }
