@@ -92,6 +92,9 @@ Result<void> Checkpoint::AddGguf(const CheckpointFolder& folder) {
       added.stored.size_bytes /= static_cast<std::uint64_t>(named.count);
       added.stored.file_offset += static_cast<std::uint64_t>(named.index) * added.stored.size_bytes;
     }
+    if (named.one_row && added.stored.shape.size() == 1) {
+      added.stored.shape.insert(added.stored.shape.begin(), 1);
+    }
     added.bytes = file.bytes().subspan(added.stored.file_offset, added.stored.size_bytes);
     added.head_rows = named.head_rows;
     added.added = named.added;

@@ -463,6 +463,7 @@ class TensorNamer final {
       return false;
     }
     GgufNamed& added = Push(tensor, fmt::format("{}{}{}", prefix, name, suffix));
+    added.one_row = base == "ffn_gate_inp_shexp";
     if (architecture_.permuted && (base == "attn_q" || base == "attn_k")) {
       added.head_rows = head_rows_;
     }

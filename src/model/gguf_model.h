@@ -23,6 +23,7 @@ struct GgufNamed {
   const GgufTensor* tensor = nullptr;
   std::int64_t index = -1;     // of a stack of experts: which; -1: the whole tensor
   std::int64_t count = 1;      // of the stack
+  bool one_row = false;        // a matrix of one row, perhaps stored as a vector
   std::int64_t head_rows = 0;  // not 0: rows of each head lie in pairs (gguf_blocks.h)
   float added = 0.0F;          // to each value when the file was made
 };

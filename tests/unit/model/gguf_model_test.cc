@@ -14,7 +14,9 @@
 #include "model/language_model.h"
 #include "model/paged_runner.h"
 #include "support/golden.h"
+#include "unit/model/checkpoint_writer.h"
 #include "unit/model/gguf_writer.h"
+#include "wire/json.h"
 
 namespace pixii::model {
 namespace {
@@ -28,7 +30,8 @@ Result<std::vector<float>> Logits(const std::string& path, kernels::ComputeType 
   PX_TRY(const auto model,
          LanguageModel::Load(path, *operators, {.compute = compute, .step_tokens_max = 16}));
   PX_TRY(auto runner, PagedRunner::Create(*model, *operators, {}));
-  RunnerSequence sequence{.tokens = {7, 300, 12, 5, 511}};
+  const std::int32_t last = model->spec().vocab_size - 1;
+  RunnerSequence sequence{.tokens = {7, last / 2, 12, 5, last}};
   const RunnerChunk chunk{&sequence, 5};
   return runner.Step({&chunk, 1});
 }
@@ -37,6 +40,41 @@ class GgufOfGolden : public ::testing::TestWithParam<const char*> {
  public:
   static std::string Folder() { return pixii::testing::OwnGoldenDir() + "/models/" + GetParam(); }
 };
+
+/// qwen2-moe without its dense layers, which these files cannot say.
+void WriteSparseLayersOnly(const TemporaryFolder& out) {
+  const std::string source = pixii::testing::OwnGoldenDir() + "/models/qwen2-moe/";
+  auto config = wire::ParseJson(pixii::testing::ReadFileOrFail(source + "config.json"));
+  config->Set("num_hidden_layers", 2);
+  config->Set("decoder_sparse_step", 1);
+  config->Set("layer_types", wire::Json::Array{"full_attention", "full_attention"});
+  out.Write("config.json", config->Dump());
+  std::vector<testing::WrittenTensor> kept;
+  for (testing::WrittenTensor& tensor : testing::ReadSafetensors(source + "model.safetensors")) {
+    const std::size_t layer = tensor.name.find("layers.");
+    if (layer != std::string::npos) {
+      char& digit = tensor.name[layer + 7];
+      if (digit % 2 == 0) {
+        continue;
+      }
+      digit = digit == '1' ? '0' : '1';
+    }
+    kept.push_back(std::move(tensor));
+  }
+  out.Write("model.safetensors", testing::Safetensors(kept));
+}
+
+TEST(GgufModel, SharedExpertsAndTheirGatesAreThoseOfTheFolder) {
+  const TemporaryFolder folder;
+  WriteSparseLayersOnly(folder);
+  const auto expected = Logits(folder.path(), kernels::ComputeType::kF32);
+  ASSERT_TRUE(expected.has_value()) << expected.error().ToString();
+  const TemporaryFolder temporary;
+  temporary.Write("model.gguf", testing::GgufOfFolder(folder.path(), testing::EncodeF32).Bytes());
+  const auto actual = Logits(temporary.path() + "/model.gguf", kernels::ComputeType::kF32);
+  ASSERT_TRUE(actual.has_value()) << actual.error().ToString();
+  EXPECT_EQ(*actual, *expected);
+}
 
 TEST_P(GgufOfGolden, GivesTheSameBitsAsTheFolder) {
   const TemporaryFolder temporary;
@@ -81,7 +119,8 @@ TEST_P(GgufOfGolden, BlocksGiveTheBitsOfTheValuesTheyStandFor) {
 
 INSTANTIATE_TEST_SUITE_P(Models, GgufOfGolden,
                          ::testing::Values("llama-gqa", "mistral-window", "qwen2-bias",
-                                           "qwen3-qknorm"),
+                                           "qwen3-qknorm", "mixtral", "qwen3-moe", "phi3",
+                                           "gemma2"),
                          [](const auto& test) {
                            std::string name = test.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -203,7 +203,18 @@ std::vector<float> PairRows(const std::vector<float>& values, std::size_t rows, 
   return out;
 }
 
-std::string GgmlName(std::string name) {
+/// Experts' tensors without their number: "….mlp.experts.up_proj.weight".
+std::string WithoutExpert(std::string name) {
+  constexpr std::string_view kExperts = ".experts.";
+  const std::size_t at = name.find(kExperts);
+  if (at != std::string::npos) {
+    const std::size_t begin = at + kExperts.size();
+    name.erase(begin, name.find('.', begin) + 1 - begin);
+  }
+  return name;
+}
+
+std::string GgmlName(std::string name, bool four_norms) {
   const std::pair<const char*, const char*> renames[] = {
       {"model.embed_tokens.", "token_embd."},
       {"model.norm.", "output_norm."},
@@ -212,11 +223,27 @@ std::string GgmlName(std::string name) {
       {"self_attn.q_proj.", "attn_q."},
       {"self_attn.k_proj.", "attn_k."},
       {"self_attn.v_proj.", "attn_v."},
+      {"self_attn.qkv_proj.", "attn_qkv."},
       {"self_attn.o_proj.", "attn_output."},
       {"self_attn.q_norm.", "attn_q_norm."},
       {"self_attn.k_norm.", "attn_k_norm."},
       {"input_layernorm.", "attn_norm."},
-      {"post_attention_layernorm.", "ffn_norm."},
+      {"post_attention_layernorm.", four_norms ? "post_attention_norm." : "ffn_norm."},
+      {"pre_feedforward_layernorm.", "ffn_norm."},
+      {"post_feedforward_layernorm.", "post_ffw_norm."},
+      {"block_sparse_moe.experts.w1.", "ffn_gate_exps."},
+      {"block_sparse_moe.experts.w2.", "ffn_down_exps."},
+      {"block_sparse_moe.experts.w3.", "ffn_up_exps."},
+      {"block_sparse_moe.gate.", "ffn_gate_inp."},
+      {"mlp.experts.gate_proj.", "ffn_gate_exps."},
+      {"mlp.experts.up_proj.", "ffn_up_exps."},
+      {"mlp.experts.down_proj.", "ffn_down_exps."},
+      {"mlp.shared_expert.gate_proj.", "ffn_gate_shexp."},
+      {"mlp.shared_expert.up_proj.", "ffn_up_shexp."},
+      {"mlp.shared_expert.down_proj.", "ffn_down_shexp."},
+      {"mlp.shared_expert_gate.", "ffn_gate_inp_shexp."},
+      {"mlp.gate.", "ffn_gate_inp."},
+      {"mlp.gate_up_proj.", "ffn_up."},
       {"mlp.gate_proj.", "ffn_gate."},
       {"mlp.up_proj.", "ffn_up."},
       {"mlp.down_proj.", "ffn_down."},
@@ -230,13 +257,22 @@ std::string GgmlName(std::string name) {
   return name;
 }
 
+std::string GgmlArchitecture(const std::string& model_type) {
+  if (model_type == "mistral" || model_type == "mixtral") {
+    return "llama";
+  }
+  std::string out = model_type;
+  std::erase(out, '_');
+  return out;
+}
+
 }  // namespace
 
 GgufWriter GgufOfFolder(const std::string& folder, TensorEncoder encode) {
   GgufWriter out;
   const auto config = wire::ParseJson(pixii::testing::ReadFileOrFail(folder + "/config.json"));
-  const std::string type = config->Find("model_type")->string();
-  const std::string arch = type == "mistral" ? "llama" : type;
+  const std::string arch = GgmlArchitecture(config->Find("model_type")->string());
+  const bool gemma = arch.starts_with("gemma");
   const auto size = [&](const char* key) {
     const wire::Json* value = config->Find(key);
     return value == nullptr || value->is_null() ? std::uint32_t{0}
@@ -264,18 +300,53 @@ GgufWriter GgufOfFolder(const std::string& folder, TensorEncoder encode) {
   if (theta != nullptr) {
     out.F32(arch + ".rope.freq_base", static_cast<float>(*theta->AsDouble()));
   }
-  if (size("sliding_window") != 0) {
-    out.U32(arch + ".attention.sliding_window", size("sliding_window"));
+  for (const auto& [key, name] :
+       {std::pair{"sliding_window", "attention.sliding_window"},
+        std::pair{"num_local_experts", "expert_count"}, std::pair{"num_experts", "expert_count"},
+        std::pair{"num_experts_per_tok", "expert_used_count"},
+        std::pair{"moe_intermediate_size", "expert_feed_forward_length"},
+        std::pair{"shared_expert_intermediate_size", "expert_shared_feed_forward_length"}}) {
+    if (size(key) != 0) {
+      out.U32(arch + "." + name, size(key));
+    }
   }
-  for (const WrittenTensor& tensor : ReadSafetensors(folder + "/model.safetensors")) {
+  std::vector<WrittenTensor> tensors;
+  for (WrittenTensor& tensor : ReadSafetensors(folder + "/model.safetensors")) {
+    const std::string name = WithoutExpert(tensor.name);
+    if (name == tensor.name) {
+      tensors.push_back(std::move(tensor));
+      continue;
+    }
+    const auto stack = std::find_if(tensors.begin(), tensors.end(),
+                                    [&](const WrittenTensor& other) { return other.name == name; });
+    if (stack != tensors.end()) {
+      ++stack->shape[0];
+      stack->bytes += tensor.bytes;
+    } else {
+      tensor.name = name;
+      tensor.shape.insert(tensor.shape.begin(), 1);
+      tensors.push_back(std::move(tensor));
+    }
+  }
+  for (WrittenTensor& tensor : tensors) {
     std::vector<float> values = Widen(tensor);
+    if (gemma && tensor.name.ends_with("norm.weight")) {
+      for (float& value : values) {
+        value += 1.0F;
+      }
+    }
+    if (tensor.shape.size() == 2 && tensor.shape[0] == 1) {
+      tensor.shape.erase(tensor.shape.begin());  // converters squeeze
+    }
     const bool permuted = arch == "llama" && (tensor.name.find("q_proj") != std::string::npos ||
                                               tensor.name.find("k_proj") != std::string::npos);
     if (permuted) {
       values = PairRows(values, static_cast<std::size_t>(tensor.shape[0]), head_dim);
     }
-    EncodedTensor encoded = tensor.shape.size() == 1 ? EncodeF32(values) : encode(values);
-    out.Tensor(GgmlName(tensor.name), encoded.type, tensor.shape, std::move(encoded.bytes));
+    EncodedTensor encoded = tensor.shape.size() == 1 || tensor.shape.back() % 32 != 0
+                                ? EncodeF32(values)
+                                : encode(values);
+    out.Tensor(GgmlName(tensor.name, gemma), encoded.type, tensor.shape, std::move(encoded.bytes));
   }
   return out;
 }
