@@ -217,6 +217,8 @@ int Main(int argc, char** argv) {
   bench.Linear("decode gate_up 4x9728x896", 4, 9728, 896, 1);
   bench.Linear("batch gate_up 8x9728x896", 8, 9728, 896, 1);
   bench.Linear("batch gate_up 16x9728x896", 16, 9728, 896, 1);
+  bench.Linear("prefill qkv 2048x1152x896", 2048, 1152, 896, 1);
+  bench.Linear("prefill o 512x896x896 shards 8", 512, 896, 896, 8);
   bench.Linear("prefill qkv 512x1152x896", 512, 1152, 896, 1);
   bench.Linear("prefill gate_up 512x9728x896", 512, 9728, 896, 1);
   bench.Linear("prefill down 512x896x4864 shards 8", 512, 896, 4864, 8);

@@ -29,6 +29,8 @@ constexpr Index kSharedMultiplyAdds = Index{1} << 17;
 constexpr Index kSharedElements = Index{1} << 15;
 constexpr Index kSharedAttentionElements = Index{1} << 16;  // of K and V read, times query heads
 
+constexpr Index kLinearRowsMax = 576;  // of a linear at a time: bounds the packed input
+
 // Query rows that share a widened tile: as many as keep their state in the second level of cache.
 constexpr Index kAttentionRowsPerItem = 256;
 constexpr Index kAttentionItemFloats = Index{96} << 10;
@@ -118,30 +120,19 @@ class CpuOperators final : public HostOperators {
     if (in.rows == 0) {
       return;
     }
-    const Index panels = CeilDiv(out.cols, kPanelOutputs);
     const bool alone = in.rows * in.cols * out.cols < kSharedMultiplyAdds;
-    const Index workers = alone ? 1 : pool_.thread_count();
-    // Columns first: each weight is then read by one worker only. Rows only if there are not enough
-    // columns.
-    const Index panel_parts = std::min(workers, panels);
-    const Index row_parts = std::clamp<Index>(in.rows / 32, 1, workers / panel_parts);
-    EnsureScratch(static_cast<std::size_t>(
-        kernels_.linear_scratch_bytes(weight.packed(), CeilDiv(in.rows, row_parts))));
-    auto run = [&](std::int32_t worker) {
-      if (worker >= panel_parts * row_parts) {
-        return;
-      }
+    const Index passes = CeilDiv(in.rows, kLinearRowsMax);
+    for (Index pass = 0; pass < passes; ++pass) {
       LinearCall call{.in = in.f32(),
                       .in_stride = in.stride,
                       .out = out.f32(),
                       .out_stride = out.stride,
-                      .weight = &weight.packed(),
-                      .scratch = Scratch(worker)};
-      std::tie(call.panel_begin, call.panel_end) = Part(panels, worker % panel_parts, panel_parts);
-      std::tie(call.row_begin, call.row_end) = Part(in.rows, worker / panel_parts, row_parts);
-      kernels_.linear(call);
-    };
-    RunOn(alone, run);
+                      .panel_end = CeilDiv(out.cols, kPanelOutputs),
+                      .weight = &weight.packed()};
+      std::tie(call.row_begin, call.row_end) = Part(in.rows, pass, passes);
+      PackInput(alone, call);
+      Multiply(alone, call);
+    }
   }
 
   Result<std::unique_ptr<LoraWeight>> PrepareLora(const WeightPart& down, const WeightPart& up,
@@ -381,6 +372,50 @@ class CpuOperators final : public HostOperators {
     }
   }
 
+  /// All workers pack the call's rows, once for all of them.
+  void PackInput(bool alone, LinearCall& call) {
+    const Index rows = call.row_end - call.row_begin;
+    const Index size_bytes =
+        rows < kBlockedRowsMin ? 0 : kernels_.linear_input_bytes(*call.weight, rows);
+    if (size_bytes == 0) {
+      return;
+    }
+    Grow(packed_input_, static_cast<std::size_t>(size_bytes));
+    call.packed_input = packed_input_.data();
+    const Index blocks = kernels_.linear_row_blocks(rows);
+    RunOn(alone, [&](std::int32_t worker) {
+      LinearCall part = call;
+      std::tie(part.block_begin, part.block_end) =
+          Part(blocks, worker, alone ? 1 : pool_.thread_count());
+      kernels_.linear_pack(part);
+    });
+  }
+
+  /// Columns first: each weight is then read by one worker only. Rows only if there are not enough
+  /// columns and nothing is packed.
+  void Multiply(bool alone, const LinearCall& call) {
+    const Index workers = alone ? 1 : pool_.thread_count();
+    const Index panels = call.panel_end;
+    const Index rows = call.row_end - call.row_begin;
+    const Index panel_parts = std::min(workers, panels);
+    const Index row_parts =
+        call.packed_input != nullptr ? 1 : std::clamp<Index>(rows / 32, 1, workers / panel_parts);
+    EnsureScratch(static_cast<std::size_t>(
+        kernels_.linear_scratch_bytes(*call.weight, CeilDiv(rows, row_parts))));
+    RunOn(alone, [&](std::int32_t worker) {
+      if (worker >= panel_parts * row_parts) {
+        return;
+      }
+      LinearCall part = call;
+      part.scratch = Scratch(worker);
+      std::tie(part.panel_begin, part.panel_end) = Part(panels, worker % panel_parts, panel_parts);
+      const auto [begin, end] = Part(rows, worker / panel_parts, row_parts);
+      part.row_begin = call.row_begin + begin;
+      part.row_end = call.row_begin + end;
+      kernels_.linear(part);
+    });
+  }
+
   template <class Function>
   void RunOn(bool alone, Function&& function) {
     if (alone) {
@@ -560,11 +595,15 @@ class CpuOperators final : public HostOperators {
 
   void EnsureScratch(std::size_t size_bytes) {
     for (Buffer& scratch : scratch_) {
-      if (scratch.size_bytes() < size_bytes) {
-        Result<Buffer> larger = AllocateHostMemory(size_bytes);
-        PX_ASSERT(larger.has_value());  // out of memory
-        scratch = std::move(*larger);
-      }
+      Grow(scratch, size_bytes);
+    }
+  }
+
+  static void Grow(Buffer& buffer, std::size_t size_bytes) {
+    if (buffer.size_bytes() < size_bytes) {
+      Result<Buffer> larger = AllocateHostMemory(size_bytes);
+      PX_ASSERT(larger.has_value());  // out of memory
+      buffer = std::move(*larger);
     }
   }
 
@@ -576,6 +615,7 @@ class CpuOperators final : public HostOperators {
   const KernelTable& kernels_;
   ThreadPool pool_;
   std::vector<Buffer> scratch_;  // one per worker, grown by the caller between runs
+  Buffer packed_input_;          // of a linear, made and read by all workers
   std::vector<AttentionItem> items_;
   std::vector<AttentionItem> whole_items_;
   std::vector<float> partials_;

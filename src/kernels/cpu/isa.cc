@@ -68,16 +68,25 @@ bool MultipliesExactly(const KernelTable& kernels) {
     return false;
   }
   std::vector<float> out(kM * kN);
-  kernels.linear({.in = in.data(),
+  const auto input =
+      AllocateHostMemory(static_cast<std::size_t>(kernels.linear_input_bytes(packed, kM)));
+  if (!input) {
+    return false;
+  }
+  LinearCall call{.in = in.data(),
                   .in_stride = kK,
                   .out = out.data(),
                   .out_stride = kN,
-                  .row_begin = 0,
                   .row_end = kM,
-                  .panel_begin = 0,
                   .panel_end = (kN + kPanelOutputs - 1) / kPanelOutputs,
                   .weight = &packed,
-                  .scratch = scratch->data()});
+                  .scratch = scratch->data()};
+  if (input->size_bytes() > 0) {
+    call.packed_input = input->data();
+    call.block_end = kernels.linear_row_blocks(kM);
+    kernels.linear_pack(call);
+  }
+  kernels.linear(call);
   for (Index m = 0; m < kM; ++m) {
     for (Index n = 0; n < kN; ++n) {
       float sum = 0.0F;

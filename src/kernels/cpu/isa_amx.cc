@@ -6,6 +6,7 @@
 #include "kernels/cpu/simd_rows.h"
 #include "kernels/cpu/simd_lora.h"
 #include "kernels/cpu/simd_gemm.h"
+#include "kernels/cpu/simd_blocked.h"
 #include "kernels/cpu/simd_attention.h"
 #include "kernels/cpu/simd_roof.h"
 #include "kernels/cpu/simd_amx.h"
@@ -18,6 +19,8 @@ namespace {
 constexpr KernelTable MakeTable() {
   KernelTable table = MakeKernelTable();
   table.k_align = 32;
+  table.linear_input_bytes = AmxInputBytes;
+  table.linear_scratch_bytes = AmxScratchBytes;
   table.linear = LinearAmx;
   table.multiply_adds_bf16 = MultiplyAddsAmx;
   return table;

@@ -44,8 +44,16 @@ struct LinearCall {
   Index panel_begin = 0;
   Index panel_end = 0;
   const PackedWeight* weight = nullptr;
+  void* packed_input = nullptr;  // linear_input_bytes(), or null where rows are fewer than
+                                 // kBlockedRowsMin
+  Index block_begin = 0;         // row blocks to pack
+  Index block_end = 0;
   void* scratch = nullptr;  // linear_scratch_bytes(), 64-byte aligned
 };
+
+/// Linears of fewer rows are read straight from their input: reading the weights is all that
+/// counts.
+inline constexpr Index kBlockedRowsMin = 5;
 
 /// rows x segments pieces of `cols` elements each, side by side in a row; weight [cols] is common
 /// to them.
@@ -215,6 +223,11 @@ struct KernelTable {
   Index k_align =
       2;  // shards of a bf16 weight that is multiplied as bf16 are padded to this many elements
   Index (*linear_scratch_bytes)(const PackedWeight& weight, Index rows) = nullptr;
+  /// Of at least kBlockedRowsMin rows, which all workers pack together first: bytes of the packed
+  /// input, 0 if `linear` needs none; into how many row blocks it is cut; and the packing.
+  Index (*linear_input_bytes)(const PackedWeight& weight, Index rows) = nullptr;
+  Index (*linear_row_blocks)(Index rows) = nullptr;
+  void (*linear_pack)(const LinearCall& call) = nullptr;
   void (*linear)(const LinearCall& call) = nullptr;
   void (*rms_norm)(const NormCall& call) = nullptr;
   void (*layer_norm)(const NormCall& call) = nullptr;  // delta is set, segments is 1

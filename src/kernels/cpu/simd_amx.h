@@ -91,8 +91,19 @@ struct AmxMath {
   }
 };
 
+inline bool UsesAmx(const PackedWeight& weight) { return weight.bf16 && weight.round_input; }
+
+/// Tiles read rows as they are: each worker packs its own.
+inline Index AmxInputBytes(const PackedWeight& weight, Index rows) {
+  return UsesAmx(weight) ? 0 : BlockedInputBytes(weight, rows);
+}
+
+inline Index AmxScratchBytes(const PackedWeight& weight, Index rows) {
+  return UsesAmx(weight) ? FewRowsScratchBytes(weight, rows) : LinearScratchBytes(weight, rows);
+}
+
 inline void LinearAmx(const LinearCall& call) {
-  if (!call.weight->bf16 || !call.weight->round_input) {
+  if (!UsesAmx(*call.weight)) {
     LinearFma(call);
     return;
   }

@@ -388,7 +388,9 @@ inline void PrefetchFar(const void* p) { _mm_prefetch(static_cast<const char*>(p
 
 // Register blocks: how many accumulators fit beside what feeds them.
 inline constexpr int kGemmRows = 6;
-inline constexpr int kGemmVecs = 1;  // of 16 outputs
+inline constexpr int kGemmVecs = 1;   // of 16 outputs
+inline constexpr int kBlockRows = 6;  // of many rows
+inline constexpr int kBlockVecs = 1;
 inline constexpr int kAttentionRows = 6;
 inline constexpr int kAttentionVecs = 1;
 inline constexpr int kAttentionFewRows = 2;  // up to so many rows, twice as many vectors

@@ -254,7 +254,9 @@ inline void PrefetchFar(const void* p) { _mm_prefetch(static_cast<const char*>(p
 
 // Register blocks: how many accumulators fit beside what feeds them.
 inline constexpr int kGemmRows = 14;
-inline constexpr int kGemmVecs = 2;  // of 16 outputs
+inline constexpr int kGemmVecs = 2;   // of 16 outputs
+inline constexpr int kBlockRows = 9;  // of many rows
+inline constexpr int kBlockVecs = 3;
 inline constexpr int kAttentionRows = 14;
 inline constexpr int kAttentionVecs = 2;
 inline constexpr int kAttentionFewRows = 7;  // up to so many rows, twice as many vectors

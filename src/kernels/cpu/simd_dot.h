@@ -58,11 +58,56 @@ struct DotMath {
   }
 };
 
-inline void LinearDot(const LinearCall& call) {
-  if (call.weight->bf16 && call.weight->round_input) {
-    LinearLoop<DotMath>(call).Run();
+/// A pair of bf16 a unit: what many rows are multiplied in.
+struct DotUnits {
+  static constexpr Index kElements = 2;
+
+  static Vec MultiplyAdd(Vec x, Vec w, Vec sum) {
+    return {
+        _mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(x.v), reinterpret_cast<__m512bh>(w.v))};
+  }
+
+  /// `count` elements of `rows` rows to [units][rows] pairs, zeros past the end.
+  static void Pack(const float* in, Index stride, Index rows, Index count, Index units,
+                   bool /*round*/, float* out) {
+    for (Index unit = 0; unit < units; unit += 16) {
+      Vec lines[16];
+      for (Index r = 0; r < 16; ++r) {
+        alignas(64) std::uint16_t pairs[32] = {};
+        const Index at = unit * 2;
+        if (r < rows && at < count) {
+          Vec::LoadPart(in + r * stride + at, count - at).StoreBf16(pairs, 16);
+          if (count - at > 16) {
+            Vec::LoadPart(in + r * stride + at + 16, count - at - 16).StoreBf16(pairs + 16, 16);
+          }
+        }
+        lines[r] = Vec::Load(reinterpret_cast<const float*>(pairs));
+      }
+      Transpose(lines);
+      for (Index i = 0; i < 16 && unit + i < units; ++i) {
+        lines[i].StorePart(out + (unit + i) * rows, rows);
+      }
+    }
+  }
+};
+
+inline bool UsesDot(const PackedWeight& weight) { return weight.bf16 && weight.round_input; }
+
+inline void PackDot(const LinearCall& call) {
+  if (UsesDot(*call.weight)) {
+    PackBlocks<DotUnits>(call);
   } else {
+    PackBlocks<FmaUnits>(call);
+  }
+}
+
+inline void LinearDot(const LinearCall& call) {
+  if (!UsesDot(*call.weight)) {
     LinearFma(call);
+  } else if (call.packed_input != nullptr) {
+    BlockedLoop<DotUnits>(call).Run();
+  } else {
+    LinearLoop<DotMath>(call).Run();
   }
 }
 

@@ -32,7 +32,7 @@ struct Tile {
 };
 
 template <int R, int C>
-void BeginTile(const Tile& tile, Vec (&acc)[R][C]) {
+[[gnu::always_inline]] inline void BeginTile(const Tile& tile, Vec (&acc)[R][C]) {
 #pragma clang loop unroll(full)
   for (int r = 0; r < R; ++r) {
 #pragma clang loop unroll(full)
@@ -45,7 +45,7 @@ void BeginTile(const Tile& tile, Vec (&acc)[R][C]) {
 }
 
 template <int R, int C>
-void EndTile(const Tile& tile, Vec (&acc)[R][C]) {
+[[gnu::always_inline]] inline void EndTile(const Tile& tile, Vec (&acc)[R][C]) {
 #pragma clang loop unroll(full)
   for (int r = 0; r < R; ++r) {
 #pragma clang loop unroll(full)
@@ -190,7 +190,7 @@ inline LinearPlan MakeLinearPlan(const PackedWeight& weight, Index rows, Index i
   return plan;
 }
 
-inline Index LinearScratchBytes(const PackedWeight& weight, Index rows) {
+inline Index FewRowsScratchBytes(const PackedWeight& weight, Index rows) {
   const LinearPlan plan = MakeLinearPlan(weight, rows, 4);
   return plan.input_bytes + plan.unpacked_bytes + 4 * plan.partial_bytes;
 }
@@ -345,7 +345,8 @@ class LinearLoop {
   Index row_blocks_ = 0;
 };
 
-inline void LinearFma(const LinearCall& call) {
+/// For rows so few that reading the weights is all that counts.
+inline void LinearFewRows(const LinearCall& call) {
   if (call.weight->bf16) {
     LinearLoop<FmaMath<true>>(call).Run();
   } else {

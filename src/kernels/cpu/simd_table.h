@@ -11,6 +11,9 @@ constexpr KernelTable MakeKernelTable() {
   return {
       .k_align = 2,
       .linear_scratch_bytes = LinearScratchBytes,
+      .linear_input_bytes = BlockedInputBytes,
+      .linear_row_blocks = BlockedRowBlocks,
+      .linear_pack = PackBlocks<FmaUnits>,
       .linear = LinearFma,
       .rms_norm = RmsNorm,
       .layer_norm = LayerNorm,
