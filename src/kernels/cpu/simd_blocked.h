@@ -13,7 +13,10 @@
 namespace pixii::kernels {
 namespace {  // NOLINT(google-build-namespaces)
 
-inline constexpr Index kSlabUnits = 640;  // units of K laid out at a time, in whole shards if small
+// Units of K laid out at a time, so that they stay in L2, or in L1 where few rows use them.
+inline constexpr Index kSlabUnits = 640;
+inline constexpr Index kSlabUnitsOfFewRows = 56;
+inline constexpr Index kFewSlabRows = 64;
 inline constexpr Index kLayPanels = 3;    // panels laid out at a time
 inline constexpr Index kLayOutputs = kLayPanels * kPanelOutputs;
 inline constexpr Index kPrefetchUnits = 8;  // units between two looks ahead
@@ -123,11 +126,12 @@ struct BlockedPlan {
   BlockedPlan(const PackedWeight& weight, Index row_count, Index unit_elements)
       : rows(row_count), row_blocks((row_count + kBlockRows - 1) / kBlockRows) {
     shard_units = weight.shard_padded / unit_elements;
-    shard_blocks = (shard_units + kSlabUnits - 1) / kSlabUnits;
+    const Index slab_units = row_count <= kFewSlabRows ? kSlabUnitsOfFewRows : kSlabUnits;
+    shard_blocks = (shard_units + slab_units - 1) / slab_units;
     block_units = (shard_units + shard_blocks - 1) / shard_blocks;
     block_units += block_units % 2;  // bf16 weights are widened in pairs
     k_blocks = shard_blocks * weight.shard_count;
-    slab_blocks = kSlabUnits / block_units;
+    slab_blocks = slab_units / block_units;
   }
 
   Index BlockRow(Index block) const { return block * rows / row_blocks; }

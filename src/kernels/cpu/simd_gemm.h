@@ -37,29 +37,60 @@ template <int R, int C>
   for (int r = 0; r < R; ++r) {
 #pragma clang loop unroll(full)
     for (int c = 0; c < C; ++c) {
-      acc[r][c] = tile.init == nullptr ? Vec::Zero()
-                                       : Vec::LoadPart(tile.init + r * tile.init_stride + c * 16,
-                                                       tile.outputs - c * 16);
+      acc[r][c] = Vec::Zero();
+    }
+  }
+  if (tile.init == nullptr) {
+    return;
+  }
+#pragma clang loop unroll(full)
+  for (int r = 0; r < R; ++r) {
+#pragma clang loop unroll(full)
+    for (int c = 0; c < C; ++c) {
+      acc[r][c] = Vec::Load(tile.init + r * tile.init_stride + c * 16);
     }
   }
 }
 
 template <int R, int C>
 [[gnu::always_inline]] inline void EndTile(const Tile& tile, Vec (&acc)[R][C]) {
+  for (const float* join : tile.joins) {
+    if (join == nullptr) {
+      continue;
+    }
+#pragma clang loop unroll(full)
+    for (int r = 0; r < R; ++r) {
+#pragma clang loop unroll(full)
+      for (int c = 0; c < C; ++c) {
+        acc[r][c] = Vec::Load(join + r * tile.join_stride + c * 16) + acc[r][c];
+      }
+    }
+  }
+  if (tile.bias != nullptr) {
+#pragma clang loop unroll(full)
+    for (int c = 0; c < C; ++c) {
+      const Vec bias = Vec::Load(tile.bias + c * 16);
+#pragma clang loop unroll(full)
+      for (int r = 0; r < R; ++r) {
+        acc[r][c] = acc[r][c] + bias;
+      }
+    }
+  }
+  if (tile.outputs >= C * 16) {
+#pragma clang loop unroll(full)
+    for (int r = 0; r < R; ++r) {
+#pragma clang loop unroll(full)
+      for (int c = 0; c < C; ++c) {
+        acc[r][c].Store(tile.out + r * tile.out_stride + c * 16);
+      }
+    }
+    return;
+  }
 #pragma clang loop unroll(full)
   for (int r = 0; r < R; ++r) {
 #pragma clang loop unroll(full)
     for (int c = 0; c < C; ++c) {
-      Vec sum = acc[r][c];
-      for (const float* join : tile.joins) {
-        if (join != nullptr) {
-          sum = Vec::Load(join + r * tile.join_stride + c * 16) + sum;
-        }
-      }
-      if (tile.bias != nullptr) {
-        sum = sum + Vec::Load(tile.bias + c * 16);
-      }
-      sum.StorePart(tile.out + r * tile.out_stride + c * 16, tile.outputs - c * 16);
+      acc[r][c].StorePart(tile.out + r * tile.out_stride + c * 16, tile.outputs - c * 16);
     }
   }
 }
