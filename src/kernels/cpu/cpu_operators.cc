@@ -80,7 +80,7 @@ class CpuOperators final : public HostOperators {
   Result<std::unique_ptr<LinearWeight>> PrepareLinear(std::span<const WeightPart> parts,
                                                       const LinearOptions& options) override {
     PX_CHECK_OK(CheckParts(parts, options));
-    return CpuWeight::PackLinear(parts, options, kernels_.k_align, pool_);
+    return CpuWeight::PackLinear(parts, options, kernels_, pool_);
   }
 
   Result<std::unique_ptr<LinearWeight>> PrepareEmbedding(const WeightPart& table) override {

@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_weight.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/checked.h"
@@ -16,45 +17,83 @@ struct StackedRow {
   std::int64_t row = 0;
 };
 
+/// Writes panels. Rows that hold the panel's words already are transposed where they lie; others
+/// are converted first, a panel's rows at a time.
 class Packer final {
  public:
-  Packer(std::span<const WeightPart> parts, const PackedWeight& shape) : shape_(shape) {
+  Packer(std::span<const WeightPart> parts, const PackedWeight& shape, const KernelTable& kernels)
+      : shape_(shape), kernels_(kernels) {
     for (const WeightPart& part : parts) {
       for (std::int64_t row = 0; row < part.rows; ++row) {
         rows_.push_back({&part, row});
       }
     }
+    row_words_ = shape.bf16 ? CeilDiv(shape.in_features, Index{2}) : shape.in_features;
   }
 
-  /// Writes panel `index` at `panel`, which is zeroed. `values` is scratch of [32, in_features].
-  void Pack(Index index, void* panel, std::vector<float>& values) const {
+  /// A worker's own: one panel's rows in words, and one row in fp32.
+  struct Scratch {
+    std::vector<std::uint32_t> words;
+    std::vector<float> values;
+  };
+
+  /// Writes panel `index` at `panel`, which is zeroed.
+  void Pack(Index index, std::byte* panel, Scratch& scratch) const {
     const Index first = index * kPanelOutputs;
     const Index count = std::min(kPanelOutputs, std::ssize(rows_) - first);
-    const Index k = shape_.in_features;
+    std::array<const unsigned char*, kPanelOutputs> rows{};
     for (Index lane = 0; lane < count; ++lane) {
-      const StackedRow& source = rows_[static_cast<std::size_t>(first + lane)];
-      ReadRow(*source.part, source.row, values.data() + lane * k);
+      rows[static_cast<std::size_t>(lane)] =
+          Words(rows_[static_cast<std::size_t>(first + lane)], lane, scratch);
     }
-    for (Index i = 0; i < k; ++i) {
-      const Index shard = i / shape_.shard_size;
-      const Index at = shard * shape_.shard_padded + i % shape_.shard_size;
-      if (shape_.bf16) {
-        auto* out = static_cast<std::uint16_t*>(panel) + (at / 2 * kPanelOutputs * 2) + at % 2;
-        for (Index lane = 0; lane < count; ++lane) {
-          out[lane * 2] = Bf16FromFloat(values[static_cast<std::size_t>(lane * k + i)]);
-        }
-      } else {
-        float* out = static_cast<float*>(panel) + at * kPanelOutputs;
-        for (Index lane = 0; lane < count; ++lane) {
-          out[lane] = values[static_cast<std::size_t>(lane * k + i)];
-        }
+    const Index per_word = shape_.bf16 ? 2 : 1;
+    const Index shard_words = shape_.shard_size / per_word + shape_.shard_size % per_word;
+    for (Index shard = 0; shard < shape_.shard_count; ++shard) {
+      const Index begin = shard * shard_words;
+      const Index end = std::min(row_words_, begin + shard_words);
+      if (begin >= end) {
+        return;
       }
+      std::array<const unsigned char*, kPanelOutputs> at{};
+      for (std::size_t lane = 0; lane < static_cast<std::size_t>(count); ++lane) {
+        at[lane] = rows[lane] + begin * kWordBytes;
+      }
+      kernels_.pack_words(
+          {.rows = at.data(),
+           .row_count = count,
+           .words = end - begin,
+           .out = panel + shard * shape_.shard_padded / per_word * kPanelOutputs * kWordBytes});
     }
   }
 
  private:
+  static constexpr Index kWordBytes = 4;
+
+  /// The row as words: where it lies, or in scratch.
+  const unsigned char* Words(const StackedRow& source, Index lane, Scratch& scratch) const {
+    const WeightPart& part = *source.part;
+    const Index cols = shape_.in_features;
+    if (part.code == WeightCode::kNone &&
+        (shape_.bf16 ? part.dtype == DType::kBf16 && cols % 2 == 0 : part.dtype == DType::kF32)) {
+      return static_cast<const unsigned char*>(part.data) + source.row * RowSizeBytes(part);
+    }
+    scratch.words.resize(static_cast<std::size_t>(kPanelOutputs * row_words_));
+    std::uint32_t* out = scratch.words.data() + lane * row_words_;
+    if (!shape_.bf16) {
+      ReadRow(part, source.row, reinterpret_cast<float*>(out));
+    } else {
+      out[row_words_ - 1] = 0;  // half of it is no element of an odd row
+      scratch.values.resize(static_cast<std::size_t>(cols));
+      ReadRow(part, source.row, scratch.values.data());
+      kernels_.round_row(scratch.values.data(), cols, reinterpret_cast<std::uint16_t*>(out));
+    }
+    return reinterpret_cast<const unsigned char*>(out);
+  }
+
   const PackedWeight& shape_;
+  const KernelTable& kernels_;
   std::vector<StackedRow> rows_;
+  Index row_words_ = 0;
 };
 
 std::vector<float> StackBias(std::span<const WeightPart> parts, Index padded_rows) {
@@ -77,7 +116,8 @@ std::vector<float> StackBias(std::span<const WeightPart> parts, Index padded_row
 
 Result<std::unique_ptr<LinearWeight>> CpuWeight::PackLinear(std::span<const WeightPart> parts,
                                                             const LinearOptions& options,
-                                                            Index k_align, ThreadPool& pool) {
+                                                            const KernelTable& kernels,
+                                                            ThreadPool& pool) {
   Index rows = 0;
   bool all_bf16 = true;
   for (const WeightPart& part : parts) {
@@ -94,7 +134,7 @@ Result<std::unique_ptr<LinearWeight>> CpuWeight::PackLinear(std::span<const Weig
   const ShardPlan plan = MakeShardPlan(packed.in_features, options.k_shards);
   packed.shard_count = plan.count;
   packed.shard_size = plan.size;
-  const Index align = packed.round_input ? k_align : 2;
+  const Index align = packed.round_input ? kernels.k_align : 2;
   packed.shard_padded = CeilDiv(plan.size, align) * align;
   packed.k_padded = packed.shard_padded * plan.count;
 
@@ -105,12 +145,12 @@ Result<std::unique_ptr<LinearWeight>> CpuWeight::PackLinear(std::span<const Weig
   weight->bias_ = StackBias(parts, panels * kPanelOutputs);
   packed.bias = weight->bias_.empty() ? nullptr : weight->bias_.data();
 
-  const Packer packer(parts, packed);
+  const Packer packer(parts, packed, kernels);
   pool.Run([&](std::int32_t worker) {
-    std::vector<float> values(static_cast<std::size_t>(kPanelOutputs * packed.in_features));
+    Packer::Scratch scratch;
     for (Index panel = worker; panel < panels; panel += pool.thread_count()) {
       packer.Pack(panel, static_cast<std::byte*>(weight->buffer_.data()) + panel * panel_size_bytes,
-                  values);
+                  scratch);
     }
   });
   return std::unique_ptr<LinearWeight>(std::move(weight));

@@ -18,7 +18,8 @@ class CpuWeight final : public LinearWeight {
   /// Panels as in kernel_table.h; parts must have passed CheckParts. Errors: kResourceExhausted.
   static Result<std::unique_ptr<LinearWeight>> PackLinear(std::span<const WeightPart> parts,
                                                           const LinearOptions& options,
-                                                          Index k_align, ThreadPool& pool);
+                                                          const KernelTable& kernels,
+                                                          ThreadPool& pool);
   /// A copy of the table in its own dtype or codes. Errors: kResourceExhausted.
   static Result<std::unique_ptr<LinearWeight>> CopyTable(const WeightPart& table);
 

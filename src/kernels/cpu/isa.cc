@@ -57,7 +57,7 @@ bool MultipliesExactly(const KernelTable& kernels) {
       .data = values.data(), .dtype = DType::kF32, .rows = kN, .cols = kK, .bias = nullptr};
   ThreadPool alone(1);
   const auto weight =
-      CpuWeight::PackLinear({&part, 1}, {.compute = ComputeType::kBf16}, kernels.k_align, alone);
+      CpuWeight::PackLinear({&part, 1}, {.compute = ComputeType::kBf16}, kernels, alone);
   if (!weight) {
     return false;
   }

@@ -7,6 +7,7 @@
 #include "kernels/cpu/simd_lora.h"
 #include "kernels/cpu/simd_gemm.h"
 #include "kernels/cpu/simd_blocked.h"
+#include "kernels/cpu/simd_pack.h"
 #include "kernels/cpu/simd_attention.h"
 #include "kernels/cpu/simd_roof.h"
 #include "kernels/cpu/simd_table.h"

@@ -55,6 +55,15 @@ struct LinearCall {
 /// counts.
 inline constexpr Index kBlockedRowsMin = 5;
 
+/// Rows of 32-bit words (fp32, or pairs of bf16) to one panel, or a part of its K: [words][32],
+/// zeros right of the last row.
+struct PackWordsCall {
+  const unsigned char* const* rows = nullptr;  // [row_count], aligned or not
+  Index row_count = 0;                         // 1 .. 32
+  Index words = 0;
+  void* out = nullptr;
+};
+
 /// rows x segments pieces of `cols` elements each, side by side in a row; weight [cols] is common
 /// to them.
 struct NormCall {
@@ -223,6 +232,9 @@ struct KernelTable {
   Index k_align =
       2;  // shards of a bf16 weight that is multiplied as bf16 are padded to this many elements
   Index (*linear_scratch_bytes)(const PackedWeight& weight, Index rows) = nullptr;
+  void (*pack_words)(const PackWordsCall& call) = nullptr;
+  /// fp32 to bf16, round to nearest even.
+  void (*round_row)(const float* in, Index count, std::uint16_t* out) = nullptr;
   /// Of at least kBlockedRowsMin rows, which all workers pack together first: bytes of the packed
   /// input, 0 if `linear` needs none; into how many row blocks it is cut; and the packing.
   Index (*linear_input_bytes)(const PackedWeight& weight, Index rows) = nullptr;

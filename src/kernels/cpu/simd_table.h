@@ -11,6 +11,8 @@ constexpr KernelTable MakeKernelTable() {
   return {
       .k_align = 2,
       .linear_scratch_bytes = LinearScratchBytes,
+      .pack_words = PackWords,
+      .round_row = RoundRow,
       .linear_input_bytes = BlockedInputBytes,
       .linear_row_blocks = BlockedRowBlocks,
       .linear_pack = PackBlocks<FmaUnits>,
