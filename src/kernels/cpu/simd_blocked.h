@@ -17,7 +17,7 @@ namespace {  // NOLINT(google-build-namespaces)
 inline constexpr Index kSlabUnits = 640;
 inline constexpr Index kSlabUnitsOfFewRows = 56;
 inline constexpr Index kFewSlabRows = 64;
-inline constexpr Index kLayPanels = 3;    // panels laid out at a time
+inline constexpr Index kLayPanels = 3;  // panels laid out at a time
 inline constexpr Index kLayOutputs = kLayPanels * kPanelOutputs;
 inline constexpr Index kPrefetchUnits = 8;  // units between two looks ahead
 
