@@ -44,6 +44,8 @@ Result<void> CheckOptions(const EngineOptions& options, const ExecutorLimits& li
   PX_CHECK_OK(check("output_tokens_forecast", options.output_tokens_forecast, 1, 1U << 24));
   PX_CHECK_OK(check("prefix_wait_plans_max", options.prefix_wait_plans_max, 0, 65536));
   PX_CHECK_OK(check("draft_tokens_max", options.draft_tokens_max, 1, 16));
+  PX_CHECK_OK(check("adapters.slot_count", options.adapters.slot_count, 0, limits.adapter_slots));
+  PX_CHECK_OK(check("adapters.adapters_max", options.adapters.adapters_max, 1, 65536));
   PX_CHECK_OK(check("vocab_size", limits.vocab_size, 1, 1U << 24));
   return {};
 }
@@ -100,6 +102,7 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> execu
       limits_(executor_->limits()),
       context_tokens_max_(context_tokens_max),
       cache_(std::move(cache)),
+      adapters_(options.adapters),
       scheduler_({.batch_sequences_max = options.batch_sequences_max,
                   .batch_tokens_max = options.batch_tokens_max,
                   .prompt_logprob_rows_max = PromptRows(options, limits_),
@@ -110,7 +113,7 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> execu
                   .output_tokens_forecast = options.output_tokens_forecast,
                   .prefix_wait_plans_max = options.prefix_wait_plans_max,
                   .reuse_blocks = options.reuse_blocks},
-                 *cache_),
+                 *cache_, &adapters_),
       sampler_(std::move(processors)),
       drafter_(std::move(drafter)) {}
 
@@ -137,6 +140,9 @@ Result<void> Engine::Validate(const wire::GenerateRequest& request) const {
 Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
   PX_CHECK_OK(Validate(request));
   auto state = std::make_unique<RequestState>();
+  if (!request.adapter.empty()) {
+    PX_TRY(state->adapter, adapters_.Open(request.adapter));
+  }
   PX_TRY(state->chain,
          sampler_.processors().Open(request.processors, {.vocab_size = limits_.vocab_size,
                                                          .prompt = request.prompt,
@@ -157,7 +163,7 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
       cache_->MakeRoot({.model_fingerprint = options_.model_fingerprint,
                         .numerics_id = options_.numerics_id,
                         .kv_dtype = options_.kv_dtype,
-                        .adapter = {},
+                        .adapter = state->adapter ? state->adapter->identity : std::string_view(),
                         .tenant = r.tenant});
   state->sequences.resize(r.choice_count);
   state->has_frame.resize(r.choice_count);
@@ -166,6 +172,7 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
     Sequence& sequence = state->sequences[choice];
     sequence.request = state.get();
     sequence.choice = choice;
+    sequence.adapter = state->adapter.get();
     sequence.prompt = r.prompt;
     sequence.generated.reserve(std::min(r.stop.max_tokens, kGeneratedReserve));
     if (!r.generated.empty()) {
@@ -235,6 +242,19 @@ void Engine::Cancel(const wire::CancelRequest& cancel) {
   } else if (*cancel.choice < state.sequences.size()) {
     End(state.sequences[*cancel.choice], wire::FinishReason::kCancelled, std::nullopt);
   }
+}
+
+Result<void> Engine::LoadAdapter(std::string name, std::shared_ptr<const AdapterWeights> weights,
+                                 bool pinned) {
+  PX_CHECK_OK(adapters_.Load(std::move(name), std::move(weights), pinned));
+  ApplyAdapters(nullptr);
+  return {};
+}
+
+Result<void> Engine::UnloadAdapter(std::string_view name) {
+  PX_CHECK_OK(adapters_.Unload(name));
+  ApplyAdapters(nullptr);
+  return {};
 }
 
 void Engine::AbortAll(const Error& error) {
@@ -436,6 +456,7 @@ wire::ModelCard Engine::card() const {
 void Engine::CheckInvariants() const {
   scheduler_.CheckInvariants();
   cache_->CheckInvariants();
+  adapters_.CheckInvariants();
   std::uint32_t running = 0;
   std::uint32_t queued = 0;
   auto count = [&](const Sequence& sequence) {

@@ -11,10 +11,13 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "base/result.h"
+#include "engine/adapter_store.h"
 #include "engine/drafter.h"
 #include "engine/executor.h"
 #include "engine/options.h"
@@ -77,6 +80,14 @@ class Engine final {
 
   /// Ends every request with `error`.
   void AbortAll(const Error& error);
+
+  /// Requests may name `name` from now on. Errors: AdapterStore::Load's.
+  Result<void> LoadAdapter(std::string name, std::shared_ptr<const AdapterWeights> weights,
+                           bool pinned);
+  /// New requests for it are refused; those that have it go on. Errors: kNotFound.
+  Result<void> UnloadAdapter(std::string_view name);
+
+  const AdapterStore& adapters() const { return adapters_; }
 
   /// Runs one step, or ends the one in flight and begins the next, if there is work. Appends
   /// frames, those of requests that ended meanwhile first.
@@ -154,6 +165,7 @@ class Engine final {
   void PlanAhead();
   bool Begin(PlannedStep& step);
   bool BeginPlanned();
+  void ApplyAdapters(PlannedStep* step);
   void RunCopies(PlannedStep& step);
   void DropEnded(PlannedStep& step);
   void FinishStep(StepReport& report);
@@ -180,6 +192,7 @@ class Engine final {
   ExecutorLimits limits_;
   std::uint32_t context_tokens_max_;
   std::unique_ptr<kv::BlockCache> cache_;
+  AdapterStore adapters_;
   Scheduler scheduler_;
   RowSampler sampler_;
   std::vector<SampleRow> sample_rows_;   // of the step at hand

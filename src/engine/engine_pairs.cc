@@ -50,6 +50,7 @@ void Engine::AddShadows(RequestState& state) {
     shadow.choice = main.choice;
     shadow.rank = {main.rank.tag, next_order_++};
     shadow.prompt = second;
+    shadow.adapter = main.adapter;
     shadow.generated = main.generated;
     shadow.generated.reserve(main.generated.capacity());
     shadow.chain = kv::StartOf(main.chain.root);

@@ -41,6 +41,7 @@ StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
   frames_.clear();
   if (!in_flight_) {
     ended_.clear();
+    ApplyAdapters(nullptr);
   }
   return report;
 }
@@ -83,6 +84,7 @@ void Engine::DropEnded(PlannedStep& step) {
 
 bool Engine::Begin(PlannedStep& step) {
   RunCopies(step);
+  ApplyAdapters(&step);
   if (step.chunks.empty()) {
     return false;
   }
@@ -125,6 +127,38 @@ void Engine::RunCopies(PlannedStep& step) {
   step.copies.clear();
   if (step.chunks.size() != chunk_count) {
     BuildStep(step.chunks, limits_.block_tokens, step.batch);
+  }
+}
+
+// Slots get what the plan, and loads and unloads since, want there. A step in flight still reads
+// them: then this waits. Requests whose adapter does not get in end, and leave `step`.
+void Engine::ApplyAdapters(PlannedStep* step) {
+  if (in_flight_ || !adapters_.has_changes()) {
+    return;
+  }
+  for (const AdapterChange& change : adapters_.TakeChanges()) {
+    Result<void> set = executor_->SetAdapter(change.slot, change.weights.get());
+    if (set) {
+      continue;
+    }
+    std::vector<RequestState*> harmed;
+    for (auto& [id, state] : requests_) {
+      if (state->adapter && state->adapter->slot == static_cast<std::int32_t>(change.slot) &&
+          state->adapter->weights == change.weights) {
+        harmed.push_back(state.get());
+      }
+    }
+    adapters_.SlotFailed(change.slot);
+    std::ranges::sort(harmed, {}, [](const RequestState* state) { return state->request.id; });
+    for (RequestState* state : harmed) {
+      ++counters_.failed_requests;
+      EndAll(*state, wire::FinishReason::kError, set.error());
+    }
+  }
+  if (step != nullptr && std::erase_if(step->chunks, [](const Chunk& chunk) {
+                           return chunk.sequence->phase == SequencePhase::kEnded;
+                         }) > 0) {
+    BuildStep(step->chunks, limits_.block_tokens, step->batch);
   }
 }
 

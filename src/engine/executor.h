@@ -12,6 +12,8 @@
 
 namespace pixii::engine {
 
+class AdapterWeights;
+
 struct ExecutorLimits {
   std::uint32_t vocab_size = 0;
   std::uint32_t context_tokens_max = 0;
@@ -22,6 +24,7 @@ struct ExecutorLimits {
   std::uint32_t host_block_count = 0;     // blocks that CopyBlocks can keep outside the cache
   std::uint64_t block_size_bytes = 0;     // of one KV block; 0: unknown
   std::uint64_t token_multiply_adds = 0;  // to compute one token; 0: unknown
+  std::uint32_t adapter_slots = 0;        // that SetAdapter takes
 };
 
 /// One KV block between the cache and its place in the host pool.
@@ -68,6 +71,10 @@ class StepExecutor {
   /// Copies in order. What goes out gets a checksum; what comes in is compared with it and with
   /// its tag. Errors: kDataCorrupt, kUnavailable; blocks not yet copied are then undefined.
   virtual Result<void> CopyBlocks(std::span<const BlockCopy> copies);
+
+  /// Puts `weights` into a slot that rows of later steps name; null empties it. Pre: no step is in
+  /// flight. Errors: kUnsupported, kInvalidArgument, kResourceExhausted; the slot is then empty.
+  virtual Result<void> SetAdapter(std::uint32_t slot, const AdapterWeights* weights);
 
   /// Gives memory back to the system; no step is run before Restore. Pre: the cache's content is
   /// not needed any more. Errors: kUnsupported. What is already given back stays so.

@@ -15,8 +15,10 @@ namespace {
 constexpr std::uint64_t kEmptyContext = 0x9e3779b97f4a7c15;
 
 // One step of the context hash; order and position both count.
-std::uint64_t Mix(std::uint64_t hash, TokenId token, std::uint32_t position) {
-  hash ^= (std::uint64_t{static_cast<std::uint32_t>(token)} << 32 | position) * 0xff51afd7ed558ccd;
+std::uint64_t Mix(std::uint64_t hash, TokenId token, std::uint32_t position,
+                  std::uint32_t salt = 0) {
+  std::uint32_t salted = static_cast<std::uint32_t>(token) ^ salt;
+  hash ^= (std::uint64_t{salted} << 32 | position) * 0xff51afd7ed558ccd;
   hash = (hash ^ hash >> 32) * 0xc4ceb9fe1a85ec53;
   return hash ^ hash >> 29;
 }
@@ -31,18 +33,28 @@ void LogitsOfHash(std::uint64_t hash, std::span<float> logits) {
   logits[hash % logits.size()] += 4.0F;  // one clear winner
 }
 
-std::uint64_t HashOf(std::span<const TokenId> context) {
+std::uint64_t HashOf(std::span<const TokenId> context, std::uint32_t salt = 0) {
   std::uint64_t hash = kEmptyContext;
   for (std::uint32_t i = 0; i < context.size(); ++i) {
-    hash = Mix(hash, context[i], i);
+    hash = Mix(hash, context[i], i, salt);
   }
   return hash;
 }
 
+// Never 0 but for no adapter.
+std::uint32_t SaltOf(std::string_view fingerprint) {
+  std::uint32_t salt = fingerprint.empty() ? 0 : 2166136261;
+  for (char c : fingerprint) {
+    salt = ((salt ^ static_cast<unsigned char>(c)) * 16777619) | 1U << 31;
+  }
+  return salt;
+}
+
 }  // namespace
 
-void MockLogits(std::span<const TokenId> context, std::span<float> logits) {
-  LogitsOfHash(HashOf(context), logits);
+void MockLogits(std::span<const TokenId> context, std::span<float> logits,
+                std::string_view adapter) {
+  LogitsOfHash(HashOf(context, SaltOf(adapter)), logits);
 }
 
 TokenId MockNextToken(std::span<const TokenId> context, std::uint32_t vocab_size) {
@@ -58,10 +70,11 @@ MockChoice MockStream(const wire::GenerateRequest& request, std::uint32_t choice
       request.generated.empty() ? std::vector<TokenId>{} : request.generated[choice];
   std::vector<float> logits(vocab_size);
   Sampler sampler;
-  std::uint64_t hash = HashOf(request.prompt);
+  std::uint32_t salt = SaltOf(request.adapter);
+  std::uint64_t hash = HashOf(request.prompt, salt);
   std::uint32_t position = static_cast<std::uint32_t>(request.prompt.size());
   for (TokenId token : generated) {
-    hash = Mix(hash, token, position++);
+    hash = Mix(hash, token, position++, salt);
   }
   const wire::StopConditions& stop = request.stop;
   while (generated.size() < stop.max_tokens && position < context_tokens_max) {
@@ -87,7 +100,7 @@ MockChoice MockStream(const wire::GenerateRequest& request, std::uint32_t choice
       out.logprobs.push_back(
           sampler.Logprob(raw, token, static_cast<std::uint32_t>(request.top_logprobs)));
     }
-    hash = Mix(hash, token, position++);
+    hash = Mix(hash, token, position++, salt);
   }
   return out;
 }
@@ -99,7 +112,7 @@ std::vector<wire::TokenLogprob> MockPromptLogprobs(const wire::GenerateRequest& 
   Sampler sampler;
   std::span<const TokenId> prompt = request.prompt;
   for (std::size_t i = 1; i < prompt.size(); ++i) {
-    MockLogits(prompt.first(i), logits);
+    MockLogits(prompt.first(i), logits, request.adapter);
     out.push_back(sampler.Logprob(logits, prompt[i],
                                   static_cast<std::uint32_t>(std::max(request.top_logprobs, 0))));
   }
@@ -108,7 +121,8 @@ std::vector<wire::TokenLogprob> MockPromptLogprobs(const wire::GenerateRequest& 
 
 MockExecutor::MockExecutor(const MockOptions& options)
     : options_(options),
-      memory_(std::size_t{options.limits.block_count} * options.limits.block_tokens) {
+      memory_(std::size_t{options.limits.block_count} * options.limits.block_tokens),
+      salts_(options.limits.adapter_slots) {
   if (std::uint32_t slots = options.limits.host_block_count; slots > 0) {
     std::size_t block_bytes = options.limits.block_tokens * sizeof(Slot);
     auto bytes = std::make_shared<std::vector<std::byte>>(slots * block_bytes);
@@ -134,6 +148,19 @@ Result<void> MockExecutor::CopyBlocks(std::span<const BlockCopy> copies) {
   return {};
 }
 
+Result<void> MockExecutor::SetAdapter(std::uint32_t slot, const AdapterWeights* weights) {
+  PX_ASSERT(slot < salts_.size());
+  salts_[slot] = 0;
+  if (weights == nullptr) {
+    return {};
+  }
+  if (options_.faults.refused_adapter == weights->fingerprint()) {
+    return Fail(Code::kResourceExhausted, "injected: no memory for the adapter");
+  }
+  salts_[slot] = SaltOf(weights->fingerprint());
+  return {};
+}
+
 // What stands in the cache where the block table says position i is. A slot that holds another
 // position gives a hash that no oracle knows.
 std::uint64_t MockExecutor::ContextHash(const kernels::StepBatch& batch,
@@ -145,14 +172,18 @@ std::uint64_t MockExecutor::ContextHash(const kernels::StepBatch& batch,
     std::int32_t block =
         batch.block_table[static_cast<std::size_t>(sequence.block_begin + i / block_tokens)];
     const Slot& slot = memory_[static_cast<std::size_t>(block * block_tokens + i % block_tokens)];
-    hash = Mix(hash, slot.token, static_cast<std::uint32_t>(slot.position));
+    hash = Mix(hash, slot.token, static_cast<std::uint32_t>(slot.position), slot.salt);
   }
   return hash;
 }
 
 void MockExecutor::Store(const kernels::StepBatch& batch) {
   for (std::size_t i = 0; i < batch.token_ids.size(); ++i) {
-    memory_[static_cast<std::size_t>(batch.slots[i])] = {batch.token_ids[i], batch.positions[i]};
+    std::int32_t adapter = batch.adapter_slots.empty() ? -1 : batch.adapter_slots[i];
+    std::uint32_t salt = adapter < 0 ? 0 : salts_[static_cast<std::size_t>(adapter)];
+    PX_ASSERT(adapter < 0 || salt != 0);
+    memory_[static_cast<std::size_t>(batch.slots[i])] = {batch.token_ids[i], batch.positions[i],
+                                                         salt};
   }
 }
 

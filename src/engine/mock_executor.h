@@ -11,8 +11,12 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "engine/adapter_store.h"
 #include "engine/executor.h"
 #include "engine/host_blocks.h"
 #include "wire/messages/generate.h"
@@ -30,7 +34,8 @@ struct MockFaults {
   std::optional<std::uint64_t> fail_call;  // the Execute call with this number, from 0, fails once
   std::optional<TokenId> poison_token;     // any step that computes this token fails
   bool name_rows = false;  // the poisoned rows are named, and the other sequences' are sound
-  std::optional<std::uint64_t> corrupt_copy;  // the copy to the host with this number spoils a bit
+  std::optional<std::string> refused_adapter;  // fingerprint of the one that no slot takes
+  std::optional<std::uint64_t> corrupt_copy;   // the copy to the host with this number spoils a bit
 };
 
 struct MockOptions {
@@ -41,7 +46,8 @@ struct MockOptions {
 };
 
 /// Logits [vocab] after `context`.
-void MockLogits(std::span<const TokenId> context, std::span<float> logits);
+void MockLogits(std::span<const TokenId> context, std::span<float> logits,
+                std::string_view adapter = {});
 
 /// The greedy next token after `context`.
 TokenId MockNextToken(std::span<const TokenId> context, std::uint32_t vocab_size);
@@ -53,8 +59,23 @@ struct MockChoice {
   std::optional<TokenId> stop_token;
 };
 
+/// Weights of nothing but an identity: with the mock they make other tokens of the same context.
+class MockAdapter final : public AdapterWeights {
+ public:
+  explicit MockAdapter(std::string fingerprint, std::uint64_t size_bytes = 1)
+      : fingerprint_(std::move(fingerprint)), size_bytes_(size_bytes) {}
+
+  std::string_view fingerprint() const override { return fingerprint_; }
+
+  std::uint64_t size_bytes() const override { return size_bytes_; }
+
+ private:
+  std::string fingerprint_;
+  std::uint64_t size_bytes_;
+};
+
 /// What `choice` of `request` must get from any engine over a MockExecutor, if nothing ends it
-/// early.
+/// early. An adapter's fingerprint is taken to be its name.
 MockChoice MockStream(const wire::GenerateRequest& request, std::uint32_t choice,
                       std::uint32_t vocab_size, std::uint32_t context_tokens_max);
 
@@ -76,6 +97,8 @@ class MockExecutor final : public StepExecutor {
 
   Result<void> CopyBlocks(std::span<const BlockCopy> copies) override;
 
+  Result<void> SetAdapter(std::uint32_t slot, const AdapterWeights* weights) override;
+
   std::int64_t virtual_time_ns() const override { return virtual_time_ns_; }
 
   MockFaults& faults() { return options_.faults; }
@@ -86,6 +109,7 @@ class MockExecutor final : public StepExecutor {
   struct Slot {
     TokenId token = -1;
     std::int32_t position = -1;
+    std::uint32_t salt = 0;  // of the adapter it was computed with
   };
 
   std::uint64_t ContextHash(const kernels::StepBatch& batch, const kernels::StepSequence& sequence,
@@ -94,7 +118,8 @@ class MockExecutor final : public StepExecutor {
   bool FindPoison(const kernels::StepBatch& batch);
 
   MockOptions options_;
-  std::vector<Slot> memory_;  // [block_count * block_tokens]
+  std::vector<Slot> memory_;          // [block_count * block_tokens]
+  std::vector<std::uint32_t> salts_;  // [adapter_slots], 0: nothing is there
   HostBlocks host_;
   std::vector<std::int32_t> faulty_rows_;
   std::uint64_t call_count_ = 0;

@@ -66,7 +66,8 @@ Result<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(model::LanguageMode
                         .step_logit_rows_max = options.step_logit_rows_max,
                         .host_block_count = host_slots,
                         .block_size_bytes = block_bytes,
-                        .token_multiply_adds = spec.parameter_count};
+                        .token_multiply_adds = spec.parameter_count,
+                        .adapter_slots = static_cast<std::uint32_t>(model.adapter_slot_count())};
   auto* executor = new ModelExecutor(  // tidy: new private constructor
       model, limits, std::move(cache), std::move(host));
   return std::unique_ptr<ModelExecutor>(executor);
@@ -83,6 +84,15 @@ Result<void> ModelExecutor::CopyBlocks(std::span<const BlockCopy> copies) {
     }
   }
   return {};
+}
+
+Result<void> ModelExecutor::SetAdapter(std::uint32_t slot, const AdapterWeights* weights) {
+  auto index = static_cast<std::int32_t>(slot);
+  if (weights == nullptr) {
+    model_.UnloadAdapter(index);
+    return {};
+  }
+  return model_.LoadAdapter(index, static_cast<const ModelAdapter*>(weights)->adapter());
 }
 
 std::uint32_t BlocksThatFit(const model::LanguageModel& model, std::uint32_t block_tokens,

@@ -6,13 +6,17 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
+#include <utility>
 
 #include "base/result.h"
+#include "engine/adapter_store.h"
 #include "engine/executor.h"
 #include "engine/host_blocks.h"
 #include "kernels/kv_cache.h"
 #include "kernels/operators.h"
 #include "model/language_model.h"
+#include "model/lora_adapter.h"
 
 namespace pixii::engine {
 
@@ -23,6 +27,21 @@ struct ModelExecutorOptions {
   std::uint32_t step_logit_rows_max = 2048;  // not above LoadOptions::step_logit_rows_max
   kernels::KvDType kv_dtype = kernels::KvDType::kBf16;
   std::uint64_t host_memory_bytes = 0;  // for blocks of preempted sequences, beside the cache
+};
+
+/// An adapter of the executor's model: made for its adaptable_linears().
+class ModelAdapter final : public AdapterWeights {
+ public:
+  explicit ModelAdapter(model::LoraAdapter adapter) : adapter_(std::move(adapter)) {}
+
+  std::string_view fingerprint() const override { return adapter_.fingerprint(); }
+
+  std::uint64_t size_bytes() const override { return adapter_.size_bytes(); }
+
+  const model::LoraAdapter& adapter() const { return adapter_; }
+
+ private:
+  model::LoraAdapter adapter_;
 };
 
 class ModelExecutor final : public StepExecutor {
@@ -44,6 +63,9 @@ class ModelExecutor final : public StepExecutor {
   }
 
   Result<void> CopyBlocks(std::span<const BlockCopy> copies) override;
+
+  /// Pre: `weights` is null or a ModelAdapter.
+  Result<void> SetAdapter(std::uint32_t slot, const AdapterWeights* weights) override;
 
  private:
   ModelExecutor(model::LanguageModel& model, const ExecutorLimits& limits, kernels::KvCache cache,

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "engine/adapter_store.h"
+
 namespace pixii::engine {
 
 /// What a sequence must find free before it is admitted.
@@ -37,6 +39,7 @@ struct EngineOptions {
   std::uint32_t output_tokens_forecast = 256;  // until outputs were seen, 1 .. 2^24
   /// Plans for which a sequence waits while another computes blocks that it shares, 0 .. 65536.
   std::uint32_t prefix_wait_plans_max = 64;
+  AdapterOptions adapters = {};
   bool reuse_blocks = true;               // find blocks of earlier requests
   std::uint32_t draft_tokens_max = 4;     // guesses of one sequence and step, 1 .. 16
   std::uint32_t draft_sequences_max = 8;  // in batches of more, nothing is guessed

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "engine/adapter_store.h"
 #include "engine/processor_set.h"
 #include "engine/sequence.h"
 #include "rt/time.h"
@@ -13,6 +15,7 @@ namespace pixii::engine {
 
 struct RequestState {
   wire::GenerateRequest request;
+  std::shared_ptr<Adapter> adapter;  // null: the model alone
   ProcessorChain chain;
   std::vector<Sequence> sequences;  // [choice_count], fixed: the scheduler points into it
   std::vector<Sequence> shadows;    // [choice_count] or empty: see engine_pairs.cc

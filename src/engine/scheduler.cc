@@ -31,9 +31,10 @@ void EraseFrom(std::vector<Sequence*>& list, Sequence& sequence) {
 
 }  // namespace
 
-Scheduler::Scheduler(const SchedulerOptions& options, kv::BlockCache& cache)
+Scheduler::Scheduler(const SchedulerOptions& options, kv::BlockCache& cache, AdapterStore* adapters)
     : options_(options),
       cache_(cache),
+      adapters_(adapters),
       block_tokens_(cache.block_tokens()),
       shares_(options.priority_head_start_tokens),
       output_tokens_x16_(options.output_tokens_forecast * 16) {
@@ -98,6 +99,7 @@ void Scheduler::Park(Sequence& sequence) {
   EraseFrom(running_, sequence);
   ReleaseBlocks(sequence);
   ReleaseSlots(sequence);
+  ReleaseSlot(sequence);
   sequence.preempted = true;  // what it finds when it comes back it had computed itself
   Hold(sequence);
 }
@@ -118,6 +120,7 @@ void Scheduler::Remove(Sequence& sequence) {
   }
   ReleaseBlocks(sequence);
   ReleaseSlots(sequence);
+  ReleaseSlot(sequence);
   sequence.phase = SequencePhase::kEnded;
   if (sequence.ticket.account != nullptr) {
     shares_.Leave(sequence.ticket, static_cast<std::int64_t>(sequence.computed_total));
@@ -215,6 +218,7 @@ void Scheduler::PlanAdmissions() {
     if (sequence == nullptr || !Admit(*sequence)) {
       return;
     }
+    TakeSlot(*sequence);
     EraseFrom(waiting_, *sequence);
     sequence->phase = SequencePhase::kRunning;
     InsertSorted(running_, *sequence, BetterRank);
@@ -235,6 +239,12 @@ Sequence* Scheduler::NextWaiting() {
     if (WaitsForPrefix(sequence)) {
       continue;
     }
+    if (WaitsForSlot(sequence)) {
+      if (sequence.overtaken >= kOvertakesMax) {
+        break;
+      }
+      continue;
+    }
     if (first == nullptr) {
       first = &sequence;
       bool short_of_blocks = cache_.pool().free_count() < BlocksFor(first->token_count());
@@ -252,6 +262,28 @@ Sequence* Scheduler::NextWaiting() {
     }
   }
   return first;
+}
+
+bool Scheduler::WaitsForSlot(const Sequence& sequence) const {
+  return adapters_ != nullptr && !adapters_->HasSlotFor(sequence.adapter);
+}
+
+// `sequence` is admitted: whoever stands before it for want of a slot has been passed once more.
+void Scheduler::TakeSlot(Sequence& sequence) {
+  for (std::size_t i = waiting_.size();
+       adapters_ != nullptr && i-- > 0 && waiting_[i] != &sequence;) {
+    waiting_[i]->overtaken += WaitsForSlot(*waiting_[i]) ? 1 : 0;
+  }
+  if (sequence.adapter != nullptr) {
+    adapters_->Acquire(*sequence.adapter);
+    sequence.holds_slot = true;
+  }
+}
+
+void Scheduler::ReleaseSlot(Sequence& sequence) {
+  if (std::exchange(sequence.holds_slot, false)) {
+    adapters_->Release(*sequence.adapter);
+  }
 }
 
 bool Scheduler::WaitsForPrefix(Sequence& sequence) {
@@ -347,6 +379,7 @@ void Scheduler::CheckInvariants() const {
   for (const Sequence* sequence : running_) {
     slots += sequence->swapped.slots.size();
     PX_ASSERT(sequence->phase == SequencePhase::kRunning);
+    PX_ASSERT(sequence->holds_slot == (sequence->adapter != nullptr));
     PX_ASSERT(sequence->computed_tokens < sequence->token_count());
     PX_ASSERT(sequence->blocks.size() >= BlocksFor(sequence->planned_tokens()));
     for (const kv::BlockPin& pin : sequence->blocks) {

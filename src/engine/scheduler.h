@@ -8,9 +8,11 @@
 // shares of tenants, with a head start per priority level. Blocks for all tokens a sequence has are
 // taken when it is admitted, so only decoding can run out; then the running sequence of highest
 // rank number gives its blocks back, and is computed again later or comes back from the host pool.
-// Two things go out of order, both bounded: a sequence waits, at most prefix_wait_plans_max plans,
-// for a prefix that another one computes; and while blocks are short, a sequence whose prefix is
-// cached goes first, past each other one at most kOvertakesMax times.
+// A sequence with an adapter holds one of the device's slots while it runs.
+// Three things go out of order, all bounded: a sequence waits, at most prefix_wait_plans_max plans,
+// for a prefix that another one computes; while blocks are short, a sequence whose prefix is cached
+// goes first; and so do those behind one whose adapter finds no slot. Each sequence is passed at
+// most kOvertakesMax times, then all behind it wait.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +22,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/adapter_store.h"
 #include "engine/fair_share.h"
 #include "engine/options.h"
 #include "engine/sequence.h"
@@ -86,7 +89,9 @@ struct SchedulerCounters {
 
 class Scheduler final {
  public:
-  Scheduler(const SchedulerOptions& options, kv::BlockCache& cache);
+  /// `adapters`: whose slots sequences hold; null: no sequence has an adapter.
+  Scheduler(const SchedulerOptions& options, kv::BlockCache& cache,
+            AdapterStore* adapters = nullptr);
 
   /// Errors: kResourceExhausted naming queue_length_max if `count` more sequences do not fit batch
   /// and queue together.
@@ -176,6 +181,9 @@ class Scheduler final {
   Sequence* NextWaiting();
   bool WaitsForPrefix(Sequence& sequence);
   bool SharesComingBlock(const Sequence& sequence, const Sequence& other) const;
+  bool WaitsForSlot(const Sequence& sequence) const;
+  void TakeSlot(Sequence& sequence);
+  void ReleaseSlot(Sequence& sequence);
   bool HasCachedPrefix(const Sequence& sequence);
   bool AddChunk(Sequence& sequence);
   void Unplan(const Sequence& sequence);
@@ -201,6 +209,7 @@ class Scheduler final {
 
   SchedulerOptions options_;
   kv::BlockCache& cache_;
+  AdapterStore* adapters_;
   std::uint32_t block_tokens_;
   FairShare shares_;
   std::vector<Sequence*> waiting_;  // worst rank first: the next to admit is at the back

@@ -110,6 +110,7 @@ void Scheduler::Preempt(Sequence& victim) {
     DropCopies(victim);  // it was about to come back: what is in the host pool stays there
   }
   ReleaseBlocks(victim);
+  ReleaseSlot(victim);
   victim.preempted = true;
   ++counters_.preemptions;
   victim.phase = SequencePhase::kWaiting;

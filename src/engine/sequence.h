@@ -36,6 +36,7 @@ enum class SequencePhase : std::uint8_t {
   kEnded,
 };
 
+struct Adapter;
 struct RequestState;
 
 /// Where the KV of a preempted sequence waits in the host pool.
@@ -72,6 +73,9 @@ struct Sequence {
   std::uint32_t prefix_waits = 0;      // plans in which it waited for another's blocks
   std::uint64_t prefix_wait_plan = 0;  // the last of them
   std::uint32_t overtaken = 0;         // times a cached prefix went before it
+
+  Adapter* adapter = nullptr;  // of the request; null: the model alone
+  bool holds_slot = false;     // of the adapter on the device: while it runs
 
   SamplingState sampling;  // what tokens cannot give back
 

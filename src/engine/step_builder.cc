@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/checked.h"
+#include "engine/adapter_store.h"
 #include "engine/sequence.h"
 
 namespace pixii::engine {
@@ -30,6 +31,10 @@ void AppendChunk(const Chunk& chunk, std::uint32_t block_tokens, kernels::StepBa
     batch.slots.push_back(
         static_cast<std::int32_t>(block * block_tokens + position % block_tokens));
   }
+  if (sequence.adapter != nullptr) {
+    batch.adapter_slots.resize(first_row, -1);
+    batch.adapter_slots.resize(batch.token_ids.size(), sequence.adapter->slot);
+  }
   for (std::uint32_t i = 0; i < chunk.prompt_rows_count; ++i) {
     batch.logit_rows.push_back(
         static_cast<std::int32_t>(first_row + chunk.prompt_rows_begin - chunk.begin + i));
@@ -49,8 +54,12 @@ void BuildStep(std::span<const Chunk> chunks, std::uint32_t block_tokens,
   batch.sequences.clear();
   batch.block_table.clear();
   batch.logit_rows.clear();
+  batch.adapter_slots.clear();
   for (const Chunk& chunk : chunks) {
     AppendChunk(chunk, block_tokens, batch);
+  }
+  if (!batch.adapter_slots.empty()) {
+    batch.adapter_slots.resize(batch.token_ids.size(), -1);
   }
 }
 

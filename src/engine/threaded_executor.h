@@ -38,6 +38,10 @@ class ThreadedExecutor final : public StepExecutor {
     return inner_->CopyBlocks(copies);
   }
 
+  Result<void> SetAdapter(std::uint32_t slot, const AdapterWeights* weights) override {
+    return inner_->SetAdapter(slot, weights);
+  }
+
   Result<void> Release(const MemoryParts& parts) override { return inner_->Release(parts); }
 
   Result<void> Restore(const MemoryParts& parts) override { return inner_->Restore(parts); }

@@ -159,6 +159,7 @@ enum class OperatorGroup : std::uint8_t {
   kExperts,  // Route, ExpertLinear, CombineExperts, ClampedActivationMul, SigmoidScale
   kSoftCap,  // SoftCap
   kCopy,     // Copy
+  kLora,     // PrepareLora, AddLora
 };
 
 class Operators {

@@ -31,6 +31,8 @@ struct StepBatch {
   std::vector<StepSequence> sequences;    // [S] in row order, without gaps
   std::vector<std::int32_t> block_table;  // block ids of all sequences, one run each
   std::vector<std::int32_t> logit_rows;   // [R] rows of T, ascending
+  /// [T] slot of the adapter that a row is computed with, -1: none; empty: all none.
+  std::vector<std::int32_t> adapter_slots;
 };
 
 /// A step where a backend's operators read it (Operators::UploadStep): the same arrays in the
@@ -49,7 +51,8 @@ struct StepView {
         slots(batch.slots),
         sequences(batch.sequences),
         block_table(batch.block_table),
-        logit_rows(batch.logit_rows) {}
+        logit_rows(batch.logit_rows),
+        adapter_slots(batch.adapter_slots) {}
 
   std::span<const std::int32_t> token_ids;  // [rows]
   std::span<const std::int32_t> positions;  // [rows]
@@ -57,6 +60,7 @@ struct StepView {
   std::span<const StepSequence> sequences;
   std::span<const std::int32_t> block_table;
   std::span<const std::int32_t> logit_rows;     // [logit rows]
+  std::span<const std::int32_t> adapter_slots;  // [rows]; empty: no row has an adapter
   std::span<const std::int32_t> row_sequences;  // [rows] index into sequences; empty on the host
 };
 

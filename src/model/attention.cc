@@ -10,9 +10,10 @@ using kernels::Matrix;
 class GroupedAttention final : public Attention {
  public:
   GroupedAttention(const DecoderSpec& spec, std::size_t layer, const kernels::RotaryTable& rotary,
-                   kernels::Operators& operators)
+                   WeightLoader& loader)
       : spec_(spec),
-        operators_(operators),
+        operators_(loader.operators()),
+        adapters_(loader.adapters()),
         layer_(layer),
         rotary_(rotary),
         options_(MakeAttentionOptions(spec, layer)) {}
@@ -41,7 +42,7 @@ class GroupedAttention final : public Attention {
     const Matrix k = qkv.Columns(q_size, kv_size);
     const Matrix v = qkv.Columns(q_size + kv_size, kv_size);
     const Matrix out = scratch.At(normed.rows * qkv.cols, normed.rows, q_size);
-    operators_.Linear(normed, *qkv_, qkv);
+    adapters_.Run(normed, qkv_, qkv);
     if (spec_.qk_norm()) {
       const float offset = spec_.norm_offset;
       operators_.HeadRmsNorm(q, spec_.head_count, q_norm_, offset, spec_.norm_epsilon);
@@ -60,10 +61,11 @@ class GroupedAttention final : public Attention {
  private:
   const DecoderSpec& spec_;
   kernels::Operators& operators_;
+  AdapterSlots& adapters_;
   std::size_t layer_;
   kernels::RotaryTable rotary_;
   kernels::AttentionOptions options_;
-  std::unique_ptr<kernels::LinearWeight> qkv_;
+  AdaptedLinear qkv_;
   std::span<const float> q_norm_;
   std::span<const float> k_norm_;
 };
@@ -100,7 +102,7 @@ Result<std::unique_ptr<Attention>> MakeAttention(const DecoderSpec& spec, std::s
   if (spec.is_latent()) {
     return MakeLatentAttention(spec, layer, rotary, loader);
   }
-  auto out = std::make_unique<GroupedAttention>(spec, layer, rotary, loader.operators());
+  auto out = std::make_unique<GroupedAttention>(spec, layer, rotary, loader);
   PX_CHECK_OK(out->Load(loader));
   return std::unique_ptr<Attention>(std::move(out));
 }

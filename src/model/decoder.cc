@@ -25,7 +25,8 @@ bool HasWindowRope(const DecoderSpec& spec) {
 }
 
 /// Refuses what the backend has no operators for, before anything is loaded.
-Result<void> CheckOperators(const DecoderSpec& spec, const kernels::Operators& operators) {
+Result<void> CheckOperators(const DecoderSpec& spec, const kernels::Operators& operators,
+                            bool adapters) {
   using Group = kernels::OperatorGroup;
 
   struct Need {
@@ -37,7 +38,8 @@ Result<void> CheckOperators(const DecoderSpec& spec, const kernels::Operators& o
   const bool caps = spec.head == HeadKind::kVocab && spec.logit_soft_cap > 0.0F;
   for (const Need& need : {Need{Group::kExperts, spec.any_experts(), "mixtures of experts"},
                            Need{Group::kSoftCap, caps, "soft caps of logits"},
-                           Need{Group::kCopy, spec.is_latent(), "latent attention"}}) {
+                           Need{Group::kCopy, spec.is_latent(), "latent attention"},
+                           Need{Group::kLora, adapters, "adapters"}}) {
     if (need.needed && !operators.Supports(need.group)) {
       return Fail(Code::kUnsupported,
                   fmt::format("{}: {} has no operators for {} yet", spec.architecture,
@@ -70,7 +72,7 @@ Result<std::unique_ptr<LanguageModel>> Decoder::Create(DecoderSpec decoder_spec,
                                                        Weights& weights,
                                                        kernels::Operators& operators,
                                                        const LoadOptions& options) {
-  PX_CHECK_OK(CheckOperators(decoder_spec, operators));
+  PX_CHECK_OK(CheckOperators(decoder_spec, operators, options.adapter_slots > 0));
   PX_TRY(LoadOptions checked, CheckLoadOptions(options, decoder_spec.context_tokens_max));
   if (decoder_spec.head == HeadKind::kNone) {
     checked.step_logit_rows_max = checked.step_tokens_max;  // pooling may want every row
@@ -90,15 +92,19 @@ Result<void> Decoder::PrepareWeights(Weights& weights) {
   PX_TRY(embed_, operators_.PrepareEmbedding(table));
   const bool tied = decoder_.tied_head && decoder_.head == HeadKind::kVocab;
   if (tied) {
-    PX_TRY(head_,
+    PX_TRY(head_.weight,
            operators_.PrepareLinear({&table, 1}, {.compute = options_.compute, .k_shards = 1}));
+    const AdaptableLinear head = {.name = names.head,
+                                  .in_features = decoder_.hidden_size,
+                                  .out_features = decoder_.vocab_size};
+    head_.sites = adapters_.Add({&head, 1});
   }
   weights.Release();
   PX_TRY(rotary_, PrepareRotary(decoder_.rope));
   if (HasWindowRope(decoder_)) {
     PX_TRY(window_rotary_, PrepareRotary(decoder_.window_rope));
   }
-  WeightLoader loader(weights, operators_, options_.compute, buffers_);
+  WeightLoader loader(weights, operators_, adapters_, options_.compute, buffers_);
   layers_.resize(decoder_.layers.size());
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     PX_CHECK_OK(PrepareLayer(i, loader));
@@ -168,6 +174,7 @@ Result<void> Decoder::AllocateWorkspace() {
       static_cast<std::size_t>(operators_.PaddedRows(options_.step_logit_rows_max));
   PX_TRY(flags_, operators_.Allocate(logit_rows * sizeof(std::int32_t)));
   faulty_logit_rows_.reserve(logit_rows);
+  logit_slots_.reserve(logit_rows);
   if (!operators_.on_host()) {
     PX_TRY(logits_, operators_.Allocate(logit_rows * static_cast<std::size_t>(decoder_.row_size()) *
                                         sizeof(float)));
@@ -193,6 +200,7 @@ Result<void> Decoder::ValidateBatch(const kernels::StepBatch& batch, const kerne
             layout.kv_head_count == decoder_.cached_head_count() &&
             layout.key_dim == decoder_.key_dim() && layout.value_dim == decoder_.value_dim() &&
             layout.value_in_key == decoder_.is_latent() && layout.block_tokens > 0);
+  PX_CHECK_OK(adapters_.CheckRows(batch.adapter_slots, batch.token_ids.size()));
   return CheckStep(batch,
                    {.vocab_size = decoder_.vocab_size,
                     .row_size = decoder_.row_size(),
@@ -235,15 +243,33 @@ void Decoder::AddNorm(const Rows& rows, std::span<const float> weight) {
 
 /// delta = feed-forward of normed, in chunks that fit the scratch memory.
 void Decoder::RunFeedForward(const Layer& layer, const Rows& rows) {
+  const std::span<const std::int32_t> slots = adapters_.rows();
   for (std::int64_t begin = 0; begin < rows.normed.rows; begin += plan_.feed_forward_rows) {
     const std::int64_t count =
         std::min<std::int64_t>(plan_.feed_forward_rows, rows.normed.rows - begin);
+    if (!slots.empty()) {
+      adapters_.SetRows(
+          slots.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)));
+    }
     layer.feed_forward->Run(rows.normed.Rows(begin, count), rows.delta.Rows(begin, count),
                             scratch());
   }
+  adapters_.SetRows(slots);
   if (!layer.feed_forward_out_norm.empty()) {
     Norm(rows.delta, layer.feed_forward_out_norm, rows.delta);
   }
+}
+
+/// From here on the rows are those whose logits are wanted.
+void Decoder::KeepLogitSlots(const kernels::StepView& step) {
+  if (step.adapter_slots.empty()) {
+    return;
+  }
+  logit_slots_.clear();
+  for (const std::int32_t row : step.logit_rows) {
+    logit_slots_.push_back(step.adapter_slots[static_cast<std::size_t>(row)]);
+  }
+  adapters_.SetRows(logit_slots_);
 }
 
 /// After the last attention only rows whose logits are wanted go on; the others' K and V are stored
@@ -258,6 +284,7 @@ Decoder::Rows Decoder::KeepLogitRows(const kernels::StepView& step, const Rows& 
                      .delta = rows.delta.Rows(0, count)};
   operators_.GatherRows(attention, step.logit_rows, kept_attention);
   operators_.GatherRows(rows.residual, step.logit_rows, kept.residual);
+  KeepLogitSlots(step);
   attention = kept_attention;
   return kept;
 }
@@ -275,6 +302,7 @@ Result<void> Decoder::RunLayers(const kernels::StepView& step, kernels::KvCache&
   };
   Rows rows = {.residual = stream_rows(0), .normed = stream_rows(1), .delta = stream_rows(2)};
 
+  adapters_.SetRows(step.adapter_slots);
   operators_.Embed(*embed_, step.token_ids, decoder_.embed_scale, rows.residual);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
@@ -291,7 +319,7 @@ Result<void> Decoder::RunLayers(const kernels::StepView& step, kernels::KvCache&
       }
       rows = KeepLogitRows(step, rows, attention);
     }
-    operators_.Linear(attention, *layer.o, rows.delta);
+    adapters_.Run(attention, layer.o, rows.delta);
     if (!layer.attention_out_norm.empty()) {
       Norm(rows.delta, layer.attention_out_norm, rows.delta);
     }
@@ -327,8 +355,9 @@ void Decoder::RunHead(const kernels::StepView& step, const Rows& rows, bool gath
   if (gather) {
     last = rows.residual.Rows(0, out.rows);
     operators_.GatherRows(rows.normed, step.logit_rows, last);
+    KeepLogitSlots(step);
   }
-  operators_.Linear(last, *head_, out);
+  adapters_.Run(last, head_, out);
   if (decoder_.head == HeadKind::kVocab && decoder_.logit_soft_cap > 0.0F) {
     operators_.SoftCap(out, decoder_.logit_soft_cap);
   }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "model/adapted_linear.h"
 #include "model/attention.h"
 #include "model/decoder_spec.h"
 #include "model/feed_forward.h"
@@ -50,7 +51,8 @@ class Decoder final : public LanguageModel {
       : decoder_(std::move(decoder_spec)),
         spec_(std::move(spec)),
         operators_(operators),
-        options_(options) {}
+        options_(options),
+        adapters_(operators, options.adapter_slots) {}
 
   const ModelSpec& spec() const override { return spec_; }
 
@@ -61,10 +63,22 @@ class Decoder final : public LanguageModel {
 
   std::span<const std::int32_t> faulty_logit_rows() const override { return faulty_logit_rows_; }
 
+  std::span<const AdaptableLinear> adaptable_linears() const override {
+    return adapters_.linears();
+  }
+
+  std::int32_t adapter_slot_count() const override { return adapters_.slot_count(); }
+
+  Result<void> LoadAdapter(std::int32_t slot, const LoraAdapter& adapter) override {
+    return adapters_.Load(slot, adapter);
+  }
+
+  void UnloadAdapter(std::int32_t slot) override { adapters_.Unload(slot); }
+
  private:
   struct Layer {
     std::unique_ptr<Attention> attention;
-    std::unique_ptr<kernels::LinearWeight> o;
+    AdaptedLinear o;
     std::unique_ptr<FeedForward> feed_forward;
     std::span<const float> input_norm;
     std::span<const float> attention_out_norm;  // empty: none
@@ -100,6 +114,7 @@ class Decoder final : public LanguageModel {
   void Norm(const kernels::Matrix& in, std::span<const float> weight, const kernels::Matrix& out);
   void AddNorm(const Rows& rows, std::span<const float> weight);
   void RunFeedForward(const Layer& layer, const Rows& rows);
+  void KeepLogitSlots(const kernels::StepView& step);
   Rows KeepLogitRows(const kernels::StepView& step, const Rows& rows, kernels::Matrix& attention);
   void RunHead(const kernels::StepView& step, const Rows& rows, bool gather,
                const kernels::Matrix& out);
@@ -113,7 +128,8 @@ class Decoder final : public LanguageModel {
   LoadOptions options_;
 
   std::unique_ptr<kernels::LinearWeight> embed_;
-  std::unique_ptr<kernels::LinearWeight> head_;
+  AdapterSlots adapters_;
+  AdaptedLinear head_;
   std::span<const float> final_norm_;
   std::vector<Layer> layers_;
   std::vector<kernels::Buffer> buffers_;  // norms, sinks, rotary tables
@@ -127,6 +143,7 @@ class Decoder final : public LanguageModel {
   std::vector<std::int32_t> host_flags_;
   WorkspacePlan plan_;
   std::vector<std::int32_t> faulty_logit_rows_;  // capacity reserved
+  std::vector<std::int32_t> logit_slots_;        // of the rows that go on; capacity reserved
 };
 
 }  // namespace pixii::model

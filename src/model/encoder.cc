@@ -99,9 +99,10 @@ Result<std::unique_ptr<kernels::LinearWeight>> Encoder::PrepareTable(const std::
   return prepared;
 }
 
-Result<std::unique_ptr<kernels::LinearWeight>> Encoder::PrepareLinear(
-    const std::vector<std::string>& names, std::int64_t rows, std::int64_t cols,
-    std::int32_t k_shards, Weights& weights) {
+Result<AdaptedLinear> Encoder::PrepareLinear(const std::vector<std::string>& names,
+                                             std::int64_t rows, std::int64_t cols,
+                                             std::int32_t k_shards, Weights& weights) {
+  std::vector<AdaptableLinear> linears;
   std::vector<kernels::WeightPart> parts;
   std::vector<std::vector<float>> biases(names.size());
   for (std::size_t i = 0; i < names.size(); ++i) {
@@ -109,11 +110,14 @@ Result<std::unique_ptr<kernels::LinearWeight>> Encoder::PrepareLinear(
     PX_TRY(biases[i], weights.Vector(names[i] + ".bias", rows));
     part.bias = biases[i].data();
     parts.push_back(part);
+    linears.push_back({.name = names[i], .in_features = cols, .out_features = rows});
   }
-  auto prepared =
-      operators_.PrepareLinear(parts, {.compute = options_.compute, .k_shards = k_shards});
+  AdaptedLinear out;
+  PX_TRY(out.weight,
+         operators_.PrepareLinear(parts, {.compute = options_.compute, .k_shards = k_shards}));
+  out.sites = adapters_.Add(linears);
   weights.Release();
-  return prepared;
+  return out;
 }
 
 Result<Encoder::Norm> Encoder::PrepareNorm(const std::string& name, Weights& weights) {
@@ -140,6 +144,7 @@ Result<void> Encoder::AllocateWorkspace() {
   positions_.reserve(static_cast<std::size_t>(rows));
   no_types_.resize(static_cast<std::size_t>(rows));
   faulty_rows_.reserve(static_cast<std::size_t>(rows));
+  first_slots_.reserve(static_cast<std::size_t>(rows));
   return {};
 }
 
@@ -168,6 +173,7 @@ Result<void> Encoder::ValidateBatch(const kernels::StepBatch& batch, const kerne
                          .block_tokens = layout.block_tokens,
                          .block_count = cache.block_count},
                         rows_size));
+  PX_CHECK_OK(adapters_.CheckRows(batch.adapter_slots, batch.token_ids.size()));
   std::size_t next_row = 0;
   for (const kernels::StepSequence& sequence : batch.sequences) {
     if (sequence.context_tokens != sequence.token_count) {
@@ -233,7 +239,7 @@ void Encoder::RunLayer(const Layer& layer, const kernels::StepBatch& batch, kern
   auto* scratch = static_cast<float*>(scratch_.data());
   const Matrix qkv = RowsAt(scratch, rows.rows, 3 * hidden);
   const Matrix attention = RowsAt(scratch + rows.rows * 3 * hidden, rows.rows, hidden);
-  operators_.Linear(rows, *layer.qkv, qkv);
+  adapters_.Run(rows, layer.qkv, qkv);
   operators_.StoreKv(qkv.Columns(hidden, hidden), qkv.Columns(2 * hidden, hidden), batch.slots, 0,
                      cache);
   operators_.PagedAttention(qkv.Columns(0, hidden), batch, 0, cache,
@@ -247,16 +253,22 @@ void Encoder::RunLayer(const Layer& layer, const kernels::StepBatch& batch, kern
                              .sinks = nullptr,
                              .bidirectional = true},
                             attention);
-  operators_.Linear(attention, *layer.o, delta);
+  adapters_.Run(attention, layer.o, delta);
   operators_.AddLayerNorm(rows, delta, layer.attention_norm.weight, layer.attention_norm.bias,
                           encoder_.norm_epsilon, rows);
+  const std::span<const std::int32_t> slots = adapters_.rows();
   for (std::int64_t begin = 0; begin < rows.rows; begin += plan_.feed_forward_rows) {
     const std::int64_t count = std::min(plan_.feed_forward_rows, rows.rows - begin);
+    if (!slots.empty()) {
+      adapters_.SetRows(
+          slots.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)));
+    }
     const Matrix up = RowsAt(scratch, count, encoder_.intermediate_size);
-    operators_.Linear(rows.Rows(begin, count), *layer.up, up);
+    adapters_.Run(rows.Rows(begin, count), layer.up, up);
     operators_.Activate(up, encoder_.activation);
-    operators_.Linear(up, *layer.down, delta.Rows(begin, count));
+    adapters_.Run(up, layer.down, delta.Rows(begin, count));
   }
+  adapters_.SetRows(slots);
   operators_.AddLayerNorm(rows, delta, layer.output_norm.weight, layer.output_norm.bias,
                           encoder_.norm_epsilon, rows);
 }
@@ -276,9 +288,16 @@ void Encoder::WriteRows(const kernels::StepBatch& batch, const Matrix& rows,
   const Matrix first = RowsAt(scratch, count, encoder_.hidden_size);
   const Matrix dense = RowsAt(scratch + count * encoder_.hidden_size, count, encoder_.hidden_size);
   operators_.GatherRows(rows, batch.logit_rows, first);
-  operators_.Linear(first, *head_dense_, dense);
+  first_slots_.clear();
+  for (const std::int32_t row : batch.logit_rows) {
+    if (!batch.adapter_slots.empty()) {
+      first_slots_.push_back(batch.adapter_slots[static_cast<std::size_t>(row)]);
+    }
+  }
+  adapters_.SetRows(first_slots_);
+  adapters_.Run(first, head_dense_, dense);
   operators_.Activate(dense, encoder_.head.activation);
-  operators_.Linear(dense, *head_out_, out);
+  adapters_.Run(dense, head_out_, out);
   operators_.FindNonFinite(out, flags);
 }
 
@@ -300,6 +319,7 @@ Result<void> Encoder::Forward(const kernels::StepBatch& batch, kernels::KvCache&
   const Matrix rows = RowsAt(stream, token_count, encoder_.hidden_size);
   const Matrix delta =
       RowsAt(stream + token_count * encoder_.hidden_size, token_count, encoder_.hidden_size);
+  adapters_.SetRows(batch.adapter_slots);
   FillPositions(batch);
   EmbedTokens(batch, rows, delta);
   PX_CHECK_OK(Observe(observer, 0, rows));

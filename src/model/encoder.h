@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "model/adapted_linear.h"
 #include "model/encoder_spec.h"
 #include "model/language_model.h"
 #include "model/weights.h"
@@ -49,7 +50,8 @@ class Encoder final : public LanguageModel {
       : encoder_(std::move(encoder_spec)),
         spec_(std::move(spec)),
         operators_(operators),
-        options_(options) {}
+        options_(options),
+        adapters_(operators, options.adapter_slots) {}
 
   const ModelSpec& spec() const override { return spec_; }
 
@@ -64,6 +66,18 @@ class Encoder final : public LanguageModel {
 
   std::span<const std::int32_t> faulty_logit_rows() const override { return faulty_rows_; }
 
+  std::span<const AdaptableLinear> adaptable_linears() const override {
+    return adapters_.linears();
+  }
+
+  std::int32_t adapter_slot_count() const override { return adapters_.slot_count(); }
+
+  Result<void> LoadAdapter(std::int32_t slot, const LoraAdapter& adapter) override {
+    return adapters_.Load(slot, adapter);
+  }
+
+  void UnloadAdapter(std::int32_t slot) override { adapters_.Unload(slot); }
+
  private:
   struct Norm {
     std::span<const float> weight;
@@ -71,10 +85,10 @@ class Encoder final : public LanguageModel {
   };
 
   struct Layer {
-    std::unique_ptr<kernels::LinearWeight> qkv;
-    std::unique_ptr<kernels::LinearWeight> o;
-    std::unique_ptr<kernels::LinearWeight> up;
-    std::unique_ptr<kernels::LinearWeight> down;
+    AdaptedLinear qkv;
+    AdaptedLinear o;
+    AdaptedLinear up;
+    AdaptedLinear down;
     Norm attention_norm;
     Norm output_norm;
   };
@@ -82,9 +96,8 @@ class Encoder final : public LanguageModel {
   Result<void> PrepareWeights(Weights& weights);
   Result<std::unique_ptr<kernels::LinearWeight>> PrepareTable(const std::string& name,
                                                               std::int64_t rows, Weights& weights);
-  Result<std::unique_ptr<kernels::LinearWeight>> PrepareLinear(
-      const std::vector<std::string>& parts, std::int64_t rows, std::int64_t cols,
-      std::int32_t k_shards, Weights& weights);
+  Result<AdaptedLinear> PrepareLinear(const std::vector<std::string>& parts, std::int64_t rows,
+                                      std::int64_t cols, std::int32_t k_shards, Weights& weights);
   Result<Norm> PrepareNorm(const std::string& name, Weights& weights);
   Result<std::span<const float>> KeepVector(const std::string& name, Weights& weights);
   Result<void> AllocateWorkspace();
@@ -112,8 +125,9 @@ class Encoder final : public LanguageModel {
   std::unique_ptr<kernels::LinearWeight> token_type_;
   Norm embedding_norm_;
   std::vector<Layer> layers_;
-  std::unique_ptr<kernels::LinearWeight> head_dense_;
-  std::unique_ptr<kernels::LinearWeight> head_out_;
+  AdapterSlots adapters_;
+  AdaptedLinear head_dense_;
+  AdaptedLinear head_out_;
   std::vector<kernels::Buffer> vectors_;  // of the norms
 
   kernels::Buffer stream_;  // rows and delta, [step_tokens_max, hidden_size] each
@@ -123,6 +137,7 @@ class Encoder final : public LanguageModel {
   std::vector<std::int32_t> positions_;  // of the step, capacity reserved
   std::vector<std::int32_t> no_types_;   // [step_tokens_max] zeros
   std::vector<std::int32_t> faulty_rows_;
+  std::vector<std::int32_t> first_slots_;  // of the rows that a head reads; capacity reserved
 };
 
 }  // namespace pixii::model

@@ -11,8 +11,12 @@ using kernels::Matrix;
 
 class Experts final : public FeedForward {
  public:
-  Experts(const DecoderSpec& spec, std::size_t layer, kernels::Operators& operators)
-      : spec_(spec), experts_(spec.experts), layer_(layer), operators_(operators) {}
+  Experts(const DecoderSpec& spec, std::size_t layer, WeightLoader& loader)
+      : spec_(spec),
+        experts_(spec.experts),
+        layer_(layer),
+        operators_(loader.operators()),
+        adapters_(loader.adapters()) {}
 
   Result<void> Load(WeightLoader& loader) {
     PX_TRY(router_, loader.ExactLinear({.names = {{experts_.router}, experts_.router_bias},
@@ -22,6 +26,11 @@ class Experts final : public FeedForward {
     if (!experts_.correction.empty()) {
       PX_TRY(correction_, loader.Vector(LayerName(experts_.correction, layer_), experts_.count));
     }
+    const std::int64_t features = experts_.intermediate_size;
+    const std::int64_t hidden = spec_.hidden_size;
+    const std::int64_t halves[] = {features, features};
+    gate_up_sites_ = adapters_.AddSites(halves, experts_.count);
+    down_sites_ = adapters_.AddSites({&hidden, 1}, experts_.count);
     for (std::int32_t expert = 0; expert < experts_.count; ++expert) {
       PX_CHECK_OK(experts_.stacked_gate_up.empty() ? LoadExpert(expert, loader)
                                                    : LoadStacked(expert, loader));
@@ -49,27 +58,34 @@ class Experts final : public FeedForward {
     const Matrix gate_up = take(rows * per_token, 2 * features);
     const Matrix product = take(rows * per_token, features);
     const Matrix each = take(rows * per_token, spec_.hidden_size);
-    operators_.Linear(normed, *router_, logits);
+    adapters_.Run(normed, router_, logits);
     operators_.Route(logits, correction_, experts_.route, chosen, weights);
     operators_.ExpertLinear(normed, chosen, gate_up_, gate_up);
+    if (!adapters_.rows().empty() && adapters_.HasPairs(gate_up_sites_)) {
+      SpreadRows(normed, each);
+      adapters_.AddExperts(each, chosen, gate_up_sites_, gate_up);
+    }
     if (experts_.clamped) {
       operators_.ClampedActivationMul(gate_up, experts_.clamp_alpha, experts_.clamp_limit, product);
     } else {
       operators_.ActivationMul(gate_up, spec_.activation, product);
     }
     operators_.ExpertLinear(product, chosen, down_, each);
+    if (!adapters_.rows().empty() && adapters_.HasPairs(down_sites_)) {
+      adapters_.AddExperts(product, chosen, down_sites_, each);
+    }
     operators_.CombineExperts(each, weights, out);
     if (experts_.shared_intermediate_size > 0) {
       const std::int64_t shared = experts_.shared_intermediate_size;
       const Matrix shared_gate_up = take(rows, 2 * shared);
       const Matrix shared_product = take(rows, shared);
       const Matrix shared_out = take(rows, spec_.hidden_size);
-      operators_.Linear(normed, *shared_gate_up_, shared_gate_up);
+      adapters_.Run(normed, shared_gate_up_, shared_gate_up);
       operators_.ActivationMul(shared_gate_up, spec_.activation, shared_product);
-      operators_.Linear(shared_product, *shared_down_, shared_out);
-      if (shared_gate_ != nullptr) {
+      adapters_.Run(shared_product, shared_down_, shared_out);
+      if (shared_gate_.weight != nullptr) {
         const Matrix gate = take(rows, 1);
-        operators_.Linear(normed, *shared_gate_, gate);
+        adapters_.Run(normed, shared_gate_, gate);
         operators_.SigmoidScale(shared_out, gate);
       }
       operators_.Add(out, shared_out);
@@ -77,20 +93,31 @@ class Experts final : public FeedForward {
   }
 
  private:
+  /// each[t * K + j] = normed[t]: the rows that expert j of token t reads.
+  void SpreadRows(const Matrix& normed, const Matrix& each) {
+    spread_.clear();
+    for (std::int64_t row = 0; row < each.rows; ++row) {
+      spread_.push_back(static_cast<std::int32_t>(row / experts_.route.experts_per_token));
+    }
+    operators_.GatherRows(normed, spread_, each);
+  }
+
   Result<void> LoadExpert(std::int32_t expert, WeightLoader& loader) {
     const LinearNames gate_up = {
         {ExpertName(experts_.gate, layer_, expert), ExpertName(experts_.up, layer_, expert)}};
     const LinearNames down = {{ExpertName(experts_.down, layer_, expert)}};
     const std::int64_t features = experts_.intermediate_size;
-    PX_TRY(auto first, loader.Linear({.names = gate_up,
-                                      .layer = layer_,
-                                      .sizes = {features, features},
-                                      .cols = spec_.hidden_size}));
-    PX_TRY(auto second, loader.Linear({.names = down,
-                                       .layer = layer_,
-                                       .sizes = {spec_.hidden_size},
-                                       .cols = features,
-                                       .k_shards = kRowParallelShards}));
+    PX_TRY(auto first, loader.ExpertLinear({.names = gate_up,
+                                            .layer = layer_,
+                                            .sizes = {features, features},
+                                            .cols = spec_.hidden_size},
+                                           gate_up_sites_, expert));
+    PX_TRY(auto second, loader.ExpertLinear({.names = down,
+                                             .layer = layer_,
+                                             .sizes = {spec_.hidden_size},
+                                             .cols = features,
+                                             .k_shards = kRowParallelShards},
+                                            down_sites_, expert));
     gate_up_.push_back(std::move(first));
     down_.push_back(std::move(second));
     return {};
@@ -167,13 +194,17 @@ class Experts final : public FeedForward {
   const ExpertsSpec& experts_;
   std::size_t layer_;
   kernels::Operators& operators_;
-  std::unique_ptr<kernels::LinearWeight> router_;
+  AdapterSlots& adapters_;
+  AdaptedLinear router_;
   std::span<const float> correction_;
   std::vector<std::unique_ptr<kernels::LinearWeight>> gate_up_;  // [expert]
   std::vector<std::unique_ptr<kernels::LinearWeight>> down_;     // [expert]
-  std::unique_ptr<kernels::LinearWeight> shared_gate_up_;
-  std::unique_ptr<kernels::LinearWeight> shared_down_;
-  std::unique_ptr<kernels::LinearWeight> shared_gate_;
+  AdapterSites gate_up_sites_;
+  AdapterSites down_sites_;
+  AdaptedLinear shared_gate_up_;
+  AdaptedLinear shared_down_;
+  AdaptedLinear shared_gate_;         // no weight: 1
+  std::vector<std::int32_t> spread_;  // the token of each expert's row, of the step at hand
 };
 
 }  // namespace
@@ -187,7 +218,7 @@ std::string ExpertName(const std::string& pattern, std::size_t layer, std::int32
 
 Result<std::unique_ptr<FeedForward>> MakeExperts(const DecoderSpec& spec, std::size_t layer,
                                                  WeightLoader& loader) {
-  auto out = std::make_unique<Experts>(spec, layer, loader.operators());
+  auto out = std::make_unique<Experts>(spec, layer, loader);
   PX_CHECK_OK(out->Load(loader));
   return std::unique_ptr<FeedForward>(std::move(out));
 }

@@ -10,8 +10,11 @@ using kernels::Matrix;
 /// down(act(gate) * up).
 class GatedFeedForward final : public FeedForward {
  public:
-  GatedFeedForward(const DecoderSpec& spec, kernels::Operators& operators)
-      : features_(spec.intermediate_size), activation_(spec.activation), operators_(operators) {}
+  GatedFeedForward(const DecoderSpec& spec, WeightLoader& loader)
+      : features_(spec.intermediate_size),
+        activation_(spec.activation),
+        operators_(loader.operators()),
+        adapters_(loader.adapters()) {}
 
   Result<void> Load(const DecoderSpec& spec, std::size_t layer, WeightLoader& loader) {
     PX_TRY(gate_up_, loader.Linear({.names = spec.names.gate_up,
@@ -29,17 +32,18 @@ class GatedFeedForward final : public FeedForward {
   void Run(const Matrix& normed, const Matrix& out, const Scratch& scratch) override {
     const Matrix gate_up = scratch.At(0, normed.rows, 2 * features_);
     const Matrix product = scratch.At(normed.rows * 2 * features_, normed.rows, features_);
-    operators_.Linear(normed, *gate_up_, gate_up);
+    adapters_.Run(normed, gate_up_, gate_up);
     operators_.ActivationMul(gate_up, activation_, product);
-    operators_.Linear(product, *down_, out);
+    adapters_.Run(product, down_, out);
   }
 
  private:
   std::int64_t features_;
   kernels::Activation activation_;
   kernels::Operators& operators_;
-  std::unique_ptr<kernels::LinearWeight> gate_up_;
-  std::unique_ptr<kernels::LinearWeight> down_;
+  AdapterSlots& adapters_;
+  AdaptedLinear gate_up_;
+  AdaptedLinear down_;
 };
 
 }  // namespace
@@ -63,7 +67,7 @@ Result<std::unique_ptr<FeedForward>> MakeFeedForward(const DecoderSpec& spec, st
   if (spec.layers[layer].experts) {
     return MakeExperts(spec, layer, loader);
   }
-  auto out = std::make_unique<GatedFeedForward>(spec, loader.operators());
+  auto out = std::make_unique<GatedFeedForward>(spec, loader);
   PX_CHECK_OK(out->Load(spec, layer, loader));
   return std::unique_ptr<FeedForward>(std::move(out));
 }

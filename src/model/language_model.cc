@@ -154,6 +154,13 @@ Result<ModelSpec> MakeModelSpec(const ModelConfig& config, const Checkpoint& che
   return spec;
 }
 
+Result<void> LanguageModel::LoadAdapter(std::int32_t /*slot*/, const LoraAdapter& /*adapter*/) {
+  return Fail(Code::kUnsupported, fmt::format("{} takes no adapters", spec().architecture),
+              "adapter");
+}
+
+void LanguageModel::UnloadAdapter(std::int32_t /*slot*/) {}
+
 Result<std::unique_ptr<LanguageModel>> LanguageModel::Load(const std::string& folder_path,
                                                            kernels::Operators& operators,
                                                            const LoadOptions& options) {

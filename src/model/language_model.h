@@ -17,6 +17,7 @@
 #include "kernels/kv_cache.h"
 #include "kernels/operators.h"
 #include "kernels/step.h"
+#include "model/lora_adapter.h"
 #include "model/pooling.h"
 
 namespace pixii::model {
@@ -81,6 +82,7 @@ struct LoadOptions {
   std::int32_t context_tokens_max = 0;  // 0 = what the checkpoint says
   std::int32_t step_tokens_max = 2048;  // rows of the largest step, sizes the workspace
   std::int32_t step_logit_rows_max = 2048;
+  std::int32_t adapter_slots = 0;  // adapters that steps may mix, 0 .. 4096
 };
 
 class LanguageModel {
@@ -119,6 +121,19 @@ class LanguageModel {
   /// Indices into the last step's logit_rows whose logits are not all finite; empty unless it
   /// failed with kModelFault.
   virtual std::span<const std::int32_t> faulty_logit_rows() const = 0;
+
+  /// What an adapter may change; empty: this model takes none.
+  virtual std::span<const AdaptableLinear> adaptable_linears() const { return {}; }
+
+  /// Slots that StepBatch::adapter_slots may name: LoadOptions' if the model takes adapters.
+  virtual std::int32_t adapter_slot_count() const { return 0; }
+
+  /// Puts `adapter`, read for adaptable_linears(), into `slot` in place of what is there; between
+  /// steps. Errors: kUnsupported (the model or the backend runs none), kInvalidArgument (no such
+  /// slot, another model's adapter), kResourceExhausted; the slot is then empty.
+  virtual Result<void> LoadAdapter(std::int32_t slot, const LoraAdapter& adapter);
+  /// Empties `slot`, one of adapter_slot_count().
+  virtual void UnloadAdapter(std::int32_t slot);
 };
 
 }  // namespace pixii::model

@@ -11,10 +11,11 @@ using kernels::Matrix;
 class LatentAttention final : public Attention {
  public:
   LatentAttention(const DecoderSpec& spec, std::size_t layer, const kernels::RotaryTable& rotary,
-                  kernels::Operators& operators)
+                  WeightLoader& loader)
       : spec_(spec),
         latent_(spec.latent),
-        operators_(operators),
+        operators_(loader.operators()),
+        adapters_(loader.adapters()),
         layer_(layer),
         rotary_(rotary),
         options_(MakeAttentionOptions(spec, layer)) {}
@@ -58,19 +59,19 @@ class LatentAttention final : public Attention {
     const Matrix mixed = take(heads * latent_.kv_rank);
     const Matrix out = take(heads * latent_.value_dim);
     if (latent_.q_rank > 0) {
-      operators_.Linear(normed, *q_a_, q_a);
+      adapters_.Run(normed, q_a_, q_a);
       operators_.RmsNorm(q_a, q_a_norm_, 0.0F, spec_.norm_epsilon, q_a);
     }
-    operators_.Linear(latent_.q_rank > 0 ? q_a : normed, *q_b_, q);
-    operators_.Linear(normed, *kv_a_, key);
+    adapters_.Run(latent_.q_rank > 0 ? q_a : normed, q_b_, q);
+    adapters_.Run(normed, kv_a_, key);
     const Matrix compressed = key.Columns(0, latent_.kv_rank);
     operators_.RmsNorm(compressed, kv_a_norm_, 0.0F, spec_.norm_epsilon, compressed);
     operators_.Rotary(key.Columns(latent_.kv_rank, latent_.rope_dim), 1, step.positions, rotary_);
     for (std::int64_t head = 0; head < heads; ++head) {
       const Matrix to = query.Columns(head * spec_.key_dim(), spec_.key_dim());
       const Matrix turned = to.Columns(latent_.kv_rank, latent_.rope_dim);
-      operators_.Linear(q.Columns(head * HeadDim(), latent_.nope_dim), *to_latent_[Index(head)],
-                        to.Columns(0, latent_.kv_rank));
+      adapters_.Run(q.Columns(head * HeadDim(), latent_.nope_dim), to_latent_[Index(head)],
+                    to.Columns(0, latent_.kv_rank));
       operators_.Copy(q.Columns(head * HeadDim() + latent_.nope_dim, latent_.rope_dim), turned);
       operators_.Rotary(turned, 1, step.positions, rotary_);
     }
@@ -78,9 +79,8 @@ class LatentAttention final : public Attention {
     operators_.StoreKv(key, compressed, step.slots, index, cache);
     operators_.PagedAttention(query, step, index, cache, options_, mixed);
     for (std::int64_t head = 0; head < heads; ++head) {
-      operators_.Linear(mixed.Columns(head * latent_.kv_rank, latent_.kv_rank),
-                        *to_value_[Index(head)],
-                        out.Columns(head * latent_.value_dim, latent_.value_dim));
+      adapters_.Run(mixed.Columns(head * latent_.kv_rank, latent_.kv_rank), to_value_[Index(head)],
+                    out.Columns(head * latent_.value_dim, latent_.value_dim));
     }
     return out;
   }
@@ -91,19 +91,21 @@ class LatentAttention final : public Attention {
   std::int64_t HeadDim() const { return std::int64_t{latent_.nope_dim} + latent_.rope_dim; }
 
   /// Cuts kv_b [heads * (nope + value), kv_rank] into each head's key part, transposed, and value
-  /// part.
+  /// part; an adapter of kv_b is cut likewise.
   Result<void> LoadHeads(WeightLoader& loader) {
     const std::int64_t rank = latent_.kv_rank;
     const std::int64_t nope = latent_.nope_dim;
     const std::int64_t value = latent_.value_dim;
+    const std::string name = LayerName(latent_.kv_b, layer_);
     PX_TRY(const kernels::WeightPart part,
-           loader.weights().Part(LayerName(latent_.kv_b, layer_) + ".weight",
-                                 spec_.head_count * (nope + value), rank));
-    std::vector<float> all(Index(part.rows * rank));
+           loader.weights().Part(name + ".weight", spec_.head_count * (nope + value), rank));
+    const std::int64_t part_rows = part.rows;
+    std::vector<float> all(Index(part_rows * rank));
     for (std::int64_t row = 0; row < part.rows; ++row) {
       kernels::ReadRow(part, row, all.data() + row * rank);
     }
     std::vector<float> transposed(Index(nope * rank));
+    std::vector<AdapterPlace> places;
     for (std::int64_t head = 0; head < spec_.head_count; ++head) {
       const float* from = all.data() + head * (nope + value) * rank;
       for (std::int64_t row = 0; row < nope; ++row) {
@@ -115,25 +117,34 @@ class LatentAttention final : public Attention {
       const kernels::WeightPart value_part{.data = from + nope * rank, .rows = value, .cols = rank};
       PX_TRY(auto to_latent, loader.Stacked({&key_part, 1}, 1));
       PX_TRY(auto to_value, loader.Stacked({&value_part, 1}, 1));
-      to_latent_.push_back(std::move(to_latent));
-      to_value_.push_back(std::move(to_value));
+      const AdapterSites latent_site = adapters_.AddSites({&rank, 1}, 1);
+      const AdapterSites value_site = adapters_.AddSites({&value, 1}, 1);
+      const std::int64_t row = head * (nope + value);
+      places.push_back(
+          {.site = latent_site.first, .row_begin = row, .row_count = nope, .transposed = true});
+      places.push_back({.site = value_site.first, .row_begin = row + nope, .row_count = value});
+      to_latent_.push_back({.weight = std::move(to_latent), .sites = latent_site});
+      to_value_.push_back({.weight = std::move(to_value), .sites = value_site});
     }
+    adapters_.AddLinear({.name = name, .in_features = rank, .out_features = part_rows},
+                        std::move(places));
     return {};
   }
 
   const DecoderSpec& spec_;
   const LatentSpec& latent_;
   kernels::Operators& operators_;
+  AdapterSlots& adapters_;
   std::size_t layer_;
   kernels::RotaryTable rotary_;
   kernels::AttentionOptions options_;
-  std::unique_ptr<kernels::LinearWeight> q_a_;
-  std::unique_ptr<kernels::LinearWeight> q_b_;
-  std::unique_ptr<kernels::LinearWeight> kv_a_;
+  AdaptedLinear q_a_;
+  AdaptedLinear q_b_;
+  AdaptedLinear kv_a_;
   std::span<const float> q_a_norm_;
   std::span<const float> kv_a_norm_;
-  std::vector<std::unique_ptr<kernels::LinearWeight>> to_latent_;  // [head] nope to kv_rank
-  std::vector<std::unique_ptr<kernels::LinearWeight>> to_value_;   // [head] kv_rank to value
+  std::vector<AdaptedLinear> to_latent_;  // [head] nope to kv_rank
+  std::vector<AdaptedLinear> to_value_;   // [head] kv_rank to value
 };
 
 }  // namespace
@@ -141,7 +152,7 @@ class LatentAttention final : public Attention {
 Result<std::unique_ptr<Attention>> MakeLatentAttention(const DecoderSpec& spec, std::size_t layer,
                                                        const kernels::RotaryTable& rotary,
                                                        WeightLoader& loader) {
-  auto out = std::make_unique<LatentAttention>(spec, layer, rotary, loader.operators());
+  auto out = std::make_unique<LatentAttention>(spec, layer, rotary, loader);
   PX_CHECK_OK(out->Load(loader));
   return std::unique_ptr<Attention>(std::move(out));
 }

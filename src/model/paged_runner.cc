@@ -60,6 +60,7 @@ Result<std::vector<float>> PagedRunner::Step(std::span<const RunnerChunk> chunks
       }
       batch.token_ids.push_back(sequence.tokens[static_cast<std::size_t>(position)]);
       batch.positions.push_back(position);
+      batch.adapter_slots.push_back(sequence.adapter_slot);
       const std::int32_t block =
           sequence.blocks[static_cast<std::size_t>(position / options_.block_tokens)];
       batch.slots.push_back(block * options_.block_tokens + position % options_.block_tokens);

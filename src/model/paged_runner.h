@@ -19,6 +19,7 @@ struct RunnerSequence {
   std::int32_t done = 0;  // tokens whose K and V are stored
   std::vector<std::int32_t> blocks = {};
   std::vector<std::int32_t> token_types = {};  // of an encoder; empty: all 0
+  std::int32_t adapter_slot = -1;              // of the model's, -1: none
 };
 
 /// The next `count` tokens of `sequence` take part in a step.

@@ -9,6 +9,7 @@ namespace pixii::model {
 namespace {
 
 constexpr std::int32_t kStepTokensMax = 1 << 20;
+constexpr std::int32_t kAdapterSlotsMax = 4096;
 
 Result<void> CheckOption(std::string_view name, std::int64_t value, std::int64_t min,
                          std::int64_t max) {
@@ -33,6 +34,7 @@ Result<LoadOptions> CheckLoadOptions(const LoadOptions& options, std::int32_t co
   PX_CHECK_OK(CheckOption("step_tokens_max", options.step_tokens_max, 1, kStepTokensMax));
   PX_CHECK_OK(CheckOption("step_logit_rows_max", options.step_logit_rows_max, 1, kStepTokensMax));
   PX_CHECK_OK(CheckOption("context_tokens_max", options.context_tokens_max, 0, context_tokens_max));
+  PX_CHECK_OK(CheckOption("adapter_slots", options.adapter_slots, 0, kAdapterSlotsMax));
   if (checked.context_tokens_max == 0) {
     checked.context_tokens_max = context_tokens_max;
   }

@@ -4,8 +4,9 @@
 
 namespace pixii::model {
 
-Result<std::unique_ptr<kernels::LinearWeight>> WeightLoader::Linear(const LinearRequest& request,
-                                                                    kernels::ComputeType compute) {
+Result<std::unique_ptr<kernels::LinearWeight>> WeightLoader::Prepare(
+    const LinearRequest& request, kernels::ComputeType compute,
+    std::vector<AdaptableLinear>& linears) {
   const std::vector<std::int64_t> rows = PartRows(request.names, request.sizes);
   std::vector<kernels::WeightPart> parts;
   std::vector<std::vector<float>> biases(rows.size());
@@ -17,11 +18,33 @@ Result<std::unique_ptr<kernels::LinearWeight>> WeightLoader::Linear(const Linear
       part.bias = biases[i].data();
     }
     parts.push_back(part);
+    linears.push_back({.name = name, .in_features = request.cols, .out_features = rows[i]});
   }
   auto prepared =
       operators_.PrepareLinear(parts, {.compute = compute, .k_shards = request.k_shards});
   weights_.Release();
   return prepared;
+}
+
+Result<AdaptedLinear> WeightLoader::Linear(const LinearRequest& request,
+                                           kernels::ComputeType compute) {
+  AdaptedLinear out;
+  std::vector<AdaptableLinear> linears;
+  PX_TRY(out.weight, Prepare(request, compute, linears));
+  out.sites = adapters_.Add(linears);
+  return out;
+}
+
+Result<std::unique_ptr<kernels::LinearWeight>> WeightLoader::ExpertLinear(
+    const LinearRequest& request, const AdapterSites& sites, std::int32_t expert) {
+  std::vector<AdaptableLinear> linears;
+  PX_TRY(auto weight, Prepare(request, compute_, linears));
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    const std::int64_t rows = linears[i].out_features;
+    adapters_.AddLinear(std::move(linears[i]),
+                        {{.site = sites.first + i, .variant = expert, .row_count = rows}});
+  }
+  return weight;
 }
 
 Result<std::unique_ptr<kernels::LinearWeight>> WeightLoader::Stacked(

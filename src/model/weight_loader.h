@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "kernels/operators.h"
+#include "model/adapted_linear.h"
 #include "model/decoder_spec.h"
 #include "model/weights.h"
 
@@ -40,25 +41,34 @@ struct LinearRequest {
 
 class WeightLoader final {
  public:
-  /// All outlive the loader; `vectors` keeps what Vector makes.
-  WeightLoader(Weights& weights, kernels::Operators& operators, kernels::ComputeType compute,
-               std::vector<kernels::Buffer>& vectors)
-      : weights_(weights), operators_(operators), compute_(compute), vectors_(vectors) {}
+  /// All outlive the loader; `adapters` learns of every linear, `vectors` keeps what Vector makes.
+  WeightLoader(Weights& weights, kernels::Operators& operators, AdapterSlots& adapters,
+               kernels::ComputeType compute, std::vector<kernels::Buffer>& vectors)
+      : weights_(weights),
+        operators_(operators),
+        adapters_(adapters),
+        compute_(compute),
+        vectors_(vectors) {}
 
   Weights& weights() { return weights_; }
 
   kernels::Operators& operators() { return operators_; }
 
-  Result<std::unique_ptr<kernels::LinearWeight>> Linear(const LinearRequest& request) {
-    return Linear(request, compute_);
-  }
+  AdapterSlots& adapters() { return adapters_; }
+
+  Result<AdaptedLinear> Linear(const LinearRequest& request) { return Linear(request, compute_); }
+
+  /// One expert's, whose outputs adapters change at `sites`: those of all experts.
+  Result<std::unique_ptr<kernels::LinearWeight>> ExpertLinear(const LinearRequest& request,
+                                                              const AdapterSites& sites,
+                                                              std::int32_t expert);
 
   /// Routers: a rounded score could choose another expert, so they multiply in fp32.
-  Result<std::unique_ptr<kernels::LinearWeight>> ExactLinear(const LinearRequest& request) {
+  Result<AdaptedLinear> ExactLinear(const LinearRequest& request) {
     return Linear(request, kernels::ComputeType::kF32);
   }
 
-  /// `parts` stacked; what they borrow is released.
+  /// `parts` stacked, of which adapters know nothing; what they borrow is released.
   Result<std::unique_ptr<kernels::LinearWeight>> Stacked(std::span<const kernels::WeightPart> parts,
                                                          std::int32_t k_shards);
 
@@ -70,11 +80,15 @@ class WeightLoader final {
                                       std::int64_t size);
 
  private:
-  Result<std::unique_ptr<kernels::LinearWeight>> Linear(const LinearRequest& request,
-                                                        kernels::ComputeType compute);
+  /// Appends the names of the parts to `linears`.
+  Result<std::unique_ptr<kernels::LinearWeight>> Prepare(const LinearRequest& request,
+                                                         kernels::ComputeType compute,
+                                                         std::vector<AdaptableLinear>& linears);
+  Result<AdaptedLinear> Linear(const LinearRequest& request, kernels::ComputeType compute);
 
   Weights& weights_;
   kernels::Operators& operators_;
+  AdapterSlots& adapters_;
   kernels::ComputeType compute_;
   std::vector<kernels::Buffer>& vectors_;
 };

@@ -80,6 +80,7 @@ struct GenerateRequest {
   RequestId id{};
   std::uint32_t attempt = 0;
   std::string model;
+  std::string adapter;             // name of a loaded one; empty: the model alone
   std::vector<TokenId> prompt;     // 1 .. context tokens
   std::uint32_t choice_count = 1;  // n
   std::vector<std::vector<TokenId>>

@@ -60,8 +60,8 @@ std::vector<TokenId> Expected(const wire::GenerateRequest& request, std::vector<
   while (out.size() < request.stop.max_tokens) {
     std::vector<float> with(kVocab);
     std::vector<float> without(kVocab);
-    MockLogits(context, with);
-    MockLogits(negative, without);
+    MockLogits(context, with, request.adapter);
+    MockLogits(negative, without, request.adapter);
     for (std::size_t i = 0; i < kVocab; ++i) {
       with[i] = without[i] + 2.0F * (with[i] - without[i]);
     }
@@ -88,6 +88,29 @@ TEST(Guidance, DrawsFromTheLogitsOfBothPrompts) {
   EXPECT_EQ(harness.streams().at(2).tokens, Expected(unconditional, {}));
   harness.ExpectOracle(plain);
   EXPECT_NE(harness.streams().at(1).tokens, harness.streams().at(3).tokens);
+}
+
+TEST(Guidance, BothPromptsAreComputedWithTheRequestsAdapter) {
+  HarnessOptions options = Options(256);
+  options.limits.adapter_slots = 1;
+  options.engine.adapters.slot_count = 1;
+  Harness harness(options);
+  std::vector<wire::GenerateRequest> requests;
+  const std::vector<TokenId> negative = {9, 8, 7};
+  for (std::uint64_t id = 1; id <= 3; ++id) {
+    requests.push_back(Guided(id, 10, 20, negative));
+    requests.back().prompt = requests.front().prompt;
+    if (id > 1) {
+      requests.back().adapter = id == 2 ? "a" : "b";
+      ASSERT_TRUE(harness.engine().LoadAdapter(
+          requests.back().adapter, std::make_shared<MockAdapter>(requests.back().adapter), false));
+    }
+    ASSERT_TRUE(harness.Submit(requests.back()));
+  }
+  harness.RunDry();
+  for (const wire::GenerateRequest& request : requests) {
+    EXPECT_EQ(harness.streams().at(Raw(request.id)).tokens, Expected(request, negative));
+  }
 }
 
 // A pool, a batch and an executor of every kind, by chance.
