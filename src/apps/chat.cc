@@ -42,9 +42,12 @@ class Chat final {
                   fmt::format("{} has no tokenizer.json: it cannot chat", source.folder), "model");
     }
     engine_.emplace(*loop_, std::move(engine));
-    link_.emplace(
-        *loop_, *engine_,
-        worker::LocalLinkOptions{.name = source.name, .eos_token_ids = {}, .bos_token_id = -1});
+    PX_TRY(worker::AdapterLinkOptions adapters, host_->MakeAdapterLink());
+    link_.emplace(*loop_, *engine_,
+                  worker::LocalLinkOptions{.name = source.name,
+                                           .eos_token_ids = {},
+                                           .bos_token_id = -1,
+                                           .adapters = std::move(adapters)});
     if (!flags_.system.empty()) {
       Remember("system", flags_.system);
     }
@@ -102,6 +105,7 @@ class Chat final {
     }
     wire::GenerateRequest request;
     request.id = RequestId{++last_id_};
+    request.adapter = flags_.adapter;
     PX_TRY(request.prompt, served_.text->EncodeChat(prompt));
     std::uint32_t context = link_->card().context_tokens_max;
     if (request.prompt.size() >= context) {

@@ -6,6 +6,7 @@
 #include <bit>
 #include <chrono>
 
+#include "apps/adapters.h"
 #include "apps/logits_processors.h"
 #include "apps/model_source.h"
 #include "engine/draft_model.h"
@@ -137,6 +138,7 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   options.step_tokens_max = static_cast<std::int32_t>(flags.max_batched_tokens);
   options.step_logit_rows_max =
       static_cast<std::int32_t>(std::min<std::int64_t>(kLogitRowsMax, flags.max_batched_tokens));
+  options.adapter_slots = static_cast<std::int32_t>(AdapterOptionsOf(flags).slot_count);
   Result<std::unique_ptr<model::LanguageModel>> loaded =
       model::LanguageModel::Load(folder, *host->operators_, options);
   if (!loaded && loaded.error().param() == "context_tokens_max") {
@@ -240,8 +242,37 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
   options.identity_key = identity_key_;
   options.draft_tokens_max = static_cast<std::uint32_t>(flags_.draft_tokens);
   options.draft_sequences_max = static_cast<std::uint32_t>(flags_.draft_max_batch);
+  options.adapters = AdapterOptionsOf(flags_);
   PX_TRY(std::unique_ptr<engine::Drafter> drafter, MakeDrafter(context));
-  return engine::Engine::Create(options, std::move(executor), processors_, std::move(drafter));
+  PX_TRY(std::unique_ptr<engine::Engine> engine,
+         engine::Engine::Create(options, std::move(executor), processors_, std::move(drafter)));
+  PX_CHECK_OK(LoadAdapters(*engine));
+  return engine;
+}
+
+// Those of --lora stay, whatever else is loaded.
+Result<void> ModelHost::LoadAdapters(engine::Engine& engine) const {
+  PX_TRY(const std::vector<worker::CatalogueEntry> wanted, AdaptersAtStart(flags_));
+  const auto read = MakeAdapterReader(model_->adaptable_linears(), flags_);
+  for (const worker::CatalogueEntry& entry : wanted) {
+    auto weights = read(entry.source);
+    Result<void> loaded = weights ? engine.LoadAdapter(entry.name, std::move(*weights), true)
+                                  : Result<void>(Fail(weights.error()));
+    if (!loaded) {
+      return Fail(loaded.error().code(),
+                  fmt::format("lora {}: {}", entry.name, loaded.error().detail()), "lora");
+    }
+  }
+  return {};
+}
+
+Result<worker::AdapterLinkOptions> ModelHost::MakeAdapterLink() const {
+  worker::AdapterLinkOptions options;
+  if (WantsAdapters(flags_)) {
+    options.read = MakeAdapterReader(model_->adaptable_linears(), flags_);
+    PX_TRY(options.catalogue, AdapterCatalogue(flags_));
+  }
+  return options;
 }
 
 namespace {

@@ -12,6 +12,7 @@
 #include "frontend/served_model.h"
 #include "kernels/operators.h"
 #include "model/language_model.h"
+#include "worker/link_adapters.h"
 
 namespace pixii::apps {
 
@@ -24,6 +25,9 @@ class ModelHost final {
   /// The engine; call once.
   Result<std::unique_ptr<engine::Engine>> MakeEngine();
 
+  /// How a link to the engine loads adapters. Errors name the flag.
+  Result<worker::AdapterLinkOptions> MakeAdapterLink() const;
+
   /// What requests may ask for; to be completed before MakeEngine.
   engine::ProcessorSet& processors() { return *processors_; }
 
@@ -35,6 +39,7 @@ class ModelHost final {
   ModelHost() = default;
 
   Result<void> LoadDraftModel();
+  Result<void> LoadAdapters(engine::Engine& engine) const;
   Result<std::unique_ptr<engine::Drafter>> MakeDrafter(std::uint32_t context_tokens);
 
   EngineFlags flags_;

@@ -42,6 +42,10 @@ void AddAliases(std::vector<config::Option>& options) {
       {"max-context", "max-seq-len", nullptr},
       {"max-batch", "max-batch-size", nullptr},
       {"max-batched-tokens", "max-num-tokens", nullptr},
+      {"enable-lora", nullptr, "DYN_LORA_ENABLED"},
+      {"lora-slots", "max-loras", nullptr},
+      {"lora-count", "max-cpu-loras", nullptr},
+      {"lora-rank", "max-lora-rank", nullptr},
   };
   for (config::Option& option : options) {
     for (const Alias& alias : kAliases) {

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <optional>
 
@@ -43,10 +44,12 @@ class Replayer final {
     PX_TRY(std::unique_ptr<engine::Engine> engine, host_->MakeEngine());
     PX_TRY(served_, LoadServedModel(source.folder, host_->spec(), record.model));
     engine_.emplace(*loop_, std::move(engine));
+    PX_TRY(worker::AdapterLinkOptions adapters, host_->MakeAdapterLink());
     link_.emplace(*loop_, *engine_,
                   worker::LocalLinkOptions{.name = record.model,
                                            .eos_token_ids = host_->spec().eos_token_ids,
-                                           .bos_token_id = host_->spec().bos_token_id});
+                                           .bos_token_id = host_->spec().bos_token_id,
+                                           .adapters = std::move(adapters)});
     return {};
   }
 
@@ -69,6 +72,7 @@ class Replayer final {
     for (std::size_t part = 0; part < record.prompts.size(); ++part) {
       wire::GenerateRequest generate = plan.prototype;
       generate.prompt = record.prompts[part];
+      generate.adapter_version = record.receipt.adapter_version;
       PX_TRY(const std::vector<frontend::ChoiceTranscript> got, Generate(std::move(generate)));
       for (std::size_t k = 0; k < n; ++k) {
         if (std::optional<std::string> difference = Compare(record.choices[part * n + k], got[k])) {
@@ -95,6 +99,27 @@ class Replayer final {
                               "--kv-dtype choose it",
                               receipt.numerics_id, card.numerics_id),
                   "numerics_id");
+    }
+    return CheckAdapter(receipt, card);
+  }
+
+  /// One of a catalogue is read when it is asked for, and the engine then compares its version.
+  static Result<void> CheckAdapter(const frontend::Receipt& receipt, const wire::ModelCard& card) {
+    auto found = std::ranges::find(card.adapters, receipt.adapter, &wire::AdapterCard::name);
+    if (!receipt.adapter.empty() && found == card.adapters.end()) {
+      return Fail(
+          Code::kNotFound,
+          fmt::format("the record was made with the adapter {}; give it with --lora {}=FOLDER",
+                      receipt.adapter, receipt.adapter),
+          "adapter");
+    }
+    if (!receipt.adapter.empty() && found->is_loaded() &&
+        found->version != receipt.adapter_version) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("the record was made with the adapter {} of fingerprint {}, this one "
+                              "has {}",
+                              receipt.adapter, receipt.adapter_version, found->version),
+                  "adapter");
     }
     return {};
   }

@@ -38,11 +38,12 @@ obs::Severity SeverityOf(const std::string& word) {
                           : obs::Severity::kError;
 }
 
-frontend::FrontendOptions MakeFrontendOptions(const ServeFlags& flags) {
+frontend::FrontendOptions MakeFrontendOptions(const ServeFlags& flags, bool adapter_api) {
   frontend::FrontendOptions options;
   options.http.limits.body_bytes_max = static_cast<std::uint64_t>(flags.body_limit);
   options.http.connections_max = static_cast<std::uint32_t>(flags.max_connections);
   options.generations_max = static_cast<std::uint32_t>(flags.max_requests);
+  options.adapter_api = adapter_api;
   options.text_threads = 1;  // long prompts are tokenized off the loop
   return options;
 }
@@ -106,6 +107,7 @@ class Server final {
     link_options.name = name_;
     link_options.eos_token_ids = host_->spec().eos_token_ids;
     link_options.bos_token_id = host_->spec().bos_token_id;
+    PX_TRY(link_options.adapters, host_->MakeAdapterLink());
     link_.emplace(*loop_, *engine_, std::move(link_options));
     const wire::ModelCard& card = link_->card();
     obs::Event(*log_, obs::EventId::kModelLoaded)
@@ -128,8 +130,8 @@ class Server final {
         recorder_->Take(std::move(record));
       };
     }
-    frontend_.emplace(environment, MakeFrontendOptions(flags_), std::move(*served_),
-                      std::move(keys_));
+    frontend_.emplace(environment, MakeFrontendOptions(flags_, engine_flags_.enable_lora),
+                      std::move(*served_), std::move(keys_));
     PX_TRY(address_, frontend_->Start(
                          {.host = flags_.host, .port = static_cast<std::uint16_t>(flags_.port)}));
     engine_thread_ = rt::Thread("engine", [this] { engine_loop_->Run(); });
@@ -192,6 +194,9 @@ class Server final {
     total(MetricId::kEngineDraftedTokensTotal, load.engine.drafted_tokens);
     total(MetricId::kEngineAcceptedTokensTotal, load.engine.accepted_tokens);
     total(MetricId::kEngineFaultsTotal, load.engine.failed_requests);
+    total(MetricId::kAdapterEvictionsTotal, load.adapter_evictions);
+    now(MetricId::kAdaptersLoaded, load.adapters_loaded);
+    now(MetricId::kAdaptersResident, load.adapters_resident);
     total(MetricId::kKvEvictionsTotal, load.blocks.evictions);
     total(MetricId::kKvCollisionsTotal, load.blocks.collisions);
     now(MetricId::kEngineRunning, load.running);

@@ -5,9 +5,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "wire/messages/adapters.h"
 #include "wire/messages/generate.h"
 
 namespace pixii::control {
@@ -28,6 +30,7 @@ class WorkerLink {
 
   virtual ~WorkerLink() = default;
 
+  /// What the worker is; `adapters` changes between two turns of the loop.
   virtual const wire::ModelCard& card() const = 0;
 
   /// Sends `request`. On success `on_frame` is called with the frames of every choice until each
@@ -42,6 +45,21 @@ class WorkerLink {
 
   /// The last known load.
   virtual WorkerLoad load() const = 0;
+
+  using AdapterHandler = std::function<void(Result<wire::AdapterCard>)>;
+
+  /// Makes an adapter one that requests may name: card().adapters has it when `on_done` is called
+  /// with its card. Errors: kUnsupported (this worker loads none), kNotFound, kDataCorrupt,
+  /// kInvalidArgument (the folder or the name), kResourceExhausted.
+  virtual void LoadAdapter(wire::LoadAdapterRequest /*request*/, AdapterHandler on_done) {
+    on_done(Fail(Code::kUnsupported, "this worker loads no adapters", "lora_name"));
+  }
+
+  /// Takes a name back; requests that have the adapter go on with it. `on_done` gets the card it
+  /// had. Errors: kUnsupported, kNotFound.
+  virtual void UnloadAdapter(std::string /*name*/, AdapterHandler on_done) {
+    on_done(Fail(Code::kUnsupported, "this worker loads no adapters", "lora_name"));
+  }
 };
 
 }  // namespace pixii::control

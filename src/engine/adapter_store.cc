@@ -127,11 +127,18 @@ Result<void> AdapterStore::Unload(std::string_view name) {
   return {};
 }
 
-Result<std::shared_ptr<Adapter>> AdapterStore::Open(std::string_view name) {
+Result<std::shared_ptr<Adapter>> AdapterStore::Open(std::string_view name,
+                                                    std::string_view version) {
   auto found = loaded_.find(name);
   if (found == loaded_.end()) {
     return Fail(Code::kNotFound, fmt::format("no adapter \"{}\" is loaded", name.substr(0, 100)),
                 "model");
+  }
+  if (!version.empty() && found->second->weights->fingerprint() != version) {
+    return Fail(
+        Code::kUnavailable,
+        fmt::format("the adapter \"{}\" was replaced meanwhile; ask again", name.substr(0, 100)),
+        "model");
   }
   found->second->last_use = ++tick_;
   return found->second;
@@ -192,17 +199,22 @@ void AdapterStore::SlotFailed(std::uint32_t slot) {
   }
 }
 
-std::vector<AdapterInfo> AdapterStore::List() const {
-  std::vector<AdapterInfo> out;
+std::vector<wire::AdapterCard> AdapterStore::List() const {
+  std::vector<wire::AdapterCard> out;
   for (const auto& [name, adapter] : loaded_) {
     out.push_back({.name = name,
+                   .source = std::string(adapter->weights->source()),
+                   .version = std::string(adapter->weights->fingerprint()),
                    .id = adapter->id,
                    .size_bytes = adapter->weights->size_bytes(),
-                   .pinned = adapter->pinned,
-                   .on_device = adapter->slot >= 0,
-                   .sequences = adapter->sequences});
+                   .pinned = adapter->pinned});
   }
   return out;
+}
+
+std::uint32_t AdapterStore::resident_count() const {
+  return static_cast<std::uint32_t>(slots_.size()) -
+         static_cast<std::uint32_t>(std::ranges::count(slots_, nullptr));
 }
 
 void AdapterStore::CheckInvariants() const {

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "wire/messages/adapters.h"
 
 namespace pixii::engine {
 
@@ -28,6 +29,8 @@ class AdapterWeights {
   virtual ~AdapterWeights() = default;
   /// Which bytes they are: equal fingerprints, equal answers.
   virtual std::string_view fingerprint() const = 0;
+  /// Where they were read from, for people; empty: nowhere.
+  virtual std::string_view source() const = 0;
   virtual std::uint64_t size_bytes() const = 0;
 };
 
@@ -56,15 +59,6 @@ struct AdapterChange {
   std::shared_ptr<const AdapterWeights> weights;  // null: nothing stays there
 };
 
-struct AdapterInfo {
-  std::string name;
-  std::uint64_t id = 0;
-  std::uint64_t size_bytes = 0;
-  bool pinned = false;
-  bool on_device = false;
-  std::uint32_t sequences = 0;
-};
-
 class AdapterStore final {
  public:
   explicit AdapterStore(const AdapterOptions& options) : options_(options) {
@@ -80,8 +74,9 @@ class AdapterStore final {
   /// kNotFound.
   Result<void> Unload(std::string_view name);
 
-  /// The adapter for a request, which keeps it. Errors: kNotFound.
-  Result<std::shared_ptr<Adapter>> Open(std::string_view name);
+  /// The adapter for a request, which keeps it; `version` is the fingerprint that it must have, if
+  /// not empty. Errors: kNotFound; kUnavailable if it has another.
+  Result<std::shared_ptr<Adapter>> Open(std::string_view name, std::string_view version = {});
 
   /// Whether a sequence with `adapter` can have a slot now; null needs none.
   bool HasSlotFor(const Adapter* adapter) const;
@@ -99,8 +94,14 @@ class AdapterStore final {
   void SlotFailed(std::uint32_t slot);
 
   /// By name.
-  std::vector<AdapterInfo> List() const;
+  std::vector<wire::AdapterCard> List() const;
 
+  std::uint32_t loaded_count() const { return static_cast<std::uint32_t>(loaded_.size()); }
+
+  /// Slots that hold an adapter.
+  std::uint32_t resident_count() const;
+
+  /// Loaded ones that gave way to others.
   std::uint64_t evictions() const { return evictions_; }
 
   /// Asserts that slots, holders and names agree.

@@ -141,7 +141,7 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
   PX_CHECK_OK(Validate(request));
   auto state = std::make_unique<RequestState>();
   if (!request.adapter.empty()) {
-    PX_TRY(state->adapter, adapters_.Open(request.adapter));
+    PX_TRY(state->adapter, adapters_.Open(request.adapter, request.adapter_version));
   }
   PX_TRY(state->chain,
          sampler_.processors().Open(request.processors, {.vocab_size = limits_.vocab_size,
@@ -391,6 +391,9 @@ wire::TokenFrame Engine::MakeFrame(Sequence& sequence) {
   if (!state.has_frame[sequence.choice]) {
     state.has_frame[sequence.choice] = true;
     frame.cached_tokens = sequence.cached_tokens;
+    if (state.adapter) {
+      frame.adapter_version = state.adapter->weights->fingerprint();
+    }
     // A prompt cut short by an early end has no complete list, so none is sent.
     if (sequence.choice == 0 && state.prompt_logprobs.size() == state.request.prompt.size()) {
       frame.prompt_logprobs = std::move(state.prompt_logprobs);
@@ -450,6 +453,7 @@ wire::ModelCard Engine::card() const {
   card.batch_sequences_max = options_.batch_sequences_max;
   card.batch_tokens_max = options_.batch_tokens_max;
   card.logits_processors = sampler_.processors().names();
+  card.adapters = adapters_.List();
   return card;
 }
 

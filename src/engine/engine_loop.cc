@@ -25,7 +25,10 @@ EngineLoad LoadOf(const Engine& engine) {
           .steps = engine.counters().steps,
           .engine = engine.counters(),
           .scheduler = engine.scheduler().counters(),
-          .blocks = engine.cache().counters()};
+          .blocks = engine.cache().counters(),
+          .adapters_loaded = engine.adapters().loaded_count(),
+          .adapters_resident = engine.adapters().resident_count(),
+          .adapter_evictions = engine.adapters().evictions()};
 }
 
 // All state; lives on the loop.
@@ -84,6 +87,16 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   }
 
   void Cancel(const wire::CancelRequest& cancel) { engine_->Cancel(cancel); }
+
+  void ChangeAdapters(Result<void> done, AdapterReply reply) {
+    if (done) {
+      reply(engine_->adapters().List());
+    } else {
+      reply(Fail(done.error()));
+    }
+  }
+
+  Engine& engine() { return *engine_; }
 
   void Shutdown(const Error& error) {
     shutdown_ = error;
@@ -221,6 +234,21 @@ void EngineLoop::Submit(DestinationId destination, wire::GenerateRequest request
 
 void EngineLoop::Cancel(const wire::CancelRequest& cancel) {
   Post([cancel](Core& core) { core.Cancel(cancel); });
+}
+
+void EngineLoop::LoadAdapter(std::string name, std::shared_ptr<const AdapterWeights> weights,
+                             bool pinned, AdapterReply reply) {
+  Post([name = std::move(name), weights = std::move(weights), pinned,
+        reply = std::move(reply)](Core& core) mutable {
+    core.ChangeAdapters(core.engine().LoadAdapter(std::move(name), std::move(weights), pinned),
+                        std::move(reply));
+  });
+}
+
+void EngineLoop::UnloadAdapter(std::string name, AdapterReply reply) {
+  Post([name = std::move(name), reply = std::move(reply)](Core& core) mutable {
+    core.ChangeAdapters(core.engine().UnloadAdapter(name), std::move(reply));
+  });
 }
 
 void EngineLoop::Shutdown(const Error& error) {

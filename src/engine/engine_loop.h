@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -31,6 +32,9 @@ struct EngineLoad {
   EngineCounters engine;
   SchedulerCounters scheduler;
   kv::BlockCacheCounters blocks;
+  std::uint32_t adapters_loaded = 0;
+  std::uint32_t adapters_resident = 0;  // on the device
+  std::uint64_t adapter_evictions = 0;
 };
 
 EngineLoad LoadOf(const Engine& engine);
@@ -42,6 +46,10 @@ struct StepOutput {
 };
 
 enum class DestinationId : std::uint32_t {};
+
+/// Called on the engine's loop with the adapters that requests may name now, or why nothing
+/// changed.
+using AdapterReply = rt::Function<void(Result<std::vector<wire::AdapterCard>>)>;
 
 /// Called on the engine's loop; hands the output to another loop and returns.
 using StepSink = rt::Function<void(StepOutput)>;
@@ -63,6 +71,12 @@ class EngineLoop final {
   /// Frames go to `destination`; a refusal arrives there as one frame with kError for each choice.
   void Submit(DestinationId destination, wire::GenerateRequest request);
   void Cancel(const wire::CancelRequest& cancel);
+
+  /// As Engine::LoadAdapter and UnloadAdapter, between two steps. `reply` is called once, unless
+  /// the loop ends first.
+  void LoadAdapter(std::string name, std::shared_ptr<const AdapterWeights> weights, bool pinned,
+                   AdapterReply reply);
+  void UnloadAdapter(std::string name, AdapterReply reply);
 
   /// Ends every request with `error` and refuses new ones with it.
   void Shutdown(const Error& error);

@@ -67,6 +67,8 @@ class MockAdapter final : public AdapterWeights {
 
   std::string_view fingerprint() const override { return fingerprint_; }
 
+  std::string_view source() const override { return "memory"; }
+
   std::uint64_t size_bytes() const override { return size_bytes_; }
 
  private:

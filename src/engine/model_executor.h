@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -32,9 +33,12 @@ struct ModelExecutorOptions {
 /// An adapter of the executor's model: made for its adaptable_linears().
 class ModelAdapter final : public AdapterWeights {
  public:
-  explicit ModelAdapter(model::LoraAdapter adapter) : adapter_(std::move(adapter)) {}
+  ModelAdapter(model::LoraAdapter adapter, std::string source)
+      : adapter_(std::move(adapter)), source_(std::move(source)) {}
 
   std::string_view fingerprint() const override { return adapter_.fingerprint(); }
+
+  std::string_view source() const override { return source_; }
 
   std::uint64_t size_bytes() const override { return adapter_.size_bytes(); }
 
@@ -42,6 +46,7 @@ class ModelAdapter final : public AdapterWeights {
 
  private:
   model::LoraAdapter adapter_;
+  std::string source_;
 };
 
 class ModelExecutor final : public StepExecutor {

@@ -72,6 +72,7 @@ void BeamRunner::OnFrame(std::size_t beam, wire::TokenFrame frame) {
   }
   if (first_round_) {
     cached_tokens_ = std::max(cached_tokens_, frame.cached_tokens);
+    run_.request.adapter_version = frame.adapter_version;  // later rounds have the same or none
   }
   if (!frame.logprobs.empty()) {
     offers_[beam] = {std::move(frame.logprobs.back().top), std::move(frame.state)};
@@ -142,6 +143,7 @@ void BeamRunner::GiveTexts() {
     frame.tokens = std::move(texts[choice].tokens);
     frame.logprobs = std::move(texts[choice].logprobs);
     frame.cached_tokens = cached_tokens_;
+    frame.adapter_version = run_.request.adapter_version;
     frame.stop_token = texts[choice].end_token;
     frame.finish = frame.stop_token ? wire::FinishReason::kStop : wire::FinishReason::kLength;
     handler(std::move(frame));

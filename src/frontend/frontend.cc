@@ -62,8 +62,8 @@ Result<rt::Address> Frontend::Start(const rt::Address& address, const rt::Listen
   PX_TRY(server_, HttpServer::Listen(environment_.loop, environment_.net, address, listen,
                                      options_.http, *this));
   if (options_.text_threads > 0) {
-    pool_ = std::make_unique<TextPool>(environment_.loop, options_.text_threads,
-                                       options_.text_queue_length_max);
+    pool_ = std::make_unique<rt::WorkPool>(environment_.loop, "text", options_.text_threads,
+                                           options_.text_queue_length_max);
   }
   tasks_.Start(ReapLoop());
   tasks_.Start(CanaryLoop());
@@ -81,6 +81,11 @@ const std::vector<Frontend::Route>& Frontend::Routes() {
       {"/v1/completions", "POST", false, false, &Frontend::HandleCompletions},
       {"/v1/models", "GET", false, false, &Frontend::HandleModels},
       {"/v1/models/", "GET", false, true, &Frontend::HandleModel},
+      {"/v1/loras", "GET", false, false, &Frontend::HandleAdapters},
+      {"/v1/loras", "POST", false, false, &Frontend::HandleLoadAdapter},
+      {"/v1/loras/", "DELETE", false, true, &Frontend::HandleDeleteAdapter},
+      {"/v1/load_lora_adapter", "POST", false, false, &Frontend::HandleLoadLoraAdapter},
+      {"/v1/unload_lora_adapter", "POST", false, false, &Frontend::HandleUnloadLoraAdapter},
       {"/tokenize", "POST", false, false, &Frontend::HandleTokenize},
       {"/detokenize", "POST", false, false, &Frontend::HandleDetokenize},
       {"/health", "GET", true, false, &Frontend::HandleHealth},
@@ -89,6 +94,23 @@ const std::vector<Frontend::Route>& Frontend::Routes() {
       {"/metrics", "GET", true, false, &Frontend::HandleMetrics},
   };
   return kRoutes;
+}
+
+bool Frontend::Matches(const Route& route, const wire::HttpRequest& request) {
+  return route.prefix
+             ? request.path.starts_with(route.path) && request.path.size() > route.path.size()
+             : request.path == route.path;
+}
+
+std::string Frontend::AllowedMethods(const wire::HttpRequest& request) {
+  std::string out;
+  for (const Route& route : Routes()) {
+    if (Matches(route, request)) {
+      out += out.empty() ? "" : ", ";
+      out += route.method == "GET" ? "GET, HEAD" : route.method;
+    }
+  }
+  return out;
 }
 
 // Paths are compared as they were sent: nothing is decoded or cleaned up, so nothing can be reached
@@ -103,13 +125,12 @@ void Frontend::Handle(Exchange& exchange) {
   }
   call.fields = std::move(*labels);
   const Route* found = nullptr;
+  bool takes_method = false;
   for (const Route& route : Routes()) {
-    bool matches = route.prefix ? request.path.starts_with(route.path) &&
-                                      request.path.size() > route.path.size()
-                                : request.path == route.path;
-    if (matches) {
-      found = &route;
-      break;
+    if (Matches(route, request) && !takes_method) {
+      takes_method =
+          request.method == route.method || (request.method == "HEAD" && route.method == "GET");
+      found = takes_method || found == nullptr ? &route : found;
     }
   }
   if (found == nullptr) {
@@ -125,10 +146,10 @@ void Frontend::Handle(Exchange& exchange) {
     }
     call.tenant = std::move(*tenant);
   }
-  if (request.method != found->method && !(request.method == "HEAD" && found->method == "GET")) {
-    call.fields.push_back(
-        {"Allow", found->method == "GET" ? "GET, HEAD" : std::string(found->method)});
-    Refuse(call, Error(Code::kMethodNotAllowed, fmt::format("this route takes {}", found->method)));
+  if (!takes_method) {
+    std::string allowed = AllowedMethods(request);
+    call.fields.push_back({"Allow", allowed});
+    Refuse(call, Error(Code::kMethodNotAllowed, fmt::format("this route takes {}", allowed)));
     return;
   }
   (this->*found->handle)(call);

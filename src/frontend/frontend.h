@@ -23,11 +23,11 @@
 #include "frontend/readiness.h"
 #include "frontend/receipt.h"
 #include "frontend/served_model.h"
-#include "frontend/text_pool.h"
 #include "obs/metrics.h"
 #include "rt/loop.h"
 #include "rt/net.h"
 #include "rt/sync.h"
+#include "rt/work_pool.h"
 
 namespace pixii::frontend {
 
@@ -95,12 +95,30 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   void HandleCompletions(Call& call);
   void HandleModels(Call& call);
   void HandleModel(Call& call);
+  void HandleAdapters(Call& call);
+  void HandleLoadAdapter(Call& call);
+  void HandleDeleteAdapter(Call& call);
+  void HandleLoadLoraAdapter(Call& call);
+  void HandleUnloadLoraAdapter(Call& call);
   void HandleTokenize(Call& call);
   void HandleDetokenize(Call& call);
   void HandleHealth(Call& call);
   void HandleLive(Call& call);
   void HandleReady(Call& call);
   void HandleMetrics(Call& call);
+
+  /// A request that waits for the worker to load or unload an adapter.
+  struct AdapterJob;
+  using AdapterAnswer = Response (*)(const wire::AdapterCard& card);
+
+  static bool Matches(const Route& route, const wire::HttpRequest& request);
+  static std::string AllowedMethods(const wire::HttpRequest& request);
+  Result<void> CheckAdapterApi() const;
+  Result<wire::LoadAdapterRequest> ReadLoadRequest(const wire::HttpRequest& request,
+                                                   bool dynamo) const;
+  void LoadAdapter(Call& call, Result<wire::LoadAdapterRequest> request, AdapterAnswer answer);
+  void UnloadAdapter(Call& call, Result<std::string> name, AdapterAnswer answer);
+  control::WorkerLink::AdapterHandler MakeAdapterHandler(Call& call, AdapterAnswer answer);
 
   /// A request whose prompt is parsed and tokenized on another thread.
   struct Preparation;
@@ -120,6 +138,7 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   void Answer(Call& call, Result<std::string> body);
   void Refuse(Call& call, const Error& error);
   std::string ModelObject() const;
+  std::string AdapterObject(const wire::AdapterCard& card) const;
   std::string HealthBody(bool healthy, std::string_view status, std::string_view message) const;
 
   // GenerationHost
@@ -161,8 +180,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   rt::WaitList reap_;
   rt::WaitList idle_;
   std::unique_ptr<HttpServer> server_;
-  std::unique_ptr<TextPool> pool_;  // null: none
-  rt::SpawnedTasks tasks_;          // last: their frames use what stands above
+  std::unique_ptr<rt::WorkPool> pool_;  // null: none
+  rt::SpawnedTasks tasks_;              // last: their frames use what stands above
 };
 
 }  // namespace pixii::frontend

@@ -151,6 +151,9 @@ void Generation::Deliver(std::size_t index, wire::TokenFrame& frame) {
     part.first_frame_seen = true;
     usage_.cached_tokens += std::min<std::uint64_t>(frame.cached_tokens, part.prompt.size());
   }
+  if (plan_.prototype.adapter_version.empty()) {
+    plan_.prototype.adapter_version = frame.adapter_version;  // of what is sent from now on
+  }
   if (!frame.prompt_logprobs.empty()) {
     part.prompt_logprobs = std::move(frame.prompt_logprobs);
   }
@@ -298,15 +301,14 @@ std::vector<ChoiceTranscript> Generation::Transcripts() const {
 // All choices, also those that best_of drops: a repetition draws them too.
 void Generation::Record() {
   std::vector<ChoiceTranscript> transcripts = Transcripts();
-  RequestRecord record{
-      .id = plan_.shape.id,
-      .surface = plan_.shape.surface,
-      .model = plan_.shape.model,
-      .context_tokens_max = host_.link().card().context_tokens_max,
-      .body = std::move(plan_.recorded_body),
-      .prompts = {},
-      .receipt = MakeReceipt(host_.link().card(), plan_.prototype.sampling.seed, transcripts),
-      .choices = std::move(transcripts)};
+  RequestRecord record{.id = plan_.shape.id,
+                       .surface = plan_.shape.surface,
+                       .model = host_.link().card().name,
+                       .context_tokens_max = host_.link().card().context_tokens_max,
+                       .body = std::move(plan_.recorded_body),
+                       .prompts = {},
+                       .receipt = MakeReceipt(host_.link().card(), plan_.prototype, transcripts),
+                       .choices = std::move(transcripts)};
   for (const Part& part : parts_) {
     record.prompts.push_back(part.prompt);
   }
@@ -342,7 +344,7 @@ void Generation::Complete() {
   KeepBest();
   std::optional<Receipt> receipt;
   if (plan_.shape.receipt) {
-    receipt = MakeReceipt(host_.link().card(), plan_.prototype.sampling.seed, Transcripts());
+    receipt = MakeReceipt(host_.link().card(), plan_.prototype, Transcripts());
   }
   const Receipt* shown = receipt ? &*receipt : nullptr;
   if (plan_.stream) {

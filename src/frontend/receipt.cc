@@ -129,11 +129,13 @@ std::string TokenHash(std::span<const TokenId> tokens) {
   return digest.FinishHex();
 }
 
-Receipt MakeReceipt(const wire::ModelCard& card, std::uint64_t seed,
+Receipt MakeReceipt(const wire::ModelCard& card, const wire::GenerateRequest& request,
                     std::span<const ChoiceTranscript> choices) {
   Receipt out{.fingerprint = card.fingerprint,
               .numerics_id = card.numerics_id,
-              .seed = seed,
+              .seed = request.sampling.seed,
+              .adapter = request.adapter,
+              .adapter_version = request.adapter_version,
               .token_counts = {},
               .token_hashes = {}};
   for (const ChoiceTranscript& choice : choices) {
@@ -148,6 +150,13 @@ void AppendReceipt(std::string& out, const Receipt& receipt) {
   wire::AppendJsonString(out, receipt.fingerprint);
   out += R"(,"numerics_id":)";
   wire::AppendJsonString(out, receipt.numerics_id);
+  if (!receipt.adapter.empty()) {
+    out += R"(,"adapter":{"name":)";
+    wire::AppendJsonString(out, receipt.adapter);
+    out += R"(,"fingerprint":)";
+    wire::AppendJsonString(out, receipt.adapter_version);
+    out += '}';
+  }
   fmt::format_to(std::back_inserter(out), R"(,"seed":"{}","choices":[)", receipt.seed);
   for (std::size_t i = 0; i < receipt.token_hashes.size(); ++i) {
     fmt::format_to(std::back_inserter(out), R"({}{{"index":{},"tokens":{},"sha256":"{}"}})",
@@ -164,6 +173,10 @@ std::string RecordJson(const RequestRecord& record) {
   out.Set("model", record.model);
   out.Set("fingerprint", record.receipt.fingerprint);
   out.Set("numerics_id", record.receipt.numerics_id);
+  if (!record.receipt.adapter.empty()) {
+    out.Set("adapter", record.receipt.adapter);
+    out.Set("adapter_fingerprint", record.receipt.adapter_version);
+  }
   out.Set("context_tokens_max", std::int64_t{record.context_tokens_max});
   out.Set("seed", fmt::format("{}", record.receipt.seed));
   out.Set("body", record.body);
@@ -212,6 +225,10 @@ Result<RequestRecord> ParseRecord(std::string_view text) {
   PX_TRY(out.model, ReadText(json, "model"));
   PX_TRY(out.receipt.fingerprint, ReadText(json, "fingerprint"));
   PX_TRY(out.receipt.numerics_id, ReadText(json, "numerics_id"));
+  if (json.Find("adapter") != nullptr) {
+    PX_TRY(out.receipt.adapter, ReadText(json, "adapter"));
+    PX_TRY(out.receipt.adapter_version, ReadText(json, "adapter_fingerprint"));
+  }
   PX_TRY(const std::int64_t context, ReadCount(json, "context_tokens_max", INT32_MAX));
   out.context_tokens_max = static_cast<std::uint32_t>(context);
   PX_TRY(out.receipt.seed, ReadSeed(json));

@@ -29,13 +29,16 @@ struct Receipt {
   std::string fingerprint;  // of config and weights
   std::string numerics_id;  // what bits depend on beside them
   std::uint64_t seed = 0;
+  std::string adapter = {};                 // its name; empty: the model alone
+  std::string adapter_version = {};         // fingerprint of its files
   std::vector<std::uint32_t> token_counts;  // [choices]
   std::vector<std::string> token_hashes;    // [choices]
 };
 
 std::string TokenHash(std::span<const TokenId> tokens);
 
-Receipt MakeReceipt(const wire::ModelCard& card, std::uint64_t seed,
+/// Of a request that was sent as `request`; its adapter_version is that of the answer's frames.
+Receipt MakeReceipt(const wire::ModelCard& card, const wire::GenerateRequest& request,
                     std::span<const ChoiceTranscript> choices);
 
 /// The object behind "receipt". The seed is a string: it may be past what a double holds.

@@ -191,9 +191,15 @@ bool ServedModel::Serves(std::string_view wanted) const {
   return std::find(names.begin(), names.end(), wanted) != names.end();
 }
 
-Result<void> CheckModelName(std::string_view wanted, const ServedModel& model) {
+Result<const wire::AdapterCard*> FindAdapter(std::string_view wanted, const ServedModel& model,
+                                             const wire::ModelCard& card) {
+  const wire::AdapterCard* none = nullptr;
   if (wanted.empty() || model.Serves(wanted)) {
-    return {};
+    return none;
+  }
+  auto found = std::ranges::find(card.adapters, wanted, &wire::AdapterCard::name);
+  if (found != card.adapters.end()) {
+    return &*found;
   }
   std::string shown = wire::Json(wanted).Dump();
   return Fail(Code::kNotFound,
@@ -216,7 +222,7 @@ Result<void> CheckTextSize(std::string_view text, std::string_view field,
 
 Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const ServedModel& model,
                                       const wire::ModelCard& card, std::uint64_t seed) {
-  PX_CHECK_OK(CheckModelName(request.model, model));
+  PX_TRY(const wire::AdapterCard* adapter, FindAdapter(request.model, model, card));
   PX_CHECK_OK(CheckIds(request.stop_token_ids, "stop_token_ids", card));
   for (const auto& [token, bias] : request.logit_bias) {
     PX_CHECK_OK(CheckIds({&token, 1}, "logit_bias", card));
@@ -249,7 +255,7 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
   plan.shape = {.surface = request.surface,
                 .id = {},
                 .created = 0,
-                .model = model.name(),
+                .model = adapter != nullptr ? adapter->name : model.name(),
                 .system_fingerprint =
                     "fp_" + Sha256Hex(card.fingerprint + "/" + card.numerics_id).substr(0, 10),
                 .logprobs = logprobs,
@@ -258,6 +264,7 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
                 .receipt = request.receipt.value_or(false)};
   wire::GenerateRequest& prototype = plan.prototype;
   prototype.model = card.name;
+  prototype.adapter = adapter != nullptr ? adapter->name : std::string();
   prototype.choice_count =
       request.uses_beams() ? request.choice_count() : request.candidate_count();
   PX_TRY(prototype.sampling, Sampling(request, model, card, seed));

@@ -54,7 +54,9 @@ inline constexpr std::uint32_t kPromptBytesPerTokenMax = 256;
 Result<void> CheckTextSize(std::string_view text, std::string_view field,
                            const wire::ModelCard& card);
 
-/// Errors: kNotFound unless `wanted` is empty or a name of `model`.
-Result<void> CheckModelName(std::string_view wanted, const ServedModel& model);
+/// The adapter that `wanted` names; null: the model itself, which an empty name means too. Errors:
+/// kNotFound.
+Result<const wire::AdapterCard*> FindAdapter(std::string_view wanted, const ServedModel& model,
+                                             const wire::ModelCard& card);
 
 }  // namespace pixii::frontend

@@ -109,9 +109,29 @@ std::string Frontend::ModelObject() const {
   return out;
 }
 
+std::string Frontend::AdapterObject(const wire::AdapterCard& card) const {
+  std::string out = R"({"id":)";
+  wire::AppendJsonString(out, card.name);
+  fmt::format_to(
+      std::back_inserter(out),
+      R"(,"object":"model","created":{},"owned_by":"pixii","max_model_len":{},"parent":)",
+      model_.created, environment_.link.card().context_tokens_max);
+  wire::AppendJsonString(out, model_.name());
+  out += R"(,"root":)";
+  wire::AppendJsonString(out, card.source);
+  out += '}';
+  return out;
+}
+
 // Listed once it answers, so that a client that sees a model can use it.
 void Frontend::HandleModels(Call& call) {
-  std::string model = readiness_.ever_ready() ? ModelObject() : std::string();
+  std::string model;
+  if (readiness_.ever_ready()) {
+    model = ModelObject();
+    for (const wire::AdapterCard& card : environment_.link.card().adapters) {
+      model += ',' + AdapterObject(card);
+    }
+  }
   Answer(call, fmt::format(R"({{"object":"list","data":[{}]}})", model));
 }
 
@@ -119,19 +139,20 @@ void Frontend::HandleModel(Call& call) {
   constexpr std::string_view kPrefix = "/v1/models/";
   std::optional<std::string> name =
       wire::PercentDecode(std::string_view(call.exchange.request().path).substr(kPrefix.size()));
-  Result<void> known = name ? CheckModelName(*name, model_)
-                            : Result<void>(Bad("model", "the name is badly encoded"));
-  if (!known) {
-    Refuse(call, known.error());
+  Result<const wire::AdapterCard*> adapter =
+      name ? FindAdapter(*name, model_, environment_.link.card())
+           : Result<const wire::AdapterCard*>(Bad("model", "the name is badly encoded"));
+  if (!adapter) {
+    Refuse(call, adapter.error());
     return;
   }
-  Answer(call, ModelObject());
+  Answer(call, *adapter != nullptr ? AdapterObject(**adapter) : ModelObject());
 }
 
 Result<std::string> Frontend::Tokenize(const wire::HttpRequest& request) {
   PX_TRY(Json body, ParseBody(request));
   PX_TRY(TokenizeRequest wanted, ReadTokenize(body));
-  PX_CHECK_OK(CheckModelName(wanted.model, model_));
+  PX_CHECK_OK(FindAdapter(wanted.model, model_, environment_.link.card()));
   if (!model_.text) {
     return Fail(NoTokenizer(model_));
   }
@@ -178,7 +199,7 @@ Result<std::string> Frontend::Detokenize(const wire::HttpRequest& request) {
       return Fail(Code::kInvalidArgument, fmt::format("unknown field \"{}\"", shown), shown);
     }
   }
-  PX_CHECK_OK(CheckModelName(name, model_));
+  PX_CHECK_OK(FindAdapter(name, model_, environment_.link.card()));
   if (!tokens) {
     return Bad("tokens", "is missing");
   }

@@ -1,5 +1,6 @@
 #include "worker/local_link.h"
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -13,13 +14,58 @@ namespace pixii::worker {
 // The requests under way; lives on the frontend's loop.
 class LocalLink::Core final {
  public:
-  void Add(RequestId id, std::uint32_t choice_count, FrameHandler on_frame) {
+  using Resend = std::function<void(wire::GenerateRequest)>;
+
+  /// `resend` takes requests back whose adapter gave way to others before they came.
+  explicit Core(Resend resend) : resend_(std::move(resend)) {}
+
+  /// `again`: to be sent once more if the engine does not have its adapter.
+  void Add(const wire::GenerateRequest& request, FrameHandler on_frame, bool again) {
     auto outstanding = std::make_shared<Outstanding>();
     outstanding->on_frame = std::move(on_frame);
-    outstanding->ended.resize(choice_count);
-    outstanding->live_choices = choice_count;
-    sequences_ += choice_count;
-    requests_.emplace(id, std::move(outstanding));
+    outstanding->ended.resize(request.choice_count);
+    outstanding->live_choices = request.choice_count;
+    if (again) {
+      outstanding->again = request;
+    }
+    sequences_ += request.choice_count;
+    requests_.emplace(request.id, std::move(outstanding));
+  }
+
+  /// The request is not at the engine until SetSent.
+  void SetWaiting(RequestId id) { requests_.at(id)->waits = true; }
+
+  /// What was cancelled meanwhile, to be told to the engine behind the request.
+  std::vector<wire::CancelRequest> SetSent(RequestId id) {
+    Outstanding& outstanding = *requests_.at(id);
+    outstanding.waits = false;
+    return std::exchange(outstanding.cancels, {});
+  }
+
+  /// Whether `cancel` is kept for SetSent.
+  bool KeepsCancel(const wire::CancelRequest& cancel) {
+    Outstanding& outstanding = *requests_.at(cancel.id);
+    if (outstanding.waits) {
+      outstanding.cancels.push_back(cancel);
+    }
+    return outstanding.waits;
+  }
+
+  /// Every choice that has not ended ends with `error`.
+  void EndWith(RequestId id, const Error& error) {
+    std::shared_ptr<Outstanding> outstanding = requests_.at(id);
+    outstanding->again.reset();
+    outstanding->refusals_left = 0;
+    for (std::uint32_t choice = 0; choice < outstanding->ended.size(); ++choice) {
+      if (!outstanding->ended[choice]) {
+        wire::TokenFrame frame;
+        frame.id = id;
+        frame.choice = choice;
+        frame.finish = wire::FinishReason::kError;
+        frame.error = error;
+        Give(std::move(frame));
+      }
+    }
   }
 
   void Take(engine::StepOutput output) {
@@ -32,18 +78,7 @@ class LocalLink::Core final {
   void EndAll(const Error& error) {
     closed_ = error;
     while (!requests_.empty()) {
-      RequestId id = requests_.begin()->first;
-      std::shared_ptr<Outstanding> outstanding = requests_.begin()->second;
-      for (std::uint32_t choice = 0; choice < outstanding->ended.size(); ++choice) {
-        if (!outstanding->ended[choice]) {
-          wire::TokenFrame frame;
-          frame.id = id;
-          frame.choice = choice;
-          frame.finish = wire::FinishReason::kError;
-          frame.error = error;
-          Give(std::move(frame));
-        }
-      }
+      EndWith(requests_.begin()->first, error);
     }
   }
 
@@ -64,7 +99,28 @@ class LocalLink::Core final {
     FrameHandler on_frame;
     std::vector<bool> ended;  // [choice]
     std::uint32_t live_choices = 0;
+    std::optional<wire::GenerateRequest> again;
+    std::uint32_t refusals_left = 0;  // frames of the engine's refusal that nobody gets
+    bool waits = false;               // for its adapter
+    std::vector<wire::CancelRequest> cancels;
   };
+
+  /// The engine does not have the adapter: whether the request is sent again instead.
+  bool IsSentAgain(Outstanding& outstanding, const wire::TokenFrame& frame) {
+    if (!frame.error || frame.error->code() != Code::kNotFound || frame.error->param() != "model") {
+      return false;
+    }
+    if (outstanding.refusals_left > 0) {
+      --outstanding.refusals_left;
+      return true;
+    }
+    if (!outstanding.again) {
+      return false;
+    }
+    outstanding.refusals_left = static_cast<std::uint32_t>(outstanding.ended.size()) - 1;
+    resend_(*std::exchange(outstanding.again, std::nullopt));
+    return true;
+  }
 
   // A frame for a request or choice that ended here (Close) came too late and is dropped.
   void Give(wire::TokenFrame frame) {
@@ -75,6 +131,10 @@ class LocalLink::Core final {
     }
     // Held across the call: the handler may close the link or start and cancel others.
     std::shared_ptr<Outstanding> outstanding = found->second;
+    if (IsSentAgain(*outstanding, frame)) {
+      return;
+    }
+    outstanding->again.reset();
     if (frame.finish) {
       outstanding->ended[frame.choice] = true;
       --sequences_;
@@ -85,6 +145,7 @@ class LocalLink::Core final {
     outstanding->on_frame(std::move(frame));
   }
 
+  Resend resend_;
   std::unordered_map<RequestId, std::shared_ptr<Outstanding>> requests_;
   std::uint32_t sequences_ = 0;  // choices not ended
   engine::EngineLoad load_;
@@ -92,7 +153,11 @@ class LocalLink::Core final {
 };
 
 LocalLink::LocalLink(rt::Loop& frontend_loop, engine::EngineLoop& engine, LocalLinkOptions options)
-    : engine_(engine), card_(engine.card()), core_(std::make_shared<Core>()) {
+    : engine_(engine),
+      card_(engine.card()),
+      core_(std::make_shared<Core>(
+          [this](wire::GenerateRequest request) { SendWhenLoaded(std::move(request)); })),
+      adapters_(frontend_loop, engine, std::move(options.adapters), card_) {
   card_.name = std::move(options.name);
   card_.eos_token_ids = std::move(options.eos_token_ids);
   card_.bos_token_id = options.bos_token_id;
@@ -128,13 +193,46 @@ Result<void> LocalLink::Generate(wire::GenerateRequest request, FrameHandler on_
             "{} sequences run or wait and {} more do not fit the engine's {} (batch and queue)",
             core_->sequences(), request.choice_count, limit));
   }
-  core_->Add(request.id, request.choice_count, std::move(on_frame));
-  engine_.Submit(destination_, std::move(request));
+  core_->Add(request, std::move(on_frame), adapters_.InCatalogue(request.adapter));
+  if (adapters_.MustLoad(request.adapter)) {
+    SendWhenLoaded(std::move(request));
+  } else {
+    engine_.Submit(destination_, std::move(request));
+  }
   return {};
 }
 
+void LocalLink::SendWhenLoaded(wire::GenerateRequest request) {
+  core_->SetWaiting(request.id);
+  std::string name = request.adapter;
+  auto held = std::make_shared<wire::GenerateRequest>(std::move(request));
+  adapters_.WhenLoaded(name, [this, held](const Result<void>& loaded) {
+    const RequestId id = held->id;
+    if (!core_->contains(id)) {
+      return;  // the link was closed
+    }
+    const std::vector<wire::CancelRequest> cancels = core_->SetSent(id);
+    if (!loaded) {
+      core_->EndWith(id, loaded.error());
+      return;
+    }
+    engine_.Submit(destination_, std::move(*held));
+    for (const wire::CancelRequest& cancel : cancels) {
+      engine_.Cancel(cancel);
+    }
+  });
+}
+
+void LocalLink::LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) {
+  adapters_.Load(std::move(request), std::move(on_done));
+}
+
+void LocalLink::UnloadAdapter(std::string name, AdapterHandler on_done) {
+  adapters_.Unload(std::move(name), std::move(on_done));
+}
+
 void LocalLink::Cancel(const wire::CancelRequest& cancel) {
-  if (core_->contains(cancel.id)) {
+  if (core_->contains(cancel.id) && !core_->KeepsCancel(cancel)) {
     engine_.Cancel(cancel);
   }
 }

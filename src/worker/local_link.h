@@ -7,11 +7,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "control/worker_link.h"
 #include "engine/engine_loop.h"
 #include "rt/loop.h"
+#include "worker/link_adapters.h"
 
 namespace pixii::worker {
 
@@ -20,6 +23,7 @@ struct LocalLinkOptions {
   std::string name;
   std::vector<TokenId> eos_token_ids;
   TokenId bos_token_id = -1;
+  AdapterLinkOptions adapters = {};
 };
 
 class LocalLink final : public control::WorkerLink {
@@ -37,6 +41,8 @@ class LocalLink final : public control::WorkerLink {
   Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override;
   void Cancel(const wire::CancelRequest& cancel) override;
   control::WorkerLoad load() const override;
+  void LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) override;
+  void UnloadAdapter(std::string name, AdapterHandler on_done) override;
 
   /// Counters beyond WorkerLoad, for metrics; as of the last step heard of.
   const engine::EngineLoad& engine_load() const;
@@ -53,10 +59,13 @@ class LocalLink final : public control::WorkerLink {
  private:
   class Core;
 
+  void SendWhenLoaded(wire::GenerateRequest request);
+
   engine::EngineLoop& engine_;
   wire::ModelCard card_;
   engine::DestinationId destination_{};
   std::shared_ptr<Core> core_;  // frames under way hold it weakly
+  LinkAdapters adapters_;
 };
 
 }  // namespace pixii::worker

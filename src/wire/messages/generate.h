@@ -16,6 +16,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "wire/messages/adapters.h"
 
 namespace pixii::wire {
 
@@ -81,6 +82,7 @@ struct GenerateRequest {
   std::uint32_t attempt = 0;
   std::string model;
   std::string adapter;             // name of a loaded one; empty: the model alone
+  std::string adapter_version;     // which it must be, as a frame said; empty: any
   std::vector<TokenId> prompt;     // 1 .. context tokens
   std::uint32_t choice_count = 1;  // n
   std::vector<std::vector<TokenId>>
@@ -119,6 +121,7 @@ struct TokenFrame {
       prompt_logprobs;  // [prompt], first is empty; in the first frame of choice 0 if asked for
   std::uint32_t cached_tokens =
       0;  // prompt tokens found in the prefix cache; in a choice's first frame
+  std::string adapter_version;  // of the adapter it is computed with; in a choice's first frame
   std::optional<FinishReason> finish;
   std::optional<TokenId> stop_token;  // the stop or end token that ended it; it is not in `tokens`
   std::optional<float> stop_logprob;  // of stop_token, if logprobs were asked for
@@ -146,6 +149,7 @@ struct ModelCard {
   std::vector<TokenId> eos_token_ids;
   TokenId bos_token_id = -1;
   std::vector<std::string> logits_processors;  // names that requests may ask for
+  std::vector<AdapterCard> adapters;           // that requests may name, by name; changes
 };
 
 }  // namespace pixii::wire

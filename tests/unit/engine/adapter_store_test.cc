@@ -17,7 +17,7 @@ std::shared_ptr<const AdapterWeights> Weights(const std::string& fingerprint,
 
 std::vector<std::string> Names(const AdapterStore& store) {
   std::vector<std::string> out;
-  for (const AdapterInfo& info : store.List()) {
+  for (const wire::AdapterCard& info : store.List()) {
     out.push_back(info.name);
   }
   return out;
@@ -50,6 +50,13 @@ TEST(AdapterStore, TheSameBytesStayAndOthersAreAnotherVersion) {
   EXPECT_NE(second->identity, first->identity);
   EXPECT_FALSE(first->loaded);
   EXPECT_EQ(store.List().size(), 1U);
+}
+
+TEST(AdapterStore, AnotherVersionThanTheOneAskedForIsRefused) {
+  AdapterStore store({.slot_count = 1});
+  ASSERT_TRUE(store.Load("a", Weights("one"), false));
+  EXPECT_TRUE(store.Open("a", "one"));
+  EXPECT_EQ(store.Open("a", "two").error().code(), Code::kUnavailable);
 }
 
 TEST(AdapterStore, ANewOneTakesThePlaceOfTheLeastRecentlyUsed) {

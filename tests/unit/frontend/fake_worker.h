@@ -43,7 +43,10 @@ class FakeWorker final : public control::WorkerLink {
   std::function<void()> on_generate;  // posted after each request but a readiness test
   bool stalled = false;               // takes requests and makes no step
 
+  std::optional<Error> adapter_refusal;  // of LoadAdapter and UnloadAdapter
+
   // What happened.
+  std::vector<wire::LoadAdapterRequest> loads;
   std::vector<wire::GenerateRequest> seen;
   std::vector<wire::CancelRequest> cancels;
   std::uint64_t steps = 0;
@@ -99,6 +102,35 @@ class FakeWorker final : public control::WorkerLink {
           }
         }
       }
+    });
+  }
+
+  void LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) override {
+    loads.push_back(request);
+    loop_.Post([this, request, on_done = std::move(on_done)] {
+      if (adapter_refusal) {
+        on_done(pixii::Fail(*adapter_refusal));
+        return;
+      }
+      card_.adapters.push_back({.name = request.name,
+                                .source = request.source,
+                                .version = "v",
+                                .id = loads.size(),
+                                .pinned = request.pinned});
+      on_done(card_.adapters.back());
+    });
+  }
+
+  void UnloadAdapter(std::string name, AdapterHandler on_done) override {
+    loop_.Post([this, name, on_done = std::move(on_done)] {
+      auto found = std::ranges::find(card_.adapters, name, &wire::AdapterCard::name);
+      if (found == card_.adapters.end()) {
+        on_done(pixii::Fail(Code::kNotFound, "no such adapter", "lora_name"));
+        return;
+      }
+      wire::AdapterCard had = *found;
+      card_.adapters.erase(found);
+      on_done(had);
     });
   }
 

@@ -371,6 +371,85 @@ TEST_F(FrontendTest, ListsItsModel) {
   EXPECT_EQ(head.at(0).body, "");
 }
 
+TEST_F(FrontendTest, ARequestNamesAnAdapterAsItsModel) {
+  worker.mutable_card().adapters = {{.name = "fox", .source = "/f", .version = "v", .id = 7},
+                                    {.name = "owl", .source = "/o", .version = {}}};
+  Start();
+  Reply reply = Post("/v1/completions", R"({"model":"fox","prompt":"x","max_tokens":2})");
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  EXPECT_EQ(reply.json().Find("model")->string(), "fox");
+  EXPECT_EQ(worker.seen.back().adapter, "fox");
+  EXPECT_EQ(worker.seen.back().model, "tiny");
+  ASSERT_EQ(Post("/v1/completions", R"({"prompt":"x","max_tokens":2})").status, 200);
+  EXPECT_EQ(worker.seen.back().adapter, "");
+  EXPECT_EQ(Post("/v1/completions", R"({"model":"cat","prompt":"x"})").status, 404);
+  const wire::Json models = Get("/v1/models").json();
+  ASSERT_EQ(models.Find("data")->array().size(), 3U);
+  const wire::Json& fox = models.Find("data")->array()[1];
+  EXPECT_EQ(fox.Find("id")->string(), "fox");
+  EXPECT_EQ(fox.Find("parent")->string(), "tiny");
+  EXPECT_EQ(fox.Find("root")->string(), "/f");
+  EXPECT_EQ(Get("/v1/models/owl").json().Find("id")->string(), "owl");
+  const wire::Json loras = Get("/v1/loras").json();
+  EXPECT_EQ(loras.Find("count")->AsInt(), 1) << "one that is not loaded has no id";
+  EXPECT_EQ(loras.Find("loras")->Find("fox")->AsInt(), 7);
+  EXPECT_EQ(loras.Find("adapters")->array().size(), 2U);
+}
+
+TEST_F(FrontendTest, AdaptersAreLoadedByHttpOnlyWhereThatIsAllowed) {
+  Start();
+  Reply reply =
+      Post("/v1/loras", R"({"lora_name":"fox","source":{"uri":"file:///a%20b"},"pinned":true})");
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_NE(reply.body.find("--enable-lora"), std::string::npos) << reply.body;
+  EXPECT_EQ(One(Raw("DELETE", "/v1/loras/fox")).status, 400);
+  EXPECT_EQ(Post("/v1/load_lora_adapter", R"({"lora_name":"fox","lora_path":"/a"})").status, 400);
+  EXPECT_TRUE(worker.loads.empty());
+}
+
+TEST_F(FrontendTest, AdaptersAreLoadedAndUnloadedByHttp) {
+  options.adapter_api = true;
+  Start();
+  Reply reply =
+      Post("/v1/loras", R"({"lora_name":"fox","source":{"uri":"file:///a%20b"},"pinned":true})");
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  EXPECT_EQ(reply.json().Find("lora_id")->AsInt(), 1);
+  ASSERT_EQ(worker.loads.size(), 1U);
+  EXPECT_EQ(worker.loads[0].source, "/a b");
+  EXPECT_TRUE(worker.loads[0].pinned && worker.loads[0].replace);
+  EXPECT_EQ(One(Raw("DELETE", "/v1/loras/fox")).json().Find("lora_name")->string(), "fox");
+  EXPECT_EQ(One(Raw("DELETE", "/v1/loras/fox")).status, 404);
+  reply = Post("/v1/load_lora_adapter", R"({"lora_name":"owl","lora_path":"/o"})");
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(reply.body, "Success: LoRA adapter 'owl' added successfully.");
+  EXPECT_FALSE(worker.loads.back().replace);
+  EXPECT_EQ(Post("/v1/unload_lora_adapter", R"({"lora_name":"owl"})").status, 200);
+  Reply wrong = One(Raw("PUT", "/v1/loras", "{}"));
+  EXPECT_EQ(wrong.status, 405);
+  EXPECT_EQ(wrong.Field("allow"), "GET, HEAD, POST");
+}
+
+TEST_F(FrontendTest, WhatIsWrongWithAnAdapterIsSaid) {
+  options.adapter_api = true;
+  Start();
+  for (std::string_view body :
+       {R"({})", R"({"lora_name":"x"})", R"({"lora_name":"","source":{"uri":"/a"}})",
+        R"({"lora_name":"x","source":"/a"})", R"({"lora_name":"x","source":{"uri":"hf://a/b"}})",
+        R"({"lora_name":"x","source":{"uri":"/a","y":1}})",
+        R"({"lora_name":"x","source":{"uri":"/a"},"pinned":1})",
+        R"({"lora_name":"x","source":{"uri":"/a"},"other":1})",
+        R"({"lora_name":"alias","source":{"uri":"/a"}})"}) {
+    EXPECT_EQ(Post("/v1/loras", body).status, 400) << body;
+  }
+  EXPECT_TRUE(worker.loads.empty());
+  worker.adapter_refusal = Error(Code::kDataCorrupt, "tensor q has shape [1]", "q");
+  Reply reply = Post("/v1/loras", R"({"lora_name":"x","source":{"uri":"/a"}})");
+  EXPECT_EQ(reply.status, 400) << "the client's files are at fault, not the server";
+  EXPECT_NE(reply.body.find("shape [1]"), std::string::npos) << reply.body;
+  worker.adapter_refusal = Error(Code::kResourceExhausted, "full");
+  EXPECT_EQ(Post("/v1/loras", R"({"lora_name":"x","source":{"uri":"/a"}})").status, 529);
+}
+
 TEST_F(FrontendTest, Case7RoutesAreFoundByOneSpellingAndNeedAKey) {
   auto parsed = ApiKeys::Parse("secret-key-1\n");
   ASSERT_TRUE(parsed);

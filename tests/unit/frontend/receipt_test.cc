@@ -21,7 +21,9 @@ RequestRecord Sample() {
   wire::ModelCard card;
   card.fingerprint = "abc";
   card.numerics_id = "k1";
-  record.receipt = MakeReceipt(card, UINT64_MAX, record.choices);
+  wire::GenerateRequest request;
+  request.sampling.seed = UINT64_MAX;
+  record.receipt = MakeReceipt(card, request, record.choices);
   return record;
 }
 
@@ -39,6 +41,19 @@ TEST(Receipt, SaysModelNumericsSeedAndEachChoice) {
       R"({"fingerprint":"abc","numerics_id":"k1","seed":"18446744073709551615","choices":[{"index":0,"tokens":2,"sha256":")"))
       << out;
   EXPECT_NE(out.find(R"({"index":1,"tokens":0,"sha256":"e3b0c4)"), std::string::npos) << out;
+}
+
+TEST(Receipt, NamesTheAdapterAndItsVersion) {
+  RequestRecord record = Sample();
+  record.receipt.adapter = "a";
+  record.receipt.adapter_version = "v1";
+  std::string out;
+  AppendReceipt(out, record.receipt);
+  EXPECT_NE(out.find(R"("adapter":{"name":"a","fingerprint":"v1"})"), std::string::npos) << out;
+  const auto back = ParseRecord(RecordJson(record));
+  ASSERT_TRUE(back.has_value()) << back.error().detail();
+  EXPECT_EQ(back->receipt.adapter, "a");
+  EXPECT_EQ(back->receipt.adapter_version, "v1");
 }
 
 TEST(Record, ComesBackAsItWas) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <utility>
@@ -17,19 +18,23 @@ namespace {
 constexpr std::uint32_t kVocab = 64;
 constexpr std::uint32_t kContext = 128;
 
-std::unique_ptr<engine::Engine> MakeEngine(std::uint32_t queue_length_max = 256) {
+std::unique_ptr<engine::Engine> MakeEngine(std::uint32_t queue_length_max = 256,
+                                           const engine::AdapterOptions& adapters = {}) {
   auto executor = std::make_unique<engine::MockExecutor>(
       engine::MockOptions{.limits = {.vocab_size = kVocab,
                                      .context_tokens_max = kContext,
                                      .block_tokens = 4,
                                      .block_count = 128,
                                      .step_tokens_max = 64,
-                                     .step_logit_rows_max = 64},
+                                     .step_logit_rows_max = 64,
+                                     .adapter_slots = adapters.slot_count},
                           .timing = {},
                           .faults = {}});
-  auto engine = engine::Engine::Create(
-      {.batch_sequences_max = 8, .batch_tokens_max = 32, .queue_length_max = queue_length_max},
-      std::move(executor));
+  auto engine = engine::Engine::Create({.batch_sequences_max = 8,
+                                        .batch_tokens_max = 32,
+                                        .queue_length_max = queue_length_max,
+                                        .adapters = adapters},
+                                       std::move(executor));
   EXPECT_TRUE(engine) << engine.error().ToString();
   return std::move(*engine);
 }
@@ -60,6 +65,70 @@ class LocalLinkTest : public ::testing::Test {
                                         LocalLinkOptions{.name = "mock", .eos_token_ids = {0}});
   }
 
+  /// With a catalogue of "a", "b" and "broken", of which at most `loaded_max` are loaded at a time.
+  void StartWithAdapters(std::uint32_t loaded_max) {
+    engine_loop_ = std::make_unique<engine::EngineLoop>(
+        *loop_, MakeEngine(256, {.slot_count = 2, .adapters_max = loaded_max}));
+    link_ = MakeAdapterLink({{"a", "a"}, {"b", "b"}, {"broken", "broken"}});
+  }
+
+  std::unique_ptr<LocalLink> MakeAdapterLink(std::vector<CatalogueEntry> catalogue) {
+    LocalLinkOptions options{.name = "mock", .eos_token_ids = {}};
+    options.adapters.catalogue = std::move(catalogue);
+    options.adapters.read =
+        [this](const std::string& source) -> Result<std::shared_ptr<const engine::AdapterWeights>> {
+      ++reads_;
+      if (source == "broken") {
+        return Fail(Code::kDataCorrupt, "the file is cut");
+      }
+      return std::make_shared<const engine::MockAdapter>(source);
+    };
+    return std::make_unique<LocalLink>(*loop_, *engine_loop_, std::move(options));
+  }
+
+  static wire::GenerateRequest With(const std::string& adapter, wire::GenerateRequest request) {
+    request.adapter = adapter;
+    return request;
+  }
+
+  void ExpectOracle(const wire::GenerateRequest& request) {
+    Received& received = received_[Raw(request.id)];
+    for (std::uint32_t choice = 0; choice < request.choice_count; ++choice) {
+      EXPECT_EQ(received.tokens[choice],
+                engine::MockStream(request, choice, kVocab, kContext).tokens);
+      EXPECT_EQ(received.ends[choice].finish, wire::FinishReason::kLength);
+    }
+  }
+
+  /// Runs the loop until `link` has answered.
+  Result<wire::AdapterCard> Load(LocalLink& link, const wire::LoadAdapterRequest& request) {
+    Result<wire::AdapterCard> out = Fail(Code::kInternal, "no answer");
+    link.LoadAdapter(request, [&](const Result<wire::AdapterCard>& card) {
+      out = card;
+      loop_->Post([this] { loop_->Stop(); });
+    });
+    loop_->Run();
+    return out;
+  }
+
+  Result<wire::AdapterCard> Unload(const std::string& name) {
+    Result<wire::AdapterCard> out = Fail(Code::kInternal, "no answer");
+    link_->UnloadAdapter(name, [&](const Result<wire::AdapterCard>& card) {
+      out = card;
+      loop_->Post([this] { loop_->Stop(); });
+    });
+    loop_->Run();
+    return out;
+  }
+
+  std::string LoadedNames() const {
+    std::string out;
+    for (const wire::AdapterCard& card : link_->card().adapters) {
+      out += card.is_loaded() ? card.name + " " : "";
+    }
+    return out;
+  }
+
   Result<void> Generate(const wire::GenerateRequest& request) {
     std::uint64_t id = Raw(request.id);
     return link_->Generate(request, [this, id](wire::TokenFrame frame) {
@@ -88,6 +157,7 @@ class LocalLinkTest : public ::testing::Test {
   std::unique_ptr<LocalLink> link_;
   std::map<std::uint64_t, Received> received_;
   std::function<void(std::uint64_t)> on_tokens_;
+  std::atomic<int> reads_ = 0;
 };
 
 TEST_F(LocalLinkTest, StreamsEveryChoiceToItsEnd) {
@@ -201,6 +271,82 @@ TEST_F(LocalLinkTest, AnEngineThatShutsDownEndsEveryRequestTyped) {
   EXPECT_EQ(received_[1].ends[0].error->code(), Code::kShuttingDown);
   EXPECT_EQ(received_[1].ends[1].error->code(), Code::kShuttingDown);
   EXPECT_EQ(received_[2].ends[0].error->code(), Code::kShuttingDown);
+}
+
+TEST_F(LocalLinkTest, AnAdapterOfTheCatalogueIsReadOnceWhenItIsNamed) {
+  StartWithAdapters(4);
+  EXPECT_EQ(link_->card().adapters.size(), 3U);
+  std::vector<wire::GenerateRequest> requests;
+  for (std::uint64_t id = 1; id <= 6; ++id) {
+    requests.push_back(With(id % 3 == 0 ? "" : "a", MakeRequest(id, 8, 1 + id % 2)));
+    ASSERT_TRUE(Generate(requests.back()));
+  }
+  loop_->Run();
+  for (const wire::GenerateRequest& request : requests) {
+    ExpectOracle(request);
+  }
+  EXPECT_EQ(reads_, 1);
+  EXPECT_EQ(LoadedNames(), "a ");
+  EXPECT_EQ(link_->card().adapters.size(), 3U);
+}
+
+TEST_F(LocalLinkTest, AnAdapterThatGaveWayUnheardIsReadAgain) {
+  StartWithAdapters(1);
+  ASSERT_TRUE(Generate(With("a", MakeRequest(1, 5))));
+  loop_->Run();
+  std::unique_ptr<LocalLink> other = MakeAdapterLink({});
+  ASSERT_TRUE(Load(*other, {.name = "c", .source = "c"}));
+  EXPECT_EQ(LoadedNames(), "a ") << "nobody told this link";
+  ASSERT_TRUE(Generate(With("a", MakeRequest(2, 5, 3))));
+  loop_->Run();
+  ExpectOracle(With("a", MakeRequest(2, 5, 3)));
+  EXPECT_EQ(reads_, 3);
+}
+
+TEST_F(LocalLinkTest, WhatCannotBeReadOrIsNotThereEndsItsRequests) {
+  StartWithAdapters(2);
+  ASSERT_TRUE(Generate(With("broken", MakeRequest(1, 5, 2))));
+  ASSERT_TRUE(Generate(With("nobody", MakeRequest(2, 5, 2))));
+  loop_->Run();
+  for (std::uint32_t choice : {0U, 1U}) {
+    ASSERT_TRUE(received_[1].ends[choice].error);
+    EXPECT_EQ(received_[1].ends[choice].error->code(), Code::kDataCorrupt);
+    ASSERT_TRUE(received_[2].ends[choice].error);
+    EXPECT_EQ(received_[2].ends[choice].error->code(), Code::kNotFound);
+  }
+}
+
+TEST_F(LocalLinkTest, ARequestThatWaitsForItsAdapterCanBeCancelledAndClosed) {
+  StartWithAdapters(2);
+  ASSERT_TRUE(Generate(With("a", MakeRequest(1, 50, 2))));
+  link_->Cancel({.id = RequestId{1}, .choice = std::nullopt});
+  loop_->Run();
+  EXPECT_EQ(received_[1].ends[0].finish, wire::FinishReason::kCancelled);
+  EXPECT_EQ(received_[1].ends[1].finish, wire::FinishReason::kCancelled);
+  ASSERT_TRUE(Generate(With("b", MakeRequest(2, 50))));
+  link_->Close(Error(Code::kUnavailable, "gone"));
+  EXPECT_EQ(received_[2].ends[0].error->code(), Code::kUnavailable);
+}
+
+TEST_F(LocalLinkTest, AdaptersAreLoadedAndUnloadedByName) {
+  StartWithAdapters(4);
+  Result<wire::AdapterCard> card = Load(*link_, {.name = "c", .source = "folder", .pinned = true});
+  ASSERT_TRUE(card) << card.error().ToString();
+  EXPECT_EQ(card->version, "folder");
+  EXPECT_TRUE(card->pinned && card->is_loaded());
+  EXPECT_EQ(LoadedNames(), "c ");
+  EXPECT_EQ(Load(*link_, {.name = "c", .source = "x", .replace = false}).error().code(),
+            Code::kInvalidArgument);
+  EXPECT_EQ(Load(*link_, {.name = "mock", .source = "x"}).error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(Load(*link_, {.name = "d", .source = "broken"}).error().code(), Code::kDataCorrupt);
+  EXPECT_EQ(Unload("c")->name, "c");
+  EXPECT_EQ(LoadedNames(), "");
+  EXPECT_EQ(Unload("c").error().code(), Code::kNotFound);
+  EXPECT_EQ(Unload("a")->name, "a") << "one of the catalogue that was never loaded";
+  EXPECT_EQ(link_->card().adapters.size(), 2U);
+  link_.reset();
+  Start(MakeEngine());
+  EXPECT_EQ(Load(*link_, {.name = "c", .source = "x"}).error().code(), Code::kUnsupported);
 }
 
 TEST_F(LocalLinkTest, WorksWithTheEngineOnAThreadOfItsOwn) {

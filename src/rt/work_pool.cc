@@ -1,21 +1,23 @@
-#include "frontend/text_pool.h"
+#include "rt/work_pool.h"
 
 #include <optional>
+#include <string>
 #include <utility>
 
-namespace pixii::frontend {
+namespace pixii::rt {
 
-TextPool::TextPool(rt::Loop& loop, std::uint32_t thread_count, std::uint32_t queue_length_max)
+WorkPool::WorkPool(Loop& loop, const std::string& thread_name, std::uint32_t thread_count,
+                   std::uint32_t queue_length_max)
     : loop_(loop), queue_length_max_(queue_length_max), alive_(std::make_shared<bool>(true)) {
   for (std::uint32_t i = 0; i < thread_count; ++i) {
-    threads_.emplace_back("text", [this] { Serve(); });
+    threads_.emplace_back(thread_name, [this] { Serve(); });
   }
 }
 
-TextPool::~TextPool() {
+WorkPool::~WorkPool() {
   *alive_ = false;
   {
-    rt::MutexLock lock(mutex_);
+    MutexLock lock(mutex_);
     stopping_ = true;
     queue_.clear();
   }
@@ -23,9 +25,9 @@ TextPool::~TextPool() {
   threads_.clear();
 }
 
-bool TextPool::Submit(rt::Function<void()> work, rt::Function<void()> done) {
+bool WorkPool::Submit(Function<void()> work, Function<void()> done) {
   {
-    rt::MutexLock lock(mutex_);
+    MutexLock lock(mutex_);
     if (queue_.size() >= queue_length_max_) {
       return false;
     }
@@ -35,11 +37,11 @@ bool TextPool::Submit(rt::Function<void()> work, rt::Function<void()> done) {
   return true;
 }
 
-void TextPool::Serve() {
+void WorkPool::Serve() {
   while (true) {
     std::optional<Job> job;
     {
-      rt::MutexLock lock(mutex_);
+      MutexLock lock(mutex_);
       while (queue_.empty() && !stopping_) {
         wake_.Wait(mutex_);
       }
@@ -59,4 +61,4 @@ void TextPool::Serve() {
   }
 }
 
-}  // namespace pixii::frontend
+}  // namespace pixii::rt

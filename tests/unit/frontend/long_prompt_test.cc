@@ -1,12 +1,9 @@
-#include "frontend/text_pool.h"
-
+// Prompts that are long enough are tokenized beside the I/O loop.
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <chrono>
 #include <optional>
 #include <string>
-#include <thread>
 
 #include "frontend/frontend.h"
 #include "unit/frontend/fake_text.h"
@@ -17,7 +14,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-class TextPoolTest : public ::testing::Test {
+class LongPromptTest : public ::testing::Test {
  protected:
   void SetUp() override {
     auto made = rt::MakeLoop();
@@ -32,44 +29,7 @@ class TextPoolTest : public ::testing::Test {
   std::unique_ptr<rt::Loop> loop;
 };
 
-TEST_F(TextPoolTest, WorksElsewhereAndIsDoneOnTheLoop) {
-  TextPool pool(*loop, 2, 100);
-  std::atomic<int> worked = 0;
-  int done = 0;
-  std::thread::id here = std::this_thread::get_id();
-  for (int i = 0; i < 50; ++i) {
-    ASSERT_TRUE(pool.Submit(
-        [&worked, here] {
-          EXPECT_NE(std::this_thread::get_id(), here);
-          ++worked;
-        },
-        [this, &done, here] {
-          EXPECT_EQ(std::this_thread::get_id(), here);
-          if (++done == 50) {
-            loop->Stop();
-          }
-        }));
-  }
-  loop->Run();
-  EXPECT_EQ(worked, 50);
-  EXPECT_EQ(done, 50);
-}
-
-TEST_F(TextPoolTest, RefusesPastItsBoundAndDropsWhatWaitsAtItsEnd) {
-  int done = 0;
-  {
-    TextPool pool(*loop, 0, 2);  // nobody serves
-    auto submit = [&] { return pool.Submit([] {}, [&done] { ++done; }); };
-    EXPECT_TRUE(submit());
-    EXPECT_TRUE(submit());
-    EXPECT_FALSE(submit());
-  }
-  loop->Post([this] { loop->Stop(); });
-  loop->Run();
-  EXPECT_EQ(done, 0);
-}
-
-TEST_F(TextPoolTest, TheFrontendTokenizesLongPromptsOnIt) {
+TEST_F(LongPromptTest, IsTokenizedOnAnotherThread) {
   std::unique_ptr<rt::Net> net = rt::MakeNet(*loop);
   testing::FakeWorker worker(*loop);
   worker.mutable_card().context_tokens_max = 1'000'000;

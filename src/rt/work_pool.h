@@ -1,5 +1,4 @@
-// A few threads for work that would hold up the I/O loop: parsing, templating and tokenizing of
-// long prompts.
+// A few threads for work that would hold up a loop: tokenizing of long prompts, reading of files.
 //
 // Thread: Submit and the destructor on the loop's thread (or when it has stopped); `work` runs on a
 // thread of the pool.
@@ -8,41 +7,43 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "rt/function.h"
 #include "rt/loop.h"
 #include "rt/thread.h"
 
-namespace pixii::frontend {
+namespace pixii::rt {
 
-class TextPool final {
+class WorkPool final {
  public:
-  TextPool(rt::Loop& loop, std::uint32_t thread_count, std::uint32_t queue_length_max);
-  TextPool(const TextPool&) = delete;
-  TextPool& operator=(const TextPool&) = delete;
+  WorkPool(Loop& loop, const std::string& thread_name, std::uint32_t thread_count,
+           std::uint32_t queue_length_max);
+  WorkPool(const WorkPool&) = delete;
+  WorkPool& operator=(const WorkPool&) = delete;
   /// Waits for the work that runs; what waits is dropped, and no `done` is called any more.
-  ~TextPool();
+  ~WorkPool();
 
   /// Runs `work` on a thread, then `done` on the loop. False, and neither runs: the queue is full.
-  [[nodiscard]] bool Submit(rt::Function<void()> work, rt::Function<void()> done);
+  [[nodiscard]] bool Submit(Function<void()> work, Function<void()> done);
 
  private:
   struct Job {
-    rt::Function<void()> work;
-    rt::Function<void()> done;
+    Function<void()> work;
+    Function<void()> done;
   };
 
   void Serve();
 
-  rt::Loop& loop_;
+  Loop& loop_;
   std::uint32_t queue_length_max_;
   std::shared_ptr<bool> alive_;  // read and written on the loop alone
-  rt::Mutex mutex_;
-  rt::CondVar wake_;
+  Mutex mutex_;
+  CondVar wake_;
   std::deque<Job> queue_ PX_GUARDED_BY(mutex_);
   bool stopping_ PX_GUARDED_BY(mutex_) = false;
-  std::vector<rt::Thread> threads_;  // last: they use what stands above
+  std::vector<Thread> threads_;  // last: they use what stands above
 };
 
-}  // namespace pixii::frontend
+}  // namespace pixii::rt
