@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "rt/file.h"
+#include "wire/json.h"
 
 namespace pixii::apps {
 
@@ -36,6 +37,15 @@ std::pair<config::Parsed, int> ParseOrExit(const config::Command& command,
   }
   input.known_sections = {"serve", "chat", "bench engine", "bench serve", "simulate"};
   input.read_file = [](const std::string& path) { return rt::ReadFile(path, kConfigFileSizeMax); };
+  input.check_json = [](const std::string& text) -> Result<void> {
+    Result<wire::Json> json = wire::ParseJson(text);
+    if (!json) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("override-engine-args: this is no JSON: {}", json.error().detail()),
+                  "override-engine-args");
+    }
+    return {};
+  };
   std::string help = config::HelpText(command);  // before the targets change
   Result<config::Parsed> parsed = config::Parse(command, input);
   if (!parsed) {
@@ -44,6 +54,9 @@ std::pair<config::Parsed, int> ParseOrExit(const config::Command& command,
   if (parsed->help) {
     Say("{}", help);
     return {config::Parsed{}, kExitDone};
+  }
+  for (const std::string& notice : parsed->notices) {
+    SayError("pixii: {}\n", notice);
   }
   if (parsed->print_config) {
     Say("{}", config::ConfigText(*parsed));

@@ -30,7 +30,7 @@ constexpr Row kCommands[] = {
     {"bench", "measures: bench engine, bench serve", RunBench},
     {"simulate", "runs the whole server under virtual time, by seed", RunSimulate},
     {"doctor", "says whether this machine can run pixii, and how well", RunDoctor},
-    {"reference", "prints a page of docs/reference: config, metrics, events or errors",
+    {"reference", "prints a page of docs/reference: config, engine_yaml, metrics, events or errors",
      RunReference},
 };
 

@@ -9,6 +9,7 @@
 #include "apps/adapters.h"
 #include "apps/logits_processors.h"
 #include "apps/model_source.h"
+#include "base/checked.h"
 #include "engine/draft_model.h"
 #include "engine/model_executor.h"
 #include "engine/prompt_lookup.h"
@@ -59,7 +60,16 @@ Result<std::uint32_t> PlanBlocks(const model::LanguageModel& model, const Engine
   std::uint64_t block_bytes =
       model.MakeKvLayout(static_cast<std::int32_t>(block_tokens), kv_dtype).block_size_bytes();
   auto memory = static_cast<std::uint64_t>(flags.kv_memory);
-  if (memory == 0) {
+  if (memory > 0 && flags.kv_memory_fraction > 0) {
+    return Fail(Code::kInvalidArgument,
+                "kv-memory-fraction: kv-memory says how much already; give one of them",
+                "kv-memory-fraction");
+  }
+  if (flags.kv_memory_fraction > 0) {
+    PX_TRY(rt::MachineLimits machine, rt::ReadMachineLimits());
+    memory = static_cast<std::uint64_t>(static_cast<double>(machine.memory_available_bytes) *
+                                        flags.kv_memory_fraction);
+  } else if (memory == 0) {
     PX_TRY(rt::MachineLimits machine, rt::ReadMachineLimits());
     std::uint64_t contexts_bytes =
         kAutoContexts * (context_tokens / block_tokens + 1) * block_bytes;
@@ -68,13 +78,19 @@ Result<std::uint32_t> PlanBlocks(const model::LanguageModel& model, const Engine
   }
   std::uint32_t blocks = engine::BlocksThatFit(model, block_tokens, kv_dtype, memory,
                                                static_cast<std::uint32_t>(flags.max_batch));
+  if (flags.kv_tokens > 0) {
+    std::uint64_t asked =
+        CeilDiv<std::uint64_t>(static_cast<std::uint64_t>(flags.kv_tokens), block_tokens);
+    blocks = static_cast<std::uint32_t>(std::min<std::uint64_t>(blocks, asked));
+  }
   std::uint32_t needed = (context_tokens + block_tokens - 1) / block_tokens;
   if (blocks < needed) {
     return Fail(Code::kInvalidArgument,
-                fmt::format("kv-memory: {} bytes hold {} blocks of {} tokens, one request of {} "
+                fmt::format("kv-memory: {} bytes{} hold {} blocks of {} tokens, one request of {} "
                             "tokens needs {}; give more memory or a "
                             "smaller --max-context",
-                            memory, blocks, block_tokens, context_tokens, needed),
+                            memory, flags.kv_tokens > 0 ? " and kv-tokens" : "", blocks,
+                            block_tokens, context_tokens, needed),
                 "kv-memory");
   }
   return blocks;
@@ -236,6 +252,7 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
   options.preemption = flags_.preemption == "recompute" ? engine::Preemption::kRecompute
                        : flags_.preemption == "swap"    ? engine::Preemption::kSwap
                                                         : engine::Preemption::kAuto;
+  options.reuse_blocks = flags_.prefix_cache;
   options.model_fingerprint = spec.fingerprint;
   options.numerics_id = numerics_id_;
   options.kv_dtype = kernels::KvDTypeName(kv_dtype_);

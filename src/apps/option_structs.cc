@@ -38,6 +38,8 @@ void AddAliases(std::vector<config::Option>& options) {
       {"port", "http-port", "DYN_HTTP_PORT"},
       {"served-model-name", "model-name", "DYN_MODEL_NAME"},
       {"block-size", "kv-cache-block-size", "DYN_KV_CACHE_BLOCK_SIZE"},
+      {"extra-engine-args", nullptr, "DYN_TRTLLM_EXTRA_ENGINE_ARGS"},
+      {"override-engine-args", nullptr, "DYN_TRTLLM_OVERRIDE_ENGINE_ARGS"},
       {"metrics-prefix", nullptr, "DYN_METRICS_PREFIX"},
       {"max-context", "max-seq-len", nullptr},
       {"max-batch", "max-batch-size", nullptr},

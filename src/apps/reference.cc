@@ -2,6 +2,7 @@
 
 #include "apps/command.h"
 #include "apps/option_structs.h"
+#include "config/engine_args.h"
 #include "obs/log.h"
 #include "obs/metrics.h"
 
@@ -63,6 +64,8 @@ int RunReference(const Arguments& arguments) {
   std::string name = arguments.size() == 1 ? arguments[0] : "";
   if (name == "config") {
     Say("{}", ConfigReference());
+  } else if (name == "engine_yaml") {
+    Say("{}", config::EngineArgsReference());
   } else if (name == "metrics") {
     Say("{}", obs::MetricsReference());
   } else if (name == "events") {
@@ -70,8 +73,9 @@ int RunReference(const Arguments& arguments) {
   } else if (name == "errors") {
     Say("{}", obs::ErrorsReference());
   } else {
-    return Complain(Error(Code::kInvalidArgument,
-                          "pixii reference takes one of config, metrics, events, errors"));
+    return Complain(
+        Error(Code::kInvalidArgument,
+              "pixii reference takes one of config, engine_yaml, metrics, events, errors"));
   }
   return kExitDone;
 }

@@ -89,14 +89,15 @@ class Server final {
 
   Result<void> Load(const std::string& model) {
     rt::Time began = loop_->Now();
-    PX_TRY(ModelSource source, ResolveModel(model, flags_.offline));
+    PX_TRY(std::string asked, WithRevision(model));
+    PX_TRY(ModelSource source, ResolveModel(asked, flags_.offline));
     obs::Event(*log_, obs::EventId::kServeStarting)
         .kv("model", source.folder)
         .kv("version", kVersion)
         .kv("commit", kCommit);
     PX_TRY(host_, ModelHost::Load(source.folder, engine_flags_));
     name_ = flags_.served_model_name.empty() ? source.name : flags_.served_model_name;
-    PX_TRY(frontend::ServedModel served, LoadServedModel(source.folder, host_->spec(), name_));
+    PX_TRY(frontend::ServedModel served, LoadTexts(source.folder));
     served.created = loop_->WallNow().unix_seconds;
     PX_CHECK_OK(AddTestProcessor(host_->spec().eos_token_ids, host_->processors(), served));
     served_ = std::move(served);
@@ -118,6 +119,33 @@ class Server final {
         .kv("kv_blocks", card.block_count)
         .kv("seconds", std::chrono::duration<double>(loop_->Now() - began).count());
     return {};
+  }
+
+  Result<std::string> WithRevision(const std::string& model) const {
+    if (flags_.revision.empty()) {
+      return model;
+    }
+    if (model.find('@') != std::string::npos) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("revision: \"{}\" names one already, --revision {} is a second",
+                              model, flags_.revision),
+                  "revision");
+    }
+    return fmt::format("{}@{}", model, flags_.revision);
+  }
+
+  // Tokenizer and template of the model, or those that --tokenizer names.
+  Result<frontend::ServedModel> LoadTexts(const std::string& model_folder) const {
+    if (flags_.tokenizer.empty()) {
+      return LoadServedModel(model_folder, host_->spec(), name_);
+    }
+    PX_TRY(ModelSource source, ResolveModel(flags_.tokenizer, flags_.offline));
+    PX_TRY(frontend::ServedModel served, LoadServedModel(source.folder, host_->spec(), name_));
+    if (!served.text) {
+      return Fail(Code::kNotFound,
+                  fmt::format("tokenizer: {} has no tokenizer.json", source.folder), "tokenizer");
+    }
+    return served;
   }
 
   Result<void> Listen() {
@@ -307,6 +335,7 @@ int RunServe(const Arguments& arguments) {
   for (config::Option& option : RowsOf(engine)) {
     command.options.push_back(std::move(option));
   }
+  command.takes_engine_args = true;
   auto [parsed, exit] = ParseOrExit(command, arguments);
   if (exit != kGoOn) {
     return exit;

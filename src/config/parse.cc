@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "config/engine_args.h"
 #include "config/yaml_adapter.h"
 
 namespace pixii::config {
@@ -47,6 +48,9 @@ class Reader final {
     PX_CHECK_OK(ReadEnvironment());
     for (const auto& [option, given] : given_flags_) {
       PX_CHECK_OK(Take(*option, given.value, Source::kFlag, given.where));
+    }
+    if (command_.takes_engine_args) {
+      PX_CHECK_OK(TakeEngineArgs());
     }
     PX_CHECK_OK(CheckPositionals());
     for (const Option& option : command_.options) {
@@ -130,6 +134,14 @@ class Reader final {
       parsed_.print_config = true;
       return {};
     }
+    constexpr std::string_view kDotted = "trtllm.";
+    if (command_.takes_engine_args && name.starts_with(kDotted)) {
+      if (!value && i + 1 >= input_.arguments.size()) {
+        return Fail(Code::kInvalidArgument, fmt::format("--{} needs a value", name), name);
+      }
+      dotted_.emplace_back(name.substr(kDotted.size()), value ? *value : input_.arguments[++i]);
+      return {};
+    }
     auto found = flags_.find(name);
     bool negated = found == flags_.end() && name.starts_with("no-");
     if (negated) {
@@ -176,6 +188,58 @@ class Reader final {
       }
       PX_CHECK_OK(Take(*found->second, entry.value, Source::kFile,
                        fmt::format("{}:{}", *config_path_, entry.line)));
+    }
+    return {};
+  }
+
+  const std::string& TextOf(const std::string& name) const {
+    return *std::get<TextField>(flags_.at(name)->field).target;
+  }
+
+  // Above flags, as deployments with an engine YAML expect; said where a flag gives way.
+  Result<void> TakeEngineArgs() {
+    EngineArgsInput input;
+    input.dotted = dotted_;
+    if (const std::string& path = TextOf("extra-engine-args"); !path.empty()) {
+      PX_TRY(std::string text, input_.read_file(path));
+      input.file = EngineArgsFile{std::move(text), path};
+    }
+    if (const std::string& json = TextOf("override-engine-args"); !json.empty()) {
+      if (input_.check_json) {
+        PX_CHECK_OK(input_.check_json(json));
+      }
+      input.json = json;
+    }
+    PX_TRY(EngineSettings read, ReadEngineArgs(input));
+    parsed_.notices = std::move(read.notices);
+    for (const EngineSetting& setting : read.settings) {
+      PX_CHECK_OK(setting.option == "MODEL" ? TakeModel(setting) : TakeSetting(setting));
+    }
+    return {};
+  }
+
+  Result<void> TakeSetting(const EngineSetting& setting) {
+    const Option& option = *flags_.at(setting.option);
+    auto before = sources_.find(&option);
+    const bool by_flag = before != sources_.end() && before->second.source == Source::kFlag;
+    const std::string old = ValueText(option);
+    PX_CHECK_OK(Take(option, setting.value, Source::kEngineArgs,
+                     fmt::format("{} {}", setting.where, setting.key)));
+    if (by_flag && ValueText(option) != old) {
+      parsed_.notices.push_back(fmt::format("{}: {} {} takes the place of --{} {}", setting.where,
+                                            setting.key, setting.value, option.name, old));
+    }
+    return {};
+  }
+
+  Result<void> TakeModel(const EngineSetting& setting) {
+    if (parsed_.positionals.empty()) {
+      parsed_.positionals.push_back(setting.value);
+    } else if (parsed_.positionals[0] != setting.value) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("{}: model is \"{}\", pixii {} was asked for \"{}\"", setting.where,
+                              setting.value, command_.name, parsed_.positionals[0]),
+                  "model");
     }
     return {};
   }
@@ -244,6 +308,7 @@ class Reader final {
   std::map<const Option*, Given> given_flags_;
   std::map<const Option*, Origin> sources_;
   std::optional<std::string> config_path_;
+  std::vector<std::pair<std::string, std::string>> dotted_;  // --trtllm.KEY VALUE
   Parsed parsed_;
 };
 
@@ -285,6 +350,8 @@ std::string_view SourceName(Source source) {
       return "environment";
     case Source::kFlag:
       return "flag";
+    case Source::kEngineArgs:
+      return "engine args";
   }
   return "";
 }

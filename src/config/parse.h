@@ -17,7 +17,7 @@
 
 namespace pixii::config {
 
-enum class Source : std::uint8_t { kDefault, kFile, kEnvironment, kFlag };
+enum class Source : std::uint8_t { kDefault, kFile, kEnvironment, kFlag, kEngineArgs };
 
 std::string_view SourceName(Source source);
 
@@ -35,6 +35,9 @@ struct Command {
   std::string summary;  // one line
   std::vector<Option> options;
   std::vector<Positional> positionals;
+  /// It has the text options extra-engine-args and override-engine-args, and takes --trtllm.KEY
+  /// VALUE: these rank above everything else.
+  bool takes_engine_args = false;
 };
 
 struct Resolved {
@@ -49,6 +52,7 @@ struct Parsed {
   std::vector<Resolved> values;  // one for each option, in table order
   bool help = false;             // --help was given; nothing else was checked
   bool print_config = false;
+  std::vector<std::string> notices;  // what took another's place; for the user to see
 };
 
 struct ParseInput {
@@ -61,6 +65,8 @@ struct ParseInput {
   std::vector<std::string> known_sections;
   /// Whole content of the file that --config names. Errors are returned as they are.
   std::function<Result<std::string>(const std::string& path)> read_file;
+  /// Whether a text is JSON and nothing else; none: everything is let through.
+  std::function<Result<void>(const std::string& text)> check_json = {};
 };
 
 /// Writes into the options' targets. Every command also takes --help, --config FILE and

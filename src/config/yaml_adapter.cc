@@ -11,6 +11,9 @@ namespace pixii::config {
 namespace {
 
 constexpr std::size_t kYamlSizeMax = 1 << 20;  // bytes
+constexpr std::size_t kTreeLeavesMax = 4096;   // aliases can make few bytes many leaves
+constexpr std::uint32_t kTreeDepthMax = 8;     // mappings
+constexpr std::size_t kKeySizeMax = 128;       // bytes
 
 struct Reading {
   const std::string& file;
@@ -54,7 +57,89 @@ Result<void> ReadMapping(const YAML::Node& node, const Reading& reading, bool to
   return {};
 }
 
+// One document as leaves.
+class TreeReader final {
+ public:
+  explicit TreeReader(const std::string& file) : file_(file) {}
+
+  Result<void> Read(const YAML::Node& node, const std::string& prefix, std::uint32_t depth) {
+    std::set<std::string> seen;
+    for (const auto& item : node) {
+      const auto line = static_cast<std::uint32_t>(item.first.Mark().line + 1);
+      const std::string key = item.first.IsScalar() ? item.first.Scalar() : "";
+      if (key.empty() || key.size() > kKeySizeMax || key.find('.') != std::string::npos) {
+        return Bad(line, prefix, "a key must be a word without dots");
+      }
+      const std::string path = prefix.empty() ? key : prefix + "." + key;
+      if (!seen.insert(key).second) {
+        return Bad(line, path, "stands here twice");
+      }
+      if (leaves_.size() >= kTreeLeavesMax) {
+        return Fail(Code::kTooLarge, fmt::format("{}: more than {} keys", file_, kTreeLeavesMax));
+      }
+      if (item.second.IsMap() && item.second.size() > 0) {
+        if (depth == kTreeDepthMax) {
+          return Bad(line, path, "mappings are nested too deep");
+        }
+        PX_CHECK_OK(Read(item.second, path, depth + 1));
+      } else {
+        leaves_.push_back(Leaf(item.second, path, line));
+      }
+    }
+    return {};
+  }
+
+  std::vector<YamlLeaf> TakeLeaves() { return std::move(leaves_); }
+
+ private:
+  tl::unexpected<Error> Bad(std::uint32_t line, const std::string& path, const char* what) const {
+    return Fail(Code::kInvalidArgument,
+                path.empty() ? fmt::format("{}:{}: {}", file_, line, what)
+                             : fmt::format("{}:{}: {}: {}", file_, line, path, what),
+                path);
+  }
+
+  static YamlLeaf Leaf(const YAML::Node& node, const std::string& path, std::uint32_t line) {
+    YamlLeaf leaf{.path = path, .line = line};
+    if (node.IsScalar()) {
+      leaf.value = node.Scalar();
+      leaf.quoted = node.Tag() == "!";
+    } else if (node.IsSequence() && node.size() > 0) {
+      leaf.kind = YamlKind::kList;
+      for (const auto& item : node) {
+        leaf.items.push_back(item.IsScalar() ? item.Scalar() : item.IsMap() ? "{}" : "[]");
+      }
+    } else {
+      leaf.kind = node.IsMap() ? YamlKind::kMap : YamlKind::kNull;
+    }
+    return leaf;
+  }
+
+  const std::string& file_;
+  std::vector<YamlLeaf> leaves_;
+};
+
 }  // namespace
+
+Result<std::vector<YamlLeaf>> ReadYamlTree(const std::string& text, const std::string& file) {
+  if (text.size() > kYamlSizeMax) {
+    return Fail(Code::kTooLarge,
+                fmt::format("{}: {} bytes, the limit is {}", file, text.size(), kYamlSizeMax));
+  }
+  try {
+    const YAML::Node root = YAML::Load(text);
+    TreeReader reader(file);
+    if (root.IsMap()) {
+      PX_CHECK_OK(reader.Read(root, "", 1));
+    } else if (!root.IsNull()) {
+      return Fail(Code::kInvalidArgument, fmt::format("{}: must be a mapping of keys", file));
+    }
+    return reader.TakeLeaves();
+  } catch (const YAML::Exception& exception) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("{}:{}: {}", file, exception.mark.line + 1, exception.msg));
+  }
+}
 
 Result<std::vector<YamlEntry>> ReadYaml(const std::string& text, const std::string& file,
                                         const std::string& section,

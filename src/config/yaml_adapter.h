@@ -24,4 +24,21 @@ Result<std::vector<YamlEntry>> ReadYaml(const std::string& text, const std::stri
                                         const std::string& section,
                                         const std::vector<std::string>& other_sections = {});
 
+enum class YamlKind : std::uint8_t { kScalar, kNull, kList, kMap };
+
+/// What stands at the end of a path of keys: a value, null, a list, or a mapping without entries.
+struct YamlLeaf {
+  std::string path;  // keys joined by dots
+  YamlKind kind = YamlKind::kScalar;
+  std::string value = {};               // of a scalar
+  std::vector<std::string> items = {};  // of a list of scalars; of others as "[]" or "{}"
+  bool quoted = false;
+  std::uint32_t line = 0;  // from 1
+};
+
+/// The leaves of a YAML document that is a mapping (or JSON, which is YAML too), in order; empty
+/// lists count as null. Errors: kInvalidArgument with the line: syntax, keys that stand twice, are
+/// no words or have dots in them, mappings nested too deep; kTooLarge.
+Result<std::vector<YamlLeaf>> ReadYamlTree(const std::string& text, const std::string& file);
+
 }  // namespace pixii::config
