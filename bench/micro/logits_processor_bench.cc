@@ -55,7 +55,7 @@ Result<std::unique_ptr<Engine>> MakeEngine(model::LanguageModel& model,
                                                .block_count = flags.batch * (flags.steps / 16 + 4),
                                                .step_tokens_max = 256,
                                                .step_logit_rows_max = 128,
-                                               .kv_dtype = kernels::DType::kBf16}));
+                                               .kv_dtype = kernels::KvDType::kBf16}));
   auto processors = std::make_shared<ProcessorSet>();
   PX_CHECK_OK(processors->Add(std::make_unique<Idle>(), {}));
   return Engine::Create({.batch_sequences_max = flags.batch, .batch_tokens_max = 256},
