@@ -7,6 +7,7 @@
 #include "apps/model_host.h"
 #include "apps/option_structs.h"
 #include "apps/version.h"
+#include "bench/adapter_bench.h"
 #include "bench/engine_bench.h"
 #include "bench/http_load.h"
 #include "bench/machine.h"
@@ -208,7 +209,12 @@ int RunBenchEngine(const Arguments& arguments) {
       flags.dtype == "fp32" ? kernels::ComputeType::kF32 : kernels::ComputeType::kBf16;
   options.cpu = CpuOptionsOf(flags.isa, flags.threads);
   options.repeats = static_cast<std::uint32_t>(flags.repeats);
-  Result<std::vector<bench::Figure>> figures = bench::BenchEngine(options);
+  Result<std::vector<bench::Figure>> figures =
+      flags.adapters == 0
+          ? bench::BenchEngine(options)
+          : bench::BenchAdapters({.engine = options,
+                                  .adapter_count = static_cast<std::uint32_t>(flags.adapters),
+                                  .rank = static_cast<std::uint32_t>(flags.rank)});
   if (!figures) {
     return Complain(figures.error());
   }

@@ -27,6 +27,15 @@ class Bench(unittest.TestCase):
                 self.assertTrue(0 < row["fraction"], name)
                 self.assertTrue(row["limit_name"])
 
+    def test_engine_measures_what_adapters_cost(self):
+        out = harness.run_pixii("bench", "engine", "--shape", "tiny", "--adapters", "5", "--rank", "3", "--repeats", "2", "--json")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        rows = self.check_report(out.stdout, ["decode_b5", "decode_b5_adapters", "adapter_step_cost", "adapter_size"])
+        # Both halves of every linear of both layers in bf16: (inputs + outputs) x rank x 2 bytes.
+        widths = (64 + 64) + 2 * (64 + 32) + (64 + 64) + 2 * (64 + 160) + (160 + 64)
+        self.assertEqual(rows["adapter_size"]["value"], 2 * widths * 3 * 2)
+        self.assertGreater(rows["adapter_step_cost"]["value"], 0)
+
     def test_serve_counts_every_token_of_every_request(self):
         with harness.Server() as server:
             out = harness.run_pixii("bench", "serve", "--port", str(server.port), "--requests", "24", "--concurrency", "8",

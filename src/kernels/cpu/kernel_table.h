@@ -204,7 +204,13 @@ struct AttentionCall {
   void* scratch = nullptr;  // attention_scratch_bytes(kv, rows), 64-byte aligned
 };
 
-/// A low-rank pair: down [rank, in_features] and, transposed, up [rank, out_features].
+inline constexpr int kLoraRanks = 4;      // ranks whose sums run side by side
+inline constexpr int kLoraColumns = 128;  // outputs that run side by side
+
+/// A low-rank pair, packed so that both halves are read from front to back. down: ranks in blocks
+/// of kLoraRanks, the last ones single; in a block 16 inputs of each rank in turn. up: outputs in
+/// blocks of kLoraColumns, the last ones of 16; in a block the outputs of each rank in turn. Inputs
+/// and outputs are padded to multiples of 16 with zeros.
 struct LoraView {
   const void* down = nullptr;
   const void* up = nullptr;
