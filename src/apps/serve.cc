@@ -28,7 +28,6 @@ namespace {
 constexpr std::uint64_t kKeyFileSizeMax = 1 << 20;  // bytes
 constexpr rt::Duration kReadyPoll = std::chrono::milliseconds(2);
 constexpr rt::Duration kReadyPatience = std::chrono::seconds(5);  // then the log says what is wrong
-constexpr rt::Duration kMetricsPeriod = std::chrono::milliseconds(200);
 
 obs::Severity SeverityOf(const std::string& word) {
   return word == "debug"  ? obs::Severity::kDebug
@@ -70,7 +69,7 @@ class Server final {
     PX_CHECK_OK(Load(model));
     PX_CHECK_OK(Listen());
     loop_->Spawn(AnnounceWhenReady());
-    loop_->Spawn(ExportEngineLoad());
+    registry_.OnExpose([this] { ExportEngineLoad(); });
     loop_->Run();
     StopEngine();
     obs::Event(*log_, obs::EventId::kServeStopped).kv("cancelled", cancelled_at_end_);
@@ -199,15 +198,7 @@ class Server final {
   }
 
   // The engine's counters change on its own thread; the last step's figures come with its frames.
-  rt::Task<void> ExportEngineLoad() {
-    for (;;) {
-      ExportOnce();
-      auto sleep = loop_->SleepFor(kMetricsPeriod);
-      co_await std::move(sleep);
-    }
-  }
-
-  void ExportOnce() {
+  void ExportEngineLoad() {
     using obs::MetricId;
     const engine::EngineLoad& load = link_->engine_load();
     auto total = [&](MetricId id, std::uint64_t value) {
@@ -217,6 +208,14 @@ class Server final {
     total(MetricId::kEngineStepsTotal, load.steps);
     total(MetricId::kEngineDecodeTokensTotal, load.engine.sampled_tokens);
     total(MetricId::kEnginePreemptionsTotal, load.scheduler.preemptions);
+    total(MetricId::kEngineSwappedOutBlocksTotal, load.scheduler.swapped_out_blocks);
+    total(MetricId::kEngineSwappedInBlocksTotal, load.scheduler.swapped_in_blocks);
+    total(MetricId::kEngineSwapRefusalsTotal, load.scheduler.swap_refusals);
+    total(MetricId::kEngineSwapFailuresTotal, load.scheduler.swap_failures);
+    total(MetricId::kEnginePrefixWaitsTotal, load.scheduler.prefix_waits);
+    total(MetricId::kEngineStepsAheadTotal, load.engine.steps_ahead);
+    total(MetricId::kEngineRetriedChunksTotal, load.engine.retried_chunks);
+    total(MetricId::kEngineExpiredRequestsTotal, load.engine.expired_requests);
     total(MetricId::kEnginePrefixHitTokensTotal, load.scheduler.cached_tokens);
     total(MetricId::kEngineDraftsTotal, load.engine.drafts);
     total(MetricId::kEngineDraftedTokensTotal, load.engine.drafted_tokens);

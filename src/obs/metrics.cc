@@ -183,6 +183,9 @@ Histogram& Registry::GetHistogram(MetricId id,
 }
 
 std::string Registry::Expose() const {
+  if (collect_) {
+    collect_();
+  }
   std::string out;
   rt::MutexLock lock(mutex_);
   for (std::size_t i = 0; i < std::size(kRows); ++i) {

@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <map>
 #include <memory>
@@ -94,6 +95,10 @@ class Registry final {
   Gauge& GetGauge(MetricId id, std::initializer_list<std::string_view> label_values = {});
   Histogram& GetHistogram(MetricId id, std::initializer_list<std::string_view> label_values = {});
 
+  /// Called at the start of each Expose, on its thread: where figures are copied that somebody else
+  /// counts. To be set before the first Expose.
+  void OnExpose(std::function<void()> collect) { collect_ = std::move(collect); }
+
   /// Prometheus text format 0.0.4. Families without series are left out.
   std::string Expose() const;
 
@@ -104,6 +109,7 @@ class Registry final {
   Series& Get(MetricId id, std::initializer_list<std::string_view> label_values);
 
   std::string frontend_prefix_;
+  std::function<void()> collect_;
   mutable rt::Mutex mutex_;
   std::vector<std::unique_ptr<Family>> families_ PX_GUARDED_BY(mutex_);
 };

@@ -97,7 +97,7 @@ def leave_early(server, body, lines):
 class CombinedAnswer(unittest.TestCase):
     def test_alone_equals_everything_at_once(self):
         rng = random.Random(SEED)
-        happened = {"preemptions": 0, "prefix_hit_tokens": 0, "accepted_tokens": 0}
+        happened = {"preemptions": 0, "prefix_hit_tokens": 0, "accepted_tokens": 0, "swapped_in_blocks": 0}
         with tempfile.TemporaryDirectory() as scratch:
             for name in GENERATING:
                 with self.subTest(name):

@@ -12,6 +12,17 @@
 namespace pixii::obs {
 namespace {
 
+TEST(Registry, CollectsBeforeEachExposition) {
+  Registry registry;
+  int asked = 0;
+  registry.OnExpose([&] {
+    registry.GetCounter(MetricId::kHttpConnectionsTotal)
+        .SetTotal(static_cast<std::uint64_t>(++asked));
+  });
+  EXPECT_NE(registry.Expose().find("pixii_http_connections_total 1\n"), std::string::npos);
+  EXPECT_NE(registry.Expose().find("pixii_http_connections_total 2\n"), std::string::npos);
+}
+
 TEST(Registry, WritesPrometheusTextWithEscapedLabels) {
   Registry registry("front");
   registry.GetCounter(MetricId::kOutputTokensTotal, {"a\"b\\c\nd"}).Add(3);
