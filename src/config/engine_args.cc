@@ -142,10 +142,11 @@ Result<void> Apply(const Given& given, const Row& row, EngineSettings& out) {
   const YamlLeaf& leaf = given.leaf;
   if (row.rule == Rule::kOnly) {
     std::string value = leaf.quoted ? leaf.value : LowerIfBool(leaf.value);
-    bool harmless = leaf.kind == YamlKind::kScalar &&
-                    std::ranges::any_of(Split(row.values), [&](std::string_view allowed) {
-                      return IsAllowed(value, allowed);
-                    });
+    bool harmless =
+        row.values == "*" || (leaf.kind == YamlKind::kScalar &&
+                              std::ranges::any_of(Split(row.values), [&](std::string_view allowed) {
+                                return IsAllowed(value, allowed);
+                              }));
     return harmless ? Result<void>() : Result<void>(NotAvailable(given, row));
   }
   if (leaf.kind != YamlKind::kScalar) {

@@ -1,4 +1,4 @@
-"""Promise 1 with everything at once: families, quantised weights and KV, processors, speculation, preemption, cancels.
+"""Promise 1 with everything at once: families, quantised weights and KV, adapters, processors, speculation, preemption, cancels.
 
 For each model a draw of options and requests. Each request runs alone on a plain server, then among the others on one that
 chunks, caches, speculates, swaps and preempts; tokens, text and logprobs must be the same bits.
@@ -10,6 +10,7 @@ import random
 import tempfile
 import unittest
 
+import adapters
 import harness
 from one_answer_test import essence, total
 
@@ -54,7 +55,17 @@ def draw_sampling(rng, vocab):
     return body
 
 
-def draw_requests(rng, vocab, context):
+def draw_adapters(rng, checkpoint, folder):
+    """Some adapters, each of some linears, in a folder for --lora-dir; their names."""
+    shapes = adapters.linears(checkpoint)
+    for i in range(3):
+        chosen = rng.sample(sorted(shapes), rng.randint(1, len(shapes)))
+        adapters.write(pathlib.Path(folder) / f"adapter{i}", {module: shapes[module] for module in chosen}, rng.randrange(2**31),
+                       rng.choice([1, 4, 9]), size=0.1)
+    return [f"adapter{i}" for i in range(3)]
+
+
+def draw_requests(rng, vocab, context, models):
     """Prompts that repeat themselves (guesses hit), share fronts (the cache hits) or neither."""
     shared = [rng.randrange(3, vocab) for _ in range(context // 3)]
     requests = []
@@ -65,7 +76,7 @@ def draw_requests(rng, vocab, context):
             tail = (tail[:rng.randint(1, 4)] * length)[:length]
         prompt = shared[:rng.choice([0, 0, 16, len(shared)])] + tail
         body = {"prompt": prompt, "max_tokens": rng.randint(1, context - len(prompt)), "ignore_eos": True,
-                "logprobs": rng.choice([0, 2]), "return_token_ids": True, **draw_sampling(rng, vocab)}
+                "logprobs": rng.choice([0, 2]), "return_token_ids": True, "model": rng.choice(models), **draw_sampling(rng, vocab)}
         if rng.random() < 0.4:
             body["nvext"] = {"logits_processors": [draw_processor(rng, vocab, kind) for kind in rng.sample(KINDS, rng.randint(1, 3))]}
         requests.append(body)
@@ -102,17 +113,18 @@ class CombinedAnswer(unittest.TestCase):
             for name in GENERATING:
                 with self.subTest(name):
                     folder = harness.OWN_MODELS / name
+                    names = draw_adapters(rng, folder, f"{scratch}/{name}-adapters")
                     if rng.random() < 0.4:
                         folder = quantized(folder, name, scratch)
-                    self.check(folder, rng, happened)
+                    self.check(folder, rng, happened, ["--lora-dir", f"{scratch}/{name}-adapters"], names)
         for what, count in happened.items():
             self.assertGreater(count, 0, f"seed {SEED}: {what} never happened")
 
-    def check(self, folder, rng, happened):
+    def check(self, folder, rng, happened, flags, names):
         config = json.loads((folder / "config.json").read_text())
         context = min(config["max_position_embeddings"], 224)
-        requests = draw_requests(rng, config["vocab_size"], context)
-        bits = ["--kv-dtype", rng.choice(["bf16", "fp16", "fp8", "int8", "fp32"]), "--max-context", str(context),
+        requests = draw_requests(rng, config["vocab_size"], context, [folder.name, *names])
+        bits = ["--kv-dtype", rng.choice(["bf16", "fp16", "fp8", "int8", "fp32"]), "--max-context", str(context), *flags,
                 *(flag for entry in PROCESSORS for flag in ("--logits-processor", entry))]
         memory = 4 << 20
         with harness.Server(str(folder), *bits, "--max-batch", "4096", "--kv-memory", str(memory)) as server:
@@ -121,7 +133,7 @@ class CombinedAnswer(unittest.TestCase):
         crowd = ["--max-batch", str(CONCURRENCY), "--max-batched-tokens", str(rng.choice([8, 32, 64])), "--block-size",
                  rng.choice(["8", "16"]), "--kv-memory", str(int(memory * 2 * context / tokens)), "--admission", "eager", "--speculation", "lookup",
                  "--draft-max-batch", str(CONCURRENCY), "--preemption", rng.choice(["recompute", "swap"]), "--swap-memory",
-                 "4MiB", *rng.choice([["--overlap"], []])]
+                 "4MiB", "--lora-slots", rng.choice(["1", "2", "4"]), *rng.choice([["--overlap"], []])]
         with harness.Server(str(folder), *bits, *crowd) as server:
             crowded = run_all(server, requests, CONCURRENCY, noise=rng)
             metrics = server.metrics()

@@ -34,6 +34,9 @@ speculative_config:
   speculative_model: tiny-draft
   max_draft_len: 2
   max_concurrency: 4
+enable_lora: true
+lora_config: {max_lora_rank: 64, max_loras: 3, max_cpu_loras: 5, lora_target_modules: [attn_q, attn_k]}
+peft_cache_config: {host_cache_size: 10485760}
 backend: pytorch
 trust_remote_code: true
 """

@@ -1,52 +1,24 @@
 """Adapters through the server: loaded, listed, asked for, unloaded, pinned, refused."""
 import concurrent.futures
-import json
 import pathlib
-import random
-import struct
 import tempfile
 import unittest
 
+import adapters
 import harness
 
-MODEL = harness.ROOT / "models/tiny-chat"
-CONFIG = json.loads((MODEL / "config.json").read_text())
 QUESTION = {"messages": [{"role": "user", "content": "Tell me a story about a fox and a river."}], "temperature": 0, "ignore_eos": True}
 
 
-def sizes():
-    """Linear -> (in, out) of one layer."""
-    hidden, feed_forward = CONFIG["hidden_size"], CONFIG["intermediate_size"]
-    q = CONFIG["num_attention_heads"] * CONFIG["head_dim"]
-    kv = CONFIG["num_key_value_heads"] * CONFIG["head_dim"]
-    return {"self_attn.q_proj": (hidden, q), "self_attn.k_proj": (hidden, kv), "self_attn.v_proj": (hidden, kv),
-            "self_attn.o_proj": (q, hidden), "mlp.gate_proj": (hidden, feed_forward), "mlp.up_proj": (hidden, feed_forward),
-            "mlp.down_proj": (feed_forward, hidden)}
+MODEL = harness.ROOT / "models/tiny-chat"
+SHAPES = adapters.linears(MODEL)
+LAYERS = 1 + max(int(module.split(".")[2]) for module in SHAPES)
+KINDS = sorted({module.split(".", 3)[3] for module in SHAPES})
 
 
-def write_adapter(folder, seed, rank=4, targets=("self_attn.q_proj", "mlp.down_proj"), layers=(0, 3, 7), config=None, extra=None):
-    """A PEFT folder with random weights that change answers."""
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = random.Random(seed)
-    tensors = dict(extra or {})
-    for layer in layers:
-        for target in targets:
-            inputs, outputs = sizes()[target]
-            name = f"base_model.model.model.layers.{layer}.{target}"
-            tensors[f"{name}.lora_A.weight"] = ([rank, inputs], [drawn.gauss(0, 0.2) for _ in range(rank * inputs)])
-            tensors[f"{name}.lora_B.weight"] = ([outputs, rank], [drawn.gauss(0, 0.2) for _ in range(rank * outputs)])
-    header, data = {}, b""
-    for name, (shape, values) in tensors.items():
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * len(values)]}
-        data += struct.pack(f"<{len(values)}f", *values)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
-    (folder / "adapter_config.json").write_text(json.dumps({
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 2 * rank, "lora_dropout": 0.0, "bias": "none",
-        "target_modules": sorted({target.split(".")[1] for target in targets}), **(config or {})}))
-    return str(folder)
+def write_adapter(folder, seed, rank=4, targets=("self_attn.q_proj", "mlp.down_proj"), layers=(0, 3, 7), **more):
+    shapes = {f"model.layers.{layer}.{target}": SHAPES[f"model.layers.{layer}.{target}"] for layer in layers for target in targets}
+    return adapters.write(folder, shapes, seed, rank, **more)
 
 
 class Adapters(unittest.TestCase):
@@ -55,7 +27,7 @@ class Adapters(unittest.TestCase):
         cls.folder = tempfile.TemporaryDirectory()
         cls.root = pathlib.Path(cls.folder.name)
         cls.fox = write_adapter(cls.root / "fox", 1)
-        cls.owl = write_adapter(cls.root / "owl", 2, rank=17, targets=tuple(sizes()), layers=range(8))
+        cls.owl = write_adapter(cls.root / "owl", 2, rank=17, targets=KINDS, layers=range(LAYERS))
         cls.server = harness.Server("tiny-chat", "--enable-lora", "--lora", f"start={cls.owl}")
 
     @classmethod
@@ -117,7 +89,7 @@ class Adapters(unittest.TestCase):
     def test_mixed_in_one_batch_each_gets_what_it_gets_alone_and_never_anothers_cache(self):
         names = [None]
         for i in range(6):
-            write_adapter(self.root / f"many{i}", 10 + i, rank=1 + 7 * i, targets=tuple(sizes())[i:] + ("mlp.up_proj",) * (i > 5))
+            write_adapter(self.root / f"many{i}", 10 + i, rank=1 + 7 * i, targets=KINDS[i:])
             self.load(f"many{i}", self.root / f"many{i}")
             names.append(f"many{i}")
         alone = {}
@@ -191,8 +163,23 @@ class Adapters(unittest.TestCase):
         for body in ({}, {"lora_name": "x"}, {"lora_name": 3}, {"lora_name": "x", "source": {"uri": "s3://bucket/x"}},
                      {"lora_name": "x", "source": {"uri": self.fox}, "surprise": 1}, {"lora_name": "x", "source": self.fox}):
             self.assertEqual(self.server.post("/v1/loras", body)[0], 400, body)
+        _, _, listed = self.server.request("GET", "/v1/loras")
+        _, _, models = self.server.request("GET", "/v1/models")
+        for name, *_ in cases[:-2]:
+            self.assertNotIn(name, listed["loras"])
+            self.assertNotIn(name, [model["id"] for model in models["data"]])
+        self.assertEqual(self.load("dora", self.fox)["status"], "success", "the name is free: a retry with a good one succeeds")
+        self.unload("dora")
         self.assertEqual(self.server.request("PUT", "/v1/loras", {})[0], 405)
         self.text("start")
+
+    def test_chat_talks_with_one(self):
+        plain, adapted, unknown = (harness.run_pixii("chat", "hello", "--max-tokens", "12", "--lora", f"fox={self.fox}", *flags)
+                                   for flags in ([], ["--adapter", "fox"], ["--adapter", "cat"]))
+        self.assertEqual((plain.returncode, adapted.returncode), (0, 0), adapted.stderr)
+        self.assertNotEqual(plain.stdout, adapted.stdout)
+        self.assertNotEqual(unknown.returncode, 0)
+        self.assertIn("cat", unknown.stderr)
 
     def test_a_receipt_names_the_adapter_and_replay_wants_the_same(self):
         with tempfile.TemporaryDirectory() as records, \
