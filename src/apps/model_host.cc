@@ -171,6 +171,9 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   host->numerics_id_ =
       fmt::format("k{}-{}-{}-kv{}-t8", kKernelSetVersion, host->operators_->numerics(),
                   fp32 ? "fp32" : "bf16", kernels::KvDTypeName(host->kv_dtype_));
+  if (host->model_->spec().rope_context_tokens > 0) {
+    host->numerics_id_ += fmt::format("-rope{}", host->model_->spec().rope_context_tokens);
+  }
   return host;
 }
 

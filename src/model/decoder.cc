@@ -78,6 +78,9 @@ Result<std::unique_ptr<LanguageModel>> Decoder::Create(DecoderSpec decoder_spec,
     checked.step_logit_rows_max = checked.step_tokens_max;  // pooling may want every row
   }
   spec.context_tokens_max = checked.context_tokens_max;
+  if (decoder_spec.rope.follows_length() || decoder_spec.window_rope.follows_length()) {
+    spec.rope_context_tokens = checked.context_tokens_max;
+  }
   auto decoder = std::make_unique<Decoder>(CreateOnly{}, std::move(decoder_spec), std::move(spec),
                                            operators, checked);
   PX_CHECK_OK(decoder->PrepareWeights(weights));

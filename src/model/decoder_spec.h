@@ -47,6 +47,9 @@ struct RopeSpec {
   // kLongRope: divisors of each pair, for contexts up to the original one and for longer ones.
   std::vector<double> short_factors = {};
   std::vector<double> long_factors = {};
+
+  /// Whether factors depend on the longest context that is allowed.
+  bool follows_length() const { return kind == RopeKind::kDynamic || kind == RopeKind::kLongRope; }
 };
 
 /// Tensors stacked into one linear, by name without ".weight" and ".bias"; "{}" stands for the

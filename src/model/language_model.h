@@ -56,6 +56,7 @@ struct ModelSpec {
   std::int32_t kv_head_count = 0;
   std::int32_t head_dim = 0;
   std::int32_t context_tokens_max = 0;      // max_position_embeddings
+  std::int32_t rope_context_tokens = 0;     // that rope's factors were taken for; 0: any
   std::vector<std::int32_t> eos_token_ids;  // generation_config.json first, then config.json
   std::int32_t bos_token_id = -1;           // -1: none
   GenerationDefaults generation;            // generation_config.json's

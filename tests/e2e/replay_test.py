@@ -53,6 +53,15 @@ class Replay(unittest.TestCase):
         self.assertEqual([c["tokens"] for c in receipt["choices"]], [24, 24])
         self.assertNotEqual(hashes[0], hashes[1])
 
+    def test_numerics_name_the_context_that_a_rope_was_made_for(self):
+        def numerics(model, context):
+            with harness.Server(str(harness.OWN_MODELS / model), "--max-context", context) as server:
+                status, answer = server.post("/v1/completions", {"prompt": [5, 6], "max_tokens": 1, "receipt": True})
+                self.assertEqual(status, 200, answer)
+                return answer["receipt"]["numerics_id"]
+        self.assertNotEqual(numerics("phi3-longrope", "100"), numerics("phi3-longrope", "200"))
+        self.assertEqual(numerics("llama-yarn", "100"), numerics("llama-yarn", "200"))
+
     def test_a_stream_carries_the_same_receipt_before_its_end(self):
         body = dict(SAMPLED, receipt=True)
         whole = self.answer("/v1/completions", body)["receipt"]
