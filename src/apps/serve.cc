@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
 #include <optional>
 
@@ -108,7 +109,11 @@ class Server final {
     link_options.eos_token_ids = host_->spec().eos_token_ids;
     link_options.bos_token_id = host_->spec().bos_token_id;
     PX_TRY(link_options.adapters, host_->MakeAdapterLink());
+    if (link_options.adapters.read) {
+      link_options.adapters.read = Logged(std::move(link_options.adapters.read));
+    }
     link_.emplace(*loop_, *engine_, std::move(link_options));
+    PX_CHECK_OK(CheckAdapterNames());
     const wire::ModelCard& card = link_->card();
     obs::Event(*log_, obs::EventId::kModelLoaded)
         .kv("architecture", host_->spec().architecture)
@@ -145,6 +150,36 @@ class Server final {
                   fmt::format("tokenizer: {} has no tokenizer.json", source.folder), "tokenizer");
     }
     return served;
+  }
+
+  /// Said by whichever thread reads.
+  worker::AdapterLinkOptions::Reader Logged(worker::AdapterLinkOptions::Reader read) {
+    return [this, read = std::move(read)](const std::string& source) {
+      auto weights = read(source);
+      if (weights) {
+        obs::Event(*log_, obs::EventId::kAdapterRead)
+            .kv("source", source)
+            .kv("bytes", (*weights)->size_bytes());
+      } else {
+        obs::Event(*log_, obs::EventId::kAdapterRefused)
+            .kv("source", source)
+            .kv("why", weights.error().ToString());
+      }
+      return weights;
+    };
+  }
+
+  // Such an adapter could never be asked for.
+  Result<void> CheckAdapterNames() const {
+    if (std::ranges::find(link_->card().adapters, name_, &wire::AdapterCard::name) !=
+        link_->card().adapters.end()) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("lora: {} is the model's own name; --served-model-name gives it "
+                              "another",
+                              name_),
+                  "lora");
+    }
+    return {};
   }
 
   Result<void> Listen() {

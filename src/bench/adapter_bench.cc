@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::int32_t kBlockTokens = 16;
 constexpr std::int32_t kContextTokens = 16;  // in the cache before the first step
-constexpr std::int32_t kSteps = 4;           // measured at a time
+constexpr std::int32_t kPairs = 4;           // steps of each kind measured at a time
 
 /// An adapter's two files with random weights.
 struct AdapterFiles {
@@ -58,6 +58,11 @@ AdapterFiles RandomFiles(std::span<const model::AdaptableLinear> linears, std::u
           .weights = size + header + data};
 }
 
+struct Times {
+  double without = 0;
+  double with = 0;
+};
+
 class Runner final {
  public:
   static Result<std::unique_ptr<Runner>> Create(const AdapterBenchOptions& options) {
@@ -87,16 +92,17 @@ class Runner final {
     return runner;
   }
 
-  /// Seconds of one step, the mean of some.
-  Result<double> Measure(bool adapted) {
-    PX_CHECK_OK(Step(kContextTokens, adapted));     // warm: weights' pages and caches
-    auto begin = std::chrono::steady_clock::now();  // tidy: clock this is the measurement
-    for (std::int32_t step = 0; step < kSteps; ++step) {
-      PX_CHECK_OK(Step(kContextTokens + step, adapted));
+  /// Seconds of the steps without and with adapters, in turns: a host that changes its speed
+  /// changes both.
+  Result<Times> Measure() {
+    Times times;
+    for (std::int32_t pair = 0; pair < kPairs; ++pair) {
+      PX_TRY(const double without, Step(kContextTokens + pair, false));
+      PX_TRY(const double with, Step(kContextTokens + pair, true));
+      times.without += without;
+      times.with += with;
     }
-    std::chrono::duration<double> took =
-        std::chrono::steady_clock::now() - begin;  // tidy: clock this is the measurement
-    return took.count() / kSteps;
+    return times;
   }
 
   std::uint64_t adapter_bytes() const { return adapter_bytes_; }
@@ -116,9 +122,9 @@ class Runner final {
     return {};
   }
 
-  /// One token for each sequence at `position`. Contexts hold zeros: their length costs, not their
-  /// values.
-  Result<void> Step(std::int32_t position, bool adapted) {
+  /// Seconds that one token for each sequence at `position` takes. Contexts hold zeros: their
+  /// length costs, not their values.
+  Result<double> Step(std::int32_t position, bool adapted) {
     kernels::StepBatch batch;
     const std::int32_t blocks_each = CeilDiv(position + 1, kBlockTokens);
     for (std::int32_t s = 0; s < count_; ++s) {
@@ -139,7 +145,11 @@ class Runner final {
         batch.adapter_slots.push_back(s);
       }
     }
-    return model_->Forward(batch, cache_, logits_);
+    auto begin = std::chrono::steady_clock::now();  // tidy: clock this is the measurement
+    PX_CHECK_OK(model_->Forward(batch, cache_, logits_));
+    std::chrono::duration<double> took =
+        std::chrono::steady_clock::now() - begin;  // tidy: clock this is the measurement
+    return took.count();
   }
 
   std::int32_t count_ = 0;
@@ -158,14 +168,12 @@ Result<std::vector<Figure>> BenchAdapters(const AdapterBenchOptions& options) {
   std::vector<double> base;
   std::vector<double> adapted;
   std::vector<double> cost;
+  PX_CHECK_OK(runner->Measure());  // warm: pages of weights and scratch
   for (std::uint32_t repeat = 0; repeat < options.engine.repeats; ++repeat) {
-    PX_TRY(const double before, runner->Measure(false));
-    PX_TRY(const double with, runner->Measure(true));
-    PX_TRY(const double after, runner->Measure(false));
-    const double without = (before + after) / 2;
-    base.push_back(tokens / without);
-    adapted.push_back(tokens / with);
-    cost.push_back(with / without);
+    PX_TRY(const Times times, runner->Measure());
+    base.push_back(tokens * kPairs / times.without);
+    adapted.push_back(tokens * kPairs / times.with);
+    cost.push_back(times.with / times.without);
   }
   const std::string name = fmt::format("decode_b{}", options.adapter_count);
   std::vector<Figure> figures;

@@ -14,6 +14,9 @@ LinkAdapters::LinkAdapters(rt::Loop& loop, engine::EngineLoop& engine, AdapterLi
   for (CatalogueEntry& entry : options_.catalogue) {
     catalogue_.emplace(std::move(entry.name), std::move(entry.source));
   }
+  for (const wire::AdapterCard& loaded : card_.adapters) {
+    catalogue_.insert_or_assign(loaded.name, loaded.source);
+  }
   SetLoaded(std::move(card_.adapters));
   if (options_.read) {
     pool_ = std::make_unique<rt::WorkPool>(loop_, "adapters", 1, kQueueLengthMax);
@@ -59,6 +62,12 @@ Result<void> LinkAdapters::Check(const wire::LoadAdapterRequest& request) const 
                 fmt::format("the adapter \"{}\" is loaded already", request.name.substr(0, 100)),
                 "lora_name");
   }
+  if (card == nullptr && catalogue_.size() >= kCatalogueSizeMax) {
+    return Fail(
+        Code::kResourceExhausted,
+        fmt::format("{} adapters are known, which is the limit; unload some", kCatalogueSizeMax),
+        "lora_name");
+  }
   return {};
 }
 
@@ -92,9 +101,11 @@ void LinkAdapters::Read(wire::LoadAdapterRequest request, Handler on_done) {
         std::string name = job->request.name;
         engine_.LoadAdapter(
             name, std::move(*job->weights), job->request.pinned,
-            Reply([this, name, on_done = std::move(job->on_done)](const Result<void>& done) {
+            Reply([this, name, source = job->request.source,
+                   on_done = std::move(job->on_done)](const Result<void>& done) {
               const wire::AdapterCard* card = Find(name);
               if (done && card != nullptr) {
+                catalogue_.insert_or_assign(name, source);
                 on_done(*card);
               } else {
                 on_done(Fail(done ? Error(Code::kNotFound, "unloaded meanwhile", "lora_name")

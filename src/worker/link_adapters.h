@@ -1,8 +1,9 @@
 // A link's side of an engine's adapters: which there are, reading them, and waiting for one.
 //
 // Thread: the frontend's loop; files are read on a thread of its own.
-// The engine decides what stays loaded. An adapter of a catalogue may be named before it is loaded
-// and after it gave way to others: it is read when somebody waits for it.
+// The engine decides what stays loaded. Whatever was loaded, or stood in the catalogue from the
+// start, may be named until it is unloaded: if it is not loaded when somebody asks for it, it is
+// read. So giving way to others costs time, never an answer.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +44,8 @@ class LinkAdapters final {
   using Handler = control::WorkerLink::AdapterHandler;
   using Waiter = std::function<void(Result<void>)>;
 
-  static constexpr std::uint32_t kQueueLengthMax = 256;  // adapters that wait to be read
+  static constexpr std::uint32_t kQueueLengthMax = 256;    // adapters that wait to be read
+  static constexpr std::size_t kCatalogueSizeMax = 65536;  // names
 
   /// All outlive this. `card.adapters`, at first those that the engine has already, are kept up to
   /// date: loaded ones and those of the catalogue, by name.

@@ -242,13 +242,18 @@ class Folders(unittest.TestCase):
                 self.assertEqual(load("two", two), 200)
                 _, _, listed = server.request("GET", "/v1/loras")
                 self.assertEqual(list(listed["loras"]), ["two"])
+                for name in ("one", "two", "one"):
+                    status, answer = server.post("/v1/chat/completions", {**QUESTION, "model": name, "max_tokens": 2})
+                    self.assertEqual(status, 200, f"{name} gave way and is still routable: {answer}")
+                self.assertIn("adapter.read", server.log_text())
 
     def test_a_wrong_flag_stops_the_start(self):
         with tempfile.TemporaryDirectory() as folder:
             bad = write_adapter(pathlib.Path(folder) / "bad", 1, config={"use_dora": True})
+            write_adapter(pathlib.Path(folder) / "good", 1)
             for flags, says in ((["--lora", "fox"], "NAME=FOLDER"), (["--lora", f"fox={folder}/none"], "fox"),
                                 (["--lora", f"fox={bad}"], "use_dora"), (["--lora-dir", f"{folder}/none"], "lora-dir"),
-                                (["--lora", f"fox={bad}", "--lora-rank", "2"], "")):
+                                (["--lora", f"tiny-chat={folder}/good"], "own name"), (["--lora", f"fox={folder}/good", "--lora-rank", "2"], "at most 2")):
                 done = harness.run_pixii("serve", "tiny-chat", "--port", "0", *flags)
                 self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
                 self.assertIn(says, done.stderr)

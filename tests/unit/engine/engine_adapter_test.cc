@@ -88,13 +88,17 @@ TEST(EngineAdapter, OtherBytesUnderTheSameNameFindNoOldBlocks) {
   harness.ExpectOracle(With("other", MakeRequest(2, 33, 4)));
 }
 
-TEST(EngineAdapter, ManyAdaptersShareFewSlotsWithPreemptionAndEndTheSame) {
-  for (bool overlaps : {false, true}) {
-    SCOPED_TRACE(overlaps);
+TEST(EngineAdapter, ManyAdaptersShareFewSlotsWithPreemptionAndGuessesAndEndTheSame) {
+  for (int round = 0; round < 4; ++round) {
+    SCOPED_TRACE(round);
+    const bool overlaps = round % 2 == 1;
     HarnessOptions options = WithSlots(2);
     options.limits.block_count = 40;  // much is preempted
     options.engine.admission = Admission::kEager;
     options.overlaps = overlaps;
+    if (round >= 2) {
+      options.draft_right_percent = 70;
+    }
     Harness harness(options);
     for (std::uint64_t i = 0; i < 7; ++i) {
       Load(harness, NameOf(i));
@@ -116,6 +120,7 @@ TEST(EngineAdapter, ManyAdaptersShareFewSlotsWithPreemptionAndEndTheSame) {
       harness.ExpectOracle(request);
     }
     EXPECT_GT(harness.engine().scheduler().counters().preemptions, 0U);
+    EXPECT_EQ(harness.engine().counters().accepted_tokens > 0, round >= 2);
   }
 }
 

@@ -303,6 +303,20 @@ TEST_F(LocalLinkTest, AnAdapterThatGaveWayUnheardIsReadAgain) {
   EXPECT_EQ(reads_, 3);
 }
 
+TEST_F(LocalLinkTest, AnAdapterThatWasLoadedByNameAndGaveWayStaysRoutableUntilItIsUnloaded) {
+  StartWithAdapters(1);
+  ASSERT_TRUE(Load(*link_, {.name = "c", .source = "c"}));
+  ASSERT_TRUE(Load(*link_, {.name = "d", .source = "d"}));
+  EXPECT_EQ(LoadedNames(), "d ");
+  ASSERT_TRUE(Generate(With("c", MakeRequest(1, 5))));
+  loop_->Run();
+  ExpectOracle(With("c", MakeRequest(1, 5)));
+  ASSERT_TRUE(Unload("d"));
+  ASSERT_TRUE(Generate(With("d", MakeRequest(2, 5))));
+  loop_->Run();
+  EXPECT_EQ(received_[2].ends[0].error->code(), Code::kNotFound);
+}
+
 TEST_F(LocalLinkTest, WhatCannotBeReadOrIsNotThereEndsItsRequests) {
   StartWithAdapters(2);
   ASSERT_TRUE(Generate(With("broken", MakeRequest(1, 5, 2))));
