@@ -214,6 +214,12 @@ Result<float> ReadCap(const ConfigReader& config, std::string_view key, double f
   return static_cast<float>(value);
 }
 
+Result<void> ReadAttentionBias(const ConfigReader& config, bool fallback, DecoderSpec& spec) {
+  PX_TRY(spec.names.qkv.bias, config.Bool("attention_bias", fallback));
+  spec.names.o.bias = spec.names.qkv.bias;
+  return {};
+}
+
 Result<void> ReadLayerTypes(const ConfigReader& config, std::int32_t window_tokens,
                             std::int64_t first_layer, DecoderSpec& spec) {
   PX_TRY(const auto types, config.Strings("layer_types"));

@@ -78,6 +78,9 @@ Result<float> ReadCap(const ConfigReader& config, std::string_view key, double f
 /// Reads what all families share: sizes, norm, activation, rope (both dialects), tied head.
 Result<DecoderSpec> ReadCommon(const ConfigReader& config, const CommonDefaults& defaults);
 
+/// Whether q, k, v and o have biases, by attention_bias.
+Result<void> ReadAttentionBias(const ConfigReader& config, bool fallback, DecoderSpec& spec);
+
 /// Sets each layer's window from layer_types, or where those are absent: `window_tokens` from layer
 /// `first_layer` on. window_tokens 0 means that the config has none.
 Result<void> ReadLayerTypes(const ConfigReader& config, std::int32_t window_tokens,

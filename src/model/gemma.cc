@@ -18,9 +18,7 @@ Result<DecoderSpec> ReadGemma(const ConfigReader& config, const CommonDefaults& 
     return config.Unsupported("use_bidirectional_attention",
                               "is not built; this build runs causal attention");
   }
-  PX_TRY(const bool attention_bias, config.Bool("attention_bias", false));
-  spec.names.qkv.bias = attention_bias;
-  spec.names.o.bias = attention_bias;
+  PX_CHECK_OK(ReadAttentionBias(config, false, spec));
   spec.names.attention_out_norm = "model.layers.{}.post_attention_layernorm";
   spec.names.post_attention_norm = "model.layers.{}.pre_feedforward_layernorm";
   spec.names.feed_forward_out_norm = "model.layers.{}.post_feedforward_layernorm";

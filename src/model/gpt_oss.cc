@@ -15,9 +15,7 @@ Result<DecoderSpec> DescribeGptOss(const ConfigReader& config) {
     return config.Unsupported("hidden_act", "is not built for this family; it runs silu");
   }
   PX_TRY(spec.tied_head, config.Bool("tie_word_embeddings", false));
-  PX_TRY(const bool attention_bias, config.Bool("attention_bias", true));
-  spec.names.qkv.bias = attention_bias;
-  spec.names.o.bias = attention_bias;
+  PX_CHECK_OK(ReadAttentionBias(config, true, spec));
   spec.names.sinks = "model.layers.{}.self_attn.sinks";
   if (config.Find("rope_parameters") == nullptr && config.Find("rope_scaling") == nullptr) {
     return config.Bad("rope_scaling", "is required: this family turns by yarn");

@@ -56,9 +56,7 @@ Result<DecoderSpec> DescribeQwen2Moe(const ConfigReader& config) {
 
 Result<DecoderSpec> DescribeQwen3Moe(const ConfigReader& config) {
   PX_TRY(DecoderSpec spec, ReadCommon(config, {.kv_head_count = 4, .context_tokens_max = 32768}));
-  PX_TRY(const bool attention_bias, config.Bool("attention_bias", false));
-  spec.names.qkv.bias = attention_bias;
-  spec.names.o.bias = attention_bias;
+  PX_CHECK_OK(ReadAttentionBias(config, false, spec));
   spec.names.q_norm = "model.layers.{}.self_attn.q_norm";
   spec.names.k_norm = "model.layers.{}.self_attn.k_norm";
   PX_CHECK_OK(ReadQwenExperts(config,

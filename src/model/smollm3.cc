@@ -11,10 +11,8 @@ Result<DecoderSpec> DescribeSmolLm3(const ConfigReader& config) {
          ReadCommon(config,
                     {.kv_head_count = 4, .context_tokens_max = 32768, .rope = {.theta = 2e6}}));
   PX_TRY(spec.tied_head, config.Bool("tie_word_embeddings", true));
-  PX_TRY(const bool attention_bias, config.Bool("attention_bias", false));
+  PX_CHECK_OK(ReadAttentionBias(config, false, spec));
   PX_TRY(const bool mlp_bias, config.Bool("mlp_bias", false));
-  spec.names.qkv.bias = attention_bias;
-  spec.names.o.bias = attention_bias;
   spec.names.gate_up.bias = mlp_bias;
   spec.names.down.bias = mlp_bias;
   PX_TRY(const std::int64_t interval, config.Int("no_rope_layer_interval", {1, kLayerCountMax}, 4));

@@ -10,6 +10,11 @@
 
 namespace pixii::text::jinja {
 
+struct OperatorToken {
+  std::string_view text;
+  Operator op;
+};
+
 namespace {
 
 std::string Describe(const Token& token) {
@@ -27,12 +32,7 @@ std::string Describe(const Token& token) {
   }
 }
 
-struct CompareToken {
-  std::string_view text;
-  Operator op;
-};
-
-constexpr std::array<CompareToken, 6> kComparisons = {{
+constexpr std::array<OperatorToken, 6> kComparisons = {{
     {"==", Operator::kEqual},
     {"!=", Operator::kNotEqual},
     {"<", Operator::kLess},
@@ -41,20 +41,26 @@ constexpr std::array<CompareToken, 6> kComparisons = {{
     {">=", Operator::kGreaterEqual},
 }};
 
-constexpr std::array<CompareToken, 4> kProducts = {{
+constexpr std::array<OperatorToken, 2> kSums = {{
+    {"+", Operator::kAdd},
+    {"-", Operator::kSubtract},
+}};
+
+constexpr std::array<OperatorToken, 4> kProducts = {{
     {"*", Operator::kMultiply},
     {"/", Operator::kDivide},
     {"//", Operator::kFloorDivide},
     {"%", Operator::kModulo},
 }};
 
-template <std::size_t N>
-const CompareToken* FindToken(const std::array<CompareToken, N>& table, const Token& token) {
+constexpr std::array<OperatorToken, 1> kPowers = {{{"**", Operator::kPower}}};
+
+const OperatorToken* FindToken(std::span<const OperatorToken> table, const Token& token) {
   if (token.type != TokenType::kOperator) {
     return nullptr;
   }
   const auto it = std::find_if(table.begin(), table.end(),
-                               [&](const CompareToken& t) { return t.text == token.text; });
+                               [&](const OperatorToken& t) { return t.text == token.text; });
   return it == table.end() ? nullptr : &*it;
 }
 
@@ -133,32 +139,42 @@ Result<ExprPtr> ExpressionParser::ParseExpression(bool with_conditional) {
   return node;
 }
 
-Result<ExprPtr> ExpressionParser::ParseOr() {
-  PX_TRY(ExprPtr node, ParseAnd());
-  if (!IsName("or")) {
+Result<ExprPtr> ExpressionParser::ParseItems(ExprKind kind, TokenType type,
+                                             std::string_view between, Operand next) {
+  PX_TRY(ExprPtr node, (this->*next)());
+  if (!Is(type, between)) {
     return node;
   }
-  auto all = std::make_unique<ItemsExpr>(ExprKind::kOr, current().line);
+  auto all = std::make_unique<ItemsExpr>(kind, current().line);
   all->items.push_back(std::move(node));
-  while (SkipName("or")) {
-    PX_TRY(ExprPtr next, ParseAnd());
-    all->items.push_back(std::move(next));
+  while (Is(type, between)) {
+    Next();
+    PX_TRY(ExprPtr item, (this->*next)());
+    all->items.push_back(std::move(item));
   }
   return Sealed(std::move(all));
 }
 
+Result<ExprPtr> ExpressionParser::ParseBinary(std::span<const OperatorToken> operators,
+                                              Operand next) {
+  PX_TRY(ExprPtr node, (this->*next)());
+  while (const OperatorToken* token = FindToken(operators, current())) {
+    auto binary = std::make_unique<BinaryExpr>(current().line);
+    binary->op = token->op;
+    Next();
+    binary->left = std::move(node);
+    PX_TRY(binary->right, (this->*next)());
+    PX_TRY(node, Sealed(std::move(binary)));
+  }
+  return node;
+}
+
+Result<ExprPtr> ExpressionParser::ParseOr() {
+  return ParseItems(ExprKind::kOr, TokenType::kName, "or", &ExpressionParser::ParseAnd);
+}
+
 Result<ExprPtr> ExpressionParser::ParseAnd() {
-  PX_TRY(ExprPtr node, ParseNot());
-  if (!IsName("and")) {
-    return node;
-  }
-  auto all = std::make_unique<ItemsExpr>(ExprKind::kAnd, current().line);
-  all->items.push_back(std::move(node));
-  while (SkipName("and")) {
-    PX_TRY(ExprPtr next, ParseNot());
-    all->items.push_back(std::move(next));
-  }
-  return Sealed(std::move(all));
+  return ParseItems(ExprKind::kAnd, TokenType::kName, "and", &ExpressionParser::ParseNot);
 }
 
 Result<ExprPtr> ExpressionParser::ParseNot() {
@@ -177,7 +193,7 @@ Result<ExprPtr> ExpressionParser::ParseCompare() {
   auto chain = std::make_unique<CompareExpr>(current().line);
   while (true) {
     Operator op = Operator::kIn;
-    if (const CompareToken* token = FindToken(kComparisons, current())) {
+    if (const OperatorToken* token = FindToken(kComparisons, current())) {
       op = token->op;
       Next();
     } else if (SkipName("in")) {
@@ -200,58 +216,22 @@ Result<ExprPtr> ExpressionParser::ParseCompare() {
 }
 
 Result<ExprPtr> ExpressionParser::ParseSum() {
-  PX_TRY(ExprPtr node, ParseConcat());
-  while (IsOperator("+") || IsOperator("-")) {
-    auto sum = std::make_unique<BinaryExpr>(current().line);
-    sum->op = IsOperator("+") ? Operator::kAdd : Operator::kSubtract;
-    Next();
-    sum->left = std::move(node);
-    PX_TRY(sum->right, ParseConcat());
-    PX_TRY(node, Sealed(std::move(sum)));
-  }
-  return node;
+  return ParseBinary(kSums, &ExpressionParser::ParseConcat);
 }
 
 Result<ExprPtr> ExpressionParser::ParseConcat() {
-  PX_TRY(ExprPtr node, ParseProduct());
-  if (!IsOperator("~")) {
-    return node;
-  }
-  auto all = std::make_unique<ItemsExpr>(ExprKind::kConcat, current().line);
-  all->items.push_back(std::move(node));
-  while (IsOperator("~")) {
-    Next();
-    PX_TRY(ExprPtr next, ParseProduct());
-    all->items.push_back(std::move(next));
-  }
-  return Sealed(std::move(all));
+  return ParseItems(ExprKind::kConcat, TokenType::kOperator, "~", &ExpressionParser::ParseProduct);
 }
 
 Result<ExprPtr> ExpressionParser::ParseProduct() {
-  PX_TRY(ExprPtr node, ParsePower());
-  while (const CompareToken* token = FindToken(kProducts, current())) {
-    auto product = std::make_unique<BinaryExpr>(current().line);
-    product->op = token->op;
-    Next();
-    product->left = std::move(node);
-    PX_TRY(product->right, ParsePower());
-    PX_TRY(node, Sealed(std::move(product)));
-  }
-  return node;
+  return ParseBinary(kProducts, &ExpressionParser::ParsePower);
 }
 
 Result<ExprPtr> ExpressionParser::ParsePower() {
-  PX_TRY(ExprPtr node, ParseUnary(true));
-  while (IsOperator("**")) {
-    auto power = std::make_unique<BinaryExpr>(current().line);
-    power->op = Operator::kPower;
-    Next();
-    power->left = std::move(node);
-    PX_TRY(power->right, ParseUnary(true));
-    PX_TRY(node, Sealed(std::move(power)));
-  }
-  return node;
+  return ParseBinary(kPowers, &ExpressionParser::ParseFiltered);
 }
+
+Result<ExprPtr> ExpressionParser::ParseFiltered() { return ParseUnary(true); }
 
 Result<ExprPtr> ExpressionParser::ParseUnary(bool with_filters) {
   PX_TRY(const DepthGuard guard, Enter());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,6 +13,8 @@
 #include "text/jinja_lexer.h"
 
 namespace pixii::text::jinja {
+
+struct OperatorToken;
 
 class ExpressionParser {
  public:
@@ -64,13 +67,13 @@ class ExpressionParser {
     return text;
   }
 
-  bool IsName(std::string_view name) const {
-    return current().type == TokenType::kName && current().text == name;
+  bool Is(TokenType type, std::string_view text) const {
+    return current().type == type && current().text == text;
   }
 
-  bool IsOperator(std::string_view op) const {
-    return current().type == TokenType::kOperator && current().text == op;
-  }
+  bool IsName(std::string_view name) const { return Is(TokenType::kName, name); }
+
+  bool IsOperator(std::string_view op) const { return Is(TokenType::kOperator, op); }
 
   bool SkipName(std::string_view name);
   Result<void> ExpectOperator(std::string_view op);
@@ -86,7 +89,13 @@ class ExpressionParser {
   Result<ExprPtr> ParseFilters(ExprPtr object, bool inline_start);
 
  private:
+  using Operand = Result<ExprPtr> (ExpressionParser::*)();
+
   Result<ExprPtr> Sealed(ExprPtr node) const;
+  /// next, or next between next …, as one node of all.
+  Result<ExprPtr> ParseItems(ExprKind kind, TokenType type, std::string_view between, Operand next);
+  /// next, or next op next …, the left ones first.
+  Result<ExprPtr> ParseBinary(std::span<const OperatorToken> operators, Operand next);
   Result<ExprPtr> ParseOr();
   Result<ExprPtr> ParseAnd();
   Result<ExprPtr> ParseNot();
@@ -95,6 +104,7 @@ class ExpressionParser {
   Result<ExprPtr> ParseConcat();
   Result<ExprPtr> ParseProduct();
   Result<ExprPtr> ParsePower();
+  Result<ExprPtr> ParseFiltered();
   Result<ExprPtr> ParseUnary(bool with_filters);
   Result<ExprPtr> ParsePrimary(bool with_namespace);
   Result<ExprPtr> ParseNumber();
