@@ -55,8 +55,9 @@ struct WeightPart {
 };
 
 /// What a linear multiplies in. kBf16 rounds weights and input rows to bf16 and accumulates in
-/// fp32.
-enum class ComputeType : std::uint8_t { kF32, kBf16 };
+/// fp32. kInt8 multiplies weights of integer codes with input rows rounded to int8, as
+/// ref/reference_integer.h defines it, and is kBf16 for all other weights (integer_plan.h).
+enum class ComputeType : std::uint8_t { kF32, kBf16, kInt8 };
 
 struct LinearOptions {
   ComputeType compute = ComputeType::kF32;
@@ -305,7 +306,7 @@ Result<Buffer> AllocateFilled(Operators& operators, std::size_t size_bytes,
 /// Plain loops: the definition of every operator, and the oracle of tests/compare.
 std::unique_ptr<Operators> MakeReferenceOperators();
 
-enum class CpuIsa : std::uint8_t { kAuto, kAvx2, kAvx512, kAvx512Bf16, kAmx };
+enum class CpuIsa : std::uint8_t { kAuto, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kAmx };
 
 struct CpuOptions {
   std::int32_t thread_count =

@@ -21,27 +21,36 @@ struct CodedLinear {
   ComputeType compute = ComputeType::kF32;
   int parts = 1;  // of weight.rows each
   bool bias = false;
+  bool middle = false;  // offsets say that code 8 is zero
 };
+
+std::string_view ComputeName(ComputeType compute) {
+  return compute == ComputeType::kF32 ? "f32" : compute == ComputeType::kBf16 ? "bf16" : "int8";
+}
 
 OperatorCase MakeCoded(const CodedLinear& shape) {
   const CodedValues::Shape& w = shape.weight;
   OperatorCase out;
-  out.name =
-      fmt::format("coded_{}in{}_m{}_n{}_k{}_blocks{}x{}{}_shards{}_parts{}{}", CodeName(w.code),
-                  shape.compute == ComputeType::kF32 ? "f32" : "bf16", shape.m, w.rows, w.cols,
-                  w.scale_rows, w.scale_cols, w.offsets ? "_offsets" : "", shape.k_shards,
-                  shape.parts, shape.bias ? "_bias" : "");
+  out.name = fmt::format("coded_{}in{}_m{}_n{}_k{}_blocks{}x{}{}_shards{}_parts{}{}{}",
+                         CodeName(w.code), ComputeName(shape.compute), shape.m, w.rows, w.cols,
+                         w.scale_rows, w.scale_cols, w.offsets ? "_offsets" : "", shape.k_shards,
+                         shape.parts, shape.bias ? "_bias" : "", shape.middle ? "_middle" : "");
   out.run = [shape, name = out.name](Operators& operators) {
     Inputs inputs(name);
     std::vector<CodedValues> values;
     std::vector<std::vector<float>> biases;
     std::vector<WeightPart> parts;
+    std::vector<std::vector<float>> middles;
     for (int i = 0; i < shape.parts; ++i) {
       values.emplace_back(shape.weight, inputs);
       biases.push_back(inputs.Values(shape.weight.rows));
     }
     for (std::size_t i = 0; i < values.size(); ++i) {
       parts.push_back(values[i].part());
+      if (shape.middle) {
+        middles.push_back(values[i].OffsetsOfMiddle());
+        parts.back().offsets = middles.back().data();
+      }
       parts.back().bias = shape.bias ? biases[i].data() : nullptr;
     }
     auto weight =
@@ -71,6 +80,54 @@ OperatorCase MakeCodedEmbed(const CodedValues::Shape& shape) {
     return result.Result();
   };
   return out;
+}
+
+/// Integer products: both codes, scales by output and by group, every row count that fills or
+/// leaves a block of any instruction set, shards that cut groups.
+void AddIntegerCases(std::vector<OperatorCase>& out) {
+  struct Extent {
+    std::int64_t n;
+    std::int64_t k;
+  };
+
+  constexpr Extent kExtents[] = {{1, 1}, {31, 33}, {48, 128}, {100, 257}, {130, 530}, {49, 1056}};
+  constexpr std::int64_t kGroups[] = {1 << 20, 16, 32, 128, 17, 200};
+  constexpr std::int64_t kRows[] = {1, 4, 5, 9, 28, 2, 64, 0, 257, 13, 3};
+  unsigned turn = 0;
+  for (const WeightCode code : {WeightCode::kInt8, WeightCode::kUint4}) {
+    for (const std::int64_t group : kGroups) {
+      for (const Extent& extent : kExtents) {
+        const bool middle = code == WeightCode::kUint4 && turn % 2 == 0;
+        out.push_back(MakeCoded({.weight = {.code = code,
+                                            .rows = extent.n,
+                                            .cols = extent.k,
+                                            .scale_rows = turn % 5 == 4 ? 3 : 1,
+                                            .scale_cols = group,
+                                            .offsets = !middle && turn % 3 == 0,
+                                            .half_scales = turn % 3 != 0},
+                                 .m = kRows[turn % 11],
+                                 .k_shards = turn % 7 < 4 ? 1 : 8,
+                                 .compute = ComputeType::kInt8,
+                                 .parts = turn % 13 == 0 ? 3 : 1,
+                                 .bias = turn % 4 == 0,
+                                 .middle = middle}));
+        ++turn;
+      }
+    }
+  }
+  // Weights that kInt8 multiplies as kBf16 does: float codes, tiny groups.
+  out.push_back(MakeCoded({.weight = {.code = WeightCode::kFp8E4m3,
+                                      .rows = 40,
+                                      .cols = 90,
+                                      .scale_rows = 1,
+                                      .scale_cols = 32},
+                           .m = 6,
+                           .compute = ComputeType::kInt8}));
+  out.push_back(MakeCoded(
+      {.weight =
+           {.code = WeightCode::kInt8, .rows = 40, .cols = 90, .scale_rows = 1, .scale_cols = 8},
+       .m = 6,
+       .compute = ComputeType::kInt8}));
 }
 
 }  // namespace
@@ -120,6 +177,7 @@ std::vector<OperatorCase> CodedCases() {
                                     .offsets = turn % 2 == 0}));
     }
   }
+  AddIntegerCases(out);
   return out;
 }
 

@@ -2,6 +2,8 @@
 // in, on how the cache is cut into blocks, or on the number of workers.
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <map>
 #include <string>
 
@@ -76,6 +78,87 @@ INSTANTIATE_TEST_SUITE_P(
       return std::string(test.param.compute == ComputeType::kF32 ? "f32" : "bf16") + "_shards" +
              std::to_string(test.param.k_shards);
     });
+
+class IntegerInvariance : public ::testing::TestWithParam<CodedValues::Shape> {};
+
+TEST_P(IntegerInvariance, ARowOfIntegerProductsHasTheSameBitsForEveryRowCountAndWorkerCount) {
+  constexpr std::int64_t kM = 257;
+  Inputs inputs("integer invariance");
+  const CodedValues values(GetParam(), inputs);
+  const std::int64_t n = GetParam().rows;
+  GuardedMatrix in(kM, GetParam().cols, 0, inputs);
+  for (const std::int32_t shards : {1, 8}) {
+    std::vector<float> expected;
+    for (const Backend& backend : AllBackends()) {
+      SCOPED_TRACE(backend.name);
+      auto weight = backend.operators->PrepareLinear(
+          {&values.part(), 1}, {.compute = ComputeType::kInt8, .k_shards = shards});
+      GuardedMatrix whole(kM, n, 0);
+      backend.operators->Linear(in.view(), **weight, whole.view());
+      expected = expected.empty() ? whole.Result() : expected;
+      ASSERT_EQ(FirstDifference(whole.Result(), expected), -1) << "not the bits of ref";
+      for (const std::int64_t m : {1, 2, 4, 5, 9, 10, 19, 64}) {
+        for (const std::int64_t first : {std::int64_t{0}, kM - m}) {
+          GuardedMatrix some(m, n, 0);
+          backend.operators->Linear(in.view().Rows(first, m), **weight, some.view());
+          std::vector<float> rows(expected.begin() + first * n, expected.begin() + (first + m) * n);
+          rows.push_back(1.0F);
+          ASSERT_EQ(FirstDifference(some.Result(), rows), -1) << m << " rows from " << first;
+        }
+      }
+    }
+  }
+}
+
+TEST(IntegerFaults, AValueThatIsNotFiniteShowsInItsOwnRowOnly) {
+  constexpr std::int64_t kM = 12;
+  constexpr std::int64_t kN = 60;
+  constexpr std::int64_t kK = 300;
+  Inputs inputs("integer faults");
+  const CodedValues values(
+      {.code = WeightCode::kUint4, .rows = kN, .cols = kK, .scale_rows = 1, .scale_cols = 32},
+      inputs);
+  GuardedMatrix in(kM, kK, 0, inputs);
+  in.view().f32(2)[7] = std::numeric_limits<float>::infinity();
+  in.view().f32(5)[299] = std::numeric_limits<float>::quiet_NaN();
+  std::fill_n(in.view().f32(6), kK, 1e-40F);
+  for (const Backend& backend : AllBackends()) {
+    SCOPED_TRACE(backend.name);
+    auto weight =
+        backend.operators->PrepareLinear({&values.part(), 1}, {.compute = ComputeType::kInt8});
+    GuardedMatrix out(kM, kN, 0);
+    backend.operators->Linear(in.view(), **weight, out.view());
+    for (std::int64_t m = 0; m < kM; ++m) {
+      for (std::int64_t n = 0; n < kN; ++n) {
+        const float value = out.view().f32(m)[n];
+        ASSERT_EQ(std::isnan(value), m == 2 || m == 5) << "row " << m;
+        ASSERT_TRUE(m != 6 || value == 0.0F) << value;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Weights, IntegerInvariance,
+                         ::testing::Values(CodedValues::Shape{.code = WeightCode::kInt8,
+                                                              .rows = 150,
+                                                              .cols = 530,
+                                                              .scale_rows = 1,
+                                                              .scale_cols = 530},
+                                           CodedValues::Shape{.code = WeightCode::kInt8,
+                                                              .rows = 100,
+                                                              .cols = 416,
+                                                              .scale_rows = 1,
+                                                              .scale_cols = 32},
+                                           CodedValues::Shape{.code = WeightCode::kUint4,
+                                                              .rows = 97,
+                                                              .cols = 640,
+                                                              .scale_rows = 1,
+                                                              .scale_cols = 128}),
+                         [](const auto& test) {
+                           return std::string(test.param.code == WeightCode::kInt8 ? "int8"
+                                                                                   : "uint4") +
+                                  "_group" + std::to_string(test.param.scale_cols);
+                         });
 
 TEST(ExpertInvariance, ATokenHasTheSameExpertsAndBitsAloneAndAmongOthers) {
   constexpr std::int64_t kTokens = 65;

@@ -115,8 +115,8 @@ TEST_P(IsaCoverage, TheTableRanOnThisInstructionSet) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Isas, IsaCoverage,
-                         ::testing::Values(CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16,
-                                           CpuIsa::kAmx),
+                         ::testing::Values(CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Vnni,
+                                           CpuIsa::kAvx512Bf16, CpuIsa::kAmx),
                          [](const auto& test) { return std::string(IsaName(test.param)); });
 
 }  // namespace

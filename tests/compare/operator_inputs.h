@@ -130,6 +130,7 @@ class CodedValues final {
     std::int64_t scale_rows = 1;
     std::int64_t scale_cols = 1;
     bool offsets = false;
+    bool half_scales = false;  // that fp16 holds exactly
   };
 
   CodedValues(const Shape& shape, Inputs& inputs) {
@@ -158,6 +159,11 @@ class CodedValues final {
     if (shape.offsets) {
       offsets_ = inputs.Values(count);
     }
+    if (shape.half_scales) {
+      for (float& value : scales_) {
+        value = FloatFromF16(F16FromFloat(value));
+      }
+    }
     part_.data = bytes_.data() + 1;
     part_.scales = scales_.data();
     part_.offsets = shape.offsets ? offsets_.data() : nullptr;
@@ -167,6 +173,15 @@ class CodedValues final {
 
   /// Valid as long as this lives.
   const WeightPart& part() const { return part_; }
+
+  /// Offsets that say that code 8 stands for zero.
+  std::vector<float> OffsetsOfMiddle() const {
+    std::vector<float> out = scales_;
+    for (float& value : out) {
+      value *= -8.0F;
+    }
+    return out;
+  }
 
  private:
   std::vector<unsigned char> bytes_;

@@ -5,6 +5,7 @@
 
 #include "compare/operator_cases.h"
 #include "compare/operator_inputs.h"
+#include "kernels/weight_source.h"
 
 namespace pixii::kernels::testing {
 namespace {
@@ -37,6 +38,41 @@ TEST(ReferenceError, ALinearStaysWithinTheBoundOfAChainOfFusedOperations) {
           magnitude += std::abs(product);
         }
         EXPECT_NEAR(out.view().f32(m)[n], exact, steps * kUnit * magnitude);
+      }
+    }
+  }
+}
+
+TEST(ReferenceError, IntegerProductsAreWithinTheRoundingOfTheirInputs) {
+  constexpr std::int64_t kN = 20;
+  constexpr std::int64_t kK = 700;
+  Inputs inputs("integer error");
+  auto ref = MakeReferenceOperators();
+  for (const std::int64_t group : {std::int64_t{32}, kK}) {
+    const CodedValues values({.code = WeightCode::kUint4,
+                              .rows = kN,
+                              .cols = kK,
+                              .scale_rows = 1,
+                              .scale_cols = group,
+                              .offsets = true},
+                             inputs);
+    auto weight = ref->PrepareLinear({&values.part(), 1}, {.compute = ComputeType::kInt8});
+    GuardedMatrix in(4, kK, 0, inputs);
+    GuardedMatrix out(4, kN, 0);
+    ref->Linear(in.view(), **weight, out.view());
+    std::vector<float> row(kK);
+    for (std::int64_t n = 0; n < kN; ++n) {
+      ReadRow(values.part(), n, row.data());
+      for (std::int64_t m = 0; m < 4; ++m) {
+        double exact = 0.0;
+        double magnitude = 0.0;
+        for (std::size_t k = 0; k < row.size(); ++k) {
+          exact += double{in.view().f32(m)[k]} * double{row[k]};
+          magnitude += std::abs(double{row[k]});
+        }
+        // Inputs lie in -1 .. 1: each is off by half a step of 1 / 127 at most; then fp32 sums of
+        // codes and offsets apart, at most 16 times a value each.
+        EXPECT_NEAR(out.view().f32(m)[n], exact, magnitude * 0.5 / 127 + 100 * kUnit * 32 * kK);
       }
     }
   }

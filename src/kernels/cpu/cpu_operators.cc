@@ -127,7 +127,7 @@ class CpuOperators final : public HostOperators {
                       .in_stride = in.stride,
                       .out = out.f32(),
                       .out_stride = out.stride,
-                      .panel_end = CeilDiv(out.cols, kPanelOutputs),
+                      .panel_end = CeilDiv(out.cols, PanelOutputsOf(weight.packed())),
                       .weight = &weight.packed()};
       std::tie(call.row_begin, call.row_end) = Part(in.rows, pass, passes);
       PackInput(alone, call);
@@ -372,22 +372,26 @@ class CpuOperators final : public HostOperators {
     }
   }
 
+  const LinearKernels& Linears(const LinearCall& call) const {
+    return call.weight->integers.code_bits != 0 ? kernels_.integers : kernels_.linear;
+  }
+
   /// All workers pack the call's rows, once for all of them.
   void PackInput(bool alone, LinearCall& call) {
     const Index rows = call.row_end - call.row_begin;
     const Index size_bytes =
-        rows < kBlockedRowsMin ? 0 : kernels_.linear_input_bytes(*call.weight, rows);
+        rows < kBlockedRowsMin ? 0 : Linears(call).input_bytes(*call.weight, rows);
     if (size_bytes == 0) {
       return;
     }
     Grow(packed_input_, static_cast<std::size_t>(size_bytes));
     call.packed_input = packed_input_.data();
-    const Index blocks = kernels_.linear_row_blocks(rows);
+    const Index blocks = Linears(call).row_blocks(rows);
     RunOn(alone, [&](std::int32_t worker) {
       LinearCall part = call;
       std::tie(part.block_begin, part.block_end) =
           Part(blocks, worker, alone ? 1 : pool_.thread_count());
-      kernels_.linear_pack(part);
+      Linears(part).pack(part);
     });
   }
 
@@ -401,7 +405,7 @@ class CpuOperators final : public HostOperators {
     const Index row_parts =
         call.packed_input != nullptr ? 1 : std::clamp<Index>(rows / 32, 1, workers / panel_parts);
     EnsureScratch(static_cast<std::size_t>(
-        kernels_.linear_scratch_bytes(*call.weight, CeilDiv(rows, row_parts))));
+        Linears(call).scratch_bytes(*call.weight, CeilDiv(rows, row_parts))));
     RunOn(alone, [&](std::int32_t worker) {
       if (worker >= panel_parts * row_parts) {
         return;
@@ -412,7 +416,7 @@ class CpuOperators final : public HostOperators {
       const auto [begin, end] = Part(rows, worker / panel_parts, row_parts);
       part.row_begin = call.row_begin + begin;
       part.row_end = call.row_begin + end;
-      kernels_.linear(part);
+      Linears(part).run(part);
     });
   }
 

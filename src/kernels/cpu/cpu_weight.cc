@@ -118,6 +118,11 @@ Result<std::unique_ptr<LinearWeight>> CpuWeight::PackLinear(std::span<const Weig
                                                             const LinearOptions& options,
                                                             const KernelTable& kernels,
                                                             ThreadPool& pool) {
+  if (options.compute == ComputeType::kInt8) {
+    if (const auto plan = PlanIntegers(parts, options)) {
+      return PackIntegers(parts, *plan, kernels, pool);
+    }
+  }
   Index rows = 0;
   bool all_bf16 = true;
   for (const WeightPart& part : parts) {
@@ -128,7 +133,7 @@ Result<std::unique_ptr<LinearWeight>> CpuWeight::PackLinear(std::span<const Weig
   PackedWeight& packed = weight->packed_;
   packed.in_features = parts.front().cols;
   packed.out_features = rows;
-  packed.round_input = options.compute == ComputeType::kBf16;
+  packed.round_input = options.compute != ComputeType::kF32;
   packed.bf16 =
       packed.round_input || all_bf16;  // bf16 weights widen exactly, so fp32 results are the same
   const ShardPlan plan = MakeShardPlan(packed.in_features, options.k_shards);
@@ -153,6 +158,26 @@ Result<std::unique_ptr<LinearWeight>> CpuWeight::PackLinear(std::span<const Weig
                   scratch);
     }
   });
+  return std::unique_ptr<LinearWeight>(std::move(weight));
+}
+
+Result<std::unique_ptr<LinearWeight>> CpuWeight::PackIntegers(std::span<const WeightPart> parts,
+                                                              const IntegerPlan& plan,
+                                                              const KernelTable& kernels,
+                                                              ThreadPool& pool) {
+  Index rows = 0;
+  for (const WeightPart& part : parts) {
+    rows += part.rows;
+  }
+  auto weight = std::make_unique<CpuWeight>(parts.front().cols, rows);
+  PX_TRY(weight->integers_, PackIntegerPanels(parts, plan, kernels, pool));
+  weight->bias_ = StackBias(parts, CeilDiv(rows, kIntegerPanelOutputs) * kIntegerPanelOutputs);
+  PackedWeight& packed = weight->packed_;
+  packed.panels = weight->integers_.panels.data();
+  packed.bias = weight->bias_.empty() ? nullptr : weight->bias_.data();
+  packed.in_features = parts.front().cols;
+  packed.out_features = rows;
+  packed.integers = weight->integers_.view;
   return std::unique_ptr<LinearWeight>(std::move(weight));
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "kernels/cpu/cpu_integers.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/operators.h"
 #include "kernels/thread_pool.h"
@@ -40,7 +41,13 @@ class CpuWeight final : public LinearWeight {
   const WeightPart& coded_table() const { return coded_table_; }
 
  private:
+  static Result<std::unique_ptr<LinearWeight>> PackIntegers(std::span<const WeightPart> parts,
+                                                            const IntegerPlan& plan,
+                                                            const KernelTable& kernels,
+                                                            ThreadPool& pool);
+
   PackedWeight packed_;
+  IntegerPanels integers_;
   Element table_element_ = Element::kF32;
   WeightPart coded_table_;
   std::vector<float> scales_;  // of coded_table_, then its offsets

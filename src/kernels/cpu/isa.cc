@@ -19,6 +19,7 @@ namespace {
 constexpr std::array kIsas = {
     Isa{CpuIsa::kAvx2, "cpu-avx2", "fma-2", Avx2Kernels},
     Isa{CpuIsa::kAvx512, "cpu-avx512", "fma-2", Avx512Kernels},
+    Isa{CpuIsa::kAvx512Vnni, "cpu-avx512vnni", "fma-2", Avx512VnniKernels},
     Isa{CpuIsa::kAvx512Bf16, "cpu-avx512bf16", "bf16dot-2", Avx512Bf16Kernels},
     Isa{CpuIsa::kAmx, "cpu-amx", "amx-2", AmxKernels},
 };
@@ -29,10 +30,12 @@ bool HostRuns(CpuIsa isa, const CpuFeatures& features) {
       return features.avx2;
     case CpuIsa::kAvx512:
       return features.avx512;
+    case CpuIsa::kAvx512Vnni:
+      return features.avx512_vnni;
     case CpuIsa::kAvx512Bf16:
-      return features.avx512_bf16;
+      return features.avx512_vnni && features.avx512_bf16;
     case CpuIsa::kAmx:
-      return features.amx_bf16 && RequestAmx();
+      return features.avx512_vnni && features.amx_bf16 && RequestAmx();
     case CpuIsa::kAuto:
       break;
   }
@@ -63,13 +66,13 @@ bool MultipliesExactly(const KernelTable& kernels) {
   }
   const PackedWeight& packed = static_cast<const CpuWeight&>(**weight).packed();
   const auto scratch =
-      AllocateHostMemory(static_cast<std::size_t>(kernels.linear_scratch_bytes(packed, kM)));
+      AllocateHostMemory(static_cast<std::size_t>(kernels.linear.scratch_bytes(packed, kM)));
   if (!scratch) {
     return false;
   }
   std::vector<float> out(kM * kN);
   const auto input =
-      AllocateHostMemory(static_cast<std::size_t>(kernels.linear_input_bytes(packed, kM)));
+      AllocateHostMemory(static_cast<std::size_t>(kernels.linear.input_bytes(packed, kM)));
   if (!input) {
     return false;
   }
@@ -83,10 +86,10 @@ bool MultipliesExactly(const KernelTable& kernels) {
                   .scratch = scratch->data()};
   if (input->size_bytes() > 0) {
     call.packed_input = input->data();
-    call.block_end = kernels.linear_row_blocks(kM);
-    kernels.linear_pack(call);
+    call.block_end = kernels.linear.row_blocks(kM);
+    kernels.linear.pack(call);
   }
-  kernels.linear(call);
+  kernels.linear.run(call);
   for (Index m = 0; m < kM; ++m) {
     for (Index n = 0; n < kN; ++n) {
       float sum = 0.0F;
@@ -143,8 +146,8 @@ std::span<const CpuIsa> AvailableIsas() {
 }
 
 std::string_view IsaName(CpuIsa isa) {
-  constexpr std::array<std::string_view, 5> kNames = {"auto", "avx2", "avx512", "avx512bf16",
-                                                      "amx"};
+  constexpr std::array<std::string_view, 6> kNames = {"auto",       "avx2",       "avx512",
+                                                      "avx512vnni", "avx512bf16", "amx"};
   return kNames[static_cast<std::size_t>(isa)];
 }
 

@@ -7,6 +7,9 @@
 #include "kernels/cpu/simd_lora.h"
 #include "kernels/cpu/simd_gemm.h"
 #include "kernels/cpu/simd_blocked.h"
+#include "kernels/cpu/simd_int_avx512.h"
+#include "kernels/cpu/simd_int_vnni.h"
+#include "kernels/cpu/simd_integer.h"
 #include "kernels/cpu/simd_pack.h"
 #include "kernels/cpu/simd_attention.h"
 #include "kernels/cpu/simd_roof.h"
@@ -20,10 +23,10 @@ namespace {
 constexpr KernelTable MakeTable() {
   KernelTable table = MakeKernelTable();
   table.k_align = 32;
-  table.linear_input_bytes = AmxInputBytes;
-  table.linear_scratch_bytes = AmxScratchBytes;
-  table.linear = LinearAmx;
-  table.multiply_adds_bf16 = MultiplyAddsAmx;
+  table.linear.input_bytes = AmxInputBytes;
+  table.linear.scratch_bytes = AmxScratchBytes;
+  table.linear.run = LinearAmx;
+  table.linear.multiply_adds = MultiplyAddsAmx;
   return table;
 }
 

@@ -7,6 +7,9 @@
 #include "kernels/cpu/simd_lora.h"
 #include "kernels/cpu/simd_gemm.h"
 #include "kernels/cpu/simd_blocked.h"
+#include "kernels/cpu/simd_int_avx512.h"
+#include "kernels/cpu/simd_int_vnni.h"
+#include "kernels/cpu/simd_integer.h"
 #include "kernels/cpu/simd_pack.h"
 #include "kernels/cpu/simd_attention.h"
 #include "kernels/cpu/simd_roof.h"
@@ -19,9 +22,9 @@ namespace {
 
 constexpr KernelTable MakeTable() {
   KernelTable table = MakeKernelTable();
-  table.linear_pack = PackDot;
-  table.linear = LinearDot;
-  table.multiply_adds_bf16 = MultiplyAddsDot;
+  table.linear.pack = PackDot;
+  table.linear.run = LinearDot;
+  table.linear.multiply_adds = MultiplyAddsDot;
   return table;
 }
 

@@ -15,8 +15,37 @@ namespace pixii::kernels {
 using Index = std::int64_t;
 
 inline constexpr Index kPanelOutputs = 32;  // output features side by side in a packed weight
+inline constexpr Index kIntegerPanelOutputs = 48;         // the same of integer codes
+inline constexpr Index kPieceBytesMax = 128;              // elements of K in a piece, one byte each
+inline constexpr float kPieceMagnitudeLeast = 0x1p-100F;  // pieces below count as zeros
 
 enum class Element : std::uint8_t { kF32, kBf16, kF16, kFp8E4m3, kInt8 };  // as KvDType
+
+/// Elements [begin, begin + count) of K, whose integer products are summed before they are scaled.
+struct IntegerPieceView {
+  Index begin = 0;
+  Index count = 0;  // 0 .. kPieceBytesMax
+  Index word = 0;   // of four elements: where the piece begins in the packed K
+  Index words = 0;  // zeros after the last element; an even number of four-bit codes
+  std::int32_t shard = 0;
+};
+
+/// A weight of unsigned integer codes in panels of kIntegerPanelOutputs outputs: [panel][word of
+/// K][output][4 codes], or, of four-bit codes, two words of K in one of memory, the first in the
+/// low halves of the bytes.
+struct PackedIntegers {
+  const IntegerPieceView* pieces = nullptr;
+  Index piece_count = 0;
+  Index words = 0;  // of K, of all pieces
+  /// fp32 or fp16: of each piece [panel][piece][output] if `grouped`, else [panel][output].
+  const void* scales = nullptr;
+  const void* offsets = nullptr;  // as scales, or null
+  std::int32_t zero = 0;          // taken from each code
+  std::int32_t shard_count = 1;
+  std::uint8_t code_bits = 0;  // 8 or 4; 0: the weight holds values
+  bool grouped = false;
+  bool f16_scales = false;
+};
 
 /// A weight cut into panels of 32 outputs: [panel][k_padded][32] in fp32 or [panel][k_padded /
 /// 2][32][2] in bf16, zeros where there is no weight. K is laid out shard after shard, each padded
@@ -32,7 +61,14 @@ struct PackedWeight {
   std::int32_t shard_count = 1;  // 1 or 8
   bool bf16 = false;
   bool round_input = false;
+  PackedIntegers integers;  // if its code_bits are set, of the above only panels, bias,
+                            // in_features and out_features count
 };
+
+/// Output features of a panel.
+inline constexpr Index PanelOutputsOf(const PackedWeight& weight) {
+  return weight.integers.code_bits != 0 ? kIntegerPanelOutputs : kPanelOutputs;
+}
 
 struct LinearCall {
   const float* in = nullptr;
@@ -61,6 +97,7 @@ struct PackWordsCall {
   const unsigned char* const* rows = nullptr;  // [row_count], aligned or not
   Index row_count = 0;                         // 1 .. 32
   Index words = 0;
+  Index outputs = kPanelOutputs;  // of a panel; or fewer: the next ones lie behind `out`
   void* out = nullptr;
 };
 
@@ -233,20 +270,28 @@ struct LoraCall {
   Index row_end = 0;
 };
 
+/// A linear of one kind of weight. All functions are set.
+struct LinearKernels {
+  Index (*scratch_bytes)(const PackedWeight& weight, Index rows) = nullptr;
+  /// Of at least kBlockedRowsMin rows, which all workers pack together first: bytes of the packed
+  /// input, 0 if `run` needs none; into how many row blocks it is cut; and the packing.
+  Index (*input_bytes)(const PackedWeight& weight, Index rows) = nullptr;
+  Index (*row_blocks)(Index rows) = nullptr;
+  void (*pack)(const LinearCall& call) = nullptr;
+  void (*run)(const LinearCall& call) = nullptr;
+  /// `rounds` of the multiply-adds that `run` does, in registers only; returns how many.
+  Index (*multiply_adds)(Index rounds, float* result) = nullptr;
+};
+
 /// What one instruction set offers. All functions are set.
 struct KernelTable {
   Index k_align =
       2;  // shards of a bf16 weight that is multiplied as bf16 are padded to this many elements
-  Index (*linear_scratch_bytes)(const PackedWeight& weight, Index rows) = nullptr;
   void (*pack_words)(const PackWordsCall& call) = nullptr;
   /// fp32 to bf16, round to nearest even.
   void (*round_row)(const float* in, Index count, std::uint16_t* out) = nullptr;
-  /// Of at least kBlockedRowsMin rows, which all workers pack together first: bytes of the packed
-  /// input, 0 if `linear` needs none; into how many row blocks it is cut; and the packing.
-  Index (*linear_input_bytes)(const PackedWeight& weight, Index rows) = nullptr;
-  Index (*linear_row_blocks)(Index rows) = nullptr;
-  void (*linear_pack)(const LinearCall& call) = nullptr;
-  void (*linear)(const LinearCall& call) = nullptr;
+  LinearKernels linear;    // of values
+  LinearKernels integers;  // of codes, see PackedIntegers
   void (*rms_norm)(const NormCall& call) = nullptr;
   void (*layer_norm)(const NormCall& call) = nullptr;  // delta is set, segments is 1
   void (*rotary)(const RotaryCall& call) = nullptr;
@@ -262,12 +307,11 @@ struct KernelTable {
   void (*attention_join)(const AttentionCall& call) = nullptr;
   float (*read_stream)(const void* data, Index size_bytes) = nullptr;
   Index (*multiply_adds_f32)(Index rounds, float* result) = nullptr;
-  Index (*multiply_adds_bf16)(Index rounds,
-                              float* result) = nullptr;  // in what `linear` uses for bf16
 };
 
 const KernelTable& Avx2Kernels();
 const KernelTable& Avx512Kernels();
+const KernelTable& Avx512VnniKernels();
 const KernelTable& Avx512Bf16Kernels();
 const KernelTable& AmxKernels();
 

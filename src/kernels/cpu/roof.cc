@@ -44,8 +44,9 @@ class CpuRoof final : public Roof {
   }
 
   double MultiplyAddsPerSecond(ComputeType compute) override {
-    const auto multiply =
-        compute == ComputeType::kBf16 ? kernels_.multiply_adds_bf16 : kernels_.multiply_adds_f32;
+    const auto multiply = compute == ComputeType::kInt8   ? kernels_.integers.multiply_adds
+                          : compute == ComputeType::kBf16 ? kernels_.linear.multiply_adds
+                                                          : kernels_.multiply_adds_f32;
     return Measure([&](std::int32_t /*worker*/, Index /*turn*/) {
       float result = 0.0F;
       const Index done = multiply(kMultiplyRounds, &result);

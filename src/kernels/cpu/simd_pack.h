@@ -23,11 +23,11 @@ inline void PackWords(const PackWordsCall& call) {
         lines[r] = Vec::LoadPart(at, count);
       }
       Transpose(lines);
-      float* out = static_cast<float*>(call.out) + word * kPanelOutputs + first;
+      float* out = static_cast<float*>(call.out) + word * call.outputs + first;
 #pragma clang loop unroll(full)
       for (Index i = 0; i < 16; ++i) {
         if (i < count) {
-          lines[i].Store(out + i * kPanelOutputs);
+          lines[i].Store(out + i * call.outputs);
         }
       }
     }

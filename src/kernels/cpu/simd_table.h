@@ -10,13 +10,15 @@ namespace {
 constexpr KernelTable MakeKernelTable() {
   return {
       .k_align = 2,
-      .linear_scratch_bytes = LinearScratchBytes,
       .pack_words = PackWords,
       .round_row = RoundRow,
-      .linear_input_bytes = BlockedInputBytes,
-      .linear_row_blocks = BlockedRowBlocks,
-      .linear_pack = PackBlocks<FmaUnits>,
-      .linear = LinearFma,
+      .linear = {.scratch_bytes = LinearScratchBytes,
+                 .input_bytes = BlockedInputBytes,
+                 .row_blocks = BlockedRowBlocks,
+                 .pack = PackBlocks<FmaUnits>,
+                 .run = LinearFma,
+                 .multiply_adds = MultiplyAdds},
+      .integers = MakeIntegerKernels(),
       .rms_norm = RmsNorm,
       .layer_norm = LayerNorm,
       .rotary = Rotary,
@@ -31,7 +33,6 @@ constexpr KernelTable MakeKernelTable() {
       .attention_join = AttentionJoin,
       .read_stream = ReadStream,
       .multiply_adds_f32 = MultiplyAdds,
-      .multiply_adds_bf16 = MultiplyAdds,
   };
 }
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "base/checked.h"
 #include "kernels/host_operators.h"
 #include "kernels/ref/reference_attention.h"
+#include "kernels/ref/reference_integer.h"
 #include "kernels/weight_source.h"
 
 namespace pixii::kernels {
@@ -44,11 +46,17 @@ class ReferenceWeight final : public LinearWeight {
 
   void set_has_bias() { has_bias_ = true; }
 
+  /// Codes instead of values, or null.
+  const ReferenceIntegers* integers() const { return integers_ ? &*integers_ : nullptr; }
+
+  void set_integers(ReferenceIntegers integers) { integers_ = std::move(integers); }
+
  private:
   LinearOptions options_;
   std::vector<float> values_;  // [out_features, in_features]
   std::vector<float> bias_;    // [out_features]
   bool has_bias_ = false;
+  std::optional<ReferenceIntegers> integers_;
 };
 
 class ReferenceLora final : public LoraWeight {
@@ -164,12 +172,17 @@ class ReferenceOperators final : public HostOperators {
       rows += part.rows;
     }
     auto weight = std::make_unique<ReferenceWeight>(parts.front().cols, rows, options);
+    if (options.compute == ComputeType::kInt8) {
+      if (auto plan = PlanIntegers(parts, options)) {
+        weight->set_integers(ReferenceIntegers(*std::move(plan), parts));
+      }
+    }
     std::int64_t at = 0;
     for (const WeightPart& part : parts) {
       for (std::int64_t row = 0; row < part.rows; ++row, ++at) {
         float* values = weight->mutable_row(at);
         ReadRow(part, row, values);
-        for (std::int64_t k = 0; options.compute == ComputeType::kBf16 && k < part.cols; ++k) {
+        for (std::int64_t k = 0; options.compute != ComputeType::kF32 && k < part.cols; ++k) {
           values[k] = RoundToBf16(values[k]);
         }
         if (part.bias != nullptr) {
@@ -202,10 +215,17 @@ class ReferenceOperators final : public HostOperators {
     const auto& weight = static_cast<const ReferenceWeight&>(linear_weight);
     PX_ASSERT(in.rows == out.rows && in.cols == weight.in_features() &&
               out.cols == weight.out_features());
-    const bool bf16 = weight.options().compute == ComputeType::kBf16;
+    const bool bf16 = weight.options().compute != ComputeType::kF32;
     const ShardPlan plan = MakeShardPlan(in.cols, weight.options().k_shards);
     std::vector<float> row(static_cast<std::size_t>(in.cols));
     for (std::int64_t m = 0; m < in.rows; ++m) {
+      if (weight.integers() != nullptr) {
+        weight.integers()->Multiply(in.f32(m), out.f32(m));
+        for (std::int64_t n = 0; weight.has_bias() && n < out.cols; ++n) {
+          out.f32(m)[n] += weight.bias()[n];
+        }
+        continue;
+      }
       for (std::int64_t k = 0; k < in.cols; ++k) {
         row[static_cast<std::size_t>(k)] = bf16 ? RoundToBf16(in.f32(m)[k]) : in.f32(m)[k];
       }
