@@ -43,6 +43,11 @@ class Bench final {
   /// Times `work`, which does `amount` bytes or multiply-adds, beside the limit.
   void Report(const std::string& name, double amount, bool memory,
               const std::function<void()>& work) {
+    Report(name, amount, memory, ComputeType::kBf16, work);
+  }
+
+  void Report(const std::string& name, double amount, bool memory, ComputeType compute,
+              const std::function<void()>& work) {
     if (name.find(filter_) == std::string::npos) {
       return;
     }
@@ -51,8 +56,7 @@ class Bench final {
     std::vector<double> limits;
     std::vector<double> fractions;
     for (int repeat = 0; repeat < 7; ++repeat) {
-      limits.push_back(memory ? roof_.ReadBytesPerSecond()
-                              : roof_.MultiplyAddsPerSecond(ComputeType::kBf16));
+      limits.push_back(memory ? roof_.ReadBytesPerSecond() : roof_.MultiplyAddsPerSecond(compute));
       std::int64_t rounds = 0;
       const double begin = Seconds();
       double end = begin;
@@ -67,6 +71,47 @@ class Bench final {
     fmt::print("{:44} {:9.2f} {} of {:8.2f}: {:.3f}   {:10.2f} us\n", name, Median(rates) * 1e-9,
                memory ? "GB/s " : "GFMA/s", Median(limits) * 1e-9, Median(fractions),
                amount / Median(rates) * 1e6);
+  }
+
+  /// Integer codes, `group` columns a scale.
+  void Integers(const std::string& name, WeightCode code, std::int64_t group, std::int64_t m,
+                std::int64_t n, std::int64_t k, std::int32_t k_shards) {
+    if (name.find(filter_) == std::string::npos) {
+      return;
+    }
+    const std::int64_t row_size = code == WeightCode::kUint4 ? k / 2 : k;
+    const bool memory = m <= 4;
+    const std::int64_t copies =
+        m <= 16 ? std::max<std::int64_t>(1, (std::int64_t{200} << 20) / (n * row_size)) : 1;
+    std::vector<unsigned char> codes(static_cast<std::size_t>(n * row_size));
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+      codes[i] = static_cast<unsigned char>(i * 2654435761U >> 13U);
+    }
+    const std::vector<float> scales(static_cast<std::size_t>(n * ((k + group - 1) / group)), 0.5F);
+    WeightPart part;
+    part.data = codes.data();
+    part.rows = n;
+    part.cols = k;
+    part.code = code;
+    part.scales = scales.data();
+    part.scale_rows = 1;
+    part.scale_cols = group;
+    std::vector<std::unique_ptr<LinearWeight>> weights;
+    for (std::int64_t i = 0; i < copies; ++i) {
+      weights.push_back(std::move(*operators_.PrepareLinear(
+          {&part, 1}, {.compute = ComputeType::kInt8, .k_shards = k_shards})));
+    }
+    std::vector<float> in = Ramp(m * k);
+    std::vector<float> out(static_cast<std::size_t>(m * n));
+    const Matrix in_view{
+        .data = in.data(), .dtype = DType::kF32, .rows = m, .cols = k, .stride = k};
+    const Matrix out_view{
+        .data = out.data(), .dtype = DType::kF32, .rows = m, .cols = n, .stride = n};
+    std::size_t turn = 0;
+    const double bytes = static_cast<double>(n * row_size) +
+                         (group < k ? 2.0 * static_cast<double>(n * k / group) : 0);
+    Report(name, memory ? bytes : static_cast<double>(n * k * m), memory, ComputeType::kInt8,
+           [&] { operators_.Linear(in_view, *weights[turn++ % weights.size()], out_view); });
   }
 
   void Linear(const std::string& name, std::int64_t m, std::int64_t n, std::int64_t k,
@@ -222,6 +267,18 @@ int Main(int argc, char** argv) {
   bench.Linear("prefill qkv 512x1152x896", 512, 1152, 896, 1);
   bench.Linear("prefill gate_up 512x9728x896", 512, 9728, 896, 1);
   bench.Linear("prefill down 512x896x4864 shards 8", 512, 896, 4864, 8);
+  for (const std::int64_t m : {1, 4, 16, 512}) {
+    bench.Integers(fmt::format("int8 gate_up {}x9728x896", m), WeightCode::kInt8, 896, m, 9728, 896,
+                   1);
+    bench.Integers(fmt::format("int8 down {}x896x4864 shards 8", m), WeightCode::kInt8, 4864, m,
+                   896, 4864, 8);
+    bench.Integers(fmt::format("int4 gate_up {}x9728x896", m), WeightCode::kUint4, 128, m, 9728,
+                   896, 1);
+    bench.Integers(fmt::format("q8_0 gate_up {}x9728x896", m), WeightCode::kInt8, 32, m, 9728, 896,
+                   1);
+    bench.Integers(fmt::format("q4_0 gate_up {}x9728x896", m), WeightCode::kUint4, 32, m, 9728, 896,
+                   1);
+  }
   bench.Linear("tiny qkv 1x512x256", 1, 512, 256, 1);
   bench.Attention("decode attention 14/2x64 context 8192 batch 8", 14, 2, 64, 1, 8192, 8);
   bench.Attention("decode attention 8/8x128 context 8192 batch 4", 8, 8, 128, 1, 8192, 4);

@@ -205,8 +205,14 @@ int RunBenchEngine(const Arguments& arguments) {
   }
   bench::EngineBenchOptions options;
   options.shape = flags.shape;
-  options.compute =
-      flags.dtype == "fp32" ? kernels::ComputeType::kF32 : kernels::ComputeType::kBf16;
+  options.form = flags.dtype == "int8"   ? model::RandomForm::kInt8
+                 : flags.dtype == "int4" ? model::RandomForm::kInt4
+                 : flags.dtype == "q8_0" ? model::RandomForm::kQ8_0
+                 : flags.dtype == "q4_0" ? model::RandomForm::kQ4_0
+                                         : model::RandomForm::kBf16;
+  options.compute = flags.dtype == "fp32"   ? kernels::ComputeType::kF32
+                    : flags.dtype == "bf16" ? kernels::ComputeType::kBf16
+                                            : kernels::ComputeType::kInt8;
   options.cpu = CpuOptionsOf(flags.isa, flags.threads);
   options.repeats = static_cast<std::uint32_t>(flags.repeats);
   Result<std::vector<bench::Figure>> figures =

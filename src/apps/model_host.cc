@@ -39,6 +39,13 @@ constexpr std::uint32_t kAutoContexts = 8;
 constexpr std::int32_t kLogitRowsMax =
     4096;  // rows of one step; one for each sequence and for prompt logprobs
 
+/// What the flags ask the model's linears to multiply in.
+kernels::ComputeType ComputeOf(const EngineFlags& flags) {
+  return flags.dtype == "fp32"     ? kernels::ComputeType::kF32
+         : flags.compute == "bf16" ? kernels::ComputeType::kBf16
+                                   : kernels::ComputeType::kInt8;
+}
+
 Result<std::string> ReadIdentityKey(const std::string& path) {
   if (path.empty()) {
     std::string key(32, '\0');
@@ -131,6 +138,7 @@ kernels::CpuOptions CpuOptionsOf(const std::string& isa, std::int64_t threads) {
   options.thread_count = static_cast<std::int32_t>(threads);
   options.isa = isa == "avx2"         ? kernels::CpuIsa::kAvx2
                 : isa == "avx512"     ? kernels::CpuIsa::kAvx512
+                : isa == "avx512vnni" ? kernels::CpuIsa::kAvx512Vnni
                 : isa == "avx512bf16" ? kernels::CpuIsa::kAvx512Bf16
                 : isa == "amx"        ? kernels::CpuIsa::kAmx
                                       : kernels::CpuIsa::kAuto;
@@ -148,8 +156,12 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   PX_TRY(host->identity_key_, ReadIdentityKey(flags.kv_key_file));
   PX_TRY(host->operators_, MakeOperators(flags));
   bool fp32 = flags.dtype == "fp32";
+  if (fp32 && flags.compute != "auto") {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("compute: {} does not go with --dtype fp32", flags.compute), "compute");
+  }
   model::LoadOptions options;
-  options.compute = fp32 ? kernels::ComputeType::kF32 : kernels::ComputeType::kBf16;
+  options.compute = ComputeOf(flags);
   options.context_tokens_max = static_cast<std::int32_t>(flags.max_context);
   options.step_tokens_max = static_cast<std::int32_t>(flags.max_batched_tokens);
   options.step_logit_rows_max =
@@ -162,6 +174,14 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
                 "max-context");
   }
   PX_TRY(host->model_, std::move(loaded));
+  const bool integers = options.compute == kernels::ComputeType::kInt8 &&
+                        host->operators_->on_host() && host->model_->spec().integer_codes;
+  if (flags.compute == "int8" && !integers) {
+    return Fail(
+        Code::kInvalidArgument,
+        fmt::format("compute: {} has no weights that this device multiplies as integers", folder),
+        "compute");
+  }
   PX_TRY(host->processors_,
          MakeProcessors(flags.logits_processor,
                         static_cast<std::uint32_t>(host->model_->spec().vocab_size)));
@@ -170,7 +190,10 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
                         .value_or(fp32 ? kernels::KvDType::kF32 : kernels::KvDType::kBf16);
   host->numerics_id_ =
       fmt::format("k{}-{}-{}-kv{}-t8", kKernelSetVersion, host->operators_->numerics(),
-                  fp32 ? "fp32" : "bf16", kernels::KvDTypeName(host->kv_dtype_));
+                  fp32       ? "fp32"
+                  : integers ? "int8"
+                             : "bf16",
+                  kernels::KvDTypeName(host->kv_dtype_));
   if (host->model_->spec().rope_context_tokens > 0) {
     host->numerics_id_ += fmt::format("-rope{}", host->model_->spec().rope_context_tokens);
   }
@@ -183,6 +206,7 @@ Result<void> ModelHost::LoadDraftModel() {
   }
   PX_TRY(const ModelSource source, ResolveModel(flags_.draft_model, false));
   model::LoadOptions options;
+  options.compute = ComputeOf(flags_);
   options.step_tokens_max = kDraftStepTokens;
   options.step_logit_rows_max = kDraftStepTokens;
   PX_TRY(draft_model_, model::LanguageModel::Load(source.folder, *operators_, options));

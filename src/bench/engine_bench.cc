@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <numeric>
+#include <utility>
 
 #include "base/checked.h"
 #include "kernels/roof.h"
@@ -18,6 +20,7 @@ namespace {
 constexpr std::int32_t kBlockTokens = 16;
 constexpr std::int32_t kContextMax =
     2304;  // tokens of the longest sequence of any case, with room for its decode steps
+constexpr std::int32_t kLinearRounds = 4;    // of a layer's linears measured at a time
 constexpr std::int32_t kPrefillChunk = 512;  // tokens of one step, as the server's default
 
 struct Case {
@@ -34,47 +37,93 @@ constexpr Case kCases[] = {
     {"decode_b4", 4, 16, 1, 12},   {"decode_b16", 16, 16, 1, 6},
 };
 
+/// The limits of this host, measured beside the work.
+struct Limits {
+  double read = 0;       // bytes per second
+  double linear = 0;     // multiply-adds per second of linears
+  double attention = 0;  // the same of attention: fp32
+
+  /// The better of two measurements of each.
+  void Take(const Limits& other) {
+    read = std::max(read, other.read);
+    linear = std::max(linear, other.linear);
+    attention = std::max(attention, other.attention);
+  }
+};
+
 // What a step must at least do.
 struct Work {
-  double multiply_adds = 0;
+  double linear = 0;     // multiply-adds
+  double attention = 0;  // multiply-adds
   double bytes = 0;
+
+  double ComputeSeconds(const Limits& limits) const {
+    return linear / limits.linear + attention / limits.attention;
+  }
+
+  double ReadSeconds(const Limits& limits) const { return bytes / limits.read; }
 };
+
+/// One of a layer's linears.
+struct LinearShape {
+  std::vector<std::int64_t> rows;  // of each part
+  std::int64_t cols = 0;
+  std::int32_t k_shards = 1;
+};
+
+/// Of a layer without experts.
+std::vector<LinearShape> LayerLinears(const model::DecoderSpec& spec) {
+  return {{.rows = {spec.q_size(), spec.kv_size(), spec.kv_size()}, .cols = spec.hidden_size},
+          {.rows = {spec.hidden_size}, .cols = spec.q_size(), .k_shards = 8},
+          {.rows = {spec.intermediate_size, spec.intermediate_size}, .cols = spec.hidden_size},
+          {.rows = {spec.hidden_size}, .cols = spec.intermediate_size, .k_shards = 8}};
+}
 
 class ModelWork final {
  public:
-  ModelWork(const model::DecoderSpec& spec, kernels::ComputeType compute,
+  ModelWork(const model::DecoderSpec& spec, const EngineBenchOptions& options,
             std::size_t kv_token_bytes)
-      : spec_(spec),
-        weight_bytes_(compute == kernels::ComputeType::kBf16 ? 2 : 4),
-        kv_token_bytes_(kv_token_bytes) {}
+      : spec_(spec), options_(options), kv_token_bytes_(kv_token_bytes) {}
 
   /// One step of a case: every weight is read once, and each sequence's context.
   Work OfStep(const Case& c) const {
     double rows = static_cast<double>(c.sequences) * c.new_tokens;
     double layers = static_cast<double>(spec_.layers.size());
-    double linear = layers * LinearParameters();
     double head = static_cast<double>(spec_.vocab_size) * spec_.hidden_size;
     // A query at position p meets p + 1 keys: q.k and p.v take head_dim multiply-adds each.
     double first = c.context_tokens + 1;
     double last = c.context_tokens + c.new_tokens;
     double met = static_cast<double>(c.sequences) * c.new_tokens * (first + last) / 2;
+    Work layer = OfLayer(rows);
     Work work;
-    work.multiply_adds =
-        rows * linear + c.sequences * head + 2.0 * met * layers * spec_.head_count * spec_.head_dim;
-    work.bytes =
-        weight_bytes_ * (linear + head) + c.sequences * last * static_cast<double>(kv_token_bytes_);
+    work.linear = layers * layer.linear + c.sequences * head;
+    work.attention = 2.0 * met * layers * spec_.head_count * spec_.head_dim;
+    work.bytes = layers * layer.bytes + head * ParameterBytes(spec_.hidden_size) +
+                 c.sequences * last * static_cast<double>(kv_token_bytes_);
+    return work;
+  }
+
+  /// The linears of one layer.
+  Work OfLayer(double rows) const {
+    Work work;
+    for (const LinearShape& linear : LayerLinears(spec_)) {
+      double parameters = static_cast<double>(linear.cols) *
+                          static_cast<double>(std::reduce(linear.rows.begin(), linear.rows.end()));
+      work.linear += rows * parameters;
+      work.bytes += parameters * ParameterBytes(linear.cols);
+    }
     return work;
   }
 
  private:
-  double LinearParameters() const {
-    double hidden = spec_.hidden_size;
-    return hidden * (spec_.q_size() + 2.0 * spec_.kv_size()) +
-           static_cast<double>(spec_.q_size()) * hidden + 3.0 * hidden * spec_.intermediate_size;
+  double ParameterBytes(std::int64_t cols) const {
+    return options_.compute == kernels::ComputeType::kF32
+               ? 4.0
+               : model::RandomParameterBytes(options_.form, cols);
   }
 
   const model::DecoderSpec& spec_;
-  double weight_bytes_;
+  const EngineBenchOptions& options_;
   std::size_t kv_token_bytes_;
 };
 
@@ -88,9 +137,12 @@ class Runner final {
     load.context_tokens_max = kContextMax;
     load.step_tokens_max = kPrefillChunk;
     load.step_logit_rows_max = 64;
-    PX_TRY(runner->model_, model::LanguageModel::Random(options.shape, *runner->operators_, load));
-    kernels::KvDType kv = options.compute == kernels::ComputeType::kBf16 ? kernels::KvDType::kBf16
-                                                                         : kernels::KvDType::kF32;
+    PX_TRY(runner->model_, model::LanguageModel::Random(options.shape, *runner->operators_, load,
+                                                        {.form = options.form}));
+    PX_TRY(const model::DecoderSpec spec, model::FindShape(options.shape));
+    PX_CHECK_OK(runner->PrepareLayer(spec, options));
+    kernels::KvDType kv = options.compute == kernels::ComputeType::kF32 ? kernels::KvDType::kF32
+                                                                        : kernels::KvDType::kBf16;
     runner->cache_.layout = runner->model_->MakeKvLayout(kBlockTokens, kv);
     runner->cache_.block_count = 2 * kContextMax / kBlockTokens;
     PX_TRY(runner->cache_.buffer,
@@ -101,6 +153,18 @@ class Runner final {
   }
 
   std::size_t kv_token_bytes() const { return cache_.layout.token_size_bytes(); }
+
+  /// Seconds that a layer's linears take for kPrefillChunk rows, the mean of some rounds.
+  double MeasureLinears() {
+    MultiplyLayer();                                // warm
+    auto begin = std::chrono::steady_clock::now();  // tidy: clock this is the measurement
+    for (std::int32_t round = 0; round < kLinearRounds; ++round) {
+      MultiplyLayer();
+    }
+    std::chrono::duration<double> took =
+        std::chrono::steady_clock::now() - begin;  // tidy: clock this is the measurement
+    return took.count() / kLinearRounds;
+  }
 
   /// Seconds of one step of the case, the mean of its steps. Contexts hold zeros: their length
   /// costs, not their values.
@@ -117,6 +181,46 @@ class Runner final {
 
  private:
   Runner() = default;
+
+  /// The linears of one layer, by themselves.
+  Result<void> PrepareLayer(const model::DecoderSpec& spec, const EngineBenchOptions& options) {
+    const std::unique_ptr<model::Weights> weights = model::MakeRandomWeights(2, options.form);
+    for (const LinearShape& shape : LayerLinears(spec)) {
+      std::vector<kernels::WeightPart> parts;
+      for (const std::int64_t rows : shape.rows) {
+        PX_TRY(parts.emplace_back(), weights->Part("gemm", rows, shape.cols));
+      }
+      PX_TRY(linears_.emplace_back(),
+             operators_->PrepareLinear(parts,
+                                       {.compute = options.compute, .k_shards = shape.k_shards}));
+      weights->Release();
+      const kernels::LinearWeight& linear = *linears_.back();
+      linear_in_.resize(std::max(linear_in_.size(),
+                                 static_cast<std::size_t>(kPrefillChunk * linear.in_features())));
+      linear_out_.resize(std::max(linear_out_.size(),
+                                  static_cast<std::size_t>(kPrefillChunk * linear.out_features())));
+    }
+    for (std::size_t i = 0; i < linear_in_.size(); ++i) {
+      linear_in_[i] = static_cast<float>(static_cast<int>(i * 2654435761U % 2001) - 1000) * 1e-3F;
+    }
+    return {};
+  }
+
+  void MultiplyLayer() {
+    for (const auto& linear : linears_) {
+      const kernels::Matrix in{.data = linear_in_.data(),
+                               .dtype = kernels::DType::kF32,
+                               .rows = kPrefillChunk,
+                               .cols = linear->in_features(),
+                               .stride = linear->in_features()};
+      const kernels::Matrix out{.data = linear_out_.data(),
+                                .dtype = kernels::DType::kF32,
+                                .rows = kPrefillChunk,
+                                .cols = linear->out_features(),
+                                .stride = linear->out_features()};
+      operators_->Linear(in, *linear, out);
+    }
+  }
 
   // A prompt longer than a chunk takes several steps, as in the engine.
   Result<void> RunStep(const Case& c, std::int32_t context_tokens) {
@@ -160,6 +264,40 @@ class Runner final {
   std::unique_ptr<model::LanguageModel> model_;
   kernels::KvCache cache_;
   std::vector<float> logits_;
+  std::vector<std::unique_ptr<kernels::LinearWeight>> linears_;
+  std::vector<float> linear_in_;
+  std::vector<float> linear_out_;
+};
+
+Limits MeasureLimits(kernels::Roof& roof, kernels::ComputeType compute) {
+  return {.read = roof.ReadBytesPerSecond(),
+          .linear = roof.MultiplyAddsPerSecond(compute),
+          .attention = roof.MultiplyAddsPerSecond(kernels::ComputeType::kF32)};
+}
+
+/// The rates of one case and what they could have been, round by round.
+struct Series {
+  std::vector<double> rates;
+  std::vector<double> fractions;
+  bool compute_bound = false;
+
+  Figure Summary(const char* name, const char* unit) const {
+    Figure figure = MakeFigure(name, unit, rates);
+    // The median of the paired ratios, so that a host that changes speed between rounds does not
+    // change it.
+    figure.limit = figure.value / Quantile(fractions, 0.5);
+    figure.limit_name = compute_bound ? "multiply-add peak" : "memory read bandwidth";
+    return figure;
+  }
+
+  /// `amount` was done in `seconds` instead of the least that `work` takes.
+  void Add(double amount, double seconds, const Work& work, const Limits& limits) {
+    const double compute = work.ComputeSeconds(limits);
+    const double read = work.ReadSeconds(limits);
+    rates.push_back(amount / seconds);
+    fractions.push_back(std::max(compute, read) / seconds);
+    compute_bound = compute > read;
+  }
 };
 
 }  // namespace
@@ -168,43 +306,36 @@ Result<std::vector<Figure>> BenchEngine(const EngineBenchOptions& options) {
   PX_TRY(model::DecoderSpec spec, model::FindShape(options.shape));
   PX_TRY(std::unique_ptr<Runner> runner, Runner::Create(options));
   PX_TRY(std::unique_ptr<kernels::Roof> roof, kernels::MakeRoof(options.cpu));
-  ModelWork work(spec, options.compute, runner->kv_token_bytes());
-  std::vector<double> bandwidth;
-  std::vector<double> peak;
-  std::map<std::string, std::vector<double>> rates;
-  std::map<std::string, std::vector<double>> limits;
-  std::map<std::string, bool> compute_bound;
+  ModelWork work(spec, options, runner->kv_token_bytes());
+  std::vector<Limits> all_limits;
+  std::map<std::string, Series> series;
+  // Limits right before and after each piece of work: the host's bandwidth changes within seconds.
+  const auto beside = [&](auto&& measure) -> Result<std::pair<double, Limits>> {
+    Limits limits = MeasureLimits(*roof, options.compute);
+    PX_TRY(const double seconds, measure());
+    limits.Take(MeasureLimits(*roof, options.compute));
+    all_limits.push_back(limits);
+    return std::pair(seconds, limits);
+  };
   for (std::uint32_t repeat = 0; repeat < options.repeats; ++repeat) {
+    PX_TRY(const auto gemm, beside([&]() -> Result<double> { return runner->MeasureLinears(); }));
+    const Work layer = work.OfLayer(kPrefillChunk);
+    series["gemm"].Add(layer.linear / 1e9, gemm.first, layer, gemm.second);
     for (const Case& c : kCases) {
-      // Both limits right beside the work: the host's bandwidth changes within seconds.
-      double read = roof->ReadBytesPerSecond();
-      double multiply_adds = roof->MultiplyAddsPerSecond(options.compute);
-      PX_TRY(double seconds, runner->Measure(c));
-      read = std::max(read, roof->ReadBytesPerSecond());
-      multiply_adds = std::max(multiply_adds, roof->MultiplyAddsPerSecond(options.compute));
-      bandwidth.push_back(read);
-      peak.push_back(multiply_adds);
-      Work least = work.OfStep(c);
-      double bound_compute = least.multiply_adds / multiply_adds;
-      double bound_memory = least.bytes / read;
-      double tokens = static_cast<double>(c.sequences) * c.new_tokens;
-      rates[c.name].push_back(tokens / seconds);
-      limits[c.name].push_back(tokens / std::max(bound_compute, bound_memory));
-      compute_bound[c.name] = bound_compute > bound_memory;
+      PX_TRY(const auto step, beside([&] { return runner->Measure(c); }));
+      const double tokens = static_cast<double>(c.sequences) * c.new_tokens;
+      series[c.name].Add(tokens, step.first, work.OfStep(c), step.second);
     }
   }
-  std::vector<Figure> figures;
+  std::vector<Figure> figures = {series["gemm"].Summary("gemm", "G/s")};
   for (const Case& c : kCases) {
-    std::vector<double> fractions;
-    for (std::size_t i = 0; i < rates[c.name].size(); ++i) {
-      fractions.push_back(rates[c.name][i] / limits[c.name][i]);
-    }
-    Figure figure = MakeFigure(c.name, "tokens/s", rates[c.name]);
-    // The median of the paired ratios, so that a host that changes speed between rounds does not
-    // change it.
-    figure.limit = figure.value / Quantile(fractions, 0.5);
-    figure.limit_name = compute_bound[c.name] ? "multiply-add peak" : "memory read bandwidth";
-    figures.push_back(std::move(figure));
+    figures.push_back(series[c.name].Summary(c.name, "tokens/s"));
+  }
+  std::vector<double> bandwidth;
+  std::vector<double> peak;
+  for (const Limits& limits : all_limits) {
+    bandwidth.push_back(limits.read);
+    peak.push_back(limits.linear);
   }
   auto scaled = [](std::vector<double> values) {
     std::ranges::transform(values, values.begin(), [](double v) { return v / 1e9; });

@@ -11,20 +11,24 @@
 #include "base/result.h"
 #include "bench/report.h"
 #include "kernels/operators.h"
+#include "model/weights.h"
 
 namespace pixii::bench {
 
 struct EngineBenchOptions {
   std::string shape;  // one of model::Shapes()
   kernels::ComputeType compute = kernels::ComputeType::kBf16;
+  model::RandomForm form = model::RandomForm::kBf16;  // codes go with kInt8
   kernels::CpuOptions cpu;
   std::uint32_t repeats = 5;  // rounds; each measures both limits and every case once
 };
 
-/// Figures prefill_512, prefill_2048, decode_b1, decode_b1_ctx2048, decode_b4 and decode_b16 in
-/// tokens/s, each beside its bound: multiply-adds over their peak, or bytes over the read
-/// bandwidth, whichever takes longer; and the limits themselves. Errors: kNotFound (shape),
-/// kResourceExhausted, kUnsupported (instruction set).
+/// Figures gemm (a layer's linears at 512 rows, in G multiply-adds/s), prefill_512, prefill_2048,
+/// decode_b1, decode_b1_ctx2048, decode_b4 and decode_b16 in tokens/s, each beside its bound:
+/// multiply-adds over their peak, or bytes over the read bandwidth, whichever takes longer; and the
+/// limits themselves. Linears count against the peak of what multiplies their weights, attention
+/// against that of fp32. Errors: kNotFound (shape), kResourceExhausted, kUnsupported (instruction
+/// set).
 Result<std::vector<Figure>> BenchEngine(const EngineBenchOptions& options);
 
 }  // namespace pixii::bench

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/hash.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
@@ -132,6 +134,9 @@ Result<ModelSpec> MakeModelSpec(const ModelConfig& config, const Checkpoint& che
   spec.eos_token_ids = config.eos_token_ids;
   spec.bos_token_id = config.bos_token_id;
   spec.generation = config.generation;
+  spec.integer_codes = std::ranges::any_of(
+      checkpoint.tensors(),
+      [](const CheckpointTensor& tensor) { return HoldsIntegerCodes(tensor.stored.type); });
   spec.fingerprint = Fingerprint(config.text + config.modules.text, checkpoint);
   if (spec.task == ModelTask::kEmbed) {
     // Without modules the mean, as sentence-transformers.
@@ -188,13 +193,13 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::Load(const std::string& fo
 Result<std::unique_ptr<LanguageModel>> LanguageModel::Random(std::string_view shape,
                                                              kernels::Operators& operators,
                                                              const LoadOptions& options,
-                                                             std::uint64_t seed) {
+                                                             const RandomOptions& random) {
   PX_TRY(DecoderSpec decoder, FindShape(shape));
   ModelSpec spec = SizesOf(decoder);
-  const std::string identity = fmt::format("{} {}", shape, seed);
+  const std::string identity = fmt::format("{} {}", shape, random.seed);
   spec.fingerprint =
       ToHex(HashKey("pixii random model 1").Digest(std::as_bytes(std::span(identity))));
-  const std::unique_ptr<Weights> weights = MakeRandomWeights(seed);
+  const std::unique_ptr<Weights> weights = MakeRandomWeights(random.seed, random.form);
   return Decoder::Create(std::move(decoder), std::move(spec), *weights, operators, options);
 }
 

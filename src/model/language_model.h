@@ -19,6 +19,7 @@
 #include "kernels/step.h"
 #include "model/lora_adapter.h"
 #include "model/pooling.h"
+#include "model/weights.h"
 
 namespace pixii::model {
 
@@ -70,6 +71,8 @@ struct ModelSpec {
   std::shared_ptr<const Pooler> pooler;     // of kEmbed, else null
   std::optional<ScoreTokens> score_tokens;  // a generator that is a reranker
   std::uint64_t parameter_count = 0;
+  /// The checkpoint stores integer codes, which ComputeType::kInt8 multiplies as integers.
+  bool integer_codes = false;
   std::string
       fingerprint;  // hex digest of config and weights' headers and bytes sampled: model identity
 };
@@ -86,6 +89,12 @@ struct LoadOptions {
   std::int32_t adapter_slots = 0;  // adapters that steps may mix, 0 .. 4096
 };
 
+/// Weights that nobody trained.
+struct RandomOptions {
+  std::uint64_t seed = 1;
+  RandomForm form = RandomForm::kBf16;
+};
+
 class LanguageModel {
  public:
   /// Loads a Hugging Face folder. Errors name file and offset or key; a config that cannot be run
@@ -94,12 +103,12 @@ class LanguageModel {
                                                      kernels::Operators& operators,
                                                      const LoadOptions& options);
 
-  /// A model of one of Shapes() (model/shapes.h) with random bf16 weights, no tokenizer and no
-  /// files: for benches. Errors: kNotFound naming the shapes there are.
+  /// A model of one of Shapes() (model/shapes.h) with random weights, no tokenizer and no files:
+  /// for benches. Errors: kNotFound naming the shapes there are.
   static Result<std::unique_ptr<LanguageModel>> Random(std::string_view shape,
                                                        kernels::Operators& operators,
                                                        const LoadOptions& options,
-                                                       std::uint64_t seed = 1);
+                                                       const RandomOptions& random = {});
 
   virtual ~LanguageModel() = default;
 

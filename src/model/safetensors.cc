@@ -229,6 +229,18 @@ std::string_view StoredTypeName(StoredType type) { return RowOf(type).name; }
 
 std::size_t StoredTypeSize(StoredType type) { return RowOf(type).size_bytes; }
 
+bool HoldsIntegerCodes(StoredType type) {
+  switch (type) {
+    case StoredType::kI8:
+    case StoredType::kU8:
+    case StoredType::kI32:
+    case StoredType::kU32:
+      return true;
+    default:
+      return type >= StoredType::kQ4_0 && type != StoredType::kMxfp4;
+  }
+}
+
 std::optional<kernels::DType> AsWeightType(StoredType type) {
   switch (type) {
     case StoredType::kF32:

@@ -64,6 +64,8 @@ enum class StoredType : std::uint8_t {
 std::string_view StoredTypeName(StoredType type);
 /// Bytes of an element; 0 of blocks.
 std::size_t StoredTypeSize(StoredType type);
+/// Whether quantised weights of integers may lie in it: codes, packed codes, GGUF's blocks.
+bool HoldsIntegerCodes(StoredType type);
 /// The weights' dtype, or nothing if kernels do not read it.
 std::optional<kernels::DType> AsWeightType(StoredType type);
 

@@ -10,7 +10,9 @@
 
 #include "base/assert.h"
 #include "base/hash.h"
+#include "kernels/weight_source.h"
 #include "model/gguf_blocks.h"
+#include "model/part_memory.h"
 #include "model/quoted.h"
 
 namespace pixii::model {
@@ -172,9 +174,24 @@ std::uint64_t NextRandom(std::uint64_t& state) {
   return z ^ (z >> 31);
 }
 
+/// Columns that share a scale.
+std::int64_t RandomGroup(RandomForm form, std::int64_t cols) {
+  switch (form) {
+    case RandomForm::kBf16:
+    case RandomForm::kInt8:
+      return cols;
+    case RandomForm::kInt4:
+      return 128;
+    case RandomForm::kQ8_0:
+    case RandomForm::kQ4_0:
+      return 32;
+  }
+  return cols;
+}
+
 class RandomWeights final : public Weights {
  public:
-  explicit RandomWeights(std::uint64_t seed) : seed_(seed) {
+  RandomWeights(std::uint64_t seed, RandomForm form) : seed_(seed), form_(form) {
     // Sum of eight bits, centred: a binomial bell of deviation sqrt(2), scaled to 0.02, with the
     // low bits as jitter.
     for (std::size_t byte = 0; byte < table_.size(); ++byte) {
@@ -186,8 +203,11 @@ class RandomWeights final : public Weights {
 
   Result<kernels::WeightPart> Part(const std::string& name, std::int64_t rows,
                                    std::int64_t cols) override {
-    std::vector<std::uint16_t> values(static_cast<std::size_t>(rows * cols));
     std::uint64_t state = Hash64(std::as_bytes(std::span(name)), seed_);
+    if (form_ != RandomForm::kBf16) {
+      return Codes(state, rows, cols);
+    }
+    std::vector<std::uint16_t> values(static_cast<std::size_t>(rows * cols));
     for (std::size_t i = 0; i < values.size(); i += 8) {
       std::uint64_t bytes = NextRandom(state);
       for (std::size_t j = i; j < std::min(i + 8, values.size()); ++j, bytes >>= 8) {
@@ -212,10 +232,48 @@ class RandomWeights final : public Weights {
                               name.ends_with(".bias") ? 0.0F : 1.0F);
   }
 
-  void Release() override { parts_.clear(); }
+  void Release() override {
+    parts_.clear();
+    memory_.Clear();
+  }
 
  private:
+  kernels::WeightPart Codes(std::uint64_t state, std::int64_t rows, std::int64_t cols) {
+    const bool four_bits = form_ == RandomForm::kInt4 || form_ == RandomForm::kQ4_0;
+    kernels::WeightPart part;
+    part.rows = rows;
+    part.cols = cols;
+    part.code = four_bits ? kernels::WeightCode::kUint4 : kernels::WeightCode::kInt8;
+    part.scale_rows = 1;
+    part.scale_cols = RandomGroup(form_, cols);
+    const std::span<std::byte> bytes =
+        memory_.Bytes(static_cast<std::size_t>(rows * kernels::RowSizeBytes(part)));
+    for (std::size_t i = 0; i < bytes.size(); i += sizeof(state)) {
+      const std::uint64_t drawn = NextRandom(state);
+      std::memcpy(bytes.data() + i, &drawn, std::min(sizeof(drawn), bytes.size() - i));
+    }
+    const auto count =
+        static_cast<std::size_t>(kernels::ScaleRows(part) * kernels::ScaleColumns(part));
+    const std::span<float> scales = memory_.Floats(count);
+    // Codes are even over their range, whose deviation is 0.29 of it; as fp16, as files store them.
+    const float scale = 0.02F / (four_bits ? 16 * 0.29F : 256 * 0.29F);
+    for (float& value : scales) {
+      const auto part_of_one = static_cast<float>(NextRandom(state) >> 40U) * 0x1p-24F;
+      value = kernels::FloatFromF16(kernels::F16FromFloat(scale * (0.75F + 0.5F * part_of_one)));
+    }
+    part.data = bytes.data();
+    part.scales = scales.data();
+    if (four_bits) {
+      const std::span<float> offsets = memory_.Floats(count);
+      std::ranges::transform(scales, offsets.begin(), [](float value) { return -8.0F * value; });
+      part.offsets = offsets.data();
+    }
+    return part;
+  }
+
   std::uint64_t seed_;
+  RandomForm form_;
+  PartMemory memory_;
   std::array<std::uint16_t, 256> table_{};
   std::vector<std::vector<std::uint16_t>> parts_;
 };
@@ -310,8 +368,16 @@ std::unique_ptr<Weights> MakeCheckpointWeights(const Checkpoint& checkpoint,
   return std::make_unique<CheckpointWeights>(checkpoint, std::move(quantization));
 }
 
-std::unique_ptr<Weights> MakeRandomWeights(std::uint64_t seed) {
-  return std::make_unique<RandomWeights>(seed);
+double RandomParameterBytes(RandomForm form, std::int64_t cols) {
+  if (form == RandomForm::kBf16) {
+    return 2.0;
+  }
+  const double code = form == RandomForm::kInt4 || form == RandomForm::kQ4_0 ? 0.5 : 1.0;
+  return code + 2.0 / static_cast<double>(RandomGroup(form, cols));
+}
+
+std::unique_ptr<Weights> MakeRandomWeights(std::uint64_t seed, RandomForm form) {
+  return std::make_unique<RandomWeights>(seed, form);
 }
 
 }  // namespace pixii::model

@@ -73,7 +73,14 @@ class Weights {
 std::unique_ptr<Weights> MakeCheckpointWeights(const Checkpoint& checkpoint,
                                                QuantizationSpec quantization);
 
-/// bf16 values of mean 0 and deviation 0.02 by name and seed; norms are 1, biases 0.
-std::unique_ptr<Weights> MakeRandomWeights(std::uint64_t seed);
+/// How MakeRandomWeights stores matrices: bf16 values; int8 codes with a scale for each row; int4
+/// codes in groups of 128 as `pixii quantize` writes them; blocks of GGUF's Q8_0 and Q4_0.
+enum class RandomForm : std::uint8_t { kBf16, kInt8, kInt4, kQ8_0, kQ4_0 };
+
+/// Bytes of a parameter in that form, its share of a row's scales included. `cols` of a row.
+double RandomParameterBytes(RandomForm form, std::int64_t cols);
+
+/// Values of mean 0 and deviation about 0.02 by name and seed; norms are 1, biases 0.
+std::unique_ptr<Weights> MakeRandomWeights(std::uint64_t seed, RandomForm form = RandomForm::kBf16);
 
 }  // namespace pixii::model

@@ -21,7 +21,7 @@ class Bench(unittest.TestCase):
     def test_engine_prints_every_case_beside_its_limit(self):
         out = harness.run_pixii("bench", "engine", "--shape", "tiny-chat", "--repeats", "1", "--json", timeout=600)
         self.assertEqual(out.returncode, 0, out.stderr)
-        names = ["prefill_512", "prefill_2048", "decode_b1", "decode_b1_ctx2048", "decode_b4", "decode_b16"]
+        names = ["gemm", "prefill_512", "prefill_2048", "decode_b1", "decode_b1_ctx2048", "decode_b4", "decode_b16"]
         for name, row in self.check_report(out.stdout, names).items():
             if name in names:
                 self.assertTrue(0 < row["fraction"], name)
@@ -35,6 +35,15 @@ class Bench(unittest.TestCase):
         widths = (64 + 64) + 2 * (64 + 32) + (64 + 64) + 2 * (64 + 160) + (160 + 64)
         self.assertEqual(rows["adapter_size"]["value"], 2 * widths * 3 * 2)
         self.assertGreater(rows["adapter_step_cost"]["value"], 0)
+
+    def test_engine_measures_every_kind_of_weight(self):
+        for dtype in ("int8", "int4", "q8_0", "q4_0"):
+            with self.subTest(dtype=dtype):
+                out = harness.run_pixii("bench", "engine", "--shape", "tiny-chat", "--dtype", dtype, "--repeats", "1", "--json",
+                                        timeout=600)
+                self.assertEqual(out.returncode, 0, out.stderr)
+                rows = self.check_report(out.stdout, ["gemm", "prefill_512", "decode_b1"])
+                self.assertEqual(rows["gemm"]["limit_name"], "multiply-add peak")
 
     def test_serve_counts_every_token_of_every_request(self):
         with harness.Server() as server:

@@ -47,8 +47,26 @@ class CommandLine(unittest.TestCase):
             again = harness.run_pixii("quantize", "tiny-chat", target)
             self.assertEqual(again.returncode, 2)
             self.assertIn("exists already", again.stderr)
-            answer = harness.run_pixii("chat", "--model", target, "What is 17 + 25?")
-            self.assertIn("42", answer.stdout)
+            ids = {}
+            for compute in ("auto", "bf16", "int8"):
+                answer = harness.run_pixii("chat", "--model", target, "--compute", compute, "What is 17 + 25?")
+                self.assertIn("42", answer.stdout, compute)
+                ids[compute] = self.numerics_id(target, "--compute", compute)
+            self.assertIn("-int8-", ids["auto"])
+            self.assertEqual(ids["auto"], ids["int8"])
+            self.assertEqual(ids["auto"].replace("-int8-", "-bf16-"), ids["bf16"])
+
+    def test_int8_without_integer_codes_is_refused(self):
+        out = harness.run_pixii("chat", "--compute", "int8", "hi")
+        self.assertEqual(out.returncode, 2)
+        self.assertIn("compute", out.stderr)
+        self.assertIn("-bf16-", self.numerics_id("tiny-chat"))
+
+    def numerics_id(self, model, *flags):
+        with harness.Server(model, *flags) as server:
+            status, answer = server.post("/v1/completions", {"prompt": "a", "max_tokens": 1, "receipt": True})
+            self.assertEqual(status, 200, answer)
+            return answer["receipt"]["numerics_id"]
 
     def test_reference_pages_are_those_in_the_tree(self):
         for name in ("config", "metrics", "events", "errors"):

@@ -15,7 +15,7 @@ namespace pixii::kernels {
 using Index = std::int64_t;
 
 inline constexpr Index kPanelOutputs = 32;  // output features side by side in a packed weight
-inline constexpr Index kIntegerPanelOutputs = 48;         // the same of integer codes
+inline constexpr Index kIntegerPanelOutputs = 32;         // the same of integer codes
 inline constexpr Index kPieceBytesMax = 128;              // elements of K in a piece, one byte each
 inline constexpr float kPieceMagnitudeLeast = 0x1p-100F;  // pieces below count as zeros
 

@@ -319,6 +319,8 @@ inline Vec Fma(Vec a, Vec b, Vec c) {
   return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
 }
 
+inline Vec FmaOfFloat(const float* a, Vec b, Vec c) { return Fma(Vec::Set(*a), b, c); }
+
 inline Vec operator+(Vec a, Vec b) {
   return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
 }
@@ -391,6 +393,7 @@ inline constexpr int kGemmRows = 6;
 inline constexpr int kGemmVecs = 1;   // of 16 outputs
 inline constexpr int kBlockRows = 6;  // of many rows
 inline constexpr int kBlockVecs = 1;
+inline constexpr int kBlockRowsOfFloats = 0;
 inline constexpr int kAttentionRows = 6;
 inline constexpr int kAttentionVecs = 1;
 inline constexpr int kAttentionFewRows = 2;  // up to so many rows, twice as many vectors

@@ -27,6 +27,9 @@ struct FmaUnits {
 
   static Vec MultiplyAdd(Vec x, Vec w, Vec sum) { return Fma(x, w, sum); }
 
+  /// The same with the unit at `x` in every lane.
+  static Vec MultiplyAddOfUnit(const float* x, Vec w, Vec sum) { return FmaOfFloat(x, w, sum); }
+
   /// `count` elements of `rows` rows to [units][rows], zeros past the end.
   static void Pack(const float* in, Index stride, Index rows, Index count, Index units, bool round,
                    float* out) {
@@ -85,6 +88,13 @@ void RunBlock(const BlockInput& input, const Tile& tile) {
       }
 #pragma clang loop unroll(full)
       for (int r = 0; r < R; ++r) {
+        if (r < kBlockRowsOfFloats) {
+#pragma clang loop unroll(full)
+          for (int c = 0; c < C; ++c) {
+            acc[r][c] = Units::MultiplyAddOfUnit(a + r, weight[c], acc[r][c]);
+          }
+          continue;
+        }
         const Vec x = Vec::Set(a[r]);
 #pragma clang loop unroll(full)
         for (int c = 0; c < C; ++c) {

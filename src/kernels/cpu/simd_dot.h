@@ -67,6 +67,11 @@ struct DotUnits {
         _mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(x.v), reinterpret_cast<__m512bh>(w.v))};
   }
 
+  static Vec MultiplyAddOfUnit(const float* x, Vec w, Vec sum) {
+    asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum.v) : "v"(w.v), "m"(*x));
+    return sum;
+  }
+
   /// `count` elements of `rows` rows to [units][rows] pairs, zeros past the end.
   static void Pack(const float* in, Index stride, Index rows, Index count, Index units,
                    bool /*round*/, float* out) {

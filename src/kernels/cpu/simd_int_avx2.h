@@ -53,9 +53,14 @@ inline IntVec Dot(IntVec sum, IntVec w, IntVec x) {
   return {DotHalf(sum.lo, w.lo, x.lo), DotHalf(sum.hi, w.hi, x.hi)};
 }
 
+inline IntVec DotOfWord(IntVec sum, IntVec w, const std::int32_t* x) {
+  return Dot(sum, w, IntVec::Set(*x));
+}
+
 // Register blocks.
 inline constexpr int kIntRows = 3;
 inline constexpr int kIntVecs = 1;
+inline constexpr int kIntRowsOfWords = 0;
 
 }  // namespace
 }  // namespace pixii::kernels

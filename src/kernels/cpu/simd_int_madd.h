@@ -15,9 +15,14 @@ inline IntVec Dot(IntVec sum, IntVec w, IntVec x) {
                            _mm512_madd_epi16(odd_w, odd_x))};
 }
 
+inline IntVec DotOfWord(IntVec sum, IntVec w, const std::int32_t* x) {
+  return Dot(sum, w, IntVec::Set(*x));
+}
+
 // Register blocks.
-inline constexpr int kIntRows = 6;
-inline constexpr int kIntVecs = 3;
+inline constexpr int kIntRows = 8;
+inline constexpr int kIntVecs = 2;
+inline constexpr int kIntRowsOfWords = 0;
 
 }  // namespace
 }  // namespace pixii::kernels

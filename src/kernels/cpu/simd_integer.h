@@ -17,6 +17,7 @@ inline constexpr Index kPieceWordsMax = kPieceBytesMax / 4;
 inline constexpr Index kPieceNumbers = 3;
 inline constexpr Index kFetchWords = 8;   // words between two looks ahead
 inline constexpr Index kFetchAhead = 16;  // words: from the second level of cache to the first
+inline constexpr int kFetchRowsMax = 8;   // of more, multiplying takes longer than reading
 inline constexpr Index kSpreadRowBlocks =
     3;  // row blocks that make spreading nibbles once worth it
 
@@ -128,7 +129,27 @@ inline Vec LoadScale(const PackedIntegers& weight, const void* scales, Index at)
                            : Vec::Load(static_cast<const float*>(scales) + at);
 }
 
-/// acc += words [first, last) of K.
+template <int R, int C>
+[[gnu::always_inline]] inline void MultiplyWord(const std::int32_t* x, const IntVec (&w)[C],
+                                                IntVec (&acc)[R][C]) {
+#pragma clang loop unroll(full)
+  for (int r = 0; r < R; ++r) {
+    if (r < kIntRowsOfWords) {
+#pragma clang loop unroll(full)
+      for (int c = 0; c < C; ++c) {
+        acc[r][c] = DotOfWord(acc[r][c], w[c], x + r);
+      }
+      continue;
+    }
+    const IntVec input = IntVec::Set(x[r]);
+#pragma clang loop unroll(full)
+    for (int c = 0; c < C; ++c) {
+      acc[r][c] = Dot(acc[r][c], w[c], input);
+    }
+  }
+}
+
+/// acc += the next `words` words of K.
 template <int R, int C, bool kNibbles>
 [[gnu::always_inline]] inline void MultiplyWords(const std::int32_t* x, const std::uint32_t* w,
                                                  Index words, IntVec (&acc)[R][C]) {
@@ -137,7 +158,9 @@ template <int R, int C, bool kNibbles>
     IntVec weight[C];
 #pragma clang loop unroll(full)
     for (int c = 0; c < C; ++c) {
-      Prefetch(w + kFetchAhead * kIntegerPanelOutputs + c * 16);
+      if constexpr (R <= kFetchRowsMax) {
+        Prefetch(w + kFetchAhead * kIntegerPanelOutputs + c * 16);
+      }
       weight[c] = IntVec::Load(w + c * 16);
     }
     if constexpr (kNibbles) {
@@ -148,24 +171,10 @@ template <int R, int C, bool kNibbles>
         for (int c = 0; c < C; ++c) {
           codes[c] = half == 0 ? weight[c].LowNibbles() : weight[c].HighNibbles();
         }
-#pragma clang loop unroll(full)
-        for (int r = 0; r < R; ++r) {
-          const IntVec input = IntVec::Set(x[half * R + r]);
-#pragma clang loop unroll(full)
-          for (int c = 0; c < C; ++c) {
-            acc[r][c] = Dot(acc[r][c], codes[c], input);
-          }
-        }
+        MultiplyWord(x + half * R, codes, acc);
       }
     } else {
-#pragma clang loop unroll(full)
-      for (int r = 0; r < R; ++r) {
-        const IntVec input = IntVec::Set(x[r]);
-#pragma clang loop unroll(full)
-        for (int c = 0; c < C; ++c) {
-          acc[r][c] = Dot(acc[r][c], weight[c], input);
-        }
-      }
+      MultiplyWord(x, weight, acc);
     }
   }
 }

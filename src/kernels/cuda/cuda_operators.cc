@@ -203,7 +203,7 @@ class CudaOperators final : public Operators {
   Result<std::unique_ptr<LinearWeight>> PrepareLinear(std::span<const WeightPart> parts,
                                                       const LinearOptions& options) override {
     PX_CHECK_OK(CheckParts(parts, options));
-    const bool bf16 = options.compute == ComputeType::kBf16;
+    const bool bf16 = options.compute != ComputeType::kF32;
     PX_TRY(auto weight, Prepare(parts, bf16 ? Element::kBf16 : Element::kF32, options));
     return std::unique_ptr<LinearWeight>(std::move(weight));
   }
@@ -548,7 +548,7 @@ class CudaOperators final : public Operators {
                                  .bias = static_cast<const float*>(bias_buffer.data()),
                                  .in_features = cols,
                                  .out_features = rows,
-                                 .round_input = options.compute == ComputeType::kBf16,
+                                 .round_input = options.compute != ComputeType::kF32,
                                  .shard_count = plan.count,
                                  .shard_size = plan.size};
     return std::make_unique<CudaWeight>(cols, rows, std::move(values), std::move(bias_buffer),

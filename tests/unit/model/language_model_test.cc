@@ -120,7 +120,7 @@ TEST(LanguageModel, RandomOnesRunAndRepeat) {
   const auto operators = kernels::MakeReferenceOperators();
   std::vector<std::vector<float>> logits;
   for (const std::uint64_t seed : {1U, 1U, 2U}) {
-    auto model = LanguageModel::Random("tiny", *operators, {.step_tokens_max = 16}, seed);
+    auto model = LanguageModel::Random("tiny", *operators, {.step_tokens_max = 16}, {.seed = seed});
     ASSERT_TRUE(model.has_value()) << model.error().ToString();
     auto runner = PagedRunner::Create(**model, *operators, {});
     ASSERT_TRUE(runner.has_value());
