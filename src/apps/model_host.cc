@@ -146,7 +146,8 @@ kernels::CpuOptions CpuOptionsOf(const std::string& isa, std::int64_t threads) {
 }
 
 Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
-                                                   const EngineFlags& flags) {
+                                                   const EngineFlags& flags,
+                                                   model::LoadProgress progress) {
   if (!std::has_single_bit(static_cast<std::uint64_t>(flags.block_size))) {
     return Fail(Code::kInvalidArgument,
                 fmt::format("block-size: {} is no power of two", flags.block_size), "block-size");
@@ -167,8 +168,9 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   options.step_logit_rows_max =
       static_cast<std::int32_t>(std::min<std::int64_t>(kLogitRowsMax, flags.max_batched_tokens));
   options.adapter_slots = static_cast<std::int32_t>(AdapterOptionsOf(flags).slot_count);
-  Result<std::unique_ptr<model::LanguageModel>> loaded =
-      model::LanguageModel::Load(folder, *host->operators_, options);
+  options.progress = std::move(progress);
+  Result<std::unique_ptr<LoadedModel>> loaded =
+      LoadedModel::Open(folder, *host->operators_, options);
   if (!loaded && loaded.error().param() == "context_tokens_max") {
     return Fail(Code::kInvalidArgument, fmt::format("max-context: {}", loaded.error().detail()),
                 "max-context");
@@ -209,7 +211,7 @@ Result<void> ModelHost::LoadDraftModel() {
   options.compute = ComputeOf(flags_);
   options.step_tokens_max = kDraftStepTokens;
   options.step_logit_rows_max = kDraftStepTokens;
-  PX_TRY(draft_model_, model::LanguageModel::Load(source.folder, *operators_, options));
+  PX_TRY(draft_model_, LoadedModel::Open(source.folder, *operators_, options));
   if (draft_model_->spec().vocab_size != model_->spec().vocab_size) {
     return Fail(
         Code::kInvalidArgument,
@@ -234,12 +236,13 @@ Result<std::unique_ptr<engine::Drafter>> ModelHost::MakeDrafter(std::uint32_t co
       std::min(context_tokens, static_cast<std::uint32_t>(draft_model_->spec().context_tokens_max));
   const std::uint32_t needed = longest / options.block_tokens + 1;
   options.block_count =
-      std::max(needed, engine::BlocksThatFit(*draft_model_, options.block_tokens,
+      std::max(needed, engine::BlocksThatFit(draft_model_->model(), options.block_tokens,
                                              kernels::KvDType::kBf16, kDraftKvMemory,
                                              static_cast<std::uint32_t>(flags_.draft_max_batch)));
   options.step_tokens_max = kDraftStepTokens;
   options.step_logit_rows_max = kDraftStepTokens;
-  PX_TRY(auto executor, engine::ModelExecutor::Create(*draft_model_, *operators_, options));
+  options.reload = draft_model_.get();
+  PX_TRY(auto executor, engine::ModelExecutor::Create(draft_model_->model(), *operators_, options));
   PX_TRY(auto drafter,
          engine::DraftModel::Create(std::move(executor),
                                     static_cast<std::uint32_t>(model_->spec().vocab_size)));
@@ -252,7 +255,7 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
   if (flags_.max_context > 0) {
     context = std::min(context, static_cast<std::uint32_t>(flags_.max_context));
   }
-  PX_TRY(std::uint32_t blocks, PlanBlocks(*model_, flags_, kv_dtype_, context));
+  PX_TRY(std::uint32_t blocks, PlanBlocks(model_->model(), flags_, kv_dtype_, context));
   engine::ModelExecutorOptions executor_options;
   executor_options.block_tokens = static_cast<std::uint32_t>(flags_.block_size);
   executor_options.block_count = blocks;
@@ -260,9 +263,10 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
   executor_options.step_logit_rows_max =
       static_cast<std::uint32_t>(std::min<std::int64_t>(kLogitRowsMax, flags_.max_batched_tokens));
   executor_options.kv_dtype = kv_dtype_;
+  executor_options.reload = model_.get();
   executor_options.host_memory_bytes = static_cast<std::uint64_t>(flags_.swap_memory);
   PX_TRY(std::unique_ptr<engine::StepExecutor> executor,
-         engine::ModelExecutor::Create(*model_, *operators_, executor_options));
+         engine::ModelExecutor::Create(model_->model(), *operators_, executor_options));
   if (flags_.overlap) {
     executor = std::make_unique<engine::ThreadedExecutor>(std::move(executor));
   }
@@ -297,7 +301,7 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
 // Those of --lora stay, whatever else is loaded.
 Result<void> ModelHost::LoadAdapters(engine::Engine& engine) const {
   PX_TRY(const std::vector<worker::CatalogueEntry> wanted, AdaptersAtStart(flags_));
-  const auto read = MakeAdapterReader(model_->adaptable_linears(), flags_);
+  const auto read = MakeAdapterReader(model_->model().adaptable_linears(), flags_);
   for (const worker::CatalogueEntry& entry : wanted) {
     auto weights = read(entry.source);
     Result<void> loaded = weights ? engine.LoadAdapter(entry.name, std::move(*weights), true)
@@ -313,7 +317,7 @@ Result<void> ModelHost::LoadAdapters(engine::Engine& engine) const {
 Result<worker::AdapterLinkOptions> ModelHost::MakeAdapterLink() const {
   worker::AdapterLinkOptions options;
   if (WantsAdapters(flags_)) {
-    options.read = MakeAdapterReader(model_->adaptable_linears(), flags_);
+    options.read = MakeAdapterReader(model_->model().adaptable_linears(), flags_);
     PX_TRY(options.catalogue, AdapterCatalogue(flags_));
   }
   return options;

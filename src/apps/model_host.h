@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "apps/loaded_model.h"
 #include "apps/option_structs.h"
 #include "base/result.h"
 #include "engine/engine.h"
@@ -18,9 +19,11 @@ namespace pixii::apps {
 
 class ModelHost final {
  public:
-  /// Loads weights and plans memory. Errors name file, flag or limit.
+  /// Loads weights and plans memory; `progress` hears how far that is. Errors name file, flag or
+  /// limit.
   static Result<std::unique_ptr<ModelHost>> Load(const std::string& folder,
-                                                 const EngineFlags& flags);
+                                                 const EngineFlags& flags,
+                                                 model::LoadProgress progress = {});
 
   /// The engine; call once.
   Result<std::unique_ptr<engine::Engine>> MakeEngine();
@@ -47,9 +50,9 @@ class ModelHost final {
   kernels::KvDType kv_dtype_ = kernels::KvDType::kBf16;
   std::string identity_key_;
   std::unique_ptr<kernels::Operators> operators_;
-  std::unique_ptr<model::LanguageModel> model_;
+  std::unique_ptr<LoadedModel> model_;
   std::shared_ptr<engine::ProcessorSet> processors_;
-  std::unique_ptr<model::LanguageModel> draft_model_;  // null: none asked for
+  std::unique_ptr<LoadedModel> draft_model_;  // null: none asked for
 };
 
 /// As --isa and --threads spell it.

@@ -29,6 +29,7 @@ namespace {
 constexpr std::uint64_t kKeyFileSizeMax = 1 << 20;  // bytes
 constexpr rt::Duration kReadyPoll = std::chrono::milliseconds(2);
 constexpr rt::Duration kReadyPatience = std::chrono::seconds(5);  // then the log says what is wrong
+constexpr rt::Duration kLoadingPeriod = std::chrono::seconds(1);
 
 obs::Severity SeverityOf(const std::string& word) {
   return word == "debug"  ? obs::Severity::kDebug
@@ -44,6 +45,7 @@ frontend::FrontendOptions MakeFrontendOptions(const ServeFlags& flags, bool adap
   options.http.connections_max = static_cast<std::uint32_t>(flags.max_connections);
   options.generations_max = static_cast<std::uint32_t>(flags.max_requests);
   options.adapter_api = adapter_api;
+  options.engine_control = flags.engine_control;
   options.text_threads = 1;  // long prompts are tokenized off the loop
   return options;
 }
@@ -89,13 +91,15 @@ class Server final {
 
   Result<void> Load(const std::string& model) {
     rt::Time began = loop_->Now();
+    loading_said_ = began;
     PX_TRY(std::string asked, WithRevision(model));
     PX_TRY(ModelSource source, ResolveModel(asked, flags_.offline));
     obs::Event(*log_, obs::EventId::kServeStarting)
         .kv("model", source.folder)
         .kv("version", kVersion)
         .kv("commit", kCommit);
-    PX_TRY(host_, ModelHost::Load(source.folder, engine_flags_));
+    PX_TRY(host_, ModelHost::Load(source.folder, engine_flags_,
+                                  [this](double done) { SayLoading(done); }));
     name_ = flags_.served_model_name.empty() ? source.name : flags_.served_model_name;
     PX_TRY(frontend::ServedModel served, LoadTexts(source.folder));
     served.created = loop_->WallNow().unix_seconds;
@@ -107,6 +111,7 @@ class Server final {
     worker::LocalLinkOptions link_options;
     link_options.name = name_;
     link_options.eos_token_ids = host_->spec().eos_token_ids;
+    link_options.on_state = [this](engine::EngineState state) { SaySleep(state); };
     link_options.bos_token_id = host_->spec().bos_token_id;
     PX_TRY(link_options.adapters, host_->MakeAdapterLink());
     if (link_options.adapters.read) {
@@ -123,6 +128,16 @@ class Server final {
         .kv("kv_blocks", card.block_count)
         .kv("seconds", std::chrono::duration<double>(loop_->Now() - began).count());
     return {};
+  }
+
+  // At most once a second: small models are there before anybody could read it.
+  void SayLoading(double done) {
+    const rt::Time now = loop_->Now();
+    if (now - loading_said_ < kLoadingPeriod) {
+      return;
+    }
+    loading_said_ = now;
+    obs::Event(*log_, obs::EventId::kModelLoading).kv("percent", static_cast<int>(done * 100));
   }
 
   Result<std::string> WithRevision(const std::string& model) const {
@@ -255,6 +270,7 @@ class Server final {
     total(MetricId::kEngineDraftsTotal, load.engine.drafts);
     total(MetricId::kEngineDraftedTokensTotal, load.engine.drafted_tokens);
     total(MetricId::kEngineAcceptedTokensTotal, load.engine.accepted_tokens);
+    now(MetricId::kEngineAsleep, load.state == engine::EngineState::kAsleep ? 1 : 0);
     total(MetricId::kEngineFaultsTotal, load.engine.failed_requests);
     total(MetricId::kAdapterEvictionsTotal, load.adapter_evictions);
     now(MetricId::kAdaptersLoaded, load.adapters_loaded);
@@ -268,6 +284,15 @@ class Server final {
     now(MetricId::kEngineBlocksFree, load.blocks_total - load.blocks_used - load.blocks_cached);
     ExportProcessors();
     registry_.GetCounter(MetricId::kErrorEventsTotal).SetTotal(log_->error_count());
+  }
+
+  void SaySleep(engine::EngineState state) {
+    using engine::EngineState;
+    Result<rt::ProcessUsage> usage = rt::ReadProcessUsage();
+    obs::Event(*log_, state == EngineState::kAwake    ? obs::EventId::kEngineAwake
+                      : state == EngineState::kAsleep ? obs::EventId::kEngineAsleep
+                                                      : obs::EventId::kEngineDraining)
+        .kv("resident_bytes", usage ? usage->resident_bytes : 0);
   }
 
   void ExportProcessors() {
@@ -347,6 +372,7 @@ class Server final {
   rt::Thread engine_thread_;
   rt::Address address_;
   frontend::ApiKeys keys_;
+  rt::Time loading_said_{};
   bool draining_ = false;
   int exit_ = kExitDone;
   std::size_t cancelled_at_end_ = 0;

@@ -9,19 +9,33 @@
 #include <vector>
 
 #include "base/result.h"
+#include "rt/time.h"
 #include "wire/messages/adapters.h"
 #include "wire/messages/generate.h"
 
 namespace pixii::control {
 
+enum class WorkerState : std::uint8_t {
+  kAwake,
+  kDraining,  // takes nothing new and sleeps when what runs has ended
+  kAsleep,    // its memory is given back; it takes nothing until it is woken
+};
+
 /// How busy a worker is, for readiness, metrics and admission.
 struct WorkerLoad {
+  WorkerState state = WorkerState::kAwake;
   std::uint32_t running = 0;        // sequences in the batch
   std::uint32_t queued = 0;         // sequences waiting
   std::uint32_t blocks_used = 0;    // pinned by running sequences
   std::uint32_t blocks_cached = 0;  // free for others, content still valid
   std::uint32_t blocks_total = 0;
   std::uint64_t steps = 0;  // engine steps so far: readiness watches it grow while work is there
+};
+
+/// What a sleeping worker gives back.
+struct MemoryTags {
+  bool kv_cache = false;
+  bool weights = false;
 };
 
 class WorkerLink {
@@ -42,6 +56,21 @@ class WorkerLink {
   /// Asks for an early end; the choice's last frame (kCancelled, or what ended it first) still
   /// comes.
   virtual void Cancel(const wire::CancelRequest& cancel) = 0;
+
+  using MemoryHandler = std::function<void(Result<void>)>;
+
+  /// Puts the worker to sleep: what runs may end within `patience`, nothing new is taken
+  /// (kUnavailable). Then nothing has happened: kDeadlineExceeded. `on_done` is called once, unless
+  /// the link goes first. Errors: kUnsupported, kUnavailable.
+  virtual void ReleaseMemory(const MemoryTags& /*tags*/, rt::Duration /*patience*/,
+                             MemoryHandler on_done) {
+    on_done(Fail(Code::kUnsupported, "this worker keeps its memory"));
+  }
+
+  /// Wakes it up. Errors: those of loading; it sleeps on then.
+  virtual void ResumeMemory(const MemoryTags& /*tags*/, MemoryHandler on_done) {
+    on_done(Fail(Code::kUnsupported, "this worker keeps its memory"));
+  }
 
   /// The last known load.
   virtual WorkerLoad load() const = 0;

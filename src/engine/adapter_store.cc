@@ -199,6 +199,14 @@ void AdapterStore::SlotFailed(std::uint32_t slot) {
   }
 }
 
+void AdapterStore::RefillSlots() {
+  for (std::uint32_t slot = 0; slot < slots_.size(); ++slot) {
+    if (slots_[slot] != nullptr) {
+      Change(slot, slots_[slot]->weights);
+    }
+  }
+}
+
 std::vector<wire::AdapterCard> AdapterStore::List() const {
   std::vector<wire::AdapterCard> out;
   for (const auto& [name, adapter] : loaded_) {

@@ -93,6 +93,9 @@ class AdapterStore final {
   /// A slot did not get what it should: nothing is there.
   void SlotFailed(std::uint32_t slot);
 
+  /// The device forgot its slots: each gets again before the next step what it had.
+  void RefillSlots();
+
   /// By name.
   std::vector<wire::AdapterCard> List() const;
 

@@ -25,9 +25,20 @@ Result<std::unique_ptr<DraftModel>> DraftModel::Create(std::unique_ptr<StepExecu
 
 DraftModel::DraftModel(std::unique_ptr<StepExecutor> executor)
     : executor_(std::move(executor)), limits_(executor_->limits()) {
+  ForgetAll();
+}
+
+void DraftModel::ForgetAll() {
+  memories_.clear();
+  free_blocks_.clear();
   for (std::uint32_t block = limits_.block_count; block-- > 0;) {
     free_blocks_.push_back(static_cast<std::int32_t>(block));
   }
+}
+
+Result<void> DraftModel::Release(const MemoryParts& parts) {
+  ForgetAll();
+  return executor_->Release(parts);
 }
 
 void DraftModel::Draft(std::span<DraftRequest> requests) {

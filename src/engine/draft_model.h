@@ -34,6 +34,10 @@ class DraftModel final : public Drafter {
 
   void Forget(DraftKey key) override;
 
+  Result<void> Release(const MemoryParts& parts) override;
+
+  Result<void> Restore(const MemoryParts& parts) override { return executor_->Restore(parts); }
+
   /// Steps that the small model failed: nothing was guessed then.
   std::uint64_t fault_count() const { return fault_count_; }
 
@@ -58,6 +62,7 @@ class DraftModel final : public Drafter {
   void Start(DraftRequest& request);
   bool Reserve(Memory& memory, std::size_t tokens);
   bool EvictOldest();
+  void ForgetAll();
   void ReleaseBlocks(Memory& memory);
   bool RunStep();
   void AddChunk(Job& job);

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "base/result.h"
+#include "engine/executor.h"
 #include "wire/messages/generate.h"
 
 namespace pixii::engine {
@@ -34,6 +36,11 @@ class Drafter {
 
   /// `key` will not be asked for again.
   virtual void Forget(DraftKey key) = 0;
+
+  /// As StepExecutor's, of what it has itself. Pre: no key is remembered by the engine.
+  virtual Result<void> Release(const MemoryParts& /*parts*/) { return {}; }
+
+  virtual Result<void> Restore(const MemoryParts& /*parts*/) { return {}; }
 };
 
 }  // namespace pixii::engine

@@ -124,6 +124,10 @@ Engine::~Engine() {
 }
 
 Result<void> Engine::Validate(const wire::GenerateRequest& request) const {
+  if (asleep()) {
+    return Fail(Code::kUnavailable,
+                "the engine sleeps, its memory is given back; it has to be woken first");
+  }
   if (requests_.contains(request.id)) {
     return Fail(Code::kInvalidArgument,
                 fmt::format("request id {} is already running", Raw(request.id)), "id");

@@ -89,6 +89,17 @@ class Engine final {
 
   const AdapterStore& adapters() const { return adapters_; }
 
+  /// Gives the memory of `parts` back to the system, the draft model's too. The prefix cache
+  /// forgets everything with the KV cache. Until all is restored Submit answers kUnavailable.
+  /// Errors: kUnavailable while has_work(); those of StepExecutor::Release.
+  Result<void> Release(const MemoryParts& parts);
+  /// Takes it again; the answers are what they were. Errors: those of StepExecutor::Restore; then
+  /// it sleeps on and may be asked again.
+  Result<void> Restore(const MemoryParts& parts);
+
+  /// Whether some of its memory is given back.
+  bool asleep() const { return released_.any(); }
+
   /// Runs one step, or ends the one in flight and begins the next, if there is work. Appends
   /// frames, those of requests that ended meanwhile first.
   StepReport Step(rt::Time now, std::vector<wire::TokenFrame>& frames);
@@ -210,6 +221,7 @@ class Engine final {
   PlannedStep* current_ = &steps_[0];
   PlannedStep* ahead_ = &steps_[1];
   bool in_flight_ = false;
+  MemoryParts released_;
   bool tables_changed_ = false;  // since ahead_ was packed
   kernels::StepBatch alone_;     // of a chunk that is run again
   std::vector<BlockCopy> copies_;

@@ -1,8 +1,11 @@
 #include "engine/engine_loop.h"
 
+#include <chrono>
 #include <optional>
 #include <unordered_map>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "base/assert.h"
 
@@ -68,14 +71,15 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
     }
     RequestId id = request.id;
     std::uint32_t choice_count = request.choice_count;
-    Result<void> submitted = shutdown_ ? Result<void>(Fail(*shutdown_))
-                                       : engine_->Submit(std::move(request), loop_.Now());
+    std::optional<Error> refusal = Refusal();
+    Result<void> submitted =
+        refusal ? Result<void>(Fail(*refusal)) : engine_->Submit(std::move(request), loop_.Now());
     if (submitted) {
       routes_.emplace(id, Route{destination, choice_count});
       ++found->second.request_count;
       return;
     }
-    StepOutput output{.frames = {}, .load = LoadOf(*engine_)};
+    StepOutput output{.frames = {}, .load = Load()};
     for (std::uint32_t choice = 0; choice < choice_count; ++choice) {
       wire::TokenFrame& frame = output.frames.emplace_back();
       frame.id = id;
@@ -98,6 +102,33 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
 
   Engine& engine() { return *engine_; }
 
+  void Release(const MemoryParts& parts, rt::Duration patience, MemoryReply reply) {
+    if (shutdown_ || draining_) {
+      reply(Fail(shutdown_ ? *shutdown_
+                           : Error(Code::kUnavailable, "another release of memory waits already")));
+      return;
+    }
+    draining_ = Draining{.parts = parts, .patience = patience, .reply = std::move(reply)};
+    if (SleepIfIdle()) {
+      return;
+    }
+    Announce();
+    loop_.RunAt(loop_.Now() + patience, [weak = weak_from_this(), number = ++release_count_] {
+      if (std::shared_ptr<Core> core = weak.lock(); core && core->release_count_ == number) {
+        core->GiveUpDraining();
+      }
+    });
+  }
+
+  void Restore(const MemoryParts& parts, MemoryReply reply) {
+    if (draining_) {
+      EndDraining(Fail(Code::kCancelled, "the memory is wanted again; nothing was given back"));
+    }
+    Result<void> restored = engine_->Restore(parts);
+    Announce();
+    reply(std::move(restored));
+  }
+
   void Shutdown(const Error& error) {
     shutdown_ = error;
     engine_->AbortAll(error);
@@ -109,12 +140,68 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
     std::uint32_t live_choices = 0;
   };
 
+  struct Draining {
+    MemoryParts parts;
+    rt::Duration patience{};
+    MemoryReply reply;
+  };
+
   struct Destination {
     StepSink sink;
     std::uint32_t request_count = 0;
     std::vector<wire::TokenFrame> frames;  // of the step at hand
     rt::Time last_output{};
   };
+
+  EngineLoad Load() const {
+    EngineLoad load = LoadOf(*engine_);
+    load.state = draining_           ? EngineState::kDraining
+                 : engine_->asleep() ? EngineState::kAsleep
+                                     : EngineState::kAwake;
+    return load;
+  }
+
+  std::optional<Error> Refusal() const {
+    if (shutdown_) {
+      return shutdown_;
+    }
+    if (draining_) {
+      return Error(Code::kUnavailable, "the engine is about to sleep and takes no new requests");
+    }
+    return std::nullopt;
+  }
+
+  void Announce() {
+    for (auto& [id, destination] : destinations_) {
+      destination.sink({.frames = {}, .load = Load()});
+    }
+  }
+
+  // Whether the release that waits is done with.
+  bool SleepIfIdle() {
+    if (!draining_ || engine_->has_work()) {
+      return false;
+    }
+    EndDraining(engine_->Release(draining_->parts));
+    return true;
+  }
+
+  void GiveUpDraining() {
+    EndDraining(
+        Fail(Code::kDeadlineExceeded,
+             fmt::format("{} requests still ran after {} s; nothing was given back and requests "
+                         "are taken again",
+                         engine_->request_count(),
+                         std::chrono::duration<double>(draining_->patience).count())));
+  }
+
+  void EndDraining(Result<void> result) {
+    ++release_count_;  // its time-out is void
+    MemoryReply reply = std::move(draining_->reply);
+    draining_.reset();
+    Announce();
+    reply(std::move(result));
+  }
 
   void Wake() {
     if (!is_stepping_ && engine_->has_work()) {
@@ -153,6 +240,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
     for (rt::Function<void(Core&)>& message : inbox) {
       message(*this);
     }
+    SleepIfIdle();
     if (engine_->has_work()) {
       PostStep();
     } else {
@@ -181,8 +269,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
           destination.request_count > 0 && now - destination.last_output >= kLoadInterval;
       if (!destination.frames.empty() || load_due) {
         destination.last_output = now;
-        destination.sink(
-            {.frames = std::exchange(destination.frames, {}), .load = LoadOf(*engine_)});
+        destination.sink({.frames = std::exchange(destination.frames, {}), .load = Load()});
       }
     }
   }
@@ -194,6 +281,8 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   std::vector<wire::TokenFrame> frames_;
   std::vector<rt::Function<void(Core&)>> inbox_;  // came during a virtual step
   std::optional<Error> shutdown_;
+  std::optional<Draining> draining_;
+  std::uint64_t release_count_ = 0;
   bool is_stepping_ = false;  // a step is posted or under way
   bool in_virtual_step_ = false;
 };
@@ -248,6 +337,18 @@ void EngineLoop::LoadAdapter(std::string name, std::shared_ptr<const AdapterWeig
 void EngineLoop::UnloadAdapter(std::string name, AdapterReply reply) {
   Post([name = std::move(name), reply = std::move(reply)](Core& core) mutable {
     core.ChangeAdapters(core.engine().UnloadAdapter(name), std::move(reply));
+  });
+}
+
+void EngineLoop::Release(const MemoryParts& parts, rt::Duration patience, MemoryReply reply) {
+  Post([parts, patience, reply = std::move(reply)](Core& core) mutable {
+    core.Release(parts, patience, std::move(reply));
+  });
+}
+
+void EngineLoop::Restore(const MemoryParts& parts, MemoryReply reply) {
+  Post([parts, reply = std::move(reply)](Core& core) mutable {
+    core.Restore(parts, std::move(reply));
   });
 }
 

@@ -21,8 +21,15 @@
 
 namespace pixii::engine {
 
+enum class EngineState : std::uint8_t {
+  kAwake,
+  kDraining,  // takes nothing new and sleeps when what runs has ended
+  kAsleep,    // some of its memory is given back
+};
+
 /// How busy an engine is.
 struct EngineLoad {
+  EngineState state = EngineState::kAwake;
   std::uint32_t running = 0;  // sequences in the batch
   std::uint32_t queued = 0;   // sequences waiting
   std::uint32_t blocks_used = 0;
@@ -51,6 +58,9 @@ enum class DestinationId : std::uint32_t {};
 /// changed.
 using AdapterReply = rt::Function<void(Result<std::vector<wire::AdapterCard>>)>;
 
+/// Called on the engine's loop, once, unless the loop ends first.
+using MemoryReply = rt::Function<void(Result<void>)>;
+
 /// Called on the engine's loop; hands the output to another loop and returns.
 using StepSink = rt::Function<void(StepOutput)>;
 
@@ -77,6 +87,14 @@ class EngineLoop final {
   void LoadAdapter(std::string name, std::shared_ptr<const AdapterWeights> weights, bool pinned,
                    AdapterReply reply);
   void UnloadAdapter(std::string name, AdapterReply reply);
+
+  /// Takes no new requests (kUnavailable), waits until what runs has ended and gives the memory of
+  /// `parts` back; every destination hears of the state. After `patience` nothing is given back,
+  /// requests are taken again and the reply is kDeadlineExceeded. Errors besides: kUnavailable if
+  /// another release waits, Engine::Release's.
+  void Release(const MemoryParts& parts, rt::Duration patience, MemoryReply reply);
+  /// As Engine::Restore; a release that waits is given up.
+  void Restore(const MemoryParts& parts, MemoryReply reply);
 
   /// Ends every request with `error` and refuses new ones with it.
   void Shutdown(const Error& error);

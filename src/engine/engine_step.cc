@@ -133,7 +133,7 @@ void Engine::RunCopies(PlannedStep& step) {
 // Slots get what the plan, and loads and unloads since, want there. A step in flight still reads
 // them: then this waits. Requests whose adapter does not get in end, and leave `step`.
 void Engine::ApplyAdapters(PlannedStep* step) {
-  if (in_flight_ || !adapters_.has_changes()) {
+  if (in_flight_ || asleep() || !adapters_.has_changes()) {
     return;
   }
   for (const AdapterChange& change : adapters_.TakeChanges()) {

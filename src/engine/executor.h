@@ -39,6 +39,8 @@ struct BlockCopy {
 struct MemoryParts {
   bool kv_cache = false;
   bool weights = false;
+
+  bool any() const { return kv_cache || weights; }
 };
 
 class StepExecutor {
@@ -77,9 +79,11 @@ class StepExecutor {
   virtual Result<void> SetAdapter(std::uint32_t slot, const AdapterWeights* weights);
 
   /// Gives memory back to the system; no step is run before Restore. Pre: the cache's content is
-  /// not needed any more. Errors: kUnsupported. What is already given back stays so.
+  /// not needed any more. Errors: kUnsupported, before anything is given back.
   virtual Result<void> Release(const MemoryParts& parts);
-  /// Undoes Release; the cache's content is undefined. Errors: kUnavailable, and those of loading.
+  /// Undoes Release; what is there already stays. The cache's content is undefined, and slots hold
+  /// no adapters if weights came back. Errors: kResourceExhausted, and those of loading; it may be
+  /// called again.
   virtual Result<void> Restore(const MemoryParts& parts);
 
   /// Nanoseconds of virtual time that the last step took; 0 for an executor that takes real time.

@@ -148,7 +148,33 @@ Result<void> MockExecutor::CopyBlocks(std::span<const BlockCopy> copies) {
   return {};
 }
 
+Result<void> MockExecutor::Release(const MemoryParts& parts) {
+  if (options_.faults.refuse_release) {
+    return Fail(Code::kUnsupported, "injected: the memory cannot be given back");
+  }
+  PX_ASSERT(!(parts.kv_cache && released_.kv_cache) && !(parts.weights && released_.weights));
+  if (parts.kv_cache) {
+    std::ranges::fill(memory_, Slot{});
+  }
+  if (parts.weights) {
+    std::ranges::fill(salts_, 0);
+  }
+  released_.kv_cache = released_.kv_cache || parts.kv_cache;
+  released_.weights = released_.weights || parts.weights;
+  return {};
+}
+
+Result<void> MockExecutor::Restore(const MemoryParts& parts) {
+  if (options_.faults.refuse_restore) {
+    return Fail(Code::kResourceExhausted, "injected: no memory");
+  }
+  released_.kv_cache = released_.kv_cache && !parts.kv_cache;
+  released_.weights = released_.weights && !parts.weights;
+  return {};
+}
+
 Result<void> MockExecutor::SetAdapter(std::uint32_t slot, const AdapterWeights* weights) {
+  PX_ASSERT(!released_.weights);
   PX_ASSERT(slot < salts_.size());
   salts_[slot] = 0;
   if (weights == nullptr) {
@@ -220,6 +246,7 @@ bool MockExecutor::FindPoison(const kernels::StepBatch& batch) {
 
 Result<void> MockExecutor::Execute(const kernels::StepBatch& batch, std::span<float> logits) {
   const ExecutorLimits& limits = options_.limits;
+  PX_ASSERT(!released_.any());
   PX_ASSERT(!batch.sequences.empty() && batch.token_ids.size() <= limits.step_tokens_max);
   PX_ASSERT(batch.logit_rows.size() <= limits.step_logit_rows_max);
   PX_ASSERT(logits.size() == batch.logit_rows.size() * limits.vocab_size);

@@ -33,6 +33,8 @@ struct MockTiming {
 struct MockFaults {
   std::optional<std::uint64_t> fail_call;  // the Execute call with this number, from 0, fails once
   std::optional<TokenId> poison_token;     // any step that computes this token fails
+  bool refuse_release = false;
+  bool refuse_restore = false;
   bool name_rows = false;  // the poisoned rows are named, and the other sequences' are sound
   std::optional<std::string> refused_adapter;  // fingerprint of the one that no slot takes
   std::optional<std::uint64_t> corrupt_copy;   // the copy to the host with this number spoils a bit
@@ -101,6 +103,12 @@ class MockExecutor final : public StepExecutor {
 
   Result<void> SetAdapter(std::uint32_t slot, const AdapterWeights* weights) override;
 
+  /// Its slots forget what they held; running a step meanwhile is an assertion.
+  Result<void> Release(const MemoryParts& parts) override;
+  Result<void> Restore(const MemoryParts& parts) override;
+
+  const MemoryParts& released() const { return released_; }
+
   std::int64_t virtual_time_ns() const override { return virtual_time_ns_; }
 
   MockFaults& faults() { return options_.faults; }
@@ -123,6 +131,7 @@ class MockExecutor final : public StepExecutor {
   std::vector<Slot> memory_;          // [block_count * block_tokens]
   std::vector<std::uint32_t> salts_;  // [adapter_slots], 0: nothing is there
   HostBlocks host_;
+  MemoryParts released_;
   std::vector<std::int32_t> faulty_rows_;
   std::uint64_t call_count_ = 0;
   std::uint64_t copy_count_ = 0;  // to the host

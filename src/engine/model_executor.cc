@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/checked.h"
+#include "rt/process.h"
 
 namespace pixii::engine {
 
@@ -48,15 +49,9 @@ Result<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(model::LanguageMode
                 fmt::format("{} KV blocks are more than memory can address", options.block_count),
                 "block_count");
   }
-  PX_TRY(cache.buffer, operators.Allocate(*size_bytes));
   std::size_t block_bytes = cache.layout.block_size_bytes();
   auto host_slots = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(options.host_memory_bytes / block_bytes, kBlockCountLimit));
-  HostBlocks host;
-  if (host_slots > 0) {
-    PX_TRY(kernels::Buffer buffer, operators.Allocate(host_slots * block_bytes));
-    host = HostBlocks(std::move(buffer), host_slots, block_bytes);
-  }
   const model::ModelSpec& spec = model.spec();
   ExecutorLimits limits{.vocab_size = static_cast<std::uint32_t>(spec.vocab_size),
                         .context_tokens_max = static_cast<std::uint32_t>(spec.context_tokens_max),
@@ -68,9 +63,56 @@ Result<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(model::LanguageMode
                         .block_size_bytes = block_bytes,
                         .token_multiply_adds = spec.parameter_count,
                         .adapter_slots = static_cast<std::uint32_t>(model.adapter_slot_count())};
-  auto* executor = new ModelExecutor(  // tidy: new private constructor
-      model, limits, std::move(cache), std::move(host));
-  return std::unique_ptr<ModelExecutor>(executor);
+  auto* made = new ModelExecutor(  // tidy: new private constructor
+      model, operators, options.reload, limits);
+  auto executor = std::unique_ptr<ModelExecutor>(made);
+  executor->cache_ = std::move(cache);
+  PX_CHECK_OK(executor->AllocateCache());
+  return executor;
+}
+
+Result<void> ModelExecutor::AllocateCache() {
+  const std::size_t block_bytes = cache_.layout.block_size_bytes();
+  PX_TRY(kernels::Buffer cache, operators_.Allocate(block_bytes * limits_.block_count));
+  HostBlocks host;
+  if (limits_.host_block_count > 0) {
+    PX_TRY(kernels::Buffer buffer, operators_.Allocate(limits_.host_block_count * block_bytes));
+    host = HostBlocks(std::move(buffer), limits_.host_block_count, block_bytes);
+  }
+  cache_.buffer = std::move(cache);
+  host_ = std::move(host);
+  return {};
+}
+
+Result<void> ModelExecutor::Release(const MemoryParts& parts) {
+  if (!operators_.on_host()) {
+    // Recorded steps name the addresses of weights and cache.
+    return Fail(Code::kUnsupported,
+                fmt::format("memory is given back on the CPU only, not on {}", operators_.name()));
+  }
+  if (parts.weights && reload_ == nullptr) {
+    return Fail(Code::kUnsupported, "this model has no checkpoint to be loaded from again");
+  }
+  if (parts.kv_cache) {
+    cache_.buffer = kernels::Buffer();
+    host_ = HostBlocks();
+  }
+  if (parts.weights && model_ != nullptr) {
+    model_ = nullptr;
+    reload_->Unload();
+  }
+  rt::TrimMemory();
+  return {};
+}
+
+Result<void> ModelExecutor::Restore(const MemoryParts& parts) {
+  if (parts.weights && model_ == nullptr) {
+    PX_TRY(model_, reload_->Load());
+  }
+  if (parts.kv_cache && cache_.buffer.data() == nullptr) {
+    PX_CHECK_OK(AllocateCache());
+  }
+  return {};
 }
 
 Result<void> ModelExecutor::CopyBlocks(std::span<const BlockCopy> copies) {
@@ -89,10 +131,10 @@ Result<void> ModelExecutor::CopyBlocks(std::span<const BlockCopy> copies) {
 Result<void> ModelExecutor::SetAdapter(std::uint32_t slot, const AdapterWeights* weights) {
   auto index = static_cast<std::int32_t>(slot);
   if (weights == nullptr) {
-    model_.UnloadAdapter(index);
+    model_->UnloadAdapter(index);
     return {};
   }
-  return model_.LoadAdapter(index, static_cast<const ModelAdapter*>(weights)->adapter());
+  return model_->LoadAdapter(index, static_cast<const ModelAdapter*>(weights)->adapter());
 }
 
 std::uint32_t BlocksThatFit(const model::LanguageModel& model, std::uint32_t block_tokens,

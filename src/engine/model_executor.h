@@ -21,6 +21,16 @@
 
 namespace pixii::engine {
 
+/// Whoever owns a model that can be loaded again.
+class ModelReload {
+ public:
+  virtual ~ModelReload() = default;
+  /// The model is gone.
+  virtual void Unload() = 0;
+  /// An equal one is here. Errors: those of loading; kDataCorrupt if it is another one now.
+  virtual Result<model::LanguageModel*> Load() = 0;
+};
+
 struct ModelExecutorOptions {
   std::uint32_t block_tokens = 16;           // tokens of a KV block, 1 .. 512
   std::uint32_t block_count = 0;             // KV blocks, 1 .. 2^24
@@ -28,6 +38,7 @@ struct ModelExecutorOptions {
   std::uint32_t step_logit_rows_max = 2048;  // not above LoadOptions::step_logit_rows_max
   kernels::KvDType kv_dtype = kernels::KvDType::kBf16;
   std::uint64_t host_memory_bytes = 0;  // for blocks of preempted sequences, beside the cache
+  ModelReload* reload = nullptr;        // outlives the executor; null: weights stay where they are
 };
 
 /// An adapter of the executor's model: made for its adaptable_linears().
@@ -60,11 +71,11 @@ class ModelExecutor final : public StepExecutor {
   ExecutorLimits limits() const override { return limits_; }
 
   Result<void> Execute(const kernels::StepBatch& batch, std::span<float> logits) override {
-    return model_.Forward(batch, cache_, logits);
+    return model_->Forward(batch, cache_, logits);
   }
 
   std::span<const std::int32_t> faulty_logit_rows() const override {
-    return model_.faulty_logit_rows();
+    return model_->faulty_logit_rows();
   }
 
   Result<void> CopyBlocks(std::span<const BlockCopy> copies) override;
@@ -72,12 +83,19 @@ class ModelExecutor final : public StepExecutor {
   /// Pre: `weights` is null or a ModelAdapter.
   Result<void> SetAdapter(std::uint32_t slot, const AdapterWeights* weights) override;
 
- private:
-  ModelExecutor(model::LanguageModel& model, const ExecutorLimits& limits, kernels::KvCache cache,
-                HostBlocks host)
-      : model_(model), limits_(limits), cache_(std::move(cache)), host_(std::move(host)) {}
+  Result<void> Release(const MemoryParts& parts) override;
+  Result<void> Restore(const MemoryParts& parts) override;
 
-  model::LanguageModel& model_;
+ private:
+  ModelExecutor(model::LanguageModel& model, kernels::Operators& operators, ModelReload* reload,
+                const ExecutorLimits& limits)
+      : model_(&model), operators_(operators), reload_(reload), limits_(limits) {}
+
+  Result<void> AllocateCache();
+
+  model::LanguageModel* model_;  // null: its weights are given back
+  kernels::Operators& operators_;
+  ModelReload* reload_;
   ExecutorLimits limits_;
   kernels::KvCache cache_;
   HostBlocks host_;

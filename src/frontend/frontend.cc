@@ -12,6 +12,8 @@ namespace pixii::frontend {
 namespace {
 
 constexpr std::size_t kClientRequestIdBytesMax = 256;
+constexpr rt::Duration kSleepPoll =
+    std::chrono::milliseconds(100);  // until it is awake and answers
 
 ReadinessOptions ReadinessOf(const FrontendOptions& options) {
   return {.canary_interval = options.canary_interval,
@@ -50,7 +52,8 @@ Frontend::Frontend(FrontendEnvironment environment, const FrontendOptions& optio
       last_request_id_(environment.loop.random().Next() >>
                        8),  // frontends that share a link do not meet
       reap_(environment.loop),
-      idle_(environment.loop) {}
+      idle_(environment.loop),
+      canary_(environment.loop) {}
 
 Frontend::~Frontend() {
   tasks_.Clear();
@@ -88,6 +91,10 @@ const std::vector<Frontend::Route>& Frontend::Routes() {
       {"/v1/unload_lora_adapter", "POST", false, false, &Frontend::HandleUnloadLoraAdapter},
       {"/tokenize", "POST", false, false, &Frontend::HandleTokenize},
       {"/detokenize", "POST", false, false, &Frontend::HandleDetokenize},
+      {"/engine/control/release_memory_occupation", "POST", false, false,
+       &Frontend::HandleReleaseMemory},
+      {"/engine/control/resume_memory_occupation", "POST", false, false,
+       &Frontend::HandleResumeMemory},
       {"/health", "GET", true, false, &Frontend::HandleHealth},
       {"/live", "GET", true, false, &Frontend::HandleLive},
       {"/ready", "GET", true, false, &Frontend::HandleReady},
@@ -272,7 +279,10 @@ rt::Task<void> Frontend::CanaryLoop() {
         pause = std::min(pause, rt::Duration(std::chrono::seconds(1)));
       }
     }
-    co_await environment_.loop.SleepFor(pause);
+    if (readiness_.slept()) {
+      pause = std::min(pause, kSleepPoll);
+    }
+    co_await canary_.Wait(Now() + pause);
   }
 }
 

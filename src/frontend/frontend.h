@@ -102,10 +102,17 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   void HandleUnloadLoraAdapter(Call& call);
   void HandleTokenize(Call& call);
   void HandleDetokenize(Call& call);
+  void HandleReleaseMemory(Call& call);
+  void HandleResumeMemory(Call& call);
   void HandleHealth(Call& call);
   void HandleLive(Call& call);
   void HandleReady(Call& call);
   void HandleMetrics(Call& call);
+
+  /// A request that waits for the worker to give its memory back or to take it.
+  struct MemoryJob;
+  Result<wire::Json> ReadControlBody(const Call& call) const;
+  control::WorkerLink::MemoryHandler MakeMemoryHandler(Call& call, std::string message);
 
   /// A request that waits for the worker to load or unload an adapter.
   struct AdapterJob;
@@ -179,6 +186,7 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   bool draining_ = false;
   rt::WaitList reap_;
   rt::WaitList idle_;
+  rt::WaitList canary_;  // a test generation may be due
   std::unique_ptr<HttpServer> server_;
   std::unique_ptr<rt::WorkPool> pool_;  // null: none
   rt::SpawnedTasks tasks_;              // last: their frames use what stands above

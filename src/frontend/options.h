@@ -40,8 +40,9 @@ struct FrontendOptions {
   std::uint32_t text_threads = 0;  // for long prompts; 0: all on the loop (simulation needs that)
   std::uint32_t text_queue_length_max = 256;         // prompts that wait for a thread; past it 529
   std::uint64_t text_offload_bytes_min = 16 * 1024;  // bodies shorter than this stay on the loop
-  std::uint32_t retry_after_seconds = 1;             // with 503 and 529
-  bool adapter_api = false;                          // whether clients may load and unload adapters
+  bool engine_control = true;  // /engine/control: whoever may ask the model may put it to sleep
+  std::uint32_t retry_after_seconds = 1;  // with 503 and 529
+  bool adapter_api = false;               // whether clients may load and unload adapters
   rt::Duration canary_interval =
       rt::Duration(std::chrono::seconds(15));  // a test generation after so long without one
   rt::Duration canary_timeout = rt::Duration(std::chrono::seconds(30));

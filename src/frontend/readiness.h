@@ -1,5 +1,5 @@
-// Whether this frontend may call itself ready: a real generation succeeded lately and the engine
-// makes steps. Pure.
+// Whether this frontend may call itself ready: a real generation succeeded lately, since the engine
+// last slept, and the engine makes steps. Pure.
 //
 // Thread: the frontend's loop.
 #pragma once
@@ -34,6 +34,9 @@ class Readiness final {
   /// Whether a test generation is due: none has succeeded for canary_interval.
   bool CanaryDue(rt::Time now) const;
 
+  /// Whether the engine sleeps, is about to, or has not answered since: look again soon.
+  bool slept() const { return state_ != control::WorkerState::kAwake || must_prove_; }
+
   bool ever_ready() const { return last_token_ != rt::kNever; }
 
  private:
@@ -43,6 +46,8 @@ class Readiness final {
   rt::Time last_token_ = rt::kNever;  // never yet
   rt::Time steps_since_;              // when steps_ last changed or the engine was last idle
   std::uint64_t steps_ = 0;
+  control::WorkerState state_ = control::WorkerState::kAwake;
+  bool must_prove_ = false;  // it slept, and gave no token since
   std::string last_failure_;
 };
 

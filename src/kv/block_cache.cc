@@ -87,6 +87,15 @@ void BlockCache::Forget(const BlockPin& pin) {
   }
 }
 
+void BlockCache::Clear() {
+  for (std::uint32_t i = 0; i < pool_->block_count(); ++i) {
+    if (index_.contains(BlockId{i})) {
+      index_.Erase(BlockId{i});
+      pool_->Drop(BlockId{i});
+    }
+  }
+}
+
 BlockCacheCounters BlockCache::counters() const {
   BlockCacheCounters counters = counters_;
   counters.collisions = index_.collision_count();

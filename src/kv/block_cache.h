@@ -64,6 +64,9 @@ class BlockCache final {
   /// last pin. For blocks whose content is in doubt. No effect if it was not findable.
   void Forget(const BlockPin& pin);
 
+  /// Forgets every block.
+  void Clear();
+
   std::shared_ptr<const BlockRoot> MakeRoot(const BlockRootFields& fields) const {
     return identity_.MakeRoot(fields);
   }

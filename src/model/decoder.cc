@@ -111,6 +111,9 @@ Result<void> Decoder::PrepareWeights(Weights& weights) {
   layers_.resize(decoder_.layers.size());
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     PX_CHECK_OK(PrepareLayer(i, loader));
+    if (options_.progress) {  // embeddings and head are like one layer more
+      options_.progress(static_cast<double>(i + 1) / static_cast<double>(layers_.size() + 1));
+    }
   }
   PX_TRY(final_norm_, loader.Norm(names.final_norm, 0, decoder_.hidden_size));
   if (!tied && decoder_.head != HeadKind::kNone) {

@@ -81,11 +81,15 @@ struct ModelSpec {
 /// (transformers' output_hidden_states). rows [T, hidden_size].
 using HiddenObserver = std::function<void(std::int32_t index, const kernels::Matrix& rows)>;
 
+/// Hears how much of a decoder's weights is ready: a fraction that grows with each layer.
+using LoadProgress = std::function<void(double done)>;
+
 struct LoadOptions {
   kernels::ComputeType compute = kernels::ComputeType::kBf16;
   std::int32_t context_tokens_max = 0;  // 0 = what the checkpoint says
   std::int32_t step_tokens_max = 2048;  // rows of the largest step, sizes the workspace
   std::int32_t step_logit_rows_max = 2048;
+  LoadProgress progress = {};
   std::int32_t adapter_slots = 0;  // adapters that steps may mix, 0 .. 4096
 };
 

@@ -1,6 +1,7 @@
 #include "rt/process.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -160,6 +161,8 @@ Result<ProcessUsage> ReadProcessUsage() {
   usage.cpu_time = ReadCpuClock(CLOCK_PROCESS_CPUTIME_ID);
   return usage;
 }
+
+void TrimMemory() { (void)::malloc_trim(0); }
 
 Duration ThreadCpuTime() { return ReadCpuClock(CLOCK_THREAD_CPUTIME_ID); }
 

@@ -41,6 +41,9 @@ Result<ProcessUsage> ReadProcessUsage();
 /// CPU time of the calling thread.
 Duration ThreadCpuTime();
 
+/// Gives memory that was freed back to the system. Costs milliseconds.
+void TrimMemory();
+
 struct MachineLimits {
   std::uint64_t memory_bytes = 0;  // of the machine or of this container, whichever is less
   std::uint64_t memory_available_bytes = 0;  // could be taken now without swapping

@@ -17,7 +17,8 @@ class LocalLink::Core final {
   using Resend = std::function<void(wire::GenerateRequest)>;
 
   /// `resend` takes requests back whose adapter gave way to others before they came.
-  explicit Core(Resend resend) : resend_(std::move(resend)) {}
+  Core(Resend resend, std::function<void(engine::EngineState)> on_state)
+      : resend_(std::move(resend)), on_state_(std::move(on_state)) {}
 
   /// `again`: to be sent once more if the engine does not have its adapter.
   void Add(const wire::GenerateRequest& request, FrameHandler on_frame, bool again) {
@@ -69,7 +70,11 @@ class LocalLink::Core final {
   }
 
   void Take(engine::StepOutput output) {
+    const bool changed = output.load.state != load_.state;
     load_ = output.load;
+    if (changed && on_state_) {
+      on_state_(load_.state);
+    }
     for (wire::TokenFrame& frame : output.frames) {
       Give(std::move(frame));
     }
@@ -146,6 +151,7 @@ class LocalLink::Core final {
   }
 
   Resend resend_;
+  std::function<void(engine::EngineState)> on_state_;
   std::unordered_map<RequestId, std::shared_ptr<Outstanding>> requests_;
   std::uint32_t sequences_ = 0;  // choices not ended
   engine::EngineLoad load_;
@@ -153,10 +159,12 @@ class LocalLink::Core final {
 };
 
 LocalLink::LocalLink(rt::Loop& frontend_loop, engine::EngineLoop& engine, LocalLinkOptions options)
-    : engine_(engine),
+    : frontend_loop_(frontend_loop),
+      engine_(engine),
       card_(engine.card()),
       core_(std::make_shared<Core>(
-          [this](wire::GenerateRequest request) { SendWhenLoaded(std::move(request)); })),
+          [this](wire::GenerateRequest request) { SendWhenLoaded(std::move(request)); },
+          std::move(options.on_state))),
       adapters_(frontend_loop, engine, std::move(options.adapters), card_) {
   card_.name = std::move(options.name);
   card_.eos_token_ids = std::move(options.eos_token_ids);
@@ -237,9 +245,49 @@ void LocalLink::Cancel(const wire::CancelRequest& cancel) {
   }
 }
 
+// Comes back on the frontend's loop, if the link is still there.
+engine::MemoryReply LocalLink::ReplyTo(MemoryHandler on_done) {
+  return [loop = &frontend_loop_, weak = std::weak_ptr<Core>(core_),
+          on_done = std::move(on_done)](Result<void> result) {
+    loop->Post([weak, on_done, result = std::move(result)] {
+      if (!weak.expired()) {
+        on_done(result);
+      }
+    });
+  };
+}
+
+void LocalLink::ReleaseMemory(const control::MemoryTags& tags, rt::Duration patience,
+                              MemoryHandler on_done) {
+  engine_.Release({.kv_cache = tags.kv_cache, .weights = tags.weights}, patience,
+                  ReplyTo(std::move(on_done)));
+}
+
+void LocalLink::ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) {
+  engine_.Restore({.kv_cache = tags.kv_cache, .weights = tags.weights},
+                  ReplyTo(std::move(on_done)));
+}
+
+namespace {
+
+control::WorkerState StateOf(engine::EngineState state) {
+  switch (state) {
+    case engine::EngineState::kAwake:
+      return control::WorkerState::kAwake;
+    case engine::EngineState::kDraining:
+      return control::WorkerState::kDraining;
+    case engine::EngineState::kAsleep:
+      return control::WorkerState::kAsleep;
+  }
+  return control::WorkerState::kAwake;
+}
+
+}  // namespace
+
 control::WorkerLoad LocalLink::load() const {
   const engine::EngineLoad& load = core_->load();
-  return {.running = load.running,
+  return {.state = StateOf(load.state),
+          .running = load.running,
           .queued = load.queued,
           .blocks_used = load.blocks_used,
           .blocks_cached = load.blocks_cached,

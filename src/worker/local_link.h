@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,6 +25,8 @@ struct LocalLinkOptions {
   std::vector<TokenId> eos_token_ids;
   TokenId bos_token_id = -1;
   AdapterLinkOptions adapters = {};
+  /// Hears on the frontend's loop that the engine sleeps, is about to, or woke up.
+  std::function<void(engine::EngineState)> on_state = {};
 };
 
 class LocalLink final : public control::WorkerLink {
@@ -40,6 +43,9 @@ class LocalLink final : public control::WorkerLink {
 
   Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override;
   void Cancel(const wire::CancelRequest& cancel) override;
+  void ReleaseMemory(const control::MemoryTags& tags, rt::Duration patience,
+                     MemoryHandler on_done) override;
+  void ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) override;
   control::WorkerLoad load() const override;
   void LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) override;
   void UnloadAdapter(std::string name, AdapterHandler on_done) override;
@@ -61,6 +67,9 @@ class LocalLink final : public control::WorkerLink {
 
   void SendWhenLoaded(wire::GenerateRequest request);
 
+  engine::MemoryReply ReplyTo(MemoryHandler on_done);
+
+  rt::Loop& frontend_loop_;
   engine::EngineLoop& engine_;
   wire::ModelCard card_;
   engine::DestinationId destination_{};

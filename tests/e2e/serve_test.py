@@ -60,6 +60,19 @@ class Serve(unittest.TestCase):
             raise AssertionError("connection refused while a request still runs") from None
         return (status, headers) if status != 200 else None
 
+    def test_metrics_are_those_of_the_moment(self):
+        with harness.Server("tiny-chat") as server:
+            name = 'pixii_engine_decode_tokens_total{model="tiny-chat"}'
+            for count in (3, 7, 11):
+                before = server.metrics()
+                server.post("/v1/completions", {"prompt": "Hello", "max_tokens": count, "ignore_eos": True})
+                after = server.metrics()
+                self.assertGreaterEqual(after[name] - before[name], count)
+                self.assertGreater(after['pixii_engine_steps_total{model="tiny-chat"}'], before['pixii_engine_steps_total{model="tiny-chat"}'])
+            for counter in ("steps_ahead", "retried_chunks", "prefix_waits", "swapped_out_blocks", "swapped_in_blocks",
+                            "swap_refusals", "swap_failures"):
+                self.assertIn(f'pixii_engine_{counter}_total{{model="tiny-chat"}}', after)
+
     def test_hang_up_cancels_the_request(self):
         with harness.Server() as server:
             body = {"messages": [{"role": "user", "content": "Hello"}], "ignore_eos": True, "max_tokens": 7000}

@@ -61,6 +61,7 @@ kv_cache_config:
   event_buffer_max_size: 0
   max_util_for_resume: .95
 speculative_config: {decoding_type: NGram, max_draft_len: 3, max_concurrency: 4}
+lora_config: {max_lora_rank: 32, lora_target_modules: [attn_q, attn_k]}
 )")));
   const std::map<std::string, std::string> expected = {
       {"MODEL", "org/name"},     {"dtype", "bf16"},
@@ -71,7 +72,7 @@ speculative_config: {decoding_type: NGram, max_draft_len: 3, max_concurrency: 4}
       {"kv-tokens", "65536"},    {"block-size", "32"},
       {"kv-dtype", "fp8"},       {"swap-memory", "1073741824"},
       {"speculation", "lookup"}, {"draft-tokens", "3"},
-      {"draft-max-batch", "4"}};
+      {"draft-max-batch", "4"},  {"lora-rank", "32"}};
   EXPECT_EQ(options, expected);
 }
 

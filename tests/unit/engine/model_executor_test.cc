@@ -6,6 +6,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "support/golden.h"
 
@@ -63,6 +64,89 @@ TEST_F(ModelExecutorTest, RefusesAModelThatCannotGenerate) {
   EXPECT_EQ(executor.error().code(), Code::kUnsupported);
   EXPECT_NE(executor.error().detail().find("cannot generate"), std::string::npos);
   std::filesystem::remove_all(folder);
+}
+
+// Loads its folder again; counts.
+class Reloader final : public ModelReload {
+ public:
+  Reloader(std::unique_ptr<model::LanguageModel>& model, kernels::Operators& operators)
+      : model_(model), operators_(operators) {}
+
+  void Unload() override {
+    ++unloads;
+    model_.reset();
+  }
+
+  Result<model::LanguageModel*> Load() override {
+    if (fails) {
+      return Fail(Code::kUnavailable, "the disk is away");
+    }
+    PX_TRY(model_, model::LanguageModel::Load(pixii::testing::OwnGoldenDir() + "/models/llama-gqa",
+                                              operators_, {}));
+    return model_.get();
+  }
+
+  int unloads = 0;
+  bool fails = false;
+
+ private:
+  std::unique_ptr<model::LanguageModel>& model_;
+  kernels::Operators& operators_;
+};
+
+// The logits of a prompt's last row.
+std::vector<float> LogitsOf(ModelExecutor& executor) {
+  kernels::StepBatch batch;
+  batch.token_ids = {1, 2, 3};
+  batch.positions = {0, 1, 2};
+  batch.slots = {16, 17, 18};
+  batch.block_table = {1};
+  batch.sequences = {{.token_begin = 0,
+                      .token_count = 3,
+                      .context_tokens = 3,
+                      .block_begin = 0,
+                      .block_count = 1}};
+  batch.logit_rows = {2};
+  std::vector<float> logits(executor.limits().vocab_size);
+  Result<void> executed = executor.Execute(batch, logits);
+  EXPECT_TRUE(executed) << executed.error().ToString();
+  return logits;
+}
+
+TEST_F(ModelExecutorTest, ReleasedAndRestoredItGivesTheSameBits) {
+  Reloader reloader(model_, *operators_);
+  auto made = ModelExecutor::Create(
+      *model_, *operators_,
+      {.block_tokens = 16, .block_count = 8, .host_memory_bytes = 1 << 20, .reload = &reloader});
+  ASSERT_TRUE(made);
+  ModelExecutor& executor = **made;
+  const std::vector<float> before = LogitsOf(executor);
+  for (const MemoryParts parts : {MemoryParts{.kv_cache = true, .weights = true},
+                                  MemoryParts{.kv_cache = true}, MemoryParts{.weights = true}}) {
+    int unloads = reloader.unloads;
+    ASSERT_TRUE(executor.Release(parts));
+    EXPECT_EQ(reloader.unloads - unloads, parts.weights ? 1 : 0);
+    EXPECT_EQ(model_ == nullptr, parts.weights);
+    ASSERT_TRUE(executor.Restore(parts));
+    EXPECT_EQ(LogitsOf(executor), before);
+  }
+  // What cannot be loaded can be asked for again.
+  const MemoryParts both{.kv_cache = true, .weights = true};
+  ASSERT_TRUE(executor.Release(both));
+  reloader.fails = true;
+  EXPECT_EQ(executor.Restore(both).error().code(), Code::kUnavailable);
+  reloader.fails = false;
+  ASSERT_TRUE(executor.Restore(both));
+  EXPECT_EQ(LogitsOf(executor), before);
+}
+
+TEST_F(ModelExecutorTest, WithoutAWayToLoadAgainWeightsStayWhereTheyAre) {
+  auto executor = ModelExecutor::Create(*model_, *operators_, {.block_count = 8});
+  ASSERT_TRUE(executor);
+  const std::vector<float> before = LogitsOf(**executor);
+  EXPECT_EQ((*executor)->Release({.kv_cache = true, .weights = true}).error().code(),
+            Code::kUnsupported);
+  EXPECT_EQ(LogitsOf(**executor), before);
 }
 
 TEST_F(ModelExecutorTest, CountsBlocksByMemoryAndByUse) {

@@ -42,6 +42,18 @@ class FakeWorker final : public control::WorkerLink {
   std::uint32_t cached_tokens = 3;
   std::function<void()> on_generate;  // posted after each request but a readiness test
   bool stalled = false;               // takes requests and makes no step
+  control::WorkerState state = control::WorkerState::kAwake;
+  std::optional<Error> memory_refusal;  // of ReleaseMemory and ResumeMemory
+
+  struct MemoryCall {
+    control::MemoryTags tags;
+    rt::Duration patience{};
+    bool release = false;
+    MemoryHandler on_done;  // to be called by the test, with `hold_memory`
+  };
+
+  bool hold_memory = false;
+  std::vector<MemoryCall> memory_calls;
 
   std::optional<Error> adapter_refusal;  // of LoadAdapter and UnloadAdapter
 
@@ -134,8 +146,30 @@ class FakeWorker final : public control::WorkerLink {
     });
   }
 
+  void ReleaseMemory(const control::MemoryTags& tags, rt::Duration patience,
+                     MemoryHandler on_done) override {
+    TakeMemory({.tags = tags, .patience = patience, .release = true, .on_done = on_done});
+  }
+
+  void ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) override {
+    TakeMemory({.tags = tags, .patience = {}, .release = false, .on_done = on_done});
+  }
+
+  void TakeMemory(MemoryCall call) {
+    memory_calls.push_back(call);
+    if (hold_memory) {
+      return;
+    }
+    loop_.Post([this, call] {
+      if (!memory_refusal) {
+        state = call.release ? control::WorkerState::kAsleep : control::WorkerState::kAwake;
+      }
+      call.on_done(memory_refusal ? Result<void>(pixii::Fail(*memory_refusal)) : Result<void>());
+    });
+  }
+
   control::WorkerLoad load() const override {
-    return {.running = static_cast<std::uint32_t>(open.size()), .steps = steps};
+    return {.state = state, .running = static_cast<std::uint32_t>(open.size()), .steps = steps};
   }
 
   void Emit(RequestId id, std::uint32_t choice, std::string_view bytes) {

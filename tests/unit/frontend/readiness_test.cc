@@ -32,6 +32,27 @@ TEST_F(ReadinessTest, AFailedCanaryEndsItAndATokenBringsItBack) {
   EXPECT_TRUE(readiness.ready(At(3s)));
 }
 
+TEST_F(ReadinessTest, ASleeperIsNotReadyUntilItHasAnsweredAgain) {
+  using control::WorkerState;
+  readiness.OnToken(At(0s));
+  readiness.Observe({.state = WorkerState::kDraining, .running = 1, .steps = 1}, At(1s));
+  EXPECT_FALSE(readiness.ready(At(1s)));
+  EXPECT_NE(readiness.Describe(At(1s)).find("about to sleep"), std::string::npos);
+  // A release that was given up changes nothing.
+  readiness.Observe({.state = WorkerState::kAwake, .steps = 2}, At(2s));
+  EXPECT_TRUE(readiness.ready(At(2s)));
+  readiness.Observe({.state = WorkerState::kAsleep, .steps = 2}, At(3s));
+  EXPECT_FALSE(readiness.ready(At(3s)));
+  EXPECT_FALSE(readiness.CanaryDue(At(300s))) << "it would only be refused";
+  EXPECT_TRUE(readiness.slept());
+  readiness.Observe({.state = WorkerState::kAwake, .steps = 2}, At(301s));
+  EXPECT_FALSE(readiness.ready(At(301s)));
+  EXPECT_TRUE(readiness.CanaryDue(At(301s)));
+  readiness.OnToken(At(302s));
+  EXPECT_TRUE(readiness.ready(At(302s)));
+  EXPECT_FALSE(readiness.slept());
+}
+
 TEST_F(ReadinessTest, WorkWithoutStepsIsAStall) {
   readiness.OnToken(At(0s));
   readiness.Observe({.running = 1, .steps = 5}, At(1s));

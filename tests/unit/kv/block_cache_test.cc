@@ -32,6 +32,28 @@ TEST(BlockCache, TheEndOfAPrefixIsEvictedBeforeItsBeginning) {
   }
 }
 
+TEST(BlockCache, AClearedCacheFindsNothingAndKeepsItsPins) {
+  auto cache = *BlockCache::Create({.block_count_max = 4, .block_tokens = 1, .identity_key = "k"});
+  ChainPosition root = StartOf(cache->MakeRoot({}));
+  ChainPosition chain = root;
+  std::vector<BlockPin> pins;
+  for (TokenId token = 0; token < 3; ++token) {
+    pins.push_back(cache->Publish(*cache->Allocate(), chain, std::vector<TokenId>{token}).pin);
+  }
+  pins.pop_back();
+  cache->Clear();
+  cache->CheckInvariants();
+  EXPECT_EQ(cache->pool().cached_count(), 0U);
+  EXPECT_EQ(cache->pool().pinned_count(), 2U);
+  chain = root;
+  EXPECT_FALSE(cache->Find(chain, std::vector<TokenId>{0}));
+  pins.clear();
+  EXPECT_EQ(cache->pool().free_count(), 4U);
+  // The same content can be published anew.
+  EXPECT_TRUE(cache->Publish(*cache->Allocate(), chain, std::vector<TokenId>{0}).findable);
+  EXPECT_EQ(cache->counters().evictions, 0U);
+}
+
 TEST(BlockCache, WhoPublishesAnEqualBlockGoesOnWithTheFirst) {
   auto cache = *BlockCache::Create({.block_count_max = 4, .block_tokens = 1, .identity_key = "k"});
   ChainPosition a = StartOf(cache->MakeRoot({}));

@@ -396,6 +396,18 @@ TEST(Decoder, RunsAFusedProjectionLikeItsParts) {
   EXPECT_EQ(RunWhole(fused_runner, tokens), RunWhole(plain_runner, tokens));
 }
 
+TEST(Decoder, TellsHowMuchOfItsWeightsIsReady) {
+  const auto operators = kernels::MakeReferenceOperators();
+  std::vector<double> heard;
+  LoadOptions options;
+  options.progress = [&](double done) { heard.push_back(done); };
+  const auto model = LoadOrFail(OwnModel("llama-gqa"), *operators, options);
+  ASSERT_EQ(heard.size(), static_cast<std::size_t>(model->spec().layer_count));
+  EXPECT_TRUE(std::ranges::is_sorted(heard));
+  EXPECT_GT(heard.front(), 0);
+  EXPECT_LT(heard.back(), 1);
+}
+
 TEST(Decoder, WithoutAHeadGivesTheLastHiddenStatesWhetherRowsAreDroppedOrNot) {
   const auto operators = kernels::MakeReferenceOperators();
   const testing::TemporaryFolder folder;

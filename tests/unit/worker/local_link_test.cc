@@ -394,5 +394,28 @@ TEST_F(LocalLinkTest, WorksWithTheEngineOnAThreadOfItsOwn) {
   engine_loop_.reset();
 }
 
+TEST_F(LocalLinkTest, SleepAndWakeAreHeardOfBeforeTheyAreAnswered) {
+  engine_loop_ = std::make_unique<engine::EngineLoop>(*loop_, MakeEngine());
+  std::vector<engine::EngineState> states;
+  LocalLinkOptions options{.name = "mock", .eos_token_ids = {}};
+  options.on_state = [&](engine::EngineState state) { states.push_back(state); };
+  link_ = std::make_unique<LocalLink>(*loop_, *engine_loop_, std::move(options));
+  std::vector<control::WorkerState> seen;
+  auto wait = [&](auto begin) {
+    begin([&](const Result<void>& result) {
+      EXPECT_TRUE(result) << result.error().ToString();
+      seen.push_back(link_->load().state);
+      loop_->Post([this] { loop_->Stop(); });
+    });
+    loop_->Run();
+  };
+  wait([&](auto done) {
+    link_->ReleaseMemory({.weights = true}, rt::Duration(1'000'000'000), done);
+  });
+  wait([&](auto done) { link_->ResumeMemory({.kv_cache = true, .weights = true}, done); });
+  EXPECT_EQ(seen, (std::vector{control::WorkerState::kAsleep, control::WorkerState::kAwake}));
+  EXPECT_EQ(states, (std::vector{engine::EngineState::kAsleep, engine::EngineState::kAwake}));
+}
+
 }  // namespace
 }  // namespace pixii::worker

@@ -1,0 +1,155 @@
+// Sleep and wake: /engine/control/release_memory_occupation and resume_memory_occupation, as
+// Dynamo's workers have them.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+#include <utility>
+
+#include "frontend/error_body.h"
+#include "frontend/frontend.h"
+
+namespace pixii::frontend {
+
+using wire::Json;
+
+namespace {
+
+constexpr double kPatienceDefault = 30;  // seconds
+constexpr double kPatienceMax = 3600;
+
+struct MemoryRequest {
+  control::MemoryTags tags;
+  double patience_seconds = kPatienceDefault;
+};
+
+tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
+  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
+}
+
+Result<control::MemoryTags> ReadTags(const Json& value) {
+  if (!value.is_array() || value.array().empty()) {
+    return Bad("tags", "is no list of \"kv_cache\" and \"weights\", or an empty one");
+  }
+  control::MemoryTags tags;
+  for (const Json& tag : value.array()) {
+    if (tag.is_string() && tag.string() == "kv_cache") {
+      tags.kv_cache = true;
+    } else if (tag.is_string() && tag.string() == "weights") {
+      tags.weights = true;
+    } else {
+      return Bad("tags", fmt::format("{} is neither \"kv_cache\" nor \"weights\"", Shown(tag)));
+    }
+  }
+  return tags;
+}
+
+Result<double> ReadPatience(const Json& value) {
+  std::optional<double> seconds = value.is_number() ? value.AsDouble() : std::nullopt;
+  if (!seconds || !(*seconds >= 0 && *seconds <= kPatienceMax)) {
+    return Bad("timeout_s",
+               fmt::format("{} is no number of seconds from 0 to {}", Shown(value), kPatienceMax));
+  }
+  return *seconds;
+}
+
+Result<MemoryRequest> ReadMemoryRequest(const Json& body) {
+  MemoryRequest out{.tags = {.kv_cache = true, .weights = true}};
+  for (const auto& [name, value] : body.object()) {
+    if (value.is_null()) {
+      continue;
+    }
+    if (name == "tags") {
+      PX_TRY(out.tags, ReadTags(value));
+    } else if (name == "timeout_s") {
+      PX_TRY(out.patience_seconds, ReadPatience(value));
+    } else {
+      std::string shown = name.substr(0, 100);
+      return Fail(Code::kInvalidArgument, fmt::format("unknown field \"{}\"", shown), shown);
+    }
+  }
+  return out;
+}
+
+// The typed error, with status and message where Dynamo's clients look for them.
+Response Failure(const Error& error, std::uint32_t retry_after_seconds) {
+  Response response = ErrorResponse(error, retry_after_seconds);
+  response.body.replace(0, 1, R"({"status":"error",)");
+  return response;
+}
+
+}  // namespace
+
+struct Frontend::MemoryJob final : ExchangeWatcher {
+  void OnClientGone() override { exchange = nullptr; }  // what was asked for goes on
+
+  void OnRoom() override {}
+
+  Exchange* exchange = nullptr;
+  std::vector<wire::HttpField> fields;
+};
+
+control::WorkerLink::MemoryHandler Frontend::MakeMemoryHandler(Call& call, std::string message) {
+  auto job = std::make_shared<MemoryJob>();
+  job->exchange = &call.exchange;
+  job->fields = std::move(call.fields);
+  call.exchange.Watch(job.get());
+  return [this, job, message = std::move(message)](const Result<void>& result) {
+    readiness_.Observe(environment_.link.load(), Now());
+    canary_.WakeAll();  // whoever woke up has to answer first
+    if (job->exchange == nullptr) {
+      return;
+    }
+    Response response;
+    if (result) {
+      response.body = R"({"status":"ok","message":)";
+      wire::AppendJsonString(response.body, message);
+      response.body += '}';
+    } else {
+      response = Failure(result.error(), options_.retry_after_seconds);
+    }
+    response.fields.insert(response.fields.end(), job->fields.begin(), job->fields.end());
+    Exchange& exchange = *std::exchange(job->exchange, nullptr);
+    exchange.Watch(nullptr);
+    exchange.Respond(std::move(response));
+  };
+}
+
+Result<wire::Json> Frontend::ReadControlBody(const Call& call) const {
+  if (draining_) {
+    return Fail(Code::kShuttingDown, "the server shuts down; ask another");
+  }
+  if (!options_.engine_control) {
+    return Fail(Code::kUnsupported, "/engine/control is switched off: --no-engine-control");
+  }
+  const wire::HttpRequest& request = call.exchange.request();
+  return request.body.empty() ? Result<Json>(Json(Json::Object{})) : ParseBody(request);
+}
+
+void Frontend::HandleReleaseMemory(Call& call) {
+  Result<Json> body = ReadControlBody(call);
+  Result<MemoryRequest> asked =
+      body ? ReadMemoryRequest(*body) : Result<MemoryRequest>(Fail(body.error()));
+  if (!asked) {
+    Refuse(call, asked.error());
+    return;
+  }
+  environment_.link.ReleaseMemory(
+      asked->tags,
+      std::chrono::duration_cast<rt::Duration>(
+          std::chrono::duration<double>(asked->patience_seconds)),
+      MakeMemoryHandler(call, "memory is released; the engine sleeps until it is resumed"));
+}
+
+void Frontend::HandleResumeMemory(Call& call) {
+  Result<Json> body = ReadControlBody(call);
+  Result<MemoryRequest> asked =
+      body ? ReadMemoryRequest(*body) : Result<MemoryRequest>(Fail(body.error()));
+  if (!asked) {
+    Refuse(call, asked.error());
+    return;
+  }
+  environment_.link.ResumeMemory(asked->tags, MakeMemoryHandler(call, "memory is there again"));
+}
+
+}  // namespace pixii::frontend
