@@ -9,6 +9,7 @@
 #include "apps/adapters.h"
 #include "apps/logits_processors.h"
 #include "apps/model_source.h"
+#include "apps/pooling_profile_of.h"
 #include "base/checked.h"
 #include "engine/draft_model.h"
 #include "engine/model_executor.h"
@@ -190,6 +191,9 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   PX_CHECK_OK(host->LoadDraftModel());
   host->kv_dtype_ = kernels::KvDTypeOf(flags.kv_dtype)  // "auto" is none
                         .value_or(fp32 ? kernels::KvDType::kF32 : kernels::KvDType::kBf16);
+  if (host->model_->spec().whole_texts) {
+    host->kv_dtype_ = kernels::KvDType::kF32;  // whatever is asked for: it lasts for a layer
+  }
   host->numerics_id_ =
       fmt::format("k{}-{}-{}-kv{}-t8", kKernelSetVersion, host->operators_->numerics(),
                   fp32       ? "fp32"
@@ -259,7 +263,10 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
   engine::ModelExecutorOptions executor_options;
   executor_options.block_tokens = static_cast<std::uint32_t>(flags_.block_size);
   executor_options.block_count = blocks;
-  executor_options.step_tokens_max = static_cast<std::uint32_t>(flags_.max_batched_tokens);
+  // A text of an encoder is never cut.
+  const auto step_tokens = std::max(static_cast<std::uint32_t>(flags_.max_batched_tokens),
+                                    spec.whole_texts ? context : 0U);
+  executor_options.step_tokens_max = step_tokens;
   executor_options.step_logit_rows_max =
       static_cast<std::uint32_t>(std::min<std::int64_t>(kLogitRowsMax, flags_.max_batched_tokens));
   executor_options.kv_dtype = kv_dtype_;
@@ -273,7 +280,7 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
   engine::EngineOptions options;
   options.batch_sequences_max =
       static_cast<std::uint32_t>(std::min(flags_.max_batch, flags_.max_batched_tokens));
-  options.batch_tokens_max = static_cast<std::uint32_t>(flags_.max_batched_tokens);
+  options.batch_tokens_max = step_tokens;
   options.queue_length_max = static_cast<std::uint32_t>(flags_.queue_length);
   options.context_tokens_max = context;
   options.input_tokens_max = std::min(context, static_cast<std::uint32_t>(flags_.max_input_tokens));
@@ -368,6 +375,7 @@ Result<frontend::ServedModel> LoadServedModel(const std::string& folder,
   served.defaults.repetition_penalty = defaults.repetition_penalty.value_or(1.0);
   frontend::ModelTextFiles files;
   PX_TRY(const model::CheckpointFolder source, model::CheckpointFolder::Open(folder));
+  PX_TRY(served.pooling, PoolingProfileOf(source, spec));
   if (!source.Has("tokenizer.json")) {
     return served;
   }

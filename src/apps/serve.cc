@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <csignal>
 #include <optional>
+#include <string_view>
+#include <utility>
 
 #include "apps/command.h"
 #include "apps/logits_processors.h"
@@ -215,6 +217,25 @@ class Server final {
     return {};
   }
 
+  // A request that the model answers: path and body.
+  std::pair<std::string_view, std::string_view> Example() const {
+    switch (link_->card().task) {
+      case wire::ModelTask::kEmbed:
+        return {"/v1/embeddings", R"({"input": "What is 17 + 25?"})"};
+      case wire::ModelTask::kClassify:
+        return link_->card().feature_count == 1
+                   ? std::pair<std::string_view, std::string_view>(
+                         "/v1/rerank",
+                         R"({"query": "What is 17 + 25?", "documents": ["42", "a fish"]})")
+                   : std::pair<std::string_view, std::string_view>(
+                         "/classify", R"({"input": "What is 17 + 25?"})");
+      case wire::ModelTask::kGenerate:
+        break;
+    }
+    return {"/v1/chat/completions",
+            R"({"messages": [{"role": "user", "content": "What is 17 + 25?"}]})"};
+  }
+
   rt::Task<void> AnnounceWhenReady() {
     rt::Time complain_at = loop_->Now() + kReadyPatience;
     while (!frontend_->ready() && !draining_) {
@@ -240,10 +261,10 @@ class Server final {
     obs::Event(*log_, obs::EventId::kServeReady)
         .kv("address", address_.ToString())
         .kv("model", name_);
+    auto [path, body] = Example();
     Say("pixii serves {0} on http://{1}\n\n"
-        "curl http://{1}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-        "  -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is 17 + 25?\"}}]}}'\n",
-        name_, address_.ToString());
+        "curl http://{1}{2} -H 'Content-Type: application/json' \\\n  -d '{3}'\n",
+        name_, address_.ToString(), path, body);
     std::fflush(stdout);
   }
 

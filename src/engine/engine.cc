@@ -52,6 +52,10 @@ Result<void> CheckOptions(const EngineOptions& options, const ExecutorLimits& li
 
 // Sampling rows come first: every sequence of a step may want one.
 std::uint32_t PromptRows(const EngineOptions& options, const ExecutorLimits& limits) {
+  if (limits.task != wire::ModelTask::kGenerate &&
+      limits.step_logit_rows_max >= options.batch_tokens_max) {
+    return options.batch_tokens_max;  // a row is small, and pooling may want every one
+  }
   std::uint32_t spare = limits.step_logit_rows_max - options.batch_sequences_max;
   return std::max(1U, std::min(options.prompt_logprob_rows_max, spare));
 }
@@ -87,6 +91,9 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
   std::uint64_t context =
       options.context_tokens_max > 0 ? options.context_tokens_max : limits.context_tokens_max;
   context = std::min(context, pool_tokens);
+  if (limits.whole_texts) {
+    context = std::min<std::uint64_t>(context, options.batch_tokens_max);
+  }
   auto bound = static_cast<std::uint32_t>(context);
   auto* made = new Engine(  // tidy: new private constructor
       options, std::move(executor), std::move(cache), bound, std::move(processors),
@@ -100,6 +107,7 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> execu
     : options_(options),
       executor_(std::move(executor)),
       limits_(executor_->limits()),
+      pooler_(executor_->pooler()),
       context_tokens_max_(context_tokens_max),
       cache_(std::move(cache)),
       adapters_(options.adapters),
@@ -115,7 +123,9 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> execu
                   .reuse_blocks = options.reuse_blocks},
                  *cache_, &adapters_),
       sampler_(std::move(processors)),
-      drafter_(std::move(drafter)) {}
+      drafter_(std::move(drafter)) {
+  limits_.row_size = limits_.row_size > 0 ? limits_.row_size : limits_.vocab_size;
+}
 
 Engine::~Engine() {
   if (in_flight_) {
@@ -137,7 +147,10 @@ Result<void> Engine::Validate(const wire::GenerateRequest& request) const {
                 .context_tokens_max = context_tokens_max_,
                 .input_tokens_max = options_.input_tokens_max,
                 .choice_count_max = options_.choice_count_max,
-                .context_bound_by_blocks = context_tokens_max_ < limits_.context_tokens_max}));
+                .context_bound_by_blocks = context_tokens_max_ < limits_.context_tokens_max,
+                .task = limits_.task,
+                .token_type_count = limits_.token_type_count,
+                .can_skip_tokens = pooler_ && pooler_->can_skip()}));
   return scheduler_.CheckRoom(request.choice_count);
 }
 
@@ -147,10 +160,12 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
   if (!request.adapter.empty()) {
     PX_TRY(state->adapter, adapters_.Open(request.adapter, request.adapter_version));
   }
-  PX_TRY(state->chain,
-         sampler_.processors().Open(request.processors, {.vocab_size = limits_.vocab_size,
-                                                         .prompt = request.prompt,
-                                                         .end_ids = request.stop.eos_token_ids}));
+  if (!request.pool) {  // else nothing is drawn
+    PX_TRY(state->chain,
+           sampler_.processors().Open(request.processors, {.vocab_size = limits_.vocab_size,
+                                                           .prompt = request.prompt,
+                                                           .end_ids = request.stop.eos_token_ids}));
+  }
   PX_CHECK_OK(CheckSecondPrompt(request, state->chain));
   SamplingState first = RowSampler::FirstState(request, state->chain);
   std::vector<SamplingState> states(request.choice_count, first);
@@ -192,6 +207,9 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
                                    .shares_prompt = choice > 0});
   }
   AddShadows(*state);
+  if (r.pool) {
+    StartPooled(*state);
+  }
   RequestState& inserted = *requests_.emplace(r.id, std::move(state)).first->second;
   StartSequences(inserted);
   return {};
@@ -216,7 +234,8 @@ void Engine::StartSequences(RequestState& state) {
   state.leader = 0;
   for (Sequence& sequence : state.sequences) {
     bool wants_prompt = sequence.choice == 0 && !state.prompt_logprobs.empty();
-    if (sequence.token_count() >= sequence.tokens_max && !wants_prompt) {
+    bool is_full = !request.pool && sequence.token_count() >= sequence.tokens_max;
+    if (is_full && !wants_prompt) {
       End(sequence, wire::FinishReason::kLength, std::nullopt);
     }
   }
@@ -296,7 +315,7 @@ void Engine::CollectPromptLogprobs(const Chunk& chunk, std::span<const float> ro
   for (std::uint32_t i = 0; i < chunk.prompt_rows_count; ++i) {
     TokenId next = state.request.prompt[chunk.prompt_rows_begin + i + 1];
     state.prompt_logprobs.push_back(sampler_.Logprob(
-        rows.subspan(std::size_t{i} * limits_.vocab_size, limits_.vocab_size), next, top));
+        rows.subspan(std::size_t{i} * limits_.row_size, limits_.row_size), next, top));
   }
 }
 
@@ -458,6 +477,9 @@ wire::ModelCard Engine::card() const {
   card.batch_tokens_max = options_.batch_tokens_max;
   card.logits_processors = sampler_.processors().names();
   card.adapters = adapters_.List();
+  card.task = limits_.task;
+  card.feature_count = pooler_ ? pooler_->feature_count() : 0;
+  card.token_type_count = limits_.token_type_count;
   return card;
 }
 

@@ -171,6 +171,10 @@ class Engine final {
   void ContinuePair(Sequence& sequence, TokenId token);
   void EndShadow(Sequence& sequence);
 
+  // engine_pool.cc
+  void StartPooled(RequestState& state);
+  void ReadPooled(const Chunk& chunk, std::span<const float> rows);
+
   // engine_step.cc
   void TakePlan(std::span<const Chunk> plan, PlannedStep& step);
   void PlanAhead();
@@ -201,6 +205,7 @@ class Engine final {
   EngineOptions options_;
   std::unique_ptr<StepExecutor> executor_;
   ExecutorLimits limits_;
+  std::shared_ptr<const TextPooler> pooler_;  // null: rows are logits of a vocabulary
   std::uint32_t context_tokens_max_;
   std::unique_ptr<kv::BlockCache> cache_;
   AdapterStore adapters_;
@@ -227,7 +232,7 @@ class Engine final {
   std::vector<BlockCopy> copies_;
   std::vector<Chunk> retries_;
   std::vector<bool> faulty_rows_;
-  std::unique_ptr<float[]> logits_;  // [rows of a step, vocab], grown to what was needed so far
+  std::unique_ptr<float[]> logits_;  // [rows of a step, row_size], grown to what was needed so far
   std::size_t logits_size_ = 0;
   std::vector<wire::TokenFrame> frames_;
   EngineCounters counters_;

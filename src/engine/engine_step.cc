@@ -163,7 +163,7 @@ void Engine::ApplyAdapters(PlannedStep* step) {
 }
 
 std::span<float> Engine::LogitsFor(const kernels::StepBatch& batch) {
-  std::size_t wanted = batch.logit_rows.size() * limits_.vocab_size;
+  std::size_t wanted = batch.logit_rows.size() * limits_.row_size;
   if (wanted > logits_size_) {
     logits_ = std::make_unique_for_overwrite<float[]>(wanted);
     logits_size_ = wanted;
@@ -191,7 +191,7 @@ void Engine::FinishStep(StepReport& report) {
     std::size_t rows = LogitRowCount(chunk);
     Finished(chunk,
              std::span(logits_.get(), logits_size_)
-                 .subspan(row * limits_.vocab_size, rows * limits_.vocab_size),
+                 .subspan(row * limits_.row_size, rows * limits_.row_size),
              report);
     row += rows;
   }
@@ -221,7 +221,7 @@ void Engine::Recover(const PlannedStep& step, const Error& error, StepReport& re
     } else {
       Finished(chunk,
                std::span(logits_.get(), logits_size_)
-                   .subspan(row * limits_.vocab_size, rows * limits_.vocab_size),
+                   .subspan(row * limits_.row_size, rows * limits_.row_size),
                report);
     }
     row += rows;
@@ -240,7 +240,7 @@ void Engine::Retry(const Chunk& chunk, int attempts, Error error, StepReport& re
     ++counters_.retried_chunks;
     Result<void> executed = ExecuteAlone(chunk, report);
     if (executed) {
-      Finished(chunk, std::span(logits_.get(), alone_.logit_rows.size() * limits_.vocab_size),
+      Finished(chunk, std::span(logits_.get(), alone_.logit_rows.size() * limits_.row_size),
                report);
       DrawQueued(report);
       return;
@@ -269,6 +269,10 @@ void Engine::Finished(const Chunk& chunk, std::span<float> rows, StepReport& rep
     return;  // cancelled while the step ran, or its request failed with another choice
   }
   report.tokens += chunk.count;
+  if (sequence.request->pooled) {
+    ReadPooled(chunk, rows);
+    return;
+  }
   CollectPromptLogprobs(chunk, rows);
   tables_changed_ = scheduler_.Complete(chunk.WithoutDraft()) || tables_changed_;
   RequestState& state = *sequence.request;
@@ -284,7 +288,7 @@ void Engine::Finished(const Chunk& chunk, std::span<float> rows, StepReport& rep
     return;
   }
   QueueRow({.sequence = &sequence,
-            .rows = rows.subspan(std::size_t{chunk.prompt_rows_count} * limits_.vocab_size),
+            .rows = rows.subspan(std::size_t{chunk.prompt_rows_count} * limits_.row_size),
             .count = chunk.sample_rows});
 }
 

@@ -5,10 +5,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "base/result.h"
+#include "engine/text_pooler.h"
 #include "kernels/step.h"
+#include "wire/messages/pool.h"
 
 namespace pixii::engine {
 
@@ -25,6 +28,11 @@ struct ExecutorLimits {
   std::uint64_t block_size_bytes = 0;     // of one KV block; 0: unknown
   std::uint64_t token_multiply_adds = 0;  // to compute one token; 0: unknown
   std::uint32_t adapter_slots = 0;        // that SetAdapter takes
+  wire::ModelTask task = wire::ModelTask::kGenerate;
+  std::uint32_t row_size = 0;          // floats of a logit row; 0: vocab_size
+  std::uint32_t token_type_count = 0;  // of an encoder; 0: it knows no types
+  /// All tokens of a text are one chunk of one step, and its K and V are of no use after.
+  bool whole_texts = false;
 };
 
 /// One KV block between the cache and its place in the host pool.
@@ -48,7 +56,10 @@ class StepExecutor {
   virtual ~StepExecutor() = default;
   virtual ExecutorLimits limits() const = 0;
 
-  /// Runs a whole step; logits fp32 [R, vocab_size]. Errors: kModelFault; the slots of the
+  /// How the rows of a text become its result; null where rows are logits of a vocabulary.
+  virtual std::shared_ptr<const TextPooler> pooler() const { return nullptr; }
+
+  /// Runs a whole step; logits fp32 [R, row_size]. Errors: kModelFault; the slots of the
   /// sequences it harmed (all, if faulty_logit_rows() is empty) are then undefined.
   virtual Result<void> Execute(const kernels::StepBatch& batch, std::span<float> logits) = 0;
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::uint64_t kEmptyContext = 0x9e3779b97f4a7c15;
 
-// One step of the context hash; order and position both count.
+// One step of the context hash; order, position and salt all count.
 std::uint64_t Mix(std::uint64_t hash, TokenId token, std::uint32_t position,
                   std::uint32_t salt = 0) {
   std::uint32_t salted = static_cast<std::uint32_t>(token) ^ salt;
@@ -49,6 +49,47 @@ std::uint32_t SaltOf(std::string_view fingerprint) {
   }
   return salt;
 }
+
+// 0 of type 0.
+std::uint32_t SaltOfType(std::int32_t type) {
+  return static_cast<std::uint32_t>(type) * 0x9e3779b1;
+}
+
+/// Order, count and every row matter.
+class MockText final : public PooledText {
+ public:
+  void Add(std::span<const float> row) override {
+    out_.resize(row.size());
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      out_[i] = out_[i] * 0.5F + row[i];
+    }
+  }
+
+  std::vector<float> Finish() override { return std::move(out_); }
+
+ private:
+  std::vector<float> out_;
+};
+
+class MockPooler final : public TextPooler {
+ public:
+  MockPooler(PoolRows rows, std::uint32_t feature_count)
+      : rows_(rows), feature_count_(feature_count) {}
+
+  PoolRows rows() const override { return rows_; }
+
+  std::uint32_t feature_count() const override { return feature_count_; }
+
+  bool can_skip() const override { return true; }
+
+  std::unique_ptr<PooledText> Start(std::uint32_t /*skip_tokens*/) const override {
+    return std::make_unique<MockText>();
+  }
+
+ private:
+  PoolRows rows_;
+  std::uint32_t feature_count_;
+};
 
 }  // namespace
 
@@ -117,6 +158,38 @@ std::vector<wire::TokenLogprob> MockPromptLogprobs(const wire::GenerateRequest& 
                                   static_cast<std::uint32_t>(std::max(request.top_logprobs, 0))));
   }
   return out;
+}
+
+std::vector<float> MockPooled(const wire::GenerateRequest& request, const MockOptions& options) {
+  const ExecutorLimits& limits = options.limits;
+  const wire::PoolParams& pool = *request.pool;
+  std::vector<float> row(limits.row_size > 0 ? limits.row_size : limits.vocab_size);
+  if (limits.task == wire::ModelTask::kGenerate) {
+    MockLogits(request.prompt, row);
+    std::vector<float> out;
+    for (TokenId token : pool.logit_tokens) {
+      out.push_back(row[static_cast<std::size_t>(token)]);
+    }
+    return out;
+  }
+  std::vector<std::uint64_t> hashes;  // [prompt] of what stands before and at each token
+  std::uint64_t hash = kEmptyContext;
+  for (std::uint32_t i = 0; i < request.prompt.size(); ++i) {
+    hash = Mix(hash, request.prompt[i], i,
+               SaltOfType(pool.token_types.empty() ? 0 : pool.token_types[i]));
+    hashes.push_back(hash);
+  }
+  auto size = static_cast<std::uint32_t>(request.prompt.size());
+  std::uint32_t begin = options.pool_rows == PoolRows::kLast  ? size - 1
+                        : options.pool_rows == PoolRows::kAll ? pool.skip_tokens
+                                                              : 0;
+  std::uint32_t end = options.pool_rows == PoolRows::kFirst ? 1 : size;
+  MockText text;
+  for (std::uint32_t i = begin; i < end; ++i) {
+    LogitsOfHash(limits.whole_texts ? Mix(hashes.back(), 0, i) : hashes[i], row);
+    text.Add(row);
+  }
+  return text.Finish();
 }
 
 MockExecutor::MockExecutor(const MockOptions& options)
@@ -198,7 +271,8 @@ std::uint64_t MockExecutor::ContextHash(const kernels::StepBatch& batch,
     std::int32_t block =
         batch.block_table[static_cast<std::size_t>(sequence.block_begin + i / block_tokens)];
     const Slot& slot = memory_[static_cast<std::size_t>(block * block_tokens + i % block_tokens)];
-    hash = Mix(hash, slot.token, static_cast<std::uint32_t>(slot.position), slot.salt);
+    hash = Mix(hash, slot.token, static_cast<std::uint32_t>(slot.position),
+               slot.salt ^ SaltOfType(slot.type));
   }
   return hash;
 }
@@ -208,8 +282,9 @@ void MockExecutor::Store(const kernels::StepBatch& batch) {
     std::int32_t adapter = batch.adapter_slots.empty() ? -1 : batch.adapter_slots[i];
     std::uint32_t salt = adapter < 0 ? 0 : salts_[static_cast<std::size_t>(adapter)];
     PX_ASSERT(adapter < 0 || salt != 0);
-    memory_[static_cast<std::size_t>(batch.slots[i])] = {batch.token_ids[i], batch.positions[i],
-                                                         salt};
+    memory_[static_cast<std::size_t>(batch.slots[i])] = {
+        batch.token_ids[i], batch.positions[i], salt,
+        batch.token_types.empty() ? 0 : batch.token_types[i]};
   }
 }
 
@@ -244,12 +319,20 @@ bool MockExecutor::FindPoison(const kernels::StepBatch& batch) {
   return found;
 }
 
+std::shared_ptr<const TextPooler> MockExecutor::pooler() const {
+  if (options_.limits.task == wire::ModelTask::kGenerate) {
+    return nullptr;
+  }
+  return std::make_shared<MockPooler>(options_.pool_rows, row_size());
+}
+
 Result<void> MockExecutor::Execute(const kernels::StepBatch& batch, std::span<float> logits) {
   const ExecutorLimits& limits = options_.limits;
   PX_ASSERT(!released_.any());
   PX_ASSERT(!batch.sequences.empty() && batch.token_ids.size() <= limits.step_tokens_max);
   PX_ASSERT(batch.logit_rows.size() <= limits.step_logit_rows_max);
-  PX_ASSERT(logits.size() == batch.logit_rows.size() * limits.vocab_size);
+  PX_ASSERT(logits.size() == batch.logit_rows.size() * row_size());
+  PX_ASSERT(batch.token_types.empty() || batch.token_types.size() == batch.token_ids.size());
   virtual_time_ns_ = options_.timing.step_ns +
                      options_.timing.token_ns * static_cast<std::int64_t>(batch.token_ids.size());
   std::uint64_t call = call_count_++;
@@ -265,6 +348,7 @@ Result<void> MockExecutor::Execute(const kernels::StepBatch& batch, std::span<fl
   Store(batch);
   std::size_t row = 0;
   for (const kernels::StepSequence& sequence : batch.sequences) {
+    PX_ASSERT(!limits.whole_texts || sequence.token_count == sequence.context_tokens);
     PX_ASSERT(sequence.token_count >= 1 &&
               sequence.block_count ==
                   CeilDiv(sequence.context_tokens, static_cast<std::int32_t>(limits.block_tokens)));
@@ -273,8 +357,14 @@ Result<void> MockExecutor::Execute(const kernels::StepBatch& batch, std::span<fl
            batch.logit_rows[row] < sequence.token_begin + sequence.token_count;
          ++row) {
       std::int32_t before = sequence.token_begin + sequence.token_count - 1 - batch.logit_rows[row];
-      LogitsOfHash(ContextHash(batch, sequence, sequence.context_tokens - before),
-                   logits.subspan(row * limits.vocab_size, limits.vocab_size));
+      std::span<float> out = logits.subspan(row * row_size(), row_size());
+      if (limits.whole_texts) {
+        std::uint64_t text = ContextHash(batch, sequence, sequence.context_tokens);
+        std::int32_t position = sequence.context_tokens - 1 - before;
+        LogitsOfHash(Mix(text, 0, static_cast<std::uint32_t>(position)), out);
+      } else {
+        LogitsOfHash(ContextHash(batch, sequence, sequence.context_tokens - before), out);
+      }
     }
   }
   PX_ASSERT(row == batch.logit_rows.size());

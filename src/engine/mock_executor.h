@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -45,6 +46,8 @@ struct MockOptions {
   MockTiming timing;
   MockFaults faults;
   bool overlaps = false;  // steps run between Begin and Wait
+  /// Of a mock that reads texts (limits.task and row_size say what it gives).
+  PoolRows pool_rows = PoolRows::kLast;
 };
 
 /// Logits [vocab] after `context`.
@@ -87,11 +90,16 @@ MockChoice MockStream(const wire::GenerateRequest& request, std::uint32_t choice
 std::vector<wire::TokenLogprob> MockPromptLogprobs(const wire::GenerateRequest& request,
                                                    std::uint32_t vocab_size);
 
+/// What a request with `pool` must get from any engine over a MockExecutor of these options.
+std::vector<float> MockPooled(const wire::GenerateRequest& request, const MockOptions& options);
+
 class MockExecutor final : public StepExecutor {
  public:
   explicit MockExecutor(const MockOptions& options);
 
   ExecutorLimits limits() const override { return options_.limits; }
+
+  std::shared_ptr<const TextPooler> pooler() const override;
 
   Result<void> Execute(const kernels::StepBatch& batch, std::span<float> logits) override;
 
@@ -120,12 +128,17 @@ class MockExecutor final : public StepExecutor {
     TokenId token = -1;
     std::int32_t position = -1;
     std::uint32_t salt = 0;  // of the adapter it was computed with
+    std::int32_t type = 0;
   };
 
   std::uint64_t ContextHash(const kernels::StepBatch& batch, const kernels::StepSequence& sequence,
                             std::int32_t context_tokens) const;
   void Store(const kernels::StepBatch& batch);
   bool FindPoison(const kernels::StepBatch& batch);
+
+  std::uint32_t row_size() const {
+    return options_.limits.row_size > 0 ? options_.limits.row_size : options_.limits.vocab_size;
+  }
 
   MockOptions options_;
   std::vector<Slot> memory_;          // [block_count * block_tokens]

@@ -23,17 +23,81 @@ Result<void> CheckOption(const char* name, std::uint32_t value, std::uint32_t hi
   return {};
 }
 
+wire::ModelTask TaskOf(model::ModelTask task) {
+  return task == model::ModelTask::kGenerate ? wire::ModelTask::kGenerate
+         : task == model::ModelTask::kEmbed  ? wire::ModelTask::kEmbed
+                                             : wire::ModelTask::kClassify;
+}
+
+/// The vector that the model's Pooler makes of a text's hidden states.
+class VectorText final : public PooledText {
+ public:
+  VectorText(std::shared_ptr<const model::Pooler> pooler, std::uint32_t skip_tokens)
+      : pooler_(std::move(pooler)) {
+    state_.skipped = skip_tokens;
+  }
+
+  void Add(std::span<const float> row) override { pooler_->Add(row, state_); }
+
+  std::vector<float> Finish() override { return pooler_->Finish(state_); }
+
+ private:
+  std::shared_ptr<const model::Pooler> pooler_;
+  model::Pooler::State state_;
+};
+
+/// The class logits that the model itself gives in one row.
+class ClassText final : public PooledText {
+ public:
+  void Add(std::span<const float> row) override { row_.assign(row.begin(), row.end()); }
+
+  std::vector<float> Finish() override { return std::move(row_); }
+
+ private:
+  std::vector<float> row_;
+};
+
+class SpecPooler final : public TextPooler {
+ public:
+  explicit SpecPooler(const model::ModelSpec& spec)
+      : pooler_(spec.pooler),
+        rows_(spec.pool_rows == model::PoolRows::kFirst  ? PoolRows::kFirst
+              : spec.pool_rows == model::PoolRows::kLast ? PoolRows::kLast
+                                                         : PoolRows::kAll),
+        feature_count_(static_cast<std::uint32_t>(pooler_ ? pooler_->features() : spec.row_size)) {}
+
+  PoolRows rows() const override { return rows_; }
+
+  std::uint32_t feature_count() const override { return feature_count_; }
+
+  bool can_skip() const override { return pooler_ && !pooler_->spec().include_prompt; }
+
+  std::unique_ptr<PooledText> Start(std::uint32_t skip_tokens) const override {
+    if (pooler_) {
+      return std::make_unique<VectorText>(pooler_, rows_ == PoolRows::kAll ? skip_tokens : 0);
+    }
+    return std::make_unique<ClassText>();
+  }
+
+ private:
+  std::shared_ptr<const model::Pooler> pooler_;
+  PoolRows rows_;
+  std::uint32_t feature_count_;
+};
+
 }  // namespace
+
+ModelExecutor::ModelExecutor(model::LanguageModel& model, kernels::Operators& operators,
+                             ModelReload* reload, const ExecutorLimits& limits)
+    : model_(&model), operators_(operators), reload_(reload), limits_(limits) {
+  if (limits.task != wire::ModelTask::kGenerate) {
+    pooler_ = std::make_shared<SpecPooler>(model.spec());
+  }
+}
 
 Result<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(model::LanguageModel& model,
                                                              kernels::Operators& operators,
                                                              const ModelExecutorOptions& options) {
-  if (model.spec().task != model::ModelTask::kGenerate) {
-    return Fail(Code::kUnsupported,
-                fmt::format("{} gives no logits of a vocabulary: the model cannot generate",
-                            model.spec().architecture),
-                "model");
-  }
   PX_CHECK_OK(CheckOption("block_tokens", options.block_tokens, kBlockTokensLimit));
   PX_CHECK_OK(CheckOption("block_count", options.block_count, kBlockCountLimit));
   // Slots are 32-bit in the step descriptor.
@@ -62,7 +126,14 @@ Result<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(model::LanguageMode
                         .host_block_count = host_slots,
                         .block_size_bytes = block_bytes,
                         .token_multiply_adds = spec.parameter_count,
-                        .adapter_slots = static_cast<std::uint32_t>(model.adapter_slot_count())};
+                        .adapter_slots = static_cast<std::uint32_t>(model.adapter_slot_count()),
+                        .task = TaskOf(spec.task),
+                        .row_size = static_cast<std::uint32_t>(spec.row_size),
+                        .token_type_count = static_cast<std::uint32_t>(spec.token_type_count),
+                        .whole_texts = spec.whole_texts};
+  if (spec.whole_texts || spec.task == model::ModelTask::kEmbed) {
+    limits.step_logit_rows_max = options.step_tokens_max;
+  }
   auto* made = new ModelExecutor(  // tidy: new private constructor
       model, operators, options.reload, limits);
   auto executor = std::unique_ptr<ModelExecutor>(made);

@@ -35,7 +35,8 @@ struct ModelExecutorOptions {
   std::uint32_t block_tokens = 16;           // tokens of a KV block, 1 .. 512
   std::uint32_t block_count = 0;             // KV blocks, 1 .. 2^24
   std::uint32_t step_tokens_max = 2048;      // not above LoadOptions::step_tokens_max
-  std::uint32_t step_logit_rows_max = 2048;  // not above LoadOptions::step_logit_rows_max
+  std::uint32_t step_logit_rows_max = 2048;  // not above LoadOptions::step_logit_rows_max; a model
+                                             // that is pooled gives every row
   kernels::KvDType kv_dtype = kernels::KvDType::kBf16;
   std::uint64_t host_memory_bytes = 0;  // for blocks of preempted sequences, beside the cache
   ModelReload* reload = nullptr;        // outlives the executor; null: weights stay where they are
@@ -70,6 +71,8 @@ class ModelExecutor final : public StepExecutor {
 
   ExecutorLimits limits() const override { return limits_; }
 
+  std::shared_ptr<const TextPooler> pooler() const override { return pooler_; }
+
   Result<void> Execute(const kernels::StepBatch& batch, std::span<float> logits) override {
     return model_->Forward(batch, cache_, logits);
   }
@@ -88,8 +91,7 @@ class ModelExecutor final : public StepExecutor {
 
  private:
   ModelExecutor(model::LanguageModel& model, kernels::Operators& operators, ModelReload* reload,
-                const ExecutorLimits& limits)
-      : model_(&model), operators_(operators), reload_(reload), limits_(limits) {}
+                const ExecutorLimits& limits);
 
   Result<void> AllocateCache();
 
@@ -97,6 +99,7 @@ class ModelExecutor final : public StepExecutor {
   kernels::Operators& operators_;
   ModelReload* reload_;
   ExecutorLimits limits_;
+  std::shared_ptr<const TextPooler> pooler_;
   kernels::KvCache cache_;
   HostBlocks host_;
 };

@@ -1,5 +1,6 @@
 #include "engine/request_check.h"
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <string>
@@ -16,7 +17,7 @@ namespace {
 
 Result<void> CheckLengths(const wire::GenerateRequest& request, const RequestLimits& limits) {
   bool generates = request.stop.max_tokens > 0;
-  if (!generates && !request.prompt_logprobs) {
+  if (!generates && !request.prompt_logprobs && !request.pool) {
     return Fail(Code::kInvalidArgument,
                 "max_tokens is 0; that is allowed only with prompt_logprobs", "max_tokens");
   }
@@ -50,9 +51,52 @@ Result<void> CheckLengths(const wire::GenerateRequest& request, const RequestLim
   return {};
 }
 
+// What a text's result is made of, by the model's task.
+Result<void> CheckPool(const wire::GenerateRequest& request, const RequestLimits& limits) {
+  const wire::PoolParams& pool = *request.pool;
+  if (request.choice_count != 1 || request.stop.max_tokens != 0 || request.prompt_logprobs ||
+      !request.generated.empty() || !request.processors.empty()) {
+    return Fail(Code::kInvalidArgument,
+                "pool: a text that is read has one choice, max_tokens 0, no prompt_logprobs, no "
+                "processors and nothing generated",
+                "pool");
+  }
+  bool generates = limits.task == wire::ModelTask::kGenerate;
+  std::size_t logits = pool.logit_tokens.size();
+  if (generates != (logits > 0) || logits > wire::kLogitTokensMax) {
+    return Fail(generates && logits == 0 ? Code::kUnsupported : Code::kInvalidArgument,
+                fmt::format("logit_tokens has {} tokens; {}", logits,
+                            generates ? fmt::format("a model that generates needs 1 to {}",
+                                                    wire::kLogitTokensMax)
+                                      : "a model that does not generate takes none"),
+                "logit_tokens");
+  }
+  PX_CHECK_OK(CheckTokens("logit_tokens", pool.logit_tokens, limits.vocab_size));
+  if (!pool.token_types.empty() && pool.token_types.size() != request.prompt.size()) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("token_types has {} entries; the prompt has {} tokens",
+                            pool.token_types.size(), request.prompt.size()),
+                "token_types");
+  }
+  for (std::int32_t type : pool.token_types) {
+    PX_CHECK_OK(CheckRange("token_types", type, 0, std::max(1U, limits.token_type_count) - 1U));
+  }
+  std::size_t skip_max = limits.can_skip_tokens ? request.prompt.size() - 1 : 0;
+  if (pool.skip_tokens > skip_max) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("skip_tokens is {}; this model and a prompt of {} tokens allow {}",
+                            pool.skip_tokens, request.prompt.size(), skip_max),
+                "skip_tokens");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<void> CheckRequest(const wire::GenerateRequest& request, const RequestLimits& limits) {
+  if (!request.pool && limits.task != wire::ModelTask::kGenerate) {
+    return Fail(Code::kUnsupported, "the model reads texts and does not generate", "model");
+  }
   PX_CHECK_OK(CheckRange("n", request.choice_count, 1, limits.choice_count_max));
   if (!request.generated.empty() && request.generated.size() != request.choice_count) {
     return Fail(Code::kInvalidArgument,
@@ -64,6 +108,9 @@ Result<void> CheckRequest(const wire::GenerateRequest& request, const RequestLim
   PX_CHECK_OK(CheckTokens("prompt", request.prompt, limits.vocab_size));
   for (const std::vector<TokenId>& generated : request.generated) {
     PX_CHECK_OK(CheckTokens("generated", generated, limits.vocab_size));
+  }
+  if (request.pool) {
+    PX_CHECK_OK(CheckPool(request, limits));
   }
   PX_CHECK_OK(CheckSampling(request.sampling, limits));
   PX_CHECK_OK(CheckRange("top_logprobs", request.top_logprobs, -1, kTopLogprobsMax));

@@ -8,6 +8,7 @@
 #include "engine/adapter_store.h"
 #include "engine/processor_set.h"
 #include "engine/sequence.h"
+#include "engine/text_pooler.h"
 #include "rt/time.h"
 #include "wire/messages/generate.h"
 
@@ -21,6 +22,7 @@ struct RequestState {
   std::vector<Sequence> shadows;    // [choice_count] or empty: see engine_pairs.cc
   std::vector<bool> has_frame;      // [choice_count] a frame of the choice went out
   std::vector<wire::TokenLogprob> prompt_logprobs;
+  std::unique_ptr<PooledText> pooled;  // of a request with `pool`
   rt::Time deadline = rt::kNever;
   std::uint32_t live_count = 0;  // choices not ended
   std::uint32_t leader = 0;  // the choice that computes the prompt while the later ones are held

@@ -85,7 +85,7 @@ void Scheduler::Enqueue(Sequence& sequence) {
   }
   sequence.phase = SequencePhase::kWaiting;
   sequence.blocked_version = 0;
-  sequence.chain_broken = !options_.reuse_blocks;
+  sequence.chain_broken = !options_.reuse_blocks || sequence.whole_text;
   // As far as one allocation is worth saving; whoever grows longer pays for it then.
   std::uint32_t reserve_max = static_cast<std::uint32_t>(sequence.prompt.size()) + 4096;
   std::uint32_t blocks = BlocksFor(std::min(sequence.tokens_max, reserve_max));
@@ -215,7 +215,8 @@ void Scheduler::PlanAdmissions() {
   while (tokens_left_ > 0 && running_.size() < options_.batch_sequences_max) {
     Sequence* sequence = NextWaiting();
     // Who does not fit is not overtaken for ever by smaller ones: everybody waits with it.
-    if (sequence == nullptr || !Admit(*sequence)) {
+    if (sequence == nullptr || (sequence->whole_text && sequence->token_count() > tokens_left_) ||
+        !Admit(*sequence)) {
       return;
     }
     TakeSlot(*sequence);
@@ -335,10 +336,12 @@ bool Scheduler::AddChunk(Sequence& sequence) {
     chunk.prompt_rows_begin = rows_begin;
     chunk.prompt_rows_count = std::max(rows_end, rows_begin) - rows_begin;
   }
-  if (chunk.count == 0 || !Reserve(sequence, chunk.begin + chunk.count)) {
+  if (chunk.count == 0 || (sequence.whole_text && chunk.count < sequence.unplanned_tokens()) ||
+      !Reserve(sequence, chunk.begin + chunk.count)) {
     return false;
   }
-  chunk.sample_rows = chunk.begin + chunk.count == sequence.expected_tokens() ? 1 : 0;
+  bool is_last = chunk.begin + chunk.count == sequence.expected_tokens();
+  chunk.sample_rows = is_last && sequence.wants_last ? 1 : 0;
   tokens_left_ -= chunk.count;
   prompt_rows_left_ -= chunk.prompt_rows_count;
   plan_.push_back(chunk);

@@ -189,7 +189,7 @@ void Scheduler::ReleaseBlocks(Sequence& sequence) {
   sequence.computed_tokens = 0;
   sequence.chain = kv::StartOf(std::move(sequence.chain.root));
   sequence.chain_blocks = 0;
-  sequence.chain_broken = !options_.reuse_blocks;
+  sequence.chain_broken = !options_.reuse_blocks || sequence.whole_text;
 }
 
 void Scheduler::ReleaseSlots(Sequence& sequence) {

@@ -88,6 +88,10 @@ struct Sequence {
   bool is_shadow = false;       // gives logits to its partner and no frames
   std::vector<float> held_row;  // [vocab] logits that wait for the partner's; empty: none
 
+  std::span<const std::int32_t> token_types;  // [prompt] of an encoder, or empty: all 0
+  bool whole_text = false;  // its tokens are one chunk, and nobody else can use its blocks
+  bool wants_last = true;   // the last token's row is wanted: to draw from, or as the result
+
   /// Rows of the prompt whose logits are wanted: [prompt_rows_done, prompt_rows_end).
   std::uint32_t prompt_rows_done = 0;
   std::uint32_t prompt_rows_end = 0;

@@ -27,6 +27,10 @@ void AppendChunk(const Chunk& chunk, std::uint32_t block_tokens, kernels::StepBa
   for (std::uint32_t position = chunk.begin; position < end; ++position) {
     std::uint32_t block = Raw(sequence.blocks[position / block_tokens].id());
     batch.token_ids.push_back(sequence.planned_token(position));
+    if (!sequence.token_types.empty()) {
+      batch.token_types.resize(batch.token_ids.size());  // texts without types before it: all 0
+      batch.token_types.back() = sequence.token_types[position];
+    }
     batch.positions.push_back(static_cast<std::int32_t>(position));
     batch.slots.push_back(
         static_cast<std::int32_t>(block * block_tokens + position % block_tokens));
@@ -50,6 +54,7 @@ void BuildStep(std::span<const Chunk> chunks, std::uint32_t block_tokens,
                kernels::StepBatch& batch) {
   batch.token_ids.clear();
   batch.positions.clear();
+  batch.token_types.clear();
   batch.slots.clear();
   batch.sequences.clear();
   batch.block_table.clear();
@@ -60,6 +65,9 @@ void BuildStep(std::span<const Chunk> chunks, std::uint32_t block_tokens,
   }
   if (!batch.adapter_slots.empty()) {
     batch.adapter_slots.resize(batch.token_ids.size(), -1);
+  }
+  if (!batch.token_types.empty()) {
+    batch.token_types.resize(batch.token_ids.size());
   }
 }
 

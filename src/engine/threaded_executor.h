@@ -20,6 +20,8 @@ class ThreadedExecutor final : public StepExecutor {
 
   ExecutorLimits limits() const override { return inner_->limits(); }
 
+  std::shared_ptr<const TextPooler> pooler() const override { return inner_->pooler(); }
+
   Result<void> Execute(const kernels::StepBatch& batch, std::span<float> logits) override {
     Begin(batch, logits);
     return Wait();

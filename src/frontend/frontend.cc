@@ -82,6 +82,14 @@ const std::vector<Frontend::Route>& Frontend::Routes() {
   static const std::vector<Route> kRoutes = {
       {"/v1/chat/completions", "POST", false, false, &Frontend::HandleChat},
       {"/v1/completions", "POST", false, false, &Frontend::HandleCompletions},
+      {"/v1/embeddings", "POST", false, false, &Frontend::HandleEmbeddings},
+      {"/v1/score", "POST", false, false, &Frontend::HandleScore},
+      {"/score", "POST", false, false, &Frontend::HandleScore},
+      {"/v1/rerank", "POST", false, false, &Frontend::HandleRerank},
+      {"/v2/rerank", "POST", false, false, &Frontend::HandleRerank},
+      {"/rerank", "POST", false, false, &Frontend::HandleRerank},
+      {"/v1/classify", "POST", false, false, &Frontend::HandleClassify},
+      {"/classify", "POST", false, false, &Frontend::HandleClassify},
       {"/v1/models", "GET", false, false, &Frontend::HandleModels},
       {"/v1/models/", "GET", false, true, &Frontend::HandleModel},
       {"/v1/loras", "GET", false, false, &Frontend::HandleAdapters},
@@ -193,8 +201,10 @@ void Frontend::OnAnswered(const GenerationRecord& record) {
   metrics_.OnGeneration(record, Now());
 }
 
-void Frontend::OnGenerationDone(Generation& generation) {
-  done_.push_back(&generation);
+void Frontend::OnPooled() { readiness_.OnToken(Now()); }
+
+void Frontend::OnDone(ClientWork& work) {
+  done_.push_back(&work);
   reap_.WakeAll();
 }
 
@@ -203,10 +213,10 @@ rt::Task<void> Frontend::ReapLoop() {
     if (done_.empty()) {
       co_await reap_.Wait(rt::kNever);
     }
-    for (Generation* generation : std::exchange(done_, {})) {
-      generations_.erase(generation);
+    for (ClientWork* work : std::exchange(done_, {})) {
+      work_.erase(work);
     }
-    if (generations_.empty()) {
+    if (work_.empty()) {
       idle_.WakeAll();
     }
   }
@@ -232,14 +242,18 @@ rt::Task<std::optional<Error>> Frontend::RunCanary() {
   request.model = card.name;
   request.prompt = {card.bos_token_id >= 0 ? card.bos_token_id : 0};
   request.sampling.temperature = 0;
-  request.stop.max_tokens = 1;
-  request.stop.ignore_eos = true;
+  if (card.task == wire::ModelTask::kGenerate) {
+    request.stop.max_tokens = 1;
+    request.stop.ignore_eos = true;
+  } else {
+    request.pool.emplace();
+  }
   request.priority = 1;
   RequestId id = request.id;
   auto canary = std::make_shared<Canary>(environment_.loop);
   Result<void> sent =
       environment_.link.Generate(std::move(request), [canary](const wire::TokenFrame& frame) {
-        canary->token = canary->token || !frame.tokens.empty();
+        canary->token = canary->token || !frame.tokens.empty() || !frame.pooled.empty();
         if (frame.finish) {
           canary->error = frame.error;
           canary->ended.Set();
@@ -256,13 +270,13 @@ rt::Task<std::optional<Error>> Frontend::RunCanary() {
     bool steps = environment_.link.load().running > 0 && !readiness_.CanaryDue(Now());
     co_return steps
         ? std::nullopt
-        : std::optional(Error(Code::kDeadlineExceeded, "a test generation did not end in time"));
+        : std::optional(Error(Code::kDeadlineExceeded, "a test request did not end in time"));
   }
   if (canary->error) {
     co_return *canary->error;
   }
   if (!canary->token) {
-    co_return Error(Code::kInternal, "a test generation gave no token");
+    co_return Error(Code::kInternal, "a test request gave no result");
   }
   readiness_.OnToken(Now());
   co_return std::nullopt;
@@ -292,19 +306,19 @@ rt::Task<void> Frontend::Drain(rt::Time deadline) {
     co_return;
   }
   server_->BeginDrain();
-  while ((!generations_.empty() || preparing_count_ > 0) && Now() < deadline) {
+  while ((!work_.empty() || preparing_count_ > 0) && Now() < deadline) {
     co_await idle_.Wait(deadline);
   }
-  std::vector<Generation*> left;
-  for (const auto& [raw, generation] : generations_) {
+  std::vector<ClientWork*> left;
+  for (const auto& [raw, work] : work_) {
     left.push_back(raw);
   }
-  for (Generation* generation : left) {
-    generation->End(Error(Code::kShuttingDown, "the server shuts down"));
+  for (ClientWork* work : left) {
+    work->End(Error(Code::kShuttingDown, "the server shuts down"));
   }
   rt::Time close_by = Now() + std::chrono::seconds(2);
   co_await environment_.loop.Yield();  // the last answers are written first
-  while (!generations_.empty() && Now() < close_by) {
+  while (!work_.empty() && Now() < close_by) {
     co_await idle_.Wait(close_by);
   }
   // What a slow client has not read yet is still its answer.

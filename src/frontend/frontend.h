@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,7 @@
 #include "frontend/generation.h"
 #include "frontend/http_server.h"
 #include "frontend/options.h"
+#include "frontend/pooling_plan.h"
 #include "frontend/readiness.h"
 #include "frontend/receipt.h"
 #include "frontend/served_model.h"
@@ -61,8 +63,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   /// the rest with kShuttingDown, then closes every connection. Call once.
   rt::Task<void> Drain(rt::Time deadline);
 
-  /// Generations whose client waits or whose engine work has not ended.
-  std::size_t generation_count() const { return generations_.size(); }
+  /// Generations and poolings whose client waits or whose engine work has not ended.
+  std::size_t generation_count() const { return work_.size(); }
 
   std::size_t connection_count() const { return server_ ? server_->connection_count() : 0; }
 
@@ -93,6 +95,10 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   // Routes.
   void HandleChat(Call& call);
   void HandleCompletions(Call& call);
+  void HandleEmbeddings(Call& call);
+  void HandleScore(Call& call);
+  void HandleRerank(Call& call);
+  void HandleClassify(Call& call);
   void HandleModels(Call& call);
   void HandleModel(Call& call);
   void HandleAdapters(Call& call);
@@ -130,14 +136,22 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   /// A request whose prompt is parsed and tokenized on another thread.
   struct Preparation;
 
-  void Generate(Call& call, Surface surface);
-  Result<void> Admit(Surface surface);
-  void Prepare(Call& call, Surface surface);
-  void Begin(Call& call, Surface surface, bool stream, Result<GenerationPlan> plan);
+  /// What reads a body, on any thread; nothing it uses changes.
+  using BodyReader = std::function<void(const std::string& body, const wire::ModelCard& card)>;
+  /// What goes on with the call behind it, or with why nothing was read.
+  using AfterBody = std::function<void(Call& call, Result<void> read)>;
 
-  std::size_t admitted_count() const {
-    return generations_.size() - done_.size() + preparing_count_;
-  }
+  void Generate(Call& call, Surface surface);
+  void Pool(Call& call, Surface surface);
+  Result<void> Admit(Surface surface);
+  void Prepare(Call& call, Surface surface, BodyReader reader, AfterBody after);
+  void PrepareOnThread(Call& call, Surface surface, BodyReader reader, AfterBody after);
+  void Begin(Call& call, Surface surface, bool stream, Result<GenerationPlan> plan);
+  void BeginPooling(Call& call, Surface surface, Result<PoolingPlan> plan);
+  void RefuseWork(Call& call, Surface surface, bool stream, const Error& error);
+  std::string NewId(std::string_view prefix);
+
+  std::size_t admitted_count() const { return work_.size() - done_.size() + preparing_count_; }
 
   Result<std::string> Tokenize(const wire::HttpRequest& request);
   Result<std::string> Detokenize(const wire::HttpRequest& request);
@@ -165,7 +179,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
 
   void OnTokens(const GenerationRecord& record, std::uint64_t count) override;
   void OnAnswered(const GenerationRecord& record) override;
-  void OnGenerationDone(Generation& generation) override;
+  void OnPooled() override;
+  void OnDone(ClientWork& work) override;
 
   rt::Task<void> ReapLoop();
   rt::Task<void> CanaryLoop();
@@ -179,8 +194,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   obs::Registry own_registry_;  // used if the environment has none
   FrontendMetrics metrics_;
   Readiness readiness_;
-  std::unordered_map<Generation*, std::unique_ptr<Generation>> generations_;
-  std::vector<Generation*> done_;
+  std::unordered_map<ClientWork*, std::unique_ptr<ClientWork>> work_;
+  std::vector<ClientWork*> done_;
   std::uint64_t last_request_id_;
   std::size_t preparing_count_ = 0;
   bool draining_ = false;

@@ -11,7 +11,20 @@ using obs::MetricId;
 double Seconds(rt::Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 std::string_view EndpointName(Surface surface) {
-  return surface == Surface::kChat ? "chat_completions" : "completions";
+  switch (surface) {
+    case Surface::kChat:
+      return "chat_completions";
+    case Surface::kEmbeddings:
+      return "embeddings";
+    case Surface::kScore:
+      return "score";
+    case Surface::kRerank:
+      return "rerank";
+    case Surface::kClassify:
+      return "classify";
+    default:
+      return "completions";
+  }
 }
 
 }  // namespace
@@ -39,7 +52,8 @@ FrontendMetrics::FrontendMetrics(obs::Registry& registry, std::string model,
   set(MetricId::kModelKvCacheBlockSize, card.block_tokens);
   set(MetricId::kModelMigrationLimit, 0);
   // Series of few values stand at zero from the start, so that rates have a first point.
-  for (Surface surface : {Surface::kChat, Surface::kCompletions}) {
+  for (Surface surface : {Surface::kChat, Surface::kCompletions, Surface::kEmbeddings,
+                          Surface::kScore, Surface::kRerank, Surface::kClassify}) {
     registry.GetCounter(MetricId::kModelCancellationTotal, {model_, EndpointName(surface)});
     registry.GetCounter(MetricId::kModelRejectionTotal, {model_, EndpointName(surface)});
   }

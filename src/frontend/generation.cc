@@ -416,7 +416,7 @@ void Generation::CancelOpen() {
 void Generation::MaybeDone() {
   if (!starting_ && !done_ && exchange_ == nullptr && engine_open_ == 0) {
     done_ = true;
-    host_.OnGenerationDone(*this);
+    host_.OnDone(*this);
   }
 }
 

@@ -22,7 +22,13 @@
 
 namespace pixii::frontend {
 
-class Generation;
+/// Work of the engine for a client, which its host owns until both are done with it.
+class ClientWork {
+ public:
+  virtual ~ClientWork() = default;
+  /// Ends it with `error` for the client, if that is still waiting.
+  virtual void End(const Error& error) = 0;
+};
 
 /// Everything decided about a request before it starts.
 struct GenerationPlan {
@@ -68,18 +74,19 @@ class GenerationHost {
   virtual void OnTokens(const GenerationRecord& record, std::uint64_t count) = 0;
   /// The client was answered or is gone.
   virtual void OnAnswered(const GenerationRecord& record) = 0;
-  /// Nothing will call `generation` any more; the host destroys it, but not inside this call.
-  virtual void OnGenerationDone(Generation& generation) = 0;
+  /// The engine gave the result of a text for a client.
+  virtual void OnPooled() = 0;
+  /// Nothing will call `work` any more; the host destroys it, but not inside this call.
+  virtual void OnDone(ClientWork& work) = 0;
 };
 
-class Generation final : public ExchangeWatcher {
+class Generation final : public ExchangeWatcher, public ClientWork {
  public:
   Generation(GenerationHost& host, Exchange& exchange, GenerationPlan plan);
 
-  /// Sends the requests. Whatever happens, the exchange is answered and OnGenerationDone is called.
+  /// Sends the requests. Whatever happens, the exchange is answered and OnDone is called.
   void Start();
-  /// Ends it with `error` for the client, if that is still waiting.
-  void End(const Error& error);
+  void End(const Error& error) override;
 
   void OnClientGone() override;
   void OnRoom() override;

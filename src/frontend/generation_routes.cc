@@ -35,10 +35,6 @@ Result<void> CheckContentType(const wire::HttpRequest& request) {
   return {};
 }
 
-std::string NewId(std::string_view prefix, rt::Random& random) {
-  return fmt::format("{}{:016x}{:08x}", prefix, random.Next(), random.Next() >> 32);
-}
-
 }  // namespace
 
 Result<wire::Json> Frontend::ParseBody(const wire::HttpRequest& request) const {
@@ -88,7 +84,8 @@ struct Frontend::Preparation final : ExchangeWatcher {
   std::vector<wire::HttpField> fields;
   std::string tenant;
   std::string body;
-  Prepared prepared;
+  BodyReader reader;
+  AfterBody after;
 };
 
 Result<void> Frontend::Admit(Surface surface) {
@@ -104,67 +101,88 @@ Result<void> Frontend::Admit(Surface surface) {
   return {};
 }
 
-void Frontend::Generate(Call& call, Surface surface) {
+// Reads the body here, or on a thread if it is long.
+void Frontend::Prepare(Call& call, Surface surface, BodyReader reader, AfterBody after) {
   Result<void> admitted = Admit(surface);
   if (admitted) {
     admitted = CheckContentType(call.exchange.request());
   }
   if (!admitted) {
-    Begin(call, surface, false, Fail(admitted.error()));
+    after(call, Fail(admitted.error()));
     return;
   }
   const std::string& body = call.exchange.request().body;
   if (pool_ && body.size() >= options_.text_offload_bytes_min) {
-    Prepare(call, surface);
+    PrepareOnThread(call, surface, std::move(reader), std::move(after));
     return;
   }
-  Prepared prepared = PrepareBody(body, surface, model_, environment_.link.card(),
-                                  environment_.loop.random().Next());
-  Begin(call, surface, prepared.stream, std::move(prepared.plan));
+  reader(body, environment_.link.card());
+  after(call, {});
 }
 
-void Frontend::Prepare(Call& call, Surface surface) {
+void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, AfterBody after) {
   auto job = std::make_shared<Preparation>();
   job->exchange = &call.exchange;
   job->fields = std::move(call.fields);
   job->tenant = std::move(call.tenant);
   job->body = call.exchange.request().body;
+  job->reader = std::move(reader);
+  job->after = std::move(after);
   call.exchange.Watch(job.get());
-  std::uint64_t seed = environment_.loop.random().Next();
   bool taken = pool_->Submit(
-      [this, job, surface, seed,
-       card = std::make_unique<wire::ModelCard>(environment_.link.card())] {
-        job->prepared = PrepareBody(job->body, surface, model_, *card, seed);
+      [job, card = std::make_unique<wire::ModelCard>(environment_.link.card())] {
+        job->reader(job->body, *card);
       },
-      [this, job, surface] {
+      [this, job] {
         --preparing_count_;
         idle_.WakeAll();
         if (job->exchange != nullptr) {
           Call again{*job->exchange, std::move(job->fields), std::move(job->tenant)};
-          Begin(again, surface, job->prepared.stream, std::move(job->prepared.plan));
+          job->after(again, {});
         }
       });
   if (!taken) {
     call.exchange.Watch(nullptr);
     call.fields = std::move(job->fields);
     metrics_.OnRejected(surface);
-    Begin(call, surface, false,
-          Fail(Code::kResourceExhausted,
-               "too many long prompts wait to be tokenized; try again later"));
+    job->after(call, Fail(Code::kResourceExhausted,
+                          "too many long prompts wait to be tokenized; try again later"));
     return;
   }
   ++preparing_count_;
 }
 
+void Frontend::Generate(Call& call, Surface surface) {
+  auto prepared = std::make_shared<Prepared>();
+  std::uint64_t seed = environment_.loop.random().Next();
+  Prepare(
+      call, surface,
+      [this, prepared, surface, seed](const std::string& body, const wire::ModelCard& card) {
+        *prepared = PrepareBody(body, surface, model_, card, seed);
+      },
+      [this, prepared, surface](Call& ready, Result<void> read) {
+        Begin(ready, surface, prepared->stream,
+              read ? std::move(prepared->plan) : Fail(read.error()));
+      });
+}
+
+void Frontend::RefuseWork(Call& call, Surface surface, bool stream, const Error& error) {
+  metrics_.OnRequest(surface, stream, ClientStatus(error), MetricClass(error));
+  call.exchange.Watch(nullptr);
+  Refuse(call, error);
+}
+
+std::string Frontend::NewId(std::string_view prefix) {
+  rt::Random& random = environment_.loop.random();
+  return fmt::format("{}{:016x}{:08x}", prefix, random.Next(), random.Next() >> 32);
+}
+
 void Frontend::Begin(Call& call, Surface surface, bool stream, Result<GenerationPlan> plan) {
   if (!plan) {
-    metrics_.OnRequest(surface, stream, ClientStatus(plan.error()), MetricClass(plan.error()));
-    call.exchange.Watch(nullptr);
-    Refuse(call, plan.error());
+    RefuseWork(call, surface, stream, plan.error());
     return;
   }
-  rt::Random& random = environment_.loop.random();
-  plan->shape.id = NewId(surface == Surface::kChat ? "chatcmpl-" : "cmpl-", random);
+  plan->shape.id = NewId(surface == Surface::kChat ? "chatcmpl-" : "cmpl-");
   plan->shape.created = environment_.loop.WallNow().unix_seconds;
   plan->prototype.tenant = call.tenant;
   plan->fields = call.fields;
@@ -174,7 +192,7 @@ void Frontend::Begin(Call& call, Surface surface, bool stream, Result<Generation
   GenerationHost& host = *this;
   auto generation = std::make_unique<Generation>(host, call.exchange, std::move(*plan));
   Generation* raw = generation.get();
-  generations_.emplace(raw, std::move(generation));
+  work_.emplace(raw, std::move(generation));
   metrics_.OnAdmitted();
   raw->Start();
 }

@@ -86,6 +86,7 @@ Result<std::shared_ptr<const ModelText>> ModelText::Create(
   }
   out->special_tokens_ = std::move(loaded.special_tokens);
   out->civil_now_ = std::move(civil_now);
+  out->renders_pairs_ = out->ProbePairs();
   return std::shared_ptr<const ModelText>(std::move(out));
 }
 
@@ -112,7 +113,56 @@ Result<std::vector<TokenId>> ModelText::Encode(std::string_view text, EncodeOpti
   return tokenizer_->Encode(text, encode);
 }
 
-Result<std::vector<TokenId>> ModelText::EncodeChat(const ChatPrompt& prompt) const {
+Result<TextProcessor::JoinedText> ModelText::Join(std::string_view first,
+                                                  std::optional<std::string_view> second,
+                                                  JoinOptions options) const {
+  if (!IsValidUtf8(first) || (second && !IsValidUtf8(*second))) {
+    return Fail(Code::kInvalidArgument, "the text is not UTF-8", "input");
+  }
+  PX_TRY(text::TypedTokens joined, tokenizer_->Join(first, second,
+                                                    {.add_special_tokens = options.add_special,
+                                                     .parse_special = options.parse_special,
+                                                     .tokens_max = options.tokens_max}));
+  return JoinedText{.ids = std::move(joined.ids), .types = std::move(joined.types)};
+}
+
+// A template that has no place for the roles leaves out what they say, refuses them, or writes any
+// role's name as it is.
+bool ModelText::ProbePairs() const {
+  constexpr std::string_view kQuery = "probe of what is asked";
+  constexpr std::string_view kDocument = "probe of what is known";
+  auto render = [&](std::string_view first_role, std::string_view second_role) {
+    wire::Json::Array messages;
+    for (auto [role, content] :
+         {std::pair(first_role, kQuery), std::pair(second_role, kDocument)}) {
+      wire::Json message;
+      message.Set("role", role);
+      message.Set("content", content);
+      messages.push_back(std::move(message));
+    }
+    ChatPrompt prompt;
+    prompt.messages = std::move(messages);
+    Result<text::RenderedPrompt> rendered = Render(prompt);
+    return rendered ? rendered->text : std::string();
+  };
+  std::string known = render("query", "document");
+  if (known.find(kQuery) == std::string::npos || known.find(kDocument) == std::string::npos) {
+    return false;
+  }
+  constexpr std::string_view kNobody[] = {"role-q", "role-d"};
+  std::string unknown = render(kNobody[0], kNobody[1]);
+  std::size_t place = 0;
+  for (std::string_view role : {"query", "document"}) {
+    std::string_view nobody = kNobody[place++];
+    for (std::size_t at = unknown.find(nobody); at != std::string::npos;
+         at = unknown.find(nobody)) {
+      unknown.replace(at, nobody.size(), role);
+    }
+  }
+  return known != unknown;
+}
+
+Result<text::RenderedPrompt> ModelText::Render(const ChatPrompt& prompt) const {
   bool with_tools = prompt.tools.is_array() && !prompt.tools.array().empty();
   const text::ChatTemplate* chosen = Choose(with_tools);
   if (chosen == nullptr) {
@@ -126,7 +176,11 @@ Result<std::vector<TokenId>> ModelText::EncodeChat(const ChatPrompt& prompt) con
   input.variables = prompt.template_kwargs.is_object() ? &prompt.template_kwargs : nullptr;
   input.special_tokens = &special_tokens_;
   input.now = civil_now_();
-  PX_TRY(text::RenderedPrompt rendered, chosen->Render(input));
+  return chosen->Render(input);
+}
+
+Result<std::vector<TokenId>> ModelText::EncodeChat(const ChatPrompt& prompt) const {
+  PX_TRY(text::RenderedPrompt rendered, Render(prompt));
   if (prompt.continue_final_message) {
     PX_CHECK_OK(CutAfterFinalMessage(rendered, prompt.messages));
   }

@@ -36,6 +36,11 @@ class ModelText final : public TextProcessor {
 
   Result<std::vector<TokenId>> Encode(std::string_view text, EncodeOptions options) const override;
   Result<std::vector<TokenId>> EncodeChat(const ChatPrompt& prompt) const override;
+  Result<JoinedText> Join(std::string_view first, std::optional<std::string_view> second,
+                          JoinOptions options) const override;
+
+  bool renders_pairs() const override { return renders_pairs_; }
+
   std::unique_ptr<TextDecoder> NewDecoder(std::span<const TokenId> prompt,
                                           bool skip_special) const override;
   std::string TokenBytes(TokenId token) const override;
@@ -44,11 +49,14 @@ class ModelText final : public TextProcessor {
   ModelText() = default;
 
   const text::ChatTemplate* Choose(bool with_tools) const;
+  Result<text::RenderedPrompt> Render(const ChatPrompt& prompt) const;
+  bool ProbePairs() const;
 
   std::unique_ptr<const text::Tokenizer> tokenizer_;
   std::vector<std::pair<std::string, text::ChatTemplate>> templates_;
   std::vector<std::pair<std::string, std::string>> special_tokens_;
   std::function<text::CivilTime()> civil_now_;
+  bool renders_pairs_ = false;
 };
 
 }  // namespace pixii::frontend

@@ -39,7 +39,15 @@ inline constexpr std::uint32_t kLogitsProcessorsMax = 16;
 inline constexpr std::uint32_t kBeamWidthMax =
     kTopLogprobsMax / 2;  // a beam offers 2 x width tokens
 
-enum class Surface : std::uint8_t { kChat = 1, kCompletions = 2 };
+/// What a route gives; bits, so that a table can name several.
+enum class Surface : std::uint8_t {
+  kChat = 1,
+  kCompletions = 2,
+  kEmbeddings = 4,
+  kScore = 8,
+  kRerank = 16,
+  kClassify = 32,
+};
 
 using PromptInput = std::variant<std::string, std::vector<TokenId>>;
 

@@ -223,6 +223,14 @@ Result<void> CheckTextSize(std::string_view text, std::string_view field,
 Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const ServedModel& model,
                                       const wire::ModelCard& card, std::uint64_t seed) {
   PX_TRY(const wire::AdapterCard* adapter, FindAdapter(request.model, model, card));
+  if (card.task != wire::ModelTask::kGenerate) {
+    return Fail(Code::kNotFound,
+                fmt::format("the model \"{}\" {} texts and does not generate; use {}", model.name(),
+                            card.task == wire::ModelTask::kEmbed ? "embeds" : "classifies",
+                            card.task == wire::ModelTask::kEmbed ? "/v1/embeddings"
+                                                                 : "/v1/score or /classify"),
+                "model");
+  }
   PX_CHECK_OK(CheckIds(request.stop_token_ids, "stop_token_ids", card));
   for (const auto& [token, bias] : request.logit_bias) {
     PX_CHECK_OK(CheckIds({&token, 1}, "logit_bias", card));

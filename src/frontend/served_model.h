@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "frontend/generation.h"
 #include "frontend/openai_request.h"
+#include "frontend/pooling_profile.h"
 #include "frontend/text_processor.h"
 #include "wire/messages/generate.h"
 
@@ -33,6 +34,7 @@ struct ServedModel {
   SamplingDefaults defaults;
   std::vector<std::string> chat_processors = {};  // logits processors of every chat
   std::int64_t created = 0;                       // seconds since 1970
+  PoolingProfile pooling = {};                    // of a model that reads texts
 
   const std::string& name() const { return names.front(); }
 

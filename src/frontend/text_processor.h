@@ -3,7 +3,10 @@
 // Thread: immutable, shared by threads; a TextDecoder belongs to one choice.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -50,6 +53,25 @@ class TextProcessor {
   /// looks like. Errors: kUnsupported without a template; kInvalidArgument with what the template
   /// raised (param "messages").
   virtual Result<std::vector<TokenId>> EncodeChat(const ChatPrompt& prompt) const = 0;
+
+  struct JoinOptions {
+    bool add_special = true;
+    bool parse_special = false;
+    std::size_t tokens_max = 0;  // the texts are cut at their ends to fit; 0: they are not
+  };
+
+  struct JoinedText {
+    std::vector<TokenId> ids;
+    std::vector<std::int32_t> types;  // [ids] 0 in the first text, mostly 1 in the second
+  };
+
+  /// One text, or two as the model's tokenizer joins a pair. Errors: those of Encode; kUnsupported
+  /// if the tokenizer does not say how.
+  virtual Result<JoinedText> Join(std::string_view first, std::optional<std::string_view> second,
+                                  JoinOptions options) const = 0;
+  /// Whether the chat template takes messages of the roles "query" and "document".
+  virtual bool renders_pairs() const = 0;
+
   /// Decodes what follows `prompt`, whose own text is not repeated. The model outlives it.
   virtual std::unique_ptr<TextDecoder> NewDecoder(std::span<const TokenId> prompt,
                                                   bool skip_special) const = 0;

@@ -100,12 +100,37 @@ Result<TokenizeRequest> ReadTokenize(const Json& body) {
 
 }  // namespace
 
+namespace {
+
+// What clients may ask of it, by the first of its routes.
+std::string_view TaskName(const wire::ModelCard& card, const ServedModel& model) {
+  switch (card.task) {
+    case wire::ModelTask::kEmbed:
+      return "embed";
+    case wire::ModelTask::kClassify:
+      return card.feature_count == 1 ? "score" : "classify";
+    case wire::ModelTask::kGenerate:
+      break;
+  }
+  return model.pooling.score ? "generate,score" : "generate";
+}
+
+}  // namespace
+
 std::string Frontend::ModelObject() const {
+  const wire::ModelCard& card = environment_.link.card();
   std::string out = R"({"id":)";
   wire::AppendJsonString(out, model_.name());
-  fmt::format_to(std::back_inserter(out),
-                 R"(,"object":"model","created":{},"owned_by":"pixii","max_model_len":{}}})",
-                 model_.created, environment_.link.card().context_tokens_max);
+  fmt::format_to(
+      std::back_inserter(out),
+      R"(,"object":"model","created":{},"owned_by":"pixii","max_model_len":{},"task":"{}")",
+      model_.created, card.context_tokens_max, TaskName(card, model_));
+  if (card.task == wire::ModelTask::kEmbed) {
+    fmt::format_to(std::back_inserter(out), R"(,"dimensions":{})", card.feature_count);
+  } else if (card.task == wire::ModelTask::kClassify) {
+    fmt::format_to(std::back_inserter(out), R"(,"num_classes":{})", card.feature_count);
+  }
+  out += '}';
   return out;
 }
 

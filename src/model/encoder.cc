@@ -46,7 +46,9 @@ Result<std::unique_ptr<LanguageModel>> Encoder::Create(EncoderSpec encoder_spec,
                 fmt::format("{}: encoders are not built for {}; use a CPU backend",
                             encoder_spec.architecture, operators.name()));
   }
-  PX_TRY(const LoadOptions checked, CheckLoadOptions(options, encoder_spec.context_tokens_max()));
+  PX_TRY(LoadOptions checked, CheckLoadOptions(options, encoder_spec.context_tokens_max()));
+  // A text is never cut, so a step holds the longest one.
+  checked.step_tokens_max = std::max(checked.step_tokens_max, checked.context_tokens_max);
   spec.context_tokens_max = checked.context_tokens_max;
   auto encoder = std::make_unique<Encoder>(CreateOnly{}, std::move(encoder_spec), std::move(spec),
                                            operators, checked);

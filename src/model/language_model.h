@@ -38,7 +38,7 @@ struct GenerationDefaults {
 /// A reranker that is a generator scores by the logits of two tokens after the text's last.
 struct ScoreTokens {
   std::int32_t yes = -1;
-  std::int32_t no = -1;
+  std::int32_t no = -1;  // -1: the logit of `yes` alone counts
 };
 
 /// What a checkpoint is for.
@@ -87,7 +87,8 @@ using LoadProgress = std::function<void(double done)>;
 struct LoadOptions {
   kernels::ComputeType compute = kernels::ComputeType::kBf16;
   std::int32_t context_tokens_max = 0;  // 0 = what the checkpoint says
-  std::int32_t step_tokens_max = 2048;  // rows of the largest step, sizes the workspace
+  std::int32_t step_tokens_max = 2048;  // rows of the largest step, sizes the workspace; of an
+                                        // encoder at least the context
   std::int32_t step_logit_rows_max = 2048;
   LoadProgress progress = {};
   std::int32_t adapter_slots = 0;  // adapters that steps may mix, 0 .. 4096

@@ -97,7 +97,7 @@ void Pooler::Add(std::span<const float> row, State& state) const {
   state.last.assign(row.begin(), row.end());
   for (std::size_t i = 0; i < row.size(); ++i) {
     state.sum[i] += double{row[i]};
-    state.weighted[i] += double{row[i]} * state.count;
+    state.weighted[i] += double{row[i]} * (state.skipped + state.count);
     state.max[i] = std::max(state.max[i], row[i]);
   }
 }
@@ -126,7 +126,7 @@ std::vector<float> Pooler::Finish(const State& state) const {
         append(state.sum, std::sqrt(count));
         break;
       case PoolMode::kWeightedMean:
-        append(state.weighted, count * (count + 1.0) / 2.0);
+        append(state.weighted, count * state.skipped + count * (count + 1.0) / 2.0);
         break;
       case PoolMode::kLastToken:
         append(state.last, 1.0);

@@ -57,7 +57,8 @@ class Pooler final {
     std::vector<float> max = {};
     std::vector<float> first = {};
     std::vector<float> last = {};
-    std::uint32_t count = 0;  // of rows
+    std::uint32_t count = 0;    // of rows
+    std::uint32_t skipped = 0;  // tokens in front that are not pooled; they count as places
   };
 
   const PoolingSpec& spec() const { return spec_; }

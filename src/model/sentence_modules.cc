@@ -207,7 +207,7 @@ class ModulesLoader final {
     const ConfigReader config(json, folder.path() + "/" + std::string(kConfigName));
     constexpr IntRange kIds = {0, kVocabSizeMax - 1};
     PX_TRY(const std::int64_t yes, config.Int("true_token_id", kIds));
-    PX_TRY(const std::int64_t no, config.Int("false_token_id", kIds));
+    PX_TRY(const std::int64_t no, config.Int("false_token_id", {-1, kIds.max}, std::int64_t{-1}));
     out_.score = {static_cast<std::int32_t>(yes), static_cast<std::int32_t>(no)};
     return {};
   }

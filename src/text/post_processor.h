@@ -1,15 +1,18 @@
-// Post-processors of tokenizer.json: the model's own tokens around a text.
+// Post-processors of tokenizer.json: the model's own tokens around a text or a pair of texts.
 //
-// Thread: immutable after load. Source: Hugging Face tokenizers, processors/. Pairs of texts are
-// not built.
+// Thread: immutable after load. Source: Hugging Face tokenizers, processors/.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/ids.h"
 #include "base/result.h"
 #include "text/component_json.h"
+#include "text/typed_tokens.h"
 #include "text/vocabulary.h"
 #include "wire/json.h"
 
@@ -28,14 +31,39 @@ class PostProcessor final {
   /// Puts the tokens around `ids`. What a template repeats without special tokens is repeated too.
   void Apply(bool add_special_tokens, std::vector<TokenId>& ids) const;
 
+  /// The same with types.
+  TypedTokens ApplyTyped(bool add_special_tokens, std::vector<TokenId> ids) const;
+
+  /// Joins two texts. Errors: kUnsupported if the file says nothing of pairs.
+  Result<TypedTokens> ApplyPair(bool add_special_tokens, std::vector<TokenId> first,
+                                std::vector<TokenId> second) const;
+
+  /// Special tokens that a text or a pair gets.
+  std::size_t AddedCount(bool pair) const;
+
  private:
-  // A template: special ids, and kText where the text stands.
-  static constexpr TokenId kText = -1;
-  using Template = std::vector<TokenId>;
+  // Special ids, and these where a text stands.
+  static constexpr TokenId kFirst = -1;
+  static constexpr TokenId kSecond = -2;
+
+  struct Piece {
+    TokenId id = kFirst;
+    std::int32_t type = 0;
+  };
+
+  struct Template {
+    std::vector<Piece> single;
+    std::vector<Piece> pair;  // empty: pairs are not known
+  };
 
   Result<void> Append(const wire::Json& json, const JsonPlace& place);
   Result<void> AppendTemplate(const wire::Json& json, const JsonPlace& place);
-  Result<void> AppendPair(const wire::Json& json, const JsonPlace& place);
+  Result<void> AppendPairOfTokens(const wire::Json& json, bool roberta, const JsonPlace& place);
+  static Result<std::vector<Piece>> ReadPieces(const wire::Json& json, std::string_view key,
+                                               const JsonPlace& place);
+  static Result<void> AppendPiece(const wire::Json& json, const wire::Json* specials,
+                                  const JsonPlace& at, const JsonPlace& place,
+                                  std::vector<Piece>& out);
 
   std::vector<Template> templates_;  // applied in order
 };

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/utf8.h"
 #include "text/tokenizer_parts.h"
 #include "text/unicode.h"
@@ -24,6 +26,55 @@ Tokenizer::~Tokenizer() = default;
 
 Result<std::vector<TokenId>> Tokenizer::Encode(std::string_view text,
                                                const EncodeOptions& options) const {
+  PX_TRY(std::vector<TokenId> ids, EncodePlain(text, options));
+  parts_->post_processor.Apply(options.add_special_tokens, ids);
+  return ids;
+}
+
+namespace {
+
+// Hugging Face's rule "longest first": the shorter text is cut only if half of the room is too
+// little for it.
+void CutLongestFirst(std::size_t room, std::vector<TokenId>& first, std::vector<TokenId>& second) {
+  bool swapped = first.size() > second.size();
+  std::vector<TokenId>& shorter = swapped ? second : first;
+  std::vector<TokenId>& longer = swapped ? first : second;
+  if (shorter.size() + longer.size() <= room) {
+    return;
+  }
+  std::size_t shorter_size = shorter.size();
+  std::size_t longer_size =
+      shorter_size > room ? shorter_size : std::max(shorter_size, room - shorter_size);
+  if (shorter_size + longer_size > room) {
+    shorter_size = room / 2;
+    longer_size = shorter_size + room % 2;
+  }
+  shorter.resize(std::min(shorter.size(), shorter_size));
+  longer.resize(std::min(longer.size(), longer_size));
+}
+
+}  // namespace
+
+Result<TypedTokens> Tokenizer::Join(std::string_view first, std::optional<std::string_view> second,
+                                    const JoinOptions& options) const {
+  EncodeOptions encode{.parse_special = options.parse_special};
+  const PostProcessor& processor = parts_->post_processor;
+  std::size_t added = options.add_special_tokens ? processor.AddedCount(second.has_value()) : 0;
+  std::size_t room = options.tokens_max == 0      ? SIZE_MAX
+                     : options.tokens_max > added ? options.tokens_max - added
+                                                  : 0;
+  PX_TRY(std::vector<TokenId> ids, EncodePlain(first, encode));
+  if (!second) {
+    ids.resize(std::min(ids.size(), room));
+    return processor.ApplyTyped(options.add_special_tokens, std::move(ids));
+  }
+  PX_TRY(std::vector<TokenId> more, EncodePlain(*second, encode));
+  CutLongestFirst(room, ids, more);
+  return processor.ApplyPair(options.add_special_tokens, std::move(ids), std::move(more));
+}
+
+Result<std::vector<TokenId>> Tokenizer::EncodePlain(std::string_view text,
+                                                    const EncodeOptions& options) const {
   if (text.size() > kEncodeTextBytesMax) {
     return Fail(Code::kTooLarge, fmt::format("the text has {} bytes, allowed are {}", text.size(),
                                              kEncodeTextBytesMax));
@@ -77,7 +128,6 @@ Result<std::vector<TokenId>> Tokenizer::Encode(std::string_view text,
       }
     }
   }
-  parts_->post_processor.Apply(options.add_special_tokens, ids);
   return ids;
 }
 

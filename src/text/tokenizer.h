@@ -18,6 +18,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "text/text_range.h"
+#include "text/typed_tokens.h"
 
 namespace pixii::text {
 
@@ -40,6 +41,15 @@ struct EncodeOptions {
 
 struct DecodeOptions {
   bool skip_special_tokens = false;
+};
+
+/// How a text or a pair of texts is made ready for a model that reads it whole.
+struct JoinOptions {
+  bool add_special_tokens = true;
+  bool parse_special = false;  // as EncodeOptions::parse_special
+  /// 0: all. Else the result has at most so many tokens: the texts are cut at their ends, of a pair
+  /// the longer one first, and the special tokens stay.
+  std::size_t tokens_max = 0;
 };
 
 /// A token added beside the model's vocabulary.
@@ -67,6 +77,11 @@ class Tokenizer final {
   Result<std::vector<TokenId>> Encode(std::string_view text,
                                       const EncodeOptions& options = {}) const;
 
+  /// The ids and types of one text, or of two joined as the post-processor says. Errors: those of
+  /// Encode; kUnsupported if the file does not say how to join two.
+  Result<TypedTokens> Join(std::string_view first, std::optional<std::string_view> second,
+                           const JoinOptions& options) const;
+
   /// The text of `ids`. Ids without a piece give nothing. O(n).
   std::string Decode(std::span<const TokenId> ids, const DecodeOptions& options = {}) const;
 
@@ -89,6 +104,10 @@ class Tokenizer final {
   struct Parts;
 
   explicit Tokenizer(std::unique_ptr<const Parts> parts);
+
+  /// The ids of the text alone.
+  Result<std::vector<TokenId>> EncodePlain(std::string_view text,
+                                           const EncodeOptions& options) const;
 
   std::unique_ptr<const Parts> parts_;
 };

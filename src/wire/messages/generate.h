@@ -17,6 +17,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "wire/messages/adapters.h"
+#include "wire/messages/pool.h"
 
 namespace pixii::wire {
 
@@ -99,6 +100,8 @@ struct GenerateRequest {
   bool processed_logprobs = false;  // logprobs of the row as it is sampled, not of the model's own
   /// Per choice, `TokenFrame::state` of the last frame in `generated`; empty = none.
   std::vector<std::string> states;
+  /// The prompt is read and nothing generated: one choice, max_tokens 0.
+  std::optional<PoolParams> pool;
 };
 
 struct TokenLogprob {
@@ -128,6 +131,7 @@ struct TokenFrame {
   std::optional<Error> error;         // with kError
   /// What the tokens cannot give back of how the choice goes on; opaque, at most kStateBytesMax.
   std::string state;
+  std::vector<float> pooled;  // what `pool` asked for, in the last frame
 };
 
 struct CancelRequest {
@@ -150,6 +154,9 @@ struct ModelCard {
   TokenId bos_token_id = -1;
   std::vector<std::string> logits_processors;  // names that requests may ask for
   std::vector<AdapterCard> adapters;           // that requests may name, by name; changes
+  ModelTask task = ModelTask::kGenerate;
+  std::uint32_t feature_count = 0;     // floats of a pooled result; 0: a generator's
+  std::uint32_t token_type_count = 0;  // of an encoder; 0: it knows no types
 };
 
 }  // namespace pixii::wire

@@ -23,6 +23,7 @@ struct Stream {
   std::vector<wire::TokenLogprob> prompt_logprobs;
   std::uint32_t cached_tokens = 0;
   std::uint32_t frames = 0;
+  std::vector<float> pooled;
   std::optional<wire::FinishReason> finish;
   std::optional<TokenId> stop_token;
   std::optional<Error> error;
@@ -47,6 +48,7 @@ class Collector {
         stream.prompt_logprobs = std::move(frame.prompt_logprobs);
       }
       stream.finish = frame.finish;
+      stream.pooled = std::move(frame.pooled);
       stream.stop_token = frame.stop_token;
       stream.error = frame.error;
     }
@@ -121,18 +123,22 @@ struct HarnessOptions {
   EngineOptions engine{.batch_sequences_max = 16, .batch_tokens_max = 64, .queue_length_max = 256};
   MockFaults faults = {};
   bool overlaps = false;
-  bool threaded = false;  // steps run on a thread of their own
+  PoolRows pool_rows = PoolRows::kLast;  // of a mock that reads texts
+  bool threaded = false;                 // steps run on a thread of their own
   std::shared_ptr<ProcessorSet> processors = nullptr;
   std::optional<std::uint32_t> draft_right_percent = {};  // none: nobody guesses
 };
 
 class Harness {
  public:
-  explicit Harness(const HarnessOptions& options = {}) : vocab_size_(options.limits.vocab_size) {
-    auto executor = std::make_unique<MockExecutor>(MockOptions{.limits = options.limits,
-                                                               .timing = {},
-                                                               .faults = options.faults,
-                                                               .overlaps = options.overlaps});
+  explicit Harness(const HarnessOptions& options = {})
+      : vocab_size_(options.limits.vocab_size),
+        mock_options_{.limits = options.limits,
+                      .timing = {},
+                      .faults = options.faults,
+                      .overlaps = options.overlaps,
+                      .pool_rows = options.pool_rows} {
+    auto executor = std::make_unique<MockExecutor>(mock_options_);
     mock_ = executor.get();
     std::unique_ptr<StepExecutor> used = std::move(executor);
     if (options.threaded) {
@@ -182,6 +188,16 @@ class Harness {
 
   void Advance(rt::Duration duration) { now_ += duration; }
 
+  /// The only frame of `request`, which has `pool`, is what the mock's oracle says.
+  void ExpectPooled(const wire::GenerateRequest& request) {
+    ASSERT_TRUE(streams_.has(Raw(request.id))) << Raw(request.id);
+    const Stream& stream = streams_.at(Raw(request.id));
+    EXPECT_EQ(stream.frames, 1U);
+    EXPECT_EQ(stream.finish, wire::FinishReason::kStop);
+    EXPECT_FALSE(stream.error);
+    EXPECT_EQ(stream.pooled, MockPooled(request, mock_options_)) << "request " << Raw(request.id);
+  }
+
   /// The stream of every choice of `request` is what the mock's oracle says.
   void ExpectOracle(const wire::GenerateRequest& request) {
     for (std::uint32_t choice = 0; choice < request.choice_count; ++choice) {
@@ -203,6 +219,7 @@ class Harness {
 
  private:
   std::uint32_t vocab_size_;
+  MockOptions mock_options_;
   MockExecutor* mock_ = nullptr;
   std::unique_ptr<Engine> engine_;
   std::vector<wire::TokenFrame> frames_;

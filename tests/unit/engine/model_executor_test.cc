@@ -46,7 +46,7 @@ TEST_F(ModelExecutorTest, RefusesSizesByName) {
   EXPECT_EQ(executor.error().param(), "block_tokens");
 }
 
-TEST_F(ModelExecutorTest, RefusesAModelThatCannotGenerate) {
+TEST_F(ModelExecutorTest, AModelThatReadsTextsHasAPooler) {
   // The generator's weights without its head: an embedding model.
   const std::string from = pixii::testing::OwnGoldenDir() + "/models/llama-gqa";
   const std::string folder = ::testing::TempDir() + "/bare_llama";
@@ -60,9 +60,16 @@ TEST_F(ModelExecutorTest, RefusesAModelThatCannotGenerate) {
   auto bare = model::LanguageModel::Load(folder, *operators_, {});
   ASSERT_TRUE(bare) << bare.error().ToString();
   auto executor = ModelExecutor::Create(**bare, *operators_, {.block_count = 8});
-  ASSERT_FALSE(executor);
-  EXPECT_EQ(executor.error().code(), Code::kUnsupported);
-  EXPECT_NE(executor.error().detail().find("cannot generate"), std::string::npos);
+  ASSERT_TRUE(executor) << executor.error().ToString();
+  EXPECT_EQ((*executor)->limits().task, wire::ModelTask::kEmbed);
+  EXPECT_EQ((*executor)->limits().row_size,
+            static_cast<std::uint32_t>((*bare)->spec().hidden_size));
+  EXPECT_FALSE((*executor)->limits().whole_texts);
+  ASSERT_NE((*executor)->pooler(), nullptr);
+  EXPECT_EQ((*executor)->pooler()->rows(), PoolRows::kAll);  // the mean, where no file says more
+  auto generating = ModelExecutor::Create(*model_, *operators_, {.block_count = 8});
+  ASSERT_TRUE(generating);
+  EXPECT_EQ((*generating)->pooler(), nullptr);
   std::filesystem::remove_all(folder);
 }
 

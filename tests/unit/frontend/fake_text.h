@@ -2,7 +2,9 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -99,6 +101,38 @@ class FakeText final : public TextProcessor {
     }
     return out;
   }
+
+  // <s> first </s> second </s>, the second of type 1.
+  Result<JoinedText> Join(std::string_view first, std::optional<std::string_view> second,
+                          JoinOptions options) const override {
+    std::size_t room = options.tokens_max == 0 ? SIZE_MAX : options.tokens_max;
+    JoinedText out;
+    auto add = [&](std::string_view text, std::int32_t type) {
+      auto ids = *Encode(text, {.add_special = false, .parse_special = options.parse_special});
+      for (TokenId id : ids) {
+        if (out.ids.size() < room) {
+          out.ids.push_back(id);
+          out.types.push_back(type);
+        }
+      }
+    };
+    EncodeOptions special{.add_special = false, .parse_special = true};
+    if (options.add_special) {
+      out.ids = *Encode("<s>", special);
+      out.types = {0};
+    }
+    add(first, 0);
+    if (second) {
+      out.ids.push_back(kEos);
+      out.types.push_back(0);
+      add(*second, 1);
+    }
+    return out;
+  }
+
+  bool renders_pairs() const override { return pairs; }
+
+  bool pairs = false;
 
   std::unique_ptr<TextDecoder> NewDecoder(std::span<const TokenId>,
                                           bool skip_special) const override {

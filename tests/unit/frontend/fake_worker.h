@@ -80,8 +80,8 @@ class FakeWorker final : public control::WorkerLink {
     if (refusal) {
       return pixii::Fail(*refusal);
     }
-    bool canary =
-        request.prompt.size() == 1 && request.stop.max_tokens == 1 && request.stop.ignore_eos;
+    bool canary = request.prompt == std::vector<TokenId>{card_.bos_token_id} &&
+                  (request.pool || (request.stop.max_tokens == 1 && request.stop.ignore_eos));
     RequestId id = request.id;
     std::uint32_t n = request.choice_count;
     if (!canary) {
@@ -180,6 +180,20 @@ class FakeWorker final : public control::WorkerLink {
     Send(id, choice, std::move(frame));
   }
 
+  /// Gives a text's result: its size, its last token, its size, …
+  void Pool(RequestId id) {
+    const wire::GenerateRequest& request = open.at(id).request;
+    std::size_t count = request.pool->logit_tokens.empty() ? card_.feature_count
+                                                           : request.pool->logit_tokens.size();
+    wire::TokenFrame frame;
+    for (std::size_t i = 0; i < count; ++i) {
+      frame.pooled.push_back(i % 2 == 0 ? static_cast<float>(request.prompt.size())
+                                        : static_cast<float>(request.prompt.back()));
+    }
+    frame.finish = wire::FinishReason::kStop;
+    Send(id, 0, std::move(frame));
+  }
+
   void End(RequestId id, std::uint32_t choice, wire::FinishReason reason,
            std::optional<Error> error = {}) {
     wire::TokenFrame frame;
@@ -261,6 +275,10 @@ class FakeWorker final : public control::WorkerLink {
     std::uint32_t at = found->second.position[choice];
     if (fault && at >= fault_after) {
       End(id, choice, wire::FinishReason::kError, fault);
+      return;
+    }
+    if (found->second.request.pool) {
+      Pool(id);
       return;
     }
     std::string bytes;

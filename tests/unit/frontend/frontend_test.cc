@@ -362,7 +362,7 @@ TEST_F(FrontendTest, ListsItsModel) {
   Json list = Get("/v1/models").json();
   EXPECT_EQ(
       list.Find("data")->array().at(0).Dump(),
-      R"({"id":"tiny","object":"model","created":11,"owned_by":"pixii","max_model_len":200})");
+      R"({"id":"tiny","object":"model","created":11,"owned_by":"pixii","max_model_len":200,"task":"generate"})");
   EXPECT_EQ(Get("/v1/models/tiny").status, 200);
   EXPECT_EQ(Get("/v1/models/t%69ny").status, 200);
   EXPECT_EQ(Get("/v1/models/other").status, 404);

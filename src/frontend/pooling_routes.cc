@@ -1,0 +1,74 @@
+// /v1/embeddings, /v1/score, /v1/rerank and /classify: from a body to a running pooling.
+#include <utility>
+
+#include "frontend/frontend.h"
+#include "frontend/pooling.h"
+
+namespace pixii::frontend {
+
+namespace {
+
+constexpr wire::JsonLimits kBodyLimits{.depth_max = 128, .values_max = 2'000'000};
+
+std::string_view IdPrefix(Surface surface) {
+  return surface == Surface::kScore    ? "score-"
+         : surface == Surface::kRerank ? "rerank-"
+                                       : "classify-";
+}
+
+Result<PoolingPlan> ReadBody(const std::string& text, Surface surface, const ServedModel& model,
+                             const wire::ModelCard& card) {
+  PX_TRY(wire::Json body, wire::ParseJson(text, kBodyLimits));
+  PX_TRY(PoolingRequest request, ParsePoolingRequest(body, surface));
+  return PlanPooling(std::move(request), model, card);
+}
+
+}  // namespace
+
+void Frontend::Pool(Call& call, Surface surface) {
+  auto plan = std::make_shared<Result<PoolingPlan>>(Fail(Code::kInternal, "not prepared"));
+  Prepare(
+      call, surface,
+      [this, plan, surface](const std::string& body, const wire::ModelCard& card) {
+        *plan = ReadBody(body, surface, model_, card);
+      },
+      [this, plan, surface](Call& ready, Result<void> read) {
+        BeginPooling(ready, surface, read ? std::move(*plan) : Fail(read.error()));
+      });
+}
+
+void Frontend::BeginPooling(Call& call, Surface surface, Result<PoolingPlan> plan) {
+  if (!plan) {
+    RefuseWork(call, surface, false, plan.error());
+    return;
+  }
+  if (surface != Surface::kEmbeddings) {
+    plan->id = NewId(IdPrefix(surface));
+  }
+  plan->created = environment_.loop.WallNow().unix_seconds;
+  plan->fields = call.fields;
+  wire::GenerateRequest prototype;
+  prototype.model = environment_.link.card().name;
+  prototype.tenant = call.tenant;
+  prototype.adapter = plan->adapter;
+  GenerationHost& host = *this;
+  auto pooling = std::make_unique<Pooling>(
+      host, call.exchange, std::move(*plan), std::move(prototype),
+      [this](const PoolingPlan& done, std::span<const std::vector<float>> results) {
+        return PoolingBody(done, model_, environment_.link.card(), results);
+      });
+  Pooling* raw = pooling.get();
+  work_.emplace(raw, std::move(pooling));
+  metrics_.OnAdmitted();
+  raw->Start();
+}
+
+void Frontend::HandleEmbeddings(Call& call) { Pool(call, Surface::kEmbeddings); }
+
+void Frontend::HandleScore(Call& call) { Pool(call, Surface::kScore); }
+
+void Frontend::HandleRerank(Call& call) { Pool(call, Surface::kRerank); }
+
+void Frontend::HandleClassify(Call& call) { Pool(call, Surface::kClassify); }
+
+}  // namespace pixii::frontend
