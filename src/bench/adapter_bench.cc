@@ -76,12 +76,12 @@ class Runner final {
     load.step_tokens_max = count;
     load.step_logit_rows_max = count;
     load.adapter_slots = count;
-    PX_TRY(runner->model_,
-           model::LanguageModel::Random(options.engine.shape, *runner->operators_, load));
+    PX_TRY(runner->model_, model::LanguageModel::Random(options.engine.shape, *runner->operators_,
+                                                        load, {.form = options.engine.form}));
     PX_CHECK_OK(runner->LoadAdapters(options.rank));
-    kernels::KvDType kv = options.engine.compute == kernels::ComputeType::kBf16
-                              ? kernels::KvDType::kBf16
-                              : kernels::KvDType::kF32;
+    kernels::KvDType kv = options.engine.compute == kernels::ComputeType::kF32
+                              ? kernels::KvDType::kF32
+                              : kernels::KvDType::kBf16;
     kernels::KvCache& cache = runner->cache_;
     cache.layout = runner->model_->MakeKvLayout(kBlockTokens, kv);
     cache.block_count = 2 * count;
