@@ -164,6 +164,11 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   }
   model::LoadOptions options;
   options.compute = ComputeOf(flags);
+  if (flags.max_context == 1) {
+    return Fail(Code::kInvalidArgument,
+                "max-context: 1 has no room for a prompt and an answer; give 2 or more",
+                "max-context");
+  }
   options.context_tokens_max = static_cast<std::int32_t>(flags.max_context);
   options.step_tokens_max = static_cast<std::int32_t>(flags.max_batched_tokens);
   options.step_logit_rows_max =

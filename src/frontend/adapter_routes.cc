@@ -42,10 +42,13 @@ Result<std::string> FolderOf(std::string_view field, std::string_view uri) {
   constexpr std::string_view kFile = "file://";
   if (uri.starts_with(kFile)) {
     std::optional<std::string> path = wire::PercentDecode(uri.substr(kFile.size()));
-    if (!path || !path->starts_with('/')) {
+    if (!path || !path->starts_with('/') || path->find('\0') != std::string::npos) {
       return Bad(field, "is no file:///PATH");
     }
     return *path;
+  }
+  if (uri.find('\0') != std::string_view::npos) {
+    return Bad(field, "holds a NUL");
   }
   const std::size_t scheme = uri.find("://");
   if (scheme != std::string_view::npos) {

@@ -264,6 +264,10 @@ Result<void> ReadRope(ConfigWriter& config) {
   }
   const double factor = scaling.value_or(linear.value_or(1.0));
   const std::string_view kind = type.value_or(linear && factor != 1.0 ? "linear" : "none");
+  if (kind != "none" && kind != "linear" && kind != "yarn") {
+    return config.file().Unsupported(config.Key("rope.scaling.type"),
+                                     fmt::format("= {} is not built", Quoted(kind)));
+  }
   if (kind == "none" || factor == 1.0) {
     return ReadRopeFactors(config, theta);
   }
@@ -280,9 +284,6 @@ Result<void> ReadRope(ConfigWriter& config) {
         rope.Set(std::string(name), *value);
       }
     }
-  } else if (kind != "linear") {
-    return config.file().Unsupported(config.Key("rope.scaling.type"),
-                                     fmt::format("= {} is not built", Quoted(kind)));
   }
   config.json().Set("rope_scaling", std::move(rope));
   return {};

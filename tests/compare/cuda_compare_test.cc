@@ -42,6 +42,9 @@ bool Refused(const std::string& name) {
       return true;
     }
   }
+  if (name.find("inint8") != std::string::npos) {
+    return true;  // integer products
+  }
   return (cache &&
           (name.find("_fp8") != std::string::npos || name.find("_int8") != std::string::npos));
 }

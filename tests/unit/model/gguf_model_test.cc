@@ -202,6 +202,8 @@ TEST(GgufModel, RefusesWhatItDoesNotUnderstandByKey) {
       Refusal(
           Llama().String("llama.rope.scaling.type", "su").F32("llama.rope.scaling.factor", 4.0F)),
       HasSubstr("llama.rope.scaling.type = \"su\""));
+  EXPECT_THAT(Refusal(Llama().String("llama.rope.scaling.type", "zzz")),
+              HasSubstr("llama.rope.scaling.type = \"zzz\""));
 }
 
 TEST(GgufModel, RefusesATensorWithoutAPlace) {

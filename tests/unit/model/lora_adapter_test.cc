@@ -175,6 +175,9 @@ TEST(LoraAdapter, WhatCannotBeRunExactlyIsRefusedByName) {
              "base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight";
        },
        Code::kDataCorrupt, "twice"},
+      {"not a number", kConfig,
+       [](auto& tensors) { tensors[1].bytes.replace(12, 4, "\xff\xff\xff\x7f"); },
+       Code::kDataCorrupt, "not finite at element 3"},
       {"nothing", kConfig, [](auto& tensors) { tensors.clear(); }, Code::kDataCorrupt,
        "no tensors"},
   };
