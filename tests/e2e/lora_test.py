@@ -75,6 +75,28 @@ class Adapters(unittest.TestCase):
         self.assertEqual((status, gone["error"]["code"]), (404, "model_not_found"))
         self.assertEqual(self.server.request("DELETE", "/v1/loras/fox")[0], 404)
 
+    def test_loaded_and_unloaded_while_the_engine_sleeps(self):
+        with harness.Server("tiny-chat", "--enable-lora") as server:
+            def post(path, body=None, expected=200):
+                status, answer = server.post(path, body or {})
+                self.assertEqual(status, expected, answer)
+                return answer
+
+            def text(model):
+                answer = post("/v1/chat/completions", {**QUESTION, "max_tokens": 24, "model": model})
+                return answer["choices"][0]["message"]["content"]
+
+            bare = text("tiny-chat")
+            post("/engine/control/release_memory_occupation")
+            post("/v1/loras", {"lora_name": "owl", "source": {"uri": f"file://{self.owl}"}})
+            post("/engine/control/resume_memory_occupation")
+            self.assertEqual(text("owl"), self.text("start"))
+            post("/engine/control/release_memory_occupation")
+            self.assertEqual(server.request("DELETE", "/v1/loras/owl")[0], 200)
+            post("/engine/control/resume_memory_occupation")
+            self.assertEqual(text("tiny-chat"), bare)
+            post("/v1/chat/completions", {**QUESTION, "max_tokens": 4, "model": "owl"}, 404)
+
     def test_vllms_routes_do_the_same(self):
         body = {"lora_name": "vfox", "lora_path": self.fox}
         status, answer = self.server.post("/v1/load_lora_adapter", body)
