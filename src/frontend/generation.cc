@@ -10,7 +10,8 @@ namespace pixii::frontend {
 
 Generation::Choice::Choice(const GenerationPlan& plan, const TextProcessor* text,
                            std::span<const TokenId> prompt)
-    : stream(plan.choices, text, prompt), logprobs(plan.shape.surface, text) {
+    : stream(plan.choices, text, prompt),
+      logprobs(plan.shape.surface, text, plan.shape.top_logprobs) {
   result.prompt = prompt;
 }
 
@@ -340,6 +341,11 @@ void Generation::Complete() {
   // A repetition runs single choices; beams have no draw that it could prove.
   if (!plan_.recorded_body.empty() && !plan_.beams) {
     Record();
+  }
+  for (std::size_t i = 0; i < choices_.size() && plan_.prompt_logprobs; ++i) {
+    const Part& part = parts_[i / n()];
+    choices_[i].result.prompt_logprobs =
+        PromptLogprobs(part.prompt, part.prompt_logprobs, plan_.shape, host_.text());
   }
   KeepBest();
   std::optional<Receipt> receipt;

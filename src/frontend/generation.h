@@ -35,6 +35,7 @@ struct GenerationPlan {
   ResponseShape shape;
   bool stream = false;
   bool echo = false;
+  bool prompt_logprobs = false;      // as a field of its own
   std::uint32_t given_count = 1;     // choices of each prompt that the client gets: the best of n
   std::optional<BeamOptions> beams;  // a beam search instead of draws
   bool skip_engine = false;          // echo without generation and without logprobs

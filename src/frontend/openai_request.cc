@@ -80,6 +80,7 @@ constexpr auto kIntegers = std::to_array<IntegerField>({
     {"top_k", kBoth, -1, kAnyLength, Of(&OpenAiRequest::top_k)},  // -1 and 0: off
     {"dry_allowed_length", kBoth, 1, kAnyLength, Of(&OpenAiRequest::dry_allowed_length)},
     {"dry_range", kBoth, 0, kAnyLength, Of(&OpenAiRequest::dry_range)},  // 0: all
+    {"prompt_logprobs", kBoth, 0, kTopLogprobsMax, Of(&OpenAiRequest::prompt_logprobs)},
     {"beam_width", kBoth, 1, kBeamWidthMax, Of(&OpenAiRequest::beam_width)},
     {"mirostat_mode", kBoth, 0, 2, &Draft::mirostat_mode},
     {"top_logprobs", kChat, 0, kTopLogprobsMax, &Draft::top_logprobs_count},
@@ -120,7 +121,6 @@ constexpr auto kUnsupportedFields = std::to_array<std::string_view>({
     "prompt_cache_options",
     "prompt_cache_retention",
     "prompt_embeds",
-    "prompt_logprobs",
     "reasoning_effort",
     "structured_outputs",
     "suffix",
@@ -520,6 +520,9 @@ Result<void> CheckTogether(Draft& draft) {
       return Bad("max_completion_tokens", "differs from max_tokens; give one of them");
     }
     draft.max_tokens = draft.max_completion_tokens;
+  }
+  if (draft.prompt_logprobs && draft.streams()) {
+    return Bad("prompt_logprobs", "is not possible with \"stream\": true");
   }
   if (draft.max_tokens == 0 && !draft.echo.value_or(false)) {
     return Bad("max_tokens", "0 is allowed only with \"echo\": true; the least value is 1");

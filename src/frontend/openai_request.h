@@ -111,6 +111,8 @@ struct OpenAiRequest {
   std::optional<bool> stream;
   bool include_usage = false;
   std::optional<bool> echo;
+  std::optional<std::int64_t>
+      prompt_logprobs;             // likeliest tokens shown at each place of the prompt
   std::int32_t top_logprobs = -1;  // -1: none asked for
   std::optional<bool> skip_special_tokens;
   std::optional<bool> return_token_ids;

@@ -103,7 +103,7 @@ void LogprobWriter::AddChat(TokenId token, const wire::TokenLogprob& logprob) {
   Separate(first_);
   AppendChatEntry(first_, token, logprob.logprob);
   first_ += R"(,"top_logprobs":[)";
-  for (std::size_t i = 0; i < logprob.top.size(); ++i) {
+  for (std::size_t i = 0; i < std::min(logprob.top.size(), top_max_); ++i) {
     if (i > 0) {
       first_ += ',';
     }
@@ -129,7 +129,7 @@ void LogprobWriter::Add(TokenId token, const wire::TokenLogprob* logprob) {
   } else {
     AppendFloat(second_, logprob->logprob);
     third_ += '{';
-    for (std::size_t i = 0; i < logprob->top.size(); ++i) {
+    for (std::size_t i = 0; i < std::min(logprob->top.size(), top_max_); ++i) {
       if (i > 0) {
         third_ += ',';
       }
@@ -171,6 +171,44 @@ void AppendUsage(std::string& out, const Usage& usage) {
                  usage.prompt_tokens + usage.completion_tokens, usage.cached_tokens);
 }
 
+std::string PromptLogprobs(std::span<const TokenId> prompt,
+                           std::span<const wire::TokenLogprob> logprobs, const ResponseShape& shape,
+                           const TextProcessor* text) {
+  std::string out = "[";
+  const auto append = [&](TokenId token, float logprob, std::optional<std::size_t> rank) {
+    fmt::format_to(std::back_inserter(out), R"("{}":{{"logprob":)", token);
+    AppendFloat(out, logprob);
+    out += rank ? fmt::format(R"(,"rank":{},"decoded_token":)", *rank + 1)
+                : R"(,"rank":null,"decoded_token":)";
+    AppendJsonString(out,
+                     text == nullptr ? fmt::format("token_id:{}", token) : text->TokenBytes(token));
+    out += '}';
+  };
+  for (std::size_t i = 0; i < prompt.size() && i < logprobs.size(); ++i) {
+    if (i == 0) {
+      out += "null";
+      continue;
+    }
+    const wire::TokenLogprob& entry = logprobs[i];
+    const std::size_t top_count = std::min(entry.top.size(), shape.prompt_top_logprobs);
+    std::optional<std::size_t> rank;
+    for (std::size_t k = 0; k < entry.top.size(); ++k) {
+      rank = entry.top[k].first == prompt[i] ? k : rank;
+    }
+    out += ",{";
+    append(prompt[i], entry.logprob, rank);
+    for (std::size_t k = 0; k < top_count; ++k) {
+      if (k != rank) {
+        out += ',';
+        append(entry.top[k].first, entry.top[k].second, k);
+      }
+    }
+    out += '}';
+  }
+  out += ']';
+  return out;
+}
+
 std::string UnaryBody(const ResponseShape& shape, std::span<const FinishedChoice> choices,
                       const Usage& usage, const Receipt* receipt) {
   bool chat = shape.surface == Surface::kChat;
@@ -193,6 +231,9 @@ std::string UnaryBody(const ResponseShape& shape, std::span<const FinishedChoice
     fmt::format_to(std::back_inserter(out), R"(,"finish_reason":"{}")",
                    FinishName(choice.finish.kind));
     AppendStopReason(out, choice.finish);
+    if (!chat && !choice.prompt_logprobs.empty()) {
+      out.append(R"(,"prompt_logprobs":)").append(choice.prompt_logprobs);
+    }
     if (shape.token_ids) {
       if (!chat) {
         out += R"(,"prompt_token_ids":)";
@@ -207,6 +248,9 @@ std::string UnaryBody(const ResponseShape& shape, std::span<const FinishedChoice
   if (shape.token_ids && !choices.empty()) {
     out += R"(,"prompt_token_ids":)";
     AppendIds(out, choices[0].prompt);
+  }
+  if (chat && !choices.empty() && !choices[0].prompt_logprobs.empty()) {
+    out.append(R"(,"prompt_logprobs":)").append(choices[0].prompt_logprobs);
   }
   out += R"(,"usage":)";
   AppendUsage(out, usage);

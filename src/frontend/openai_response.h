@@ -31,6 +31,8 @@ struct ResponseShape {
   std::string model;
   std::string system_fingerprint;
   bool logprobs = false;
+  std::size_t top_logprobs = 0;         // likeliest tokens shown beside each token
+  std::size_t prompt_top_logprobs = 0;  // and beside each token of the prompt
   bool token_ids = false;
   bool include_usage = false;  // of a stream
   bool receipt = false;
@@ -40,7 +42,8 @@ struct ResponseShape {
 class LogprobWriter final {
  public:
   /// `text` may be null: tokens are then written as "token_id:N".
-  LogprobWriter(Surface surface, const TextProcessor* text) : surface_(surface), text_(text) {}
+  LogprobWriter(Surface surface, const TextProcessor* text, std::size_t top_max)
+      : surface_(surface), text_(text), top_max_(top_max) {}
 
   /// Appends one entry. A null `logprob` is the first token of a prompt, of which there is none.
   void Add(TokenId token, const wire::TokenLogprob* logprob);
@@ -54,6 +57,7 @@ class LogprobWriter final {
 
   Surface surface_;
   const TextProcessor* text_;
+  std::size_t top_max_;
   std::string first_;   // chat: content entries; completions: tokens
   std::string second_;  // token_logprobs
   std::string third_;   // top_logprobs
@@ -65,10 +69,17 @@ class LogprobWriter final {
 struct FinishedChoice {
   std::string text;
   std::vector<TokenId> tokens;
-  std::string logprobs;  // object, empty: null
+  std::string logprobs;         // object, empty: null
+  std::string prompt_logprobs;  // array, empty: not asked for
   ChoiceFinish finish;
   std::span<const TokenId> prompt;  // written if token ids are wanted
 };
+
+/// vLLM's prompt_logprobs: for each token of `prompt` an object of its id and the likeliest ones;
+/// null for the first. `logprobs` [prompt]; `text` may be null.
+std::string PromptLogprobs(std::span<const TokenId> prompt,
+                           std::span<const wire::TokenLogprob> logprobs, const ResponseShape& shape,
+                           const TextProcessor* text);
 
 void AppendUsage(std::string& out, const Usage& usage);
 

@@ -156,8 +156,11 @@ Result<void> CheckBeams(const Draft& draft) {
                     "is {}, to {}",
                     draft.candidate_count(), draft.choice_count(), kBeamWidthMax));
   }
-  if (draft.streams() || draft.echo.value_or(false)) {
-    return Bad(draft.streams() ? "stream" : "echo", "is not possible with use_beam_search");
+  if (draft.streams() || draft.echo.value_or(false) || draft.prompt_logprobs) {
+    return Bad(draft.streams()         ? "stream"
+               : draft.prompt_logprobs ? "prompt_logprobs"
+                                       : "echo",
+               "is not possible with use_beam_search");
   }
   bool draws = draft.temperature.value_or(0) > 0 || draft.top_k.value_or(0) > 0 ||
                draft.top_p.value_or(1) < 1 || draft.min_p.value_or(0) > 0 ||

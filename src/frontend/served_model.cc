@@ -251,7 +251,8 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
   plan.stream = request.streams();
   plan.echo = request.echo.value_or(false);
   bool logprobs = request.top_logprobs >= 0;
-  plan.skip_engine = max_tokens == 0 && !logprobs;
+  plan.prompt_logprobs = request.prompt_logprobs.has_value();
+  plan.skip_engine = max_tokens == 0 && !logprobs && !plan.prompt_logprobs;
   if (plan.echo) {
     for (std::size_t i = 0; i < plan.prompts.size(); ++i) {
       const auto* text = std::get_if<std::string>(&request.prompts[i]);
@@ -260,16 +261,19 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
                                                 : std::string());
     }
   }
-  plan.shape = {.surface = request.surface,
-                .id = {},
-                .created = 0,
-                .model = adapter != nullptr ? adapter->name : model.name(),
-                .system_fingerprint =
-                    "fp_" + Sha256Hex(card.fingerprint + "/" + card.numerics_id).substr(0, 10),
-                .logprobs = logprobs,
-                .token_ids = request.return_token_ids.value_or(false),
-                .include_usage = request.include_usage,
-                .receipt = request.receipt.value_or(false)};
+  plan.shape = {
+      .surface = request.surface,
+      .id = {},
+      .created = 0,
+      .model = adapter != nullptr ? adapter->name : model.name(),
+      .system_fingerprint =
+          "fp_" + Sha256Hex(card.fingerprint + "/" + card.numerics_id).substr(0, 10),
+      .logprobs = logprobs,
+      .top_logprobs = static_cast<std::size_t>(std::max(request.top_logprobs, 0)),
+      .prompt_top_logprobs = static_cast<std::size_t>(request.prompt_logprobs.value_or(0)),
+      .token_ids = request.return_token_ids.value_or(false),
+      .include_usage = request.include_usage,
+      .receipt = request.receipt.value_or(false)};
   wire::GenerateRequest& prototype = plan.prototype;
   prototype.model = card.name;
   prototype.adapter = adapter != nullptr ? adapter->name : std::string();
@@ -288,7 +292,9 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
   prototype.top_logprobs = plan.given_count < prototype.choice_count
                                ? std::max(request.top_logprobs, 0)
                                : request.top_logprobs;
-  prototype.prompt_logprobs = plan.echo && logprobs;
+  prototype.prompt_logprobs = (plan.echo && logprobs) || plan.prompt_logprobs;
+  prototype.top_logprobs = std::max(
+      prototype.top_logprobs, static_cast<std::int32_t>(request.prompt_logprobs.value_or(-1)));
   if (request.uses_beams()) {
     plan.beams = MakeBeams(request, prototype);
   }

@@ -76,7 +76,7 @@ def draw_requests(rng, vocab, context, models):
             tail = (tail[:rng.randint(1, 4)] * length)[:length]
         prompt = shared[:rng.choice([0, 0, 16, len(shared)])] + tail
         body = {"prompt": prompt, "max_tokens": rng.randint(1, context - len(prompt)), "ignore_eos": True,
-                "logprobs": rng.choice([0, 2]), "return_token_ids": True, "model": rng.choice(models), **draw_sampling(rng, vocab)}
+                "logprobs": rng.choice([0, 2]), "return_token_ids": True, "prompt_logprobs": rng.choice([None, 0, 3]), "model": rng.choice(models), **draw_sampling(rng, vocab)}
         if rng.random() < 0.4:
             body["nvext"] = {"logits_processors": [draw_processor(rng, vocab, kind) for kind in rng.sample(KINDS, rng.randint(1, 3))]}
         requests.append(body)

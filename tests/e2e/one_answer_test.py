@@ -38,7 +38,7 @@ def essence(answer):
     """Everything the promise covers; not ids, times or cache counts."""
     choice = answer["choices"][0]
     return {"text": choice["text"], "token_ids": choice["token_ids"], "logprobs": choice["logprobs"],
-            "finish_reason": choice["finish_reason"], "prompt_token_ids": choice.get("prompt_token_ids", answer.get("prompt_token_ids"))}
+            "finish_reason": choice["finish_reason"], "prompt_logprobs": choice.get("prompt_logprobs"), "prompt_token_ids": choice.get("prompt_token_ids", answer.get("prompt_token_ids"))}
 
 
 class OneAnswer(unittest.TestCase):

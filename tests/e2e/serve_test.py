@@ -73,6 +73,28 @@ class Serve(unittest.TestCase):
                             "swap_refusals", "swap_failures"):
                 self.assertIn(f'pixii_engine_{counter}_total{{model="tiny-chat"}}', after)
 
+    def test_prompt_logprobs_are_those_of_echo(self):
+        with harness.Server() as server:
+            body = {"prompt": "What is 17 + 25?", "max_tokens": 3, "temperature": 0}
+            _, echoed = server.post("/v1/completions", {**body, "echo": True, "logprobs": 2})
+            _, answer = server.post("/v1/completions", {**body, "prompt_logprobs": 2, "logprobs": 1, "n": 2, "return_token_ids": True})
+            first, second = answer["choices"]
+            self.assertEqual(first["prompt_logprobs"], second["prompt_logprobs"])
+            self.assertTrue(all(len(top) == 1 for top in first["logprobs"]["top_logprobs"]))
+            ids = first["prompt_token_ids"]
+            self.assertIsNone(first["prompt_logprobs"][0])
+            shown = [entry[str(token)]["logprob"] for entry, token in zip(first["prompt_logprobs"][1:], ids[1:])]
+            self.assertEqual(shown, echoed["choices"][0]["logprobs"]["token_logprobs"][1:len(ids)])
+            for entry, token in zip(first["prompt_logprobs"][1:], ids[1:]):
+                ranks = {value["rank"] for value in entry.values()}
+                self.assertTrue({1, 2} <= ranks, entry)
+                self.assertLessEqual(len(entry), 3)
+            _, chat = server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2,
+                                                           "prompt_logprobs": 0})
+            self.assertEqual(len(chat["prompt_logprobs"]), chat["usage"]["prompt_tokens"])
+            status, refused = server.post("/v1/completions", {**body, "prompt_logprobs": 1, "stream": True})
+            self.assertEqual((status, refused["error"]["param"]), (400, "prompt_logprobs"))
+
     def test_hang_up_cancels_the_request(self):
         with harness.Server() as server:
             body = {"messages": [{"role": "user", "content": "Hello"}], "ignore_eos": True, "max_tokens": 7000}

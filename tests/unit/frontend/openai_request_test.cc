@@ -79,7 +79,7 @@ constexpr Row kShared[] = {
     {R"("n":129)", "n"},
     {R"("n":100000)", "n"},
     // Case 12.
-    {R"("prompt_logprobs":1)", "prompt_logprobs"},
+    {R"("prompt_logprobs":21)", "prompt_logprobs"},
     {R"("prompt_logprobs":-1)", "prompt_logprobs"},
     // Case 13.
     {R"("stop":["1","2","3","4","5"])", ""},

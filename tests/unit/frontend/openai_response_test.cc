@@ -109,16 +109,29 @@ TEST(OpenAiResponse, AnErrorIsWhatOpenAisClientsLookFor) {
   EXPECT_EQ(events[0].Find("code")->AsInt(), 500);
 }
 
+TEST(OpenAiResponse, PromptLogprobsNameEachTokenAndTheLikeliest) {
+  testing::FakeText text;
+  const std::vector<TokenId> prompt = {'x', 'a', 'c'};
+  const std::vector<wire::TokenLogprob> logprobs = {
+      {}, {-0.5F, {{'a', -0.5F}, {'b', -1.0F}}}, {-4.0F, {{'a', -0.5F}, {'b', -1.0F}}}};
+  ResponseShape shape;
+  shape.prompt_top_logprobs = 1;
+  EXPECT_EQ(PromptLogprobs(prompt, logprobs, shape, &text),
+            R"([null,{"97":{"logprob":-0.5,"rank":1,"decoded_token":"a"}},)"
+            R"({"99":{"logprob":-4,"rank":null,"decoded_token":"c"},)"
+            R"("97":{"logprob":-0.5,"rank":1,"decoded_token":"a"}}])");
+}
+
 TEST(OpenAiResponse, LogprobsHaveTokensBytesAndAlternatives) {
   testing::FakeText text;
-  LogprobWriter chat(Surface::kChat, &text);
+  LogprobWriter chat(Surface::kChat, &text, 20);
   wire::TokenLogprob logprob{-0.5F, {{'a', -0.5F}, {'b', -1.25F}}};
   chat.Add('a', &logprob);
   EXPECT_EQ(
       chat.Take(),
       R"({"content":[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[{"token":"a","logprob":-0.5,)"
       R"("bytes":[97]},{"token":"b","logprob":-1.25,"bytes":[98]}]}],"refusal":null})");
-  LogprobWriter plain(Surface::kCompletions, &text);
+  LogprobWriter plain(Surface::kCompletions, &text, 20);
   plain.Add('x', nullptr);
   plain.Add('a', &logprob);
   EXPECT_EQ(
@@ -128,7 +141,7 @@ TEST(OpenAiResponse, LogprobsHaveTokensBytesAndAlternatives) {
   plain.Add('b', &logprob);
   EXPECT_NE(plain.Take().find(R"("text_offset":[2])"), std::string::npos);
   wire::TokenLogprob never{-INFINITY, {}};
-  LogprobWriter least(Surface::kChat, nullptr);
+  LogprobWriter least(Surface::kChat, nullptr, 20);
   least.Add(7, &never);
   EXPECT_EQ(
       least.Take(),
