@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "base/checked.h"
 #include "model/quoted.h"
@@ -571,6 +572,26 @@ Result<Sizes> ReadSizes(ConfigWriter& config) {
   return sizes;
 }
 
+/// `rows` of the embeddings decide; what else states the size must agree.
+Result<void> CheckVocabulary(ConfigWriter& config, std::int64_t rows) {
+  PX_TRY(const auto stated, config.Int("vocab_size"));
+  if (!stated) {
+    return {};
+  }
+  if (*stated != rows) {
+    return config.file().Bad(
+        config.Key("vocab_size"),
+        fmt::format("= {} differs from the {} rows of token_embd.weight", *stated, rows));
+  }
+  const GgufValue* tokens = config.file().Find("tokenizer.ggml.tokens");
+  if (tokens != nullptr && tokens->is_array && std::cmp_not_equal(tokens->count, rows)) {
+    return config.file().Bad(
+        config.Key("vocab_size"),
+        fmt::format("= {} differs from the {} of tokenizer.ggml.tokens", *stated, tokens->count));
+  }
+  return {};
+}
+
 Result<void> ReadCommonKeys(ConfigWriter& config, const Sizes& sizes) {
   wire::Json& json = config.json();
   json.Set("num_hidden_layers", sizes.layers);
@@ -586,6 +607,11 @@ Result<void> ReadCommonKeys(ConfigWriter& config, const Sizes& sizes) {
     json.Set("sliding_window", *window);
   }
   PX_TRY(const auto rotary, config.Int("rope.dimension_count"));
+  if (rotary && (*rotary < 2 || *rotary % 2 != 0 || *rotary > sizes.head_dim)) {
+    return config.file().Bad(config.Key("rope.dimension_count"),
+                             fmt::format("= {} is not an even number from 2 to the head's size, {}",
+                                         *rotary, sizes.head_dim));
+  }
   if (rotary && *rotary != sizes.head_dim) {
     json.Set("partial_rotary_factor",
              static_cast<double>(*rotary) / static_cast<double>(sizes.head_dim));
@@ -597,8 +623,8 @@ Result<void> ReadCommonKeys(ConfigWriter& config, const Sizes& sizes) {
                             config.file().name()),
                 "token_embd.weight");
   }
+  PX_CHECK_OK(CheckVocabulary(config, table->shape[0]));
   json.Set("vocab_size", table->shape[0]);
-  config.Known("vocab_size");
   json.Set("tie_word_embeddings", config.file().FindTensor("output.weight") == nullptr);
   json.Set("attention_bias", config.file().FindTensor("blk.0.attn_q.bias") != nullptr);
   json.Set("mlp_bias", config.file().FindTensor("blk.0.ffn_gate.bias") != nullptr);

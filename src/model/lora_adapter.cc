@@ -11,6 +11,7 @@
 
 #include "base/digest.h"
 #include "model/config_reader.h"
+#include "model/finite.h"
 #include "model/quoted.h"
 #include "model/safetensors.h"
 
@@ -281,23 +282,6 @@ Result<void> CheckHalves(const std::string& module, const Halves& halves,
   return {};
 }
 
-/// Index of the first NaN or infinity: all bits of its exponent are set.
-std::optional<std::int64_t> FirstNonFinite(const kernels::WeightPart& part) {
-  const std::uint32_t exponent = part.dtype == kernels::DType::kF32   ? 0x7F800000U
-                                 : part.dtype == kernels::DType::kF16 ? 0x7C00U
-                                                                      : 0x7F80U;
-  const std::size_t size = part.dtype == kernels::DType::kF32 ? 4 : 2;
-  const auto* bytes = static_cast<const std::byte*>(part.data);
-  for (std::int64_t i = 0; i < part.rows * part.cols; ++i) {
-    std::uint32_t bits = 0;
-    std::memcpy(&bits, bytes + static_cast<std::size_t>(i) * size, size);
-    if ((bits & exponent) == exponent) {
-      return i;
-    }
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 Result<LoraAdapter> LoraAdapter::Open(const CheckpointFolder& folder,
@@ -353,9 +337,10 @@ Result<LoraAdapter> LoraAdapter::Parse(std::string_view config_text, std::string
           fmt::format("is of a module that target_modules in {} does not name", kConfigName));
     }
     LoraPair pair{.linear = i, .down = keep(*halves.down), .up = keep(*halves.up)};
-    for (const auto& [tensor, part] :
-         {std::pair{halves.down, &pair.down}, std::pair{halves.up, &pair.up}}) {
-      if (const auto bad = FirstNonFinite(*part)) {
+    for (const StoredTensor* tensor : {halves.down, halves.up}) {
+      const auto values =
+          std::as_bytes(std::span(weights)).subspan(tensor->file_offset, tensor->size_bytes);
+      if (const auto bad = FirstNotFinite(tensor->type, values)) {
         return BadTensor(Code::kDataCorrupt, *tensor,
                          fmt::format("is not finite at element {}", *bad));
       }

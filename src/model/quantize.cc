@@ -443,6 +443,12 @@ Result<QuantizeReport> QuantizeFolder(const std::string& source, const std::stri
   PX_CHECK_OK(CheckOptions(options, path));
   PX_TRY(const CheckpointFolder folder, CheckpointFolder::Open(source));
   PX_TRY(const ModelConfig config, LoadConfig(folder));
+  if (config.encoder) {
+    return Fail(Code::kUnsupported,
+                fmt::format("{}: architectures = {} is an encoder; only decoders are quantised",
+                            source, Quoted(config.encoder->architecture)),
+                "SOURCE");
+  }
   if (folder.gguf() != nullptr || !config.decoder.quantization.method.empty()) {
     return Fail(
         Code::kUnsupported,

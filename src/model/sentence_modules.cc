@@ -9,6 +9,7 @@
 #include "model/checkpoint.h"
 #include "model/config_reader.h"
 #include "model/decoder_spec.h"
+#include "model/finite.h"
 #include "model/quoted.h"
 
 namespace pixii::model {
@@ -94,6 +95,7 @@ Result<std::vector<float>> ReadTensor(const Checkpoint& checkpoint, const std::s
                             checkpoint.file_names()[0], name, fmt::join(shape, ", ")),
                 name);
   }
+  PX_CHECK_OK(CheckFinite(checkpoint, *tensor, tensor->bytes));
   const kernels::DType dtype = *AsWeightType(tensor->stored.type);
   std::vector<float> out(tensor->bytes.size() / kernels::SizeOf(dtype));
   for (std::size_t i = 0; i < out.size(); ++i) {

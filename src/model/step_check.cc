@@ -33,7 +33,13 @@ Result<LoadOptions> CheckLoadOptions(const LoadOptions& options, std::int32_t co
   LoadOptions checked = options;
   PX_CHECK_OK(CheckOption("step_tokens_max", options.step_tokens_max, 1, kStepTokensMax));
   PX_CHECK_OK(CheckOption("step_logit_rows_max", options.step_logit_rows_max, 1, kStepTokensMax));
-  PX_CHECK_OK(CheckOption("context_tokens_max", options.context_tokens_max, 0, context_tokens_max));
+  if (options.context_tokens_max < 0 || options.context_tokens_max > context_tokens_max) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("context_tokens_max = {} is not in 1 to {}, what the checkpoint's "
+                            "positions allow; 0 takes them all",
+                            options.context_tokens_max, context_tokens_max),
+                "context_tokens_max");
+  }
   PX_CHECK_OK(CheckOption("adapter_slots", options.adapter_slots, 0, kAdapterSlotsMax));
   if (checked.context_tokens_max == 0) {
     checked.context_tokens_max = context_tokens_max;

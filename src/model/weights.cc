@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "base/hash.h"
 #include "kernels/weight_source.h"
+#include "model/finite.h"
 #include "model/gguf_blocks.h"
 #include "model/part_memory.h"
 #include "model/quoted.h"
@@ -129,17 +130,25 @@ class CheckpointWeights final : public Weights {
   Result<kernels::WeightPart> Part(const std::string& name, std::int64_t rows,
                                    std::int64_t cols) override {
     PX_TRY(const StoredLinear linear, FindLinear(quantization_, checkpoint_, name, rows, cols));
+    PX_CHECK_OK(CheckFinite(checkpoint_, *linear.codes, linear.codes->bytes));
     return MakePart(checkpoint_, linear, rows, cols, memory_);
   }
 
   Result<kernels::WeightPart> Slice(const StackedSlice& slice) override {
     PX_TRY(const StoredStack stack, FindStack(quantization_, checkpoint_, slice));
-    return MakeSlice(checkpoint_, stack, slice, memory_);
+    PX_TRY(const kernels::WeightPart part, MakeSlice(checkpoint_, stack, slice, memory_));
+    if (stack.scales == nullptr) {
+      const auto size = static_cast<std::size_t>(part.rows * kernels::RowSizeBytes(part));
+      PX_CHECK_OK(CheckFinite(checkpoint_, *stack.values,
+                              {static_cast<const std::byte*>(part.data), size}));
+    }
+    return part;
   }
 
   Result<std::vector<float>> Vector(const std::string& name, std::int64_t size) override {
     const CheckpointTensor* tensor = checkpoint_.Find(name);
     PX_ASSERT(tensor != nullptr && tensor->stored.shape == Shape({size}));
+    PX_CHECK_OK(CheckFinite(checkpoint_, *tensor, tensor->bytes));
     std::vector<float> out(static_cast<std::size_t>(size));
     WidenTo(*tensor, out);
     if (tensor->head_rows != 0) {

@@ -55,7 +55,8 @@ class Weights {
   virtual ~Weights() = default;
 
   /// Tensor `name` ("….weight") of [rows, cols], as values or as the codes it is stored in; valid
-  /// until Release. Errors: kDataCorrupt naming a scale that is not finite.
+  /// until Release. Errors: kDataCorrupt naming a tensor whose values or scales are not finite
+  /// (CheckFinite).
   virtual Result<kernels::WeightPart> Part(const std::string& name, std::int64_t rows,
                                            std::int64_t cols) = 0;
 

@@ -119,18 +119,33 @@ class Serve(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("/nonexistent/port", done.stderr)
 
-    def test_a_model_of_nan_weights_is_never_ready_and_the_log_says_why(self):
-        import pathlib
+    @staticmethod
+    def fill_weights(folder, value):
+        """A copy of a small model in bf16 whose weights all have the bits `value`."""
         import shutil
-        import subprocess
+        shutil.copytree(harness.OWN_MODELS / "llama-gqa", folder)
+        data = bytearray((folder / "model.safetensors").read_bytes())
+        begin = 8 + int.from_bytes(data[:8], "little")
+        data[begin:] = bytes.fromhex(value) * ((len(data) - begin) // 2)
+        (folder / "model.safetensors").write_bytes(data)
+
+    def test_a_model_of_nan_weights_is_refused_naming_the_tensor(self):
+        import pathlib
         import tempfile
         with tempfile.TemporaryDirectory() as copy:
             folder = pathlib.Path(copy) / "nan"
-            shutil.copytree(harness.OWN_MODELS / "llama-gqa", folder)
-            data = bytearray((folder / "model.safetensors").read_bytes())
-            begin = 8 + int.from_bytes(data[:8], "little")
-            data[begin:] = bytes.fromhex("c07f") * ((len(data) - begin) // 2)
-            (folder / "model.safetensors").write_bytes(data)
+            self.fill_weights(folder, "c07f")
+            done = harness.run_pixii("serve", str(folder), "--port", "0")
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn('"model.embed_tokens.weight" is NaN or infinite at element 0', done.stderr)
+
+    def test_a_model_whose_sums_overflow_is_never_ready_and_the_log_says_why(self):
+        import pathlib
+        import subprocess
+        import tempfile
+        with tempfile.TemporaryDirectory() as copy:
+            folder = pathlib.Path(copy) / "large"
+            self.fill_weights(folder, "5e5d")  # about 1e18: products of two rows overflow
             log = open(pathlib.Path(copy) / "log", "w+")
             process = subprocess.Popen([harness.BINARY, "serve", str(folder), "--port", "0"], stdout=log, stderr=log)
             try:

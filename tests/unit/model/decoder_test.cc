@@ -347,6 +347,15 @@ TEST(Decoder, RefusesOptionsOutOfRange) {
   }
 }
 
+TEST(Decoder, AContextPastThePositionsIsRefusedWithValueAndLimit) {
+  const auto operators = kernels::MakeReferenceOperators();
+  const auto model =
+      LanguageModel::Load(OwnModel("llama-gqa"), *operators, {.context_tokens_max = 513});
+  ASSERT_FALSE(model.has_value());
+  EXPECT_THAT(model.error().detail(),
+              ::testing::HasSubstr("context_tokens_max = 513 is not in 1 to 512"));
+}
+
 TEST(Decoder, RunsAFusedProjectionLikeItsParts) {
   // The same weights stored as one tensor of stacked rows: what fused families (Phi-3) bring.
   const auto operators = kernels::MakeReferenceOperators();

@@ -206,6 +206,23 @@ TEST(GgufModel, RefusesWhatItDoesNotUnderstandByKey) {
               HasSubstr("llama.rope.scaling.type = \"zzz\""));
 }
 
+TEST(GgufModel, RefusesSizesThatDisagreeNamingKeyValueAndLimit) {
+  for (const std::uint32_t rotary : {0U, 3U, 6U}) {
+    EXPECT_THAT(Refusal(Llama().U32("llama.rope.dimension_count", rotary)),
+                HasSubstr("llama.rope.dimension_count = " + std::to_string(rotary) +
+                          " is not an even number from 2 to the head's size, 4"));
+  }
+  EXPECT_EQ(Refusal(Llama().U32("llama.rope.dimension_count", 4)), "accepted");
+  const std::vector<std::string> three = {"a", "b", "c"};
+  const std::vector<std::string> four = {"a", "b", "c", "d"};
+  EXPECT_THAT(Refusal(Llama().U32("llama.vocab_size", 5)),
+              HasSubstr("llama.vocab_size = 5 differs from the 4 rows of token_embd.weight"));
+  EXPECT_THAT(Refusal(Llama().U32("llama.vocab_size", 4).Strings("tokenizer.ggml.tokens", three)),
+              HasSubstr("llama.vocab_size = 4 differs from the 3 of tokenizer.ggml.tokens"));
+  EXPECT_EQ(Refusal(Llama().U32("llama.vocab_size", 4).Strings("tokenizer.ggml.tokens", four)),
+            "accepted");
+}
+
 TEST(GgufModel, RefusesATensorWithoutAPlace) {
   const std::string bytes = Llama().Tensor("blk.0.odd.weight", 0, {1}, "1234").Bytes();
   const auto file = GgufFile::Parse(std::as_bytes(std::span(bytes)), "m.gguf");

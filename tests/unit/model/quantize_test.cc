@@ -145,6 +145,8 @@ TEST(Quantize, RefusesWithTheReason) {
               HasSubstr("group 48 is not 32, 64 or 128"));
   ASSERT_EQ(detail(Source(), target, {}), "written");
   EXPECT_THAT(detail(target, target + "2", {}), HasSubstr("is quantised already"));
+  EXPECT_THAT(detail(pixii::testing::OwnGoldenDir() + "/models/bert-mean", target + "2", {}),
+              HasSubstr("architectures = \"BertModel\" is an encoder"));
 }
 
 TEST(Quantize, TheSearchedScaleIsNeverWorseThanTheLargestValuesOverSeven) {
