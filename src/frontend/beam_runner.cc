@@ -56,7 +56,7 @@ bool BeamRunner::StartRound() {
     if (!sent) {
       open_ids_[i].reset();
       --open_count_;
-      failure_ = sent.error();
+      failure_ = FailureOf(sent.error());
     }
   }
   starting_ = false;
@@ -64,6 +64,19 @@ bool BeamRunner::StartRound() {
     CancelOpen();
   }
   return open_count_ > 0;
+}
+
+// Every round asks for the adapter anew. Once the first has had it, what the client asked for was
+// there: an adapter that went ends the search as one that was replaced does.
+Error BeamRunner::FailureOf(const Error& error) const {
+  if (first_round_ || error.code() != Code::kNotFound || run_.request.adapter.empty()) {
+    return error;
+  }
+  return {Code::kUnavailable,
+          fmt::format("the adapter \"{}\" was unloaded during the beam search; load it and ask "
+                      "again",
+                      run_.request.adapter),
+          "model"};
 }
 
 void BeamRunner::OnFrame(std::size_t beam, wire::TokenFrame frame) {
@@ -84,7 +97,8 @@ void BeamRunner::OnFrame(std::size_t beam, wire::TokenFrame frame) {
   --open_count_;
   cancelled_ |= *frame.finish == wire::FinishReason::kCancelled && !failure_;
   if (*frame.finish == wire::FinishReason::kError && !failure_) {
-    failure_ = frame.error.value_or(Error(Code::kInternal, "the worker failed without a reason"));
+    failure_ = FailureOf(
+        frame.error.value_or(Error(Code::kInternal, "the worker failed without a reason")));
     CancelOpen();
   }
   if (open_count_ == 0 && !starting_) {

@@ -41,6 +41,7 @@ class BeamRunner final {
  private:
   /// Whether a request of the round was taken; `failure_` says why not.
   bool StartRound();
+  Error FailureOf(const Error& error) const;
   wire::GenerateRequest RequestFor(const Beam& beam) const;
   void OnFrame(std::size_t beam, wire::TokenFrame frame);
   void CancelOpen();

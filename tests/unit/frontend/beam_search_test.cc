@@ -202,7 +202,7 @@ class ModelWorker final : public control::WorkerLink {
 
   Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override {
     if (refuse_from > 0 && ++asked >= refuse_from) {
-      return pixii::Fail(Code::kResourceExhausted, "full");
+      return pixii::Fail(refusal);
     }
     EXPECT_TRUE(request.stop.ignore_eos && request.processed_logprobs);
     EXPECT_EQ(request.choice_count, 1U);
@@ -233,6 +233,7 @@ class ModelWorker final : public control::WorkerLink {
 
   std::uint64_t seed = 1;
   int refuse_from = 0;
+  Error refusal{Code::kResourceExhausted, "full"};
   int asked = 0;
   int open = 0;
   bool cancelled = false;
@@ -244,12 +245,14 @@ class ModelWorker final : public control::WorkerLink {
 
 class BeamRunnerTest : public testing::FrontendTest {
  protected:
-  std::unique_ptr<BeamRunner> Make(std::uint32_t n, const BeamOptions& beams) {
+  std::unique_ptr<BeamRunner> Make(std::uint32_t n, const BeamOptions& beams,
+                                   std::string adapter = {}) {
     BeamRun run;
     run.options = beams;
     run.request.id = RequestId{77};
     run.request.prompt = {1, 2, 3};
     run.request.choice_count = n;
+    run.request.adapter = std::move(adapter);
     return std::make_unique<BeamRunner>(
         model_worker, [this] { return RequestId{++next_id_}; }, std::move(run),
         [this](wire::TokenFrame frame) { frames.push_back(std::move(frame)); });
@@ -311,6 +314,25 @@ TEST_F(BeamRunnerTest, ACancelledOrRefusedSearchEndsEveryChoiceOnce) {
   runner = Make(2, beams);
   EXPECT_FALSE(runner->Start());
   EXPECT_TRUE(frames.empty());
+}
+
+TEST_F(BeamRunnerTest, AnAdapterThatGoesDuringTheSearchIsNoUnknownModel) {
+  BeamOptions beams{.width = 3, .max_tokens = 500, .end_ids = {}};
+  model_worker.refusal = Error(Code::kNotFound, "no adapter \"fox\" is loaded", "model");
+  model_worker.refuse_from = 3;  // in the second round
+  auto runner = Make(2, beams, "fox");
+  ASSERT_TRUE(runner->Start());
+  ASSERT_TRUE(Until([&] { return frames.size() == 2; }));
+  EXPECT_EQ(frames[1].finish, wire::FinishReason::kError);
+  EXPECT_EQ(frames[1].error->code(), Code::kUnavailable);
+  EXPECT_NE(frames[1].error->detail().find("\"fox\" was unloaded"), std::string::npos);
+
+  model_worker.asked = 0;
+  model_worker.refuse_from = 1;  // it never was there
+  runner = Make(2, beams, "fox");
+  const Result<void> started = runner->Start();
+  ASSERT_FALSE(started);
+  EXPECT_EQ(started.error().code(), Code::kNotFound);
 }
 
 }  // namespace
