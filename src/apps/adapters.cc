@@ -54,10 +54,15 @@ Result<std::vector<worker::CatalogueEntry>> AdapterCatalogue(const EngineFlags& 
   }
   Result<std::vector<rt::FolderEntry>> entries = rt::ListFolder(flags.lora_dir, kCatalogueSizeMax);
   if (!entries) {
-    return Fail(entries.error().code(), fmt::format("lora-dir: {}", entries.error().detail()),
+    return Fail(entries.error().code(),
+                fmt::format("lora-dir: {}; give an existing folder whose subfolders are adapters",
+                            entries.error().detail()),
                 "lora-dir");
   }
   for (const rt::FolderEntry& entry : *entries) {
+    if (entry.name.starts_with('.')) {
+      continue;  // what tools and downloads in progress leave there
+    }
     const std::string source = flags.lora_dir + "/" + entry.name;
     PX_TRY(const auto config, rt::StatFile(source + "/adapter_config.json"));
     if (config) {

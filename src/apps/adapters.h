@@ -22,7 +22,8 @@ engine::AdapterOptions AdapterOptionsOf(const EngineFlags& flags);
 /// NAME=FOLDER of each --lora. Errors name the flag.
 Result<std::vector<worker::CatalogueEntry>> AdaptersAtStart(const EngineFlags& flags);
 
-/// The subfolders of --lora-dir that hold an adapter. Errors name the flag.
+/// The subfolders of --lora-dir that hold an adapter, but those whose names begin with a dot.
+/// Errors name the flag.
 Result<std::vector<worker::CatalogueEntry>> AdapterCatalogue(const EngineFlags& flags);
 
 /// Reads adapters for a model with these linears.

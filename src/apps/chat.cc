@@ -42,12 +42,11 @@ class Chat final {
                   fmt::format("{} has no tokenizer.json: it cannot chat", source.folder), "model");
     }
     engine_.emplace(*loop_, std::move(engine));
-    PX_TRY(worker::AdapterLinkOptions adapters, host_->MakeAdapterLink());
     link_.emplace(*loop_, *engine_,
                   worker::LocalLinkOptions{.name = source.name,
                                            .eos_token_ids = {},
                                            .bos_token_id = -1,
-                                           .adapters = std::move(adapters)});
+                                           .adapters = host_->MakeAdapterLink()});
     if (!flags_.system.empty()) {
       Remember("system", flags_.system);
     }

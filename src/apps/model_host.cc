@@ -156,6 +156,7 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   auto host = std::unique_ptr<ModelHost>(new ModelHost);  // tidy: new the constructor is private
   host->flags_ = flags;
   PX_TRY(host->identity_key_, ReadIdentityKey(flags.kv_key_file));
+  PX_TRY(host->adapter_catalogue_, AdapterCatalogue(flags));  // a wrong folder is said at once
   PX_TRY(host->operators_, MakeOperators(flags));
   bool fp32 = flags.dtype == "fp32";
   if (fp32 && flags.compute != "auto") {
@@ -326,11 +327,11 @@ Result<void> ModelHost::LoadAdapters(engine::Engine& engine) const {
   return {};
 }
 
-Result<worker::AdapterLinkOptions> ModelHost::MakeAdapterLink() const {
+worker::AdapterLinkOptions ModelHost::MakeAdapterLink() const {
   worker::AdapterLinkOptions options;
   if (WantsAdapters(flags_)) {
     options.read = MakeAdapterReader(model_->model().adaptable_linears(), flags_);
-    PX_TRY(options.catalogue, AdapterCatalogue(flags_));
+    options.catalogue = adapter_catalogue_;
   }
   return options;
 }

@@ -28,8 +28,8 @@ class ModelHost final {
   /// The engine; call once.
   Result<std::unique_ptr<engine::Engine>> MakeEngine();
 
-  /// How a link to the engine loads adapters. Errors name the flag.
-  Result<worker::AdapterLinkOptions> MakeAdapterLink() const;
+  /// How a link to the engine loads adapters.
+  worker::AdapterLinkOptions MakeAdapterLink() const;
 
   /// What requests may ask for; to be completed before MakeEngine.
   engine::ProcessorSet& processors() { return *processors_; }
@@ -53,6 +53,7 @@ class ModelHost final {
   std::unique_ptr<LoadedModel> model_;
   std::shared_ptr<engine::ProcessorSet> processors_;
   std::unique_ptr<LoadedModel> draft_model_;  // null: none asked for
+  std::vector<worker::CatalogueEntry> adapter_catalogue_;
 };
 
 /// As --isa and --threads spell it.

@@ -44,12 +44,11 @@ class Replayer final {
     PX_TRY(std::unique_ptr<engine::Engine> engine, host_->MakeEngine());
     PX_TRY(served_, LoadServedModel(source.folder, host_->spec(), record.model));
     engine_.emplace(*loop_, std::move(engine));
-    PX_TRY(worker::AdapterLinkOptions adapters, host_->MakeAdapterLink());
     link_.emplace(*loop_, *engine_,
                   worker::LocalLinkOptions{.name = record.model,
                                            .eos_token_ids = host_->spec().eos_token_ids,
                                            .bos_token_id = host_->spec().bos_token_id,
-                                           .adapters = std::move(adapters)});
+                                           .adapters = host_->MakeAdapterLink()});
     return {};
   }
 
@@ -179,38 +178,61 @@ class Replayer final {
   std::uint64_t last_id_ = 0;
 };
 
-/// Exit status. Records of one model share its loading.
-Result<int> ReplayAll(const std::vector<std::string>& paths, const ReplayFlags& flags,
-                      const EngineFlags& engine_flags) {
-  std::optional<Replayer> replayer;
-  std::string loaded;
-  int exit = kExitDone;
-  for (const std::string& path : paths) {
+/// Replays records one by one; those of one model share its loading.
+class Replays final {
+ public:
+  Replays(const ReplayFlags& flags, const EngineFlags& engine_flags)
+      : flags_(flags), engine_flags_(engine_flags) {}
+
+  /// Says how the record went. One that cannot be replayed says nothing about the others.
+  void Replay(const std::string& path) {
+    Result<std::optional<std::string>> difference = Difference(path);
+    if (!difference) {
+      ++failed_;
+      SayError("pixii: {}: failed: {}\n", path, difference.error().detail());
+    } else if (*difference) {
+      ++differ_;
+      Say("{}: differs: {}\n", path, **difference);
+    } else {
+      ++same_;
+      Say("{}: same: {}\n", path, size_);
+    }
+  }
+
+  /// Exit status.
+  int Finish() const {
+    Say("records: {} same, {} different, {} failed\n", same_, differ_, failed_);
+    return failed_ > 0 ? kExitFailed : differ_ > 0 ? kExitNotSo : kExitDone;
+  }
+
+ private:
+  /// As Replayer::Repeat.
+  Result<std::optional<std::string>> Difference(const std::string& path) {
     PX_TRY(const frontend::RequestRecord record, ReadRecord(path));
     const std::string wanted = fmt::format("{} {}", record.context_tokens_max, record.model);
-    if (loaded != wanted) {
-      replayer.emplace();
-      PX_CHECK_OK(replayer->Load(flags, engine_flags, record));
-      loaded = wanted;
-    }
-    Result<std::optional<std::string>> difference = replayer->Repeat(record);
-    if (!difference) {
-      return Fail(difference.error().code(),
-                  fmt::format("{}: {}", path, difference.error().detail()));
+    if (loaded_ != wanted) {
+      loaded_.clear();
+      replayer_.emplace();
+      PX_CHECK_OK(replayer_->Load(flags_, engine_flags_, record));
+      loaded_ = wanted;
     }
     std::size_t tokens = 0;
     for (const frontend::ChoiceTranscript& choice : record.choices) {
       tokens += choice.tokens.size();
     }
-    if (*difference) {
-      exit = kExitNotSo;
-      Say("{}: differs: {}\n", path, **difference);
-    } else {
-      Say("{}: same: {} choices, {} tokens\n", path, record.choices.size(), tokens);
-    }
+    size_ = fmt::format("{} choices, {} tokens", record.choices.size(), tokens);
+    return replayer_->Repeat(record);
   }
-  return exit;
-}
+
+  const ReplayFlags& flags_;
+  const EngineFlags& engine_flags_;
+  std::optional<Replayer> replayer_;
+  std::string loaded_;  // context and model; empty: none
+  std::string size_;    // of the latest record, in words
+  std::size_t same_ = 0;
+  std::size_t differ_ = 0;
+  std::size_t failed_ = 0;
+};
 
 }  // namespace
 
@@ -221,7 +243,7 @@ int RunReplay(const Arguments& arguments) {
   command.name = "replay";
   command.summary =
       "Repeats requests recorded by pixii serve --record; exit status 1 if a token or logprob "
-      "differs.";
+      "differs, 2 if a record could not be replayed.";
   command.positionals = {
       {.name = "RECORD", .help = "file of a record", .required = true, .repeated = true}};
   command.options = RowsOf(flags);
@@ -232,8 +254,11 @@ int RunReplay(const Arguments& arguments) {
   if (exit != kGoOn) {
     return exit;
   }
-  Result<int> done = ReplayAll(parsed.positionals, flags, engine_flags);
-  return done ? *done : Complain(done.error());
+  Replays replays(flags, engine_flags);
+  for (const std::string& path : parsed.positionals) {
+    replays.Replay(path);
+  }
+  return replays.Finish();
 }
 
 }  // namespace pixii::apps

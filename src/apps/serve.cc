@@ -115,7 +115,7 @@ class Server final {
     link_options.eos_token_ids = host_->spec().eos_token_ids;
     link_options.on_state = [this](engine::EngineState state) { SaySleep(state); };
     link_options.bos_token_id = host_->spec().bos_token_id;
-    PX_TRY(link_options.adapters, host_->MakeAdapterLink());
+    link_options.adapters = host_->MakeAdapterLink();
     if (link_options.adapters.read) {
       link_options.adapters.read = Logged(std::move(link_options.adapters.read));
     }
@@ -188,15 +188,17 @@ class Server final {
 
   // Such an adapter could never be asked for.
   Result<void> CheckAdapterNames() const {
-    if (std::ranges::find(link_->card().adapters, name_, &wire::AdapterCard::name) !=
-        link_->card().adapters.end()) {
-      return Fail(Code::kInvalidArgument,
-                  fmt::format("lora: {} is the model's own name; --served-model-name gives it "
-                              "another",
-                              name_),
-                  "lora");
+    const auto& adapters = link_->card().adapters;
+    const auto found = std::ranges::find(adapters, name_, &wire::AdapterCard::name);
+    if (found == adapters.end()) {
+      return {};
     }
-    return {};
+    const std::string flag = found->is_loaded() ? "lora" : "lora-dir";
+    return Fail(Code::kInvalidArgument,
+                fmt::format("{}: the adapter {} in {} has the model's own name; rename it, or give "
+                            "the model another with --served-model-name",
+                            flag, name_, found->source),
+                flag);
   }
 
   Result<void> Listen() {

@@ -143,6 +143,23 @@ class Adapters(unittest.TestCase):
         self.assertNotEqual(self.text("swift", max_tokens=120), whole)
         self.unload("swift")
 
+    def test_a_folder_of_adapters_has_a_name_for_each_that_can_be_asked_for(self):
+        root = self.root / "offered"
+        for name in ("kit", ".partial", "tiny-chat"):
+            write_adapter(root / name, 5)
+        clash = harness.run_pixii("serve", "tiny-chat", "--port", "0", "--lora-dir", str(root))
+        self.assertEqual(clash.returncode, 2, clash.stderr)
+        self.assertIn(f"lora-dir: the adapter tiny-chat in {root}/tiny-chat has the model's own name", clash.stderr)
+        with harness.Server("tiny-chat", "--served-model-name", "chat", "--lora-dir", str(root)) as server:
+            _, _, models = server.request("GET", "/v1/models")
+            self.assertEqual(sorted(entry["id"] for entry in models["data"]), ["chat", "kit", "tiny-chat"])
+            status, answer = server.post("/v1/chat/completions", {**QUESTION, "model": ".partial", "max_tokens": 1})
+            self.assertEqual(status, 404, answer)
+        absent = harness.run_pixii("serve", "tiny-chat", "--port", "0", "--lora-dir", str(root / "absent"))
+        self.assertEqual(absent.returncode, 2, absent.stderr)
+        self.assertIn(f"lora-dir: cannot list '{root}/absent'", absent.stderr)
+        self.assertNotIn("model.loaded", absent.stderr)
+
     def test_beams_run_with_the_adapter(self):
         body = {"prompt": "The fox", "max_tokens": 8, "use_beam_search": True, "n": 2, "best_of": 2}
         texts = [self.server.post("/v1/completions", {**body, "model": model}) for model in ("start", "tiny-chat")]

@@ -115,6 +115,37 @@ class Replay(unittest.TestCase):
                 self.assertEqual(done.returncode, status, done.stdout + done.stderr)
                 self.assertIn(words, done.stdout + done.stderr)
 
+    def test_a_record_that_cannot_be_replayed_leaves_the_others_to_be(self):
+        good = self.record_of(self.answer("/v1/completions", SAMPLED))
+
+        def changed(name, change):
+            record = json.loads(good.read_text())
+            change(record)
+            out = pathlib.Path(self.folder.name) / f"{name}.json"
+            out.write_text(json.dumps(record))
+            return out
+
+        def processor(record):
+            record["body"] = json.dumps(dict(SAMPLED, nvext={"logits_processors": ["absent_one"]}))
+
+        def adapter(record):
+            record["adapter"], record["adapter_fingerprint"] = "absent_two", "0" * 64
+
+        def model(record):
+            record["model"] = "/nonexistent/absent_three"
+
+        def other(record):
+            record["body"] = json.dumps(dict(SAMPLED, seed=8))
+
+        changes = [changed("absent_one", processor), changed("absent_two", adapter), changed("absent_three", model)]
+        done = self.replay(changes[0], good, changes[1], changes[2], changed("other", other), good)
+        self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
+        self.assertEqual(done.stdout.count(": same: "), 2, done.stdout)
+        self.assertIn("records: 2 same, 1 different, 3 failed", done.stdout)
+        lines = done.stderr.splitlines()
+        for path in changes:
+            self.assertTrue(any(f"{path}: failed: " in line and path.stem in line.partition("failed: ")[2] for line in lines), lines)
+
     def test_files_that_are_no_records_are_refused(self):
         for text in ("", "{}", "[1]", '{"version": 1}'):
             path = pathlib.Path(self.folder.name) / "bad.json"
