@@ -101,6 +101,21 @@ std::vector<OperatorCase> LinearCases() {
                                 .margin = 5}));
     }
   }
+  // Rows that end in either half of a block of 32, K beyond a slab, rows beyond a group, outputs
+  // beyond a chunk: where the tiles of AMX are cut.
+  for (const LinearShape& shape :
+       {LinearShape{.m = 33, .n = 64, .k = 200}, LinearShape{.m = 48, .n = 33, .k = 96},
+        LinearShape{.m = 49, .n = 70, .k = 130, .k_shards = 8},
+        LinearShape{.m = 17, .n = 40, .k = 640}, LinearShape{.m = 290, .n = 70, .k = 2100},
+        LinearShape{.m = 70, .n = 600, .k = 2700},
+        LinearShape{.m = 40, .n = 40, .k = 5000, .k_shards = 8},
+        LinearShape{.m = 4, .n = 600, .k = 2700, .k_shards = 8}}) {
+    LinearShape bf16 = shape;
+    bf16.compute = ComputeType::kBf16;
+    bf16.dtype = DType::kBf16;
+    bf16.bias = shape.m % 2 == 1;
+    out.push_back(MakeLinear(bf16));
+  }
   // More rows than one L2 block holds, and more panels than a group.
   out.push_back(MakeLinear(
       {.m = 500, .n = 170, .k = 40, .compute = ComputeType::kBf16, .dtype = DType::kBf16}));

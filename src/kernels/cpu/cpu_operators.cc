@@ -386,7 +386,7 @@ class CpuOperators final : public HostOperators {
     }
     Grow(packed_input_, static_cast<std::size_t>(size_bytes));
     call.packed_input = packed_input_.data();
-    const Index blocks = Linears(call).row_blocks(rows);
+    const Index blocks = Linears(call).row_blocks(*call.weight, rows);
     RunOn(alone, [&](std::int32_t worker) {
       LinearCall part = call;
       std::tie(part.block_begin, part.block_end) =

@@ -25,6 +25,8 @@ constexpr KernelTable MakeTable() {
   table.k_align = 32;
   table.linear.input_bytes = AmxInputBytes;
   table.linear.scratch_bytes = AmxScratchBytes;
+  table.linear.row_blocks = AmxRowBlocks;
+  table.linear.pack = PackAmx;
   table.linear.run = LinearAmx;
   table.linear.multiply_adds = MultiplyAddsAmx;
   return table;

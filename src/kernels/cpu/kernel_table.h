@@ -276,7 +276,7 @@ struct LinearKernels {
   /// Of at least kBlockedRowsMin rows, which all workers pack together first: bytes of the packed
   /// input, 0 if `run` needs none; into how many row blocks it is cut; and the packing.
   Index (*input_bytes)(const PackedWeight& weight, Index rows) = nullptr;
-  Index (*row_blocks)(Index rows) = nullptr;
+  Index (*row_blocks)(const PackedWeight& weight, Index rows) = nullptr;
   void (*pack)(const LinearCall& call) = nullptr;
   void (*run)(const LinearCall& call) = nullptr;
   /// `rounds` of the multiply-adds that `run` does, in registers only; returns how many.

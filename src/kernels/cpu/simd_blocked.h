@@ -405,7 +405,9 @@ inline Index BlockedInputBytes(const PackedWeight& weight, Index rows) {
   return rows * weight.k_padded * 4;
 }
 
-inline Index BlockedRowBlocks(Index rows) { return (rows + kBlockRows - 1) / kBlockRows; }
+inline Index BlockedRowBlocks(const PackedWeight& /*weight*/, Index rows) {
+  return (rows + kBlockRows - 1) / kBlockRows;
+}
 
 inline void LinearFma(const LinearCall& call) {
   if (call.packed_input != nullptr) {

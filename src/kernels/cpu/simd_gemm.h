@@ -52,8 +52,9 @@ template <int R, int C>
   }
 }
 
+/// Adds what joins the sums, then the bias.
 template <int R, int C>
-[[gnu::always_inline]] inline void EndTile(const Tile& tile, Vec (&acc)[R][C]) {
+[[gnu::always_inline]] inline void JoinTile(const Tile& tile, Vec (&acc)[R][C]) {
   for (const float* join : tile.joins) {
     if (join == nullptr) {
       continue;
@@ -76,6 +77,11 @@ template <int R, int C>
       }
     }
   }
+}
+
+template <int R, int C>
+[[gnu::always_inline]] inline void EndTile(const Tile& tile, Vec (&acc)[R][C]) {
+  JoinTile(tile, acc);
   if (tile.outputs >= C * 16) {
 #pragma clang loop unroll(full)
     for (int r = 0; r < R; ++r) {

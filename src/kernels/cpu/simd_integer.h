@@ -29,7 +29,9 @@ inline Index IntegerInputBytes(const PackedWeight& weight, Index rows) {
   return (rows * IntegerRowBytes(weight.integers) + 63) / 64 * 64;
 }
 
-inline Index IntegerRowBlocks(Index rows) { return (rows + kIntRows - 1) / kIntRows; }
+inline Index IntegerRowBlocks(const PackedWeight& /*weight*/, Index rows) {
+  return (rows + kIntRows - 1) / kIntRows;
+}
 
 inline Index IntegerScratchBytes(const PackedWeight& weight, Index rows) {
   const Index spread = weight.integers.code_bits == 4 ? weight.integers.words * 4 : 0;
@@ -91,7 +93,9 @@ struct IntegerRows {
   Index row_bytes = 0;
 
   IntegerRows(const PackedIntegers& weight, Index row_count)
-      : rows(row_count), blocks(IntegerRowBlocks(row_count)), row_bytes(IntegerRowBytes(weight)) {}
+      : rows(row_count),
+        blocks((row_count + kIntRows - 1) / kIntRows),
+        row_bytes(IntegerRowBytes(weight)) {}
 
   Index Row(Index block) const { return block * rows / blocks; }
 
