@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <cstring>
+
 namespace pixii {
 
 namespace {
@@ -71,7 +73,15 @@ std::size_t Utf8IncompleteTail(std::string_view text) {
 }
 
 bool IsValidUtf8(std::string_view text) {
+  constexpr std::uint64_t kHighBits = 0x8080808080808080;
   while (!text.empty()) {
+    if (std::uint64_t bytes; text.size() >= sizeof(bytes)) {
+      std::memcpy(&bytes, text.data(), sizeof(bytes));
+      if ((bytes & kHighBits) == 0) {
+        text.remove_prefix(sizeof(bytes));
+        continue;
+      }
+    }
     std::size_t length = Utf8SequenceLength(text);
     if (length == 0) {
       return false;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "text/byte_bpe.h"
 #include "text/unicode.h"
 
 namespace pixii::text {
@@ -164,6 +165,14 @@ void Bpe::Tokenize(std::string_view word, ModelScratch& scratch, std::vector<Tok
     }
     begin = end;
   }
+}
+
+std::unique_ptr<const ByteBpe> TokenModel::FromBytes() const { return nullptr; }
+
+std::unique_ptr<const ByteBpe> Bpe::FromBytes() const {
+  bool plain = options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty();
+  return plain ? ByteBpe::Create(*vocabulary_, merges_, {.ignore_merges = options_.ignore_merges})
+               : nullptr;
 }
 
 void Bpe::MergeShort(std::span<BpeSymbol> symbols, ModelScratch& scratch,

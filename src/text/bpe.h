@@ -40,6 +40,8 @@ class Bpe final : public TokenModel {
   void Tokenize(std::string_view word, ModelScratch& scratch,
                 std::vector<TokenId>& out) const override;
 
+  std::unique_ptr<const ByteBpe> FromBytes() const override;
+
  private:
   Bpe(const Vocabulary& vocabulary, MergeTable merges, BpeOptions options);
 

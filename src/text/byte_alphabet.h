@@ -47,9 +47,9 @@ inline void AppendInByteAlphabet(std::string& out, std::string_view bytes) {
   }
 }
 
-/// Appends the bytes that `piece` stands for; the piece itself if one character is not of the
-/// alphabet.
-inline void AppendFromByteAlphabet(std::string& out, std::string_view piece) {
+/// Appends the bytes that `piece` stands for. False if one character is not of the alphabet: then
+/// the piece itself is appended.
+inline bool AppendFromByteAlphabet(std::string& out, std::string_view piece) {
   std::size_t start = out.size();
   for (std::string_view rest = piece; !rest.empty();) {
     std::size_t length = Utf8SequenceLength(rest);
@@ -57,11 +57,12 @@ inline void AppendFromByteAlphabet(std::string& out, std::string_view piece) {
     if (c >= ByteAlphabet::kEnd || kByteAlphabet.byte_of[c] < 0) {
       out.resize(start);
       out.append(piece);
-      return;
+      return false;
     }
     out += static_cast<char>(kByteAlphabet.byte_of[c]);
     rest.remove_prefix(length);
   }
+  return true;
 }
 
 }  // namespace pixii::text

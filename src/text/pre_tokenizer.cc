@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "text/byte_alphabet.h"
 #include "text/regex.h"
 #include "text/split_behavior.h"
@@ -15,6 +17,10 @@ void Words::Reset(std::string_view text, bool first) {
   if (!text.empty()) {
     words_.push_back({0, static_cast<std::uint32_t>(text.size()), first});
   }
+}
+
+bool PreTokenizer::AppendScanners(std::vector<NextWord>& /*scanners*/, bool& /*bytes*/) const {
+  return false;
 }
 
 namespace {
@@ -35,8 +41,43 @@ class Sequence final : public PreTokenizer {
     return {};
   }
 
+  bool AppendScanners(std::vector<NextWord>& scanners, bool& bytes) const override {
+    return std::all_of(steps_.begin(), steps_.end(), [&](const PreTokenizerPtr& step) {
+      return !bytes && step->AppendScanners(scanners, bytes);
+    });
+  }
+
  private:
   std::vector<PreTokenizerPtr> steps_;
+};
+
+class SplitScan final : public PreTokenizer {
+ public:
+  explicit SplitScan(NextWord next) : next_(next) {}
+
+  Result<void> Apply(Words& words) const override {
+    return words.Split([&](const Word& word, std::vector<Word>& out) -> Result<void> {
+      std::string_view text = words.TextOf(word);
+      const char* end = text.data() + text.size();
+      std::uint32_t begin = word.begin;
+      for (const char* at = text.data(); at != end;) {
+        const char* after = next_(at, end);
+        std::uint32_t stop = begin + static_cast<std::uint32_t>(after - at);
+        out.push_back({begin, stop, word.first && begin == word.begin});
+        begin = stop;
+        at = after;
+      }
+      return {};
+    });
+  }
+
+  bool AppendScanners(std::vector<NextWord>& scanners, bool& /*bytes*/) const override {
+    scanners.push_back(next_);
+    return true;
+  }
+
+ private:
+  NextWord next_;
 };
 
 struct SplitOptions {
@@ -185,6 +226,12 @@ class ByteLevel final : public PreTokenizer {
         [&](const Word& word, std::string& out) { AppendInByteAlphabet(out, words.TextOf(word)); });
   }
 
+  bool AppendScanners(std::vector<NextWord>& scanners, bool& bytes) const override {
+    bool cut = split_ == nullptr || split_->AppendScanners(scanners, bytes);
+    bytes = true;
+    return cut && !add_prefix_space_;
+  }
+
  private:
   bool add_prefix_space_;
   PreTokenizerPtr split_;
@@ -233,6 +280,13 @@ Result<PreTokenizerPtr> Make(Args&&... args) {
 
 Result<PreTokenizerPtr> MakeRegexSplit(std::string_view pattern, SplitOptions options,
                                        const JsonPlace& place) {
+  const WordScanner scanner = ScannerOf(pattern);
+  // Where all text is matched, only what becomes of matches counts.
+  bool isolates = options.behavior == SplitBehavior::kIsolated && !options.invert;
+  bool keeps_matches = options.behavior == SplitBehavior::kRemoved && options.invert;
+  if (scanner.next != nullptr && (isolates || (scanner.covers && keeps_matches))) {
+    return Make<SplitScan>(scanner.next);
+  }
   auto regex = Regex::Compile(pattern);
   if (!regex) {
     return place.Refuse(regex.error().detail(), regex.error().code());
@@ -312,8 +366,7 @@ Result<PreTokenizerPtr> MakeMetaspace(const wire::Json& json, const JsonPlace& p
 
 Result<PreTokenizerPtr> MakeDigits(const wire::Json& json, const JsonPlace& place) {
   PX_TRY(bool individual, BoolField(json, "individual_digits", false, place));
-  return Make<CharSplit>(IsNumeric,
-                         individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous);
+  return Make<SplitScan>(NumberScanner(individual).next);
 }
 
 Result<PreTokenizerPtr> MakeBert() {

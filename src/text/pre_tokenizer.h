@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "text/component_json.h"
+#include "text/word_scanner.h"
 #include "wire/json.h"
 
 namespace pixii::text {
@@ -87,6 +88,11 @@ class PreTokenizer {
 
   /// Errors: kResourceExhausted from a pattern, kTooLarge.
   virtual Result<void> Apply(Words& words) const = 0;
+
+  /// Appends the scanners that, one after another, cut a text into the words that this cuts it
+  /// into, and sets `bytes` if the words are then written in the byte alphabet. False if this does
+  /// anything else.
+  virtual bool AppendScanners(std::vector<NextWord>& scanners, bool& bytes) const;
 
   /// Null for JSON null. Errors: kDataCorrupt, kUnsupported, naming `place`.
   static Result<std::unique_ptr<const PreTokenizer>> FromJson(const wire::Json& json,

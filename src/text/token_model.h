@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string_view>
 #include <vector>
 
@@ -12,6 +13,8 @@
 #include "text/bpe_long_word.h"
 
 namespace pixii::text {
+
+class ByteBpe;
 
 /// A part of a word while pairs are merged.
 struct BpeSymbol {
@@ -59,6 +62,9 @@ class TokenModel {
   /// Appends the ids of `word` (not empty, valid UTF-8). O(n log n).
   virtual void Tokenize(std::string_view word, ModelScratch& scratch,
                         std::vector<TokenId>& out) const = 0;
+
+  /// The same for words as bytes instead of in the byte alphabet; null if there is no such thing.
+  virtual std::unique_ptr<const ByteBpe> FromBytes() const;
 };
 
 }  // namespace pixii::text

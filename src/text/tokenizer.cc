@@ -10,6 +10,12 @@
 
 namespace pixii::text {
 
+namespace {
+
+constexpr std::size_t kBytesPerTokenGuess = 3;  // memory for ids is asked for once
+
+}  // namespace
+
 std::string_view Tokenizer::Parts::Piece(TokenId id) const {
   auto token = added_by_id.find(id);
   return token == added_by_id.end() ? vocabulary.Piece(id)
@@ -93,12 +99,17 @@ Result<std::vector<TokenId>> Tokenizer::EncodePlain(std::string_view text,
     untrusted = untrusted.empty() ? untrusted : std::span<const TextRange>(&everything, 1);
   }
   std::vector<TokenId> ids;
+  ids.reserve(text.size() / kBytesPerTokenGuess + 1);
   std::vector<AddedTokens::Segment> raw;
   std::vector<AddedTokens::Segment> normal;
   std::string normalized;
   Words words;
   ModelScratch scratch;
   scratch.forbidden = untrusted.empty() ? nullptr : &parts_->added.control_ids();
+  const ByteWords* byte_words = parts_->byte_words.get();
+  if (byte_words != nullptr && scratch.forbidden != nullptr && byte_words->may_make_control()) {
+    byte_words = nullptr;
+  }
   parts_->added.SplitRaw(text, untrusted, raw);
   for (const AddedTokens::Segment& outer : raw) {
     if (outer.id >= 0) {
@@ -116,6 +127,10 @@ Result<std::vector<TokenId>> Tokenizer::EncodePlain(std::string_view text,
     for (const AddedTokens::Segment& inner : normal) {
       if (inner.id >= 0) {
         ids.push_back(inner.id);
+        continue;
+      }
+      if (byte_words != nullptr) {
+        byte_words->Encode(stretch.substr(inner.begin, inner.end - inner.begin), scratch, ids);
         continue;
       }
       words.Reset(stretch.substr(inner.begin, inner.end - inner.begin),

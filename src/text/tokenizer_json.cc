@@ -37,6 +37,10 @@ class TokenizerJsonLoader final {
     PX_TRY(parts_->model, BuildModel(model_, parts_->vocabulary, place_.Member("model")));
     PX_CHECK_OK(AddTokens());
     PX_CHECK_OK(CheckTemplateIds());
+    if (parts_->pre_tokenizer != nullptr) {
+      parts_->byte_words =
+          ByteWords::Create(*parts_->pre_tokenizer, *parts_->model, parts_->added.control_ids());
+    }
     return std::unique_ptr<const Tokenizer>(
         new Tokenizer(std::move(parts_)));  // tidy: new private constructor
   }

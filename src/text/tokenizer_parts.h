@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "text/added_tokens.h"
+#include "text/byte_words.h"
 #include "text/decoder.h"
 #include "text/normalizer.h"
 #include "text/post_processor.h"
@@ -24,6 +25,8 @@ struct Tokenizer::Parts {
   std::unique_ptr<const Normalizer> normalizer;       // null: none
   std::unique_ptr<const PreTokenizer> pre_tokenizer;  // null: none
   std::unique_ptr<const TokenModel> model;
+  // Pre-tokenizer and model once more, where both work on the bytes of the text; null else.
+  std::unique_ptr<const ByteWords> byte_words;
   PostProcessor post_processor;
   Decoder decoder;
   std::unordered_map<TokenId, std::uint32_t> added_by_id;  // index into added.tokens()

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <vector>
+
+#include "text/char_class.h"
 
 namespace pixii::text {
 
@@ -12,11 +15,6 @@ namespace {
 
 utf8proc_category_t Category(char32_t c) {
   return utf8proc_category(static_cast<utf8proc_int32_t>(c));
-}
-
-bool IsAscii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(),
-                     [](char c) { return static_cast<unsigned char>(c) < 0x80; });
 }
 
 int CombiningClass(utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; }
@@ -43,12 +41,8 @@ void SortMarks(std::vector<utf8proc_int32_t>& chars) {
   }
 }
 
-}  // namespace
-
-void Normalize(std::string& text, NormalForm form) {
-  if (IsAscii(text)) {
-    return;
-  }
+// Appends the normal form of `text`.
+void AppendNormal(std::string_view text, NormalForm form, std::string& out) {
   bool compose = form == NormalForm::kNfc || form == NormalForm::kNfkc;
   bool compatible = form == NormalForm::kNfkc || form == NormalForm::kNfkd;
   // Decomposed one by one: utf8proc's own loop sorts marks by insertion, which is quadratic on
@@ -74,10 +68,76 @@ void Normalize(std::string& text, NormalForm form) {
     auto flags = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
     count = utf8proc_normalize_utf32(chars.data(), count, flags);
   }
-  text.clear();
   for (utf8proc_ssize_t i = 0; i < count; ++i) {
-    AppendUtf8(text, static_cast<char32_t>(chars[static_cast<std::size_t>(i)]));
+    AppendUtf8(out, static_cast<char32_t>(chars[static_cast<std::size_t>(i)]));
   }
+}
+
+// The end of the ASCII that `text` has from `at` on.
+std::size_t AsciiEnd(std::string_view text, std::size_t at) {
+  constexpr std::uint64_t kHighBits = 0x8080808080808080;
+  for (std::uint64_t bytes; text.size() - at >= 8; at += 8) {
+    std::memcpy(&bytes, text.data() + at, 8);
+    if ((bytes & kHighBits) != 0) {
+      break;
+    }
+  }
+  while (at < text.size() && static_cast<unsigned char>(text[at]) < 0x80) {
+    ++at;
+  }
+  return at;
+}
+
+// Characters that may compose are few: only runs of them, each with the character before, are
+// normalized.
+void Compose(std::string& text) {
+  const CharTable& table = CharTable::Get();
+  std::string out;
+  std::size_t copied = 0;    // text before this is in `out`
+  std::size_t previous = 0;  // where the character before `at` begins
+  for (std::size_t at = 0; at < text.size();) {
+    if (std::size_t end = AsciiEnd(text, at); end > at) {
+      at = end;
+      previous = at - 1;
+      continue;
+    }
+    std::string_view rest = std::string_view(text).substr(at);
+    if (!table.MayCompose(DecodeUtf8(rest))) {
+      previous = at;
+      at += Utf8SequenceLength(rest);
+      continue;
+    }
+    std::size_t end = at;
+    while (end < text.size() && table.MayCompose(DecodeUtf8(std::string_view(text).substr(end)))) {
+      end += Utf8SequenceLength(std::string_view(text).substr(end));
+    }
+    previous = std::max(previous, copied);
+    out.append(text, copied, previous - copied);
+    AppendNormal(std::string_view(text).substr(previous, end - previous), NormalForm::kNfc, out);
+    copied = end;
+    at = end;
+    previous = end;
+  }
+  if (copied > 0) {
+    out.append(text, copied);
+    text = std::move(out);
+  }
+}
+
+}  // namespace
+
+void Normalize(std::string& text, NormalForm form) {
+  if (AsciiEnd(text, 0) == text.size()) {
+    return;
+  }
+  if (form == NormalForm::kNfc) {
+    Compose(text);
+    return;
+  }
+  std::string out;
+  out.reserve(text.size());
+  AppendNormal(text, form, out);
+  text = std::move(out);
 }
 
 bool IsWhitespace(char32_t c) {
@@ -89,6 +149,11 @@ bool IsWhitespace(char32_t c) {
 bool IsPunctuation(char32_t c) {
   auto category = Category(c);
   return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
+}
+
+bool IsSymbol(char32_t c) {
+  auto category = Category(c);
+  return category >= UTF8PROC_CATEGORY_SM && category <= UTF8PROC_CATEGORY_SO;
 }
 
 bool IsLetter(char32_t c) {

@@ -21,8 +21,9 @@ void Normalize(std::string& text, NormalForm form);
 
 /// The White_Space property.
 bool IsWhitespace(char32_t c);
-/// General categories P*, L*, N*, M*.
+/// General categories P*, S*, L*, N*, M*.
 bool IsPunctuation(char32_t c);
+bool IsSymbol(char32_t c);
 bool IsLetter(char32_t c);
 bool IsNumeric(char32_t c);
 bool IsMark(char32_t c);

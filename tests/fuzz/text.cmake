@@ -1,1 +1,2 @@
 pixii_fuzz(tokenizer_json_fuzz SRCS tokenizer_json_fuzz.cc DEPS pixii_text)
+pixii_fuzz(pretokenizer_fuzz SRCS pretokenizer_fuzz.cc DEPS pixii_text)
