@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "apps/command.h"
+#include "apps/load_tokenizer.h"
 #include "apps/model_host.h"
 #include "apps/option_structs.h"
 #include "apps/version.h"
@@ -12,6 +13,7 @@
 #include "bench/http_load.h"
 #include "bench/machine.h"
 #include "bench/report.h"
+#include "bench/tokenizer_bench.h"
 #include "rt/file.h"
 #include "rt/loop.h"
 #include "rt/net.h"
@@ -233,6 +235,41 @@ int RunBenchEngine(const Arguments& arguments) {
   return kExitDone;
 }
 
+int RunBenchTokenizer(const Arguments& arguments) {
+  BenchTokenizerFlags flags;
+  config::Command command;
+  command.name = "bench tokenizer";
+  command.summary = "Measures how fast a tokenizer encodes and decodes a text in one thread.";
+  command.options = RowsOf(flags);
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  if (flags.text.empty()) {
+    return Complain(Error(Code::kInvalidArgument, "--text FILE names the text to encode", "text"));
+  }
+  Result<std::unique_ptr<const text::Tokenizer>> tokenizer = LoadTokenizer(flags.model);
+  if (!tokenizer) {
+    return Complain(tokenizer.error());
+  }
+  Result<std::string> text = rt::ReadFile(flags.text, text::kEncodeTextBytesMax);
+  if (!text) {
+    return Complain(text.error());
+  }
+  Result<std::vector<bench::Figure>> figures = bench::BenchTokenizer(
+      **tokenizer, *text, {.repeats = static_cast<std::uint32_t>(flags.repeats)});
+  if (!figures) {
+    return Complain(figures.error());
+  }
+  bench::Report report;
+  report.commit = kCommit;
+  report.machine = bench::MachineJson();
+  report.flags = FlagsJson(parsed);
+  report.figures = std::move(*figures);
+  Print(report, flags.json);
+  return kExitDone;
+}
+
 }  // namespace
 
 int RunBench(const Arguments& arguments) {
@@ -243,7 +280,11 @@ int RunBench(const Arguments& arguments) {
   if (!arguments.empty() && arguments[0] == "engine") {
     return RunBenchEngine(rest);
   }
-  return Complain(Error(Code::kInvalidArgument, "pixii bench takes one of: engine, serve"));
+  if (!arguments.empty() && arguments[0] == "tokenizer") {
+    return RunBenchTokenizer(rest);
+  }
+  return Complain(
+      Error(Code::kInvalidArgument, "pixii bench takes one of: engine, serve, tokenizer"));
 }
 
 }  // namespace pixii::apps

@@ -25,6 +25,7 @@ int RunServe(const Arguments& arguments);
 int RunChat(const Arguments& arguments);
 int RunTokenize(const Arguments& arguments);
 int RunDetokenize(const Arguments& arguments);
+int RunRender(const Arguments& arguments);
 int RunCheck(const Arguments& arguments);
 int RunInspect(const Arguments& arguments);
 int RunQuantize(const Arguments& arguments);

@@ -350,6 +350,8 @@ Result<std::optional<std::string>> ReadIfThere(const model::CheckpointFolder& fo
   return std::optional<std::string>(std::move(text));
 }
 
+}  // namespace
+
 text::CivilTime CivilNow() {
   auto now =
       std::chrono::system_clock::now();  // tidy: clock the date that templates print, once a prompt
@@ -365,8 +367,6 @@ text::CivilTime CivilNow() {
   civil.second = static_cast<std::int32_t>(time.seconds().count());
   return civil;
 }
-
-}  // namespace
 
 Result<frontend::ServedModel> LoadServedModel(const std::string& folder,
                                               const model::ModelSpec& spec, std::string name) {

@@ -13,6 +13,7 @@
 #include "frontend/served_model.h"
 #include "kernels/operators.h"
 #include "model/language_model.h"
+#include "text/chat_template.h"
 #include "worker/link_adapters.h"
 
 namespace pixii::apps {
@@ -61,6 +62,9 @@ kernels::CpuOptions CpuOptionsOf(const std::string& isa, std::int64_t threads);
 
 /// As --device, --isa ("ref" gives the reference loops), --threads and --numerics spell it.
 Result<std::unique_ptr<kernels::Operators>> MakeOperators(const EngineFlags& flags);
+
+/// The date and time of day in UTC, for templates that print it.
+text::CivilTime CivilNow();
 
 /// Tokenizer, template and defaults of a folder. No tokenizer.json: token ids only.
 Result<frontend::ServedModel> LoadServedModel(const std::string& folder,

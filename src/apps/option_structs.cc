@@ -121,6 +121,18 @@ std::vector<config::Option> RowsOf(BenchEngineFlags& flags) {
   return options;
 }
 
+std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/bench_tokenizer_options.def"
+  return options;
+}
+
+std::vector<config::Option> RowsOf(RenderFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/render_options.def"
+  return options;
+}
+
 std::vector<config::Option> RowsOf(SimulateFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/simulate_options.def"

@@ -42,6 +42,14 @@ struct BenchEngineFlags {
 #include "apps/bench_engine_options.def"
 };
 
+struct BenchTokenizerFlags {
+#include "apps/bench_tokenizer_options.def"
+};
+
+struct RenderFlags {
+#include "apps/render_options.def"
+};
+
 struct SimulateFlags {
 #include "apps/simulate_options.def"
 };
@@ -53,6 +61,8 @@ std::vector<config::Option> RowsOf(ChatFlags& flags);
 std::vector<config::Option> RowsOf(ReplayFlags& flags);
 std::vector<config::Option> RowsOf(BenchServeFlags& flags);
 std::vector<config::Option> RowsOf(BenchEngineFlags& flags);
+std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags);
+std::vector<config::Option> RowsOf(RenderFlags& flags);
 std::vector<config::Option> RowsOf(SimulateFlags& flags);
 
 }  // namespace pixii::apps

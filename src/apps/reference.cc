@@ -22,7 +22,9 @@ std::string ConfigReference() {
   BenchServeFlags bench_serve;
   SimulateFlags simulate;
   ReplayFlags replay;
-  config::Command commands[6];
+  BenchTokenizerFlags bench_tokenizer;
+  RenderFlags render;
+  config::Command commands[8];
   commands[0].name = "serve";
   commands[0].summary = "Answers the OpenAI API with a model.";
   commands[0].positionals = {{.name = "MODEL", .help = "", .required = false, .repeated = false}};
@@ -47,6 +49,12 @@ std::string ConfigReference() {
       "Repeats recorded requests. It also takes the engine options of `pixii serve`.";
   commands[5].positionals = {{.name = "RECORD", .help = "", .required = true, .repeated = true}};
   commands[5].options = RowsOf(replay);
+  commands[6].name = "bench tokenizer";
+  commands[6].summary = "Measures how fast a tokenizer encodes and decodes a text in one thread.";
+  commands[6].options = RowsOf(bench_tokenizer);
+  commands[7].name = "render";
+  commands[7].summary = "Renders a chat template, a JSON context a line.";
+  commands[7].options = RowsOf(render);
   std::string out =
       "# Options\n\nGenerated from the tables in `src/apps/`. Precedence: flag, environment, "
       "`--config FILE` (YAML; a section "

@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "apps/command.h"
+#include "apps/load_tokenizer.h"
 #include "apps/model_source.h"
 #include "model/checkpoint_folder.h"
 #include "text/tokenizer.h"
@@ -33,13 +34,6 @@ config::Option Switch(const char* name, bool* target, const char* help) {
   option.field = config::BoolField{target};
   option.help = help;
   return option;
-}
-
-Result<std::unique_ptr<const text::Tokenizer>> LoadTokenizer(const std::string& model) {
-  PX_TRY(ModelSource source, ResolveModel(model, false));
-  PX_TRY(const model::CheckpointFolder folder, model::CheckpointFolder::Open(source.folder));
-  PX_TRY(std::string json, folder.ReadText("tokenizer.json", text::kTokenizerJsonBytesMax));
-  return text::Tokenizer::FromJson(json, source.folder + "/tokenizer.json");
 }
 
 // Applies `convert` to every line of standard input; the first bad line ends it with its number.
@@ -126,6 +120,13 @@ int ConvertLines(const config::Command& command, const TokenizeFlags& flags,
 }
 
 }  // namespace
+
+Result<std::unique_ptr<const text::Tokenizer>> LoadTokenizer(const std::string& model) {
+  PX_TRY(ModelSource source, ResolveModel(model, false));
+  PX_TRY(const model::CheckpointFolder folder, model::CheckpointFolder::Open(source.folder));
+  PX_TRY(std::string json, folder.ReadText("tokenizer.json", text::kTokenizerJsonBytesMax));
+  return text::Tokenizer::FromJson(json, source.folder + "/tokenizer.json");
+}
 
 int RunTokenize(const Arguments& arguments) {
   TokenizeFlags flags;

@@ -25,6 +25,54 @@ class CommandLine(unittest.TestCase):
         self.assertNotEqual(out.returncode, 0)
         self.assertIn("line 2", out.stderr)
 
+    def render(self, *flags, contexts):
+        lines = "".join(json.dumps(context) + "\n" for context in contexts)
+        out = harness.run_pixii("render", *flags, stdin=lines)
+        self.assertEqual(out.returncode, 0, out.stderr)
+        return [json.loads(line) for line in out.stdout.splitlines()]
+
+    def test_render_writes_a_text_or_an_error_for_every_line(self):
+        source = ("{%- for m in messages %}{{ raise_exception('no ' + m.role) if m.role == 'system' }}"
+                  "<{{ m.role }}>{{ m.content | upper }}{% endfor %}{{ tools | tojson if tools }}"
+                  "{{ bos_token }}{{ strftime_now('%d %b %Y') }}{% if add_generation_prompt %}>{% endif %}")
+        user = [{"role": "user", "content": "hi"}]
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "t.jinja"
+            path.write_text(source)
+            rows = self.render("--template", str(path), "--date", "2024-02-29", contexts=[
+                {"messages": user, "add_generation_prompt": True, "variables": {"bos_token": "<s>"}},
+                {"messages": user, "tools": [{"name": "f"}]},
+                {"messages": [{"role": "system", "content": ""}]},
+                {"messages": [{"role": "user", "content": 1}]},
+                ["no object"]])
+            self.assertEqual(rows[0], {"text": "<user>HI<s>29 Feb 2024>"})
+            self.assertEqual(rows[1], {"text": '<user>HI[{"name": "f"}]29 Feb 2024'})
+            self.assertEqual(rows[2], {"error": "TemplateError: no system"})
+            self.assertEqual(rows[3], {"text": "<user>129 Feb 2024"})
+            self.assertEqual(list(rows[4]), ["error"])
+            path.write_text("{% if %}")
+            self.assertIn("TemplateSyntaxError", self.render("--template", str(path), contexts=[{}])[0]["error"])
+            bad = harness.run_pixii("render", "--template", str(path), "--date", "2023-02-29")
+            self.assertEqual(bad.returncode, 2)
+            self.assertIn("2023-02-29", bad.stderr)
+
+    def test_render_takes_the_template_of_a_model(self):
+        messages = [{"role": "user", "content": "What is 17 + 25?"}]
+        row, = self.render("--model", "tiny-chat", contexts=[{"messages": messages, "add_generation_prompt": True}])
+        self.assertIn("What is 17 + 25?", row["text"])
+        self.assertTrue(row["text"].endswith("assistant\n"), row)
+
+    def test_bench_tokenizer_measures_a_text(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "text"
+            path.write_text("Some text to encode. " * 1000)
+            out = harness.run_pixii("bench", "tokenizer", "--text", str(path), "--repeats", "2", "--json")
+            self.assertEqual(out.returncode, 0, out.stderr)
+            rows = {row["name"]: row for row in json.loads(out.stdout)["results"]}
+            self.assertGreater(rows["encode"]["value"], 0)
+            ids = json.loads(harness.run_pixii("tokenize", stdin=json.dumps(path.read_text()) + "\n").stdout)
+            self.assertEqual(rows["ids"]["value"], len(ids))
+
     def test_chat_answers_in_the_terminal(self):
         out = harness.run_pixii("chat", "What is 17 + 25?")
         self.assertEqual(out.returncode, 0, out.stderr)
