@@ -104,6 +104,9 @@ class Server final {
                                   [this](double done) { SayLoading(done); }));
     name_ = flags_.served_model_name.empty() ? source.name : flags_.served_model_name;
     PX_TRY(frontend::ServedModel served, LoadTexts(source.folder));
+    if (served.text) {
+      PX_TRY(served.chat, frontend::MakeChatAnswers(AnswerOptions(), *served.text));
+    }
     served.created = loop_->WallNow().unix_seconds;
     PX_CHECK_OK(AddTestProcessor(host_->spec().eos_token_ids, host_->processors(), served));
     served_ = std::move(served);
@@ -130,6 +133,15 @@ class Server final {
         .kv("kv_blocks", card.block_count)
         .kv("seconds", std::chrono::duration<double>(loop_->Now() - began).count());
     return {};
+  }
+
+  frontend::ChatAnswerOptions AnswerOptions() const {
+    return {.tool_call_parser = flags_.tool_call_parser,
+            .reasoning_parser = flags_.reasoning_parser,
+            .reasoning_field = flags_.reasoning_field_name,
+            .exclude_tools_when_none = flags_.exclude_tools,
+            .tool_call_dispatch = flags_.tool_call_dispatch,
+            .reasoning_dispatch = flags_.reasoning_dispatch};
   }
 
   // At most once a second: small models are there before anybody could read it.

@@ -1,12 +1,14 @@
 #include "frontend/choice_stream.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace pixii::frontend {
 
 void ChoiceDelta::Clear() {
   text.clear();
+  events.clear();
   tokens.clear();
   logprobs.clear();
   finish.reset();
@@ -16,10 +18,68 @@ void ChoiceDelta::Clear() {
 ChoiceStream::ChoiceStream(const ChoiceOptions& options, const TextProcessor* text,
                            std::span<const TokenId> prompt)
     : options_(options),
-      decoder_(text == nullptr ? nullptr : text->NewDecoder(prompt, options.skip_special)),
-      matcher_(options.matcher) {}
+      text_(text),
+      decoder_(text == nullptr
+                   ? nullptr
+                   : text->NewDecoder(prompt, options.skip_special && !options.parsing)),
+      matcher_(options.matcher) {
+  if (const ChatParsing* parsing = options.parsing.get(); parsing != nullptr) {
+    parser_.emplace(parsing->answers->format, parsing->tools, parsing->options,
+                    parsing->prompt_tail);
+  }
+}
+
+// Markers come with their mark; other special tokens are left out here, where the decoder keeps
+// them all for the markers' sake.
+void ChoiceStream::Decode(TokenId token) {
+  piece_.clear();
+  if (!parser_) {
+    decoder_->Push(token, piece_);
+    return;
+  }
+  bool marker = IsMarker(*options_.parsing->answers, token);
+  if (!marker && options_.skip_special && text_->IsSpecial(token)) {
+    return;
+  }
+  decoder_->Push(token, piece_);
+  if (!marker) {
+    return;
+  }
+  std::string spelling = text_->TokenBytes(token);
+  if (piece_.ends_with(spelling)) {
+    piece_.insert(piece_.size() - spelling.size(), 1, text::parsers::kTokenMark);
+  }
+}
 
 std::optional<Error> ChoiceStream::Push(wire::TokenFrame& frame, ChoiceDelta& delta) {
+  std::optional<Error> error = PushFrame(frame, delta);
+  if (!error && parser_) {
+    TakeApart(delta);
+  }
+  return error;
+}
+
+void ChoiceStream::TakeApart(ChoiceDelta& delta) {
+  bool had_ended = !delta.finish && ended_;
+  if (had_ended) {
+    return;
+  }
+  delta.events = parser_->Push(delta.text);
+  delta.text.clear();
+  if (delta.finish) {
+    std::vector<text::parsers::ParseEvent> rest = parser_->End();
+    std::ranges::move(rest, std::back_inserter(delta.events));
+  } else if (parser_->finished()) {
+    delta.finish = ChoiceFinish{};
+    delta.cancel_upstream = true;
+    ended_ = true;
+  }
+  if (delta.finish && delta.finish->kind == FinishKind::kStop && parser_->call_count() > 0) {
+    delta.finish->kind = FinishKind::kToolCalls;
+  }
+}
+
+std::optional<Error> ChoiceStream::PushFrame(wire::TokenFrame& frame, ChoiceDelta& delta) {
   if (ended_) {
     return std::nullopt;
   }
@@ -55,8 +115,7 @@ void ChoiceStream::PushToken(TokenId token, wire::TokenLogprob* logprob, ChoiceD
     }
     return;
   }
-  piece_.clear();
-  decoder_->Push(token, piece_);
+  Decode(token);
   if (options_.wants_tokens) {
     held_.push_back({token, decoded_bytes_, kUnresolved,
                      logprob == nullptr ? std::nullopt : std::optional(std::move(*logprob))});
@@ -116,8 +175,7 @@ void ChoiceStream::Finish(const wire::TokenFrame& frame, ChoiceDelta& delta) {
   if (client_stop) {
     finish.stop_reason = *frame.stop_token;
     if (options_.include_stop && decoder_ != nullptr) {
-      piece_.clear();
-      decoder_->Push(*frame.stop_token, piece_);
+      Decode(*frame.stop_token);
       PushText(piece_, false, delta);
     }
   }

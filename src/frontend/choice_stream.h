@@ -16,7 +16,9 @@
 #include <variant>
 #include <vector>
 
+#include "frontend/chat_answer.h"
 #include "frontend/text_processor.h"
+#include "text/parsers/chat_parser.h"
 #include "text/stop_matcher.h"
 #include "wire/messages/generate.h"
 
@@ -29,11 +31,12 @@ struct ChoiceOptions {
   std::uint32_t min_tokens = 0;         // no stop string counts before
   bool include_stop = false;
   bool skip_special = true;
-  bool wants_tokens = false;  // ids or logprobs are part of the answer
-  text::StopMatcher matcher;  // made of `stops`; each choice starts from a copy
+  bool wants_tokens = false;                   // ids or logprobs are part of the answer
+  text::StopMatcher matcher;                   // made of `stops`; each choice starts from a copy
+  std::shared_ptr<const ChatParsing> parsing;  // null: all text is content
 };
 
-enum class FinishKind : std::uint8_t { kStop, kLength };
+enum class FinishKind : std::uint8_t { kStop, kLength, kToolCalls };
 
 struct ChoiceFinish {
   FinishKind kind = FinishKind::kStop;
@@ -43,13 +46,14 @@ struct ChoiceFinish {
 
 /// What one step adds to a choice. Reused between steps to spare allocations.
 struct ChoiceDelta {
-  std::string text;
-  std::vector<TokenId> tokens;               // only if wanted
-  std::vector<wire::TokenLogprob> logprobs;  // [tokens] if the engine sent them
+  std::string text;                               // content, if nothing takes it apart
+  std::vector<text::parsers::ParseEvent> events;  // else: its parts
+  std::vector<TokenId> tokens;                    // only if wanted
+  std::vector<wire::TokenLogprob> logprobs;       // [tokens] if the engine sent them
   std::optional<ChoiceFinish> finish;
   bool cancel_upstream = false;  // ended here: the engine need not go on
 
-  bool empty() const { return text.empty() && tokens.empty() && !finish; }
+  bool empty() const { return text.empty() && events.empty() && tokens.empty() && !finish; }
 
   void Clear();
 };
@@ -79,13 +83,18 @@ class ChoiceStream final {
 
   static constexpr std::uint64_t kUnresolved = UINT64_MAX;
 
+  std::optional<Error> PushFrame(wire::TokenFrame& frame, ChoiceDelta& delta);
+  void TakeApart(ChoiceDelta& delta);
+  void Decode(TokenId token);
   void PushToken(TokenId token, wire::TokenLogprob* logprob, ChoiceDelta& delta);
   void PushText(std::string_view piece, bool may_stop, ChoiceDelta& delta);
   void Release(std::uint64_t text_end, bool cut, ChoiceDelta& delta);
   void Finish(const wire::TokenFrame& frame, ChoiceDelta& delta);
 
   const ChoiceOptions& options_;
+  const TextProcessor* text_;
   std::unique_ptr<TextDecoder> decoder_;
+  std::optional<text::parsers::ChatParser> parser_;
   text::StopMatcher matcher_;
   std::deque<Held> held_;
   std::string piece_;

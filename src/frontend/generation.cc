@@ -222,6 +222,14 @@ void Generation::Gather(Choice& choice) {
     ++choice.logprob_count;
   }
   choice.result.text += delta_.text;
+  for (text::parsers::ParseEvent& event : delta_.events) {
+    using Kind = text::parsers::ParseEvent::Kind;
+    if (event.kind == Kind::kCall) {
+      choice.result.calls.push_back(std::move(event.call));
+    } else {
+      (event.kind == Kind::kContent ? choice.result.text : choice.result.reasoning) += event.text;
+    }
+  }
   for (std::size_t i = 0; i < delta_.logprobs.size() && plan_.shape.logprobs; ++i) {
     choice.logprobs.Add(delta_.tokens[i], &delta_.logprobs[i]);
   }
@@ -259,7 +267,7 @@ void Generation::Write(std::size_t index, std::uint32_t choice_index) {
                           plan_.shape.logprobs ? choice.logprobs.Take() : std::string());
     }
   }
-  if (!delta_.text.empty() || !delta_.tokens.empty()) {
+  if (!delta_.text.empty() || !delta_.tokens.empty() || !delta_.events.empty()) {
     std::string logprobs;
     if (plan_.shape.logprobs && !delta_.logprobs.empty()) {
       for (std::size_t i = 0; i < delta_.logprobs.size(); ++i) {
@@ -267,10 +275,25 @@ void Generation::Write(std::size_t index, std::uint32_t choice_index) {
       }
       logprobs = choice.logprobs.Take();
     }
-    writer_.AppendDelta(out, choice_index, delta_, logprobs);
+    WriteParts(out, choice_index, logprobs);
   }
   if (delta_.finish) {
     writer_.AppendFinish(out, choice_index, *delta_.finish);
+  }
+}
+
+// Tokens and logprobs go with the first part that they came with.
+void Generation::WriteParts(std::string& out, std::uint32_t choice_index,
+                            const std::string& logprobs) {
+  if (delta_.events.empty()) {
+    writer_.AppendDelta(out, choice_index, delta_, logprobs);
+    return;
+  }
+  const ChoiceDelta* tokens = delta_.tokens.empty() ? nullptr : &delta_;
+  std::string_view with = logprobs;
+  for (const text::parsers::ParseEvent& event : delta_.events) {
+    writer_.AppendPart(out, choice_index, event, std::exchange(tokens, nullptr),
+                       std::exchange(with, std::string_view()));
   }
 }
 

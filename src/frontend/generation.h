@@ -127,6 +127,7 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   bool AwaitsPromptLogprobs(std::size_t part, const wire::TokenFrame& frame) const;
   bool MustHold(std::size_t part, const wire::TokenFrame& frame) const;
   void Write(std::size_t part, std::uint32_t choice_index);
+  void WriteParts(std::string& out, std::uint32_t choice_index, const std::string& logprobs);
   void Echo(std::size_t part, Choice& choice, std::string& text);
   void Gather(Choice& choice);
   void Transcribe(const wire::TokenFrame& frame, Choice& choice) const;

@@ -84,6 +84,8 @@ Result<std::shared_ptr<const ModelText>> ModelText::Create(
     PX_TRY(text::ChatTemplate parsed, text::ChatTemplate::Parse(source, {}));
     out->templates_.emplace_back(name, std::move(parsed));
   }
+  const std::string* source = loaded.Choose(true);
+  out->template_source_ = source == nullptr ? std::string() : *source;
   out->special_tokens_ = std::move(loaded.special_tokens);
   out->civil_now_ = std::move(civil_now);
   out->renders_pairs_ = out->ProbePairs();
@@ -193,6 +195,15 @@ Result<std::vector<TokenId>> ModelText::EncodeChat(const ChatPrompt& prompt) con
 std::unique_ptr<TextDecoder> ModelText::NewDecoder(std::span<const TokenId> prompt,
                                                    bool skip_special) const {
   return std::make_unique<Decoder>(*tokenizer_, prompt, skip_special);
+}
+
+std::optional<TokenId> ModelText::AddedToken(std::string_view spelling) const {
+  for (const text::AddedTokenInfo& token : tokenizer_->AddedTokenList()) {
+    if (token.content == spelling) {
+      return token.id;
+    }
+  }
+  return std::nullopt;
 }
 
 std::string ModelText::TokenBytes(TokenId token) const {

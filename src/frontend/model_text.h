@@ -45,6 +45,12 @@ class ModelText final : public TextProcessor {
                                           bool skip_special) const override;
   std::string TokenBytes(TokenId token) const override;
 
+  std::string_view TemplateSource() const override { return template_source_; }
+
+  std::optional<TokenId> AddedToken(std::string_view spelling) const override;
+
+  bool IsSpecial(TokenId token) const override { return tokenizer_->IsSpecial(token); }
+
  private:
   ModelText() = default;
 
@@ -56,6 +62,7 @@ class ModelText final : public TextProcessor {
   std::vector<std::pair<std::string, text::ChatTemplate>> templates_;
   std::vector<std::pair<std::string, std::string>> special_tokens_;
   std::function<text::CivilTime()> civil_now_;
+  std::string template_source_;  // of the template for requests with tools
   bool renders_pairs_ = false;
 };
 

@@ -23,10 +23,8 @@ struct Draft : OpenAiRequest {
   std::optional<std::int64_t> mirostat_mode;
   std::optional<std::int64_t> max_completion_tokens;
   std::optional<std::int64_t> top_logprobs_count;
-  std::optional<std::int64_t> logprobs_count;  // completions
-  std::optional<bool> logprobs_flag;           // chat
-  std::optional<bool> parallel_tool_calls;
-  std::string tool_choice;
+  std::optional<std::int64_t> logprobs_count;       // completions
+  std::optional<bool> logprobs_flag;                // chat
   bool greedy_sampling = false;                     // nvext.greed_sampling
   std::optional<std::int64_t> max_thinking_tokens;  // nvext
   std::set<std::string, std::less<>> root_fields;   // names that the body has

@@ -96,10 +96,11 @@ constexpr auto kBools = std::to_array<BoolField>({
     {"skip_special_tokens", kBoth, Of(&OpenAiRequest::skip_special_tokens)},
     {"return_token_ids", kBoth, Of(&OpenAiRequest::return_token_ids)},
     {"receipt", kBoth, Of(&OpenAiRequest::receipt)},
+    {"include_reasoning", kChat, Of(&OpenAiRequest::include_reasoning)},
     {"use_beam_search", kBoth, Of(&OpenAiRequest::use_beam_search)},
     {"early_stopping", kBoth, Of(&OpenAiRequest::early_stopping)},
     {"add_special_tokens", kText, Of(&OpenAiRequest::add_special_tokens)},
-    {"parallel_tool_calls", kChat, &Draft::parallel_tool_calls},
+    {"parallel_tool_calls", kChat, Of(&OpenAiRequest::parallel_tool_calls)},
 });
 
 // Known to OpenAI, vLLM or Dynamo and not done here: refused with a better sentence than "unknown".
@@ -285,11 +286,30 @@ Result<void> ReadModalities(std::string_view name, const Json& value, Draft&) {
 }
 
 Result<void> ReadToolChoice(std::string_view name, const Json& value, Draft& draft) {
-  if (!value.is_string() || (value.string() != "none" && value.string() != "auto")) {
-    return NotDone(
-        name, fmt::format("{} is not supported, only \"none\" and \"auto\" are", Shown(value)));
+  constexpr std::pair<std::string_view, ToolChoice> kWords[] = {
+      {"auto", ToolChoice::kAuto},
+      {"none", ToolChoice::kNone},
+      {"required", ToolChoice::kRequired}};
+  for (const auto& [word, choice] : kWords) {
+    if (value.is_string() && value.string() == word) {
+      draft.tool_choice = choice;
+      return {};
+    }
   }
-  draft.tool_choice = value.string();
+  const Json* type = value.Find("type");
+  if (type != nullptr && *type == Json("allowed_tools")) {
+    return NotDone(name,
+                   "\"allowed_tools\" is not supported; give only the tools that may be used");
+  }
+  const Json* function = value.Find("function");
+  const Json* wanted = function == nullptr ? nullptr : function->Find("name");
+  if (type == nullptr || *type != Json("function") || wanted == nullptr || !wanted->is_string()) {
+    return Bad(name, fmt::format("{} is neither \"auto\", \"none\", \"required\" nor "
+                                 "{{\"type\":\"function\",\"function\":{{\"name\":...}}}}",
+                                 Shown(value)));
+  }
+  draft.tool_choice = ToolChoice::kNamed;
+  draft.tool_choice_name = wanted->string();
   return {};
 }
 
@@ -539,9 +559,6 @@ Result<void> CheckTogether(Draft& draft) {
   if (draft.top_logprobs_count && !draft.logprobs_flag.value_or(false)) {
     return Bad("top_logprobs", "is allowed only with \"logprobs\": true");
   }
-  if (draft.parallel_tool_calls == false && !draft.chat.tools.is_null()) {
-    return NotDone("parallel_tool_calls", "false is not supported");
-  }
   if (draft.chat.add_generation_prompt && draft.chat.continue_final_message) {
     return Bad("continue_final_message",
                "excludes add_generation_prompt, which is true by default");
@@ -550,9 +567,6 @@ Result<void> CheckTogether(Draft& draft) {
     draft.top_logprobs = static_cast<std::int32_t>(draft.top_logprobs_count.value_or(0));
   } else if (draft.logprobs_count) {
     draft.top_logprobs = static_cast<std::int32_t>(*draft.logprobs_count);
-  }
-  if (draft.tool_choice == "none") {
-    draft.chat.tools = Json();  // as Dynamo's default: tools that must not be called are not shown
   }
   return {};
 }

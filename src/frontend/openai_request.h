@@ -49,6 +49,9 @@ enum class Surface : std::uint8_t {
   kClassify = 32,
 };
 
+/// Whether the model may, must or must not call a tool.
+enum class ToolChoice : std::uint8_t { kAuto, kNone, kRequired, kNamed };
+
 using PromptInput = std::variant<std::string, std::vector<TokenId>>;
 
 /// One of nvext.logits_processors.
@@ -63,6 +66,9 @@ struct OpenAiRequest {
 
   // Prompt.
   ChatPrompt chat;
+  ToolChoice tool_choice = ToolChoice::kAuto;
+  std::string tool_choice_name;  // kNamed
+  std::optional<bool> parallel_tool_calls;
   std::vector<PromptInput> prompts;  // 1 .. kChoicesMax
   std::optional<bool> add_special_tokens;
 
@@ -116,6 +122,7 @@ struct OpenAiRequest {
   std::int32_t top_logprobs = -1;  // -1: none asked for
   std::optional<bool> skip_special_tokens;
   std::optional<bool> return_token_ids;
+  std::optional<bool> include_reasoning;
   std::optional<bool> receipt;
 
   bool streams() const { return stream.value_or(false); }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <utility>
 
 #include "base/utf8.h"
 #include "frontend/error_body.h"
@@ -50,7 +51,9 @@ void AppendBytes(std::string& out, std::string_view bytes) {
 }
 
 std::string_view FinishName(FinishKind kind) {
-  return kind == FinishKind::kLength ? "length" : "stop";
+  return kind == FinishKind::kLength      ? "length"
+         : kind == FinishKind::kToolCalls ? "tool_calls"
+                                          : "stop";
 }
 
 void AppendStopReason(std::string& out, const ChoiceFinish& finish) {
@@ -71,6 +74,46 @@ void AppendCommon(std::string& out, const ResponseShape& shape, std::string_view
   AppendJsonString(out, shape.model);
   out += R"(,"system_fingerprint":)";
   AppendJsonString(out, shape.system_fingerprint);
+}
+
+// One element of tool_calls, without its index and braces. An id is the response's own id, with the
+// choice and the call: no other call has it.
+void AppendCall(std::string& out, const ResponseShape& shape, std::size_t choice, std::size_t index,
+                const text::parsers::ParsedCall& call) {
+  out += R"("id":)";
+  std::size_t dash = shape.id.find('-');
+  AppendJsonString(
+      out, call.id.empty()
+               ? fmt::format("call_{}{:02x}{:02x}",
+                             dash == std::string::npos ? shape.id : shape.id.substr(dash + 1),
+                             choice, index)
+               : call.id);
+  out += R"(,"type":"function","function":{"name":)";
+  AppendJsonString(out, call.name);
+  out += R"(,"arguments":)";
+  AppendJsonString(out, call.arguments);
+  out += '}';
+}
+
+// "content", and what stands beside it in a message.
+void AppendMessage(std::string& out, const ResponseShape& shape, std::size_t index,
+                   const FinishedChoice& choice) {
+  out += R"("message":{"role":"assistant","content":)";
+  if (choice.text.empty() && !choice.calls.empty()) {
+    out += "null";
+  } else {
+    AppendJsonString(out, choice.text);
+  }
+  if (!choice.reasoning.empty() && shape.include_reasoning) {
+    fmt::format_to(std::back_inserter(out), R"(,"{}":)", shape.reasoning_field);
+    AppendJsonString(out, choice.reasoning);
+  }
+  for (std::size_t i = 0; i < choice.calls.size(); ++i) {
+    out += i == 0 ? R"(,"tool_calls":[{)" : ",{";
+    AppendCall(out, shape, index, i, choice.calls[i]);
+    out += i + 1 == choice.calls.size() ? "}]" : "}";
+  }
+  out += R"(,"refusal":null})";
 }
 
 void Separate(std::string& list) {
@@ -219,9 +262,7 @@ std::string UnaryBody(const ResponseShape& shape, std::span<const FinishedChoice
     const FinishedChoice& choice = choices[i];
     fmt::format_to(std::back_inserter(out), R"({}{{"index":{},)", i == 0 ? "" : ",", i);
     if (chat) {
-      out += R"("message":{"role":"assistant","content":)";
-      AppendJsonString(out, choice.text);
-      out += R"(,"refusal":null})";
+      AppendMessage(out, shape, i, choice);
     } else {
       out += R"("text":)";
       AppendJsonString(out, choice.text);
@@ -270,6 +311,7 @@ StreamWriter::StreamWriter(ResponseShape shape, std::uint32_t choice_count)
   end_ = shape_.include_usage ? std::string_view("}],\"usage\":null}\n\n")
                               : std::string_view("}]}\n\n");
   openings_.reserve(choice_count);
+  reasoning_.resize(shape_.reasoning_dispatch ? choice_count : 0);
   for (std::uint32_t i = 0; i < choice_count; ++i) {
     openings_.push_back(fmt::format(R"({},"choices":[{{"index":{},)", head_, i));
   }
@@ -329,6 +371,59 @@ void StreamWriter::AppendDelta(std::string& out, std::uint32_t choice, const Cho
   }
   AppendFields(out, logprobs, delta.tokens);
   out += end_;
+}
+
+void StreamWriter::AppendPart(std::string& out, std::uint32_t choice,
+                              const text::parsers::ParseEvent& part, const ChoiceDelta* delta,
+                              std::string_view logprobs) {
+  using Kind = text::parsers::ParseEvent::Kind;
+  AppendDispatch(out, choice, part);
+  bool silent = part.kind == Kind::kReasoningEnd ||
+                (part.kind == Kind::kReasoning && !shape_.include_reasoning);
+  if (silent && delta == nullptr) {
+    return;
+  }
+  Begin(out, choice);
+  out += R"("delta":{)";
+  if (silent) {
+    out += R"("content":"")";
+  } else if (part.kind == Kind::kCall) {
+    fmt::format_to(std::back_inserter(out), R"("tool_calls":[{{"index":{},)", part.index);
+    AppendCall(out, shape_, choice, part.index, part.call);
+    out += "}]";
+  } else {
+    fmt::format_to(std::back_inserter(out), R"("{}":)",
+                   part.kind == Kind::kContent ? "content" : shape_.reasoning_field);
+    AppendJsonString(out, part.text);
+  }
+  out += '}';
+  AppendFields(out, logprobs, delta == nullptr ? std::span<const TokenId>() : delta->tokens);
+  out += end_;
+}
+
+void StreamWriter::AppendDispatch(std::string& out, std::uint32_t choice,
+                                  const text::parsers::ParseEvent& part) {
+  using Kind = text::parsers::ParseEvent::Kind;
+  if (part.kind == Kind::kCall && shape_.tool_call_dispatch) {
+    fmt::format_to(std::back_inserter(out),
+                   "event: tool_call_dispatch\ndata: {{\"choice_index\":{},\"tool_call\":{{"
+                   "\"index\":{},",
+                   choice, part.index);
+    AppendCall(out, shape_, choice, part.index, part.call);
+    out += "}}\n\n";
+  }
+  if (!shape_.reasoning_dispatch || !shape_.include_reasoning) {
+    return;
+  }
+  if (part.kind == Kind::kReasoning) {
+    reasoning_[choice] += part.text;
+  } else if (part.kind == Kind::kReasoningEnd) {
+    fmt::format_to(std::back_inserter(out),
+                   "event: reasoning_dispatch\ndata: {{\"choice_index\":{},\"{}\":", choice,
+                   shape_.reasoning_field);
+    AppendJsonString(out, std::exchange(reasoning_[choice], {}));
+    out += "}\n\n";
+  }
 }
 
 void StreamWriter::AppendFinish(std::string& out, std::uint32_t choice,

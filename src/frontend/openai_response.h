@@ -36,6 +36,10 @@ struct ResponseShape {
   bool token_ids = false;
   bool include_usage = false;  // of a stream
   bool receipt = false;
+  std::string reasoning_field = "reasoning_content";
+  bool include_reasoning = true;
+  bool tool_call_dispatch = false;  // of a stream: events beside the chunks
+  bool reasoning_dispatch = false;
 };
 
 /// Logprobs of tokens as OpenAI writes them, gathered piece by piece.
@@ -68,6 +72,8 @@ class LogprobWriter final {
 /// One choice of a unary response, already as text.
 struct FinishedChoice {
   std::string text;
+  std::string reasoning;
+  std::vector<text::parsers::ParsedCall> calls;
   std::vector<TokenId> tokens;
   std::string logprobs;         // object, empty: null
   std::string prompt_logprobs;  // array, empty: not asked for
@@ -97,6 +103,10 @@ class StreamWriter final {
   /// Text, tokens and logprobs. `logprobs`: object, empty: null.
   void AppendDelta(std::string& out, std::uint32_t choice, const ChoiceDelta& delta,
                    std::string_view logprobs);
+  /// A part of the answer: reasoning, content or a call. `delta` gives the tokens, if they go with
+  /// it. Writes nothing for what the client does not want.
+  void AppendPart(std::string& out, std::uint32_t choice, const text::parsers::ParseEvent& part,
+                  const ChoiceDelta* delta, std::string_view logprobs);
   /// The last event of a choice.
   void AppendFinish(std::string& out, std::uint32_t choice, const ChoiceFinish& finish);
   /// Usage and receipt if asked for, then [DONE].
@@ -106,12 +116,15 @@ class StreamWriter final {
 
  private:
   void Begin(std::string& out, std::uint32_t choice) const;
+  void AppendDispatch(std::string& out, std::uint32_t choice,
+                      const text::parsers::ParseEvent& part);
   void AppendFields(std::string& out, std::string_view logprobs,
                     std::span<const TokenId> tokens) const;
 
   ResponseShape shape_;
-  std::string head_;                   // data: {"id":…,"choices":[{"index":
-  std::vector<std::string> openings_;  // head_ and index of each choice
+  std::string head_;                    // data: {"id":…,"choices":[{"index":
+  std::vector<std::string> openings_;   // head_ and index of each choice
+  std::vector<std::string> reasoning_;  // of each choice, if reasoning_dispatch
   std::string_view end_;
 };
 

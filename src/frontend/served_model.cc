@@ -40,7 +40,17 @@ Result<std::vector<std::vector<TokenId>>> EncodePrompts(const OpenAiRequest& req
               model.name()),
           "messages");
     }
-    PX_TRY(auto tokens, model.text->EncodeChat(request.chat));
+    bool hides_tools = request.tool_choice == ToolChoice::kNone && !request.chat.tools.is_null() &&
+                       (!model.chat || model.chat->options.exclude_tools_when_none);
+    if (!hides_tools) {
+      PX_TRY(auto tokens, model.text->EncodeChat(request.chat));
+      out.push_back(std::move(tokens));
+      return out;
+    }
+    // As Dynamo's default: tools that must not be called are not shown.
+    ChatPrompt shown = request.chat;
+    shown.tools = wire::Json();
+    PX_TRY(auto tokens, model.text->EncodeChat(shown));
     out.push_back(std::move(tokens));
     return out;
   }
@@ -241,6 +251,7 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
         fmt::format("stop: the model \"{}\" has no tokenizer; use stop_token_ids", model.name()),
         "stop");
   }
+  PX_CHECK_OK(CheckToolUse(request));
   GenerationPlan plan;
   PX_TRY(plan.prompts, EncodePrompts(request, model, card));
   PX_TRY(std::uint32_t max_tokens, CheckLength(request, plan.prompts, card));
@@ -274,6 +285,13 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
       .token_ids = request.return_token_ids.value_or(false),
       .include_usage = request.include_usage,
       .receipt = request.receipt.value_or(false)};
+  if (model.chat) {
+    const ChatAnswerOptions& answers = model.chat->options;
+    plan.shape.reasoning_field = answers.reasoning_field;
+    plan.shape.include_reasoning = request.include_reasoning.value_or(true);
+    plan.shape.tool_call_dispatch = answers.tool_call_dispatch;
+    plan.shape.reasoning_dispatch = answers.reasoning_dispatch;
+  }
   wire::GenerateRequest& prototype = plan.prototype;
   prototype.model = card.name;
   prototype.adapter = adapter != nullptr ? adapter->name : std::string();
@@ -305,6 +323,9 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
   plan.choices.skip_special = request.skip_special_tokens.value_or(true);
   plan.choices.wants_tokens =
       logprobs || plan.shape.token_ids || plan.given_count < prototype.choice_count;
+  if (model.text && !plan.prompts.empty()) {
+    plan.choices.parsing = PlanParsing(request, model.chat, *model.text, plan.prompts[0]);
+  }
   if (!request.stop.empty()) {
     PX_TRY(plan.choices.matcher,
            text::StopMatcher::Create(request.stop, plan.choices.include_stop));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "frontend/chat_answer.h"
 #include "frontend/generation.h"
 #include "frontend/openai_request.h"
 #include "frontend/pooling_profile.h"
@@ -32,6 +33,7 @@ struct ServedModel {
   std::shared_ptr<const TextProcessor>
       text;  // null: the checkpoint has no tokenizer, token ids only
   SamplingDefaults defaults;
+  std::shared_ptr<const ChatAnswers> chat = {};   // null: answers are not taken apart
   std::vector<std::string> chat_processors = {};  // logits processors of every chat
   std::int64_t created = 0;                       // seconds since 1970
   PoolingProfile pooling = {};                    // of a model that reads texts

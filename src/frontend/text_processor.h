@@ -77,6 +77,15 @@ class TextProcessor {
                                                   bool skip_special) const = 0;
   /// The bytes of one token, special ones as they are written.
   virtual std::string TokenBytes(TokenId token) const = 0;
+
+  /// Source of the chat template that requests with tools use; empty without one.
+  virtual std::string_view TemplateSource() const { return {}; }
+
+  /// The token beside the vocabulary's own that is spelt exactly so.
+  virtual std::optional<TokenId> AddedToken(std::string_view) const { return std::nullopt; }
+
+  /// A token that skip_special leaves out.
+  virtual bool IsSpecial(TokenId) const { return false; }
 };
 
 /// The text of `tokens`.

@@ -280,6 +280,8 @@ TEST(ToolFormats, FieldReportCase22ACallBehindABrokenOneIsFound) {
 }
 
 TEST(ToolFormats, FieldReportCase23HostileValuesMeanWhatTheModelMeant) {
+  const std::set<std::string> kTriedWithMegabytes = {"hermes", "kimi_k2",  "qwen3_coder",
+                                                     "gemma4", "pythonic", "harmony"};
   const std::vector<std::string> texts = {"ls 2>&1",
                                           "mkdir -p test/{test1,test2",
                                           "print(\"</parameter>\")",
@@ -294,6 +296,9 @@ TEST(ToolFormats, FieldReportCase23HostileValuesMeanWhatTheModelMeant) {
     for (const std::string& text : texts) {
       if (writer.name == "glm47" && text.find("</arg_value>") != std::string::npos) {
         continue;  // covered below
+      }
+      if (text.size() > 1'000 && !kTriedWithMegabytes.contains(writer.name)) {
+        continue;  // one of each family is enough
       }
       std::vector<WrittenCall> calls = {{"get_weather", "{\"text\": " + Quoted(text) + "}"}};
       Parsed parsed = Parse(writer.name, writer.write(calls));

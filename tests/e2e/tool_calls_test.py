@@ -1,0 +1,109 @@
+"""Tool calls and reasoning of the bundled model through the real server: streams equal unary answers, and are right."""
+import json
+import subprocess
+import sys
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+import harness
+
+CHAT = "/v1/chat/completions"
+sys.path.insert(0, str(harness.ROOT / "models/tiny-chat/train"))
+import mix  # noqa: E402  the model's own held-out conversations
+
+
+def joined(chunks):
+    """(message, finish_reason) of a stream's only choice, as a unary answer has them."""
+    message, calls, finish = {"content": "", "reasoning_content": ""}, [], None
+    for chunk in chunks:
+        for choice in chunk["choices"]:
+            delta = choice["delta"]
+            for field in message:
+                message[field] += delta.get(field) or ""
+            for call in delta.get("tool_calls", []):
+                assert call["index"] == len(calls), "a call comes whole"
+                calls.append((call["function"]["name"], call["function"]["arguments"]))
+            finish = choice["finish_reason"] or finish
+    return message["content"], message["reasoning_content"], calls, finish
+
+
+def unary(answer):
+    choice = answer["choices"][0]
+    message = choice["message"]
+    calls = [(call["function"]["name"], call["function"]["arguments"]) for call in message.get("tool_calls", [])]
+    return message["content"] or "", message.get("reasoning_content", ""), calls, choice["finish_reason"]
+
+
+def wanted(case):
+    """The calls of a case's right answer."""
+    return [(call["name"], call["arguments"]) for call in case["expect"].get("calls", [])]
+
+
+def lenient(tools):
+    """The tools without `strict`, which takes a grammar."""
+    return [{**tool, "function": {k: v for k, v in tool["function"].items() if k != "strict"}} for tool in tools]
+
+
+class ToolCalls(unittest.TestCase):
+    def body(self, case):
+        return {"messages": case["messages"], "tools": lenient(case["tools"]), "temperature": 0, "max_tokens": 600,
+                "chat_template_kwargs": {"enable_thinking": bool(case["thinking"])}}
+
+    def test_conversations_with_tools_are_parsed_alike_streamed_and_unary(self):
+        cases = [case for task in ("one tool", "several tools", "no tool fits", "tools, thinking")
+                 for case in mix.cases(task, 8, 1)]
+        with harness.Server() as server:
+            def both(case):
+                status, answer = server.post(CHAT, self.body(case))
+                self.assertEqual(status, 200, answer)
+                return unary(answer), joined(server.stream(CHAT, self.body(case)))
+            with ThreadPoolExecutor(8) as pool:
+                answers = list(pool.map(both, cases))
+        right = 0
+        for case, (whole, streamed) in zip(cases, answers):
+            self.assertEqual(whole, streamed)
+            content, reasoning, calls, finish = whole
+            self.assertNotIn("<tool_call>", content)
+            self.assertNotIn("</think>", content)
+            self.assertEqual(finish, "tool_calls" if calls else "stop")
+            self.assertEqual(bool(reasoning), bool(case["thinking"]))
+            right += [(name, json.loads(text)) for name, text in calls] == wanted(case)
+        self.assertGreaterEqual(right, len(cases) * 9 // 10, "the model's own table says 96 to 100 %")
+
+    def test_one_call_where_calls_may_not_be_parallel(self):
+        case = next(case for case in mix.cases("several tools", 20, 1) if len(wanted(case)) > 1)
+        with harness.Server() as server:
+            status, answer = server.post(CHAT, {**self.body(case), "parallel_tool_calls": False})
+            self.assertEqual(status, 200, answer)
+            self.assertEqual(len(unary(answer)[2]), 1)
+            self.assertEqual(unary(answer)[3], "tool_calls")
+
+    def test_an_answer_to_a_call_can_follow(self):
+        case = mix.cases("one tool", 1, 1)[0]
+        with harness.Server() as server:
+            _, answer = server.post(CHAT, self.body(case))
+            message = answer["choices"][0]["message"]
+            call = message["tool_calls"][0]
+            turn = {"role": "tool", "tool_call_id": call["id"], "content": "5"}
+            status, answer = server.post(CHAT, {**self.body(case), "messages": [*case["messages"], message, turn]})
+            self.assertEqual(status, 200, answer)
+            self.assertNotEqual(unary(answer)[0], "")
+
+    def test_parsers_can_be_turned_off_and_unknown_ones_are_refused(self):
+        case = mix.cases("one tool", 1, 1)[0]
+        with harness.Server("tiny-chat", "--tool-call-parser", "none") as server:
+            _, answer = server.post(CHAT, self.body(case))
+            self.assertIn("<tool_call>", answer["choices"][0]["message"]["content"])
+            self.assertEqual(answer["choices"][0]["finish_reason"], "stop")
+        with harness.Server("tiny-chat", env={"DYN_REASONING_FIELD_NAME": "reasoning"}) as server:
+            _, answer = server.post(CHAT, {**self.body(case), "chat_template_kwargs": {"enable_thinking": True}})
+            self.assertIn("reasoning", answer["choices"][0]["message"])
+        for flag, near in (("--tool-call-parser", "hermes"), ("--dyn-tool-call-parser", "hermes")):
+            done = subprocess.run([harness.BINARY, "serve", "tiny-chat", flag, "hermse"], capture_output=True, text=True,
+                                  timeout=60)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn(near, done.stderr)
+
+
+if __name__ == "__main__":
+    harness.main()
