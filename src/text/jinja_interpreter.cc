@@ -833,7 +833,7 @@ class Interpreter final : public Caller {
       return Value(holds);
     }
     return rt_.Raise("TemplateRuntimeError",
-                     fmt::format("No {} named '{}'.",
+                     fmt::format("No {} named '{}' found.",
                                  apply.kind == ExprKind::kFilter ? "filter" : "test", apply.name));
   }
 

@@ -301,7 +301,8 @@ Result<Value> GetItem(Runtime& rt, const Value& object, const Value& index) {
   }
   const Str text = shown.Finish();
   return rt.NewUndefined(
-      fmt::format("'{} object' has no element {}", TypeName(object), text.view().substr(0, 200)));
+      fmt::format("{}{} has no element {}", object.is_none() ? "None" : TypeName(object),
+                  object.is_none() ? "" : " object", text.view().substr(0, 200)));
 }
 
 Result<Value> GetSlice(Runtime& rt, const Value& object, const Value& start, const Value& stop,

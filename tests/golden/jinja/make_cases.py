@@ -135,6 +135,10 @@ y" }}
 {{ d.update({}) }}
 {{ ''.__class__.__mro__ }}
 {{ s.nope() }}
+{{ s[99].nope }}
+{{ m[99].nope }}
+{{ none[1].nope }}
+{{ (1 if s is nope else 2) }}
 {{ s() }}
 {{ none() }}
 {{ missing() }}
