@@ -6,10 +6,13 @@
 
 #include "model/gguf_model.h"
 #include "model/gguf_tokenizer.h"
+#include "model/other_tokenizer.h"
 #include "model/quoted.h"
 
 namespace pixii::model {
 namespace {
+
+constexpr std::string_view kTokenizerJson = "tokenizer.json";
 
 /// Where Hugging Face's cache keeps the bytes of the snapshot at `real_path`, or nothing if this is
 /// no snapshot.
@@ -78,7 +81,8 @@ bool CheckpointFolder::Has(std::string_view name) const {
     return gguf_->texts.contains(name);
   }
   const auto info = rt::StatFile(real_path_ + "/" + std::string(name));
-  return info && info->has_value();
+  return (info && info->has_value()) ||
+         (name == kTokenizerJson && !OtherTokenizerFile(*this).empty());
 }
 
 Result<std::string> CheckpointFolder::Resolve(std::string_view name) const {
@@ -127,8 +131,16 @@ Result<std::string> CheckpointFolder::ReadText(std::string_view name,
     }
     return found->second;
   }
-  PX_TRY(const std::string path, Resolve(name));
-  return rt::ReadFile(path, size_max);
+  const auto path = Resolve(name);
+  if (!path && path.error().code() == Code::kNotFound && name == kTokenizerJson) {
+    if (const std::string other = OtherTokenizerFile(*this); !other.empty()) {
+      return OtherTokenizerJson(*this, other);
+    }
+  }
+  if (!path) {
+    return Fail(path.error());
+  }
+  return rt::ReadFile(*path, size_max);
 }
 
 Result<rt::FileMap> CheckpointFolder::Map(std::string_view name) const {

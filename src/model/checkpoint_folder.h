@@ -36,6 +36,8 @@ class CheckpointFolder final {
   /// The folder as given to Open.
   const std::string& path() const { return path_; }
 
+  /// Of tokenizer.json also true where the folder has the tokenizer in another form
+  /// (model/other_tokenizer.h), which ReadText then gives as tokenizer.json.
   bool Has(std::string_view name) const;
 
   /// The folder `name` directly inside, such as a module's. Errors: kNotFound, kDataCorrupt if the

@@ -14,12 +14,11 @@
 #include <vector>
 
 #include "model/quoted.h"
+#include "text/scored_merges.h"
 #include "wire/json.h"
 
 namespace pixii::model {
 namespace {
-
-constexpr std::size_t kScoredPieceSizeMax = 512;  // bytes of a piece that merges are made for
 
 enum class TokenType : std::uint8_t {
   kNormal = 1,
@@ -226,77 +225,18 @@ Result<std::string> ByteLevelTokenizer(const GgufFile& file) {
       VocabularyJson(tokens, [&](std::size_t id) { return !tokens.IsAdded(id); }), merge_list);
 }
 
-std::size_t CharacterCount(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  }));
-}
-
-struct Merge {
-  double score;
-  std::size_t left;  // token ids
-  std::size_t right;
-  std::size_t left_characters;
-  std::size_t right_characters;
-  std::size_t order = 0;  // equal ones keep the order of their pieces
-};
-
-/// Every way to join two pieces to a third, the best score first: what SentencePiece does, as
-/// merges.
-Result<std::vector<Merge>> MergesOfScores(const GgufFile& file, const Tokens& tokens) {
-  std::unordered_map<std::string_view, std::size_t> ids;
-  for (std::size_t id = 0; id < tokens.pieces.size(); ++id) {
-    if (!tokens.IsAdded(id)) {
-      ids.emplace(tokens.pieces[id], id);
-    }
-  }
-  std::vector<Merge> out;
-  for (std::size_t id = 0; id < tokens.pieces.size(); ++id) {
-    const std::string_view piece = tokens.pieces[id];
-    if (tokens.TypeOf(id) != TokenType::kNormal) {
-      continue;
-    }
-    if (piece.size() > kScoredPieceSizeMax) {
-      return file.Bad("tokenizer.ggml.tokens",
-                      fmt::format("has a token {} of {} bytes, the limit is {}", id, piece.size(),
-                                  kScoredPieceSizeMax));
-    }
-    const auto first = static_cast<std::ptrdiff_t>(out.size());
-    for (std::size_t cut = 1; cut < piece.size(); ++cut) {
-      if ((static_cast<unsigned char>(piece[cut]) & 0xC0) == 0x80) {
-        continue;
-      }
-      const auto left = ids.find(piece.substr(0, cut));
-      const auto right = left == ids.end() ? ids.end() : ids.find(piece.substr(cut));
-      if (right != ids.end()) {
-        out.push_back({tokens.scores[id], left->second, right->second, CharacterCount(left->first),
-                       CharacterCount(right->first)});
-      }
-    }
-    std::sort(out.begin() + first, out.end(), [](const Merge& a, const Merge& b) {
-      return std::pair(a.left, a.right) < std::pair(b.left, b.right);
-    });
-  }
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    out[i].order = i;
-  }
-  std::sort(out.begin(), out.end(), [](const Merge& a, const Merge& b) {
-    return std::tuple(a.score, a.left_characters, a.right_characters, b.order) >
-           std::tuple(b.score, b.left_characters, b.right_characters, a.order);
-  });
-  return out;
-}
-
 Result<std::string> ScoredTokenizer(const GgufFile& file) {
   PX_TRY(const Tokens tokens, ReadTokens(file));
   if (tokens.scores.empty()) {
     return file.Bad("tokenizer.ggml.scores", "is absent");
   }
-  PX_TRY(const std::vector<Merge> merges, MergesOfScores(file, tokens));
-  std::string merge_list;
-  for (const Merge& merge : merges) {
-    fmt::format_to(std::back_inserter(merge_list), "{}[{},{}]", merge_list.empty() ? "" : ",",
-                   Dump(tokens.pieces[merge.left]), Dump(tokens.pieces[merge.right]));
+  const auto merges = text::MergesOfScores(
+      {.pieces = tokens.pieces,
+       .scores = tokens.scores,
+       .may_be_part = [&](std::size_t id) { return !tokens.IsAdded(id); },
+       .may_be_made = [&](std::size_t id) { return tokens.TypeOf(id) == TokenType::kNormal; }});
+  if (!merges) {
+    return file.Bad("tokenizer.ggml.tokens", merges.error().detail());
   }
   PX_TRY(const std::string post, PostProcessorJson(file, tokens, true));
   PX_TRY(const auto prefix, file.Bool("tokenizer.ggml.add_space_prefix"));
@@ -310,9 +250,10 @@ Result<std::string> ScoredTokenizer(const GgufFile& file) {
       R"("pattern":{{"String":"▁"}},"content":" "}},{{"type":"ByteFallback"}},{{"type":"Fuse"}}{}]}},)"
       R"("model":{{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":null,)"
       R"("end_of_word_suffix":null,"fuse_unk":true,"byte_fallback":true,"ignore_merges":false,)"
-      R"("vocab":{},"merges":[{}]}}}})",
+      R"("vocab":{},"merges":{}}}}})",
       AddedTokensJson(tokens), prepend ? "first" : "never", post, strip,
-      VocabularyJson(tokens, [](std::size_t) { return true; }), merge_list);
+      VocabularyJson(tokens, [](std::size_t) { return true; }),
+      text::MergesJson(tokens.pieces, *merges));
 }
 
 }  // namespace

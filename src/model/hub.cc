@@ -176,6 +176,14 @@ class Download final {
         wanted.emplace_back(name);
       }
     }
+    if (!present.contains("tokenizer.json")) {  // what other_tokenizer reads in its place
+      for (const std::string& name : present) {
+        if (name == "tokenizer.model" || name == "spiece.model" || name == "tiktoken.model" ||
+            name.ends_with(".tiktoken")) {
+          wanted.push_back(name);
+        }
+      }
+    }
     if (!present.contains("config.json")) {
       return Fail(
           Code::kNotFound,

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <utf8proc.h>
 
+#include "text/base64.h"
 #include "text/unicode.h"
 
 namespace pixii::text {
@@ -17,36 +18,6 @@ std::uint32_t Value(std::uint32_t unit) { return unit & 0x7FFFFFFF; }
 std::uint32_t Label(std::uint32_t unit) { return unit & 0x800000FF; }
 
 std::uint32_t Offset(std::uint32_t unit) { return (unit >> 10) << ((unit & 0x200) >> 6); }
-
-int Base64Digit(char c) {
-  static constexpr std::string_view kDigits =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::size_t at = kDigits.find(c);
-  return at == std::string_view::npos ? -1 : static_cast<int>(at);
-}
-
-std::optional<std::string> DecodeBase64(std::string_view text) {
-  std::string out;
-  out.reserve(text.size() / 4 * 3);
-  while (text.ends_with('=')) {
-    text.remove_suffix(1);
-  }
-  std::uint32_t bits = 0;
-  int count = 0;
-  for (char c : text) {
-    int digit = Base64Digit(c);
-    if (digit < 0) {
-      return std::nullopt;
-    }
-    bits = bits << 6 | static_cast<std::uint32_t>(digit);
-    count += 6;
-    if (count >= 8) {
-      count -= 8;
-      out += static_cast<char>(bits >> count);
-    }
-  }
-  return out;
-}
 
 std::uint32_t ReadU32(std::string_view bytes) {
   std::uint32_t value = 0;

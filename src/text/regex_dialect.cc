@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <vector>
+
 namespace pixii::text {
 
 namespace {
@@ -30,7 +32,10 @@ class Translator final {
       if (c == '\\') {
         Escape();
       } else if (depth_ == 0 && c == '[') {
-        OpenClass();
+        PX_TRY(bool intersection, Intersection());
+        if (!intersection) {
+          OpenClass();
+        }
       } else if (depth_ > 0) {
         PX_CHECK_OK(InClass(c));
       } else {
@@ -65,6 +70,50 @@ class Translator final {
       out_ += fmt::format("[{}{}]", negated ? "^" : "", content);
     }
     at_ += 2;
+  }
+
+  // "[A&&B&&[^C]]" becomes "(?:(?=[B])(?![C])[A])". False if no such class begins here.
+  Result<bool> Intersection() {
+    std::vector<std::string_view> operands;
+    std::size_t begin = at_ + 1;
+    std::size_t end = begin;
+    for (std::size_t depth = 0; end < pattern_.size(); ++end) {
+      char c = pattern_[end];
+      if (c == '\\') {
+        ++end;
+      } else if (c == '[') {
+        ++depth;
+      } else if (c == ']' && depth > 0) {
+        --depth;
+      } else if (c == ']' && end > begin) {
+        break;
+      } else if (depth == 0 && pattern_.substr(end).starts_with("&&")) {
+        operands.push_back(pattern_.substr(begin, end - begin));
+        begin = end + 2;
+        ++end;
+      }
+    }
+    if (operands.empty() || end >= pattern_.size()) {
+      return false;
+    }
+    operands.push_back(pattern_.substr(begin, end - begin));
+    if (operands[0].starts_with('^')) {
+      return Fail(Code::kUnsupported,
+                  fmt::format("negated class intersection at byte {} of a pattern", at_));
+    }
+    out_ += "(?:";
+    for (std::size_t i = 1; i <= operands.size(); ++i) {
+      std::string_view operand = operands[i % operands.size()];  // the first comes last
+      bool negated = operand.starts_with("[^") && operand.find(']') + 1 == operand.size();
+      std::string set =
+          negated ? fmt::format("[{}", operand.substr(2)) : fmt::format("[{}]", operand);
+      PX_TRY(std::string translated, Translator(set).Run());
+      out_ += i == operands.size() ? translated
+                                   : fmt::format("(?{}{})", negated ? '!' : '=', translated);
+    }
+    out_ += ')';
+    at_ = end + 1;
+    return true;
   }
 
   void OpenClass() {

@@ -68,8 +68,23 @@ TEST(PreTokenizerTest, AClassInAClassAddsItsCharacters) {
   EXPECT_EQ(Cut(split("\\h+"), "xfAz"), (List{"x", "fA", "z"}));
 }
 
+TEST(PreTokenizerTest, AClassIntersectionHasTheCharactersOfBoth) {
+  auto split = [](std::string_view pattern) {
+    return wire::Json(wire::Json::Object{{"type", "Split"},
+                                         {"pattern", wire::Json::Object{{"Regex", pattern}}},
+                                         {"behavior", "Isolated"}})
+        .Dump();
+  };
+  EXPECT_EQ(Cut(split("[a-z&&[^b]]+"), "abcb"), (List{"a", "b", "c", "b"}));
+  EXPECT_EQ(Cut(split("[a-z&&x-z]+"), "axyb"), (List{"a", "xy", "b"}));
+  // Kimi's: Han apart from other letters.
+  EXPECT_EQ(Cut(split(R"([\p{Han}]+|[\p{Lo}\p{Ll}&&[^\p{Han}]]+)"),
+                "ab\xE4\xB8\xAD\xE6\x96\x87\xE3\x81\x82"),
+            (List{"ab", "\xE4\xB8\xAD\xE6\x96\x87", "\xE3\x81\x82"}));
+}
+
 TEST(PreTokenizerTest, WhatPcre2WouldReadOtherwiseIsRefused) {
-  for (const char* pattern : {"[a-z&&[^b]]", "[a[^b]]", "\\"}) {
+  for (const char* pattern : {"[^a-z&&[^b]]", "[a[^b]]", "\\"}) {
     wire::Json json(wire::Json::Object{{"type", "Split"},
                                        {"pattern", wire::Json::Object{{"Regex", pattern}}},
                                        {"behavior", "Isolated"}});
