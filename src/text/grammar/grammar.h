@@ -1,0 +1,87 @@
+// What a constrained answer must look like: a JSON schema, any JSON object, a regular expression, a
+// choice of texts, a grammar (EBNF/GBNF, Lark) or structural tags, compiled once and shared by
+// requests. docs/structured_output.md
+//
+// Thread: Grammar is immutable; any thread may compile. What masks tokens is grammar_matcher.h.
+// Source: JSON Schema drafts 4, 6, 7, 2019-09 and 2020-12; ECMA-262 for patterns; llama.cpp's GBNF
+// and Lark's manual for the notations (facts only); the automaton is ours: docs/adr/0015.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace pixii::text::grammar {
+
+enum class GrammarKind : std::uint8_t {
+  kJsonSchema,      // `text`: the schema, an object or a boolean
+  kJsonObject,      // any JSON object
+  kRegex,           // `text`: ECMA-262 without /.../; the whole answer must match
+  kChoice,          // `choices`: one of these texts
+  kEbnf,            // `text`: GBNF as of llama.cpp, or ISO/W3C-like EBNF; start rule "root"
+  kLark,            // `text`: Lark; start rule "start"
+  kStructuralTags,  // `tags`: free text, in which certain beginnings start constrained parts
+};
+
+/// `begin`, then an instance of `schema`, then `end`.
+struct StructuralTag {
+  std::string begin;
+  std::string schema;  // JSON schema; empty: any JSON value
+  std::string end;
+};
+
+/// Which of the spellings of one JSON value may be written. The defaults take every spelling;
+/// narrower ones leave more to jump ahead over and no room for endless white space.
+struct JsonSpelling {
+  /// Longest run of white space between two JSON tokens, in bytes. 0: none at all.
+  std::uint32_t whitespace_run_max = 0xFFFFFFFF;
+  /// True: \uXXXX and \/ may stand for characters that need no escape, as RFC 8259 has it.
+  bool needless_escapes = true;
+};
+
+struct GrammarSpec {
+  GrammarKind kind = GrammarKind::kJsonObject;
+  std::string text;
+  std::vector<std::string> choices;
+  std::vector<StructuralTag> tags;
+  /// kStructuralTags: no text but a tag's `begin` may follow one of these, each a prefix of some
+  /// `begin`. Empty: the `begin`s themselves.
+  std::vector<std::string> triggers;
+  JsonSpelling spelling;
+};
+
+/// Bounds of one compilation and of the automaton that its matchers build while they run.
+struct CompileBudget {
+  std::uint64_t text_bytes_max = 4'194'304;  // bytes of the specification
+  std::uint64_t steps_max = 4'000'000;       // elementary operations of one call, about 50 ns each
+  std::uint64_t nodes_max = 2'000'000;       // automaton and formula nodes, about 100 bytes each
+  std::uint32_t depth_max = 256;             // nested arrays and objects of an instance
+};
+
+class Machine;
+
+/// A compiled grammar. Copies of what is here are what matchers work on.
+class Grammar final {
+ public:
+  explicit Grammar(std::unique_ptr<const Machine> machine);
+  Grammar(const Grammar&) = delete;
+  Grammar& operator=(const Grammar&) = delete;
+  ~Grammar();
+
+  const Machine& machine() const { return *machine_; }
+
+ private:
+  std::unique_ptr<const Machine> machine_;
+};
+
+/// Compiles `spec`. Errors: kUnsupported naming the keyword and, for schemas, its JSON pointer in
+/// detail and param; kInvalidArgument for text that is no schema, pattern or grammar, or that
+/// nothing satisfies; kTooLarge past the budget.
+Result<std::shared_ptr<const Grammar>> Compile(const GrammarSpec& spec,
+                                               const CompileBudget& budget = {});
+
+}  // namespace pixii::text::grammar

@@ -1,0 +1,127 @@
+// A tokenizer's tokens as bytes, laid out so that the tokens an automaton allows are found without
+// trying each.
+//
+// Thread: immutable after Build. Built once for a tokenizer, shared by all grammars.
+// Layout: tokens sorted by bytes; the byte trie in depth-first order, so that a subtree is a range
+// of nodes and of tokens.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "text/tokenizer.h"
+
+namespace pixii::text::grammar {
+
+inline constexpr std::size_t kGrammarVocabularyMax = 4'194'304;  // tokens
+inline constexpr std::size_t kGrammarTokenBytesMax = 4'096;  // bytes; longer tokens are never set
+inline constexpr std::size_t kSafePrefixMax = 24;  // characters before a token's first unsafe byte
+
+/// Kinds of bytes, as bits: what a subtree of the trie holds, what a state loops on.
+enum ByteClass : std::uint16_t {
+  kLowerHex = 1 << 0,   // a-f
+  kLowerRest = 1 << 1,  // g-z
+  kUpperHex = 1 << 2,   // A-F
+  kUpperRest = 1 << 3,  // G-Z
+  kDigit = 1 << 4,      // 0-9
+  kUnderscore = 1 << 5,
+  kHyphen = 1 << 6,
+  kDot = 1 << 7,
+  kSpace = 1 << 8,  // U+0020
+  kSlash = 1 << 9,
+  kColon = 1 << 10,
+  kOtherPrintable = 1 << 11,
+  kNonAscii = 1 << 12,  // bytes of well-formed sequences
+  kQuote = 1 << 13,     // " and the backslash
+  kControl = 1 << 14,   // below U+0020
+  kBroken = 1 << 15,    // bytes of sequences that this token does not begin or not end
+};
+
+inline constexpr std::uint16_t kPlainClasses = 0x1FFF;  // what JSON strings hold as it is
+
+struct VocabularyOptions {
+  /// Tokens that end an answer; set in masks where the grammar may end, and never else.
+  std::vector<TokenId> eos_ids;
+  /// Ids the model's logits have; 0: the tokenizer's. Ids past the tokenizer's are never set.
+  std::uint32_t vocab_size = 0;
+};
+
+class GrammarVocabulary final {
+ public:
+  struct Node {
+    std::uint32_t end;          // one past the last node of the subtree
+    std::uint32_t token_begin;  // into tokens(): those that end here, then those below
+    std::uint32_t token_end;    // one past those that end in the subtree
+    std::uint16_t classes;      // kinds of the bytes below this node
+    std::uint8_t byte;          // that leads here
+    std::uint8_t chars_below;   // most characters below this node, 255: that many or more
+    std::uint16_t own_tokens;   // that end at this very node
+    std::uint16_t depth;        // bytes from the root
+  };
+
+  /// The trie of what follows a plain beginning of tokens, for one length of that beginning.
+  struct Tails {
+    std::vector<Node> nodes;
+    std::vector<TokenId> tokens;
+  };
+
+  /// O(bytes of the vocabulary). Errors: kTooLarge past the bounds.
+  static Result<std::shared_ptr<const GrammarVocabulary>> Build(const Tokenizer& tokenizer,
+                                                                const VocabularyOptions& options);
+  /// The same from bytes: token i is bytes[i]; an empty one is never set.
+  static Result<std::shared_ptr<const GrammarVocabulary>> FromBytes(
+      std::vector<std::string> bytes, const VocabularyOptions& options);
+
+  /// One past the largest id: bits of a mask.
+  std::uint32_t vocab_size() const { return static_cast<std::uint32_t>(bytes_.size()); }
+
+  std::size_t mask_words() const { return (bytes_.size() + 31) / 32; }
+
+  /// Empty for special tokens and ids without a piece.
+  std::string_view Bytes(TokenId id) const { return bytes_[static_cast<std::size_t>(id)]; }
+
+  bool IsEos(TokenId id) const;
+
+  std::span<const TokenId> eos_ids() const { return eos_ids_; }
+
+  /// Node 0 is the root.
+  std::span<const Node> nodes() const { return trie_.nodes; }
+
+  /// In the order of the trie.
+  std::span<const TokenId> tokens() const { return trie_.tokens; }
+
+  /// Tokens that are plain inside a JSON string, with at most `chars` characters.
+  std::span<const std::uint32_t> PlainMask(std::uint32_t chars) const {
+    return plain_[std::min<std::size_t>(chars, plain_.size() - 1)];
+  }
+
+  /// By the count of characters before the first byte that is not plain, 0 .. kSafePrefixMax; the
+  /// last entry holds all lengths beyond too, and one more entry all of them together.
+  std::span<const Tails> tails() const { return tails_; }
+
+  /// Most characters of a plain token.
+  std::uint32_t plain_chars_max() const { return static_cast<std::uint32_t>(plain_.size() - 1); }
+
+ private:
+  GrammarVocabulary() = default;
+  static Tails BuildTrie(std::vector<std::pair<std::string_view, TokenId>> texts);
+  void BuildPlain();
+
+  std::vector<std::string> bytes_;
+  std::vector<TokenId> eos_ids_;
+  Tails trie_;
+  std::vector<std::vector<std::uint32_t>> plain_;
+  std::vector<Tails> tails_;
+};
+
+/// Kind of one ASCII byte.
+std::uint16_t ClassOfAscii(std::uint8_t byte);
+
+}  // namespace pixii::text::grammar
