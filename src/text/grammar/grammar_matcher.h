@@ -15,20 +15,9 @@
 #include "base/result.h"
 #include "text/grammar/grammar.h"
 #include "text/grammar/grammar_vocabulary.h"
+#include "text/grammar/machine.h"
 
 namespace pixii::text::grammar {
-
-/// A place in a grammar. Only the runtime that made it can read it.
-struct State {
-  std::uint32_t frame = 0;  // enclosing values
-  std::uint32_t a = 0;      // by phase
-  std::uint32_t b = 0;
-  std::uint32_t c = 0;
-  std::uint32_t text = 0;  // what is remembered of the value being written
-  std::uint8_t phase = 0;  // 0: dead
-
-  friend bool operator==(const State&, const State&) = default;
-};
 
 struct RuntimeOptions {
   std::size_t mask_cache_bytes_max = 33'554'432;  // bytes of masks kept
