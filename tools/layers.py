@@ -29,11 +29,11 @@ def read_table():
 
 
 def public_headers():
-    """Every header named after HDRS in a src/*/CMakeLists.txt, as it is included."""
+    """Every header named after HDRS in a CMakeLists.txt below src/, as it is included."""
     headers = set()
-    for lists in SRC.glob("*/CMakeLists.txt"):
+    for lists in SRC.rglob("CMakeLists.txt"):
         for block in re.findall(r"HDRS\s+([^)]*?)(?=\b(?:DEPS|PRIVATE_DEPS|SRCS|LAYER)\b|\))", lists.read_text()):
-            headers |= {f"{lists.parent.name}/{name}" for name in block.split()}
+            headers |= {f"{lists.parent.relative_to(SRC)}/{name}" for name in block.split()}
     return headers
 
 

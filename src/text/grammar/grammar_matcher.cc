@@ -1,0 +1,204 @@
+#include "text/grammar/grammar_matcher.h"
+
+#include <algorithm>
+#include <list>
+#include <unordered_map>
+
+#include "base/assert.h"
+#include "text/grammar/interner.h"
+#include "text/grammar/mask_builder.h"
+
+namespace pixii::text::grammar {
+
+namespace {
+
+constexpr std::uint64_t kStepsOfCall = 4'000'000;  // elementary operations of one mask or token
+
+struct StateHash {
+  std::size_t operator()(const State& state) const {
+    std::uint64_t hash = MixHash((static_cast<std::uint64_t>(state.frame) << 32) | state.a,
+                                 (static_cast<std::uint64_t>(state.b) << 32) | state.c);
+    return MixHash(hash, (static_cast<std::uint64_t>(state.text) << 32) | state.phase);
+  }
+};
+
+}  // namespace
+
+// Least recently used goes first.
+class GrammarRuntime::MaskCache final {
+ public:
+  MaskCache(std::size_t words, std::size_t bytes_max)
+      : words_(words), entries_max_(std::max<std::size_t>(bytes_max / (words * 4 + 96), 4)) {}
+
+  bool Find(const State& state, std::span<std::uint32_t> mask) {
+    auto found = by_state_.find(state);
+    if (found == by_state_.end()) {
+      return false;
+    }
+    order_.splice(order_.begin(), order_, found->second);
+    std::copy(found->second->mask.begin(), found->second->mask.end(), mask.begin());
+    return true;
+  }
+
+  void Put(const State& state, std::span<const std::uint32_t> mask) {
+    if (order_.size() >= entries_max_) {
+      // The oldest entry's memory serves the new one.
+      by_state_.erase(order_.back().state);
+      order_.splice(order_.begin(), order_, std::prev(order_.end()));
+    } else {
+      order_.emplace_front();
+    }
+    order_.front().state = state;
+    order_.front().mask.assign(mask.begin(), mask.end());
+    by_state_[state] = order_.begin();
+  }
+
+  std::size_t size_bytes() const { return order_.size() * (words_ * 4 + 96); }
+
+ private:
+  struct Entry {
+    State state;
+    std::vector<std::uint32_t> mask;
+  };
+
+  std::size_t words_;
+  std::size_t entries_max_;
+  std::list<Entry> order_;
+  std::unordered_map<State, std::list<Entry>::iterator, StateHash> by_state_;
+};
+
+GrammarRuntime::GrammarRuntime(std::shared_ptr<const Grammar> grammar,
+                               std::shared_ptr<const GrammarVocabulary> vocabulary,
+                               const RuntimeOptions& options)
+    : grammar_(std::move(grammar)),
+      vocabulary_(std::move(vocabulary)),
+      machine_(grammar_->machine().Clone()),
+      cache_(std::make_unique<MaskCache>(vocabulary_->mask_words(), options.mask_cache_bytes_max)) {
+}
+
+GrammarRuntime::~GrammarRuntime() = default;
+
+void GrammarRuntime::FillMask(const State& state, std::span<std::uint32_t> mask) {
+  if (cache_->Find(state, mask)) {
+    return;
+  }
+  Fuel& fuel = machine_->fuel();
+  fuel.steps = kStepsOfCall;
+  BuildMask(*machine_, *vocabulary_, state, mask);
+  if (machine_->CanEnd(state)) {
+    for (TokenId eos : vocabulary_->eos_ids()) {
+      mask[static_cast<std::size_t>(eos) / 32] |= 1U << (eos % 32);
+    }
+  }
+  if (fuel.exhausted) {
+    std::fill(mask.begin(), mask.end(), 0);
+    return;
+  }
+  cache_->Put(state, mask);
+}
+
+std::size_t GrammarRuntime::size_bytes() const {
+  return machine_->size_bytes() + cache_->size_bytes();
+}
+
+GrammarMatcher::GrammarMatcher(std::shared_ptr<GrammarRuntime> runtime)
+    : runtime_(std::move(runtime)), state_(runtime_->machine().Start()) {}
+
+GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar,
+                               std::shared_ptr<const GrammarVocabulary> vocabulary)
+    : GrammarMatcher(std::make_shared<GrammarRuntime>(std::move(grammar), std::move(vocabulary))) {
+}
+
+bool GrammarMatcher::Accept(TokenId token) {
+  const GrammarVocabulary& vocabulary = runtime_->vocabulary();
+  if (ended_ || token < 0 || static_cast<std::uint32_t>(token) >= vocabulary.vocab_size()) {
+    return false;
+  }
+  if (vocabulary.IsEos(token)) {
+    if (!CanEnd()) {
+      return false;
+    }
+    history_.push_back(state_);
+    ended_ = true;
+    return true;
+  }
+  std::string_view bytes = vocabulary.Bytes(token);
+  return !bytes.empty() && bytes.size() <= kGrammarTokenBytesMax && AcceptBytes(bytes);
+}
+
+bool GrammarMatcher::AcceptBytes(std::string_view bytes) {
+  Machine& machine = runtime_->machine();
+  if (ended_ || exhausted()) {
+    return false;
+  }
+  machine.fuel().steps = kStepsOfCall;
+  State next = state_;
+  for (char c : bytes) {
+    if (!machine.Step(next, static_cast<std::uint8_t>(c)) || machine.fuel().exhausted) {
+      return false;
+    }
+  }
+  history_.push_back(state_);
+  state_ = next;
+  return true;
+}
+
+void GrammarMatcher::FillMask(std::span<std::uint32_t> mask) {
+  std::size_t words = runtime_->vocabulary().mask_words();
+  PX_ASSERT(mask.size() >= words);
+  std::fill(mask.begin() + static_cast<std::ptrdiff_t>(words), mask.end(), 0);
+  if (ended_ || exhausted()) {
+    std::fill(mask.begin(), mask.end(), 0);
+    return;
+  }
+  runtime_->FillMask(state_, mask.first(words));
+}
+
+std::string GrammarMatcher::Forced(std::size_t bytes_max) {
+  Machine& machine = runtime_->machine();
+  std::string out;
+  State at = state_;
+  while (!ended_ && out.size() < bytes_max) {
+    machine.fuel().steps = kStepsOfCall;
+    if (machine.fuel().exhausted || machine.CanEnd(at)) {
+      break;
+    }
+    State only;
+    int ways = 0;
+    std::uint8_t byte = 0;
+    for (unsigned candidate = 0; candidate < 256 && ways < 2; ++candidate) {
+      State next = at;
+      if (machine.Step(next, static_cast<std::uint8_t>(candidate))) {
+        ++ways;
+        only = next;
+        byte = static_cast<std::uint8_t>(candidate);
+      }
+    }
+    if (ways != 1 || machine.fuel().exhausted) {
+      break;
+    }
+    out += static_cast<char>(byte);
+    at = only;
+  }
+  return out;
+}
+
+bool GrammarMatcher::CanEnd() {
+  Machine& machine = runtime_->machine();
+  machine.fuel().steps = kStepsOfCall;
+  return ended_ || (!exhausted() && machine.CanEnd(state_));
+}
+
+bool GrammarMatcher::exhausted() const { return runtime_->machine().fuel().exhausted; }
+
+void GrammarMatcher::Rollback(std::size_t tokens) {
+  PX_ASSERT(tokens <= history_.size());
+  if (tokens == 0) {
+    return;
+  }
+  state_ = history_[history_.size() - tokens];
+  history_.resize(history_.size() - tokens);
+  ended_ = false;
+}
+
+}  // namespace pixii::text::grammar

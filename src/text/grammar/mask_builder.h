@@ -1,0 +1,21 @@
+// The tokens that a place of a grammar allows, found by walking the trie of the vocabulary as far
+// as the grammar follows.
+//
+// Source: the slices of plain tokens inside strings are an idea of LLGuidance's design notes; ours
+// are masks by count of characters and tries of the tails behind them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "text/grammar/grammar_vocabulary.h"
+#include "text/grammar/machine.h"
+
+namespace pixii::text::grammar {
+
+/// Sets the bits of all tokens that `machine` takes from `state`; the others are clear. End tokens
+/// are not looked at. Pre: mask.size() == vocabulary.mask_words().
+void BuildMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
+               std::span<std::uint32_t> mask);
+
+}  // namespace pixii::text::grammar
