@@ -84,7 +84,14 @@ void GrammarRuntime::FillMask(const State& state, std::span<std::uint32_t> mask)
   }
   Fuel& fuel = machine_->fuel();
   fuel.steps = kStepsOfCall;
-  BuildMask(*machine_, *vocabulary_, state, mask);
+  State free;
+  if (machine_->Loosen(state, free)) {
+    FillMask(free, mask);
+    fuel.steps = kStepsOfCall;
+    CorrectMask(*machine_, *vocabulary_, state, mask);
+  } else {
+    BuildMask(*machine_, *vocabulary_, state, mask);
+  }
   if (machine_->CanEnd(state)) {
     for (TokenId eos : vocabulary_->eos_ids()) {
       mask[static_cast<std::size_t>(eos) / 32] |= 1U << (eos % 32);

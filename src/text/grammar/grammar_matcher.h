@@ -87,6 +87,9 @@ class GrammarMatcher final {
   /// Takes back the last `tokens` accepted. Pre: so many were.
   void Rollback(std::size_t tokens);
 
+  /// Where the matcher stands: equal states of one runtime have equal masks.
+  const State& state() const { return state_; }
+
   /// Tokens taken so far.
   std::size_t accepted() const { return history_.size(); }
 

@@ -28,6 +28,45 @@ std::vector<std::uint16_t> ClassesOf(std::string_view text) {
   return out;
 }
 
+constexpr std::uint16_t kLower = kLowerHex | kLowerRest;
+constexpr std::uint16_t kUpper = kUpperHex | kUpperRest;
+constexpr std::uint16_t kLetters = kLower | kUpper;
+constexpr std::uint16_t kName = kLetters | kDigit | kUnderscore;
+constexpr std::uint16_t kAsciiPlain = kPlainClasses & ~kNonAscii;
+
+// What patterns loop on, as far as it is common.
+constexpr std::array kSlices = std::to_array<std::uint16_t>({
+    kPlainClasses,
+    kAsciiPlain,
+    kAsciiPlain & ~kSpace,
+    kPlainClasses & ~kSlash,
+    kAsciiPlain & ~kSlash,
+    kAsciiPlain & ~kColon,
+    kAsciiPlain & ~kDot,
+    kAsciiPlain & ~(kSlash | kSpace),
+    kPlainClasses & ~kDigit,
+    kName | kSpace | kHyphen | kDot,
+    kName | kHyphen | kDot | kSlash | kColon,
+    kName | kHyphen | kDot | kSlash,
+    kName | kHyphen | kDot,
+    kName | kHyphen,
+    kName,
+    kLetters | kDigit | kHyphen,
+    kLetters | kDigit,
+    kLetters | kSpace,
+    kLetters,
+    kLower | kDigit | kUnderscore | kHyphen,
+    kLower | kDigit | kUnderscore,
+    kLower | kDigit | kHyphen,
+    kLower | kDigit,
+    kLower,
+    kUpper | kDigit | kUnderscore,
+    kUpper,
+    kLowerHex | kUpperHex | kDigit,
+    kLowerHex | kDigit,
+    kDigit,
+});
+
 bool StartsCharacter(char c) { return (static_cast<std::uint8_t>(c) & 0xC0) != 0x80; }
 
 std::uint32_t CharsOf(std::string_view text) {
@@ -106,14 +145,21 @@ Result<std::shared_ptr<const GrammarVocabulary>> GrammarVocabulary::FromBytes(
     }
   }
   out->trie_ = BuildTrie(std::move(texts));
-  out->BuildPlain();
+  for (const std::string& text : out->bytes_) {
+    out->classes_.push_back(ClassesOf(text));
+  }
+  for (std::uint16_t classes : kSlices) {
+    out->slices_.push_back(out->BuildSlice(classes));
+  }
+  out->classes_ = {};
+  std::stable_sort(out->slices_.begin(), out->slices_.end(),
+                   [](const Slice& a, const Slice& b) { return a.count > b.count; });
   return std::shared_ptr<const GrammarVocabulary>(std::move(out));
 }
 
-GrammarVocabulary::Tails GrammarVocabulary::BuildTrie(
-    std::vector<std::pair<std::string_view, TokenId>> texts) {
+GrammarVocabulary::Trie GrammarVocabulary::BuildTrie(Texts texts) {
   std::sort(texts.begin(), texts.end());
-  Tails out;
+  Trie out;
   out.nodes.push_back({});
   std::vector<std::uint32_t> path = {0};  // nodes of the text before, root first
   auto close = [&](std::size_t depth) {
@@ -162,43 +208,55 @@ GrammarVocabulary::Tails GrammarVocabulary::BuildTrie(
   return out;
 }
 
-void GrammarVocabulary::BuildPlain() {
-  std::vector<std::vector<TokenId>> plain;
-  std::vector<std::vector<std::pair<std::string_view, TokenId>>> tails(kSafePrefixMax + 3);
+GrammarVocabulary::Slice GrammarVocabulary::BuildSlice(std::uint16_t classes) const {
+  Slice out;
+  out.classes = classes;
+  for (std::uint8_t byte = 0x20; byte < 0x7F && out.sample == 0; ++byte) {
+    out.sample = (ClassOfAscii(byte) & classes) != 0 ? byte : 0;
+  }
+  std::vector<std::uint32_t> none((bytes_.size() + 31) / 32, 0);
+  out.masks.assign(kSlicePrefixMax + 2, none);
+  std::vector<Texts> tails(kSlicePrefixMax + 1);
+  Texts all;
+  Texts long_tokens;
   for (std::size_t id = 0; id < bytes_.size(); ++id) {
     std::string_view text = bytes_[id];
     if (text.empty() || text.size() > kGrammarTokenBytesMax) {
       continue;
     }
-    std::vector<std::uint16_t> classes = ClassesOf(text);
-    auto unsafe = std::find_if(classes.begin(), classes.end(),
-                               [](std::uint16_t kind) { return (kind & kPlainClasses) == 0; });
-    auto at = static_cast<std::size_t>(unsafe - classes.begin());
+    const std::vector<std::uint16_t>& kinds = classes_[id];
+    auto other = std::find_if(kinds.begin(), kinds.end(),
+                              [&](std::uint16_t kind) { return (kind & classes) == 0; });
+    auto at = static_cast<std::size_t>(other - kinds.begin());
     std::uint32_t chars = CharsOf(text.substr(0, at));
     auto token = static_cast<TokenId>(id);
-    if (unsafe == classes.end()) {
-      plain.resize(std::max<std::size_t>(plain.size(), chars + 1));
-      plain[chars].push_back(token);
-      continue;
+    if (other == kinds.end()) {
+      ++out.count;
+      std::size_t row = std::min<std::size_t>(chars, kSlicePrefixMax + 1);
+      out.masks[row][id / 32] |= 1U << (id % 32);
+    } else if (at > 0) {
+      all.emplace_back(text.substr(at), token);
+      if (chars <= kSlicePrefixMax) {
+        tails[chars].emplace_back(text.substr(at), token);
+      }
+    } else if (static_cast<std::uint8_t>(text[0]) >= 0x80 && (classes & kNonAscii) != 0) {
+      tails[0].emplace_back(text, token);
     }
-    tails[std::min<std::size_t>(chars, kSafePrefixMax + 1)].emplace_back(
-        chars > kSafePrefixMax ? text : text.substr(at), token);
-    tails[kSafePrefixMax + 2].emplace_back(text.substr(at), token);
-  }
-  std::vector<std::uint32_t> mask(mask_words(), 0);
-  plain_.clear();
-  for (const std::vector<TokenId>& tokens : plain) {
-    for (TokenId token : tokens) {
-      mask[static_cast<std::size_t>(token) / 32] |= 1U << (token % 32);
+    if (chars > kSlicePrefixMax) {
+      long_tokens.emplace_back(text, token);
     }
-    plain_.push_back(mask);
   }
-  if (plain_.empty()) {
-    plain_.push_back(mask);
+  for (std::size_t row = 1; row < out.masks.size(); ++row) {
+    for (std::size_t word = 0; word < none.size(); ++word) {
+      out.masks[row][word] |= out.masks[row - 1][word];
+    }
   }
-  for (auto& group : tails) {
-    tails_.push_back(BuildTrie(std::move(group)));
+  for (Texts& group : tails) {
+    out.tails.push_back(BuildTrie(std::move(group)));
   }
+  out.all_tails = BuildTrie(std::move(all));
+  out.long_tokens = BuildTrie(std::move(long_tokens));
+  return out;
 }
 
 bool GrammarVocabulary::IsEos(TokenId id) const {

@@ -22,7 +22,7 @@ namespace pixii::text::grammar {
 
 inline constexpr std::size_t kGrammarVocabularyMax = 4'194'304;  // tokens
 inline constexpr std::size_t kGrammarTokenBytesMax = 4'096;  // bytes; longer tokens are never set
-inline constexpr std::size_t kSafePrefixMax = 24;  // characters before a token's first unsafe byte
+inline constexpr std::size_t kSlicePrefixMax = 24;  // characters told apart before a tail
 
 /// Kinds of bytes, as bits: what a subtree of the trie holds, what a state loops on.
 enum ByteClass : std::uint16_t {
@@ -66,10 +66,25 @@ class GrammarVocabulary final {
     std::uint16_t depth;        // bytes from the root
   };
 
-  /// The trie of what follows a plain beginning of tokens, for one length of that beginning.
-  struct Tails {
-    std::vector<Node> nodes;
+  struct Trie {
+    std::vector<Node> nodes;  // node 0 is the root
     std::vector<TokenId> tokens;
+  };
+
+  /// Tokens seen by one set of kinds of bytes: those that have no other, at once; of the others
+  /// what follows the run of such bytes that they begin with.
+  struct Slice {
+    std::uint16_t classes = 0;
+    std::uint8_t sample = 0;  // a byte of these kinds
+    /// masks[n]: tokens of at most n such characters; the last: all.
+    std::vector<std::vector<std::uint32_t>> masks;
+    /// tails[n]: what follows n characters, 1 .. kSlicePrefixMax. tails[0]: whole tokens that begin
+    /// with a broken sequence, if kNonAscii is of the set; other tokens that begin outside of the
+    /// set are found in the vocabulary's own trie.
+    std::vector<Trie> tails;
+    Trie all_tails;    // of every length from 1
+    Trie long_tokens;  // whole tokens that begin with more than kSlicePrefixMax characters
+    std::size_t count = 0;
   };
 
   /// O(bytes of the vocabulary). Errors: kTooLarge past the bounds.
@@ -97,28 +112,21 @@ class GrammarVocabulary final {
   /// In the order of the trie.
   std::span<const TokenId> tokens() const { return trie_.tokens; }
 
-  /// Tokens that are plain inside a JSON string, with at most `chars` characters.
-  std::span<const std::uint32_t> PlainMask(std::uint32_t chars) const {
-    return plain_[std::min<std::size_t>(chars, plain_.size() - 1)];
-  }
-
-  /// By the count of characters before the first byte that is not plain, 0 .. kSafePrefixMax; the
-  /// last entry holds all lengths beyond too, and one more entry all of them together.
-  std::span<const Tails> tails() const { return tails_; }
-
-  /// Most characters of a plain token.
-  std::uint32_t plain_chars_max() const { return static_cast<std::uint32_t>(plain_.size() - 1); }
+  /// The sets most worth having, the largest first.
+  std::span<const Slice> slices() const { return slices_; }
 
  private:
   GrammarVocabulary() = default;
-  static Tails BuildTrie(std::vector<std::pair<std::string_view, TokenId>> texts);
-  void BuildPlain();
+  using Texts = std::vector<std::pair<std::string_view, TokenId>>;
+
+  static Trie BuildTrie(Texts texts);
+  Slice BuildSlice(std::uint16_t classes) const;
 
   std::vector<std::string> bytes_;
   std::vector<TokenId> eos_ids_;
-  Tails trie_;
-  std::vector<std::vector<std::uint32_t>> plain_;
-  std::vector<Tails> tails_;
+  std::vector<std::vector<std::uint16_t>> classes_;  // of each token's bytes, while building
+  Trie trie_;
+  std::vector<Slice> slices_;
 };
 
 /// Kind of one ASCII byte.

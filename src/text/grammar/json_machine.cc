@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "text/grammar/grammar_vocabulary.h"
 #include "text/grammar/json_string.h"
 
 namespace pixii::text::grammar {
@@ -298,26 +299,27 @@ bool JsonMachine::KeyByte(State& state, std::uint8_t byte) {
       }
       return EscapesAllowed(before, state.b, c);
     }
-    case StringEvent::kPending:
-      return StringBytes::CanBecome(
-          state.b, options_.spelling.needless_escapes, [&](char32_t low, char32_t high) {
-            if (texts_.AnyIn(regexes, state.a, low, high)) {
-              return true;
-            }
-            if (state.c == kNone) {
-              return false;
-            }
-            const Names::Node& node = names.nodes[state.c];
-            for (std::uint32_t i = 0; i < node.child_count; ++i) {
-              const Names::Edge& edge = names.edges[node.child_begin + i];
-              if (edge.c >= low && edge.c <= high &&
-                  AnyAlive(keys, names.nodes[edge.node].key_begin,
-                           names.nodes[edge.node].key_end)) {
-                return true;
-              }
-            }
-            return false;
+    case StringEvent::kPending: {
+      bool needless = options_.spelling.needless_escapes;
+      bool name = false;
+      bool alive = false;
+      if (state.c != kNone) {
+        const Names::Node& node = names.nodes[state.c];
+        for (std::uint32_t i = 0; i < node.child_count && !alive; ++i) {
+          const Names::Edge& edge = names.edges[node.child_begin + i];
+          const Names::Node& child = names.nodes[edge.node];
+          bool here = StringBytes::CanBecome(state.b, needless, [&](char32_t low, char32_t high) {
+            return edge.c >= low && edge.c <= high;
           });
+          name = name || here;
+          alive = alive || (here && AnyAlive(keys, child.key_begin, child.key_end));
+        }
+        state.c = name ? state.c : kNone;
+      }
+      return alive || StringBytes::CanBecome(state.b, needless, [&](char32_t low, char32_t high) {
+               return texts_.AnyIn(regexes, state.a, low, high);
+             });
+    }
     case StringEvent::kQuote:
       return CloseKey(state, keys);
     default:
@@ -524,8 +526,18 @@ Run JsonMachine::RunOf(const State& state) {
     return {};
   }
   Run run = texts_.RunOf(store_.regexes, state.a);
-  run.classes &= 0x1FFF;  // quotes, controls and broken sequences are for Step
+  run.classes &= kPlainClasses;  // quotes, controls and broken sequences are for Step
   return run;
+}
+
+bool JsonMachine::Loosen(const State& state, State& free) {
+  if (state.phase != kKey || state.b != 0 || state.c == kNone || state.a == TextStates::kDead) {
+    return false;
+  }
+  Run run = texts_.RunOf(store_.regexes, state.a);
+  free = state;
+  free.c = kNone;
+  return (run.classes & kPlainClasses) == kPlainClasses && run.same;
 }
 
 }  // namespace pixii::text::grammar

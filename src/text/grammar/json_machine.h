@@ -60,6 +60,10 @@ class JsonMachine final : public Machine {
   bool Step(State& state, std::uint8_t byte) override;
   bool CanEnd(const State& state) override;
   Run RunOf(const State& state) override;
+  bool Loosen(const State& state, State& free) override;
+  bool IsFree(const State& state) override {
+    return state.phase == kKey && state.c == kNone;
+  }
   Fuel& fuel() override { return store_.regexes.fuel; }
   std::size_t size_bytes() const override;
 

@@ -26,6 +26,7 @@ struct State {
 struct Run {
   std::uint16_t classes = 0;    // ByteClass bits; 0: none
   std::uint32_t chars_max = 0;  // characters, kUnbounded: any number
+  bool same = false;            // the place stays the very same; else it only counts them
 };
 
 class Machine {
@@ -41,6 +42,10 @@ class Machine {
   virtual bool CanEnd(const State& state) = 0;
 
   virtual Run RunOf(const State& state) = 0;
+  /// If the place takes what `free` takes but for bytes that begin one of a few names, `free`.
+  virtual bool Loosen(const State& state, State& free);
+  /// The place is past these names: what follows is as behind `free`.
+  virtual bool IsFree(const State& state);
 
   /// What one call may cost; what all may keep.
   virtual Fuel& fuel() = 0;
@@ -51,5 +56,16 @@ class Machine {
   Machine(const Machine&) = default;
   Machine& operator=(const Machine&) = default;
 };
+
+inline bool Machine::Loosen(const State& state, State& free) {
+  (void)state;
+  (void)free;
+  return false;
+}
+
+inline bool Machine::IsFree(const State& state) {
+  (void)state;
+  return false;
+}
 
 }  // namespace pixii::text::grammar

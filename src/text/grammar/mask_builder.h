@@ -18,4 +18,8 @@ namespace pixii::text::grammar {
 void BuildMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
                std::span<std::uint32_t> mask);
 
+/// Makes of the mask of `free` that of `state`, which Machine::Loosen told apart.
+void CorrectMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
+                 std::span<std::uint32_t> mask);
+
 }  // namespace pixii::text::grammar

@@ -315,6 +315,25 @@ bool RegexStore::IsLength(RegexId id, std::uint32_t& min, std::uint32_t& max) co
   return true;
 }
 
+RegexId RegexStore::WithoutLength(RegexId id, std::uint32_t& min, std::uint32_t& max) {
+  min = 0;
+  max = kUnbounded;
+  if (IsLength(id, min, max)) {
+    return full_;
+  }
+  const Node& node = nodes_[id];
+  if (node.kind != Kind::kAnd) {
+    return id;
+  }
+  std::vector<RegexId> others = {full_};
+  for (RegexId part : node.parts) {
+    if (!IsLength(part, min, max)) {
+      others.push_back(part);
+    }
+  }
+  return others.size() == node.parts.size() + 1 ? id : And(std::move(others));
+}
+
 RegexId RegexStore::Words(std::vector<std::u32string> words) {
   std::sort(words.begin(), words.end());
   words.erase(std::unique(words.begin(), words.end()), words.end());

@@ -105,6 +105,9 @@ class RegexStore final {
   /// If the language is Length(min, max).
   bool IsLength(RegexId id, std::uint32_t& min, std::uint32_t& max) const;
 
+  /// `id` without the lengths it is cut to, which go to `min` and `max`.
+  RegexId WithoutLength(RegexId id, std::uint32_t& min, std::uint32_t& max);
+
   std::size_t size() const { return nodes_.size(); }
 
   Fuel fuel;

@@ -113,7 +113,7 @@ std::string Unescape(std::string_view step) {
   return out;
 }
 
-Draft DraftNamed(std::string_view uri, Draft otherwise) {
+std::optional<Draft> DraftNamed(std::string_view uri) {
   struct Name {
     std::string_view part;
     Draft draft;
@@ -123,12 +123,13 @@ Draft DraftNamed(std::string_view uri, Draft otherwise) {
                                                {"json-schema.org/draft-06/schema", Draft::k6},
                                                {"json-schema.org/draft-07/schema", Draft::k7},
                                                {"json-schema.org/draft/2019-09", Draft::k2019},
-                                               {"json-schema.org/draft/2020-12", Draft::k2020}})) {
+                                               {"json-schema.org/draft/2020-12", Draft::k2020},
+                                               {"json-schema.org/schema", Draft::k2020}})) {
     if (uri.find(name.part) != std::string_view::npos) {
       return name.draft;
     }
   }
-  return otherwise;
+  return std::nullopt;
 }
 
 std::pair<std::string_view, std::string_view> SplitFragment(std::string_view uri) {
@@ -166,6 +167,12 @@ Result<SchemaPlaces> SchemaPlaces::Find(const wire::Json& root) {
   out.resources_.push_back({"", &root, "", Draft::k2020});
   out.by_uri_[""] = 0;
   out.Index(root, "", 0);
+  if (out.unknown_dialect_ != nullptr) {
+    return Fail(Code::kUnsupported,
+                fmt::format("$schema: {} is none of the drafts 4, 6, 7, 2019-09 and 2020-12",
+                            out.unknown_dialect_->string().substr(0, 200)),
+                "$schema");
+  }
   return out;
 }
 
@@ -188,7 +195,9 @@ void SchemaPlaces::Enter(const wire::Json& json, std::string pointer, std::uint3
   }
   Draft draft = resources_[resource].draft;
   if (const wire::Json* dialect = StringMember(json, "$schema")) {
-    draft = DraftNamed(dialect->string(), draft);
+    std::optional<Draft> named = DraftNamed(dialect->string());
+    unknown_dialect_ = named ? unknown_dialect_ : dialect;
+    draft = named.value_or(draft);
     if (&json == resources_[resource].root) {
       resources_[resource].draft = draft;
     }

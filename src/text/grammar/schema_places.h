@@ -27,6 +27,7 @@ struct SchemaPlace {
 class SchemaPlaces final {
  public:
   /// Finds every schema below `root`, which must outlive this.
+  /// Errors: kUnsupported for a $schema that is none of the drafts.
   static Result<SchemaPlaces> Find(const wire::Json& root);
 
   const SchemaPlace& root() const { return places_.at(root_); }
@@ -65,6 +66,7 @@ class SchemaPlaces final {
   std::unordered_map<std::string, const wire::Json*> anchors_;  // base#name
   std::unordered_map<std::string, std::vector<const wire::Json*>> dynamic_anchors_;
   bool recursive_anchor_ = false;
+  const wire::Json* unknown_dialect_ = nullptr;
 };
 
 /// One more step of a JSON pointer.

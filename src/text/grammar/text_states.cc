@@ -6,7 +6,15 @@
 
 namespace pixii::text::grammar {
 
-std::uint64_t TextStates::Place::Hash() const {
+namespace {
+
+std::uint32_t Less(std::uint32_t count) {
+  return count == 0 || count == kUnbounded ? count : count - 1;
+}
+
+}  // namespace
+
+std::uint64_t TextStates::Core::Hash() const {
   std::uint64_t hash = 11;
   for (RegexId node : nodes) {
     hash = MixHash(hash, node);
@@ -15,23 +23,31 @@ std::uint64_t TextStates::Place::Hash() const {
 }
 
 TextStates::TextStates() {
-  states_.Intern({{RegexStore::kNothing}});
+  cores_.Intern({{RegexStore::kNothing}});
   Expanded dead;
   dead.accepts = {false};
   expanded_.push_back(dead);
   expanded_.push_back(std::move(dead));
-  states_.Mutable(kDead).expanded = 1;
+  cores_.Mutable(kDead).expanded = 1;
 }
 
 std::uint32_t TextStates::Start(RegexStore& store, std::vector<RegexId> languages) {
   if (!store.Alive(languages[0])) {
     return kDead;
   }
-  return states_.Intern({std::move(languages)});
+  std::uint32_t min = 0;
+  std::uint32_t max = kUnbounded;
+  languages[0] = store.WithoutLength(languages[0], min, max);
+  std::uint32_t core = CoreId(store, std::move(languages));
+  return min == 0 && max == kUnbounded ? core : CutId(store, core, min, max);
 }
 
-TextStates::Expanded& TextStates::ExpandNow(RegexStore& store, std::uint32_t state) {
-  const std::vector<RegexId>& nodes = states_[state].nodes;
+std::uint32_t TextStates::CoreId(RegexStore& store, std::vector<RegexId> languages) {
+  return store.Alive(languages[0]) ? cores_.Intern({std::move(languages)}) : kDead;
+}
+
+const TextStates::Expanded& TextStates::ExpandNow(RegexStore& store, std::uint32_t core) {
+  const std::vector<RegexId>& nodes = cores_[core].nodes;
   std::vector<char32_t> cuts = {0, 128, 0xE000};
   for (RegexId node : nodes) {
     store.Cuts(node, cuts);
@@ -54,10 +70,7 @@ TextStates::Expanded& TextStates::ExpandNow(RegexStore& store, std::uint32_t sta
         break;
       }
     }
-    if (next[0] == RegexStore::kNothing) {
-      continue;
-    }
-    std::uint32_t id = Start(store, std::move(next));
+    std::uint32_t id = next[0] == RegexStore::kNothing ? kDead : CoreId(store, std::move(next));
     if (id == kDead || store.fuel.exhausted) {
       continue;
     }
@@ -73,42 +86,96 @@ TextStates::Expanded& TextStates::ExpandNow(RegexStore& store, std::uint32_t sta
   for (RegexId node : nodes) {
     out.accepts.push_back(store.AcceptsEnd(node));
   }
-  out.run = MeasureRun(store, state, out);
+  out.run = MeasureRun(core, out);
   if (store.fuel.exhausted) {
     // Nothing half known is kept: the caller sees that the fuel is gone.
     return expanded_[0];
   }
   store.fuel.nodes -= std::min<std::uint64_t>(store.fuel.nodes, 6);
   expanded_.push_back(std::move(out));
-  states_.Mutable(state).expanded = static_cast<std::uint32_t>(expanded_.size() - 1);
+  cores_.Mutable(core).expanded = static_cast<std::uint32_t>(expanded_.size() - 1);
   return expanded_.back();
 }
 
-Run TextStates::MeasureRun(RegexStore& store, std::uint32_t state, const Expanded& place) const {
-  std::uint32_t min = 0;
-  std::uint32_t max = 0;
-  const std::vector<RegexId>& nodes = states_[state].nodes;
-  if (nodes.size() == 1 && store.IsLength(nodes[0], min, max) && max != kUnbounded) {
-    return {0xFFFF & ~kBroken, max};
-  }
+Run TextStates::MeasureRun(std::uint32_t core, const Expanded& place) {
   std::uint16_t broken = kBroken;
   for (std::uint32_t c = 0; c < 128; ++c) {
-    if (place.ascii[c] != state) {
+    if (place.ascii[c] != core) {
       broken |= ClassOfAscii(static_cast<std::uint8_t>(c));
     }
   }
   char32_t next = 128;
   for (const Edge& edge : place.edges) {
-    bool covers = edge.next == state && (edge.low <= next || (next == 0xD800 && edge.low == 0xE000));
-    if (edge.high >= next && covers) {
-      next = edge.high + 1;
+    if (edge.next != core || edge.low > next) {
+      continue;
     }
+    next = edge.high < next ? next : edge.high + 1;
+    next = next == 0xD800 ? 0xE000 : next;
   }
   if (next <= kCodePointMax) {
     broken |= kNonAscii;
   }
   auto classes = static_cast<std::uint16_t>(~broken);
-  return {classes, classes == 0 ? 0 : kUnbounded};
+  return classes == 0 ? Run{} : Run{classes, kUnbounded, true};
+}
+
+std::uint32_t TextStates::Slack(RegexStore& store, std::uint32_t core) {
+  const Expanded& place = Expand(store, core);
+  if (place.accepts[0]) {
+    return 0;
+  }
+  for (const Edge& edge : place.edges) {
+    if (store.AcceptsEnd(cores_[edge.next].nodes[0])) {
+      return 1;
+    }
+  }
+  return 2;
+}
+
+Run TextStates::CutRun(RegexStore& store, std::uint32_t state, Run run) {
+  // The core stays; what is counted is how far it may.
+  const Cut cut = cuts_[state & ~kCut];
+  std::uint32_t slack = run.classes == 0 ? 2 : Slack(store, cut.core);
+  if (slack > 1 || cut.max < slack) {
+    return {};
+  }
+  return {run.classes, cut.max == kUnbounded ? kUnbounded : cut.max - slack, false};
+}
+
+std::uint32_t TextStates::Shorten(RegexStore& store, std::uint32_t state, std::uint32_t core) {
+  const Cut cut = cuts_[state & ~kCut];
+  return cut.max == 0 ? kDead : CutId(store, core, Less(cut.min), Less(cut.max));
+}
+
+std::uint32_t TextStates::CutId(RegexStore& store, std::uint32_t core, std::uint32_t min,
+                                std::uint32_t max) {
+  if (min == 0 && max == kUnbounded) {
+    return core;
+  }
+  std::uint32_t id = cuts_.Intern({core, min, max});
+  Cut& cut = cuts_.Mutable(id);
+  if (cut.alive == 0) {
+    bool alive = CutAlive(store, core, min, max);
+    if (store.fuel.exhausted) {
+      return kDead;
+    }
+    cut.alive = alive ? 1 : 2;
+  }
+  return cut.alive == 1 ? id | kCut : kDead;
+}
+
+bool TextStates::CutAlive(RegexStore& store, std::uint32_t core, std::uint32_t min,
+                          std::uint32_t max) {
+  if (min > max) {
+    return false;
+  }
+  // A core that stays as it is for some character can be made as long as it must.
+  std::uint32_t slack = Slack(store, core);
+  bool loops = Expand(store, core).run.classes != 0;
+  if (slack <= 1 && slack <= max && (min <= slack || loops)) {
+    return true;
+  }
+  return store.Alive(store.And({cores_[core].nodes[0], store.Length(min, max)}));
 }
 
 std::uint32_t TextStates::NextWide(const Expanded& place, char32_t c) {
@@ -124,10 +191,15 @@ bool TextStates::AnyIn(RegexStore& store, std::uint32_t state, char32_t low, cha
   if (low > high) {
     return false;
   }
-  const Expanded& place = Expand(store, state);
+  const Expanded& place = Expand(store, CoreOf(state));
   auto edge = std::lower_bound(place.edges.begin(), place.edges.end(), low,
                                [](const Edge& e, char32_t x) { return e.high < x; });
-  return edge != place.edges.end() && edge->low <= high;
+  for (; edge != place.edges.end() && edge->low <= high; ++edge) {
+    if ((state & kCut) == 0 || Shorten(store, state, edge->next) != kDead) {
+      return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace pixii::text::grammar

@@ -2,6 +2,8 @@
 // and others watched beside it whose verdict is asked for at the end.
 //
 // Thread: one owner; a value. The store is handed to each call, since both are copied together.
+// Layout of a state: a core (languages without the length they are cut to), or with the top bit a
+// core and how many characters may and must still come, so that lengths do not multiply the cores.
 #pragma once
 
 #include <array>
@@ -24,34 +26,59 @@ class TextStates final {
 
   /// After `c`.
   std::uint32_t Next(RegexStore& store, std::uint32_t state, char32_t c) {
-    Expanded& place = Expand(store, state);
-    return c < 128 ? place.ascii[c] : NextWide(place, c);
+    const Expanded& core = Expand(store, CoreOf(state));
+    std::uint32_t next = c < 128 ? core.ascii[c] : NextWide(core, c);
+    return (state & kCut) == 0 || next == kDead ? next : Shorten(store, state, next);
   }
 
   /// Some text begins with a character of low .. high.
   bool AnyIn(RegexStore& store, std::uint32_t state, char32_t low, char32_t high);
   /// The text may end here.
-  bool Accepts(RegexStore& store, std::uint32_t state) { return Expand(store, state).accepts[0]; }
-
-  /// Per language, whether the text that ends here is in it.
-  const std::vector<bool>& Verdicts(RegexStore& store, std::uint32_t state) {
-    return Expand(store, state).accepts;
+  bool Accepts(RegexStore& store, std::uint32_t state) {
+    return ((state & kCut) == 0 || cuts_[state & ~kCut].min == 0) &&
+           Expand(store, CoreOf(state)).accepts[0];
   }
 
-  const std::vector<RegexId>& languages(std::uint32_t state) const { return states_[state].nodes; }
+  /// Per language but the first, whether the text that ends here is in it.
+  const std::vector<bool>& Verdicts(RegexStore& store, std::uint32_t state) {
+    return Expand(store, CoreOf(state)).accepts;
+  }
 
-  Run RunOf(RegexStore& store, std::uint32_t state) { return Expand(store, state).run; }
+  Run RunOf(RegexStore& store, std::uint32_t state) {
+    Run run = Expand(store, CoreOf(state)).run;
+    return (state & kCut) == 0 ? run : CutRun(store, state, run);
+  }
 
-  std::size_t size_bytes() const { return expanded_.size() * sizeof(Expanded); }
+  std::size_t size_bytes() const {
+    return expanded_.size() * sizeof(Expanded) + cuts_.size() * 48;
+  }
 
  private:
-  struct Place {
+  static constexpr std::uint32_t kCut = 0x80000000;
+
+  struct Core {
     std::vector<RegexId> nodes;
     std::uint32_t expanded = 0;  // not part of its identity
 
     std::uint64_t Hash() const;
 
-    friend bool operator==(const Place& a, const Place& b) { return a.nodes == b.nodes; }
+    friend bool operator==(const Core& a, const Core& b) { return a.nodes == b.nodes; }
+  };
+
+  struct Cut {
+    std::uint32_t core = 0;
+    std::uint32_t min = 0;
+    std::uint32_t max = 0;
+    // Not part of the identity: 0 not known, 1 alive, 2 dead.
+    std::uint32_t alive = 0;
+
+    std::uint64_t Hash() const {
+      return MixHash((static_cast<std::uint64_t>(min) << 32) | max, core);
+    }
+
+    friend bool operator==(const Cut& a, const Cut& b) {
+      return a.core == b.core && a.min == b.min && a.max == b.max;
+    }
   };
 
   struct Edge {
@@ -62,21 +89,33 @@ class TextStates final {
 
   struct Expanded {
     std::array<std::uint32_t, 128> ascii{};
-    std::vector<Edge> edges;  // of living successors, sorted
+    std::vector<Edge> edges;  // to living successors, sorted
     std::vector<bool> accepts;
     Run run;
   };
 
-  Expanded& Expand(RegexStore& store, std::uint32_t state) {
-    std::uint32_t at = states_[state].expanded;
-    return at != 0 ? expanded_[at] : ExpandNow(store, state);
+  std::uint32_t CoreOf(std::uint32_t state) const {
+    return (state & kCut) == 0 ? state : cuts_[state & ~kCut].core;
   }
 
-  Expanded& ExpandNow(RegexStore& store, std::uint32_t state);
-  static std::uint32_t NextWide(const Expanded& place, char32_t c);
-  Run MeasureRun(RegexStore& store, std::uint32_t state, const Expanded& place) const;
+  const Expanded& Expand(RegexStore& store, std::uint32_t core) {
+    std::uint32_t at = cores_[core].expanded;
+    return at != 0 ? expanded_[at] : ExpandNow(store, core);
+  }
 
-  Interner<Place> states_;
+  const Expanded& ExpandNow(RegexStore& store, std::uint32_t core);
+  std::uint32_t CoreId(RegexStore& store, std::vector<RegexId> languages);
+  static std::uint32_t NextWide(const Expanded& place, char32_t c);
+  static Run MeasureRun(std::uint32_t core, const Expanded& place);
+  Run CutRun(RegexStore& store, std::uint32_t state, Run run);
+  std::uint32_t Shorten(RegexStore& store, std::uint32_t state, std::uint32_t core);
+  std::uint32_t CutId(RegexStore& store, std::uint32_t core, std::uint32_t min, std::uint32_t max);
+  bool CutAlive(RegexStore& store, std::uint32_t core, std::uint32_t min, std::uint32_t max);
+  /// Characters that must come before the core may end, 0 or 1; 2: not told.
+  std::uint32_t Slack(RegexStore& store, std::uint32_t core);
+
+  Interner<Core> cores_;
+  Interner<Cut> cuts_;
   std::deque<Expanded> expanded_;
 };
 
