@@ -11,9 +11,24 @@ namespace pixii::text::grammar {
 
 namespace {
 
+constexpr std::array kWideSpaces = std::to_array<Interval>({{0x85, 0x85},
+                                                            {0xA0, 0xA0},
+                                                            {0x1680, 0x1680},
+                                                            {0x2000, 0x200A},
+                                                            {0x2028, 0x2029},
+                                                            {0x202F, 0x202F},
+                                                            {0x205F, 0x205F},
+                                                            {0x3000, 0x3000},
+                                                            {0xFEFF, 0xFEFF}});
+
+bool IsWideSpace(char32_t c) {
+  return std::any_of(kWideSpaces.begin(), kWideSpaces.end(),
+                     [&](const Interval& part) { return c >= part.low && c <= part.high; });
+}
+
 // Kinds of each byte of a token; broken where it is no part of a whole sequence.
-std::vector<std::uint16_t> ClassesOf(std::string_view text) {
-  std::vector<std::uint16_t> out;
+std::vector<std::uint32_t> ClassesOf(std::string_view text) {
+  std::vector<std::uint32_t> out;
   while (!text.empty()) {
     auto byte = static_cast<std::uint8_t>(text[0]);
     if (byte < 0x80) {
@@ -22,27 +37,35 @@ std::vector<std::uint16_t> ClassesOf(std::string_view text) {
       continue;
     }
     std::size_t size = Utf8SequenceLength(text);
-    out.insert(out.end(), std::max<std::size_t>(size, 1), size == 0 ? kBroken : kNonAscii);
+    std::uint32_t kind = size == 0                     ? kBroken
+                         : IsWideSpace(DecodeUtf8(text)) ? kWideSpace
+                                                         : kNonAscii;
+    out.insert(out.end(), std::max<std::size_t>(size, 1), kind);
     text.remove_prefix(std::max<std::size_t>(size, 1));
   }
   return out;
 }
 
-constexpr std::uint16_t kLower = kLowerHex | kLowerRest;
-constexpr std::uint16_t kUpper = kUpperHex | kUpperRest;
-constexpr std::uint16_t kLetters = kLower | kUpper;
-constexpr std::uint16_t kName = kLetters | kDigit | kUnderscore;
-constexpr std::uint16_t kAsciiPlain = kPlainClasses & ~kNonAscii;
+constexpr std::uint32_t kLower = kLowerHex | kLowerRest;
+constexpr std::uint32_t kUpper = kUpperHex | kUpperRest;
+constexpr std::uint32_t kLetters = kLower | kUpper;
+constexpr std::uint32_t kName = kLetters | kDigit | kUnderscore;
+constexpr std::uint32_t kAsciiPlain = kPlainClasses & ~(kNonAscii | kWideSpace);
 
 // What patterns loop on, as far as it is common.
-constexpr std::array kSlices = std::to_array<std::uint16_t>({
+constexpr std::array kSlices = std::to_array<std::uint32_t>({
     kPlainClasses,
+    kPlainClasses & ~kWideSpace,
+    kPlainClasses & ~(kWideSpace | kSpace),
+    kPlainClasses & ~(kWideSpace | kSlash),
+    kPlainClasses & ~(kWideSpace | kSpace | kSlash),
+    kPlainClasses & ~(kWideSpace | kColon),
+    kPlainClasses & ~(kWideSpace | kDot),
+    kPlainClasses & ~(kWideSpace | kSpace | kDot),
     kAsciiPlain,
     kAsciiPlain & ~kSpace,
     kPlainClasses & ~kSlash,
     kAsciiPlain & ~kSlash,
-    kAsciiPlain & ~kColon,
-    kAsciiPlain & ~kDot,
     kAsciiPlain & ~(kSlash | kSpace),
     kPlainClasses & ~kDigit,
     kName | kSpace | kHyphen | kDot,
@@ -75,7 +98,9 @@ std::uint32_t CharsOf(std::string_view text) {
 
 }  // namespace
 
-std::uint16_t ClassOfAscii(std::uint8_t byte) {
+std::span<const Interval> WideSpaces() { return kWideSpaces; }
+
+std::uint32_t ClassOfAscii(std::uint8_t byte) {
   if (byte >= 'a' && byte <= 'z') {
     return byte <= 'f' ? kLowerHex : kLowerRest;
   }
@@ -148,7 +173,7 @@ Result<std::shared_ptr<const GrammarVocabulary>> GrammarVocabulary::FromBytes(
   for (const std::string& text : out->bytes_) {
     out->classes_.push_back(ClassesOf(text));
   }
-  for (std::uint16_t classes : kSlices) {
+  for (std::uint32_t classes : kSlices) {
     out->slices_.push_back(out->BuildSlice(classes));
   }
   out->classes_ = {};
@@ -188,8 +213,8 @@ GrammarVocabulary::Trie GrammarVocabulary::BuildTrie(Texts texts) {
     Node& last = out.nodes[path.back()];
     ++last.own_tokens;
     out.tokens.push_back(id);
-    std::vector<std::uint16_t> classes = ClassesOf(text);
-    std::uint16_t below = 0;
+    std::vector<std::uint32_t> classes = ClassesOf(text);
+    std::uint32_t below = 0;
     std::uint32_t chars = 0;
     for (std::size_t depth = text.size(); depth > 0; --depth) {
       Node& parent = out.nodes[path[depth - 1]];
@@ -208,7 +233,7 @@ GrammarVocabulary::Trie GrammarVocabulary::BuildTrie(Texts texts) {
   return out;
 }
 
-GrammarVocabulary::Slice GrammarVocabulary::BuildSlice(std::uint16_t classes) const {
+GrammarVocabulary::Slice GrammarVocabulary::BuildSlice(std::uint32_t classes) const {
   Slice out;
   out.classes = classes;
   for (std::uint8_t byte = 0x20; byte < 0x7F && out.sample == 0; ++byte) {
@@ -224,9 +249,9 @@ GrammarVocabulary::Slice GrammarVocabulary::BuildSlice(std::uint16_t classes) co
     if (text.empty() || text.size() > kGrammarTokenBytesMax) {
       continue;
     }
-    const std::vector<std::uint16_t>& kinds = classes_[id];
+    const std::vector<std::uint32_t>& kinds = classes_[id];
     auto other = std::find_if(kinds.begin(), kinds.end(),
-                              [&](std::uint16_t kind) { return (kind & classes) == 0; });
+                              [&](std::uint32_t kind) { return (kind & classes) == 0; });
     auto at = static_cast<std::size_t>(other - kinds.begin());
     std::uint32_t chars = CharsOf(text.substr(0, at));
     auto token = static_cast<TokenId>(id);

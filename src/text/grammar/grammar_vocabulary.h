@@ -16,6 +16,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "text/grammar/regex_store.h"
 #include "text/tokenizer.h"
 
 namespace pixii::text::grammar {
@@ -25,7 +26,7 @@ inline constexpr std::size_t kGrammarTokenBytesMax = 4'096;  // bytes; longer to
 inline constexpr std::size_t kSlicePrefixMax = 24;  // characters told apart before a tail
 
 /// Kinds of bytes, as bits: what a subtree of the trie holds, what a state loops on.
-enum ByteClass : std::uint16_t {
+enum ByteClass : std::uint32_t {
   kLowerHex = 1 << 0,   // a-f
   kLowerRest = 1 << 1,  // g-z
   kUpperHex = 1 << 2,   // A-F
@@ -38,13 +39,14 @@ enum ByteClass : std::uint16_t {
   kSlash = 1 << 9,
   kColon = 1 << 10,
   kOtherPrintable = 1 << 11,
-  kNonAscii = 1 << 12,  // bytes of well-formed sequences
+  kNonAscii = 1 << 12,   // bytes of well-formed sequences, but for
+  kWideSpace = 1 << 16,  // those of what \s matches beyond ASCII, and U+0085
   kQuote = 1 << 13,     // " and the backslash
   kControl = 1 << 14,   // below U+0020
   kBroken = 1 << 15,    // bytes of sequences that this token does not begin or not end
 };
 
-inline constexpr std::uint16_t kPlainClasses = 0x1FFF;  // what JSON strings hold as it is
+inline constexpr std::uint32_t kPlainClasses = 0x11FFF;  // what JSON strings hold as it is
 
 struct VocabularyOptions {
   /// Tokens that end an answer; set in masks where the grammar may end, and never else.
@@ -59,7 +61,7 @@ class GrammarVocabulary final {
     std::uint32_t end;          // one past the last node of the subtree
     std::uint32_t token_begin;  // into tokens(): those that end here, then those below
     std::uint32_t token_end;    // one past those that end in the subtree
-    std::uint16_t classes;      // kinds of the bytes below this node
+    std::uint32_t classes;      // kinds of the bytes below this node
     std::uint8_t byte;          // that leads here
     std::uint8_t chars_below;   // most characters below this node, 255: that many or more
     std::uint16_t own_tokens;   // that end at this very node
@@ -74,7 +76,7 @@ class GrammarVocabulary final {
   /// Tokens seen by one set of kinds of bytes: those that have no other, at once; of the others
   /// what follows the run of such bytes that they begin with.
   struct Slice {
-    std::uint16_t classes = 0;
+    std::uint32_t classes = 0;
     std::uint8_t sample = 0;  // a byte of these kinds
     /// masks[n]: tokens of at most n such characters; the last: all.
     std::vector<std::vector<std::uint32_t>> masks;
@@ -120,16 +122,19 @@ class GrammarVocabulary final {
   using Texts = std::vector<std::pair<std::string_view, TokenId>>;
 
   static Trie BuildTrie(Texts texts);
-  Slice BuildSlice(std::uint16_t classes) const;
+  Slice BuildSlice(std::uint32_t classes) const;
 
   std::vector<std::string> bytes_;
   std::vector<TokenId> eos_ids_;
-  std::vector<std::vector<std::uint16_t>> classes_;  // of each token's bytes, while building
+  std::vector<std::vector<std::uint32_t>> classes_;  // of each token's bytes, while building
   Trie trie_;
   std::vector<Slice> slices_;
 };
 
+/// Non-ASCII characters of kWideSpace, sorted.
+std::span<const Interval> WideSpaces();
+
 /// Kind of one ASCII byte.
-std::uint16_t ClassOfAscii(std::uint8_t byte);
+std::uint32_t ClassOfAscii(std::uint8_t byte);
 
 }  // namespace pixii::text::grammar

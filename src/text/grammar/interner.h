@@ -13,8 +13,9 @@ namespace pixii::text::grammar {
 
 /// Mixes one more word into a hash.
 inline std::uint64_t MixHash(std::uint64_t hash, std::uint64_t word) {
-  hash = (hash ^ word) * 0x9E3779B97F4A7C15ULL;
-  return hash ^ (hash >> 29);
+  hash = (hash * 0x9E3779B97F4A7C15ULL) ^ word;
+  hash = (hash ^ (hash >> 32)) * 0xD6E8FEB86659FD93ULL;
+  return hash ^ (hash >> 32);
 }
 
 /// T has `std::uint64_t Hash() const` and ==. References stay valid while the interner lives.

@@ -24,7 +24,7 @@ struct State {
 
 /// Bytes that a place takes without anything changing that matters to a single token.
 struct Run {
-  std::uint16_t classes = 0;    // ByteClass bits; 0: none
+  std::uint32_t classes = 0;    // ByteClass bits; 0: none
   std::uint32_t chars_max = 0;  // characters, kUnbounded: any number
   bool same = false;            // the place stays the very same; else it only counts them
 };

@@ -13,7 +13,7 @@ class Walk final {
 
   /// Sets the tokens of the trie that `state` takes, but for those that begin with `skip` kinds.
   void Run(std::span<const GrammarVocabulary::Node> nodes, std::span<const TokenId> tokens,
-           const State& state, std::uint16_t skip = 0) {
+           const State& state, std::uint32_t skip = 0) {
     states_.assign(1, state);
     for (std::uint32_t at = 1; at < nodes.size();) {
       const GrammarVocabulary::Node& node = nodes[at];
@@ -76,7 +76,7 @@ class Walk final {
     }
   }
 
-  static bool Skipped(std::uint8_t byte, std::uint16_t classes) {
+  static bool Skipped(std::uint8_t byte, std::uint32_t classes) {
     return byte >= 0x80 ? (classes & kNonAscii) != 0 : (ClassOfAscii(byte) & classes) != 0;
   }
 

@@ -98,24 +98,30 @@ const TextStates::Expanded& TextStates::ExpandNow(RegexStore& store, std::uint32
 }
 
 Run TextStates::MeasureRun(std::uint32_t core, const Expanded& place) {
-  std::uint16_t broken = kBroken;
+  std::uint32_t broken = kBroken;
   for (std::uint32_t c = 0; c < 128; ++c) {
     if (place.ascii[c] != core) {
       broken |= ClassOfAscii(static_cast<std::uint8_t>(c));
     }
   }
-  char32_t next = 128;
+  CharSet stays;
   for (const Edge& edge : place.edges) {
-    if (edge.next != core || edge.low > next) {
-      continue;
+    if (edge.next == core && edge.high >= 128) {
+      stays.push_back({std::max<char32_t>(edge.low, 128), edge.high});
     }
-    next = edge.high < next ? next : edge.high + 1;
-    next = next == 0xD800 ? 0xE000 : next;
   }
-  if (next <= kCodePointMax) {
-    broken |= kNonAscii;
+  CharSet wide(WideSpaces().begin(), WideSpaces().end());
+  CharSet leaves = ComplementSet(stays);  // ASCII among them
+  for (const Interval& space : wide) {
+    for (const Interval& part : leaves) {
+      broken |= part.low <= space.high && part.high >= space.low ? kWideSpace : 0U;
+    }
   }
-  auto classes = static_cast<std::uint16_t>(~broken);
+  stays.insert(stays.end(), wide.begin(), wide.end());
+  stays.push_back({0, 127});
+  NormalizeSet(stays);
+  broken |= ComplementSet(stays).empty() ? 0U : kNonAscii;
+  std::uint32_t classes = ~broken & (kPlainClasses | kQuote | kControl);
   return classes == 0 ? Run{} : Run{classes, kUnbounded, true};
 }
 
