@@ -283,8 +283,11 @@ int RunBench(const Arguments& arguments) {
   if (!arguments.empty() && arguments[0] == "tokenizer") {
     return RunBenchTokenizer(rest);
   }
+  if (!arguments.empty() && arguments[0] == "grammar") {
+    return RunBenchGrammar(rest);
+  }
   return Complain(
-      Error(Code::kInvalidArgument, "pixii bench takes one of: engine, serve, tokenizer"));
+      Error(Code::kInvalidArgument, "pixii bench takes one of: engine, grammar, serve, tokenizer"));
 }
 
 }  // namespace pixii::apps

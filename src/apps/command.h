@@ -30,6 +30,8 @@ int RunCheck(const Arguments& arguments);
 int RunInspect(const Arguments& arguments);
 int RunQuantize(const Arguments& arguments);
 int RunReplay(const Arguments& arguments);
+int RunGrammar(const Arguments& arguments);
+int RunBenchGrammar(const Arguments& arguments);
 int RunBench(const Arguments& arguments);
 int RunDoctor(const Arguments& arguments);
 int RunSimulate(const Arguments& arguments);

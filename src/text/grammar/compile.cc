@@ -13,9 +13,7 @@ namespace {
 
 using Compiled = Result<std::unique_ptr<Machine>>;
 
-Error PastBudget() {
-  return {Code::kTooLarge, "the grammar is past the budget of compilation"};
-}
+Error PastBudget() { return {Code::kTooLarge, "the grammar is past the budget of compilation"}; }
 
 Compiled CompileJson(const GrammarSpec& spec, const CompileBudget& budget) {
   FormulaStore store;
@@ -30,8 +28,8 @@ Compiled CompileJson(const GrammarSpec& spec, const CompileBudget& budget) {
     }
     PX_TRY(root, ReadSchema(store, *schema));
   }
-  auto machine = std::make_unique<JsonMachine>(
-      std::move(store), JsonMachineOptions{spec.spelling, budget.depth_max});
+  auto machine = std::make_unique<JsonMachine>(std::move(store),
+                                               JsonMachineOptions{spec.spelling, budget.depth_max});
   machine->AddRoot(root);
   bool possible = machine->Possible(root);
   if (machine->fuel().exhausted) {

@@ -11,8 +11,8 @@ namespace {
 // Functions of one formula, as second keys of one memo.
 enum Once : std::uint32_t { kOnItem, kAtEnd, kBest, kWorst, kLanguage, kNoUnique, kHasUnique };
 
-constexpr std::size_t kBoxesMax = 512;   // boxes of one numeric formula
-constexpr std::size_t kOneOfMax = 64;    // alternatives whose best is told exactly
+constexpr std::size_t kBoxesMax = 512;  // boxes of one numeric formula
+constexpr std::size_t kOneOfMax = 64;   // alternatives whose best is told exactly
 
 std::uint64_t HashOfText(std::string_view text) {
   return Hash64(std::as_bytes(std::span(text.data(), text.size())));
@@ -21,10 +21,10 @@ std::uint64_t HashOfText(std::string_view text) {
 }  // namespace
 
 std::uint64_t NumberRule::Hash() const {
-  return MixHash(HashOfText(value.digits()),
-                 (static_cast<std::uint64_t>(value.exponent()) << 8) ^
-                     static_cast<std::uint64_t>(kind) ^ (open ? 64U : 0U) ^
-                     (value.negative() ? 128U : 0U));
+  return MixHash(HashOfText(value.digits()), (static_cast<std::uint64_t>(value.exponent()) << 8) ^
+                                                 static_cast<std::uint64_t>(kind) ^
+                                                 (open ? 64U : 0U) ^
+                                                 (value.negative() ? 128U : 0U));
 }
 
 std::uint64_t KeyClass::Hash() const {
@@ -437,8 +437,7 @@ FormulaId FormulaStore::AtomOnKey(FormulaId id, std::uint32_t key_class) {
       if (language == regexes.full()) {
         return id;
       }
-      return std::binary_search(known.matched.begin(), known.matched.end(), language) ? id
-                                                                                     : kFalse;
+      return std::binary_search(known.matched.begin(), known.matched.end(), language) ? id : kFalse;
     }
     case Kind::kUnevaluated:
       return UnevaluatedOnKey(id, key_class);
@@ -461,8 +460,8 @@ FormulaId FormulaStore::UnevaluatedOnKey(FormulaId id, std::uint32_t key_class) 
       const KeyClass& known = classes_[key_class];
       evaluates = evaluates || table.named.contains(known.name);
       for (const auto& [pattern, formula] : table.patterns) {
-        evaluates = evaluates ||
-                    std::binary_search(known.matched.begin(), known.matched.end(), pattern);
+        evaluates =
+            evaluates || std::binary_search(known.matched.begin(), known.matched.end(), pattern);
       }
     }
     if (evaluates) {
@@ -721,9 +720,8 @@ FormulaId FormulaStore::WithoutUnique(FormulaId id) {
     }
     return Add(std::move(next));
   }
-  return IsConnective(node.kind)
-             ? MapParts(id, [&](FormulaId part) { return WithoutUnique(part); })
-             : id;
+  return IsConnective(node.kind) ? MapParts(id, [&](FormulaId part) { return WithoutUnique(part); })
+                                 : id;
 }
 
 RegexId FormulaStore::Language(FormulaId id) {
@@ -905,9 +903,8 @@ bool FormulaStore::HoldsNumber(FormulaId id, const Decimal& value) const {
       return std::any_of(node.parts.begin(), node.parts.end(),
                          [&](FormulaId part) { return HoldsNumber(part, value); });
     case Kind::kOneOf:
-      return std::count_if(node.parts.begin(), node.parts.end(), [&](FormulaId part) {
-               return HoldsNumber(part, value);
-             }) == 1;
+      return std::count_if(node.parts.begin(), node.parts.end(),
+                           [&](FormulaId part) { return HoldsNumber(part, value); }) == 1;
     case Kind::kNumber: {
       const NumberRule& rule = rules_[node.a];
       switch (rule.kind) {

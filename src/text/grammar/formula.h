@@ -70,7 +70,7 @@ struct Evaluation {
     bool all_properties;       // whatever the key
     std::uint32_t items;       // table or kNone
     bool all_items;
-    FormulaId contains;        // items that satisfy it are evaluated; kFalse: none
+    FormulaId contains;  // items that satisfy it are evaluated; kFalse: none
   };
 
   std::vector<Part> parts;
@@ -95,17 +95,17 @@ class FormulaStore final {
     kOr,
     kNot,
     kOneOf,
-    kSchema,  // a: schema
-    kDown,    // a: formula of the member or item in progress
-    kKinds,   // a: allowed kinds, as bits
-    kString,  // a: language
-    kNumber,  // a: rule
+    kSchema,         // a: schema
+    kDown,           // a: formula of the member or item in progress
+    kKinds,          // a: allowed kinds, as bits
+    kString,         // a: language
+    kNumber,         // a: rule
     kProperties,     // a: table
     kHas,            // a: set of keys that must come
     kMinProperties,  // a: count
     kMaxProperties,
-    kNames,           // a: formula of key strings
-    kItems,           // a: table, b: index of the next item, no larger than the prefix
+    kNames,  // a: formula of key strings
+    kItems,  // a: table, b: index of the next item, no larger than the prefix
     kMinItems,
     kMaxItems,
     kContains,  // a: formula, b: least, c: most; of the items to come

@@ -113,8 +113,7 @@ GrammarMatcher::GrammarMatcher(std::shared_ptr<GrammarRuntime> runtime)
 
 GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar,
                                std::shared_ptr<const GrammarVocabulary> vocabulary)
-    : GrammarMatcher(std::make_shared<GrammarRuntime>(std::move(grammar), std::move(vocabulary))) {
-}
+    : GrammarMatcher(std::make_shared<GrammarRuntime>(std::move(grammar), std::move(vocabulary))) {}
 
 bool GrammarMatcher::Accept(TokenId token) {
   const GrammarVocabulary& vocabulary = runtime_->vocabulary();

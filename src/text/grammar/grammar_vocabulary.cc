@@ -37,7 +37,7 @@ std::vector<std::uint32_t> ClassesOf(std::string_view text) {
       continue;
     }
     std::size_t size = Utf8SequenceLength(text);
-    std::uint32_t kind = size == 0                     ? kBroken
+    std::uint32_t kind = size == 0                       ? kBroken
                          : IsWideSpace(DecodeUtf8(text)) ? kWideSpace
                                                          : kNonAscii;
     out.insert(out.end(), std::max<std::size_t>(size, 1), kind);
@@ -222,8 +222,8 @@ GrammarVocabulary::Trie GrammarVocabulary::BuildTrie(Texts texts) {
       below |= classes[depth - 1];
       chars += StartsCharacter(text[depth - 1]) ? 1 : 0;
       parent.classes |= below;
-      parent.chars_below =
-          static_cast<std::uint8_t>(std::max<std::uint32_t>(parent.chars_below, std::min(chars, 255U)));
+      parent.chars_below = static_cast<std::uint8_t>(
+          std::max<std::uint32_t>(parent.chars_below, std::min(chars, 255U)));
     }
     before = text;
   }

@@ -23,7 +23,7 @@ namespace pixii::text::grammar {
 
 inline constexpr std::size_t kGrammarVocabularyMax = 4'194'304;  // tokens
 inline constexpr std::size_t kGrammarTokenBytesMax = 4'096;  // bytes; longer tokens are never set
-inline constexpr std::size_t kSlicePrefixMax = 24;  // characters told apart before a tail
+inline constexpr std::size_t kSlicePrefixMax = 24;           // characters told apart before a tail
 
 /// Kinds of bytes, as bits: what a subtree of the trie holds, what a state loops on.
 enum ByteClass : std::uint32_t {
@@ -41,9 +41,9 @@ enum ByteClass : std::uint32_t {
   kOtherPrintable = 1 << 11,
   kNonAscii = 1 << 12,   // bytes of well-formed sequences, but for
   kWideSpace = 1 << 16,  // those of what \s matches beyond ASCII, and U+0085
-  kQuote = 1 << 13,     // " and the backslash
-  kControl = 1 << 14,   // below U+0020
-  kBroken = 1 << 15,    // bytes of sequences that this token does not begin or not end
+  kQuote = 1 << 13,      // " and the backslash
+  kControl = 1 << 14,    // below U+0020
+  kBroken = 1 << 15,     // bytes of sequences that this token does not begin or not end
 };
 
 inline constexpr std::uint32_t kPlainClasses = 0x11FFF;  // what JSON strings hold as it is

@@ -143,6 +143,7 @@ std::uint32_t JsonMachine::BuildNames(const std::vector<std::uint64_t>& sources)
     out.keys.push_back(key);
     out.classes.push_back(store_.Class(ClassifyKey(store_, matches_, key, out.patterns)));
   }
+
   struct Range {
     std::uint32_t node;
     std::size_t depth;
@@ -215,7 +216,8 @@ std::uint32_t JsonMachine::KeysNow(std::uint32_t container) {
       out.alive[i / 64] &= ~(1ULL << (i % 64));
     }
   }
-  out.any_name = std::any_of(out.alive.begin(), out.alive.end(), [](auto word) { return word != 0; });
+  out.any_name =
+      std::any_of(out.alive.begin(), out.alive.end(), [](auto word) { return word != 0; });
   std::vector<RegexId> languages = {OtherKeys(container, names_[out.names])};
   languages.insert(languages.end(), names_[out.names].patterns.begin(),
                    names_[out.names].patterns.end());

@@ -37,9 +37,7 @@ Syntax NextSyntax(std::uint32_t at, std::uint8_t byte) {
     case kFraction:
       return digit ? kFraction : e ? kExponent : kBadNumber;
     case kExponent:
-      return digit                         ? kExponentDigits
-             : byte == '+' || byte == '-' ? kExponentSign
-                                           : kBadNumber;
+      return digit ? kExponentDigits : byte == '+' || byte == '-' ? kExponentSign : kBadNumber;
     case kExponentSign:
     case kExponentDigits:
       return digit ? kExponentDigits : kBadNumber;
@@ -259,10 +257,9 @@ bool JsonMachine::StringByte(State& state, std::uint8_t byte) {
       state.a = texts_.Next(regexes, state.a, c);
       return state.a != TextStates::kDead && EscapesAllowed(before, state.b, c);
     case StringEvent::kPending:
-      return StringBytes::CanBecome(state.b, options_.spelling.needless_escapes,
-                                    [&](char32_t low, char32_t high) {
-                                      return texts_.AnyIn(regexes, state.a, low, high);
-                                    });
+      return StringBytes::CanBecome(
+          state.b, options_.spelling.needless_escapes,
+          [&](char32_t low, char32_t high) { return texts_.AnyIn(regexes, state.a, low, high); });
     case StringEvent::kQuote: {
       if (!texts_.Accepts(regexes, state.a)) {
         return false;

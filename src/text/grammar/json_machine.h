@@ -32,16 +32,16 @@ class JsonMachine final : public Machine {
  public:
   enum Phase : std::uint32_t {
     kDead,
-    kValue,      // a: what value may come
+    kValue,  // a: what value may come
     kObjectFirst,
     kObjectNext,
-    kKey,        // a: text, b: pending bytes, c: place in the trie of names
+    kKey,  // a: text, b: pending bytes, c: place in the trie of names
     kColon,
-    kAfter,      // a member or item ended
+    kAfter,  // a member or item ended
     kArrayFirst,
-    kString,     // a: text, b: pending bytes
-    kNumber,     // a: mode, b: syntax or text
-    kLiteral,    // a: kind, b: bytes read, c: verdict
+    kString,   // a: text, b: pending bytes
+    kNumber,   // a: mode, b: syntax or text
+    kLiteral,  // a: kind, b: bytes read, c: verdict
     kDone,
     kPhaseEnd,
   };
@@ -50,21 +50,25 @@ class JsonMachine final : public Machine {
 
   /// A document whose value satisfies `formula`. Its number is also what State::frame is after it.
   std::uint32_t AddRoot(FormulaId formula);
+
   /// Some value satisfies `formula`.
   bool Possible(FormulaId formula) { return viability_.Possible(store_, formula); }
 
   State StartOf(std::uint32_t root);
 
   std::unique_ptr<Machine> Clone() const override;
+
   State Start() override { return StartOf(0); }
+
   bool Step(State& state, std::uint8_t byte) override;
   bool CanEnd(const State& state) override;
   Run RunOf(const State& state) override;
   bool Loosen(const State& state, State& free) override;
-  bool IsFree(const State& state) override {
-    return state.phase == kKey && state.c == kNone;
-  }
+
+  bool IsFree(const State& state) override { return state.phase == kKey && state.c == kNone; }
+
   Fuel& fuel() override { return store_.regexes.fuel; }
+
   std::size_t size_bytes() const override;
 
   FormulaStore& store() { return store_; }
@@ -109,9 +113,9 @@ class JsonMachine final : public Machine {
 
   // A member or item that has begun.
   struct Member {
-    FormulaId goal = 0;                // of the container, with kDown for what is open
-    std::vector<FormulaId> watched;    // likewise
-    std::vector<FormulaId> asked;      // what the member's verdict tells
+    FormulaId goal = 0;              // of the container, with kDown for what is open
+    std::vector<FormulaId> watched;  // likewise
+    std::vector<FormulaId> asked;    // what the member's verdict tells
     std::uint32_t value = 0;
     std::uint32_t seen = 0;
     bool array = false;
@@ -121,9 +125,9 @@ class JsonMachine final : public Machine {
     std::uint32_t parent = 0;
     std::uint32_t container = 0;
     std::uint32_t member = 0;
-    std::uint32_t depth = 0;     // 0: a root
-    std::uint32_t item_text = 0; // where the item's bytes begin
-    bool outer_text = false;     // an enclosing array collects bytes too
+    std::uint32_t depth = 0;      // 0: a root
+    std::uint32_t item_text = 0;  // where the item's bytes begin
+    bool outer_text = false;      // an enclosing array collects bytes too
 
     std::uint64_t Hash() const;
     friend bool operator==(const Frame&, const Frame&) = default;

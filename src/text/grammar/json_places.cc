@@ -68,15 +68,13 @@ std::uint64_t JsonMachine::Container::Hash() const {
 
 std::uint64_t JsonMachine::Frame::Hash() const {
   std::uint64_t hash = MixHash((static_cast<std::uint64_t>(parent) << 32) | container, member);
-  return MixHash(hash, (static_cast<std::uint64_t>(item_text) << 32) | (depth << 1) |
-                           (outer_text ? 1U : 0U));
+  return MixHash(
+      hash, (static_cast<std::uint64_t>(item_text) << 32) | (depth << 1) | (outer_text ? 1U : 0U));
 }
 
 std::uint64_t JsonMachine::Words::Hash() const { return HashList(5, words); }
 
-std::uint64_t JsonMachine::Keys::Hash() const {
-  return HashList(MixHash(names, other), alive);
-}
+std::uint64_t JsonMachine::Keys::Hash() const { return HashList(MixHash(names, other), alive); }
 
 std::uint64_t JsonMachine::NumberMode::Hash() const {
   return HashList(MixHash(goal, static_cast<std::uint64_t>(kind) + 7), watched);

@@ -78,8 +78,8 @@ class StringBytes final {
         }
         char32_t first = low > 0xD800 ? low : 0xD800;
         char32_t last = high < 0xDBFF ? high : 0xDBFF;
-        return first <= last && any(0x10000 + ((first - 0xD800) << 10),
-                                    0x10000 + ((last - 0xD800) << 10) + 0x3FF);
+        return first <= last &&
+               any(0x10000 + ((first - 0xD800) << 10), 0x10000 + ((last - 0xD800) << 10) + 0x3FF);
       }
       case kHalf:
       case kHalfEscape: {
@@ -106,8 +106,7 @@ class StringBytes final {
  private:
   enum Mode : std::uint32_t { kNothing, kSequence, kEscape, kUnit, kHalf, kHalfEscape, kLowUnit };
 
-  static StringEvent First(std::uint32_t& pending, std::uint8_t byte, bool escapes,
-                           char32_t& out) {
+  static StringEvent First(std::uint32_t& pending, std::uint8_t byte, bool escapes, char32_t& out) {
     if (byte < 0x80) {
       if (escapes) {
         if (byte == '"') {

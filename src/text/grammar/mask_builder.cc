@@ -106,8 +106,8 @@ void BuildMask(Machine& machine, const GrammarVocabulary& vocabulary, const Stat
   // Inside a text that takes any character of a set: tokens of the set at once, then what follows
   // it in others, then those that begin with something else.
   bool unlimited = run.chars_max == kUnbounded;
-  std::size_t row = unlimited ? kSlicePrefixMax + 1
-                              : std::min<std::size_t>(run.chars_max, kSlicePrefixMax);
+  std::size_t row =
+      unlimited ? kSlicePrefixMax + 1 : std::min<std::size_t>(run.chars_max, kSlicePrefixMax);
   std::copy(best->masks[row].begin(), best->masks[row].end(), mask.begin());
   walk.Run(vocabulary.nodes(), vocabulary.tokens(), state, best->classes);
   auto tails = [&](const GrammarVocabulary::Trie& trie, const State& from) {

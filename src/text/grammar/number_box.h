@@ -15,14 +15,14 @@
 
 namespace pixii::text::grammar {
 
-inline constexpr std::size_t kStepDigitsMax = 18;       // digits of multipleOf
-inline constexpr std::size_t kExponentDigitsMax = 5;    // digits of a written exponent
-inline constexpr std::size_t kNumberBytesMax = 1'024;   // bytes of one number
+inline constexpr std::size_t kStepDigitsMax = 18;      // digits of multipleOf
+inline constexpr std::size_t kExponentDigitsMax = 5;   // digits of a written exponent
+inline constexpr std::size_t kNumberBytesMax = 1'024;  // bytes of one number
 
 struct NumberBox {
   std::optional<Decimal> low;
   std::optional<Decimal> high;
-  bool low_open = false;   // low itself is not allowed
+  bool low_open = false;  // low itself is not allowed
   bool high_open = false;
   bool integer = false;
   std::vector<Decimal> steps;     // whole multiples of each

@@ -32,9 +32,8 @@ CharSet Digits() { return {{'0', '9'}}; }
 CharSet WordCharacters() { return {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}}; }
 
 CharSet Spaces() {
-  return {{'\t', '\r'},       {' ', ' '},       {0xA0, 0xA0},     {0x1680, 0x1680},
-          {0x2000, 0x200A},   {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F},
-          {0x3000, 0x3000},   {0xFEFF, 0xFEFF}};
+  return {{'\t', '\r'},     {' ', ' '},       {0xA0, 0xA0},     {0x1680, 0x1680}, {0x2000, 0x200A},
+          {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
 }
 
 CharSet LineEnds() { return {{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}}; }
@@ -675,8 +674,7 @@ Result<CharSet> UnicodeProperty(std::string_view name) {
     if (c == 0xD800) {
       c = 0xE000;
     }
-    std::string_view category =
-        utf8proc_category_string(static_cast<utf8proc_int32_t>(c));
+    std::string_view category = utf8proc_category_string(static_cast<utf8proc_int32_t>(c));
     if (category.starts_with(wanted)) {
       if (!out.empty() && out.back().high + 1 == c) {
         out.back().high = c;

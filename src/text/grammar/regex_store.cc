@@ -474,8 +474,8 @@ RegexId RegexStore::DeriveUncached(RegexId id, char32_t c) {
       const TrieNode& place = trie_[node.a];
       auto first = edges_.begin() + place.child_begin;
       auto last = first + place.child_count;
-      auto edge = std::lower_bound(
-          first, last, c, [](const TrieEdge& e, char32_t x) { return e.c < x; });
+      auto edge =
+          std::lower_bound(first, last, c, [](const TrieEdge& e, char32_t x) { return e.c < x; });
       return edge == last || edge->c != c ? kNothing : TrieAt(edge->node);
     }
     default:
@@ -566,6 +566,7 @@ bool RegexStore::Alive(RegexId id) {
   if (auto known = alive_.find(id); known != alive_.end()) {
     return known->second;
   }
+
   // Depth first; the way to a word is alive, and a search that ends without one proves all dead.
   struct Place {
     RegexId id;

@@ -86,6 +86,7 @@ class RegexStore final {
 
   /// Every text of `min` to `max` code points.
   RegexId Length(std::uint32_t min, std::uint32_t max);
+
   /// Texts not in `language`, a language of texts.
   RegexId TextsWithout(RegexId language) { return And({full_, Not(language)}); }
 

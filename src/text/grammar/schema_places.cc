@@ -14,9 +14,9 @@ constexpr std::array kSingle = std::to_array<std::string_view>(
      "propertyNames", "unevaluatedItems", "unevaluatedProperties", "contentSchema"});
 constexpr std::array kLists =
     std::to_array<std::string_view>({"allOf", "anyOf", "oneOf", "prefixItems"});
-constexpr std::array kMaps = std::to_array<std::string_view>(
-    {"properties", "patternProperties", "definitions", "$defs", "dependentSchemas",
-     "dependencies"});
+constexpr std::array kMaps =
+    std::to_array<std::string_view>({"properties", "patternProperties", "definitions", "$defs",
+                                     "dependentSchemas", "dependencies"});
 
 bool HasScheme(std::string_view uri) {
   std::size_t colon = uri.find(':');
@@ -24,8 +24,8 @@ bool HasScheme(std::string_view uri) {
     return false;
   }
   return std::all_of(uri.begin(), uri.begin() + static_cast<std::ptrdiff_t>(colon), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '+' || c == '-' || c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '+' ||
+           c == '-' || c == '.';
   });
 }
 
@@ -134,9 +134,8 @@ std::optional<Draft> DraftNamed(std::string_view uri) {
 
 std::pair<std::string_view, std::string_view> SplitFragment(std::string_view uri) {
   std::size_t hash = uri.find('#');
-  return hash == std::string_view::npos
-             ? std::pair{uri, std::string_view{}}
-             : std::pair{uri.substr(0, hash), uri.substr(hash + 1)};
+  return hash == std::string_view::npos ? std::pair{uri, std::string_view{}}
+                                        : std::pair{uri.substr(0, hash), uri.substr(hash + 1)};
 }
 
 const wire::Json* StringMember(const wire::Json& json, std::string_view key) {

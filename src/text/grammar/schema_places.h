@@ -42,6 +42,7 @@ class SchemaPlaces final {
   /// The only schema with this $dynamicAnchor, nothing if there are none or several.
   std::optional<SchemaPlace> OnlyDynamicAnchor(std::string_view name) const;
   std::size_t DynamicAnchorCount(std::string_view name) const;
+
   /// Some schema says "$recursiveAnchor": true.
   bool recursive_anchor() const { return recursive_anchor_; }
 

@@ -117,8 +117,8 @@ class Reader final {
     std::vector<FormulaId> out;
     std::string pointer = PointerStep(keyword.place.pointer, keyword.name);
     for (std::size_t i = 0; i < keyword.value.array().size(); ++i) {
-      out.push_back(Below(keyword.place, keyword.value.array()[i],
-                          PointerStep(pointer, std::to_string(i))));
+      out.push_back(
+          Below(keyword.place, keyword.value.array()[i], PointerStep(pointer, std::to_string(i))));
     }
     return out;
   }
@@ -201,7 +201,8 @@ class Reader final {
     const std::string& text = keyword.value.string();
     if (keyword.name == "$dynamicRef") {
       std::size_t hash = text.find('#');
-      std::string_view name = hash == std::string::npos ? "" : std::string_view(text).substr(hash + 1);
+      std::string_view name =
+          hash == std::string::npos ? "" : std::string_view(text).substr(hash + 1);
       if (places_.DynamicAnchorCount(name) > 1) {
         return Refuse(keyword, "several schemas have this dynamic anchor");
       }
@@ -502,8 +503,8 @@ class Reader final {
         PX_TRY(std::vector<KeyId> keys, Keys(keyword, value));
         then = store_.Has(std::move(keys));
       } else {
-        then = store_.And({store_.Kinds(~0U),
-                           Below(keyword.place, value, PointerStep(pointer, name))});
+        then = store_.And(
+            {store_.Kinds(~0U), Below(keyword.place, value, PointerStep(pointer, name))});
         // Only objects can have the name.
         then = store_.Or({store_.Kinds(~KindBit(ValueKind::kObject)), then});
       }
@@ -596,8 +597,7 @@ class Reader final {
 
   // Adds what `place` evaluates where `condition` holds.
   Result<void> Evaluated(const Keyword& keyword, const SchemaPlace& place, FormulaId condition,
-                         bool items, std::vector<const wire::Json*>& path,
-                         Evaluation& evaluation) {
+                         bool items, std::vector<const wire::Json*>& path, Evaluation& evaluation) {
     if (!place.json->is_object()) {
       return {};
     }
@@ -653,8 +653,8 @@ class Reader final {
     return {};
   }
 
-  Result<void> EvaluatedHere(const Keyword& keyword, const SchemaPlace& place,
-                             FormulaId condition, bool items, Evaluation& evaluation) {
+  Result<void> EvaluatedHere(const Keyword& keyword, const SchemaPlace& place, FormulaId condition,
+                             bool items, Evaluation& evaluation) {
     Evaluation::Part part{condition, kNone, false, kNone, false, kFalse};
     bool self = place.json == keyword.place.json;
     if (items) {
@@ -755,8 +755,7 @@ FormulaId FormulaOfConstant(FormulaStore& store, const wire::Json& value) {
       return store.And({kind, store.Number({NumberRule::Kind::kEquals, false,
                                             Decimal::Parse(value.digits()).value_or(Decimal())})});
     case wire::Json::Kind::kString:
-      return store.And(
-          {kind, store.Text(WordsAsTexts(store, {CodePoints(value.string())}))});
+      return store.And({kind, store.Text(WordsAsTexts(store, {CodePoints(value.string())}))});
     case wire::Json::Kind::kArray: {
       ItemTable table;
       for (const wire::Json& item : value.array()) {

@@ -32,10 +32,9 @@ std::string Time() {
 }
 
 std::string Duration() {
-  constexpr std::string_view kTime =
-      R"(T(?:\d+H(?:\d+M(?:\d+S)?)?|\d+M(?:\d+S)?|\d+S))";
-  return fmt::format(
-      R"(P(?:\d+W|(?:\d+Y(?:\d+M(?:\d+D)?)?|\d+M(?:\d+D)?|\d+D)(?:{0})?|{0}))", kTime);
+  constexpr std::string_view kTime = R"(T(?:\d+H(?:\d+M(?:\d+S)?)?|\d+M(?:\d+S)?|\d+S))";
+  return fmt::format(R"(P(?:\d+W|(?:\d+Y(?:\d+M(?:\d+D)?)?|\d+M(?:\d+D)?|\d+D)(?:{0})?|{0}))",
+                     kTime);
 }
 
 constexpr std::string_view kByte = R"((?:25[0-5]|2[0-4]\d|1\d\d|[1-9]\d|\d))";
@@ -67,21 +66,23 @@ std::string Email(bool international) {
       R"((?:[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{0}-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{0}-]+)*)"
       R"(|"(?:[ !#-\[\]-~{0}]|\\[ -~])*")@(?:{1}|\[(?:{2}|IPv6:{3})\]))",
       more,
-      international ? R"([A-Za-z0-9\u0080-\u{10FFFF}](?:[A-Za-z0-9\u0080-\u{10FFFF}-]*[A-Za-z0-9\u0080-\u{10FFFF}])?(?:\.[A-Za-z0-9\u0080-\u{10FFFF}](?:[A-Za-z0-9\u0080-\u{10FFFF}-]*[A-Za-z0-9\u0080-\u{10FFFF}])?)*)"
-                    : SimpleHostname(),
+      international
+          ? R"([A-Za-z0-9\u0080-\u{10FFFF}](?:[A-Za-z0-9\u0080-\u{10FFFF}-]*[A-Za-z0-9\u0080-\u{10FFFF}])?(?:\.[A-Za-z0-9\u0080-\u{10FFFF}](?:[A-Za-z0-9\u0080-\u{10FFFF}-]*[A-Za-z0-9\u0080-\u{10FFFF}])?)*)"
+          : SimpleHostname(),
       Ipv4(), Ipv6());
 }
 
 // RFC 3986, or 3987 with `more` characters in it.
 std::string Uri(bool reference, bool international) {
-  std::string more = international ? R"(\u00A0-\uD7FF\uF900-\uFDCF\uFDF0-\uFFEF\u{10000}-\u{EFFFD})"
-                                   : "";
+  std::string more =
+      international ? R"(\u00A0-\uD7FF\uF900-\uFDCF\uFDF0-\uFFEF\u{10000}-\u{EFFFD})" : "";
   std::string unreserved = R"(A-Za-z0-9\-._~)" + more;
   constexpr std::string_view kSub = R"(!$&'()*+,;=)";
   std::string escape = "%[0-9A-Fa-f]{2}";
   std::string pchar = fmt::format("(?:[{}{}:@]|{})", unreserved, kSub, escape);
-  std::string tail = fmt::format(R"((?:\?(?:{0}|[/?{1}])*)?(?:#(?:{0}|[/?])*)?)", pchar,
-                                 international ? R"(\uE000-\uF8FF\u{F0000}-\u{FFFFD}\u{100000}-\u{10FFFD})" : "");
+  std::string tail =
+      fmt::format(R"((?:\?(?:{0}|[/?{1}])*)?(?:#(?:{0}|[/?])*)?)", pchar,
+                  international ? R"(\uE000-\uF8FF\u{F0000}-\u{FFFFD}\u{100000}-\u{10FFFD})" : "");
   std::string host = fmt::format(
       R"((?:\[(?:{}|[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+)\]|(?:[{}{}]|{})*))", Ipv6(),
       unreserved, kSub, escape);
@@ -89,8 +90,8 @@ std::string Uri(bool reference, bool international) {
       fmt::format(R"((?:(?:[{}{}:]|{})*@)?{}(?::\d*)?)", unreserved, kSub, escape, host);
   std::string segments = fmt::format("(?:/{}*)*", pchar);
   std::string absolute = fmt::format("/(?:{0}+(?:/{0}*)*)?", pchar);
-  std::string hier = fmt::format("(?://{}{}|{}|{}+(?:/{}*)*|)", authority, segments, absolute,
-                                 pchar, pchar);
+  std::string hier =
+      fmt::format("(?://{}{}|{}|{}+(?:/{}*)*|)", authority, segments, absolute, pchar, pchar);
   std::string full = fmt::format(R"([A-Za-z][A-Za-z0-9+\-.]*:{}{})", hier, tail);
   if (!reference) {
     return full;

@@ -24,7 +24,9 @@ class TextMachine final : public Machine {
   bool Step(State& state, std::uint8_t byte) override;
   bool CanEnd(const State& state) override;
   Run RunOf(const State& state) override;
+
   Fuel& fuel() override { return store_.fuel; }
+
   std::size_t size_bytes() const override { return store_.size() * 96 + texts_.size_bytes(); }
 
  private:

@@ -33,6 +33,7 @@ class TextStates final {
 
   /// Some text begins with a character of low .. high.
   bool AnyIn(RegexStore& store, std::uint32_t state, char32_t low, char32_t high);
+
   /// The text may end here.
   bool Accepts(RegexStore& store, std::uint32_t state) {
     return ((state & kCut) == 0 || cuts_[state & ~kCut].min == 0) &&
@@ -49,9 +50,7 @@ class TextStates final {
     return (state & kCut) == 0 ? run : CutRun(store, state, run);
   }
 
-  std::size_t size_bytes() const {
-    return expanded_.size() * sizeof(Expanded) + cuts_.size() * 48;
-  }
+  std::size_t size_bytes() const { return expanded_.size() * sizeof(Expanded) + cuts_.size() * 48; }
 
  private:
   static constexpr std::uint32_t kCut = 0x80000000;

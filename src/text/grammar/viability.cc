@@ -8,8 +8,8 @@ namespace {
 
 using Kind = FormulaStore::Kind;
 
-constexpr int kTriesMax = 512;   // conjunctions looked at for one formula
-constexpr int kDepthMax = 300;   // nested values looked into
+constexpr int kTriesMax = 512;  // conjunctions looked at for one formula
+constexpr int kDepthMax = 300;  // nested values looked into
 
 }  // namespace
 
@@ -19,8 +19,7 @@ KeyClass ClassifyKey(FormulaStore& store, PairMemo& matches, KeyId key,
   out.name = key;
   for (RegexId pattern : patterns) {
     const std::uint32_t* known = matches.Find(pattern, key);
-    bool yes = known != nullptr ? *known != 0
-                                : store.regexes.Matches(pattern, store.KeyName(key));
+    bool yes = known != nullptr ? *known != 0 : store.regexes.Matches(pattern, store.KeyName(key));
     if (known == nullptr) {
       matches.Put(pattern, key, yes ? 1 : 0);
     }
@@ -119,8 +118,7 @@ bool Viability::Solve(FormulaStore& store, Search& search, std::vector<Literal> 
       todo.push_back({node.a, !next.positive});
       continue;
     }
-    bool choice = node.kind == Kind::kOneOf ||
-                  (node.kind == Kind::kOr) == next.positive;
+    bool choice = node.kind == Kind::kOneOf || (node.kind == Kind::kOr) == next.positive;
     if (node.kind == Kind::kOneOf && !next.positive) {
       continue;  // all or several may hold: taken for possible
     }

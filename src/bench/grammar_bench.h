@@ -1,0 +1,41 @@
+// Measures structured output over a folder of schemas with instances: how many schemas are
+// accepted, whether instances are judged rightly, and what compiling and masks cost.
+//
+// Thread: one; nothing else should run. Format of the files: data/maskbench's, an object with
+// `schema` and `tests`, a list of {"valid", "data"}.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "bench/report.h"
+#include "text/grammar/grammar_matcher.h"
+#include "text/tokenizer.h"
+
+namespace pixii::bench {
+
+struct GrammarBenchOptions {
+  std::string folder;
+  std::size_t files_max = 100'000;
+};
+
+struct GrammarBenchResult {
+  std::vector<Figure> figures;
+  std::vector<std::string> wrong;  // "file: what", for people
+};
+
+/// Whether `text`, tokenized, is an instance by the grammar's masks: each token set, the end
+/// allowed at the end. `mask_us` gets the time of every mask. Errors: those of Encode.
+Result<bool> WalkMasks(const text::Tokenizer& tokenizer, std::string_view text,
+                       std::shared_ptr<text::grammar::GrammarRuntime> runtime,
+                       std::vector<double>* mask_us);
+
+/// Errors: those of reading the folder.
+Result<GrammarBenchResult> BenchGrammar(
+    const text::Tokenizer& tokenizer,
+    std::shared_ptr<const text::grammar::GrammarVocabulary> vocabulary,
+    const GrammarBenchOptions& options);
+
+}  // namespace pixii::bench
