@@ -4,6 +4,8 @@
 #include "text/grammar/grammar.h"
 #include "text/grammar/json_machine.h"
 #include "text/grammar/pattern.h"
+#include "text/grammar/rule_machine.h"
+#include "text/grammar/rule_reader.h"
 #include "text/grammar/schema_reader.h"
 #include "text/grammar/text_machine.h"
 
@@ -72,6 +74,23 @@ Compiled CompileText(const GrammarSpec& spec, const CompileBudget& budget) {
   return machine;
 }
 
+Compiled CompileRules(const GrammarSpec& spec, const CompileBudget& budget) {
+  RegexStore store;
+  store.fuel = {budget.steps_max, budget.nodes_max, false};
+  RuleSet rules;
+  std::uint32_t start = 0;
+  if (spec.kind == GrammarKind::kEbnf) {
+    PX_TRY(start, ReadEbnf(rules, store, spec.text));
+  } else {
+    PX_TRY(start, ReadLark(rules, store, spec.text));
+  }
+  auto machine = std::make_unique<RuleMachine>(std::move(store), std::move(rules), start);
+  if (machine->fuel().exhausted) {
+    return Fail(PastBudget());
+  }
+  return machine;
+}
+
 }  // namespace
 
 Grammar::Grammar(std::unique_ptr<const Machine> machine) : machine_(std::move(machine)) {}
@@ -93,6 +112,10 @@ Result<std::shared_ptr<const Grammar>> Compile(const GrammarSpec& spec,
     case GrammarKind::kRegex:
     case GrammarKind::kChoice:
       machine = CompileText(spec, budget);
+      break;
+    case GrammarKind::kEbnf:
+    case GrammarKind::kLark:
+      machine = CompileRules(spec, budget);
       break;
     default:
       break;

@@ -177,8 +177,9 @@ Result<std::shared_ptr<const GrammarVocabulary>> GrammarVocabulary::FromBytes(
     out->slices_.push_back(out->BuildSlice(classes));
   }
   out->classes_ = {};
-  std::stable_sort(out->slices_.begin(), out->slices_.end(),
-                   [](const Slice& a, const Slice& b) { return a.count > b.count; });
+  std::sort(out->slices_.begin(), out->slices_.end(), [](const Slice& a, const Slice& b) {
+    return a.count != b.count ? a.count > b.count : a.classes < b.classes;
+  });
   return std::shared_ptr<const GrammarVocabulary>(std::move(out));
 }
 

@@ -4,7 +4,7 @@
 
 #include <random>
 
-#include "text/grammar/grammar_cases.h"
+#include "unit/text/grammar/grammar_cases.h"
 
 namespace pixii::text::grammar {
 namespace {

@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "support/golden.h"
-#include "text/grammar/grammar_cases.h"
+#include "unit/text/grammar/grammar_cases.h"
 #include "wire/json.h"
 
 namespace pixii::text::grammar {

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "text/grammar/grammar_cases.h"
+#include "unit/text/grammar/grammar_cases.h"
 
 namespace pixii::text::grammar {
 namespace {
