@@ -20,14 +20,14 @@ GrammarSpec Lark(std::string_view text) {
 }
 
 TEST(Ebnf, NestsAndRepeats) {
-  Judge judge(Ebnf(R"(
+  Judge judge(Ebnf(R"gbnf(
       # sums in brackets
       root ::= sum
       sum  ::= term (" "? [-+] " "? term)*
       term ::= num |
                "(" sum ")"
       num  ::= [0-9]{1,3} ("." [0-9]+)?
-  )"));
+  )gbnf"));
   EXPECT_TRUE(judge.Takes("1+(2 - (3.25+444))"));
   EXPECT_FALSE(judge.Takes("1+(2"));
   EXPECT_FALSE(judge.Begins("1234"));
@@ -70,7 +70,7 @@ TEST(Ebnf, DeepNestingIsBounded) {
 }
 
 TEST(Lark, RulesTerminalsAndIgnored) {
-  Judge judge(Lark(R"(
+  Judge judge(Lark(R"lark(
       start: assignment+
       assignment: NAME "=" value ";"   -> assign
       ?value: NUMBER | list
@@ -83,7 +83,7 @@ TEST(Lark, RulesTerminalsAndIgnored) {
       %import common.WS
       %ignore WS
       // a comment
-  )"));
+  )lark"));
   EXPECT_TRUE(judge.Takes("ab1=5;"));
   EXPECT_TRUE(judge.Takes(" x = [1, -2.5e3 ,\"q\\\"\"] ;\n y=[];\n"));
   EXPECT_FALSE(judge.Begins("abcde"));
