@@ -156,7 +156,7 @@ class LiteralParser {
     }
     at_ = end;
     bool constant = bare == "true" || bare == "false" || bare == "null";
-    out += constant ? std::string(bare) : Quoted(bare);
+    out += constant ? std::string(bare) : bare == "None" ? "null" : Quoted(bare);
     return true;
   }
 

@@ -101,7 +101,7 @@ void ToolCallParser::Give(EventList& events) {
 void ToolCallParser::Emit(std::string_view text, EventList& events) {
   if (fresh_) {
     space_ += text;
-    if (Trimmed(space_).empty()) {
+    if (Trimmed(text).empty()) {
       return;
     }
     fresh_ = false;
