@@ -29,6 +29,8 @@ constexpr Index kSharedMultiplyAdds = Index{1} << 17;
 constexpr Index kSharedElements = Index{1} << 15;
 constexpr Index kSharedAttentionElements = Index{1} << 16;  // of K and V read, times query heads
 
+// Taken by a worker at a time, where there are enough: kernels lay out so many together.
+constexpr Index kPanelsTaken = 3;
 constexpr Index kLinearRowsMax = 576;  // of a linear at a time: bounds the packed input
 
 // Query rows that share a widened tile: as many as keep their state in the second level of cache.
@@ -395,29 +397,55 @@ class CpuOperators final : public HostOperators {
     });
   }
 
-  /// Columns first: each weight is then read by one worker only. Rows only if there are not enough
-  /// columns and nothing is packed.
+  /// Columns first: each weight is then read by one worker only, and workers take the next columns
+  /// when they have done theirs, since cores differ in speed while neighbours use them. Rows only
+  /// if there are not enough columns and nothing is packed.
   void Multiply(bool alone, const LinearCall& call) {
     const Index workers = alone ? 1 : pool_.thread_count();
     const Index panels = call.panel_end;
     const Index rows = call.row_end - call.row_begin;
-    const Index panel_parts = std::min(workers, panels);
-    const Index row_parts =
-        call.packed_input != nullptr ? 1 : std::clamp<Index>(rows / 32, 1, workers / panel_parts);
+    const Index row_parts = call.packed_input != nullptr || panels >= workers
+                                ? 1
+                                : std::clamp<Index>(rows / 32, 1, workers / panels);
     EnsureScratch(static_cast<std::size_t>(
         Linears(call).scratch_bytes(*call.weight, CeilDiv(rows, row_parts))));
+    std::atomic<Index> next{0};
     RunOn(alone, [&](std::int32_t worker) {
-      if (worker >= panel_parts * row_parts) {
-        return;
-      }
       LinearCall part = call;
       part.scratch = Scratch(worker);
-      std::tie(part.panel_begin, part.panel_end) = Part(panels, worker % panel_parts, panel_parts);
-      const auto [begin, end] = Part(rows, worker / panel_parts, row_parts);
-      part.row_begin = call.row_begin + begin;
-      part.row_end = call.row_begin + end;
-      Linears(part).run(part);
+      if (row_parts > 1) {
+        if (worker < panels * row_parts) {
+          part.panel_begin = worker % panels;
+          part.panel_end = part.panel_begin + 1;
+          const auto [begin, end] = Part(rows, worker / panels, row_parts);
+          part.row_begin = call.row_begin + begin;
+          part.row_end = call.row_begin + end;
+          Linears(part).run(part);
+        }
+        return;
+      }
+      while (TakePanels(next, panels, workers, part)) {
+        Linears(part).run(part);
+        part.scratch_packed = true;
+      }
     });
+  }
+
+  /// Takes half of a worker's share of the panels left, so that few calls are made and the last
+  /// ones are short; false if none are left.
+  static bool TakePanels(std::atomic<Index>& next, Index panels, Index workers, LinearCall& part) {
+    const Index least = std::clamp<Index>(panels / workers, 1, kPanelsTaken);
+    Index begin = next.load(std::memory_order_relaxed);
+    do {
+      const Index left = panels - begin;
+      if (left <= 0) {
+        return false;
+      }
+      const Index share = workers == 1 ? left : left / (2 * workers) / least * least;
+      part.panel_begin = begin;
+      part.panel_end = begin + std::min(left, std::max(share, least));
+    } while (!next.compare_exchange_weak(begin, part.panel_end, std::memory_order_relaxed));
+    return true;
   }
 
   template <class Function>

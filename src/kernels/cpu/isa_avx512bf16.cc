@@ -22,6 +22,7 @@ namespace {
 
 constexpr KernelTable MakeTable() {
   KernelTable table = MakeKernelTable();
+  table.linear.input_bytes = DotInputBytes;
   table.linear.pack = PackDot;
   table.linear.run = LinearDot;
   table.linear.multiply_adds = MultiplyAddsDot;

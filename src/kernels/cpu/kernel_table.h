@@ -84,7 +84,8 @@ struct LinearCall {
                                  // kBlockedRowsMin
   Index block_begin = 0;         // row blocks to pack
   Index block_end = 0;
-  void* scratch = nullptr;  // linear_scratch_bytes(), 64-byte aligned
+  void* scratch = nullptr;      // linear_scratch_bytes(), 64-byte aligned
+  bool scratch_packed = false;  // an earlier call of this worker left the packed rows there
 };
 
 /// Linears of fewer rows are read straight from their input: reading the weights is all that

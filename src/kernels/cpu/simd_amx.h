@@ -431,7 +431,7 @@ class TileLoop {
 inline bool UsesAmx(const PackedWeight& weight) { return weight.bf16 && weight.round_input; }
 
 inline Index AmxInputBytes(const PackedWeight& weight, Index rows) {
-  return UsesAmx(weight) ? TilePlan(weight, rows).input_bytes() : BlockedInputBytes(weight, rows);
+  return UsesAmx(weight) ? TilePlan(weight, rows).input_bytes() : FmaInputBytes(weight, rows);
 }
 
 inline Index AmxScratchBytes(const PackedWeight& weight, Index rows) {

@@ -390,8 +390,11 @@ inline void PrefetchFar(const void* p) { _mm_prefetch(static_cast<const char*>(p
 
 // Register blocks: how many accumulators fit beside what feeds them.
 inline constexpr int kGemmRows = 6;
-inline constexpr int kGemmVecs = 1;   // of 16 outputs
-inline constexpr int kBlockRows = 6;  // of many rows
+inline constexpr int kGemmVecs = 1;  // of 16 outputs
+inline constexpr int kFewRows = 6;   // of few rows, whose weights are widened on the way
+inline constexpr int kFewRowsOfTwoVecs = 3;
+inline constexpr int kStraightRowsMax = 4;  // of more, weights are laid out first
+inline constexpr int kBlockRows = 6;        // of many rows
 inline constexpr int kBlockVecs = 1;
 inline constexpr int kBlockRowsOfFloats = 0;
 inline constexpr int kAttentionRows = 6;

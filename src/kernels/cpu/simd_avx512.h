@@ -262,8 +262,11 @@ inline void PrefetchFar(const void* p) { _mm_prefetch(static_cast<const char*>(p
 
 // Register blocks: how many accumulators fit beside what feeds them.
 inline constexpr int kGemmRows = 14;
-inline constexpr int kGemmVecs = 2;    // of 16 outputs
-inline constexpr int kBlockRows = 14;  // of many rows
+inline constexpr int kGemmVecs = 2;  // of 16 outputs
+inline constexpr int kFewRows = 16;  // of few rows, whose weights are widened on the way
+inline constexpr int kFewRowsOfTwoVecs = 7;
+inline constexpr int kStraightRowsMax = 32;  // of more, weights are laid out first
+inline constexpr int kBlockRows = 14;        // of many rows
 inline constexpr int kBlockVecs = 2;
 inline constexpr int kBlockRowsOfFloats = 6;  // whose inputs the multiplication reads itself
 inline constexpr int kAttentionRows = 14;

@@ -13,10 +13,8 @@
 namespace pixii::kernels {
 namespace {  // NOLINT(google-build-namespaces)
 
-// Units of K laid out at a time, so that they stay in L2, or in L1 where few rows use them.
+// Units of K laid out at a time, so that they stay in L2.
 inline constexpr Index kSlabUnits = 640;
-inline constexpr Index kSlabUnitsOfFewRows = 56;
-inline constexpr Index kFewSlabRows = 64;
 inline constexpr Index kLayPanels = 3;  // panels laid out at a time
 inline constexpr Index kLayOutputs = kLayPanels * kPanelOutputs;
 inline constexpr Index kPrefetchUnits = 8;  // units between two looks ahead
@@ -136,12 +134,11 @@ struct BlockedPlan {
   BlockedPlan(const PackedWeight& weight, Index row_count, Index unit_elements)
       : rows(row_count), row_blocks((row_count + kBlockRows - 1) / kBlockRows) {
     shard_units = weight.shard_padded / unit_elements;
-    const Index slab_units = row_count <= kFewSlabRows ? kSlabUnitsOfFewRows : kSlabUnits;
-    shard_blocks = (shard_units + slab_units - 1) / slab_units;
+    shard_blocks = (shard_units + kSlabUnits - 1) / kSlabUnits;
     block_units = (shard_units + shard_blocks - 1) / shard_blocks;
     block_units += block_units % 2;  // bf16 weights are widened in pairs
     k_blocks = shard_blocks * weight.shard_count;
-    slab_blocks = slab_units / block_units;
+    slab_blocks = kSlabUnits / block_units;
   }
 
   Index BlockRow(Index block) const { return block * rows / row_blocks; }
@@ -405,6 +402,12 @@ inline Index BlockedInputBytes(const PackedWeight& weight, Index rows) {
   return rows * weight.k_padded * 4;
 }
 
+/// Of fp32 multiply-adds: up to kStraightRowsMax rows, widening a weight for each row block costs
+/// less than laying it out.
+inline Index FmaInputBytes(const PackedWeight& weight, Index rows) {
+  return rows <= kStraightRowsMax ? 0 : BlockedInputBytes(weight, rows);
+}
+
 inline Index BlockedRowBlocks(const PackedWeight& /*weight*/, Index rows) {
   return (rows + kBlockRows - 1) / kBlockRows;
 }
@@ -418,8 +421,10 @@ inline void LinearFma(const LinearCall& call) {
 }
 
 inline Index LinearScratchBytes(const PackedWeight& weight, Index rows) {
-  return rows < kBlockedRowsMin ? FewRowsScratchBytes(weight, rows)
-                                : BlockedScratchBytes(weight, rows);
+  const Index straight =
+      rows < kBlockedRowsMin || rows <= kStraightRowsMax ? FewRowsScratchBytes(weight, rows) : 0;
+  const Index blocked = rows < kBlockedRowsMin ? 0 : BlockedScratchBytes(weight, rows);
+  return straight > blocked ? straight : blocked;
 }
 
 }  // namespace

@@ -98,6 +98,10 @@ struct DotUnits {
 
 inline bool UsesDot(const PackedWeight& weight) { return weight.bf16 && weight.round_input; }
 
+inline Index DotInputBytes(const PackedWeight& weight, Index rows) {
+  return UsesDot(weight) ? BlockedInputBytes(weight, rows) : FmaInputBytes(weight, rows);
+}
+
 inline void PackDot(const LinearCall& call) {
   if (UsesDot(*call.weight)) {
     PackBlocks<DotUnits>(call);

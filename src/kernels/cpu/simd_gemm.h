@@ -105,9 +105,9 @@ template <int R, int C>
 template <bool kPairs>
 struct FmaMath {
   using Input = float;
-  static constexpr int kRows = kGemmRows;
+  static constexpr int kRows = kFewRows;
 
-  static constexpr int Vecs(int rows) { return rows * 2 <= kGemmRows * kGemmVecs ? 2 : 1; }
+  static constexpr int Vecs(int rows) { return rows <= kFewRowsOfTwoVecs ? 2 : 1; }
 
   template <int R, int C>
   static void Run(const float* a, const void* panel, Index k_begin, Index k_count, Index column,
@@ -150,6 +150,10 @@ struct FmaMath {
   static void Step(const float* a, const Vec (&weight)[C], Vec (&acc)[R][C]) {
 #pragma clang loop unroll(full)
     for (int r = 0; r < R; ++r) {
+      if (C == 1) {  // then a broadcast of its own would be an instruction a multiply-add
+        acc[r][0] = FmaOfFloat(a + r * kInputStride, weight[0], acc[r][0]);
+        continue;
+      }
       const Vec x = Vec::Set(a[r * kInputStride]);
 #pragma clang loop unroll(full)
       for (int c = 0; c < C; ++c) {
@@ -257,7 +261,9 @@ class LinearLoop {
       rows_ = call_.row_end - row < plan_.rows ? call_.row_end - row : plan_.rows;
       row_blocks_ = (rows_ + Math::kRows - 1) / Math::kRows;
       row_ = row;
-      PackRows();
+      if (!call_.scratch_packed || rows_ < call_.row_end - call_.row_begin) {
+        PackRows();
+      }
       const Index group = row_blocks_ > 1 ? kPanelGroup : 1;
       for (Index panel = call_.panel_begin; panel < call_.panel_end; panel += group) {
         const Index count = call_.panel_end - panel < group ? call_.panel_end - panel : group;
@@ -318,9 +324,9 @@ class LinearLoop {
         const Tile tile = MakeTile(panel + p, p, first, k_block);
         if (unpack) {
           if constexpr (UnpacksBf16()) {
-            RunPanel<FmaMath<false>, kGemmRows>(rows, InputAt(block, k_block),
-                                                unpacked_ + p * kDepth * kPanelOutputs, 0, k_count,
-                                                tile);
+            RunPanel<FmaMath<false>, Math::kRows>(rows, InputAt(block, k_block),
+                                                  unpacked_ + p * kDepth * kPanelOutputs, 0,
+                                                  k_count, tile);
           }
         } else if constexpr (requires { &Math::RunRows; }) {
           Math::RunRows(rows, InputAt(block, k_block), PanelAt(panel + p), k_begin, k_count, tile);

@@ -345,7 +345,9 @@ inline const unsigned char* InputOf(const LinearCall& call, const IntegerRows& p
   own.packed_input = static_cast<unsigned char*>(call.scratch) + spread;
   own.block_begin = 0;
   own.block_end = plan.blocks;
-  PackIntegers(own);
+  if (!call.scratch_packed) {
+    PackIntegers(own);
+  }
   return static_cast<const unsigned char*>(own.packed_input);
 }
 

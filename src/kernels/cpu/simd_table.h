@@ -13,7 +13,7 @@ constexpr KernelTable MakeKernelTable() {
       .pack_words = PackWords,
       .round_row = RoundRow,
       .linear = {.scratch_bytes = LinearScratchBytes,
-                 .input_bytes = BlockedInputBytes,
+                 .input_bytes = FmaInputBytes,
                  .row_blocks = BlockedRowBlocks,
                  .pack = PackBlocks<FmaUnits>,
                  .run = LinearFma,
