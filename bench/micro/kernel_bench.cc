@@ -56,7 +56,8 @@ class Bench final {
     std::vector<double> limits;
     std::vector<double> fractions;
     for (int repeat = 0; repeat < 7; ++repeat) {
-      limits.push_back(memory ? roof_.ReadBytesPerSecond() : roof_.MultiplyAddsPerSecond(compute));
+      limits.push_back(memory ? roof_.ReadBytesPerSecond(Roof::kReadBufferBytes)
+                              : roof_.MultiplyAddsPerSecond(compute));
       std::int64_t rounds = 0;
       const double begin = Seconds();
       double end = begin;

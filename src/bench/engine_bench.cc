@@ -12,6 +12,7 @@
 #include "kernels/roof.h"
 #include "model/language_model.h"
 #include "model/shapes.h"
+#include "model/weight_loader.h"
 
 namespace pixii::bench {
 
@@ -31,95 +32,177 @@ struct Case {
   std::int32_t steps;           // measured at a time
 };
 
-constexpr Case kCases[] = {
-    {"prefill_512", 1, 0, 512, 1}, {"prefill_2048", 1, 0, 2048, 1},
-    {"decode_b1", 1, 16, 1, 24},   {"decode_b1_ctx2048", 1, 2048, 1, 24},
-    {"decode_b4", 4, 16, 1, 12},   {"decode_b16", 16, 16, 1, 6},
-};
+constexpr Case kPrefill512 = {"prefill_512", 1, 0, 512, 1};
+constexpr Case kPrefill2048 = {"prefill_2048", 1, 0, 2048, 1};
+constexpr Case kDecode1 = {"decode_b1", 1, 16, 1, 24};
+constexpr Case kDecode1Long = {"decode_b1_ctx2048", 1, 2048, 1, 24};
+constexpr Case kDecode4 = {"decode_b4", 4, 16, 1, 12};
+constexpr Case kDecode16 = {"decode_b16", 16, 16, 1, 6};
+
+/// Cases of a group are measured in turns, step by step, so that their ratio holds on a host that
+/// changes speed within seconds.
+const std::vector<Case> kGroups[] = {
+    {kPrefill512}, {kPrefill2048}, {kDecode1, kDecode1Long}, {kDecode4}, {kDecode16}};
 
 /// The limits of this host, measured beside the work.
 struct Limits {
-  double read = 0;       // bytes per second
-  double linear = 0;     // multiply-adds per second of linears
-  double attention = 0;  // the same of attention: fp32
+  double read = 0;    // bytes per second
+  double linear = 0;  // multiply-adds per second of linears
+  double f32 = 0;     // the same of attention and routers, which multiply in fp32
 
   /// The better of two measurements of each.
   void Take(const Limits& other) {
     read = std::max(read, other.read);
     linear = std::max(linear, other.linear);
-    attention = std::max(attention, other.attention);
+    f32 = std::max(f32, other.f32);
   }
 };
 
 // What a step must at least do.
 struct Work {
-  double linear = 0;     // multiply-adds
-  double attention = 0;  // multiply-adds
+  double linear = 0;  // multiply-adds
+  double f32 = 0;     // multiply-adds
   double bytes = 0;
 
   double ComputeSeconds(const Limits& limits) const {
-    return linear / limits.linear + attention / limits.attention;
+    return linear / limits.linear + f32 / limits.f32;
   }
 
   double ReadSeconds(const Limits& limits) const { return bytes / limits.read; }
+
+  Work& operator+=(const Work& other) {
+    linear += other.linear;
+    f32 += other.f32;
+    bytes += other.bytes;
+    return *this;
+  }
 };
 
-/// One of a layer's linears.
+/// Some linears that read the same rows.
 struct LinearShape {
   std::vector<std::int64_t> rows;  // of each part
   std::int64_t cols = 0;
   std::int32_t k_shards = 1;
+
+  double parameters() const {
+    return static_cast<double>(cols) *
+           static_cast<double>(std::reduce(rows.begin(), rows.end(), std::int64_t{0}));
+  }
 };
 
-/// Of a layer without experts.
-std::vector<LinearShape> LayerLinears(const model::DecoderSpec& spec) {
-  return {{.rows = {spec.q_size(), spec.kv_size(), spec.kv_size()}, .cols = spec.hidden_size},
-          {.rows = {spec.hidden_size}, .cols = spec.q_size(), .k_shards = 8},
-          {.rows = {spec.intermediate_size, spec.intermediate_size}, .cols = spec.hidden_size},
-          {.rows = {spec.hidden_size}, .cols = spec.intermediate_size, .k_shards = 8}};
+LinearShape QkvLinear(const model::DecoderSpec& spec) {
+  return {.rows = {spec.q_size(), spec.kv_size(), spec.kv_size()}, .cols = spec.hidden_size};
 }
 
+LinearShape OutputLinear(const model::DecoderSpec& spec) {
+  return {.rows = {spec.hidden_size}, .cols = spec.q_size(), .k_shards = model::kRowParallelShards};
+}
+
+/// Gate and up together, and down, of a feed-forward or one expert of `features`.
+std::vector<LinearShape> FeedForwardLinears(const model::DecoderSpec& spec, std::int64_t features) {
+  return {{.rows = {features, features}, .cols = spec.hidden_size},
+          {.rows = {spec.hidden_size}, .cols = features, .k_shards = model::kRowParallelShards}};
+}
+
+/// What `gemm` multiplies: attention's linears of a layer and its feed-forward, or one expert.
+std::vector<LinearShape> LayerLinears(const model::DecoderSpec& spec) {
+  std::vector<LinearShape> out =
+      FeedForwardLinears(spec, spec.any_experts() ? spec.experts.intermediate_size
+                                                  : std::int64_t{spec.intermediate_size});
+  out.insert(out.begin(), {QkvLinear(spec), OutputLinear(spec)});
+  return out;
+}
+
+/// Counts what a step runs, as Decoder::RunLayers runs it.
 class ModelWork final {
  public:
   ModelWork(const model::DecoderSpec& spec, const EngineBenchOptions& options,
             std::size_t kv_token_bytes)
       : spec_(spec), options_(options), kv_token_bytes_(kv_token_bytes) {}
 
-  /// One step of a case: every weight is read once, and each sequence's context.
-  Work OfStep(const Case& c) const {
-    double rows = static_cast<double>(c.sequences) * c.new_tokens;
-    double layers = static_cast<double>(spec_.layers.size());
-    double head = static_cast<double>(spec_.vocab_size) * spec_.hidden_size;
-    // A query at position p meets p + 1 keys: q.k and p.v take head_dim multiply-adds each.
-    double first = c.context_tokens + 1;
-    double last = c.context_tokens + c.new_tokens;
-    double met = static_cast<double>(c.sequences) * c.new_tokens * (first + last) / 2;
-    Work layer = OfLayer(rows);
+  /// One step of a case, the mean of its steps. `expert_linears`: how many linears of experts it
+  /// multiplied by, those of one expert in one layer being two, each read once.
+  Work OfStep(const Case& c, double expert_linears) const {
+    const double grown = (c.steps - 1) / 2.0;  // tokens of context, in the mean
     Work work;
-    work.linear = layers * layer.linear + c.sequences * head;
-    work.attention = 2.0 * met * layers * spec_.head_count * spec_.head_dim;
-    work.bytes = layers * layer.bytes + head * ParameterBytes(spec_.hidden_size) +
-                 c.sequences * last * static_cast<double>(kv_token_bytes_);
+    for (std::int32_t done = 0; done < c.new_tokens; done += kPrefillChunk) {
+      const std::int32_t count = std::min(kPrefillChunk, c.new_tokens - done);
+      work += OfChunk(c.sequences, c.context_tokens + grown + done, count,
+                      done + count == c.new_tokens);
+    }
+    for (const LinearShape& linear : FeedForwardLinears(spec_, spec_.experts.intermediate_size)) {
+      work.bytes += expert_linears / 2 * linear.parameters() * ParameterBytes(linear.cols);
+    }
     return work;
   }
 
-  /// The linears of one layer.
+  /// The linears of `gemm`.
   Work OfLayer(double rows) const {
     Work work;
     for (const LinearShape& linear : LayerLinears(spec_)) {
-      double parameters = static_cast<double>(linear.cols) *
-                          static_cast<double>(std::reduce(linear.rows.begin(), linear.rows.end()));
-      work.linear += rows * parameters;
-      work.bytes += parameters * ParameterBytes(linear.cols);
+      work += OfLinear(linear, rows);
     }
     return work;
   }
 
  private:
+  /// `count` tokens of each sequence; logits are wanted of the last one, or of none.
+  Work OfChunk(double sequences, double context, double count, bool logits) const {
+    const double rows = sequences * count;
+    const double wanted = logits ? sequences : 0;
+    // A query at position p meets p + 1 keys: q.k and p.v take head_dim multiply-adds each.
+    const double met = rows * (context + 1 + context + count) / 2;
+    Work work;
+    for (std::size_t i = 0; i < spec_.layers.size(); ++i) {
+      work += OfLinear(QkvLinear(spec_), rows);
+      work.f32 += 2.0 * met * spec_.head_count * spec_.head_dim;
+      // Behind the last attention only the rows go on whose logits are wanted.
+      const double going_on = i + 1 == spec_.layers.size() ? wanted : rows;
+      work += OfLinear(OutputLinear(spec_), going_on);
+      work += OfFeedForward(spec_.layers[i], going_on);
+    }
+    work += OfLinear({.rows = {spec_.vocab_size}, .cols = spec_.hidden_size}, wanted);
+    work.bytes += sequences * (context + count) * static_cast<double>(kv_token_bytes_);
+    return work;
+  }
+
+  /// All but the bytes of experts, which depend on what the router chooses.
+  Work OfFeedForward(const model::LayerSpec& layer, double rows) const {
+    Work work;
+    if (!layer.experts) {
+      for (const LinearShape& linear : FeedForwardLinears(spec_, spec_.intermediate_size)) {
+        work += OfLinear(linear, rows);
+      }
+      return work;
+    }
+    const model::ExpertsSpec& experts = spec_.experts;
+    if (rows > 0) {  // the router, in fp32
+      const double parameters = static_cast<double>(experts.count) * spec_.hidden_size;
+      work.f32 += rows * parameters;
+      work.bytes += parameters * (options_.form == model::RandomForm::kBf16 ? 2.0 : 4.0);
+    }
+    for (const LinearShape& linear : FeedForwardLinears(spec_, experts.intermediate_size)) {
+      work.linear += rows * experts.route.experts_per_token * linear.parameters();
+    }
+    if (experts.shared_intermediate_size > 0) {
+      for (const LinearShape& linear :
+           FeedForwardLinears(spec_, experts.shared_intermediate_size)) {
+        work += OfLinear(linear, rows);
+      }
+    }
+    return work;
+  }
+
+  Work OfLinear(const LinearShape& linear, double rows) const {
+    if (rows == 0) {
+      return {};
+    }
+    return {.linear = rows * linear.parameters(),
+            .bytes = linear.parameters() * ParameterBytes(linear.cols)};
+  }
+
   double ParameterBytes(std::int64_t cols) const {
-    return options_.compute == kernels::ComputeType::kF32
-               ? 4.0
-               : model::RandomParameterBytes(options_.form, cols);
+    return model::RandomParameterBytes(options_.form, cols);
   }
 
   const model::DecoderSpec& spec_;
@@ -166,33 +249,78 @@ class Runner final {
     return took.count() / kLinearRounds;
   }
 
-  /// Seconds of one step of the case, the mean of its steps. Contexts hold zeros: their length
-  /// costs, not their values.
-  Result<double> Measure(const Case& c) {
-    PX_CHECK_OK(RunStep(c, c.context_tokens));      // warm: weights' pages and caches
-    auto begin = std::chrono::steady_clock::now();  // tidy: clock this is the measurement
-    for (std::int32_t step = 0; step < c.steps; ++step) {
-      PX_CHECK_OK(RunStep(c, c.context_tokens + step));
+  /// Seconds that weights of the model's form take from a checkpoint's layout to the packed one,
+  /// per 1e9 of them: a layer's, by all workers.
+  Result<double> MeasureRepack(const model::DecoderSpec& spec, const EngineBenchOptions& options) {
+    const std::unique_ptr<model::Weights> weights = model::MakeRandomWeights(3, options.form);
+    double parameters = 0;
+    double seconds = 0;
+    for (const LinearShape& shape : LayerLinears(spec)) {
+      PX_TRY(const std::vector<kernels::WeightPart> parts, MakeParts(shape, *weights));
+      auto begin = std::chrono::steady_clock::now();  // tidy: clock this is the measurement
+      PX_TRY(const auto linear, Prepare(shape, parts, options));
+      std::chrono::duration<double> took =
+          std::chrono::steady_clock::now() - begin;  // tidy: clock this is the measurement
+      seconds += took.count();
+      parameters += shape.parameters();
+      weights->Release();
     }
-    std::chrono::duration<double> took =
-        std::chrono::steady_clock::now() - begin;  // tidy: clock this is the measurement
-    return took.count() / c.steps;
+    return seconds / parameters * 1e9;
+  }
+
+  /// What a case's steps took and multiplied by, the mean of them.
+  struct StepCost {
+    double seconds = 0;
+    double expert_linears = 0;
+  };
+
+  /// The cases in turns, step by step; all take equally many. Contexts hold zeros: their length
+  /// costs, not their values.
+  Result<std::vector<StepCost>> Measure(std::span<const Case> cases) {
+    std::vector<StepCost> costs(cases.size());
+    for (const Case& c : cases) {
+      PX_CHECK_OK(RunStep(c, c.context_tokens));  // warm: weights' pages and caches
+    }
+    for (std::int32_t step = 0; step < cases.front().steps; ++step) {
+      for (std::size_t i = 0; i < cases.size(); ++i) {
+        const std::int64_t experts = operators_->expert_linears_run();
+        auto begin = std::chrono::steady_clock::now();  // tidy: clock this is the measurement
+        PX_CHECK_OK(RunStep(cases[i], cases[i].context_tokens + step));
+        std::chrono::duration<double> took =
+            std::chrono::steady_clock::now() - begin;  // tidy: clock this is the measurement
+        costs[i].seconds += took.count() / cases[i].steps;
+        costs[i].expert_linears +=
+            static_cast<double>(operators_->expert_linears_run() - experts) / cases[i].steps;
+      }
+    }
+    return costs;
   }
 
  private:
   Runner() = default;
 
+  static Result<std::vector<kernels::WeightPart>> MakeParts(const LinearShape& shape,
+                                                            model::Weights& weights) {
+    std::vector<kernels::WeightPart> parts;
+    for (const std::int64_t rows : shape.rows) {
+      PX_TRY(parts.emplace_back(), weights.Part("gemm", rows, shape.cols));
+    }
+    return parts;
+  }
+
+  Result<std::unique_ptr<kernels::LinearWeight>> Prepare(const LinearShape& shape,
+                                                         std::span<const kernels::WeightPart> parts,
+                                                         const EngineBenchOptions& options) {
+    return operators_->PrepareLinear(parts,
+                                     {.compute = options.compute, .k_shards = shape.k_shards});
+  }
+
   /// The linears of one layer, by themselves.
   Result<void> PrepareLayer(const model::DecoderSpec& spec, const EngineBenchOptions& options) {
     const std::unique_ptr<model::Weights> weights = model::MakeRandomWeights(2, options.form);
     for (const LinearShape& shape : LayerLinears(spec)) {
-      std::vector<kernels::WeightPart> parts;
-      for (const std::int64_t rows : shape.rows) {
-        PX_TRY(parts.emplace_back(), weights->Part("gemm", rows, shape.cols));
-      }
-      PX_TRY(linears_.emplace_back(),
-             operators_->PrepareLinear(parts,
-                                       {.compute = options.compute, .k_shards = shape.k_shards}));
+      PX_TRY(const std::vector<kernels::WeightPart> parts, MakeParts(shape, *weights));
+      PX_TRY(linears_.emplace_back(), Prepare(shape, parts, options));
       weights->Release();
       const kernels::LinearWeight& linear = *linears_.back();
       linear_in_.resize(std::max(linear_in_.size(),
@@ -269,10 +397,12 @@ class Runner final {
   std::vector<float> linear_out_;
 };
 
-Limits MeasureLimits(kernels::Roof& roof, kernels::ComputeType compute) {
-  return {.read = roof.ReadBytesPerSecond(),
+/// `working_set`: bytes that the work beside reads.
+Limits MeasureLimits(kernels::Roof& roof, kernels::ComputeType compute, double working_set) {
+  const auto size = static_cast<std::size_t>(working_set);
+  return {.read = roof.ReadBytesPerSecond(size),
           .linear = roof.MultiplyAddsPerSecond(compute),
-          .attention = roof.MultiplyAddsPerSecond(kernels::ComputeType::kF32)};
+          .f32 = roof.MultiplyAddsPerSecond(kernels::ComputeType::kF32)};
 }
 
 /// The rates of one case and what they could have been, round by round.
@@ -307,30 +437,53 @@ Result<std::vector<Figure>> BenchEngine(const EngineBenchOptions& options) {
   PX_TRY(std::unique_ptr<Runner> runner, Runner::Create(options));
   PX_TRY(std::unique_ptr<kernels::Roof> roof, kernels::MakeRoof(options.cpu));
   ModelWork work(spec, options, runner->kv_token_bytes());
+  const double weights_bytes = work.OfStep(kDecode1, 0).bytes;
   std::vector<Limits> all_limits;
   std::map<std::string, Series> series;
+  std::vector<double> long_of_short;
+  std::vector<double> repack;
   // Limits right before and after each piece of work: the host's bandwidth changes within seconds.
-  const auto beside = [&](auto&& measure) -> Result<std::pair<double, Limits>> {
-    Limits limits = MeasureLimits(*roof, options.compute);
-    PX_TRY(const double seconds, measure());
-    limits.Take(MeasureLimits(*roof, options.compute));
+  const auto beside = [&](auto&& measure) -> Result<Limits> {
+    Limits limits = MeasureLimits(*roof, options.compute, weights_bytes);
+    PX_CHECK_OK(measure());
+    limits.Take(MeasureLimits(*roof, options.compute, weights_bytes));
     all_limits.push_back(limits);
-    return std::pair(seconds, limits);
+    return limits;
   };
   for (std::uint32_t repeat = 0; repeat < options.repeats; ++repeat) {
-    PX_TRY(const auto gemm, beside([&]() -> Result<double> { return runner->MeasureLinears(); }));
+    double seconds = 0;
+    PX_TRY(const Limits gemm_limits, beside([&]() -> Result<void> {
+             seconds = runner->MeasureLinears();
+             return {};
+           }));
     const Work layer = work.OfLayer(kPrefillChunk);
-    series["gemm"].Add(layer.linear / 1e9, gemm.first, layer, gemm.second);
-    for (const Case& c : kCases) {
-      PX_TRY(const auto step, beside([&] { return runner->Measure(c); }));
-      const double tokens = static_cast<double>(c.sequences) * c.new_tokens;
-      series[c.name].Add(tokens, step.first, work.OfStep(c), step.second);
+    series["gemm"].Add(layer.linear / 1e9, seconds, layer, gemm_limits);
+    PX_TRY(repack.emplace_back(), runner->MeasureRepack(spec, options));
+    for (const std::vector<Case>& group : kGroups) {
+      std::vector<Runner::StepCost> costs;
+      PX_TRY(const Limits limits, beside([&]() -> Result<void> {
+               PX_TRY(costs, runner->Measure(group));
+               return {};
+             }));
+      for (std::size_t i = 0; i < group.size(); ++i) {
+        const Case& c = group[i];
+        const double tokens = static_cast<double>(c.sequences) * c.new_tokens;
+        series[c.name].Add(tokens, costs[i].seconds, work.OfStep(c, costs[i].expert_linears),
+                           limits);
+      }
+      if (group.size() == 2) {
+        long_of_short.push_back(costs[0].seconds / costs[1].seconds);
+      }
     }
   }
   std::vector<Figure> figures = {series["gemm"].Summary("gemm", "G/s")};
-  for (const Case& c : kCases) {
-    figures.push_back(series[c.name].Summary(c.name, "tokens/s"));
+  for (const std::vector<Case>& group : kGroups) {
+    for (const Case& c : group) {
+      figures.push_back(series[c.name].Summary(c.name, "tokens/s"));
+    }
   }
+  figures.push_back(MakeFigure("decode_ctx2048_of_ctx0", "of decode_b1", long_of_short));
+  figures.push_back(MakeFigure("repack", "s/1e9", repack));
   std::vector<double> bandwidth;
   std::vector<double> peak;
   for (const Limits& limits : all_limits) {

@@ -27,8 +27,10 @@ struct EngineBenchOptions {
 /// decode_b1, decode_b1_ctx2048, decode_b4 and decode_b16 in tokens/s, each beside its bound:
 /// multiply-adds over their peak, or bytes over the read bandwidth, whichever takes longer; and the
 /// limits themselves. Linears count against the peak of what multiplies their weights, attention
-/// against that of fp32. Errors: kNotFound (shape), kResourceExhausted, kUnsupported (instruction
-/// set).
+/// and routers against that of fp32; only what is run counts, experts as the router chose them.
+/// decode_ctx2048_of_ctx0: rate of decode_b1_ctx2048 over that of decode_b1, steps in turns.
+/// repack: seconds that packing 1e9 weights of the form takes, as when they are loaded. Errors:
+/// kNotFound (shape), kResourceExhausted, kUnsupported (instruction set).
 Result<std::vector<Figure>> BenchEngine(const EngineBenchOptions& options);
 
 }  // namespace pixii::bench

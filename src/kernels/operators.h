@@ -281,6 +281,11 @@ class Operators {
   virtual void ExpertLinear(const Matrix& in, std::span<const std::int32_t> experts,
                             std::span<const std::unique_ptr<LinearWeight>> weights,
                             const Matrix& out) = 0;
+
+  /// Weights that ExpertLinear has multiplied by so far, each counted once a call; 0 where nobody
+  /// counts. For benches: the router's choices say what a step reads.
+  virtual std::int64_t expert_linears_run() const { return 0; }
+
   /// out[t] = sum over ascending j of weights[t, j] * in[t * K + j].
   virtual void CombineExperts(const Matrix& in, const Matrix& weights, const Matrix& out) = 0;
 

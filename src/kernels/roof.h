@@ -32,8 +32,9 @@ class Roof {
  public:
   virtual ~Roof() = default;
 
-  /// Bytes per second that all workers together read from a buffer of kReadBufferBytes.
-  virtual double ReadBytesPerSecond() = 0;
+  /// Bytes per second that all workers together read from `working_set_bytes`, over and over: the
+  /// last level of cache helps as it helps work that reads as many. At most kReadBufferBytes count.
+  virtual double ReadBytesPerSecond(std::size_t working_set_bytes) = 0;
   /// Multiply-adds per second (one multiply and one add = one) in the instruction that the
   /// backend's linear uses for `compute`, all workers together, operands in registers.
   virtual double MultiplyAddsPerSecond(ComputeType compute) = 0;

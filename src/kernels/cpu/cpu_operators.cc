@@ -336,6 +336,7 @@ class CpuOperators final : public HostOperators {
               .subspan(
                   static_cast<std::size_t>(expert_begins_[expert]),
                   static_cast<std::size_t>(expert_begins_[expert + 1] - expert_begins_[expert]));
+      expert_linears_run_ += rows.empty() ? 0 : 1;
       if (rows.size() == 1) {
         Linear(in.Rows(source(rows[0]), 1), *weights[expert], out.Rows(rows[0], 1));
       } else if (!rows.empty()) {
@@ -343,6 +344,8 @@ class CpuOperators final : public HostOperators {
       }
     }
   }
+
+  std::int64_t expert_linears_run() const override { return expert_linears_run_; }
 
   void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,
                   const Matrix& out) override {
@@ -658,6 +661,7 @@ class CpuOperators final : public HostOperators {
   std::vector<Index> expert_rows_;  // rows of each expert's tokens, ascending
   std::vector<float> expert_in_;
   std::vector<float> expert_out_;
+  std::int64_t expert_linears_run_ = 0;
 };
 
 }  // namespace

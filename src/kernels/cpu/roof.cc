@@ -31,9 +31,10 @@ class CpuRoof final : public Roof {
                 buffer_.size_bytes());  // pages of their own, not the shared zero page
   }
 
-  double ReadBytesPerSecond() override {
+  double ReadBytesPerSecond(std::size_t working_set_bytes) override {
+    const std::size_t size_bytes = std::min(working_set_bytes, buffer_.size_bytes());
     const Index chunks =
-        static_cast<Index>(buffer_.size_bytes()) / kReadChunkBytes / pool_.thread_count();
+        std::max<Index>(1, static_cast<Index>(size_bytes) / kReadChunkBytes / pool_.thread_count());
     const auto* data = static_cast<const std::byte*>(buffer_.data());
     return Measure([&](std::int32_t worker, Index turn) {
       const Index chunk = worker * chunks + (start_ + turn) % chunks;

@@ -6,25 +6,24 @@
 namespace pixii::kernels {
 namespace {  // NOLINT(google-build-namespaces)
 
-/// Reads all of `data`, a multiple of 256 bytes; returns something that depends on it.
+/// Reads all of `data`, a multiple of 512 bytes; returns something that depends on it. Four
+/// streams, each with a prefetcher of the hardware's own, besides prefetches: 4 to 6 % faster than
+/// one.
 inline float ReadStream(const void* data, Index size_bytes) {
+  constexpr int kStreams = 4;
+  const Index quarter = size_bytes / 4 / kStreams;
   const float* at = static_cast<const float*>(data);
-  const float* end = at + size_bytes / 4;
-  Vec a = Vec::Zero();
-  Vec b = Vec::Zero();
-  Vec c = Vec::Zero();
-  Vec d = Vec::Zero();
-  for (; at < end; at += 64) {
-    Prefetch(at + 512);
-    Prefetch(at + 528);
-    Prefetch(at + 544);
-    Prefetch(at + 560);
-    a = Max(a, Vec::Load(at));
-    b = Max(b, Vec::Load(at + 16));
-    c = Max(c, Vec::Load(at + 32));
-    d = Max(d, Vec::Load(at + 48));
+  Vec largest[kStreams] = {Vec::Zero(), Vec::Zero(), Vec::Zero(), Vec::Zero()};
+  for (const float* end = at + quarter; at < end; at += 32) {
+#pragma clang loop unroll(full)
+    for (int stream = 0; stream < kStreams; ++stream) {
+      const float* from = at + stream * quarter;
+      Prefetch(from + 512);
+      Prefetch(from + 528);
+      largest[stream] = Max(largest[stream], Max(Vec::Load(from), Vec::Load(from + 16)));
+    }
   }
-  return Max(Max(a, b), Max(c, d)).ReduceMax();
+  return Max(Max(largest[0], largest[1]), Max(largest[2], largest[3])).ReduceMax();
 }
 
 inline constexpr int kRoofChains = kGemmRows * kGemmVecs;

@@ -102,10 +102,31 @@ TEST(Linear, InfinityAndNanShowInTheRowTheyAreInAndNowhereElse) {
   }
 }
 
+TEST(CpuOperators, CountsEachExpertThatIsReadOnceACall) {
+  const auto operators = std::move(*MakeCpuOperators({.thread_count = 1}));
+  const std::vector<float> values(std::size_t{8} * 16, 0.5F);
+  const WeightPart part{.data = values.data(), .dtype = DType::kF32, .rows = 8, .cols = 16};
+  std::vector<std::unique_ptr<LinearWeight>> experts;
+  for (int i = 0; i < 4; ++i) {
+    experts.push_back(std::move(*operators->PrepareLinear({&part, 1}, {})));
+  }
+  std::vector<float> in(std::size_t{2} * 16, 1.0F);
+  std::vector<float> out(std::size_t{4} * 8);
+  const Matrix rows{.data = in.data(), .rows = 2, .cols = 16, .stride = 16};
+  const Matrix each{.data = out.data(), .rows = 4, .cols = 8, .stride = 8};
+  EXPECT_EQ(operators->expert_linears_run(), 0);
+  const std::int32_t chosen[] = {3, 1, 1, 0};
+  operators->ExpertLinear(rows, chosen, experts, each);
+  EXPECT_EQ(operators->expert_linears_run(), 3);
+  const std::int32_t same[] = {2, 1, 2, 1};
+  operators->ExpertLinear(rows, same, experts, each);
+  EXPECT_EQ(operators->expert_linears_run(), 5);
+}
+
 TEST(Roof, MeasuresPositiveRatesAndDescribesTheHost) {
   const auto roof = MakeRoof({.thread_count = 1});
   ASSERT_TRUE(roof.has_value());
-  EXPECT_GT((*roof)->ReadBytesPerSecond(), 0.0);
+  EXPECT_GT((*roof)->ReadBytesPerSecond(Roof::kReadBufferBytes), 0.0);
   EXPECT_GT((*roof)->MultiplyAddsPerSecond(ComputeType::kF32), 0.0);
   EXPECT_GT((*roof)->MultiplyAddsPerSecond(ComputeType::kBf16), 0.0);
   const HostDescription host = DescribeHost();
