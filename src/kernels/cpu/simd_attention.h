@@ -1,5 +1,6 @@
 // Paged attention without gathering: each tile of 64 positions is widened once (K transposed, V as
-// rows) and used by all query rows at hand.
+// rows) and used by all query rows at hand; for one block of rows, as in decode, it is widened in
+// registers (KeyWord, StoredValues), with the same bits.
 //
 // One lane of a score is one position, summed over key_dim in ascending order; one lane of an
 // output is one element, summed over positions in ascending order; lane i of a row's sum of weights
@@ -47,7 +48,10 @@ class AttentionLoop {
         padded_(RoundUp(value_dim_, kAttentionPanel)),
         score_factor_(call.soft_cap > 0.0F ? call.scale : call.scale * kLog2E),
         coded_(call.kv.element == Element::kInt8 || call.kv.element == Element::kFp8E4m3),
-        plain_(!coded_ && call.soft_cap <= 0.0F && call.scale > 0.0F) {
+        plain_(!coded_ && call.soft_cap <= 0.0F && call.scale > 0.0F),
+        once_(rows_ <= kAttentionRows),
+        key_word_(KeyWordOf(call.kv, once_)),
+        stored_values_(once_ && value_dim_ % kAttentionPanel == 0) {
     auto* at = static_cast<float*>(call.scratch);
     const auto take = [&at](Index count) {
       float* out = at;
@@ -66,7 +70,6 @@ class AttentionLoop {
              take(blocked_rows * padded_)};
     all_ = {take(RoundUp(blocked_rows, 16)), take(RoundUp(blocked_rows, 16)),
             take(blocked_rows * padded_)};
-    ahead_.Use(take(kPrefetchFloats));
     begin_ = reinterpret_cast<std::int32_t*>(take(RoundUp(blocked_rows, 16)));
     end_ = reinterpret_cast<std::int32_t*>(take(RoundUp(blocked_rows, 16)));
   }
@@ -74,10 +77,9 @@ class AttentionLoop {
   static Index ScratchBytes(const KvView& kv, Index rows) {
     const Index padded = RoundUp(kv.v.dim, kAttentionPanel);
     const Index blocked_rows = BlockedRows(rows);
-    const Index floats = RoundUp(blocked_rows * kv.k.dim, 16) +
-                         blocked_rows * (kTileTokens + 16 + 2 * padded) +
-                         kTileTokens * (RoundUp(kv.k.dim, 16) + padded + 2) +
-                         6 * RoundUp(blocked_rows, 16) + 16 + kPrefetchFloats;
+    const Index floats =
+        RoundUp(blocked_rows * kv.k.dim, 16) + blocked_rows * (kTileTokens + 16 + 2 * padded) +
+        kTileTokens * (RoundUp(kv.k.dim, 16) + padded + 2) + 6 * RoundUp(blocked_rows, 16) + 16;
     return 4 * floats;
   }
 
@@ -227,7 +229,8 @@ class AttentionLoop {
     const KvView& kv = call_.kv;
     const Index k_head = kv.k.offset_bytes + call_.kv_head * kv.k.slice_size_bytes;
     const Index v_head = kv.v.offset_bytes + call_.kv_head * kv.v.slice_size_bytes;
-    if (rows_ <= kAttentionRows && tile + kTileTokens < context) {
+    ahead_.Clear();
+    if (once_ && tile + kTileTokens < context) {
       PlanAhead(tile + kTileTokens, context, k_head, v_head, kSize);
     }
     const unsigned char* keys[kTileTokens];
@@ -244,9 +247,11 @@ class AttentionLoop {
       const Index block_end = (block + 1) * kv.block_tokens;
       for (; position < end && position < block_end; ++position, ++slot) {
         keys[position - tile] = k_slice + slot * kv.k.row_elements * kSize;
-        ahead_.Next(1);
-        LoadValues<kElement>(v_slice + slot * kv.v.row_elements * kSize,
-                             values_ + (position - tile) * kAttentionPanel);
+        const unsigned char* value = v_slice + slot * kv.v.row_elements * kSize;
+        value_rows_[position - tile] = value;
+        if (!stored_values_) {
+          LoadValues<kElement>(value, values_ + (position - tile) * kAttentionPanel);
+        }
         if constexpr (kSize == 1) {
           key_scales_[position - tile] =
               reinterpret_cast<const float*>(k_slice + kv.k.scales_offset_bytes)[slot];
@@ -256,37 +261,36 @@ class AttentionLoop {
       }
     }
     for (Index j = (begin - tile) / 16 * 16; j < end - tile; j += 16) {
-      float* out = keys_ + j / kAttentionPanel * kAttentionPanel * key_dim_ + j % kAttentionPanel;
-      Index d = 0;
-      if constexpr (kElement == Element::kBf16) {
-        for (; d + 32 <= key_dim_; d += 32) {
-          TransposePairs(keys + j, d, out + d * kAttentionPanel);
-          ahead_.Next(8);
-        }
-      }
-      for (; d < key_dim_; d += 16) {
-        TransposeKeys<kElement>(keys + j, d, out + d * kAttentionPanel);
+      const Index words = key_dim_ / ElementsOf(key_word_);
+      float* out = keys_ + j / kAttentionPanel * kAttentionPanel * words + j % kAttentionPanel;
+      if (key_word_ == KeyWord::kFloat) {
+        WidenKeys<kElement>(keys + j, key_dim_, out);
+      } else {
+        TransposeWords(keys + j, words, out);
       }
     }
   }
 
-  /// Lists the lines of K and V of the tile that comes next: they are asked for while this one is
-  /// worked on, so that memory is never idle nor asked for too much at once.
+  /// Lists K and then V of the tile that comes next: they are asked for while this one is worked
+  /// on, so that memory is never idle nor asked for too much at once.
   void PlanAhead(Index tile, Index context, Index k_head, Index v_head, Index size) {
-    const KvView& kv = call_.kv;
     const Index end = tile + kTileTokens < context ? tile + kTileTokens : context;
-    ahead_.Clear();
-    for (Index position = tile; position < end;) {
+    AddAhead(tile, end, call_.kv.k, k_head, size);
+    if (!call_.kv.value_in_key) {
+      AddAhead(tile, end, call_.kv.v, v_head, size);
+    }
+  }
+
+  void AddAhead(Index begin, Index end, const KvSlices& slices, Index head, Index size) {
+    const KvView& kv = call_.kv;
+    for (Index position = begin; position < end;) {
       const Index block = position / kv.block_tokens;
       const Index slot = position - block * kv.block_tokens;
       const Index block_end = (block + 1) * kv.block_tokens;
       const Index count = (end < block_end ? end : block_end) - position;
       const unsigned char* base = kv.blocks + call_.block_table[block] * kv.block_size_bytes;
-      ahead_.Add(base + v_head + slot * kv.v.row_elements * size, count * kv.v.row_elements * size);
-      if (!kv.value_in_key) {
-        ahead_.Add(base + k_head + slot * kv.k.row_elements * size,
-                   count * kv.k.row_elements * size);
-      }
+      ahead_.Add(base + head + slot * slices.row_elements * size,
+                 count * slices.row_elements * size);
       position += count;
     }
   }
@@ -302,34 +306,6 @@ class AttentionLoop {
     row += d * kTileTokens;
     for (Index i = 0; d + i < value_dim_; i += 16) {
       LoadCodes<kElement>(from, d + i, value_dim_ - d - i).Store(row + i);
-    }
-  }
-
-  /// Elements d .. d + 15 of 16 keys, which may be null, to `out` [16][kAttentionPanel].
-  template <Element kElement>
-  void TransposeKeys(const unsigned char* const* keys, Index d, float* out) const {
-    Vec block[16];
-    for (int i = 0; i < 16; ++i) {
-      block[i] = keys[i] != nullptr ? LoadCodes<kElement>(keys[i], d, key_dim_ - d) : Vec::Zero();
-    }
-    Transpose(block);
-    const Index count = key_dim_ - d < 16 ? key_dim_ - d : 16;
-    for (Index i = 0; i < count; ++i) {
-      block[i].Store(out + i * kAttentionPanel);
-    }
-  }
-
-  /// The same for 32 bf16 elements: a pair moves as one lane, half the work.
-  static void TransposePairs(const unsigned char* const* keys, Index d, float* out) {
-    Vec block[16];
-    for (int i = 0; i < 16; ++i) {
-      block[i] = keys[i] != nullptr ? Vec::Load(reinterpret_cast<const float*>(keys[i] + d * 2))
-                                    : Vec::Zero();
-    }
-    Transpose(block);
-    for (int i = 0; i < 16; ++i) {
-      block[i].EvenOfPairs().Store(out + 2 * i * kAttentionPanel);
-      block[i].OddOfPairs().Store(out + (2 * i + 1) * kAttentionPanel);
     }
   }
 
@@ -362,13 +338,13 @@ class AttentionLoop {
       return;
     }
     float* weights = weights_ + first * kTileTokens;
-    ScoreBlocks(count, {.queries = QueryBlock(first),
-                        .keys = keys_,
-                        .key_dim = key_dim_,
-                        .begin = sight.begin_low,
-                        .end = sight.end_high,
-                        .out = weights,
-                        .ahead = &ahead_});
+    Dots(count, {.queries = QueryBlock(first),
+                 .keys = keys_,
+                 .key_dim = key_dim_,
+                 .begin = sight.begin_low,
+                 .end = sight.end_high,
+                 .out = weights,
+                 .ahead = once_ ? &ahead_ : nullptr});
     const bool whole = sight.begin_high == 0 && sight.end_low == kTileTokens;
     if (!plain_) {
       FindLargest<false, false>(first, count);
@@ -379,6 +355,19 @@ class AttentionLoop {
     } else {
       FindLargest<true, false>(first, count);
       Weigh<true, false>(first, count);
+    }
+  }
+
+  void Dots(Index count, const ScoreCall& call) const {
+    switch (key_word_) {
+      case KeyWord::kFloat:
+        return ScoreBlocks<KeyWord::kFloat>(count, call);
+      case KeyWord::kBf16:
+        return ScoreBlocks<KeyWord::kBf16>(count, call);
+      case KeyWord::kInt8:
+        return ScoreBlocks<KeyWord::kInt8>(count, call);
+      case KeyWord::kFp8:
+        return ScoreBlocks<KeyWord::kFp8>(count, call);
     }
   }
 
@@ -498,16 +487,35 @@ class AttentionLoop {
   }
 
   void AddValues(Index first, Index count, Index begin, Index end) {
-    if (begin < end) {
-      ValueBlocks(count, {.weights = weights_ + first * kTileTokens,
-                          .values = values_,
-                          .begin = begin,
-                          .end = end,
-                          .padded = padded_,
-                          .value_dim = value_dim_,
-                          .out = span_.values + first * padded_,
-                          .ahead = &ahead_});
+    if (begin >= end) {
+      return;
     }
+    const ValueCall call = {.weights = weights_ + first * kTileTokens,
+                            .begin = begin,
+                            .end = end,
+                            .padded = padded_,
+                            .value_dim = value_dim_,
+                            .out = span_.values + first * padded_};
+    if (!stored_values_) {
+      return ValueBlocks(count, call, WidenedValues{values_});
+    }
+    switch (call_.kv.element) {
+      case Element::kF32:
+        return AddStored<Element::kF32>(count, call);
+      case Element::kBf16:
+        return AddStored<Element::kBf16>(count, call);
+      case Element::kF16:
+        return AddStored<Element::kF16>(count, call);
+      case Element::kFp8E4m3:
+        return AddStored<Element::kFp8E4m3>(count, call);
+      case Element::kInt8:
+        return AddStored<Element::kInt8>(count, call);
+    }
+  }
+
+  template <Element kElement>
+  void AddStored(Index count, const ValueCall& call) {
+    ValueBlocks(count, call, StoredValues<kElement>{value_rows_, &ahead_});
   }
 
   void JoinSpan(const SoftmaxState& span) {
@@ -568,12 +576,16 @@ class AttentionLoop {
   Index key_dim_;
   Index value_dim_;
   Index padded_;
-  PrefetchList ahead_;
-  float score_factor_;             // multiplies a dot: scale, and log2 e unless soft-capped
-  bool coded_;                     // K and V have scales
-  bool plain_;                     // a score is a dot times a positive factor
-  float* queries_ = nullptr;       // [row blocks][key_dim][kAttentionRows]
-  float* keys_ = nullptr;          // [kTileTokens / kAttentionPanel][key_dim][kAttentionPanel]
+  PrefetchRuns ahead_;
+  float score_factor_;  // multiplies a dot: scale, and log2 e unless soft-capped
+  bool coded_;          // K and V have scales
+  bool plain_;          // a score is a dot times a positive factor
+  bool once_;           // one block of rows uses each tile
+  KeyWord key_word_;    // what keys_ holds
+  bool stored_values_;  // V is read where it lies
+  const unsigned char* value_rows_[kTileTokens];  // V of each position
+  float* queries_ = nullptr;                      // [row blocks][key_dim][kAttentionRows]
+  float* keys_ = nullptr;          // [kTileTokens / kAttentionPanel][words][kAttentionPanel]
   float* values_ = nullptr;        // [padded / kAttentionPanel][kTileTokens][kAttentionPanel]
   float* key_scales_ = nullptr;    // [kTileTokens], of codes
   float* value_scales_ = nullptr;  // likewise

@@ -140,6 +140,27 @@ struct Vec {
     return {_mm256_and_ps(lo, upper), _mm256_and_ps(hi, upper)};
   }
 
+  /// Element kIndex of the four int8 in each lane.
+  template <int kIndex>
+  Vec Int8OfWords() const {
+    constexpr int kLeft = 24 - 8 * kIndex;
+    const auto widen = [](__m256 words) {
+      const __m256i top = _mm256_slli_epi32(_mm256_castps_si256(words), kLeft);
+      return _mm256_cvtepi32_ps(_mm256_srai_epi32(top, 24));
+    };
+    return {widen(lo), widen(hi)};
+  }
+
+  /// The same of fp8 e4m3 without NaN codes.
+  template <int kIndex>
+  Vec Fp8OfWords() const {
+    constexpr int kLeft = 24 - 8 * kIndex;
+    const auto widen = [](__m256 words) {
+      return FromFp8(_mm256_slli_epi32(_mm256_castps_si256(words), kLeft));
+    };
+    return {widen(lo), widen(hi)};
+  }
+
   /// Rounded to bf16 and back.
   Vec RoundedToBf16() const {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(Bf16Bits(lo), 16)),
@@ -213,6 +234,17 @@ struct Vec {
   }
 
  private:
+  /// Of an e4m3 code in each lane's top byte: the bits of an fp32 of the same value but below the
+  /// smallest normal code, where that is as much too large as it lacks to it.
+  static __m256 FromFp8(__m256i top) {
+    const __m256i rest = _mm256_and_si256(_mm256_srli_epi32(top, 4), _mm256_set1_epi32(0x07F00000));
+    const __m256 value = _mm256_castsi256_ps(_mm256_add_epi32(rest, _mm256_set1_epi32(120 << 23)));
+    const __m256 lacking =
+        _mm256_max_ps(_mm256_setzero_ps(), _mm256_sub_ps(_mm256_set1_ps(0x1p-6F), value));
+    const __m256 sign = _mm256_and_ps(_mm256_castsi256_ps(top), _mm256_set1_ps(-0.0F));
+    return _mm256_or_ps(_mm256_sub_ps(value, lacking), sign);
+  }
+
   static __m256i LoadPairs(const std::uint16_t* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }

@@ -117,6 +117,20 @@ struct Vec {
     return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(v), upper))};
   }
 
+  /// Element kIndex of the four int8 in each lane.
+  template <int kIndex>
+  Vec Int8OfWords() const {
+    const __m512i top = _mm512_slli_epi32(_mm512_castps_si512(v), 24 - 8 * kIndex);
+    return {_mm512_cvtepi32_ps(_mm512_srai_epi32(top, 24))};
+  }
+
+  /// The same of fp8 e4m3 without NaN codes.
+  template <int kIndex>
+  Vec Fp8OfWords() const {
+    const __m512i top = _mm512_slli_epi32(_mm512_castps_si512(v), 24 - 8 * kIndex);
+    return FromFp8(top);
+  }
+
   /// Rounded to bf16 and back.
   Vec RoundedToBf16() const { return {_mm512_castsi512_ps(_mm512_slli_epi32(Bf16Bits(), 16))}; }
 
@@ -188,6 +202,18 @@ struct Vec {
   static __m128i LoadBytes(const unsigned char* p, Index n) {
     return n >= 16 ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))
                    : _mm_maskz_loadu_epi8(Mask(n), p);
+  }
+
+  /// Of an e4m3 code in each lane's top byte: the bits of an fp32 of the same value but below the
+  /// smallest normal code, where that is as much too large as it lacks to it.
+  static Vec FromFp8(__m512i top) {
+    const __m512i rest = _mm512_and_si512(_mm512_srli_epi32(top, 4), _mm512_set1_epi32(0x07F00000));
+    const __m512 value = _mm512_castsi512_ps(_mm512_add_epi32(rest, _mm512_set1_epi32(120 << 23)));
+    const __m512 least = _mm512_set1_ps(0x1p-6F);
+    const __mmask16 small = _mm512_cmp_ps_mask(value, least, _CMP_LT_OQ);
+    const __m512 exact = _mm512_mask_sub_ps(value, small, value, _mm512_sub_ps(least, value));
+    return {_mm512_castsi512_ps(_mm512_ternarylogic_epi32(
+        _mm512_castps_si512(exact), top, _mm512_set1_epi32(static_cast<int>(0x80000000U)), 0xF8))};
   }
 
   static Vec FromBf16(__m256i bits) {
@@ -271,7 +297,7 @@ inline constexpr int kBlockVecs = 2;
 inline constexpr int kBlockRowsOfFloats = 6;  // whose inputs the multiplication reads itself
 inline constexpr int kAttentionRows = 14;
 inline constexpr int kAttentionVecs = 2;
-inline constexpr int kAttentionFewRows = 7;  // up to so many rows, twice as many vectors
+inline constexpr int kAttentionFewRows = 6;  // up to so many rows, twice as many vectors
 
 }  // namespace
 }  // namespace pixii::kernels
