@@ -130,8 +130,10 @@ class ModelWork final {
       work += OfChunk(c.sequences, c.context_tokens + grown + done, count,
                       done + count == c.new_tokens);
     }
-    for (const LinearShape& linear : FeedForwardLinears(spec_, spec_.experts.intermediate_size)) {
-      work.bytes += expert_linears / 2 * linear.parameters() * ParameterBytes(linear.cols);
+    if (spec_.any_experts()) {
+      for (const LinearShape& linear : FeedForwardLinears(spec_, spec_.experts.intermediate_size)) {
+        work.bytes += expert_linears / 2 * linear.parameters() * ParameterBytes(linear.cols);
+      }
     }
     return work;
   }
