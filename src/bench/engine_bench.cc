@@ -12,7 +12,6 @@
 #include "kernels/roof.h"
 #include "model/language_model.h"
 #include "model/shapes.h"
-#include "model/weight_loader.h"
 
 namespace pixii::bench {
 
@@ -21,8 +20,9 @@ namespace {
 constexpr std::int32_t kBlockTokens = 16;
 constexpr std::int32_t kContextMax =
     2304;  // tokens of the longest sequence of any case, with room for its decode steps
-constexpr std::int32_t kLinearRounds = 4;    // of a layer's linears measured at a time
-constexpr std::int32_t kPrefillChunk = 512;  // tokens of one step, as the server's default
+constexpr std::int32_t kLinearRounds = 4;       // of a layer's linears measured at a time
+constexpr std::int32_t kRowParallelShards = 8;  // of K, as models cut it
+constexpr std::int32_t kPrefillChunk = 512;     // tokens of one step, as the server's default
 
 struct Case {
   const char* name;
@@ -95,13 +95,13 @@ LinearShape QkvLinear(const model::DecoderSpec& spec) {
 }
 
 LinearShape OutputLinear(const model::DecoderSpec& spec) {
-  return {.rows = {spec.hidden_size}, .cols = spec.q_size(), .k_shards = model::kRowParallelShards};
+  return {.rows = {spec.hidden_size}, .cols = spec.q_size(), .k_shards = kRowParallelShards};
 }
 
 /// Gate and up together, and down, of a feed-forward or one expert of `features`.
 std::vector<LinearShape> FeedForwardLinears(const model::DecoderSpec& spec, std::int64_t features) {
   return {{.rows = {features, features}, .cols = spec.hidden_size},
-          {.rows = {spec.hidden_size}, .cols = features, .k_shards = model::kRowParallelShards}};
+          {.rows = {spec.hidden_size}, .cols = features, .k_shards = kRowParallelShards}};
 }
 
 /// What `gemm` multiplies: attention's linears of a layer and its feed-forward, or one expert.
