@@ -77,6 +77,7 @@ constexpr auto kIntegers = std::to_array<IntegerField>({
     {"max_tokens", kBoth, 0, kAnyLength, Of(&OpenAiRequest::max_tokens)},  // 0: only with echo
     {"max_completion_tokens", kChat, 1, kAnyLength, &Draft::max_completion_tokens},
     {"min_tokens", kBoth, 0, kAnyLength, Of(&OpenAiRequest::min_tokens)},
+    {"priority", kBoth, -kAnyLength, kAnyLength, Of(&OpenAiRequest::priority)},
     {"top_k", kBoth, -1, kAnyLength, Of(&OpenAiRequest::top_k)},  // -1 and 0: off
     {"dry_allowed_length", kBoth, 1, kAnyLength, Of(&OpenAiRequest::dry_allowed_length)},
     {"dry_range", kBoth, 0, kAnyLength, Of(&OpenAiRequest::dry_range)},  // 0: all
@@ -118,7 +119,6 @@ constexpr auto kUnsupportedFields = std::to_array<std::string_view>({
     "guided_regex",
     "mm_processor_kwargs",
     "prediction",
-    "priority",
     "prompt_cache_options",
     "prompt_cache_retention",
     "prompt_embeds",

@@ -108,6 +108,7 @@ struct OpenAiRequest {
   std::optional<std::int64_t> n;
   std::optional<std::int64_t> max_tokens;  // max_completion_tokens too
   std::optional<std::int64_t> min_tokens;
+  std::optional<std::int64_t> priority;  // lower goes first
   std::optional<bool> ignore_eos;
   std::vector<std::string> stop;
   std::vector<TokenId> stop_token_ids;

@@ -102,7 +102,7 @@ TEST_F(FrontendTest, PassesEverySamplingFieldOn) {
   Reply reply = Chat(
       R"("temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.1,"presence_penalty":0.25,"frequency_penalty":-0.25,)"
       R"("repetition_penalty":1.5,"seed":18446744073709551615,"logit_bias":{"65":-100},"max_tokens":5,"min_tokens":2,)"
-      R"("ignore_eos":true,"stop_token_ids":[66],"logprobs":true,"top_logprobs":2)");
+      R"("ignore_eos":true,"stop_token_ids":[66],"logprobs":true,"top_logprobs":2,"priority":-3)");
   ASSERT_EQ(reply.status, 200) << reply.body;
   const wire::GenerateRequest& request = worker.seen.at(0);
   EXPECT_EQ(request.sampling.temperature, 0.5F);
@@ -116,6 +116,7 @@ TEST_F(FrontendTest, PassesEverySamplingFieldOn) {
   EXPECT_EQ(request.sampling.logit_bias, (std::vector<std::pair<TokenId, float>>{{65, -100.0F}}));
   EXPECT_EQ(request.stop.max_tokens, 5U);
   EXPECT_EQ(request.stop.min_tokens, 2U);
+  EXPECT_EQ(request.priority, 3);  // of a message the higher goes first
   EXPECT_TRUE(request.stop.ignore_eos);
   EXPECT_EQ(request.stop.stop_token_ids, std::vector<TokenId>{66});
   EXPECT_EQ(request.stop.eos_token_ids, std::vector<TokenId>{257});
