@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "engine/model_executor.h"
 #include "kernels/operators.h"
+#include "model/draft_head.h"
 #include "model/language_model.h"
 
 namespace pixii::apps {
@@ -19,6 +20,11 @@ class LoadedModel final : public engine::ModelReload {
   static Result<std::unique_ptr<LoadedModel>> Open(const std::string& folder,
                                                    kernels::Operators& operators,
                                                    const model::LoadOptions& options);
+
+  /// A draft head. Errors: those of LoadDraftHead.
+  static Result<std::unique_ptr<LoadedModel>> OpenHead(const model::DraftHeadFolders& folders,
+                                                       kernels::Operators& operators,
+                                                       const model::LoadOptions& options);
 
   /// Of the checkpoint: the same whether the weights are here or not.
   const model::ModelSpec& spec() const { return spec_; }
@@ -34,10 +40,15 @@ class LoadedModel final : public engine::ModelReload {
   Result<model::LanguageModel*> Load() override;
 
  private:
-  LoadedModel(std::string folder, kernels::Operators& operators, const model::LoadOptions& options)
-      : folder_(std::move(folder)), operators_(operators), options_(options) {}
+  LoadedModel(model::DraftHeadFolders folders, bool head, kernels::Operators& operators,
+              const model::LoadOptions& options)
+      : folders_(std::move(folders)), head_(head), operators_(operators), options_(options) {}
 
-  std::string folder_;
+  static Result<std::unique_ptr<LoadedModel>> Start(std::unique_ptr<LoadedModel> loaded);
+  Result<std::unique_ptr<model::LanguageModel>> Read() const;
+
+  model::DraftHeadFolders folders_;  // the target is the model itself unless it is a head
+  bool head_;
   kernels::Operators& operators_;
   model::LoadOptions options_;
   model::ModelSpec spec_;

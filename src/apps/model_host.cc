@@ -11,6 +11,7 @@
 #include "apps/model_source.h"
 #include "apps/pooling_profile_of.h"
 #include "base/checked.h"
+#include "engine/draft_head.h"
 #include "engine/draft_model.h"
 #include "engine/model_executor.h"
 #include "engine/prompt_lookup.h"
@@ -154,6 +155,7 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
                 fmt::format("block-size: {} is no power of two", flags.block_size), "block-size");
   }
   auto host = std::unique_ptr<ModelHost>(new ModelHost);  // tidy: new the constructor is private
+  host->folder_ = folder;
   host->flags_ = flags;
   PX_TRY(host->identity_key_, ReadIdentityKey(flags.kv_key_file));
   PX_TRY(host->adapter_catalogue_, AdapterCatalogue(flags));  // a wrong folder is said at once
@@ -213,14 +215,27 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
 }
 
 Result<void> ModelHost::LoadDraftModel() {
-  if (flags_.speculation != "draft") {
+  const bool mtp = flags_.speculation == "mtp";
+  const bool eagle = flags_.speculation == "eagle";
+  if (!mtp && !eagle && flags_.speculation != "draft") {
     return {};
   }
-  PX_TRY(const ModelSource source, ResolveModel(flags_.draft_model, false));
   model::LoadOptions options;
   options.compute = ComputeOf(flags_);
   options.step_tokens_max = kDraftStepTokens;
   options.step_logit_rows_max = kDraftStepTokens;
+  if (mtp) {
+    options.context_tokens_max = model_->spec().context_tokens_max;
+    PX_TRY(draft_model_,
+           LoadedModel::OpenHead({.target = folder_, .eagle = {}}, *operators_, options));
+    return {};
+  }
+  PX_TRY(const ModelSource source, ResolveModel(flags_.draft_model, false));
+  if (eagle) {
+    PX_TRY(draft_model_, LoadedModel::OpenHead({.target = folder_, .eagle = source.folder},
+                                               *operators_, options));
+    return {};
+  }
   PX_TRY(draft_model_, LoadedModel::Open(source.folder, *operators_, options));
   if (draft_model_->spec().vocab_size != model_->spec().vocab_size) {
     return Fail(
@@ -252,10 +267,15 @@ Result<std::unique_ptr<engine::Drafter>> ModelHost::MakeDrafter(std::uint32_t co
   options.step_tokens_max = kDraftStepTokens;
   options.step_logit_rows_max = kDraftStepTokens;
   options.reload = draft_model_.get();
+  const bool head = drafts_with_head();
+  options.keep_hidden = head ? engine::KeepHidden::kWithLogits : engine::KeepHidden::kNever;
   PX_TRY(auto executor, engine::ModelExecutor::Create(draft_model_->model(), *operators_, options));
-  PX_TRY(auto drafter,
-         engine::DraftModel::Create(std::move(executor),
-                                    static_cast<std::uint32_t>(model_->spec().vocab_size)));
+  const auto vocab_size = static_cast<std::uint32_t>(model_->spec().vocab_size);
+  if (head) {
+    PX_TRY(auto drafter, engine::DraftHead::Create(std::move(executor), vocab_size));
+    return std::unique_ptr<engine::Drafter>(std::move(drafter));
+  }
+  PX_TRY(auto drafter, engine::DraftModel::Create(std::move(executor), vocab_size));
   return std::unique_ptr<engine::Drafter>(std::move(drafter));
 }
 
@@ -277,6 +297,8 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
       static_cast<std::uint32_t>(std::min<std::int64_t>(kLogitRowsMax, flags_.max_batched_tokens));
   executor_options.kv_dtype = kv_dtype_;
   executor_options.reload = model_.get();
+  executor_options.keep_hidden =
+      drafts_with_head() ? engine::KeepHidden::kAlways : engine::KeepHidden::kNever;
   executor_options.host_memory_bytes = static_cast<std::uint64_t>(flags_.swap_memory);
   PX_TRY(std::unique_ptr<engine::StepExecutor> executor,
          engine::ModelExecutor::Create(model_->model(), *operators_, executor_options));

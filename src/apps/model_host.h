@@ -46,6 +46,12 @@ class ModelHost final {
   Result<void> LoadAdapters(engine::Engine& engine) const;
   Result<std::unique_ptr<engine::Drafter>> MakeDrafter(std::uint32_t context_tokens);
 
+  /// Whether guesses come from a head, which wants the model's hidden states.
+  bool drafts_with_head() const {
+    return draft_model_ && (flags_.speculation == "mtp" || flags_.speculation == "eagle");
+  }
+
+  std::string folder_;
   EngineFlags flags_;
   std::string numerics_id_;
   kernels::KvDType kv_dtype_ = kernels::KvDType::kBf16;

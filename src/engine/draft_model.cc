@@ -4,9 +4,6 @@
 
 #include <fmt/format.h>
 
-#include "base/assert.h"
-#include "base/checked.h"
-
 namespace pixii::engine {
 
 Result<std::unique_ptr<DraftModel>> DraftModel::Create(std::unique_ptr<StepExecutor> executor,
@@ -24,20 +21,10 @@ Result<std::unique_ptr<DraftModel>> DraftModel::Create(std::unique_ptr<StepExecu
 }
 
 DraftModel::DraftModel(std::unique_ptr<StepExecutor> executor)
-    : executor_(std::move(executor)), limits_(executor_->limits()) {
-  ForgetAll();
-}
-
-void DraftModel::ForgetAll() {
-  memories_.clear();
-  free_blocks_.clear();
-  for (std::uint32_t block = limits_.block_count; block-- > 0;) {
-    free_blocks_.push_back(static_cast<std::int32_t>(block));
-  }
-}
+    : executor_(std::move(executor)), limits_(executor_->limits()), cache_(limits_) {}
 
 Result<void> DraftModel::Release(const MemoryParts& parts) {
-  ForgetAll();
+  cache_.Clear();
   return executor_->Release(parts);
 }
 
@@ -62,8 +49,7 @@ void DraftModel::Start(DraftRequest& request) {
   if (size + request.count_max > limits_.context_tokens_max) {
     return;
   }
-  Memory& memory = memories_[request.key];
-  memory.last_used = call_;
+  Memory& memory = cache_.Use(request.key, call_);
   const auto token = [&](std::size_t index) {
     return index < prompt.size() ? prompt[index] : request.generated[index - prompt.size()];
   };
@@ -76,7 +62,7 @@ void DraftModel::Start(DraftRequest& request) {
     }
   }
   memory.read.resize(valid);
-  if (!Reserve(memory, size + request.count_max)) {
+  if (!cache_.Reserve(memory, size + request.count_max)) {
     return;
   }
   if (job_count_ == jobs_.size()) {
@@ -89,56 +75,9 @@ void DraftModel::Start(DraftRequest& request) {
   job.unread = static_cast<std::uint32_t>(size - valid);
 }
 
-void DraftModel::Forget(DraftKey key) {
-  auto found = memories_.find(key);
-  if (found != memories_.end()) {
-    ReleaseBlocks(found->second);
-    memories_.erase(found);
-  }
-}
-
-bool DraftModel::Reserve(Memory& memory, std::size_t tokens) {
-  const std::size_t wanted = CeilDiv<std::size_t>(tokens, limits_.block_tokens);
-  while (memory.blocks.size() < wanted) {
-    if (free_blocks_.empty() && !EvictOldest()) {
-      return false;
-    }
-    memory.blocks.push_back(free_blocks_.back());
-    free_blocks_.pop_back();
-  }
-  return true;
-}
-
-/// False: all that is left belongs to this call.
-bool DraftModel::EvictOldest() {
-  Memory* oldest = nullptr;
-  for (auto& [key, memory] : memories_) {
-    if (memory.last_used != call_ && !memory.blocks.empty() &&
-        (oldest == nullptr || memory.last_used < oldest->last_used)) {
-      oldest = &memory;
-    }
-  }
-  if (oldest == nullptr) {
-    return false;
-  }
-  ReleaseBlocks(*oldest);
-  return true;
-}
-
-void DraftModel::ReleaseBlocks(Memory& memory) {
-  free_blocks_.insert(free_blocks_.end(), memory.blocks.begin(), memory.blocks.end());
-  memory.blocks.clear();
-  memory.read.clear();
-}
-
 /// One step of the small model for all that want another guess. False: none is left, or it failed.
 bool DraftModel::RunStep() {
-  batch_.token_ids.clear();
-  batch_.positions.clear();
-  batch_.slots.clear();
-  batch_.sequences.clear();
-  batch_.block_table.clear();
-  batch_.logit_rows.clear();
+  ClearBatch(batch_);
   for (std::size_t i = 0; i < job_count_; ++i) {
     AddChunk(jobs_[i]);
   }
@@ -151,7 +90,7 @@ bool DraftModel::RunStep() {
   if (!executor_->Execute(batch_, logits)) {
     ++fault_count_;
     for (std::size_t i = 0; i < job_count_; ++i) {
-      ReleaseBlocks(*jobs_[i].memory);  // nobody knows what is in them
+      cache_.Release(*jobs_[i].memory);  // nobody knows what is in them
       jobs_[i].request->guesses->clear();
     }
     return false;
@@ -179,23 +118,11 @@ void DraftModel::AddChunk(Job& job) {
   const std::span<const TokenId> prompt = job.request->request->prompt;
   const std::size_t begin = memory.read.size();
   const std::size_t end = begin + count;
-  kernels::StepSequence& sequence = batch_.sequences.emplace_back();
-  sequence.token_begin = static_cast<std::int32_t>(batch_.token_ids.size());
-  sequence.token_count = static_cast<std::int32_t>(count);
-  sequence.context_tokens = static_cast<std::int32_t>(end);
-  sequence.block_begin = static_cast<std::int32_t>(batch_.block_table.size());
-  sequence.block_count = static_cast<std::int32_t>(CeilDiv<std::size_t>(end, limits_.block_tokens));
-  for (std::int32_t i = 0; i < sequence.block_count; ++i) {
-    batch_.block_table.push_back(memory.blocks[static_cast<std::size_t>(i)]);
-  }
+  cache_.AddSequence(memory, begin, end, batch_);
   for (std::size_t position = begin; position < end; ++position) {
     const TokenId token =
         position < prompt.size() ? prompt[position] : job.generated[position - prompt.size()];
-    const std::size_t block = position / limits_.block_tokens;
     batch_.token_ids.push_back(token);
-    batch_.positions.push_back(static_cast<std::int32_t>(position));
-    batch_.slots.push_back(memory.blocks[block] * static_cast<std::int32_t>(limits_.block_tokens) +
-                           static_cast<std::int32_t>(position % limits_.block_tokens));
     memory.read.push_back(token);
   }
   job.unread -= count;
@@ -206,15 +133,7 @@ void DraftModel::AddChunk(Job& job) {
 }
 
 void DraftModel::TakeGuess(Job& job, std::span<float> row) {
-  const wire::GenerateRequest& request = *job.request->request;
-  float mean = FirstMirostatMean(request.sampling.mirostat);
-  const TokenId token = sampler_.Sample({.params = &request.sampling,
-                                         .stop = &request.stop,
-                                         .prompt = request.prompt,
-                                         .generated = job.generated,
-                                         .choice = job.request->choice,
-                                         .mirostat_mean = &mean},
-                                        row);
+  const TokenId token = DrawGuess(sampler_, *job.request, job.generated, row);
   if (token == kNoToken) {
     return;  // nothing may follow: no more guesses, as nothing is unread
   }

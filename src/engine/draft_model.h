@@ -10,10 +10,10 @@
 
 #include <cstdint>
 #include <memory>
-#include <unordered_map>
 #include <vector>
 
 #include "base/result.h"
+#include "engine/draft_cache.h"
 #include "engine/drafter.h"
 #include "engine/executor.h"
 #include "engine/sampler.h"
@@ -32,7 +32,7 @@ class DraftModel final : public Drafter {
   /// them, some calls later.
   void Draft(std::span<DraftRequest> requests) override;
 
-  void Forget(DraftKey key) override;
+  void Forget(DraftKey key) override { cache_.Forget(key); }
 
   Result<void> Release(const MemoryParts& parts) override;
 
@@ -42,10 +42,10 @@ class DraftModel final : public Drafter {
   std::uint64_t fault_count() const { return fault_count_; }
 
  private:
-  struct Memory {
-    std::vector<TokenId> read;  // tokens whose K and V are in `blocks`
-    std::vector<std::int32_t> blocks;
-    std::uint64_t last_used = 0;
+  struct Memory : DraftMemory {
+    std::vector<TokenId> read;  // tokens whose K and V are in the blocks
+
+    void Clear() { read.clear(); }
   };
 
   /// One request on its way through a call.
@@ -60,10 +60,6 @@ class DraftModel final : public Drafter {
   explicit DraftModel(std::unique_ptr<StepExecutor> executor);
 
   void Start(DraftRequest& request);
-  bool Reserve(Memory& memory, std::size_t tokens);
-  bool EvictOldest();
-  void ForgetAll();
-  void ReleaseBlocks(Memory& memory);
   bool RunStep();
   void AddChunk(Job& job);
   void TakeGuess(Job& job, std::span<float> row);
@@ -71,8 +67,7 @@ class DraftModel final : public Drafter {
   std::unique_ptr<StepExecutor> executor_;
   ExecutorLimits limits_;
   Sampler sampler_;
-  std::unordered_map<DraftKey, Memory> memories_;
-  std::vector<std::int32_t> free_blocks_;
+  DraftCache<Memory> cache_;
   std::vector<Job> jobs_;
   std::size_t job_count_ = 0;  // of jobs_ in this call: the vectors in it are kept
   kernels::StepBatch batch_;

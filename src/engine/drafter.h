@@ -5,6 +5,7 @@
 // request's own draw picks from the model's own row. docs/subsystems/engine.md
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "engine/executor.h"
+#include "kernels/step.h"
 #include "wire/messages/generate.h"
 
 namespace pixii::engine {
@@ -28,11 +30,25 @@ struct DraftRequest {
   std::vector<TokenId>* guesses = nullptr;  // empty; takes them
 };
 
+/// What the model computed of a sequence in a step, as far as it counts.
+struct ObservedRows {
+  DraftKey key{};
+  std::size_t begin = 0;           // position of the first row
+  std::span<const TokenId> after;  // [rows] the token behind each
+  std::span<const float> states;   // [rows, hidden_size]
+};
+
 class Drafter {
  public:
   virtual ~Drafter() = default;
 
   virtual void Draft(std::span<DraftRequest> requests) = 0;
+
+  /// Floats of a row that Observe wants; 0: nothing.
+  virtual std::uint32_t hidden_size() const { return 0; }
+
+  /// After each step, if hidden_size() is not 0: what sequences gained.
+  virtual void Observe(std::span<const ObservedRows> /*observed*/) {}
 
   /// `key` will not be asked for again.
   virtual void Forget(DraftKey key) = 0;
@@ -42,5 +58,15 @@ class Drafter {
 
   virtual Result<void> Restore(const MemoryParts& /*parts*/) { return {}; }
 };
+
+class Sampler;
+
+/// The guess that `row` gives behind `generated`: drawn as the request's own token of that
+/// position. kNoToken: nothing may follow.
+TokenId DrawGuess(Sampler& sampler, const DraftRequest& draft, std::span<const TokenId> generated,
+                  std::span<float> row);
+
+/// Empties a drafter's step; its memory stays.
+void ClearBatch(kernels::StepBatch& batch);
 
 }  // namespace pixii::engine

@@ -87,6 +87,12 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
   PX_TRY(auto cache, kv::BlockCache::Create({.block_count_max = limits.block_count,
                                              .block_tokens = limits.block_tokens,
                                              .identity_key = options.identity_key}));
+  if (drafter && drafter->hidden_size() > 0 && drafter->hidden_size() != limits.hidden_size) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("the draft head reads states of {}, the model gives states of {}",
+                            drafter->hidden_size(), limits.hidden_size),
+                "draft-model");
+  }
   std::uint64_t pool_tokens = std::uint64_t{limits.block_count} * limits.block_tokens;
   std::uint64_t context =
       options.context_tokens_max > 0 ? options.context_tokens_max : limits.context_tokens_max;

@@ -159,6 +159,7 @@ class Engine final {
 
   // engine_draft.cc
   void GuessTokens();
+  void ShowStates(std::span<const Chunk> chunks);
   void JudgeDraft(Sequence& sequence, std::uint32_t guesses, std::uint32_t taken);
 
   // engine_pairs.cc
@@ -217,6 +218,8 @@ class Engine final {
   std::vector<Sequence*> lonely_;  // whose row of this step waits for the partner's
   std::unique_ptr<Drafter> drafter_;
   std::vector<DraftRequest> drafts_;
+  std::vector<ObservedRows> observed_;
+  std::vector<TokenId> observed_tokens_;
   std::unordered_map<RequestId, std::unique_ptr<RequestState>> requests_;
   std::vector<std::unique_ptr<RequestState>>
       ended_;  // kept to the end of the step: a plan may still name them

@@ -43,6 +43,45 @@ void Engine::GuessTokens() {
   }
 }
 
+/// Gives the drafter the states that the step at hand computed for `chunks`, all of its rows in
+/// order: those of guesses that were taken, and none of the others.
+void Engine::ShowStates(std::span<const Chunk> chunks) {
+  if (!drafter_ || drafter_->hidden_size() == 0) {
+    return;
+  }
+  const std::span<const float> states = executor_->hidden_rows();
+  const std::size_t hidden = limits_.hidden_size;
+  std::size_t row_count = 0;
+  for (const Chunk& chunk : chunks) {
+    row_count += chunk.count;
+  }
+  if (states.size() != row_count * hidden) {
+    return;  // the step failed before it had them
+  }
+  observed_.clear();
+  observed_tokens_.resize(row_count);
+  std::size_t row = 0;
+  for (const Chunk& chunk : chunks) {
+    const Sequence& sequence = *chunk.sequence;
+    const std::size_t end =
+        std::min({std::size_t{chunk.begin} + chunk.count, std::size_t{sequence.computed_tokens},
+                  std::size_t{sequence.token_count()} - 1});
+    if (sequence.phase == SequencePhase::kRunning && sequence.partner == nullptr &&
+        !sequence.request->pooled && end > chunk.begin) {
+      const std::size_t count = end - chunk.begin;
+      for (std::size_t i = 0; i < count; ++i) {
+        observed_tokens_[row + i] = sequence.token(static_cast<std::uint32_t>(chunk.begin + i + 1));
+      }
+      observed_.push_back({.key = DraftKey{sequence.rank.order},
+                           .begin = chunk.begin,
+                           .after = std::span(observed_tokens_).subspan(row, count),
+                           .states = states.subspan(row * hidden, count * hidden)});
+    }
+    row += chunk.count;
+  }
+  drafter_->Observe(observed_);
+}
+
 /// Whether the token just drawn is the guess whose row follows; then that row's tokens are computed
 /// already.
 bool Engine::TookGuess(const QueuedRows& queued) {

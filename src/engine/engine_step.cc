@@ -196,6 +196,7 @@ void Engine::FinishStep(StepReport& report) {
     row += rows;
   }
   DrawQueued(report);
+  ShowStates(step.chunks);
 }
 
 // Whose rows are sound goes on as if nothing had happened; the others are run again alone, and who
@@ -227,6 +228,7 @@ void Engine::Recover(const PlannedStep& step, const Error& error, StepReport& re
     row += rows;
   }
   DrawQueued(report);  // running others again overwrites the rows
+  ShowStates(step.chunks);
   int attempts = !model_fault ? 0 : step.chunks.size() == 1 ? kAttemptsOfOne : kAttemptsOfMany;
   for (const Chunk& chunk : retries_) {
     if (chunk.sequence->phase != SequencePhase::kEnded) {
@@ -243,6 +245,7 @@ void Engine::Retry(const Chunk& chunk, int attempts, Error error, StepReport& re
       Finished(chunk, std::span(logits_.get(), alone_.logit_rows.size() * limits_.row_size),
                report);
       DrawQueued(report);
+      ShowStates({&chunk, 1});
       return;
     }
     error = executed.error();

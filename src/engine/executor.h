@@ -33,6 +33,7 @@ struct ExecutorLimits {
   std::uint32_t token_type_count = 0;  // of an encoder; 0: it knows no types
   /// All tokens of a text are one chunk of one step, and its K and V are of no use after.
   bool whole_texts = false;
+  std::uint32_t hidden_size = 0;  // floats of a row of hidden_rows(); 0: it keeps none
 };
 
 /// One KV block between the cache and its place in the host pool.
@@ -80,6 +81,10 @@ class StepExecutor {
   /// Rows of the last step's logit_rows whose logits are not finite; empty unless it failed with
   /// kModelFault and the executor can tell. K, V and logits of all other sequences are valid.
   virtual std::span<const std::int32_t> faulty_logit_rows() const { return {}; }
+
+  /// [tokens of the last step, hidden_size] that the model's head reads; as good as the logits
+  /// are. Empty if none are kept.
+  virtual std::span<const float> hidden_rows() const { return {}; }
 
   /// Copies in order. What goes out gets a checksum; what comes in is compared with it and with
   /// its tag. Errors: kDataCorrupt, kUnavailable; blocks not yet copied are then undefined.

@@ -88,8 +88,12 @@ class SpecPooler final : public TextPooler {
 }  // namespace
 
 ModelExecutor::ModelExecutor(model::LanguageModel& model, kernels::Operators& operators,
-                             ModelReload* reload, const ExecutorLimits& limits)
-    : model_(&model), operators_(operators), reload_(reload), limits_(limits) {
+                             const ModelExecutorOptions& options, const ExecutorLimits& limits)
+    : model_(&model),
+      operators_(operators),
+      reload_(options.reload),
+      keep_hidden_(options.keep_hidden),
+      limits_(limits) {
   if (limits.task != wire::ModelTask::kGenerate) {
     pooler_ = std::make_shared<SpecPooler>(model.spec());
   }
@@ -130,16 +134,34 @@ Result<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(model::LanguageMode
                         .task = TaskOf(spec.task),
                         .row_size = static_cast<std::uint32_t>(spec.row_size),
                         .token_type_count = static_cast<std::uint32_t>(spec.token_type_count),
-                        .whole_texts = spec.whole_texts};
+                        .whole_texts = spec.whole_texts,
+                        .hidden_size = options.keep_hidden == KeepHidden::kNever
+                                           ? 0U
+                                           : static_cast<std::uint32_t>(spec.hidden_size)};
   if (spec.whole_texts || spec.task == model::ModelTask::kEmbed) {
     limits.step_logit_rows_max = options.step_tokens_max;
   }
   auto* made = new ModelExecutor(  // tidy: new private constructor
-      model, operators, options.reload, limits);
+      model, operators, options, limits);
   auto executor = std::unique_ptr<ModelExecutor>(made);
   executor->cache_ = std::move(cache);
   PX_CHECK_OK(executor->AllocateCache());
   return executor;
+}
+
+Result<void> ModelExecutor::Execute(const kernels::StepBatch& batch, std::span<float> logits) {
+  hidden_.clear();
+  if (keep_hidden_ == KeepHidden::kNever ||
+      (keep_hidden_ == KeepHidden::kWithLogits && batch.logit_rows.empty())) {
+    return model_->Forward(batch, cache_, logits);
+  }
+  const std::int32_t last = model_->spec().layer_count;
+  const model::HiddenObserver keep = [&](std::int32_t index, const kernels::Matrix& rows) {
+    for (std::int64_t row = 0; index == last && row < rows.rows; ++row) {
+      hidden_.insert(hidden_.end(), rows.f32(row), rows.f32(row) + rows.cols);
+    }
+  };
+  return model_->Forward(batch, cache_, logits, &keep);
 }
 
 Result<void> ModelExecutor::AllocateCache() {

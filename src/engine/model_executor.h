@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/result.h"
 #include "engine/adapter_store.h"
@@ -31,6 +32,9 @@ class ModelReload {
   virtual Result<model::LanguageModel*> Load() = 0;
 };
 
+/// Of which steps hidden_rows() are kept.
+enum class KeepHidden : std::uint8_t { kNever, kAlways, kWithLogits };
+
 struct ModelExecutorOptions {
   std::uint32_t block_tokens = 16;           // tokens of a KV block, 1 .. 512
   std::uint32_t block_count = 0;             // KV blocks, 1 .. 2^24
@@ -39,7 +43,8 @@ struct ModelExecutorOptions {
                                              // that is pooled gives every row
   kernels::KvDType kv_dtype = kernels::KvDType::kBf16;
   std::uint64_t host_memory_bytes = 0;  // for blocks of preempted sequences, beside the cache
-  ModelReload* reload = nullptr;        // outlives the executor; null: weights stay where they are
+  KeepHidden keep_hidden = KeepHidden::kNever;
+  ModelReload* reload = nullptr;  // outlives the executor; null: weights stay where they are
 };
 
 /// An adapter of the executor's model: made for its adaptable_linears().
@@ -73,9 +78,9 @@ class ModelExecutor final : public StepExecutor {
 
   std::shared_ptr<const TextPooler> pooler() const override { return pooler_; }
 
-  Result<void> Execute(const kernels::StepBatch& batch, std::span<float> logits) override {
-    return model_->Forward(batch, cache_, logits);
-  }
+  Result<void> Execute(const kernels::StepBatch& batch, std::span<float> logits) override;
+
+  std::span<const float> hidden_rows() const override { return hidden_; }
 
   std::span<const std::int32_t> faulty_logit_rows() const override {
     return model_->faulty_logit_rows();
@@ -90,14 +95,16 @@ class ModelExecutor final : public StepExecutor {
   Result<void> Restore(const MemoryParts& parts) override;
 
  private:
-  ModelExecutor(model::LanguageModel& model, kernels::Operators& operators, ModelReload* reload,
-                const ExecutorLimits& limits);
+  ModelExecutor(model::LanguageModel& model, kernels::Operators& operators,
+                const ModelExecutorOptions& options, const ExecutorLimits& limits);
 
   Result<void> AllocateCache();
 
   model::LanguageModel* model_;  // null: its weights are given back
   kernels::Operators& operators_;
   ModelReload* reload_;
+  KeepHidden keep_hidden_;
+  std::vector<float> hidden_;  // of the last step
   ExecutorLimits limits_;
   std::shared_ptr<const TextPooler> pooler_;
   kernels::KvCache cache_;

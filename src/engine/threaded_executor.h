@@ -36,6 +36,8 @@ class ThreadedExecutor final : public StepExecutor {
     return inner_->faulty_logit_rows();
   }
 
+  std::span<const float> hidden_rows() const override { return inner_->hidden_rows(); }
+
   Result<void> CopyBlocks(std::span<const BlockCopy> copies) override {
     return inner_->CopyBlocks(copies);
   }

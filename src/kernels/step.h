@@ -33,6 +33,8 @@ struct StepBatch {
   std::vector<std::int32_t> logit_rows;   // [R] rows of T, ascending
   /// [T] slot of the adapter that a row is computed with, -1: none; empty: all none.
   std::vector<std::int32_t> adapter_slots;
+  /// [T, hidden_size] of a draft head: the target's states of the tokens before; else empty.
+  std::vector<float> hidden_rows;
 };
 
 /// A step where a backend's operators read it (Operators::UploadStep): the same arrays in the
@@ -52,7 +54,8 @@ struct StepView {
         sequences(batch.sequences),
         block_table(batch.block_table),
         logit_rows(batch.logit_rows),
-        adapter_slots(batch.adapter_slots) {}
+        adapter_slots(batch.adapter_slots),
+        hidden_rows(batch.hidden_rows) {}
 
   std::span<const std::int32_t> token_ids;  // [rows]
   std::span<const std::int32_t> positions;  // [rows]
@@ -61,6 +64,7 @@ struct StepView {
   std::span<const std::int32_t> block_table;
   std::span<const std::int32_t> logit_rows;     // [logit rows]
   std::span<const std::int32_t> adapter_slots;  // [rows]; empty: no row has an adapter
+  std::span<const float> hidden_rows;           // [rows, hidden_size]; on the host only
   std::span<const std::int32_t> row_sequences;  // [rows] index into sequences; empty on the host
 };
 

@@ -47,6 +47,12 @@ Result<void> CheckOperators(const DecoderSpec& spec, const kernels::Operators& o
                   "device");
     }
   }
+  if (spec.is_draft_head() && !operators.on_host()) {
+    return Fail(Code::kUnsupported,
+                fmt::format("{}: draft heads run on the CPU only, not on {}", spec.architecture,
+                            operators.name()),
+                "device");
+  }
   return {};
 }
 
@@ -61,7 +67,9 @@ WorkspacePlan MakeWorkspacePlan(const DecoderSpec& spec, const LoadOptions& opti
       kFeedForwardScratchMax / (feed_forward_row * std::int64_t{sizeof(float)});
   const std::int64_t feed_forward_rows =
       std::min(rows, std::max(kFeedForwardRowsMin, rows_in_budget));
-  const std::int64_t attention_row = AttentionRowFloats(spec);
+  const std::int64_t attention_row =
+      std::max(AttentionRowFloats(spec),
+               spec.is_draft_head() ? std::int64_t{2} * spec.hidden_size : std::int64_t{0});
   return {.stream = 3 * rows * spec.hidden_size,
           .scratch = std::max(rows * attention_row, feed_forward_rows * feed_forward_row),
           .rotary = context * spec.rotary_dim(spec.rope) * (HasWindowRope(spec) ? 2 : 1),
@@ -115,6 +123,14 @@ Result<void> Decoder::PrepareWeights(Weights& weights) {
       options_.progress(static_cast<double>(i + 1) / static_cast<double>(layers_.size() + 1));
     }
   }
+  const FusionSpec& fusion = decoder_.fusion;
+  if (decoder_.is_draft_head()) {
+    const std::int64_t hidden = decoder_.hidden_size;
+    PX_TRY(fusion_,
+           loader.Linear({.names = fusion.project, .sizes = {hidden}, .cols = 2 * hidden}));
+    PX_TRY(fusion_embed_norm_, loader.Norm(fusion.embed_norm, 0, hidden));
+    PX_TRY(fusion_hidden_norm_, loader.Norm(fusion.hidden_norm, 0, hidden));
+  }
   PX_TRY(final_norm_, loader.Norm(names.final_norm, 0, decoder_.hidden_size));
   if (!tied && decoder_.head != HeadKind::kNone) {
     PX_TRY(head_, loader.Linear({.names = {{names.head}},
@@ -132,7 +148,9 @@ Result<void> Decoder::PrepareLayer(std::size_t index, WeightLoader& loader) {
     PX_TRY(out, loader.Norm(pattern, index, hidden));
     return {};
   };
-  PX_CHECK_OK(norm(names.input_norm, layer.input_norm));
+  if (decoder_.layers[index].input_norm) {
+    PX_CHECK_OK(norm(names.input_norm, layer.input_norm));
+  }
   PX_CHECK_OK(norm(names.attention_out_norm, layer.attention_out_norm));
   PX_CHECK_OK(norm(names.post_attention_norm, layer.post_attention_norm));
   PX_CHECK_OK(norm(names.feed_forward_out_norm, layer.feed_forward_out_norm));
@@ -206,6 +224,14 @@ Result<void> Decoder::ValidateBatch(const kernels::StepBatch& batch, const kerne
             layout.kv_head_count == decoder_.cached_head_count() &&
             layout.key_dim == decoder_.key_dim() && layout.value_dim == decoder_.value_dim() &&
             layout.value_in_key == decoder_.is_latent() && layout.block_tokens > 0);
+  const std::size_t states =
+      decoder_.is_draft_head()
+          ? batch.token_ids.size() * static_cast<std::size_t>(decoder_.hidden_size)
+          : 0;
+  if (batch.hidden_rows.size() != states) {
+    return BadStep("hidden_rows",
+                   fmt::format("are {} floats, not {}", batch.hidden_rows.size(), states));
+  }
   PX_CHECK_OK(adapters_.CheckRows(batch.adapter_slots, batch.token_ids.size()));
   return CheckStep(batch,
                    {.vocab_size = decoder_.vocab_size,
@@ -238,11 +264,20 @@ Result<void> Decoder::Observe(const Observation& observation, std::size_t index,
 }
 
 void Decoder::Norm(const Matrix& in, std::span<const float> weight, const Matrix& out) {
+  if (weight.empty()) {
+    operators_.Copy(in, out);
+    return;
+  }
   operators_.RmsNorm(in, weight, decoder_.norm_offset, decoder_.norm_epsilon, out);
 }
 
 /// residual += delta, normed = norm(residual).
 void Decoder::AddNorm(const Rows& rows, std::span<const float> weight) {
+  if (weight.empty()) {
+    operators_.Add(rows.residual, rows.delta);
+    operators_.Copy(rows.residual, rows.normed);
+    return;
+  }
   operators_.AddRmsNorm(rows.residual, rows.delta, weight, decoder_.norm_offset,
                         decoder_.norm_epsilon, rows.normed);
 }
@@ -295,6 +330,20 @@ Decoder::Rows Decoder::KeepLogitRows(const kernels::StepView& step, const Rows& 
   return kept;
 }
 
+/// The stream before the first layer. Attention's scratch is free yet.
+void Decoder::Enter(const kernels::StepView& step, const Rows& rows) {
+  operators_.Embed(*embed_, step.token_ids, decoder_.embed_scale, rows.residual);
+  if (!decoder_.is_draft_head()) {
+    return;
+  }
+  const std::int64_t hidden = decoder_.hidden_size;
+  const Matrix both = scratch().At(0, rows.residual.rows, 2 * hidden);
+  Norm(rows.residual, fusion_embed_norm_, both.Columns(0, hidden));
+  std::memcpy(rows.normed.data, step.hidden_rows.data(), step.hidden_rows.size_bytes());
+  Norm(rows.normed, fusion_hidden_norm_, both.Columns(hidden, hidden));
+  adapters_.Run(both, fusion_, rows.residual);
+}
+
 /// Logits of `step` to the backend's memory at `logits`, whether they are finite to flags_. Called
 /// once per key of RunStep on a device: reads nothing of the host's that may change.
 Result<void> Decoder::RunLayers(const kernels::StepView& step, kernels::KvCache& cache,
@@ -309,7 +358,7 @@ Result<void> Decoder::RunLayers(const kernels::StepView& step, kernels::KvCache&
   Rows rows = {.residual = stream_rows(0), .normed = stream_rows(1), .delta = stream_rows(2)};
 
   adapters_.SetRows(step.adapter_slots);
-  operators_.Embed(*embed_, step.token_ids, decoder_.embed_scale, rows.residual);
+  Enter(step, rows);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
     if (i == 0) {

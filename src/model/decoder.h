@@ -80,7 +80,7 @@ class Decoder final : public LanguageModel {
     std::unique_ptr<Attention> attention;
     AdaptedLinear o;
     std::unique_ptr<FeedForward> feed_forward;
-    std::span<const float> input_norm;
+    std::span<const float> input_norm;          // empty: none
     std::span<const float> attention_out_norm;  // empty: none
     std::span<const float> post_attention_norm;
     std::span<const float> feed_forward_out_norm;  // empty: none
@@ -111,11 +111,13 @@ class Decoder final : public LanguageModel {
                          const Observation& observation, bool every_row, float* logits);
   Result<void> Observe(const Observation& observation, std::size_t index,
                        const kernels::Matrix& rows);
+  // Without a weight the stream goes on as it is.
   void Norm(const kernels::Matrix& in, std::span<const float> weight, const kernels::Matrix& out);
   void AddNorm(const Rows& rows, std::span<const float> weight);
   void RunFeedForward(const Layer& layer, const Rows& rows);
   void KeepLogitSlots(const kernels::StepView& step);
   Rows KeepLogitRows(const kernels::StepView& step, const Rows& rows, kernels::Matrix& attention);
+  void Enter(const kernels::StepView& step, const Rows& rows);
   void RunHead(const kernels::StepView& step, const Rows& rows, bool gather,
                const kernels::Matrix& out);
   Result<void> FindFaultyRows(std::size_t row_count);
@@ -130,7 +132,10 @@ class Decoder final : public LanguageModel {
   std::unique_ptr<kernels::LinearWeight> embed_;
   AdapterSlots adapters_;
   AdaptedLinear head_;
-  std::span<const float> final_norm_;
+  AdaptedLinear fusion_;  // of a draft head
+  std::span<const float> fusion_embed_norm_;
+  std::span<const float> fusion_hidden_norm_;
+  std::span<const float> final_norm_;  // empty: none
   std::vector<Layer> layers_;
   std::vector<kernels::Buffer> buffers_;  // norms, sinks, rotary tables
   kernels::RotaryTable rotary_;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -61,7 +62,7 @@ struct LinearNames {
 
 struct WeightNames {
   std::string embed = "model.embed_tokens";
-  std::string final_norm = "model.norm";
+  std::string final_norm = "model.norm";  // empty: the head reads the stream as it is
   std::string head = "lm_head";
   std::string input_norm = "model.layers.{}.input_layernorm";
   std::string post_attention_norm = "model.layers.{}.post_attention_layernorm";
@@ -77,8 +78,6 @@ struct WeightNames {
   LinearNames down = {{"model.layers.{}.mlp.down_proj"}};
   /// Tensors a checkpoint may hold besides, which change nothing.
   std::vector<std::string> harmless = {"model.layers.{}.self_attn.rotary_emb.inv_freq"};
-  /// Layers past the last that a checkpoint may hold: they guess ahead and change nothing.
-  std::int32_t harmless_layer_count = 0;
 };
 
 struct LayerSpec {
@@ -86,6 +85,7 @@ struct LayerSpec {
   bool rope = true;                // queries and keys turn
   bool windowed_rope = false;      // turns by DecoderSpec::window_rope
   bool experts = false;            // the feed-forward is DecoderSpec::experts
+  bool input_norm = true;          // attention reads names.input_norm of the stream
 };
 
 /// A feed-forward of routed experts. In names "{}" stands for the layer, "{e}" for the expert.
@@ -128,6 +128,14 @@ struct LatentSpec {
   std::string kv_b;
 };
 
+/// How a draft head enters its first layer: project([embedding of a token; the target's hidden
+/// state of the token before]). Source: DeepSeek-V3 report, arXiv 2412.19437; EAGLE, 2401.15077.
+struct FusionSpec {
+  LinearNames project;      // [hidden, 2 * hidden]; no parts: this is no head
+  std::string embed_norm;   // empty: as it is
+  std::string hidden_norm;  // likewise
+};
+
 /// What stands after the last norm.
 enum class HeadKind : std::uint8_t {
   kVocab,    // names.head, or the embedding table
@@ -160,6 +168,9 @@ struct DecoderSpec {
   ExpertsSpec experts;
   LatentSpec latent;
   std::vector<LayerSpec> layers;
+  /// Layers past the last that a checkpoint may hold: they guess ahead and change nothing.
+  std::vector<LayerSpec> ahead_layers;
+  FusionSpec fusion;
   WeightNames names;
   QuantizationSpec quantization;  // how the checkpoint stores linears
 
@@ -175,6 +186,8 @@ struct DecoderSpec {
   std::int32_t kv_size() const { return kv_head_count * head_dim; }
 
   bool qk_norm() const { return !names.q_norm.empty(); }
+
+  bool is_draft_head() const { return !fusion.project.parts.empty(); }
 
   bool is_latent() const { return latent.kv_rank > 0; }
 
@@ -202,6 +215,9 @@ struct DecoderSpec {
     return of_rope.rotary_dim > 0 ? of_rope.rotary_dim : is_latent() ? latent.rope_dim : head_dim;
   }
 };
+
+/// Shows `visit` every name and pattern of `spec`, to be changed.
+void ForEachName(DecoderSpec& spec, const std::function<void(std::string&)>& visit);
 
 /// Rows of each part of a fused projection: one part holds all of them, several hold `sizes` in
 /// order.

@@ -124,7 +124,10 @@ Result<DecoderSpec> ReadDeepseek(const ConfigReader& config, const DeepseekDefau
       {prefix + "shared_experts.gate_proj", prefix + "shared_experts.up_proj"}};
   experts.shared_down = {{prefix + "shared_experts.down_proj"}};
   PX_TRY(const std::int64_t ahead, config.Int("num_nextn_predict_layers", {0, kLayerCountMax}, 0));
-  spec.names.harmless_layer_count = static_cast<std::int32_t>(ahead);
+  for (std::int64_t i = 0; i < ahead; ++i) {
+    const auto index = static_cast<std::int64_t>(spec.layers.size()) + i;
+    spec.ahead_layers.push_back({.experts = index >= dense});
+  }
   return spec;
 }
 

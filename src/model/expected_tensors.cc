@@ -14,7 +14,9 @@ class TensorList final {
   void AddLayer(std::size_t layer) {
     layer_ = layer;
     const WeightNames& names = spec_.names;
-    AddNorm(names.input_norm, spec_.hidden_size);
+    if (spec_.layers[layer].input_norm) {
+      AddNorm(names.input_norm, spec_.hidden_size);
+    }
     if (spec_.is_latent()) {
       AddLatent(spec_.latent);
     } else {
@@ -35,6 +37,13 @@ class TensorList final {
       AddGated(names.gate_up, names.down, spec_.intermediate_size);
     }
     AddNorm(names.feed_forward_out_norm, spec_.hidden_size);
+  }
+
+  void AddFusion(const FusionSpec& fusion) {
+    AddNorm(fusion.embed_norm, spec_.hidden_size);
+    AddNorm(fusion.hidden_norm, spec_.hidden_size);
+    AddLinear(fusion.project, {spec_.hidden_size}, std::int64_t{2} * spec_.hidden_size,
+              ParameterKind::kMlp);
   }
 
   void Add(std::string name, std::vector<std::int64_t> shape, ParameterKind kind,
@@ -123,14 +132,60 @@ class TensorList final {
 
 }  // namespace
 
+void ForEachName(DecoderSpec& spec, const std::function<void(std::string&)>& visit) {
+  WeightNames& names = spec.names;
+  ExpertsSpec& experts = spec.experts;
+  LatentSpec& latent = spec.latent;
+  for (std::string* name : {&names.embed,
+                            &names.final_norm,
+                            &names.head,
+                            &names.input_norm,
+                            &names.sinks,
+                            &names.post_attention_norm,
+                            &names.q_norm,
+                            &names.attention_out_norm,
+                            &names.k_norm,
+                            &names.feed_forward_out_norm,
+                            &experts.router,
+                            &experts.correction,
+                            &experts.gate,
+                            &experts.up,
+                            &experts.down,
+                            &experts.stacked_gate_up,
+                            &experts.stacked_down,
+                            &experts.shared_gate,
+                            &latent.q_a_norm,
+                            &latent.kv_a_norm,
+                            &latent.kv_b,
+                            &spec.fusion.embed_norm,
+                            &spec.fusion.hidden_norm}) {
+    visit(*name);
+  }
+  for (LinearNames* linear :
+       {&names.qkv, &names.o, &names.gate_up, &names.down, &experts.shared_gate_up,
+        &experts.shared_down, &latent.q_a, &latent.q_b, &latent.kv_a, &spec.fusion.project}) {
+    for (std::string& part : linear->parts) {
+      visit(part);
+    }
+  }
+  for (std::string& pattern : names.harmless) {
+    visit(pattern);
+  }
+}
+
 std::vector<ExpectedTensor> ExpectedTensors(const DecoderSpec& spec) {
   TensorList list(spec);
   list.Add(spec.names.embed + ".weight", {spec.vocab_size, spec.hidden_size},
            ParameterKind::kEmbedding);
+  if (spec.is_draft_head()) {
+    list.AddFusion(spec.fusion);
+  }
   for (std::size_t layer = 0; layer < spec.layers.size(); ++layer) {
     list.AddLayer(layer);
   }
-  list.Add(spec.names.final_norm + ".weight", {spec.hidden_size}, ParameterKind::kNorm);
+  if (!spec.names.final_norm.empty()) {
+    list.Add(spec.names.final_norm + ".weight", {spec.hidden_size}, ParameterKind::kNorm);
+  }
   const bool tied = spec.tied_head && spec.head == HeadKind::kVocab;
   if (!tied && spec.head != HeadKind::kNone) {
     list.Add(spec.names.head + ".weight", {spec.row_size(), spec.hidden_size},

@@ -71,41 +71,7 @@ void StripPrefix(std::string_view prefix, std::string& name) {
 
 /// A decoder that was saved bare has no "model." before its names.
 void StripPrefix(std::string_view prefix, DecoderSpec& decoder) {
-  WeightNames& names = decoder.names;
-  ExpertsSpec& experts = decoder.experts;
-  LatentSpec& latent = decoder.latent;
-  for (std::string* name : {&names.embed,
-                            &names.final_norm,
-                            &names.input_norm,
-                            &names.post_attention_norm,
-                            &names.attention_out_norm,
-                            &names.feed_forward_out_norm,
-                            &names.sinks,
-                            &names.q_norm,
-                            &names.k_norm,
-                            &experts.router,
-                            &experts.correction,
-                            &experts.gate,
-                            &experts.up,
-                            &experts.down,
-                            &experts.stacked_gate_up,
-                            &experts.stacked_down,
-                            &experts.shared_gate,
-                            &latent.q_a_norm,
-                            &latent.kv_a_norm,
-                            &latent.kv_b}) {
-    StripPrefix(prefix, *name);
-  }
-  for (LinearNames* linear :
-       {&names.qkv, &names.o, &names.gate_up, &names.down, &experts.shared_gate_up,
-        &experts.shared_down, &latent.q_a, &latent.q_b, &latent.kv_a}) {
-    for (std::string& part : linear->parts) {
-      StripPrefix(prefix, part);
-    }
-  }
-  for (std::string& pattern : names.harmless) {
-    StripPrefix(prefix, pattern);
-  }
+  ForEachName(decoder, [&](std::string& name) { StripPrefix(prefix, name); });
 }
 
 }  // namespace

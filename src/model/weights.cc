@@ -114,7 +114,7 @@ tl::unexpected<Error> UnknownTensor(const Checkpoint& checkpoint, const Checkpoi
 
 /// A tensor of a layer that guesses ahead, "model.layers.61.…" after 61 layers.
 bool IsPastLastLayer(const DecoderSpec& spec, const std::string& name) {
-  for (std::int32_t i = 0; i < spec.names.harmless_layer_count; ++i) {
+  for (std::size_t i = 0; i < spec.ahead_layers.size(); ++i) {
     if (name.starts_with(LayerName("model.layers.{}.", spec.layers.size() + i))) {
       return true;
     }
@@ -368,6 +368,15 @@ Result<void> CheckTensors(std::span<const ExpectedTensor> expected,
     if (!known.contains(tensor.stored.name) && !is_harmless(tensor.stored.name)) {
       return UnknownTensor(checkpoint, tensor, architecture);
     }
+  }
+  return {};
+}
+
+Result<void> CheckPresent(std::span<const ExpectedTensor> expected,
+                          const QuantizationSpec& quantization, const Checkpoint& checkpoint) {
+  std::unordered_set<std::string> known;
+  for (const ExpectedTensor& tensor : expected) {
+    PX_CHECK_OK(CheckTensor(quantization, checkpoint, tensor, known));
   }
   return {};
 }

@@ -48,6 +48,10 @@ Result<void> CheckTensors(std::span<const ExpectedTensor> expected,
                           std::span<const std::string> harmless, std::string_view architecture,
                           const Checkpoint& checkpoint);
 
+/// Checks that these are there, whatever else is. Errors as CheckTensors'.
+Result<void> CheckPresent(std::span<const ExpectedTensor> expected,
+                          const QuantizationSpec& quantization, const Checkpoint& checkpoint);
+
 /// What one tensor looks like to a backend's Prepare: host memory in row-major order, aligned to
 /// its element.
 class Weights {
