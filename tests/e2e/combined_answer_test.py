@@ -11,6 +11,7 @@ import tempfile
 import unittest
 
 import adapters
+import draft_heads
 import harness
 from one_answer_test import essence, total
 
@@ -114,13 +115,21 @@ class CombinedAnswer(unittest.TestCase):
                 with self.subTest(name):
                     folder = harness.OWN_MODELS / name
                     names = draw_adapters(rng, folder, f"{scratch}/{name}-adapters")
+                    drafter = ["--speculation", "lookup"]
                     if rng.random() < 0.4:
                         folder = quantized(folder, name, scratch)
-                    self.check(folder, rng, happened, ["--lora-dir", f"{scratch}/{name}-adapters"], names)
+                    elif name.startswith("deepseek-v3"):
+                        folder = pathlib.Path(draft_heads.add_prediction_layer(folder, f"{scratch}/mtp/{name}"))
+                        drafter = ["--speculation", "mtp"]
+                    elif name.startswith("llama"):
+                        target, head = draft_heads.make_eagle(folder, f"{scratch}/target/{name}", f"{scratch}/eagle/{name}")
+                        folder = pathlib.Path(target)
+                        drafter = ["--speculation", "eagle", "--draft-model", head]
+                    self.check(folder, rng, happened, ["--lora-dir", f"{scratch}/{name}-adapters"], names, drafter)
         for what, count in happened.items():
             self.assertGreater(count, 0, f"seed {SEED}: {what} never happened")
 
-    def check(self, folder, rng, happened, flags, names):
+    def check(self, folder, rng, happened, flags, names, drafter):
         config = json.loads((folder / "config.json").read_text())
         context = min(config["max_position_embeddings"], 224)
         requests = draw_requests(rng, config["vocab_size"], context, [folder.name, *names])
@@ -131,7 +140,7 @@ class CombinedAnswer(unittest.TestCase):
             alone = run_all(server, requests, 1)
             tokens = 16 * total(server.metrics(), "dynamo_frontend_model_total_kv_blocks")
         crowd = ["--max-batch", str(CONCURRENCY), "--max-batched-tokens", str(rng.choice([8, 32, 64])), "--block-size",
-                 rng.choice(["8", "16"]), "--kv-memory", str(int(memory * 2 * context / tokens)), "--admission", "eager", "--speculation", "lookup",
+                 rng.choice(["8", "16"]), "--kv-memory", str(int(memory * 2 * context / tokens)), "--admission", "eager", *drafter,
                  "--draft-max-batch", str(CONCURRENCY), "--preemption", rng.choice(["recompute", "swap"]), "--swap-memory",
                  "4MiB", "--lora-slots", rng.choice(["1", "2", "4"]), *rng.choice([["--overlap"], []])]
         with harness.Server(str(folder), *bits, *crowd) as server:

@@ -104,8 +104,8 @@ std::vector<TokenId> Oracle(std::span<const TokenId> text, std::size_t base, std
   return out;
 }
 
-struct Setup {
-  explicit Setup(std::uint32_t block_count = 64) {
+struct Guesser {
+  explicit Guesser(std::uint32_t block_count = 64) {
     auto made = std::make_unique<FakeHead>(block_count);
     head = made.get();
     drafter = std::move(*DraftHead::Create(std::move(made), kVocab));
@@ -162,55 +162,55 @@ std::vector<TokenId> First(const std::vector<TokenId>& text, std::size_t size) {
 TEST(DraftHead, GuessesOnFromTheModelsStatesWhateverTheChunksAndTheGuessesTaken) {
   const std::vector<TokenId> text = Text(150);
   for (const std::size_t chunk : {1U, 3U, 100U}) {
-    const Setup setup;
+    const Guesser guesser;
     for (std::size_t begin = 0; begin < 100; begin += chunk) {
-      setup.Compute(1, text, begin, std::min<std::size_t>(begin + chunk, 100));
+      guesser.Compute(1, text, begin, std::min<std::size_t>(begin + chunk, 100));
     }
     for (std::size_t size = 101; size < 150; size += 1 + size % 4) {
-      ASSERT_EQ(setup.Guess(1, First(text, size), 101, 3), Oracle(First(text, size), 0, 3))
+      ASSERT_EQ(guesser.Guess(1, First(text, size), 101, 3), Oracle(First(text, size), 0, 3))
           << chunk << " at " << size;
-      setup.Compute(1, text, size - 1, size + size % 4);
+      guesser.Compute(1, text, size - 1, size + size % 4);
     }
   }
 }
 
 TEST(DraftHead, AGuessCostsOneStep) {
-  const Setup setup;
+  const Guesser guesser;
   const std::vector<TokenId> text = Text(20);
-  setup.Compute(1, text, 0, 12);
-  setup.Guess(1, First(text, 13), 13, 4);
-  EXPECT_EQ(setup.head->calls, 4);
-  setup.Compute(1, text, 12, 15);
-  setup.Guess(1, First(text, 16), 13, 2);
-  EXPECT_EQ(setup.head->calls, 6);
+  guesser.Compute(1, text, 0, 12);
+  guesser.Guess(1, First(text, 13), 13, 4);
+  EXPECT_EQ(guesser.head->calls, 4);
+  guesser.Compute(1, text, 12, 15);
+  guesser.Guess(1, First(text, 16), 13, 2);
+  EXPECT_EQ(guesser.head->calls, 6);
 }
 
 TEST(DraftHead, BeginsBehindAPrefixThatItNeverSaw) {
-  const Setup setup;
+  const Guesser guesser;
   const std::vector<TokenId> text = Text(40);
-  setup.Compute(1, text, 16, 30);
-  EXPECT_EQ(setup.Guess(1, First(text, 31), 31, 2), Oracle(First(text, 31), 16, 2));
-  setup.Compute(1, text, 0, 30);  // preempted, and computed again from the start
-  EXPECT_EQ(setup.Guess(1, First(text, 31), 31, 2), Oracle(First(text, 31), 0, 2));
-  setup.Compute(1, text, 8, 32);  // again, from what was cached meanwhile
-  EXPECT_EQ(setup.Guess(1, First(text, 33), 31, 2), Oracle(First(text, 33), 0, 2));
-  setup.Compute(1, text, 34, 36);  // a step of which nobody heard
-  EXPECT_EQ(setup.Guess(1, First(text, 37), 31, 2), Oracle(First(text, 37), 34, 2));
+  guesser.Compute(1, text, 16, 30);
+  EXPECT_EQ(guesser.Guess(1, First(text, 31), 31, 2), Oracle(First(text, 31), 16, 2));
+  guesser.Compute(1, text, 0, 30);  // preempted, and computed again from the start
+  EXPECT_EQ(guesser.Guess(1, First(text, 31), 31, 2), Oracle(First(text, 31), 0, 2));
+  guesser.Compute(1, text, 8, 32);  // again, from what was cached meanwhile
+  EXPECT_EQ(guesser.Guess(1, First(text, 33), 31, 2), Oracle(First(text, 33), 0, 2));
+  guesser.Compute(1, text, 34, 36);  // a step of which nobody heard
+  EXPECT_EQ(guesser.Guess(1, First(text, 37), 31, 2), Oracle(First(text, 37), 34, 2));
 }
 
 TEST(DraftHead, GuessesNothingWithoutTheLastState) {
-  const Setup setup;
+  const Guesser guesser;
   const std::vector<TokenId> text = Text(20);
-  EXPECT_TRUE(setup.Guess(1, text, 20, 2).empty());
-  setup.Compute(1, text, 0, 10);
-  EXPECT_TRUE(setup.Guess(1, First(text, 13), 13, 2).empty());
-  EXPECT_EQ(setup.Guess(1, First(text, 11), 11, 2).size(), 2U);
-  setup.drafter->Forget(DraftKey{1});
-  EXPECT_TRUE(setup.Guess(1, First(text, 11), 11, 2).empty());
+  EXPECT_TRUE(guesser.Guess(1, text, 20, 2).empty());
+  guesser.Compute(1, text, 0, 10);
+  EXPECT_TRUE(guesser.Guess(1, First(text, 13), 13, 2).empty());
+  EXPECT_EQ(guesser.Guess(1, First(text, 11), 11, 2).size(), 2U);
+  guesser.drafter->Forget(DraftKey{1});
+  EXPECT_TRUE(guesser.Guess(1, First(text, 11), 11, 2).empty());
 }
 
 TEST(DraftHead, ManySequencesInFewBlocksGuessFromTheirOwnStatesAlone) {
-  const Setup setup(8);  // 32 entries
+  const Guesser guesser(8);  // 32 entries
   std::mt19937 random(5);
   std::map<std::uint64_t, std::size_t> sizes;
   std::size_t right = 0;
@@ -220,14 +220,14 @@ TEST(DraftHead, ManySequencesInFewBlocksGuessFromTheirOwnStatesAlone) {
     std::size_t& size = sizes[key];
     const std::size_t next = std::min<std::size_t>(size + 1 + random() % 6, 39);
     if (next == size) {
-      setup.drafter->Forget(DraftKey{key});
+      guesser.drafter->Forget(DraftKey{key});
       size = 0;
       continue;
     }
-    setup.Compute(key, text, size, next);
+    guesser.Compute(key, text, size, next);
     size = next;
     const std::vector<TokenId> so_far = First(text, size + 1);
-    const std::vector<TokenId> guess = setup.Guess(key, so_far, 1, 2);
+    const std::vector<TokenId> guess = guesser.Guess(key, so_far, 1, 2);
     bool known = guess.empty();
     for (std::size_t base = 0; base < size && !known; ++base) {
       known = guess == Oracle(so_far, base, 2);  // it may have begun anew
@@ -239,24 +239,24 @@ TEST(DraftHead, ManySequencesInFewBlocksGuessFromTheirOwnStatesAlone) {
 }
 
 TEST(DraftHead, AHeadThatFailsGuessesNothingAndBeginsAnew) {
-  const Setup setup;
+  const Guesser guesser;
   const std::vector<TokenId> text = Text(30);
-  setup.Compute(1, text, 0, 10);
-  setup.head->fail = true;
-  EXPECT_TRUE(setup.Guess(1, First(text, 11), 11, 2).empty());
-  EXPECT_EQ(setup.drafter->fault_count(), 1U);
-  setup.head->fail = false;
-  setup.Compute(1, text, 10, 12);
-  EXPECT_EQ(setup.Guess(1, First(text, 13), 11, 2), Oracle(First(text, 13), 10, 2));
+  guesser.Compute(1, text, 0, 10);
+  guesser.head->fail = true;
+  EXPECT_TRUE(guesser.Guess(1, First(text, 11), 11, 2).empty());
+  EXPECT_EQ(guesser.drafter->fault_count(), 1U);
+  guesser.head->fail = false;
+  guesser.Compute(1, text, 10, 12);
+  EXPECT_EQ(guesser.Guess(1, First(text, 13), 11, 2), Oracle(First(text, 13), 10, 2));
 }
 
 TEST(DraftHead, AContextPastItsOwnGuessesNothing) {
-  const Setup setup;
+  const Guesser guesser;
   const std::vector<TokenId> text = Text(260);
-  setup.Compute(1, text, 0, 210);
-  EXPECT_TRUE(setup.Guess(1, First(text, 211), 211, 2).empty());
-  setup.Compute(1, text, 210, 220);
-  EXPECT_EQ(setup.Guess(1, First(text, 221), 211, 2), Oracle(First(text, 221), 210, 2));
+  guesser.Compute(1, text, 0, 210);
+  EXPECT_TRUE(guesser.Guess(1, First(text, 211), 211, 2).empty());
+  guesser.Compute(1, text, 210, 220);
+  EXPECT_EQ(guesser.Guess(1, First(text, 221), 211, 2), Oracle(First(text, 221), 210, 2));
 }
 
 TEST(DraftHead, RefusesAnotherVocabularyAndAnExecutorThatKeepsNoStates) {
