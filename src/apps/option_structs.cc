@@ -36,6 +36,8 @@ void AddAliases(std::vector<config::Option>& options) {
   constexpr Alias kAliases[] = {
       {"host", "http-host", "DYN_HTTP_HOST"},
       {"port", "http-port", "DYN_HTTP_PORT"},
+      {"tls-cert", "tls-cert-path", "DYN_TLS_CERT_PATH"},
+      {"tls-key", "tls-key-path", "DYN_TLS_KEY_PATH"},
       {"served-model-name", "model-name", "DYN_MODEL_NAME"},
       {"block-size", "kv-cache-block-size", "DYN_KV_CACHE_BLOCK_SIZE"},
       {"extra-engine-args", nullptr, "DYN_TRTLLM_EXTRA_ENGINE_ARGS"},

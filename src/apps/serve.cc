@@ -22,6 +22,7 @@
 #include "rt/net.h"
 #include "rt/process.h"
 #include "rt/thread.h"
+#include "rt/tls.h"
 #include "worker/local_link.h"
 
 namespace pixii::apps {
@@ -63,6 +64,8 @@ class Server final {
   Result<int> Run(const std::string& model) {
     PX_TRY(loop_, rt::MakeLoop());
     net_ = rt::MakeNet(*loop_);
+    PX_TRY(address_, ListenAddress());
+    PX_CHECK_OK(UseTls());
     obs::LogOptions log_options{
         .severity_min = SeverityOf(flags_.log_level),
         .format = flags_.log_format == "json" ? obs::LogFormat::kJson : obs::LogFormat::kLogfmt};
@@ -82,6 +85,46 @@ class Server final {
   }
 
  private:
+  // Before the model, as the keys: a wrong file is said at once.
+  Result<void> UseTls() {
+    if (flags_.tls_cert.empty() != flags_.tls_key.empty()) {
+      const char* missing = flags_.tls_key.empty() ? "tls-key" : "tls-cert";
+      return Fail(
+          Code::kInvalidArgument,
+          fmt::format("{}: tls-cert and tls-key belong together, and it is not given", missing),
+          missing);
+    }
+    if (flags_.tls_cert.empty()) {
+      if (!flags_.tls_client_ca.empty()) {
+        return Fail(Code::kInvalidArgument, "tls-client-ca: needs tls-cert and tls-key",
+                    "tls-client-ca");
+      }
+      return {};
+    }
+    PX_TRY(const std::shared_ptr<const rt::TlsContext> context,
+           rt::TlsContext::ForServer({.certificate = flags_.tls_cert,
+                                      .key = flags_.tls_key,
+                                      .authorities = flags_.tls_client_ca}));
+    plain_net_ = std::move(net_);
+    net_ = rt::MakeTlsNet(*loop_, *plain_net_, context, nullptr);
+    return {};
+  }
+
+  /// Where --listen or --host and --port say.
+  Result<rt::Address> ListenAddress() const {
+    if (flags_.listen.empty()) {
+      return rt::Address{.host = flags_.host, .port = static_cast<std::uint16_t>(flags_.port)};
+    }
+    if (!flags_.listen.starts_with("unix:")) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("listen: \"{}\" must begin with unix:; --host and --port name a TCP "
+                              "address",
+                              flags_.listen),
+                  "listen");
+    }
+    return rt::Address{.host = flags_.listen, .port = 0};
+  }
+
   // Before the model: a wrong file is said at once.
   Result<void> ReadKeys() {
     if (!flags_.api_key_file.empty()) {
@@ -225,8 +268,7 @@ class Server final {
     }
     frontend_.emplace(environment, MakeFrontendOptions(flags_, engine_flags_.enable_lora),
                       std::move(*served_), std::move(keys_));
-    PX_TRY(address_, frontend_->Start(
-                         {.host = flags_.host, .port = static_cast<std::uint16_t>(flags_.port)}));
+    PX_TRY(address_, frontend_->Start(address_));
     engine_thread_ = rt::Thread("engine", [this] { engine_loop_->Run(); });
     return {};
   }
@@ -276,9 +318,13 @@ class Server final {
         .kv("address", address_.ToString())
         .kv("model", name_);
     auto [path, body] = Example();
-    Say("pixii serves {0} on http://{1}\n\n"
-        "curl http://{1}{2} -H 'Content-Type: application/json' \\\n  -d '{3}'\n",
-        name_, address_.ToString(), path, body);
+    const bool file = address_.host.starts_with("unix:");
+    const std::string scheme = flags_.tls_cert.empty() ? "http" : "https";
+    Say("pixii serves {} on {}{}\n\n"
+        "curl {}{}://{}{} -H 'Content-Type: application/json' \\\n  -d '{}'\n",
+        name_, file ? "" : scheme + "://", address_.ToString(),
+        file ? fmt::format("--unix-socket {} ", address_.host.substr(5)) : "", scheme,
+        file ? "localhost" : address_.ToString(), path, body);
     std::fflush(stdout);
   }
 
@@ -394,6 +440,7 @@ class Server final {
   std::string name_;
   obs::Registry registry_;
   std::unique_ptr<rt::Loop> loop_;
+  std::unique_ptr<rt::Net> plain_net_;  // below net_ if that is TLS
   std::unique_ptr<rt::Net> net_;
   std::optional<obs::Log> log_;
   std::unique_ptr<rt::SignalWatch> signals_;
@@ -405,7 +452,7 @@ class Server final {
   std::optional<frontend::Frontend> frontend_;
   std::unique_ptr<RecordWriter> recorder_;
   rt::Thread engine_thread_;
-  rt::Address address_;
+  rt::Address address_;  // asked for, then bound
   frontend::ApiKeys keys_;
   rt::Time loading_said_{};
   bool draining_ = false;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "rt/sync.h"
+#include "unit/rt/echo.h"
 #include "unit/rt/world.h"
 
 namespace pixii::rt {
@@ -28,84 +29,6 @@ class NetTest : public testing::Test {
 
 TYPED_TEST_SUITE(NetTest, Worlds);
 
-std::string Pattern(Random& random, std::size_t size) {
-  std::string out(size, '\0');
-  for (char& c : out) {
-    c = static_cast<char>(random.Next());
-  }
-  return out;
-}
-
-/// Echoes one connection in pieces of random size until the peer ends.
-Task<void> EchoOne(std::unique_ptr<Stream> stream, Random random) {
-  std::string buffer(70'000, '\0');
-  while (true) {
-    const std::size_t size = 1 + random.Below(random.Chance(0.5) ? 16 : buffer.size());
-    const std::span<char> out(buffer.data(), size);
-    Result<std::size_t> count = co_await stream->Read(out, kNever);
-    if (!count || *count == 0) {
-      break;
-    }
-    const std::string_view bytes(buffer.data(), *count);
-    Result<void> written = co_await stream->Write(bytes, kNever);
-    if (!written) {
-      break;
-    }
-  }
-}
-
-Task<void> EchoServer(Loop& loop, Listener& listener, Random random) {
-  while (true) {
-    Result<std::unique_ptr<Stream>> stream = co_await listener.Accept();
-    if (!stream) {
-      EXPECT_EQ(stream.error().code(), Code::kCancelled);
-      break;
-    }
-    loop.Spawn(EchoOne(std::move(*stream), random.Fork()));
-  }
-}
-
-Task<void> WriteInPieces(Stream& stream, std::string_view bytes, Random random) {
-  while (!bytes.empty()) {
-    const std::size_t size = std::min<std::size_t>(bytes.size(), 1 + random.Below(100'000));
-    const std::string_view piece = bytes.substr(0, size);
-    Result<void> written = co_await stream.Write(piece, kNever);
-    EXPECT_TRUE(written);
-    bytes.remove_prefix(size);
-  }
-  stream.ShutdownWrite();
-}
-
-Task<std::string> ReadAll(Stream& stream) {
-  std::string out;
-  std::string buffer(30'000, '\0');
-  while (true) {
-    const std::span<char> space(buffer);
-    Result<std::size_t> count = co_await stream.Read(space, kNever);
-    EXPECT_TRUE(count);
-    if (!count || *count == 0) {
-      break;
-    }
-    out.append(buffer, 0, *count);
-  }
-  co_return out;
-}
-
-Task<void> EchoClient(Loop& loop, Net& net, Address server, std::string sent, Random random,
-                      int& done) {
-  const Time deadline = loop.Now() + 10s;
-  Result<std::unique_ptr<Stream>> stream = co_await net.Connect(server, deadline);
-  EXPECT_TRUE(stream) << stream.error().ToString();
-  if (!stream) {
-    co_return;
-  }
-  loop.Spawn(WriteInPieces(**stream, sent, random));
-  const std::string received = co_await ReadAll(**stream);
-  EXPECT_EQ(received.size(), sent.size());
-  EXPECT_TRUE(received == sent);
-  ++done;
-}
-
 TYPED_TEST(NetTest, EchoesManyConnectionsWhateverThePieces) {
   constexpr int kClients = 20;
   Random random(11);
@@ -121,20 +44,6 @@ TYPED_TEST(NetTest, EchoesManyConnectionsWhateverThePieces) {
   this->world_.RunUntil([&] { return done == kClients; });
   listener->Close();
   this->world_.RunUntil([&] { return this->loop().spawned_count() <= 1; });
-}
-
-/// Writes as much as is taken without waiting.
-std::size_t WriteNow(Stream& stream, std::string_view bytes) {
-  std::size_t done = 0;
-  while (done < bytes.size()) {
-    Result<std::size_t> count = stream.TryWrite(bytes.substr(done));
-    EXPECT_TRUE(count) << count.error().ToString();
-    if (!count || *count == 0) {
-      break;
-    }
-    done += *count;
-  }
-  return done;
 }
 
 struct Pair {
