@@ -149,7 +149,7 @@ control::WorkerLink::AdapterHandler Frontend::MakeAdapterHandler(Call& call, Ada
     if (job->exchange == nullptr) {
       return;
     }
-    Call again{*job->exchange, std::move(job->fields), {}};
+    Call again{*job->exchange, std::move(job->fields)};
     if (!card) {
       Refuse(again, ForClient(card.error()));
       return;

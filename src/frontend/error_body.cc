@@ -39,8 +39,14 @@ std::string Body(const Spoken& spoken) {
 }
 
 std::string_view OpenAiType(int status) {
-  if (status == 529 || status == 429) {
+  if (status == 529) {
     return "overloaded_error";
+  }
+  if (status == 429) {
+    return "rate_limit_error";
+  }
+  if (status == 403) {
+    return "permission_error";
   }
   if (status == 401) {
     return "authentication_error";
@@ -71,6 +77,10 @@ std::string_view OpenAiCode(const Error& error) {
       return "unsupported_value";
     case Code::kUnauthenticated:
       return "invalid_api_key";
+    case Code::kForbidden:
+      return "permission_denied";
+    case Code::kQuotaExceeded:
+      return "rate_limit_exceeded";
     case Code::kNotFound:
       return error.param() == "model" ? "model_not_found" : "not_found";
     case Code::kMethodNotAllowed:
@@ -107,11 +117,13 @@ std::string_view MetricClass(const Error& error) {
     case Code::kTooLarge:
     case Code::kUnsupportedMediaType:
     case Code::kUnauthenticated:
+    case Code::kForbidden:
     case Code::kMethodNotAllowed:
       return "validation";
     case Code::kNotFound:
       return "not_found";
     case Code::kResourceExhausted:
+    case Code::kQuotaExceeded:
       return "overload";
     case Code::kCancelled:
     case Code::kDeadlineExceeded:

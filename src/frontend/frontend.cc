@@ -46,6 +46,7 @@ Frontend::Frontend(FrontendEnvironment environment, const FrontendOptions& optio
       options_(options),
       model_(std::move(model)),
       keys_(std::move(keys)),
+      quotas_(keys_, environment.loop.Now()),
       metrics_(environment.registry != nullptr ? *environment.registry : own_registry_,
                model_.name(), environment.link.card()),
       readiness_(ReadinessOf(options), environment.loop.Now()),
@@ -80,33 +81,34 @@ bool Frontend::ready() {
 
 const std::vector<Frontend::Route>& Frontend::Routes() {
   static const std::vector<Route> kRoutes = {
-      {"/v1/chat/completions", "POST", false, false, &Frontend::HandleChat},
-      {"/v1/completions", "POST", false, false, &Frontend::HandleCompletions},
-      {"/v1/embeddings", "POST", false, false, &Frontend::HandleEmbeddings},
-      {"/v1/score", "POST", false, false, &Frontend::HandleScore},
-      {"/score", "POST", false, false, &Frontend::HandleScore},
-      {"/v1/rerank", "POST", false, false, &Frontend::HandleRerank},
-      {"/v2/rerank", "POST", false, false, &Frontend::HandleRerank},
-      {"/rerank", "POST", false, false, &Frontend::HandleRerank},
-      {"/v1/classify", "POST", false, false, &Frontend::HandleClassify},
-      {"/classify", "POST", false, false, &Frontend::HandleClassify},
-      {"/v1/models", "GET", false, false, &Frontend::HandleModels},
-      {"/v1/models/", "GET", false, true, &Frontend::HandleModel},
-      {"/v1/loras", "GET", false, false, &Frontend::HandleAdapters},
-      {"/v1/loras", "POST", false, false, &Frontend::HandleLoadAdapter},
-      {"/v1/loras/", "DELETE", false, true, &Frontend::HandleDeleteAdapter},
-      {"/v1/load_lora_adapter", "POST", false, false, &Frontend::HandleLoadLoraAdapter},
-      {"/v1/unload_lora_adapter", "POST", false, false, &Frontend::HandleUnloadLoraAdapter},
-      {"/tokenize", "POST", false, false, &Frontend::HandleTokenize},
-      {"/detokenize", "POST", false, false, &Frontend::HandleDetokenize},
-      {"/engine/control/release_memory_occupation", "POST", false, false,
+      {"/v1/chat/completions", "POST", Access::kKey, false, &Frontend::HandleChat},
+      {"/v1/completions", "POST", Access::kKey, false, &Frontend::HandleCompletions},
+      {"/v1/embeddings", "POST", Access::kKey, false, &Frontend::HandleEmbeddings},
+      {"/v1/score", "POST", Access::kKey, false, &Frontend::HandleScore},
+      {"/score", "POST", Access::kKey, false, &Frontend::HandleScore},
+      {"/v1/rerank", "POST", Access::kKey, false, &Frontend::HandleRerank},
+      {"/v2/rerank", "POST", Access::kKey, false, &Frontend::HandleRerank},
+      {"/rerank", "POST", Access::kKey, false, &Frontend::HandleRerank},
+      {"/v1/classify", "POST", Access::kKey, false, &Frontend::HandleClassify},
+      {"/classify", "POST", Access::kKey, false, &Frontend::HandleClassify},
+      {"/v1/models", "GET", Access::kKey, false, &Frontend::HandleModels},
+      {"/v1/models/", "GET", Access::kKey, true, &Frontend::HandleModel},
+      {"/v1/loras", "GET", Access::kAdmin, false, &Frontend::HandleAdapters},
+      {"/v1/loras", "POST", Access::kAdmin, false, &Frontend::HandleLoadAdapter},
+      {"/v1/loras/", "DELETE", Access::kAdmin, true, &Frontend::HandleDeleteAdapter},
+      {"/v1/load_lora_adapter", "POST", Access::kAdmin, false, &Frontend::HandleLoadLoraAdapter},
+      {"/v1/unload_lora_adapter", "POST", Access::kAdmin, false,
+       &Frontend::HandleUnloadLoraAdapter},
+      {"/tokenize", "POST", Access::kKey, false, &Frontend::HandleTokenize},
+      {"/detokenize", "POST", Access::kKey, false, &Frontend::HandleDetokenize},
+      {"/engine/control/release_memory_occupation", "POST", Access::kAdmin, false,
        &Frontend::HandleReleaseMemory},
-      {"/engine/control/resume_memory_occupation", "POST", false, false,
+      {"/engine/control/resume_memory_occupation", "POST", Access::kAdmin, false,
        &Frontend::HandleResumeMemory},
-      {"/health", "GET", true, false, &Frontend::HandleHealth},
-      {"/live", "GET", true, false, &Frontend::HandleLive},
-      {"/ready", "GET", true, false, &Frontend::HandleReady},
-      {"/metrics", "GET", true, false, &Frontend::HandleMetrics},
+      {"/health", "GET", Access::kOpen, false, &Frontend::HandleHealth},
+      {"/live", "GET", Access::kOpen, false, &Frontend::HandleLive},
+      {"/ready", "GET", Access::kOpen, false, &Frontend::HandleReady},
+      {"/metrics", "GET", Access::kOpen, false, &Frontend::HandleMetrics},
   };
   return kRoutes;
 }
@@ -132,7 +134,7 @@ std::string Frontend::AllowedMethods(const wire::HttpRequest& request) {
 // by two spellings.
 void Frontend::Handle(Exchange& exchange) {
   const wire::HttpRequest& request = exchange.request();
-  Call call{exchange, {}, {}};
+  Call call{exchange};
   Result<std::vector<wire::HttpField>> labels = LabelFields(request);
   if (!labels) {
     Refuse(call, labels.error());
@@ -152,14 +154,17 @@ void Frontend::Handle(Exchange& exchange) {
     Refuse(call, Error(Code::kNotFound, "there is no such route"));
     return;
   }
-  if (!found->open) {
-    std::optional<std::string> tenant = keys_.Authenticate(request.Field("authorization"));
-    if (!tenant) {
+  if (found->access != Access::kOpen) {
+    call.key = keys_.Authenticate(request);
+    if (call.key == nullptr) {
       Refuse(call, Error(Code::kUnauthenticated,
                          "the API key is missing or unknown; send Authorization: Bearer KEY"));
       return;
     }
-    call.tenant = std::move(*tenant);
+    if (found->access == Access::kAdmin && !call.key->admin) {
+      Refuse(call, Error(Code::kForbidden, "this route needs an API key with \"admin\": true"));
+      return;
+    }
   }
   if (!takes_method) {
     std::string allowed = AllowedMethods(request);
@@ -175,7 +180,9 @@ Response Frontend::Refusal(const wire::HttpFault& fault) {
 }
 
 void Frontend::Refuse(Call& call, const Error& error) {
-  Response response = ErrorResponse(error, options_.retry_after_seconds);
+  Response response =
+      ErrorResponse(error, call.retry_after_seconds != 0 ? call.retry_after_seconds
+                                                         : options_.retry_after_seconds);
   response.close = error.code() == Code::kShuttingDown;
   response.fields.insert(response.fields.end(), call.fields.begin(), call.fields.end());
   call.exchange.Respond(std::move(response));

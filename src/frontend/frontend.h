@@ -22,6 +22,7 @@
 #include "frontend/http_server.h"
 #include "frontend/options.h"
 #include "frontend/pooling_plan.h"
+#include "frontend/quota.h"
 #include "frontend/readiness.h"
 #include "frontend/receipt.h"
 #include "frontend/served_model.h"
@@ -74,14 +75,19 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   /// One request below Handle.
   struct Call {
     Exchange& exchange;
-    std::vector<wire::HttpField> fields;  // of its response: the client's x-request-id
-    std::string tenant;
+    std::vector<wire::HttpField> fields = {};  // of its response: the client's x-request-id, ...
+    const ApiKey* key = nullptr;               // null only on open routes
+    QuotaTicket ticket = {};                   // once its key's limits let it in
+    std::uint32_t retry_after_seconds = 0;     // with a refusal; 0: the option's
   };
+
+  /// Who may use a route.
+  enum class Access : std::uint8_t { kOpen, kKey, kAdmin };
 
   struct Route {
     std::string_view path;
     std::string_view method;
-    bool open;    // needs no key
+    Access access;
     bool prefix;  // `path` and what follows it
     void (Frontend::*handle)(Call&);
   };
@@ -143,7 +149,10 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
 
   void Generate(Call& call, Surface surface);
   void Pool(Call& call, Surface surface);
-  Result<void> Admit(Surface surface);
+  Result<void> Admit(Call& call, Surface surface);
+  Result<void> AdmitByQuota(Call& call);
+  Result<void> CheckMayUse(const Call& call, const std::string& adapter) const;
+  Result<const wire::AdapterCard*> FindAllowed(const Call& call, std::string_view name) const;
   void Prepare(Call& call, Surface surface, BodyReader reader, AfterBody after);
   void PrepareOnThread(Call& call, Surface surface, BodyReader reader, AfterBody after);
   void Begin(Call& call, Surface surface, bool stream, Result<GenerationPlan> plan);
@@ -153,8 +162,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
 
   std::size_t admitted_count() const { return work_.size() - done_.size() + preparing_count_; }
 
-  Result<std::string> Tokenize(const wire::HttpRequest& request);
-  Result<std::string> Detokenize(const wire::HttpRequest& request);
+  Result<std::string> Tokenize(const Call& call);
+  Result<std::string> Detokenize(const Call& call);
   Result<wire::Json> ParseBody(const wire::HttpRequest& request) const;
   void Answer(Call& call, Result<std::string> body);
   void Refuse(Call& call, const Error& error);
@@ -191,6 +200,7 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   FrontendOptions options_;
   ServedModel model_;
   ApiKeys keys_;
+  QuotaLedger quotas_;
   obs::Registry own_registry_;  // used if the environment has none
   FrontendMetrics metrics_;
   Readiness readiness_;

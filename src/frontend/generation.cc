@@ -173,6 +173,7 @@ void Generation::Deliver(std::size_t index, wire::TokenFrame& frame) {
     return;
   }
   if (token_count > 0) {
+    plan_.ticket.Charge(token_count, host_.Now());
     host_.OnTokens(record_, token_count);
     record_.last_token = host_.Now();
     if (record_.first_token == rt::kNever) {

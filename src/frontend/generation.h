@@ -18,6 +18,7 @@
 #include "frontend/choice_stream.h"
 #include "frontend/exchange.h"
 #include "frontend/openai_response.h"
+#include "frontend/quota.h"
 #include "rt/time.h"
 
 namespace pixii::frontend {
@@ -44,6 +45,7 @@ struct GenerationPlan {
   wire::GenerateRequest prototype;      // all but id and prompt
   ChoiceOptions choices;
   std::vector<wire::HttpField> fields;  // of the response
+  QuotaTicket ticket;                   // of its API key
   std::string recorded_body;            // the client's JSON; empty: nobody records
 };
 

@@ -1,6 +1,7 @@
 // /v1/chat/completions and /v1/completions: from a body to a running generation.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "frontend/error_body.h"
@@ -82,15 +83,19 @@ struct Frontend::Preparation final : ExchangeWatcher {
 
   Exchange* exchange = nullptr;
   std::vector<wire::HttpField> fields;
-  std::string tenant;
+  const ApiKey* key = nullptr;
+  QuotaTicket ticket;
   std::string body;
   BodyReader reader;
   AfterBody after;
 };
 
-Result<void> Frontend::Admit(Surface surface) {
+Result<void> Frontend::Admit(Call& call, Surface surface) {
   if (draining_) {
     return Fail(Code::kShuttingDown, "the server shuts down; ask another");
+  }
+  if (call.key->limited()) {
+    PX_CHECK_OK(AdmitByQuota(call));
   }
   if (admitted_count() >= options_.generations_max) {
     metrics_.OnRejected(surface);
@@ -101,9 +106,51 @@ Result<void> Frontend::Admit(Surface surface) {
   return {};
 }
 
+namespace {
+
+std::uint32_t WholeSeconds(rt::Duration duration) {
+  return static_cast<std::uint32_t>(
+      std::max<std::int64_t>(1, std::chrono::ceil<std::chrono::seconds>(duration).count()));
+}
+
+// OpenAI's names of them.
+void AppendQuotaFields(std::string_view what, const QuotaState& state,
+                       std::vector<wire::HttpField>& out) {
+  if (state.limit == 0) {
+    return;
+  }
+  const auto seconds = std::chrono::duration<double>(state.full_in).count();
+  out.push_back({fmt::format("x-ratelimit-limit-{}", what), fmt::format("{}", state.limit)});
+  out.push_back({fmt::format("x-ratelimit-remaining-{}", what), fmt::format("{}", state.left)});
+  out.push_back({fmt::format("x-ratelimit-reset-{}", what), fmt::format("{:.3f}s", seconds)});
+}
+
+}  // namespace
+
+Result<void> Frontend::AdmitByQuota(Call& call) {
+  const auto index = static_cast<std::size_t>(call.key - keys_.all().data());
+  QuotaLedger::Verdict verdict = quotas_.Admit(index, Now());
+  AppendQuotaFields("requests", quotas_.Requests(index, Now()), call.fields);
+  AppendQuotaFields("tokens", quotas_.Tokens(index, Now()), call.fields);
+  if (!verdict.limit.empty()) {
+    call.retry_after_seconds = WholeSeconds(verdict.retry_in);
+    return Fail(Code::kQuotaExceeded,
+                fmt::format("{} of this API key is {}; ask again in {} s", verdict.limit,
+                            verdict.limit_amount, call.retry_after_seconds));
+  }
+  call.ticket = std::move(verdict.ticket);
+  return {};
+}
+
+// As if it were not there: a key learns nothing of what others use.
+Result<void> Frontend::CheckMayUse(const Call& call, const std::string& adapter) const {
+  const std::string& name = adapter.empty() ? model_.name() : adapter;
+  return call.key->MayUse(name) ? Result<void>() : Fail(ModelNotFound(name));
+}
+
 // Reads the body here, or on a thread if it is long.
 void Frontend::Prepare(Call& call, Surface surface, BodyReader reader, AfterBody after) {
-  Result<void> admitted = Admit(surface);
+  Result<void> admitted = Admit(call, surface);
   if (admitted) {
     admitted = CheckContentType(call.exchange.request());
   }
@@ -124,7 +171,8 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
   auto job = std::make_shared<Preparation>();
   job->exchange = &call.exchange;
   job->fields = std::move(call.fields);
-  job->tenant = std::move(call.tenant);
+  job->key = call.key;
+  job->ticket = std::move(call.ticket);
   job->body = call.exchange.request().body;
   job->reader = std::move(reader);
   job->after = std::move(after);
@@ -137,7 +185,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
         --preparing_count_;
         idle_.WakeAll();
         if (job->exchange != nullptr) {
-          Call again{*job->exchange, std::move(job->fields), std::move(job->tenant)};
+          Call again{*job->exchange, std::move(job->fields), job->key, std::move(job->ticket)};
           job->after(again, {});
         }
       });
@@ -178,13 +226,18 @@ std::string Frontend::NewId(std::string_view prefix) {
 }
 
 void Frontend::Begin(Call& call, Surface surface, bool stream, Result<GenerationPlan> plan) {
-  if (!plan) {
-    RefuseWork(call, surface, stream, plan.error());
+  const Result<void> allowed = plan ? CheckMayUse(call, plan->prototype.adapter) : Result<void>();
+  if (!plan || !allowed) {
+    RefuseWork(call, surface, stream, plan ? allowed.error() : plan.error());
     return;
   }
   plan->shape.id = NewId(surface == Surface::kChat ? "chatcmpl-" : "cmpl-");
   plan->shape.created = environment_.loop.WallNow().unix_seconds;
-  plan->prototype.tenant = call.tenant;
+  plan->prototype.tenant = call.key->tenant;
+  plan->ticket = std::move(call.ticket);
+  for (const std::vector<TokenId>& prompt : plan->prompts) {
+    plan->ticket.Charge(prompt.size(), Now());
+  }
   plan->fields = call.fields;
   if (environment_.record) {
     plan->recorded_body = call.exchange.request().body;

@@ -14,6 +14,7 @@
 
 #include "base/result.h"
 #include "frontend/pooling_request.h"
+#include "frontend/quota.h"
 #include "frontend/served_model.h"
 #include "wire/messages/generate.h"
 
@@ -40,6 +41,7 @@ struct PoolingPlan {
   std::string id;
   std::int64_t created = 0;  // seconds since 1970
   std::vector<wire::HttpField> fields;
+  QuotaTicket ticket;  // of its API key
 };
 
 /// Errors: kNotFound (model, and a model that does not do this), kInvalidArgument, kUnsupported,

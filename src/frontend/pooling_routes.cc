@@ -38,8 +38,9 @@ void Frontend::Pool(Call& call, Surface surface) {
 }
 
 void Frontend::BeginPooling(Call& call, Surface surface, Result<PoolingPlan> plan) {
-  if (!plan) {
-    RefuseWork(call, surface, false, plan.error());
+  const Result<void> allowed = plan ? CheckMayUse(call, plan->adapter) : Result<void>();
+  if (!plan || !allowed) {
+    RefuseWork(call, surface, false, plan ? allowed.error() : plan.error());
     return;
   }
   if (surface != Surface::kEmbeddings) {
@@ -49,7 +50,9 @@ void Frontend::BeginPooling(Call& call, Surface surface, Result<PoolingPlan> pla
   plan->fields = call.fields;
   wire::GenerateRequest prototype;
   prototype.model = environment_.link.card().name;
-  prototype.tenant = call.tenant;
+  prototype.tenant = call.key->tenant;
+  plan->ticket = std::move(call.ticket);
+  plan->ticket.Charge(plan->prompt_tokens, Now());
   prototype.adapter = plan->adapter;
   GenerationHost& host = *this;
   auto pooling = std::make_unique<Pooling>(

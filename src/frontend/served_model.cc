@@ -201,6 +201,13 @@ bool ServedModel::Serves(std::string_view wanted) const {
   return std::find(names.begin(), names.end(), wanted) != names.end();
 }
 
+Error ModelNotFound(std::string_view name) {
+  const std::string shown = wire::Json(name).Dump();
+  return Error(Code::kNotFound,
+               fmt::format("Model not found: {} is not served here", shown.substr(0, 300)),
+               "model");
+}
+
 Result<const wire::AdapterCard*> FindAdapter(std::string_view wanted, const ServedModel& model,
                                              const wire::ModelCard& card) {
   const wire::AdapterCard* none = nullptr;
@@ -211,9 +218,7 @@ Result<const wire::AdapterCard*> FindAdapter(std::string_view wanted, const Serv
   if (found != card.adapters.end()) {
     return &*found;
   }
-  std::string shown = wire::Json(wanted).Dump();
-  return Fail(Code::kNotFound,
-              fmt::format("Model not found: {} is not served here", shown.substr(0, 300)), "model");
+  return Fail(ModelNotFound(wanted));
 }
 
 Result<void> CheckTextSize(std::string_view text, std::string_view field,

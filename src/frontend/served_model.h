@@ -58,6 +58,9 @@ inline constexpr std::uint32_t kPromptBytesPerTokenMax = 256;
 Result<void> CheckTextSize(std::string_view text, std::string_view field,
                            const wire::ModelCard& card);
 
+/// That a model of this name is not served.
+Error ModelNotFound(std::string_view name);
+
 /// The adapter that `wanted` names; null: the model itself, which an empty name means too. Errors:
 /// kNotFound.
 Result<const wire::AdapterCard*> FindAdapter(std::string_view wanted, const ServedModel& model,

@@ -148,16 +148,28 @@ std::string Frontend::AdapterObject(const wire::AdapterCard& card) const {
   return out;
 }
 
+/// The adapter of a name, null for the model itself. Errors: kNotFound, also if the call's key may
+/// not use it.
+Result<const wire::AdapterCard*> Frontend::FindAllowed(const Call& call,
+                                                       std::string_view name) const {
+  PX_TRY(const wire::AdapterCard* adapter, FindAdapter(name, model_, environment_.link.card()));
+  PX_CHECK_OK(CheckMayUse(call, adapter != nullptr ? adapter->name : std::string()));
+  return adapter;
+}
+
 // Listed once it answers, so that a client that sees a model can use it.
 void Frontend::HandleModels(Call& call) {
-  std::string model;
-  if (readiness_.ever_ready()) {
-    model = ModelObject();
-    for (const wire::AdapterCard& card : environment_.link.card().adapters) {
-      model += ',' + AdapterObject(card);
+  std::string models;
+  const auto add = [&](const std::string& name, std::string object) {
+    if (readiness_.ever_ready() && call.key->MayUse(name)) {
+      models += (models.empty() ? "" : ",") + std::move(object);
     }
+  };
+  add(model_.name(), ModelObject());
+  for (const wire::AdapterCard& card : environment_.link.card().adapters) {
+    add(card.name, AdapterObject(card));
   }
-  Answer(call, fmt::format(R"({{"object":"list","data":[{}]}})", model));
+  Answer(call, fmt::format(R"({{"object":"list","data":[{}]}})", models));
 }
 
 void Frontend::HandleModel(Call& call) {
@@ -165,7 +177,7 @@ void Frontend::HandleModel(Call& call) {
   std::optional<std::string> name =
       wire::PercentDecode(std::string_view(call.exchange.request().path).substr(kPrefix.size()));
   Result<const wire::AdapterCard*> adapter =
-      name ? FindAdapter(*name, model_, environment_.link.card())
+      name ? FindAllowed(call, *name)
            : Result<const wire::AdapterCard*>(Bad("model", "the name is badly encoded"));
   if (!adapter) {
     Refuse(call, adapter.error());
@@ -174,10 +186,10 @@ void Frontend::HandleModel(Call& call) {
   Answer(call, *adapter != nullptr ? AdapterObject(**adapter) : ModelObject());
 }
 
-Result<std::string> Frontend::Tokenize(const wire::HttpRequest& request) {
-  PX_TRY(Json body, ParseBody(request));
+Result<std::string> Frontend::Tokenize(const Call& call) {
+  PX_TRY(Json body, ParseBody(call.exchange.request()));
   PX_TRY(TokenizeRequest wanted, ReadTokenize(body));
-  PX_CHECK_OK(FindAdapter(wanted.model, model_, environment_.link.card()));
+  PX_CHECK_OK(FindAllowed(call, wanted.model));
   if (!model_.text) {
     return Fail(NoTokenizer(model_));
   }
@@ -207,8 +219,8 @@ Result<std::string> Frontend::Tokenize(const wire::HttpRequest& request) {
   return out;
 }
 
-Result<std::string> Frontend::Detokenize(const wire::HttpRequest& request) {
-  PX_TRY(Json body, ParseBody(request));
+Result<std::string> Frontend::Detokenize(const Call& call) {
+  PX_TRY(Json body, ParseBody(call.exchange.request()));
   std::optional<std::vector<TokenId>> tokens;
   std::string name;
   for (const auto& [field, value] : body.object()) {
@@ -224,7 +236,7 @@ Result<std::string> Frontend::Detokenize(const wire::HttpRequest& request) {
       return Fail(Code::kInvalidArgument, fmt::format("unknown field \"{}\"", shown), shown);
     }
   }
-  PX_CHECK_OK(FindAdapter(name, model_, environment_.link.card()));
+  PX_CHECK_OK(FindAllowed(call, name));
   if (!tokens) {
     return Bad("tokens", "is missing");
   }
@@ -243,9 +255,9 @@ Result<std::string> Frontend::Detokenize(const wire::HttpRequest& request) {
   return out;
 }
 
-void Frontend::HandleTokenize(Call& call) { Answer(call, Tokenize(call.exchange.request())); }
+void Frontend::HandleTokenize(Call& call) { Answer(call, Tokenize(call)); }
 
-void Frontend::HandleDetokenize(Call& call) { Answer(call, Detokenize(call.exchange.request())); }
+void Frontend::HandleDetokenize(Call& call) { Answer(call, Detokenize(call)); }
 
 std::string Frontend::HealthBody(bool healthy, std::string_view status,
                                  std::string_view message) const {

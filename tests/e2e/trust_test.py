@@ -1,5 +1,6 @@
 """Who may speak with the server and how: TLS, certificates of clients, socket files."""
 import contextlib
+import hashlib
 import http.client
 import json
 import pathlib
@@ -142,6 +143,106 @@ class SocketFile(unittest.TestCase):
                                       capture_output=True, text=True)
                 self.assertEqual(json.loads(curl.stdout)["data"][0]["id"], "tiny-chat", curl.stderr)
             self.assertFalse(path.exists())
+
+
+class Keys(unittest.TestCase):
+    FILE = {"keys": [
+        {"sha256": hashlib.sha256(b"operator-key").hexdigest(), "admin": True},
+        {"key": "reader-key-1", "tenant": "readers", "requests_per_minute": 3},
+        {"key": "reader-key-2", "tenant": "readers", "tokens_per_minute": 20},
+        {"key": "single-key-1", "max_requests": 1},
+        {"key": "other-models", "models": ["another"]}]}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.file = tempfile.NamedTemporaryFile("w", suffix=".json")
+        json.dump(cls.FILE, cls.file)
+        cls.file.flush()
+        cls.server = harness.Server("tiny-chat", "--api-key-file", cls.file.name, "--enable-lora")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+        cls.file.close()
+
+    def ask(self, key, path="/v1/chat/completions", body=None, method="POST"):
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return self.server.request(method, path, {**BODY, **(body or {})} if method == "POST" else None, headers)
+
+    def test_a_key_is_needed_and_any_route_but_health_says_only_that(self):
+        for key in (None, "nobody-key-1", "reader-key-", hashlib.sha256(b"operator-key").hexdigest()):
+            for method, path in (("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/v1/loras"),
+                                 ("POST", "/tokenize"), ("POST", "/engine/control/release_memory_occupation")):
+                status, headers, answer = self.ask(key, path, method=method)
+                self.assertEqual(status, 401, (key, path))
+                self.assertEqual(answer["error"]["code"], "invalid_api_key")
+                self.assertEqual(headers["WWW-Authenticate"], "Bearer")
+        self.assertEqual(self.server.request("GET", "/health")[0], 200)
+
+    def test_only_an_admin_key_may_control_the_engine(self):
+        for method, path in (("GET", "/v1/loras"), ("POST", "/engine/control/release_memory_occupation")):
+            status, _, answer = self.ask("reader-key-2", path, method=method)
+            self.assertEqual((status, answer["error"]["code"]), (403, "permission_denied"), path)
+        self.assertEqual(self.ask("operator-key", "/v1/loras", method="GET")[0], 200)
+
+    def test_a_key_sees_only_its_models(self):
+        status, _, answer = self.ask("other-models")
+        self.assertEqual((status, answer["error"]["code"]), (404, "model_not_found"))
+        status, _, unknown = self.ask("operator-key", body={"model": "nothing"})
+        self.assertEqual(answer["error"]["message"].replace("tiny-chat", "nothing"), unknown["error"]["message"])
+        self.assertEqual(self.ask("other-models", "/v1/models", method="GET")[2]["data"], [])
+        self.assertEqual(self.ask("other-models", "/v1/models/tiny-chat", method="GET")[0], 404)
+        self.assertEqual(len(self.ask("operator-key", "/v1/models", method="GET")[2]["data"]), 1)
+
+    def test_requests_past_a_minutes_worth_are_refused_with_how_long_to_wait(self):
+        for left in (2, 1, 0):
+            status, headers, _ = self.ask("reader-key-1")
+            self.assertEqual(status, 200)
+            self.assertEqual(headers["x-ratelimit-limit-requests"], "3")
+            self.assertEqual(headers["x-ratelimit-remaining-requests"], str(left))
+        status, headers, answer = self.ask("reader-key-1")
+        self.assertEqual((status, answer["error"]["code"]), (429, "rate_limit_exceeded"))
+        self.assertIn("requests_per_minute", answer["error"]["message"])
+        self.assertTrue(1 <= int(headers["Retry-After"]) <= 20, headers)
+        self.assertEqual(self.ask("operator-key")[0], 200)
+
+    def test_tokens_past_a_minutes_worth_are_refused(self):
+        status, _, answer = self.ask("reader-key-2")
+        self.assertEqual(status, 200)
+        self.assertGreaterEqual(answer["usage"]["total_tokens"], 20)
+        status, headers, answer = self.ask("reader-key-2")
+        self.assertEqual(status, 429)
+        self.assertIn("tokens_per_minute", answer["error"]["message"])
+        self.assertEqual(headers["x-ratelimit-remaining-tokens"], "0")
+
+    def test_requests_at_a_time_are_bounded_and_a_hang_up_frees_the_place(self):
+        connection = self.server.connection()
+        connection.request("POST", "/v1/chat/completions",
+                           json.dumps({**BODY, "stream": True, "max_tokens": 400, "ignore_eos": True}),
+                           {"Authorization": "Bearer single-key-1", "Content-Type": "application/json"})
+        self.assertTrue(connection.getresponse().readline().startswith(b"data: "))
+        status, _, answer = self.ask("single-key-1")
+        self.assertEqual(status, 429)
+        self.assertIn("max_requests", answer["error"]["message"])
+        connection.close()
+        self.server.wait_for(lambda: self.ask("single-key-1")[0] == 200, what="the place is free")
+
+    def test_keys_of_one_tenant_share_a_cache_and_others_do_not(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump({"keys": [{"key": f"tenant-key-{i}", "tenant": tenant} for i, tenant in
+                                enumerate(("a", "a", "b"))]}, file)
+            file.flush()
+            body = {"messages": [{"role": "user", "content": "Tell me about rivers and the sea. " * 12}]}
+            with harness.Server("tiny-chat", "--api-key-file", file.name) as server:
+                cached = []
+                for key in range(3):
+                    status, _, answer = server.request("POST", "/v1/chat/completions", {**BODY, **body},
+                                                       {"Authorization": f"Bearer tenant-key-{key}"})
+                    self.assertEqual(status, 200, answer)
+                    cached.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
+                self.assertEqual(cached[0], 0)
+                self.assertGreater(cached[1], 0)
+                self.assertEqual(cached[2], 0)
 
 
 if __name__ == "__main__":
