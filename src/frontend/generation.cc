@@ -253,9 +253,7 @@ void Generation::Write(std::size_t index, std::uint32_t choice_index) {
   }
   if (!committed_) {
     committed_ = true;
-    std::vector<wire::HttpField> fields = plan_.fields;
-    fields.push_back({"Cache-Control", "no-cache"});
-    exchange_->StartStream("text/event-stream; charset=utf-8", std::move(fields));
+    exchange_->StartStream("text/event-stream; charset=utf-8", plan_.fields);
   }
   std::string& out = exchange_->stream();
   if (!choice.started) {

@@ -528,6 +528,8 @@ void AppendHttpHead(std::string& out, const HttpResponseHead& head) {
   } else if (head.chunked) {
     out += "Transfer-Encoding: chunked\r\n";
   }
+  // Answers are for one client, and are what their type says.
+  out += "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
   for (const HttpField& field : head.fields) {
     fmt::format_to(std::back_inserter(out), "{}: {}\r\n", field.name, field.value);
   }
