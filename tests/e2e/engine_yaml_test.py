@@ -33,6 +33,7 @@ speculative_config:
   decoding_type: DraftTarget
   speculative_model: tiny-draft
   max_draft_len: 2
+  num_nextn_predict_layers: 2
   max_concurrency: 4
 enable_lora: true
 lora_config: {max_lora_rank: 64, max_loras: 3, max_cpu_loras: 5, lora_target_modules: [attn_q, attn_k]}
