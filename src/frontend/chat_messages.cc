@@ -89,7 +89,7 @@ Result<Json> ParseToolCall(const Json& call, const std::string& at) {
   }
   const Json* arguments = function->Find("arguments");
   if (arguments != nullptr && arguments->is_string()) {
-    Result<Json> parsed = wire::ParseJson(arguments->string());
+    Result<Json> parsed = wire::ParseJson(arguments->string().empty() ? "{}" : arguments->string());
     if (parsed && parsed->is_object()) {
       made.Set("arguments", std::move(*parsed));
     }
@@ -133,14 +133,16 @@ Result<Json> ParseMessage(const Json& message, const std::string& at) {
       calls = !made.empty();
       out.Set(key, std::move(made));
     } else if (key == "name" || (key == "tool_call_id" && role->string() == "tool") ||
-               ((key == "reasoning_content" || key == "refusal") && assistant)) {
+               ((key == "reasoning_content" || key == "reasoning" || key == "refusal") &&
+                assistant)) {
       if (value.is_null()) {
         continue;
       }
       if (!value.is_string()) {
         return Bad(where, "must be a string");
       }
-      out.Set(key, value);
+      // What an answer calls by the other name, templates know by this one.
+      out.Set(key == "reasoning" ? "reasoning_content" : std::string_view(key), value);
     } else if (!value.is_null()) {
       return Unknown(where);
     }

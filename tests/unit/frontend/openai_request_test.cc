@@ -312,6 +312,16 @@ TEST(OpenAiRequest, MessagesAreCheckedFieldByField) {
       R"({"role":"tool","tool_call_id":"1","content":"2"}])");
 }
 
+TEST(OpenAiRequest, AnAnswerWithReasoningAndCallsCanBeSentBack) {
+  auto good = ParseMessages(*wire::ParseJson(
+      R"([{"role":"assistant","content":null,"reasoning":"why","refusal":null,"tool_calls":)"
+      R"([{"id":"1","type":"function","function":{"name":"f","arguments":""}}]}])"));
+  ASSERT_TRUE(good) << good.error().ToString();
+  EXPECT_EQ(good->Dump(),
+            R"([{"role":"assistant","content":"","reasoning_content":"why","tool_calls":)"
+            R"([{"id":"1","type":"function","function":{"name":"f","arguments":{}}}]}])");
+}
+
 TEST(OpenAiRequest, AbsentMeansTheModelsDefault) {
   auto request = Chat("");
   ASSERT_TRUE(request);
