@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "model/gguf_pre_tokenizer.h"
 #include "model/quoted.h"
 #include "text/scored_merges.h"
 #include "wire/json.h"
@@ -28,40 +29,6 @@ enum class TokenType : std::uint8_t {
   kUnused = 5,
   kByte = 6
 };
-
-/// A kind of cutting a text before byte-level BPE. Patterns as in the tokenizers they come from.
-struct PreTokenizer {
-  std::string_view name;  // tokenizer.ggml.pre
-  std::string_view pattern;
-  bool ignore_merges = false;
-  bool add_bos = false;  // where tokenizer.ggml.add_bos_token is absent
-  bool nfc = false;
-};
-
-constexpr std::string_view kLlama3Pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kQwen2Pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kGpt2Pattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kO200kPattern =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kTekkenPattern =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-constexpr std::array<PreTokenizer, 11> kPreTokenizers = {{
-    {"llama-bpe", kLlama3Pattern, true, true},
-    {"llama3", kLlama3Pattern, true, true},
-    {"llama-v3", kLlama3Pattern, true, true},
-    {"falcon3", kLlama3Pattern, true, true},
-    {"qwen2", kQwen2Pattern, false, false, true},
-    {"deepseek-r1-qwen", kQwen2Pattern, false, false, true},
-    {"stablelm2", kQwen2Pattern},
-    {"gpt-2", kGpt2Pattern},
-    {"gpt-4o", kO200kPattern, true},
-    {"llama4", kO200kPattern, true},
-    {"tekken", kTekkenPattern, true, true},
-}};
 
 std::string Dump(std::string_view text) { return wire::Json(std::string(text)).Dump(); }
 
@@ -185,22 +152,8 @@ Result<std::string> PostProcessorJson(const GgufFile& file, const Tokens& tokens
       single, pair, special);
 }
 
-Result<const PreTokenizer*> FindPreTokenizer(const GgufFile& file) {
-  PX_TRY(const auto name, file.String("tokenizer.ggml.pre"));
-  std::string known;
-  for (const PreTokenizer& pre : kPreTokenizers) {
-    if (name && pre.name == *name) {
-      return &pre;
-    }
-    known.append(known.empty() ? "" : ", ").append(pre.name);
-  }
-  return file.Unsupported("tokenizer.ggml.pre",
-                          fmt::format("= {} is not built; this build knows {}",
-                                      name ? Quoted(*name) : "(absent)", known));
-}
-
 Result<std::string> ByteLevelTokenizer(const GgufFile& file) {
-  PX_TRY(const PreTokenizer* pre, FindPreTokenizer(file));
+  PX_TRY(const GgufPreTokenizer* pre, FindGgufPreTokenizer(file));
   PX_TRY(const Tokens tokens, ReadTokens(file));
   PX_TRY(const auto merges, file.Strings("tokenizer.ggml.merges"));
   if (merges.empty()) {
@@ -211,17 +164,25 @@ Result<std::string> ByteLevelTokenizer(const GgufFile& file) {
   for (const std::string_view merge : merges) {
     merge_list.append(merge_list.empty() ? "" : ",").append(Dump(merge));
   }
+  std::string splits;
+  for (const std::string_view pattern : pre->patterns) {
+    if (!pattern.empty()) {
+      fmt::format_to(
+          std::back_inserter(splits),
+          R"({{"type":"Split","pattern":{{"Regex":{}}},"behavior":"Isolated","invert":false}},)",
+          Dump(pattern));
+    }
+  }
   constexpr std::string_view kByteLevel =
       R"({"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false})";
   return fmt::format(
       R"({{"version":"1.0","truncation":null,"padding":null,"added_tokens":{},"normalizer":{},)"
-      R"("pre_tokenizer":{{"type":"Sequence","pretokenizers":[{{"type":"Split","pattern":{{"Regex":{}}},)"
-      R"("behavior":"Isolated","invert":false}},{}]}},"post_processor":{},"decoder":{},)"
+      R"("pre_tokenizer":{{"type":"Sequence","pretokenizers":[{}{}]}},"post_processor":{},"decoder":{},)"
       R"("model":{{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":null,)"
       R"("end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,"ignore_merges":{},)"
       R"("vocab":{},"merges":[{}]}}}})",
-      AddedTokensJson(tokens), pre->nfc ? R"({"type":"NFC"})" : "null", Dump(pre->pattern),
-      kByteLevel, post, kByteLevel, pre->ignore_merges,
+      AddedTokensJson(tokens), pre->nfc ? R"({"type":"NFC"})" : "null", splits, kByteLevel, post,
+      kByteLevel, pre->ignore_merges,
       VocabularyJson(tokens, [&](std::size_t id) { return !tokens.IsAdded(id); }), merge_list);
 }
 

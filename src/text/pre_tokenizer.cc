@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "text/byte_alphabet.h"
+#include "text/known_patterns.h"
 #include "text/regex.h"
 #include "text/split_behavior.h"
 #include "text/unicode.h"
@@ -26,9 +27,6 @@ bool PreTokenizer::AppendScanners(std::vector<NextWord>& /*scanners*/, bool& /*b
 namespace {
 
 using PreTokenizerPtr = std::unique_ptr<const PreTokenizer>;
-
-constexpr std::string_view kGpt2Pattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 class Sequence final : public PreTokenizer {
  public:

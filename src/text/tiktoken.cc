@@ -10,6 +10,7 @@
 
 #include "text/base64.h"
 #include "text/byte_alphabet.h"
+#include "text/known_patterns.h"
 #include "text/vocabulary.h"
 
 namespace pixii::text {
@@ -25,26 +26,15 @@ struct Family {
   std::string_view pattern;
 };
 
-constexpr std::string_view kGpt2Pattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kCl100kPattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kQwenPattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kO200kPattern =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kKimiPattern =
-    R"([\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
 constexpr std::array kFamilies = {
-    Family{"cl100k_base", "", 100'256, kCl100kPattern},
+    Family{"cl100k_base", "", 100'256, kLlama3Pattern},
     Family{"o200k_base", "", 199'998, kO200kPattern},
     Family{"r50k_base", "GPT2Tokenizer", 50'256, kGpt2Pattern},
     Family{"p50k_base", "", 50'280, kGpt2Pattern},
     Family{"gpt2", "", 50'256, kGpt2Pattern},
-    Family{"qwen", "QWenTokenizer", 151'643, kQwenPattern},
+    Family{"qwen", "QWenTokenizer", 151'643, kQwen2Pattern},
     Family{"", "TikTokenTokenizer", 163'584, kKimiPattern},
-    Family{"", "", 128'000, kCl100kPattern},  // Llama 3's tokenizer.model
+    Family{"", "", 128'000, kLlama3Pattern},  // Llama 3's tokenizer.model
 };
 
 Result<std::string_view> PatternOf(std::size_t ranks, const TokenizerConfig& config,

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "text/char_class.h"
+#include "text/known_patterns.h"
 
 namespace pixii::text {
 
@@ -344,14 +345,11 @@ constexpr WordScanner kByRules = {&NextByRules<kRules>, true};
 
 constexpr std::array kKnownPatterns = {
     // GPT-2; as tiktoken writes it.
-    KnownPattern{R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
-                 kByRules<kGpt2>},
+    KnownPattern{kGpt2Pattern, kByRules<kGpt2>},
     KnownPattern{R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
                  kByRules<kGpt2>},
     // Llama 3, cl100k.
-    KnownPattern{
-        R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-        kByRules<kLlama3>},
+    KnownPattern{kLlama3Pattern, kByRules<kLlama3>},
     KnownPattern{
         R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)",
         kByRules<kLlama3>},
@@ -359,28 +357,20 @@ constexpr std::array kKnownPatterns = {
         R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)",
         kByRules<kLlama3>},
     // Qwen 2 and 3.
-    KnownPattern{
-        R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-        kByRules<kQwen2>},
+    KnownPattern{kQwen2Pattern, kByRules<kQwen2>},
     // Qwen 3.5.
     KnownPattern{
         R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
         kByRules<kQwen3Next>},
     // GPT-4o, gpt-oss, Llama 4.
-    KnownPattern{
-        R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-        kByRules<kO200k>},
+    KnownPattern{kO200kPattern, kByRules<kO200k>},
     // Mistral's Tekken.
-    KnownPattern{
-        R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-        kByRules<kTekken>},
+    KnownPattern{kTekkenPattern, kByRules<kTekken>},
     // DeepSeek V3 and R1: three patterns, one after another.
-    KnownPattern{R"(\p{N}{1,3})", {&NextWithGaps<&MatchNumbers<3>>, false}},
-    KnownPattern{"[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+", {&NextWithGaps<&MatchCjk>, false}},
-    KnownPattern{
-        R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-        {&NextWithGaps<&MatchDeepseek>, false}},
-    KnownPattern{R"(\p{N})", {&NextWithGaps<&MatchNumbers<1>>, false}},
+    KnownPattern{kDeepseekNumbers, {&NextWithGaps<&MatchNumbers<3>>, false}},
+    KnownPattern{kDeepseekCjk, {&NextWithGaps<&MatchCjk>, false}},
+    KnownPattern{kDeepseekWords, {&NextWithGaps<&MatchDeepseek>, false}},
+    KnownPattern{kOneNumber, {&NextWithGaps<&MatchNumbers<1>>, false}},
     KnownPattern{R"(\p{N}+)", {&NextWithGaps<&MatchNumbers<kAnyCount>>, false}},
 };
 

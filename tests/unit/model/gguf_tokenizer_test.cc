@@ -231,6 +231,36 @@ TEST(GgufTokenizer, RefusesListsThatDoNotFitAndKindsThatAreNotBuilt) {
               HasSubstr("is 99, allowed 0 to 6"));
 }
 
+// Numbers tell the patterns apart: how many tokens " 1234" of single bytes is.
+TEST(GgufTokenizer, EveryNameOfAPreTokenizerCutsAsItsModelDoes) {
+  const auto words = [](const char* pre, const std::string& text) {
+    std::vector<std::string> pieces;
+    for (const char* c : {"\xC4\xA0", "1", "2", "3", "4", "a", ".", "12", "123", "1234",
+                          "\xC4\xA0"
+                          "1"}) {
+      pieces.emplace_back(c);
+    }
+    const auto tokenizer =
+        Load(GgufWriter()
+                 .String("tokenizer.ggml.model", "gpt2")
+                 .String("tokenizer.ggml.pre", pre)
+                 .Strings("tokenizer.ggml.tokens", pieces)
+                 .Strings("tokenizer.ggml.merges", {"1 2", "12 3", "123 4", "\xC4\xA0 1"}));
+    EXPECT_TRUE(tokenizer.has_value()) << pre << tokenizer.error().ToString();
+    return (*tokenizer)->Encode(text)->size();
+  };
+  for (const char* pre :
+       {"llama-bpe", "pixtral", "dbrx", "glm4", "gpt-4o", "kimi-k2", "deepseek-v3"}) {
+    EXPECT_EQ(words(pre, "1234"), 2U) << pre;
+  }
+  for (const char* pre : {"qwen2", "megrez", "starcoder", "command-r", "tekken"}) {
+    EXPECT_EQ(words(pre, "1234"), 4U) << pre;
+  }
+  for (const char* pre : {"gpt-2", "phi-2", "mpt", "bloom"}) {
+    EXPECT_EQ(words(pre, "1234"), 1U) << pre;
+  }
+}
+
 TEST(GgufTokenizer, AWholeTokenizerJsonInTheFileIsTakenAsItIs) {
   const std::string bytes = GgufWriter().String("tokenizer.huggingface.json", "{x}").Bytes();
   EXPECT_EQ(*GgufTokenizer(*GgufFile::Parse(std::as_bytes(std::span(bytes)), "m.gguf")), "{x}");
