@@ -38,6 +38,8 @@ void AddAliases(std::vector<config::Option>& options) {
       {"port", "http-port", "DYN_HTTP_PORT"},
       {"tls-cert", "tls-cert-path", "DYN_TLS_CERT_PATH"},
       {"tls-key", "tls-key-path", "DYN_TLS_KEY_PATH"},
+      {"enable-anthropic-api", nullptr, "DYN_ENABLE_ANTHROPIC_API"},
+      {"strip-anthropic-preamble", nullptr, "DYN_STRIP_ANTHROPIC_PREAMBLE"},
       {"served-model-name", "model-name", "DYN_MODEL_NAME"},
       {"block-size", "kv-cache-block-size", "DYN_KV_CACHE_BLOCK_SIZE"},
       {"extra-engine-args", nullptr, "DYN_TRTLLM_EXTRA_ENGINE_ARGS"},

@@ -49,6 +49,12 @@ frontend::FrontendOptions MakeFrontendOptions(const ServeFlags& flags, bool adap
   options.generations_max = static_cast<std::uint32_t>(flags.max_requests);
   options.adapter_api = adapter_api;
   options.engine_control = flags.engine_control;
+  options.anthropic_api = flags.anthropic_api;
+  options.anthropic.strip_preamble = flags.strip_anthropic_preamble;
+  options.responses = {
+      .count_max = static_cast<std::uint32_t>(flags.response_store_count),
+      .bytes_max = static_cast<std::uint64_t>(flags.response_store_size),
+      .lifetime = rt::Duration(std::chrono::nanoseconds(flags.response_store_time))};
   options.text_threads = 1;  // long prompts are tokenized off the loop
   return options;
 }

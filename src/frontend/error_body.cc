@@ -57,6 +57,27 @@ std::string_view OpenAiType(int status) {
   return status < 500 ? "invalid_request_error" : "server_error";
 }
 
+std::string_view AnthropicType(int status) {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 413:
+      return "request_too_large";
+    case 429:
+      return "rate_limit_error";
+    case 504:
+      return "timeout_error";
+    case 529:
+      return "overloaded_error";
+    default:
+      return status < 500 ? "invalid_request_error" : "api_error";
+  }
+}
+
 // What is wrong inside is for the log; the client learns that it was not its fault.
 bool IsOurs(Code code) { return code == Code::kInternal || code == Code::kDataCorrupt; }
 
@@ -138,15 +159,40 @@ std::string_view MetricClass(const Error& error) {
   }
 }
 
-std::string ErrorBody(const Error& error) {
-  int status = ClientStatus(error);
-  return Body({status,
-               IsOurs(error.code()) ? std::string_view("internal server error") : error.detail(),
-               OpenAiType(status), error.param(), OpenAiCode(error)});
+std::string_view ClientMessage(const Error& error) {
+  return IsOurs(error.code()) ? std::string_view("internal server error") : error.detail();
 }
 
-Response ErrorResponse(const Error& error, std::uint32_t retry_after_seconds) {
-  Response out{.status = ClientStatus(error), .body = ErrorBody(error), .fields = {}};
+std::string_view ResponsesErrorCode(const Error& error) {
+  const int status = ClientStatus(error);
+  return status == 429 ? "rate_limit_exceeded" : status < 500 ? "invalid_prompt" : "server_error";
+}
+
+std::string ErrorBody(const Error& error, Dialect dialect) {
+  const int status = ClientStatus(error);
+  const std::string_view message = ClientMessage(error);
+  std::string out;
+  switch (dialect) {
+    case Dialect::kOpenAi:
+      return Body({status, message, OpenAiType(status), error.param(), OpenAiCode(error)});
+    case Dialect::kAnthropic:
+      out = R"({"type":"error","error":{"type":")";
+      out += AnthropicType(status);
+      out += R"(","message":)";
+      wire::AppendJsonString(out, message);
+      out += "}}";
+      return out;
+    case Dialect::kKserve:
+      out = R"({"error":)";
+      wire::AppendJsonString(out, message);
+      out += '}';
+      return out;
+  }
+  return out;
+}
+
+Response ErrorResponse(const Error& error, std::uint32_t retry_after_seconds, Dialect dialect) {
+  Response out{.status = ClientStatus(error), .body = ErrorBody(error, dialect), .fields = {}};
   if (IsRetryable(error.code())) {
     out.fields.push_back({"Retry-After", fmt::format("{}", retry_after_seconds)});
   }

@@ -5,6 +5,7 @@
 // status) are Dynamo's.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -12,6 +13,13 @@
 #include "frontend/exchange.h"
 
 namespace pixii::frontend {
+
+/// In whose form a route's errors are. Statuses are the same in all.
+enum class Dialect : std::uint8_t {
+  kOpenAi,     // the body above
+  kAnthropic,  // {"type":"error","error":{"type","message"}}
+  kKserve,     // {"error": message}, as /busy_threshold has it too
+};
 
 /// HTTP status of `error` for a client: a field that is too large is a bad request (400), a body is
 /// 413.
@@ -25,10 +33,17 @@ std::string_view OpenAiCode(const Error& error);
 std::string_view MetricClass(const Error& error);
 
 /// The JSON body. Details of errors that are ours (5xx without a retry) stay in the log.
-std::string ErrorBody(const Error& error);
+std::string ErrorBody(const Error& error, Dialect dialect = Dialect::kOpenAi);
 
 /// A whole response; with Retry-After where a retry may help.
-Response ErrorResponse(const Error& error, std::uint32_t retry_after_seconds);
+Response ErrorResponse(const Error& error, std::uint32_t retry_after_seconds,
+                       Dialect dialect = Dialect::kOpenAi);
+
+/// The code of a response of /v1/responses that failed: rate_limit_exceeded, invalid_prompt,
+/// server_error.
+std::string_view ResponsesErrorCode(const Error& error);
+/// What a client may read of `error`.
+std::string_view ClientMessage(const Error& error);
 
 /// The same for statuses below the application (414, 431, 505, ...).
 Response FaultResponse(const wire::HttpFault& fault, std::uint32_t retry_after_seconds);

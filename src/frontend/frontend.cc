@@ -47,6 +47,7 @@ Frontend::Frontend(FrontendEnvironment environment, const FrontendOptions& optio
       model_(std::move(model)),
       keys_(std::move(keys)),
       quotas_(keys_, environment.loop.Now()),
+      responses_(std::make_shared<ResponseStore>(options.responses)),
       metrics_(environment.registry != nullptr ? *environment.registry : own_registry_,
                model_.name(), environment.link.card()),
       readiness_(ReadinessOf(options), environment.loop.Now()),
@@ -83,6 +84,14 @@ const std::vector<Frontend::Route>& Frontend::Routes() {
   static const std::vector<Route> kRoutes = {
       {"/v1/chat/completions", "POST", Access::kKey, false, &Frontend::HandleChat},
       {"/v1/completions", "POST", Access::kKey, false, &Frontend::HandleCompletions},
+      {"/v1/messages", "POST", Access::kKey, false, &Frontend::HandleMessages, Dialect::kAnthropic,
+       &FrontendOptions::anthropic_api},
+      {"/v1/messages/count_tokens", "POST", Access::kKey, false, &Frontend::HandleCountTokens,
+       Dialect::kAnthropic, &FrontendOptions::anthropic_api},
+      {"/v1/responses", "POST", Access::kKey, false, &Frontend::HandleResponses},
+      {"/v1/responses/input_tokens", "POST", Access::kKey, false, &Frontend::HandleResponsesCount},
+      {"/v1/responses/", "GET", Access::kKey, true, &Frontend::HandleResponse},
+      {"/v1/responses/", "DELETE", Access::kKey, true, &Frontend::HandleDeleteResponse},
       {"/v1/embeddings", "POST", Access::kKey, false, &Frontend::HandleEmbeddings},
       {"/v1/score", "POST", Access::kKey, false, &Frontend::HandleScore},
       {"/score", "POST", Access::kKey, false, &Frontend::HandleScore},
@@ -113,13 +122,20 @@ const std::vector<Frontend::Route>& Frontend::Routes() {
   return kRoutes;
 }
 
-bool Frontend::Matches(const Route& route, const wire::HttpRequest& request) {
+bool Frontend::Enabled(const Route& route) const {
+  return route.enabled == nullptr || options_.*route.enabled;
+}
+
+bool Frontend::Matches(const Route& route, const wire::HttpRequest& request) const {
+  if (!Enabled(route)) {
+    return false;
+  }
   return route.prefix
              ? request.path.starts_with(route.path) && request.path.size() > route.path.size()
              : request.path == route.path;
 }
 
-std::string Frontend::AllowedMethods(const wire::HttpRequest& request) {
+std::string Frontend::AllowedMethods(const wire::HttpRequest& request) const {
   std::string out;
   for (const Route& route : Routes()) {
     if (Matches(route, request)) {
@@ -154,6 +170,7 @@ void Frontend::Handle(Exchange& exchange) {
     Refuse(call, Error(Code::kNotFound, "there is no such route"));
     return;
   }
+  call.dialect = found->dialect;
   if (found->access != Access::kOpen) {
     call.key = keys_.Authenticate(request);
     if (call.key == nullptr) {
@@ -180,9 +197,10 @@ Response Frontend::Refusal(const wire::HttpFault& fault) {
 }
 
 void Frontend::Refuse(Call& call, const Error& error) {
-  Response response =
-      ErrorResponse(error, call.retry_after_seconds != 0 ? call.retry_after_seconds
-                                                         : options_.retry_after_seconds);
+  Response response = ErrorResponse(
+      error,
+      call.retry_after_seconds != 0 ? call.retry_after_seconds : options_.retry_after_seconds,
+      call.dialect);
   response.close = error.code() == Code::kShuttingDown;
   response.fields.insert(response.fields.end(), call.fields.begin(), call.fields.end());
   call.exchange.Respond(std::move(response));

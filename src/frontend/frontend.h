@@ -25,6 +25,8 @@
 #include "frontend/quota.h"
 #include "frontend/readiness.h"
 #include "frontend/receipt.h"
+#include "frontend/response_store.h"
+#include "frontend/responses.h"
 #include "frontend/served_model.h"
 #include "obs/metrics.h"
 #include "rt/loop.h"
@@ -79,6 +81,7 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
     const ApiKey* key = nullptr;               // null only on open routes
     QuotaTicket ticket = {};                   // once its key's limits let it in
     std::uint32_t retry_after_seconds = 0;     // with a refusal; 0: the option's
+    Dialect dialect = Dialect::kOpenAi;        // of refusals
   };
 
   /// Who may use a route.
@@ -90,6 +93,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
     Access access;
     bool prefix;  // `path` and what follows it
     void (Frontend::*handle)(Call&);
+    Dialect dialect = Dialect::kOpenAi;
+    bool FrontendOptions::* enabled = nullptr;  // null: always; switched off it does not exist
   };
 
   static const std::vector<Route>& Routes();
@@ -105,6 +110,12 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   void HandleScore(Call& call);
   void HandleRerank(Call& call);
   void HandleClassify(Call& call);
+  void HandleMessages(Call& call);
+  void HandleCountTokens(Call& call);
+  void HandleResponses(Call& call);
+  void HandleResponsesCount(Call& call);
+  void HandleResponse(Call& call);
+  void HandleDeleteResponse(Call& call);
   void HandleModels(Call& call);
   void HandleModel(Call& call);
   void HandleAdapters(Call& call);
@@ -130,8 +141,9 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   struct AdapterJob;
   using AdapterAnswer = Response (*)(const wire::AdapterCard& card);
 
-  static bool Matches(const Route& route, const wire::HttpRequest& request);
-  static std::string AllowedMethods(const wire::HttpRequest& request);
+  bool Enabled(const Route& route) const;
+  bool Matches(const Route& route, const wire::HttpRequest& request) const;
+  std::string AllowedMethods(const wire::HttpRequest& request) const;
   Result<void> CheckAdapterApi() const;
   Result<wire::LoadAdapterRequest> ReadLoadRequest(const wire::HttpRequest& request,
                                                    bool dynamo) const;
@@ -147,7 +159,13 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   /// What goes on with the call behind it, or with why nothing was read.
   using AfterBody = std::function<void(Call& call, Result<void> read)>;
 
-  void Generate(Call& call, Surface surface);
+  /// Makes the common request of a body, on any thread.
+  using SurfaceReader = std::function<Result<SurfaceRequest>(const wire::Json& body)>;
+
+  void Generate(Call& call, Surface surface, SurfaceReader reader);
+  Result<ResponsesContext> MakeResponsesContext(const Call& call);
+  Result<std::string> CountTokens(const Call& call, const OpenAiRequest& request,
+                                  std::string_view opening) const;
   void Pool(Call& call, Surface surface);
   Result<void> Admit(Call& call, Surface surface);
   Result<void> AdmitByQuota(Call& call);
@@ -201,6 +219,7 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   ServedModel model_;
   ApiKeys keys_;
   QuotaLedger quotas_;
+  std::shared_ptr<ResponseStore> responses_;
   obs::Registry own_registry_;  // used if the environment has none
   FrontendMetrics metrics_;
   Readiness readiness_;

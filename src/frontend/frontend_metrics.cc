@@ -22,6 +22,14 @@ std::string_view EndpointName(Surface surface) {
       return "rerank";
     case Surface::kClassify:
       return "classify";
+    case Surface::kMessages:
+      return "anthropic_messages";
+    case Surface::kResponses:
+      return "responses";
+    case Surface::kKserve:
+      return "kserve";
+    case Surface::kTokens:
+      return "generate";
     default:
       return "completions";
   }
@@ -53,7 +61,8 @@ FrontendMetrics::FrontendMetrics(obs::Registry& registry, std::string model,
   set(MetricId::kModelMigrationLimit, 0);
   // Series of few values stand at zero from the start, so that rates have a first point.
   for (Surface surface : {Surface::kChat, Surface::kCompletions, Surface::kEmbeddings,
-                          Surface::kScore, Surface::kRerank, Surface::kClassify}) {
+                          Surface::kScore, Surface::kRerank, Surface::kClassify, Surface::kMessages,
+                          Surface::kResponses, Surface::kKserve, Surface::kTokens}) {
     registry.GetCounter(MetricId::kModelCancellationTotal, {model_, EndpointName(surface)});
     registry.GetCounter(MetricId::kModelRejectionTotal, {model_, EndpointName(surface)});
   }

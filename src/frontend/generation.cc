@@ -21,7 +21,7 @@ Generation::Generation(GenerationHost& host, Exchange& exchange, GenerationPlan 
       plan_(std::move(plan)),
       writer_(plan_.shape,
               plan_.stream ? static_cast<std::uint32_t>(plan_.prompts.size()) * n() : 0) {
-  record_.surface = plan_.shape.surface;
+  record_.surface = plan_.writer ? plan_.writer->surface() : plan_.shape.surface;
   record_.stream = plan_.stream;
   record_.started = host_.Now();
   parts_.resize(plan_.prompts.size());
@@ -30,7 +30,7 @@ Generation::Generation(GenerationHost& host, Exchange& exchange, GenerationPlan 
     parts_[i].open.assign(n(), false);
     usage_.prompt_tokens += parts_[i].prompt.size();
     for (std::uint32_t k = 0; k < n(); ++k) {
-      choices_.emplace_back(plan_, host_.text(), parts_[i].prompt);
+      choices_.emplace_back(plan_, plan_.tokens_only ? nullptr : host_.text(), parts_[i].prompt);
     }
   }
   record_.prompt_tokens = usage_.prompt_tokens;
@@ -217,7 +217,40 @@ void Generation::Echo(std::size_t index, Choice& choice, std::string& text) {
   }
 }
 
+// The text of a step as parts of an answer.
+void Generation::GatherParts(Choice& choice) {
+  if (!delta_.text.empty()) {
+    JoinPart(choice.answer.parts, {.text = delta_.text});
+  }
+  choice.answer.tokens.insert(choice.answer.tokens.end(), delta_.tokens.begin(),
+                              delta_.tokens.end());
+  if (delta_.finish) {
+    choice.answer.finish = std::move(*delta_.finish);
+  }
+}
+
+void Generation::WriteParts(Choice& choice) {
+  std::string& out = exchange_->stream();
+  if (!choice.started) {
+    choice.started = true;
+    plan_.writer->AppendStart(out, usage_);
+  }
+  if (!delta_.tokens.empty()) {
+    plan_.writer->AppendTokens(out, delta_.tokens);
+  }
+  if (!delta_.text.empty()) {
+    plan_.writer->AppendPart(out, {.text = delta_.text});
+  }
+  if (delta_.finish) {
+    choice.answer.finish = std::move(*delta_.finish);  // written with the usage
+  }
+}
+
 void Generation::Gather(Choice& choice) {
+  if (plan_.writer) {
+    GatherParts(choice);
+    return;
+  }
   for (const wire::TokenLogprob& entry : delta_.logprobs) {
     choice.logprob_sum += double{entry.logprob};
     ++choice.logprob_count;
@@ -246,14 +279,23 @@ void Generation::Gather(Choice& choice) {
   }
 }
 
+void Generation::Commit() {
+  if (committed_) {
+    return;
+  }
+  committed_ = true;
+  exchange_->StartStream("text/event-stream; charset=utf-8", plan_.fields);
+}
+
 void Generation::Write(std::size_t index, std::uint32_t choice_index) {
   Choice& choice = choices_[choice_index];
   if (!choice.started && delta_.empty()) {
     return;
   }
-  if (!committed_) {
-    committed_ = true;
-    exchange_->StartStream("text/event-stream; charset=utf-8", plan_.fields);
+  Commit();
+  if (plan_.writer) {
+    WriteParts(choice);
+    return;
   }
   std::string& out = exchange_->stream();
   if (!choice.started) {
@@ -376,9 +418,22 @@ void Generation::Complete() {
   }
   const Receipt* shown = receipt ? &*receipt : nullptr;
   if (plan_.stream) {
-    writer_.AppendEnd(exchange->stream(), usage_, shown);
+    if (plan_.writer) {
+      plan_.writer->AppendEnd(exchange->stream(), choices_.front().answer.finish, usage_);
+    } else {
+      writer_.AppendEnd(exchange->stream(), usage_, shown);
+    }
     Answered(std::nullopt);
     exchange->EndStream();
+    return;
+  }
+  if (plan_.writer) {
+    std::vector<Answer> answers;
+    for (Choice& choice : choices_) {
+      answers.push_back(std::move(choice.answer));
+    }
+    Answered(std::nullopt);
+    exchange->Respond({.body = plan_.writer->Unary(answers, usage_), .fields = plan_.fields});
     return;
   }
   std::vector<FinishedChoice> results;
@@ -399,10 +454,14 @@ void Generation::End(const Error& error) {
   held_.clear();
   Answered(error);
   if (committed_) {
-    StreamWriter::AppendError(exchange->stream(), error);
+    if (plan_.writer) {
+      plan_.writer->AppendError(exchange->stream(), error);
+    } else {
+      StreamWriter::AppendError(exchange->stream(), error);
+    }
     exchange->EndStream();
   } else {
-    Response response = ErrorResponse(error, host_.retry_after_seconds());
+    Response response = ErrorResponse(error, host_.retry_after_seconds(), plan_.dialect);
     response.fields.insert(response.fields.end(), plan_.fields.begin(), plan_.fields.end());
     exchange->Respond(std::move(response));
   }

@@ -14,8 +14,10 @@
 #include <vector>
 
 #include "control/worker_link.h"
+#include "frontend/answer_writer.h"
 #include "frontend/beam_runner.h"
 #include "frontend/choice_stream.h"
+#include "frontend/error_body.h"
 #include "frontend/exchange.h"
 #include "frontend/openai_response.h"
 #include "frontend/quota.h"
@@ -44,9 +46,12 @@ struct GenerationPlan {
   std::vector<std::string> echo_texts;  // [prompts] if echo
   wire::GenerateRequest prototype;      // all but id and prompt
   ChoiceOptions choices;
-  std::vector<wire::HttpField> fields;  // of the response
-  QuotaTicket ticket;                   // of its API key
-  std::string recorded_body;            // the client's JSON; empty: nobody records
+  std::vector<wire::HttpField> fields;             // of the response
+  QuotaTicket ticket;                              // of its API key
+  std::string recorded_body;                       // the client's JSON; empty: nobody records
+  std::unique_ptr<AnswerWriter> writer = nullptr;  // of another surface than OpenAI's completions
+  Dialect dialect = Dialect::kOpenAi;              // of errors
+  bool tokens_only = false;                        // no text is made of the tokens
 };
 
 /// How a request went, for metrics; times are kNever if it did not come so far.
@@ -111,6 +116,7 @@ class Generation final : public ExchangeWatcher, public ClientWork {
     ChoiceStream stream;
     LogprobWriter logprobs;
     FinishedChoice result;        // of a unary response
+    Answer answer;                // the same for a writer of another surface
     ChoiceTranscript transcript;  // if a receipt or a record wants it
     double logprob_sum = 0;       // of its tokens and of the one that ended it, to find the best
     std::uint32_t logprob_count = 0;
@@ -130,6 +136,9 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   bool MustHold(std::size_t part, const wire::TokenFrame& frame) const;
   void Write(std::size_t part, std::uint32_t choice_index);
   void WriteParts(std::string& out, std::uint32_t choice_index, const std::string& logprobs);
+  void Commit();
+  void WriteParts(Choice& choice);
+  void GatherParts(Choice& choice);
   void Echo(std::size_t part, Choice& choice, std::string& text);
   void Gather(Choice& choice);
   void Transcribe(const wire::TokenFrame& frame, Choice& choice) const;

@@ -49,28 +49,23 @@ Result<wire::Json> Frontend::ParseBody(const wire::HttpRequest& request) const {
 
 namespace {
 
-struct Prepared {
-  bool stream = false;
-  Result<GenerationPlan> plan = Fail(Code::kInternal, "not prepared");
-};
-
 // On any thread: `model` is immutable.
-Prepared PrepareBody(const std::string& text, Surface surface, const ServedModel& model,
-                     const wire::ModelCard& card, std::uint64_t seed) {
-  Prepared out;
-  Result<wire::Json> body = wire::ParseJson(text, kBodyLimits);
-  if (!body) {
-    out.plan = Fail(body.error());
-    return out;
+Result<GenerationPlan> PrepareBody(
+    const std::string& text, const std::function<Result<SurfaceRequest>(const wire::Json&)>& reader,
+    const ServedModel& model, const wire::ModelCard& card, std::uint64_t seed, bool keep_body,
+    bool& stream) {
+  PX_TRY(wire::Json body, wire::ParseJson(text, kBodyLimits));
+  const wire::Json* streams = body.Find("stream");
+  stream = streams != nullptr && *streams == wire::Json(true);
+  PX_TRY(SurfaceRequest read, reader(body));
+  PX_TRY(GenerationPlan plan, PlanGeneration(read.request, model, card, seed));
+  if (keep_body) {
+    plan.recorded_body = read.writer ? read.body.Dump() : text;
   }
-  Result<OpenAiRequest> request = ParseOpenAiRequest(*body, surface);
-  if (!request) {
-    out.plan = Fail(request.error());
-    return out;
-  }
-  out.stream = request->streams();
-  out.plan = PlanGeneration(*request, model, card, seed);
-  return out;
+  plan.writer = std::move(read.writer);
+  plan.tokens_only = read.tokens_only;
+  plan.choices.wants_tokens = plan.choices.wants_tokens || read.tokens_only;
+  return plan;
 }
 
 }  // namespace
@@ -85,6 +80,7 @@ struct Frontend::Preparation final : ExchangeWatcher {
   std::vector<wire::HttpField> fields;
   const ApiKey* key = nullptr;
   QuotaTicket ticket;
+  Dialect dialect = Dialect::kOpenAi;
   std::string body;
   BodyReader reader;
   AfterBody after;
@@ -173,6 +169,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
   job->fields = std::move(call.fields);
   job->key = call.key;
   job->ticket = std::move(call.ticket);
+  job->dialect = call.dialect;
   job->body = call.exchange.request().body;
   job->reader = std::move(reader);
   job->after = std::move(after);
@@ -186,6 +183,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
         idle_.WakeAll();
         if (job->exchange != nullptr) {
           Call again{*job->exchange, std::move(job->fields), job->key, std::move(job->ticket)};
+          again.dialect = job->dialect;
           job->after(again, {});
         }
       });
@@ -200,13 +198,20 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
   ++preparing_count_;
 }
 
-void Frontend::Generate(Call& call, Surface surface) {
+void Frontend::Generate(Call& call, Surface surface, SurfaceReader reader) {
+  struct Prepared {
+    bool stream = false;
+    Result<GenerationPlan> plan = Fail(Code::kInternal, "not prepared");
+  };
+
   auto prepared = std::make_shared<Prepared>();
   std::uint64_t seed = environment_.loop.random().Next();
+  bool keep_body = static_cast<bool>(environment_.record);
   Prepare(
       call, surface,
-      [this, prepared, surface, seed](const std::string& body, const wire::ModelCard& card) {
-        *prepared = PrepareBody(body, surface, model_, card, seed);
+      [this, prepared, seed, keep_body, reader = std::move(reader)](const std::string& body,
+                                                                    const wire::ModelCard& card) {
+        prepared->plan = PrepareBody(body, reader, model_, card, seed, keep_body, prepared->stream);
       },
       [this, prepared, surface](Call& ready, Result<void> read) {
         Begin(ready, surface, prepared->stream,
@@ -239,8 +244,13 @@ void Frontend::Begin(Call& call, Surface surface, bool stream, Result<Generation
     plan->ticket.Charge(prompt.size(), Now());
   }
   plan->fields = call.fields;
-  if (environment_.record) {
-    plan->recorded_body = call.exchange.request().body;
+  plan->dialect = call.dialect;
+  if (plan->writer) {
+    plan->writer->Begin({.id = NewId(""),
+                         .created = plan->shape.created,
+                         .model = plan->shape.model,
+                         .tenant = call.key->tenant,
+                         .now = Now()});
   }
   GenerationHost& host = *this;
   auto generation = std::make_unique<Generation>(host, call.exchange, std::move(*plan));
@@ -250,8 +260,23 @@ void Frontend::Begin(Call& call, Surface surface, bool stream, Result<Generation
   raw->Start();
 }
 
-void Frontend::HandleChat(Call& call) { Generate(call, Surface::kChat); }
+namespace {
 
-void Frontend::HandleCompletions(Call& call) { Generate(call, Surface::kCompletions); }
+Result<SurfaceRequest> ReadCompletions(const wire::Json& body, Surface surface) {
+  PX_TRY(OpenAiRequest request, ParseOpenAiRequest(body, surface));
+  return SurfaceRequest{.request = std::move(request), .body = {}, .writer = nullptr};
+}
+
+}  // namespace
+
+void Frontend::HandleChat(Call& call) {
+  Generate(call, Surface::kChat,
+           [](const wire::Json& body) { return ReadCompletions(body, Surface::kChat); });
+}
+
+void Frontend::HandleCompletions(Call& call) {
+  Generate(call, Surface::kCompletions,
+           [](const wire::Json& body) { return ReadCompletions(body, Surface::kCompletions); });
+}
 
 }  // namespace pixii::frontend

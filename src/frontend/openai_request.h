@@ -40,13 +40,17 @@ inline constexpr std::uint32_t kBeamWidthMax =
     kTopLogprobsMax / 2;  // a beam offers 2 x width tokens
 
 /// What a route gives; bits, so that a table can name several.
-enum class Surface : std::uint8_t {
+enum class Surface : std::uint16_t {
   kChat = 1,
   kCompletions = 2,
   kEmbeddings = 4,
   kScore = 8,
   kRerank = 16,
   kClassify = 32,
+  kMessages = 64,      // Anthropic's
+  kResponses = 128,    // OpenAI's
+  kKserve = 256,       // tensors
+  kTokens = 512,       // token ids in, token ids out
 };
 
 /// Whether the model may, must or must not call a tool.

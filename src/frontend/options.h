@@ -6,10 +6,17 @@
 
 #include <cstdint>
 
+#include "frontend/response_store.h"
 #include "rt/time.h"
 #include "wire/http.h"
 
 namespace pixii::frontend {
+
+struct AnthropicOptions {
+  /// Drops a line "x-anthropic-billing-header: …" at the start of the system prompt: it differs
+  /// from request to request and would keep prompts from sharing a prefix.
+  bool strip_preamble = false;
+};
 
 struct HttpServerOptions {
   wire::HttpLimits limits;
@@ -43,6 +50,9 @@ struct FrontendOptions {
   bool engine_control = true;  // /engine/control: whoever may ask the model may put it to sleep
   std::uint32_t retry_after_seconds = 1;  // with 503 and 529
   bool adapter_api = false;               // whether clients may load and unload adapters
+  bool anthropic_api = false;             // whether /v1/messages exists
+  AnthropicOptions anthropic;
+  ResponseStoreOptions responses;
   rt::Duration canary_interval =
       rt::Duration(std::chrono::seconds(15));  // a test generation after so long without one
   rt::Duration canary_timeout = rt::Duration(std::chrono::seconds(30));

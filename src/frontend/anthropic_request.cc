@@ -1,0 +1,456 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "frontend/anthropic.h"
+#include "frontend/anthropic_writer.h"
+
+namespace pixii::frontend {
+
+using wire::Json;
+
+namespace {
+
+constexpr std::string_view kPreamble = "x-anthropic-billing-header:";
+
+tl::unexpected<Error> Bad(const std::string& field, std::string detail) {
+  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), field);
+}
+
+tl::unexpected<Error> NotDone(const std::string& field, std::string detail) {
+  return Fail(Code::kUnsupported, fmt::format("{}: {}", field, detail), field);
+}
+
+tl::unexpected<Error> Unknown(const std::string& field) {
+  return Fail(Code::kInvalidArgument, fmt::format("unknown field {}", field), field);
+}
+
+std::string At(const std::string& at, std::string_view key) {
+  return fmt::format("{}.{}", at, key.substr(0, 60));
+}
+
+// What is read on the way and decided about at the end.
+struct Reading {
+  Json out = Json(Json::Object{});  // in OpenAI's form
+  Json::Array messages;
+  Json system;  // string, or null
+  Json kwargs = Json(Json::Object{});
+  bool cache_control = false;
+  bool continues = false;  // the last message is the start of the answer
+};
+
+Result<std::string> TextOf(const Json& block, const std::string& at, Reading& reading) {
+  const Json* text = block.Find("text");
+  if (text == nullptr || !text->is_string()) {
+    return Bad(at + ".text", "must be a string");
+  }
+  for (const auto& [key, value] : block.object()) {
+    if (key == "cache_control") {
+      reading.cache_control = reading.cache_control || !value.is_null();
+    } else if (key != "type" && key != "text" && !(key == "citations" && value.is_null())) {
+      return Unknown(At(at, key));
+    }
+  }
+  return text->string();
+}
+
+Result<std::string> TypeOf(const Json& block, const std::string& at) {
+  const Json* type = block.Find("type");
+  if (type == nullptr || !type->is_string()) {
+    return Bad(at, "must be an object with a type");
+  }
+  return type->string();
+}
+
+// A string, or blocks of text.
+Result<std::string> TextsOf(const Json& value, const std::string& at, std::string_view between,
+                            Reading& reading) {
+  if (value.is_string()) {
+    return value.string();
+  }
+  if (!value.is_array()) {
+    return Bad(at, "must be a string or a list of blocks");
+  }
+  std::string out;
+  for (std::size_t i = 0; i < value.array().size(); ++i) {
+    const Json& block = value.array()[i];
+    std::string where = fmt::format("{}[{}]", at, i);
+    PX_TRY(std::string type, TypeOf(block, where));
+    if (type != "text") {
+      return NotDone(where + ".type", fmt::format("\"{}\" is not supported here, only \"text\" is",
+                                                  type.substr(0, 60)));
+    }
+    PX_TRY(std::string text, TextOf(block, where, reading));
+    out += i == 0 ? "" : between;
+    out += text;
+  }
+  return out;
+}
+
+Result<Json> ToolCall(const Json& block, const std::string& at, Reading& reading) {
+  Json function{Json::Object{}};
+  Json call{Json::Object{}};
+  call.Set("type", "function");
+  const Json* input = nullptr;
+  for (const auto& [key, value] : block.object()) {
+    if (key == "id" || key == "name") {
+      if (!value.is_string()) {
+        return Bad(At(at, key), "must be a string");
+      }
+      (key == "id" ? call : function).Set(key, value);
+    } else if (key == "input") {
+      if (!value.is_object()) {
+        return Bad(At(at, key), "must be an object");
+      }
+      input = &value;
+    } else if (key == "cache_control") {
+      reading.cache_control = true;
+    } else if (key != "type" && !(key == "caller" && value.is_null())) {
+      return Unknown(At(at, key));
+    }
+  }
+  if (call.Find("id") == nullptr || function.Find("name") == nullptr || input == nullptr) {
+    return Bad(at, "a tool_use block needs id, name and input");
+  }
+  function.Set("arguments", input->Dump());
+  call.Set("function", std::move(function));
+  return call;
+}
+
+Result<Json> ToolResult(const Json& block, const std::string& at, Reading& reading) {
+  Json message{Json::Object{}};
+  message.Set("role", "tool");
+  std::string text;
+  for (const auto& [key, value] : block.object()) {
+    if (key == "tool_use_id") {
+      if (!value.is_string()) {
+        return Bad(At(at, key), "must be a string");
+      }
+      message.Set("tool_call_id", value);
+    } else if (key == "content" && !value.is_null()) {
+      PX_TRY(text, TextsOf(value, At(at, key), "\n", reading));
+    } else if (key == "is_error") {
+      if (!value.is_bool()) {
+        return Bad(At(at, key), "must be true or false");
+      }
+    } else if (key == "cache_control") {
+      reading.cache_control = true;
+    } else if (key != "type" && key != "content") {
+      return Unknown(At(at, key));
+    }
+  }
+  if (message.Find("tool_call_id") == nullptr) {
+    return Bad(at + ".tool_use_id", "is missing");
+  }
+  message.Set("content", std::move(text));
+  return message;
+}
+
+struct Turn {
+  std::string text;
+  std::string reasoning;
+  Json::Array calls;
+};
+
+Result<void> ReadBlock(const Json& block, bool assistant, const std::string& at, Turn& turn,
+                       Reading& reading) {
+  PX_TRY(std::string type, TypeOf(block, at));
+  if (type == "text") {
+    PX_TRY(std::string text, TextOf(block, at, reading));
+    turn.text += text;
+    return {};
+  }
+  if (type == "tool_use" && assistant) {
+    PX_TRY(Json call, ToolCall(block, at, reading));
+    turn.calls.push_back(std::move(call));
+    return {};
+  }
+  if (type == "thinking" && assistant) {
+    const Json* thinking = block.Find("thinking");
+    if (thinking == nullptr || !thinking->is_string()) {
+      return Bad(at + ".thinking", "must be a string");
+    }
+    turn.reasoning += thinking->string();
+    return {};
+  }
+  if (type == "tool_result" && !assistant) {
+    PX_TRY(Json message, ToolResult(block, at, reading));
+    reading.messages.push_back(std::move(message));  // before the turn's own text
+    return {};
+  }
+  return NotDone(at + ".type", fmt::format("\"{}\" is not supported in a message of this role",
+                                           type.substr(0, 60)));
+}
+
+Result<void> ReadMessage(const Json& message, const std::string& at, Reading& reading) {
+  const Json* role = message.Find("role");
+  if (role == nullptr || (*role != Json("user") && *role != Json("assistant"))) {
+    return Bad(at + ".role", "must be \"user\" or \"assistant\"");
+  }
+  for (const auto& [key, value] : message.object()) {
+    if (key != "role" && key != "content") {
+      return Unknown(At(at, key));
+    }
+  }
+  const Json* content = message.Find("content");
+  if (content == nullptr || (!content->is_string() && !content->is_array())) {
+    return Bad(at + ".content", "must be a string or a list of blocks");
+  }
+  bool assistant = role->string() == "assistant";
+  const std::size_t results_before = reading.messages.size();
+  Turn turn;
+  if (content->is_string()) {
+    turn.text = content->string();
+  } else {
+    for (std::size_t i = 0; i < content->array().size(); ++i) {
+      PX_CHECK_OK(ReadBlock(content->array()[i], assistant, fmt::format("{}.content[{}]", at, i),
+                            turn, reading));
+    }
+  }
+  reading.continues = assistant && turn.calls.empty();
+  if (turn.text.empty() && !assistant && reading.messages.size() > results_before) {
+    return {};  // results alone
+  }
+  Json out{Json::Object{}};
+  out.Set("role", *role);
+  out.Set("content", std::move(turn.text));
+  if (!turn.reasoning.empty()) {
+    out.Set("reasoning_content", std::move(turn.reasoning));
+  }
+  if (!turn.calls.empty()) {
+    out.Set("tool_calls", std::move(turn.calls));
+  }
+  reading.messages.push_back(std::move(out));
+  return {};
+}
+
+Result<void> ReadMessages(const Json& value, Reading& reading) {
+  if (!value.is_array() || value.array().empty() || value.array().size() > kMessagesMax) {
+    return Bad("messages", fmt::format("must be a list of 1 to {} messages", kMessagesMax));
+  }
+  for (std::size_t i = 0; i < value.array().size(); ++i) {
+    std::string at = fmt::format("messages[{}]", i);
+    if (!value.array()[i].is_object()) {
+      return Bad(at, "must be an object");
+    }
+    PX_CHECK_OK(ReadMessage(value.array()[i], at, reading));
+  }
+  return {};
+}
+
+Result<void> ReadTools(const Json& value, Reading& reading) {
+  if (!value.is_array() || value.array().size() > kToolsMax) {
+    return Bad("tools", fmt::format("must be a list of at most {} tools", kToolsMax));
+  }
+  Json::Array tools;
+  for (std::size_t i = 0; i < value.array().size(); ++i) {
+    const Json& tool = value.array()[i];
+    std::string at = fmt::format("tools[{}]", i);
+    if (!tool.is_object()) {
+      return Bad(at, "must be an object");
+    }
+    Json function{Json::Object{}};
+    for (const auto& [key, member] : tool.object()) {
+      if (key == "type") {
+        if (!member.is_null() && member != Json("custom")) {
+          return NotDone(At(at, key), "only tools of the client are supported (\"custom\")");
+        }
+      } else if (key == "name" || key == "description" || key == "strict") {
+        function.Set(key, member);
+      } else if (key == "input_schema") {
+        function.Set("parameters", member);
+      } else if (key == "cache_control") {
+        reading.cache_control = reading.cache_control || !member.is_null();
+      } else {
+        return Unknown(At(at, key));
+      }
+    }
+    if (function.Find("parameters") == nullptr) {
+      return Bad(at + ".input_schema", "is missing");
+    }
+    Json out{Json::Object{}};
+    out.Set("type", "function");
+    out.Set("function", std::move(function));
+    tools.push_back(std::move(out));
+  }
+  reading.out.Set("tools", std::move(tools));
+  return {};
+}
+
+Result<void> ReadToolChoice(const Json& value, Reading& reading) {
+  PX_TRY(std::string type, TypeOf(value, "tool_choice"));
+  for (const auto& [key, member] : value.object()) {
+    if (key == "disable_parallel_tool_use") {
+      if (!member.is_bool()) {
+        return Bad("tool_choice.disable_parallel_tool_use", "must be true or false");
+      }
+      if (member.boolean()) {
+        reading.out.Set("parallel_tool_calls", false);
+      }
+    } else if (key != "type" && !(key == "name" && type == "tool")) {
+      return Unknown(At("tool_choice", key));
+    }
+  }
+  if (type == "auto" || type == "none") {
+    reading.out.Set("tool_choice", type);
+  } else if (type == "any") {
+    reading.out.Set("tool_choice", "required");
+  } else if (type == "tool") {
+    const Json* name = value.Find("name");
+    if (name == nullptr || !name->is_string()) {
+      return Bad("tool_choice.name", "must be a string");
+    }
+    Json function{Json::Object{}};
+    function.Set("name", *name);
+    Json choice{Json::Object{}};
+    choice.Set("type", "function");
+    choice.Set("function", std::move(function));
+    reading.out.Set("tool_choice", std::move(choice));
+  } else {
+    return Bad("tool_choice.type", fmt::format("{} is none of auto, any, tool, none", Shown(type)));
+  }
+  return {};
+}
+
+Result<void> ReadThinking(const Json& value, Reading& reading) {
+  PX_TRY(std::string type, TypeOf(value, "thinking"));
+  if (type != "enabled" && type != "disabled" && type != "adaptive") {
+    return Bad("thinking.type",
+               fmt::format("{} is none of enabled, disabled, adaptive", Shown(type)));
+  }
+  reading.kwargs.Set("enable_thinking", type != "disabled");
+  for (const auto& [key, member] : value.object()) {
+    if (key == "budget_tokens" && type == "enabled") {
+      Json nvext{Json::Object{}};
+      nvext.Set("max_thinking_tokens", member);
+      reading.out.Set("nvext", std::move(nvext));
+    } else if (key != "type" && key != "display") {
+      return Unknown(At("thinking", key));
+    }
+  }
+  return {};
+}
+
+Result<void> ReadSystem(const Json& value, const AnthropicOptions& options, Reading& reading) {
+  PX_TRY(std::string text, TextsOf(value, "system", "\n", reading));
+  if (options.strip_preamble && text.starts_with(kPreamble)) {
+    const std::size_t end = text.find('\n');
+    text.erase(0, end == std::string::npos ? text.size() : end + 1);
+  }
+  if (!text.empty()) {
+    reading.system = std::move(text);
+  }
+  return {};
+}
+
+// As they are: both dialects have them.
+constexpr auto kSame = std::to_array<std::string_view>(
+    {"model", "max_tokens", "stream", "temperature", "top_p", "top_k", "service_tier"});
+
+Result<void> ReadField(const std::string& name, const Json& value, const AnthropicOptions& options,
+                       Reading& reading) {
+  if (value.is_null()) {
+    return {};
+  }
+  if (std::ranges::find(kSame, name) != kSame.end()) {
+    reading.out.Set(name, name == "service_tier" ? Json("auto") : value);
+    return name == "service_tier" && value != Json("auto") && value != Json("standard_only")
+               ? Result<void>(Bad(name, "must be \"auto\" or \"standard_only\""))
+               : Result<void>();
+  }
+  if (name == "messages") {
+    return ReadMessages(value, reading);
+  }
+  if (name == "system") {
+    return ReadSystem(value, options, reading);
+  }
+  if (name == "stop_sequences") {
+    if (!value.is_array()) {
+      return Bad(name, "must be a list of strings");
+    }
+    if (!value.array().empty()) {
+      reading.out.Set("stop", value);
+    }
+    return {};
+  }
+  if (name == "tools") {
+    return ReadTools(value, reading);
+  }
+  if (name == "tool_choice") {
+    return ReadToolChoice(value, reading);
+  }
+  if (name == "thinking") {
+    return ReadThinking(value, reading);
+  }
+  if (name == "metadata") {
+    const Json* user = value.Find("user_id");
+    if (!value.is_object() || value.object().size() > 1 ||
+        (!value.object().empty() && user == nullptr)) {
+      return Bad(name, "must be an object with user_id");
+    }
+    if (user != nullptr && !user->is_null()) {
+      reading.out.Set("user", *user);
+    }
+    return {};
+  }
+  for (std::string_view known : {"container", "context_management", "mcp_servers", "output_config",
+                                 "output_format", "speed", "inference_geo"}) {
+    if (name == known) {
+      return NotDone(name, "this field is not supported");
+    }
+  }
+  std::string shown = name.substr(0, 100);
+  return Fail(Code::kInvalidArgument, fmt::format("unknown field \"{}\"", shown), shown);
+}
+
+Result<Reading> Read(const Json& body, const AnthropicOptions& options) {
+  if (!body.is_object()) {
+    return Fail(Code::kInvalidArgument, "the body must be a JSON object");
+  }
+  Reading reading;
+  for (const auto& [name, value] : body.object()) {
+    PX_CHECK_OK(ReadField(name, value, options, reading));
+  }
+  for (std::string_view needed : {"model", "messages"}) {
+    const Json* found = body.Find(needed);
+    if (found == nullptr || found->is_null()) {
+      return Bad(std::string(needed), "is missing");
+    }
+  }
+  if (!reading.system.is_null()) {
+    Json message{Json::Object{}};
+    message.Set("role", "system");
+    message.Set("content", std::move(reading.system));
+    reading.messages.insert(reading.messages.begin(), std::move(message));
+  }
+  reading.out.Set("messages", std::move(reading.messages));
+  if (!reading.kwargs.object().empty()) {
+    reading.out.Set("chat_template_kwargs", std::move(reading.kwargs));
+  }
+  if (reading.continues) {
+    reading.out.Set("continue_final_message", true);
+  }
+  return reading;
+}
+
+}  // namespace
+
+Result<SurfaceRequest> ReadAnthropicRequest(const Json& body, const AnthropicOptions& options) {
+  PX_TRY(Reading reading, Read(body, options));
+  const Json* max_tokens = body.Find("max_tokens");
+  if (max_tokens == nullptr || max_tokens->is_null()) {
+    return Bad("max_tokens", "is missing");
+  }
+  PX_TRY(SurfaceRequest out, MakeSurfaceRequest(std::move(reading.out), Surface::kChat));
+  out.writer = std::make_unique<AnthropicWriter>(reading.cache_control);
+  return out;
+}
+
+Result<OpenAiRequest> ReadAnthropicCount(const Json& body, const AnthropicOptions& options) {
+  PX_TRY(Reading reading, Read(body, options));
+  return ParseOpenAiRequest(reading.out, Surface::kChat);
+}
+
+}  // namespace pixii::frontend

@@ -1,0 +1,38 @@
+// /v1/messages and /v1/messages/count_tokens.
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "frontend/anthropic.h"
+#include "frontend/frontend.h"
+
+namespace pixii::frontend {
+
+void Frontend::HandleMessages(Call& call) {
+  Generate(call, Surface::kMessages, [this](const wire::Json& body) {
+    return ReadAnthropicRequest(body, options_.anthropic);
+  });
+}
+
+// How many tokens a chat's prompt has, as `opening` and the number and "}".
+Result<std::string> Frontend::CountTokens(const Call& call, const OpenAiRequest& request,
+                                          std::string_view opening) const {
+  PX_CHECK_OK(FindAllowed(call, request.model));
+  if (!model_.text) {
+    return Fail(Code::kUnsupported, fmt::format("the model \"{}\" has no tokenizer", model_.name()),
+                "model");
+  }
+  PX_TRY(std::vector<TokenId> tokens, model_.text->EncodeChat(request.chat));
+  return fmt::format("{}{}}}", opening, tokens.size());
+}
+
+void Frontend::HandleCountTokens(Call& call) {
+  auto count = [&]() -> Result<std::string> {
+    PX_TRY(wire::Json body, ParseBody(call.exchange.request()));
+    PX_TRY(OpenAiRequest request, ReadAnthropicCount(body, options_.anthropic));
+    return CountTokens(call, request, R"({"input_tokens":)");
+  };
+  Answer(call, count());
+}
+
+}  // namespace pixii::frontend

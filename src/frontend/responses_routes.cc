@@ -1,0 +1,84 @@
+// /v1/responses and what is stored of it.
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "frontend/frontend.h"
+#include "frontend/responses.h"
+
+namespace pixii::frontend {
+
+namespace {
+
+constexpr std::string_view kPrefix = "/v1/responses/";
+
+std::string_view IdOf(const wire::HttpRequest& request) {
+  return std::string_view(request.path).substr(kPrefix.size());
+}
+
+Error NotStored(std::string_view id) {
+  return Error(
+      Code::kNotFound,
+      fmt::format("there is no response {} (any more)", wire::Json(id.substr(0, 100)).Dump()),
+      "response_id");
+}
+
+}  // namespace
+
+// Bodies that name a previous response are looked into on the loop, which owns the store; whatever
+// else is wrong with them is said by who reads them.
+Result<ResponsesContext> Frontend::MakeResponsesContext(const Call& call) {
+  ResponsesContext out{.store = responses_, .previous = nullptr};
+  const std::string& text = call.exchange.request().body;
+  if (text.find("previous_response_id") == std::string::npos) {
+    return out;
+  }
+  PX_TRY(wire::Json body, ParseBody(call.exchange.request()));
+  const std::string id = PreviousResponseId(body);
+  if (!id.empty()) {
+    out.previous = responses_->Get(call.key->tenant, id, Now());
+  }
+  return out;
+}
+
+void Frontend::HandleResponses(Call& call) {
+  Result<ResponsesContext> context = MakeResponsesContext(call);
+  if (!context) {
+    RefuseWork(call, Surface::kResponses, false, context.error());
+    return;
+  }
+  Generate(call, Surface::kResponses, [context = std::move(*context)](const wire::Json& body) {
+    return ReadResponsesRequest(body, context);
+  });
+}
+
+void Frontend::HandleResponsesCount(Call& call) {
+  auto count = [&]() -> Result<std::string> {
+    PX_TRY(ResponsesContext context, MakeResponsesContext(call));
+    PX_TRY(wire::Json body, ParseBody(call.exchange.request()));
+    PX_TRY(OpenAiRequest request, ReadResponsesCount(body, context));
+    return CountTokens(call, request, R"({"object":"response.input_tokens","input_tokens":)");
+  };
+  Answer(call, count());
+}
+
+void Frontend::HandleResponse(Call& call) {
+  const std::string_view id = IdOf(call.exchange.request());
+  auto found = responses_->Get(call.key->tenant, id, Now());
+  Answer(call, found != nullptr ? Result<std::string>(found->body)
+                                : Result<std::string>(Fail(NotStored(id))));
+}
+
+void Frontend::HandleDeleteResponse(Call& call) {
+  const std::string_view id = IdOf(call.exchange.request());
+  if (!responses_->Erase(call.key->tenant, id, Now())) {
+    Refuse(call, NotStored(id));
+    return;
+  }
+  std::string body = R"({"id":)";
+  wire::AppendJsonString(body, id);
+  body += R"(,"object":"response","deleted":true})";
+  Answer(call, std::move(body));
+}
+
+}  // namespace pixii::frontend
