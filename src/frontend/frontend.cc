@@ -80,72 +80,6 @@ bool Frontend::ready() {
   return !draining_ && readiness_.ready(Now());
 }
 
-const std::vector<Frontend::Route>& Frontend::Routes() {
-  static const std::vector<Route> kRoutes = {
-      {"/v1/chat/completions", "POST", Access::kKey, false, &Frontend::HandleChat},
-      {"/v1/completions", "POST", Access::kKey, false, &Frontend::HandleCompletions},
-      {"/v1/messages", "POST", Access::kKey, false, &Frontend::HandleMessages, Dialect::kAnthropic,
-       &FrontendOptions::anthropic_api},
-      {"/v1/messages/count_tokens", "POST", Access::kKey, false, &Frontend::HandleCountTokens,
-       Dialect::kAnthropic, &FrontendOptions::anthropic_api},
-      {"/v1/responses", "POST", Access::kKey, false, &Frontend::HandleResponses},
-      {"/v1/responses/input_tokens", "POST", Access::kKey, false, &Frontend::HandleResponsesCount},
-      {"/v1/responses/", "GET", Access::kKey, true, &Frontend::HandleResponse},
-      {"/v1/responses/", "DELETE", Access::kKey, true, &Frontend::HandleDeleteResponse},
-      {"/v1/embeddings", "POST", Access::kKey, false, &Frontend::HandleEmbeddings},
-      {"/v1/score", "POST", Access::kKey, false, &Frontend::HandleScore},
-      {"/score", "POST", Access::kKey, false, &Frontend::HandleScore},
-      {"/v1/rerank", "POST", Access::kKey, false, &Frontend::HandleRerank},
-      {"/v2/rerank", "POST", Access::kKey, false, &Frontend::HandleRerank},
-      {"/rerank", "POST", Access::kKey, false, &Frontend::HandleRerank},
-      {"/v1/classify", "POST", Access::kKey, false, &Frontend::HandleClassify},
-      {"/classify", "POST", Access::kKey, false, &Frontend::HandleClassify},
-      {"/v1/models", "GET", Access::kKey, false, &Frontend::HandleModels},
-      {"/v1/models/", "GET", Access::kKey, true, &Frontend::HandleModel},
-      {"/v1/loras", "GET", Access::kAdmin, false, &Frontend::HandleAdapters},
-      {"/v1/loras", "POST", Access::kAdmin, false, &Frontend::HandleLoadAdapter},
-      {"/v1/loras/", "DELETE", Access::kAdmin, true, &Frontend::HandleDeleteAdapter},
-      {"/v1/load_lora_adapter", "POST", Access::kAdmin, false, &Frontend::HandleLoadLoraAdapter},
-      {"/v1/unload_lora_adapter", "POST", Access::kAdmin, false,
-       &Frontend::HandleUnloadLoraAdapter},
-      {"/tokenize", "POST", Access::kKey, false, &Frontend::HandleTokenize},
-      {"/detokenize", "POST", Access::kKey, false, &Frontend::HandleDetokenize},
-      {"/engine/control/release_memory_occupation", "POST", Access::kAdmin, false,
-       &Frontend::HandleReleaseMemory},
-      {"/engine/control/resume_memory_occupation", "POST", Access::kAdmin, false,
-       &Frontend::HandleResumeMemory},
-      {"/health", "GET", Access::kOpen, false, &Frontend::HandleHealth},
-      {"/live", "GET", Access::kOpen, false, &Frontend::HandleLive},
-      {"/ready", "GET", Access::kOpen, false, &Frontend::HandleReady},
-      {"/metrics", "GET", Access::kOpen, false, &Frontend::HandleMetrics},
-  };
-  return kRoutes;
-}
-
-bool Frontend::Enabled(const Route& route) const {
-  return route.enabled == nullptr || options_.*route.enabled;
-}
-
-bool Frontend::Matches(const Route& route, const wire::HttpRequest& request) const {
-  if (!Enabled(route)) {
-    return false;
-  }
-  return route.prefix
-             ? request.path.starts_with(route.path) && request.path.size() > route.path.size()
-             : request.path == route.path;
-}
-
-std::string Frontend::AllowedMethods(const wire::HttpRequest& request) const {
-  std::string out;
-  for (const Route& route : Routes()) {
-    if (Matches(route, request)) {
-      out += out.empty() ? "" : ", ";
-      out += route.method == "GET" ? "GET, HEAD" : route.method;
-    }
-  }
-  return out;
-}
-
 // Paths are compared as they were sent: nothing is decoded or cleaned up, so nothing can be reached
 // by two spellings.
 void Frontend::Handle(Exchange& exchange) {
@@ -170,7 +104,7 @@ void Frontend::Handle(Exchange& exchange) {
     Refuse(call, Error(Code::kNotFound, "there is no such route"));
     return;
   }
-  call.dialect = found->dialect;
+  call.route = found;
   if (found->access != Access::kOpen) {
     call.key = keys_.Authenticate(request);
     if (call.key == nullptr) {
@@ -200,7 +134,7 @@ void Frontend::Refuse(Call& call, const Error& error) {
   Response response = ErrorResponse(
       error,
       call.retry_after_seconds != 0 ? call.retry_after_seconds : options_.retry_after_seconds,
-      call.dialect);
+      call.route != nullptr ? call.route->dialect : Dialect::kOpenAi);
   response.close = error.code() == Code::kShuttingDown;
   response.fields.insert(response.fields.end(), call.fields.begin(), call.fields.end());
   call.exchange.Respond(std::move(response));

@@ -74,6 +74,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   const FrontendMetrics& metrics() const { return metrics_; }
 
  private:
+  struct Route;
+
   /// One request below Handle.
   struct Call {
     Exchange& exchange;
@@ -81,20 +83,27 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
     const ApiKey* key = nullptr;               // null only on open routes
     QuotaTicket ticket = {};                   // once its key's limits let it in
     std::uint32_t retry_after_seconds = 0;     // with a refusal; 0: the option's
-    Dialect dialect = Dialect::kOpenAi;        // of refusals
+    const Route* route = nullptr;
   };
 
   /// Who may use a route.
   enum class Access : std::uint8_t { kOpen, kKey, kAdmin };
 
+  /// What the model must do for a route to make sense.
+  enum class Needs : std::uint8_t { kNothing, kGenerate, kEmbed, kClassify, kScore };
+
   struct Route {
     std::string_view path;
     std::string_view method;
-    Access access;
-    bool prefix;  // `path` and what follows it
     void (Frontend::*handle)(Call&);
-    Dialect dialect = Dialect::kOpenAi;
+    std::string_view summary;
+    Access access = Access::kKey;
+    std::string_view parameter =
+        {};  // name of what stands between `path` and `suffix`; empty: none
+    std::string_view suffix = {};
+    Dialect dialect = Dialect::kOpenAi;         // of refusals
     bool FrontendOptions::* enabled = nullptr;  // null: always; switched off it does not exist
+    Needs needs = Needs::kNothing;              // for the list of routes
   };
 
   static const std::vector<Route>& Routes();
@@ -116,6 +125,16 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   void HandleResponsesCount(Call& call);
   void HandleResponse(Call& call);
   void HandleDeleteResponse(Call& call);
+  void HandleGenerateTokens(Call& call);
+  void HandleKserveServer(Call& call);
+  void HandleKserveLive(Call& call);
+  void HandleKserveReady(Call& call);
+  void HandleKserveModel(Call& call);
+  void HandleKserveModelReady(Call& call);
+  void HandleKserveInfer(Call& call);
+  void HandleKserveGenerate(Call& call);
+  void HandleKserveStream(Call& call);
+  void HandleOpenApi(Call& call);
   void HandleModels(Call& call);
   void HandleModel(Call& call);
   void HandleAdapters(Call& call);
@@ -141,8 +160,10 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   struct AdapterJob;
   using AdapterAnswer = Response (*)(const wire::AdapterCard& card);
 
-  bool Enabled(const Route& route) const;
   bool Matches(const Route& route, const wire::HttpRequest& request) const;
+  bool Answers(const Route& route) const;
+  /// What stands in a path for the route's parameter, not decoded.
+  static std::string_view ParameterOf(const Route& route, const wire::HttpRequest& request);
   std::string AllowedMethods(const wire::HttpRequest& request) const;
   Result<void> CheckAdapterApi() const;
   Result<wire::LoadAdapterRequest> ReadLoadRequest(const wire::HttpRequest& request,
@@ -163,6 +184,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   using SurfaceReader = std::function<Result<SurfaceRequest>(const wire::Json& body)>;
 
   void Generate(Call& call, Surface surface, SurfaceReader reader);
+  Result<std::string> KserveModel(const Call& call) const;
+  void GenerateKserve(Call& call, bool stream);
   Result<ResponsesContext> MakeResponsesContext(const Call& call);
   Result<std::string> CountTokens(const Call& call, const OpenAiRequest& request,
                                   std::string_view opening) const;

@@ -80,7 +80,7 @@ struct Frontend::Preparation final : ExchangeWatcher {
   std::vector<wire::HttpField> fields;
   const ApiKey* key = nullptr;
   QuotaTicket ticket;
-  Dialect dialect = Dialect::kOpenAi;
+  const Route* route = nullptr;
   std::string body;
   BodyReader reader;
   AfterBody after;
@@ -169,7 +169,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
   job->fields = std::move(call.fields);
   job->key = call.key;
   job->ticket = std::move(call.ticket);
-  job->dialect = call.dialect;
+  job->route = call.route;
   job->body = call.exchange.request().body;
   job->reader = std::move(reader);
   job->after = std::move(after);
@@ -183,7 +183,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
         idle_.WakeAll();
         if (job->exchange != nullptr) {
           Call again{*job->exchange, std::move(job->fields), job->key, std::move(job->ticket)};
-          again.dialect = job->dialect;
+          again.route = job->route;
           job->after(again, {});
         }
       });
@@ -244,7 +244,7 @@ void Frontend::Begin(Call& call, Surface surface, bool stream, Result<Generation
     plan->ticket.Charge(prompt.size(), Now());
   }
   plan->fields = call.fields;
-  plan->dialect = call.dialect;
+  plan->dialect = call.route->dialect;
   if (plan->writer) {
     plan->writer->Begin({.id = NewId(""),
                          .created = plan->shape.created,

@@ -10,12 +10,6 @@ namespace pixii::frontend {
 
 namespace {
 
-constexpr std::string_view kPrefix = "/v1/responses/";
-
-std::string_view IdOf(const wire::HttpRequest& request) {
-  return std::string_view(request.path).substr(kPrefix.size());
-}
-
 Error NotStored(std::string_view id) {
   return Error(
       Code::kNotFound,
@@ -63,14 +57,14 @@ void Frontend::HandleResponsesCount(Call& call) {
 }
 
 void Frontend::HandleResponse(Call& call) {
-  const std::string_view id = IdOf(call.exchange.request());
+  const std::string_view id = ParameterOf(*call.route, call.exchange.request());
   auto found = responses_->Get(call.key->tenant, id, Now());
   Answer(call, found != nullptr ? Result<std::string>(found->body)
                                 : Result<std::string>(Fail(NotStored(id))));
 }
 
 void Frontend::HandleDeleteResponse(Call& call) {
-  const std::string_view id = IdOf(call.exchange.request());
+  const std::string_view id = ParameterOf(*call.route, call.exchange.request());
   if (!responses_->Erase(call.key->tenant, id, Now())) {
     Refuse(call, NotStored(id));
     return;

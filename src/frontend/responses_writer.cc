@@ -143,8 +143,10 @@ std::string ResponsesWriter::Body(Status status, const Usage* usage, const Error
     out += ':';
     out += value.Dump();
   }
-  out += R"(,"usage":)";
-  out += usage == nullptr ? "null" : UsageObject(*usage);
+  if (usage != nullptr) {
+    out += R"(,"usage":)";
+    out += UsageObject(*usage);
+  }
   out += '}';
   return out;
 }

@@ -39,6 +39,9 @@ class OpenAiClient(unittest.TestCase):
     def test_completions(self):
         self.run_case("completions")
 
+    def test_responses(self):
+        self.run_case("responses")
+
     def test_models(self):
         self.run_case("models")
 

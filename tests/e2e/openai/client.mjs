@@ -52,6 +52,25 @@ const cases = {
     assert.equal(text, answer.choices[0].text);
   },
 
+  async responses() {
+    const answer = await client.responses.create({ model, input: "What is 17 + 25?", temperature: 0 });
+    assert.match(answer.output_text, /42/);
+    assert.equal(answer.status, "completed");
+    let text = "";
+    let last = null;
+    const stream = await client.responses.create({ model, input: "What is 17 + 25?", temperature: 0, stream: true });
+    for await (const event of stream) {
+      if (event.type === "response.output_text.delta") text += event.delta;
+      last = event;
+    }
+    assert.equal(text, answer.output_text);
+    assert.equal(last.type, "response.completed");
+    const more = await client.responses.create({ model, input: "And 1 + 1?", previous_response_id: answer.id, temperature: 0 });
+    assert.equal((await client.responses.retrieve(more.id)).output_text, more.output_text);
+    await client.responses.delete(more.id);
+    await assert.rejects(client.responses.retrieve(more.id), OpenAI.NotFoundError);
+  },
+
   async models() {
     const list = await client.models.list();
     assert.deepEqual(list.data.map((m) => m.id), [model]);

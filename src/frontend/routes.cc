@@ -1,0 +1,339 @@
+// The table of routes, and /openapi.json, which is made of it.
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "frontend/frontend.h"
+
+namespace pixii::frontend {
+
+using wire::Json;
+
+const std::vector<Frontend::Route>& Frontend::Routes() {
+  static const std::vector<Route> kRoutes = {
+      {.path = "/v1/chat/completions",
+       .method = "POST",
+       .handle = &Frontend::HandleChat,
+       .summary = "A chat completion",
+       .needs = Needs::kGenerate},
+      {.path = "/v1/completions",
+       .method = "POST",
+       .handle = &Frontend::HandleCompletions,
+       .summary = "A text completion",
+       .needs = Needs::kGenerate},
+      {.path = "/v1/messages",
+       .method = "POST",
+       .handle = &Frontend::HandleMessages,
+       .summary = "A message (Anthropic)",
+       .dialect = Dialect::kAnthropic,
+       .enabled = &FrontendOptions::anthropic_api,
+       .needs = Needs::kGenerate},
+      {.path = "/v1/messages/count_tokens",
+       .method = "POST",
+       .handle = &Frontend::HandleCountTokens,
+       .summary = "The tokens of a message",
+       .dialect = Dialect::kAnthropic,
+       .enabled = &FrontendOptions::anthropic_api,
+       .needs = Needs::kGenerate},
+      {.path = "/v1/responses",
+       .method = "POST",
+       .handle = &Frontend::HandleResponses,
+       .summary = "A response",
+       .needs = Needs::kGenerate},
+      {.path = "/v1/responses/input_tokens",
+       .method = "POST",
+       .handle = &Frontend::HandleResponsesCount,
+       .summary = "The tokens of a response",
+       .needs = Needs::kGenerate},
+      {.path = "/v1/responses/",
+       .method = "GET",
+       .handle = &Frontend::HandleResponse,
+       .summary = "A stored response",
+       .parameter = "response_id"},
+      {.path = "/v1/responses/",
+       .method = "DELETE",
+       .handle = &Frontend::HandleDeleteResponse,
+       .summary = "Forget a stored response",
+       .parameter = "response_id"},
+      {.path = "/inference/v1/generate",
+       .method = "POST",
+       .handle = &Frontend::HandleGenerateTokens,
+       .summary = "Token ids to token ids",
+       .needs = Needs::kGenerate},
+      {.path = "/v2/models/",
+       .method = "POST",
+       .handle = &Frontend::HandleKserveInfer,
+       .summary = "Tensors to tensors (KServe)",
+       .parameter = "model",
+       .suffix = "/infer",
+       .dialect = Dialect::kKserve,
+       .needs = Needs::kGenerate},
+      {.path = "/v2/models/",
+       .method = "POST",
+       .handle = &Frontend::HandleKserveGenerate,
+       .summary = "Text to text (KServe)",
+       .parameter = "model",
+       .suffix = "/generate",
+       .dialect = Dialect::kKserve,
+       .needs = Needs::kGenerate},
+      {.path = "/v2/models/",
+       .method = "POST",
+       .handle = &Frontend::HandleKserveStream,
+       .summary = "Text to text in pieces (KServe)",
+       .parameter = "model",
+       .suffix = "/generate_stream",
+       .dialect = Dialect::kKserve,
+       .needs = Needs::kGenerate},
+      {.path = "/v2/models/",
+       .method = "GET",
+       .handle = &Frontend::HandleKserveModelReady,
+       .summary = "Whether a model answers (KServe)",
+       .parameter = "model",
+       .suffix = "/ready",
+       .dialect = Dialect::kKserve,
+       .needs = Needs::kGenerate},
+      {.path = "/v2/models/",
+       .method = "GET",
+       .handle = &Frontend::HandleKserveModel,
+       .summary = "The tensors of a model (KServe)",
+       .parameter = "model",
+       .dialect = Dialect::kKserve,
+       .needs = Needs::kGenerate},
+      {.path = "/v2",
+       .method = "GET",
+       .handle = &Frontend::HandleKserveServer,
+       .summary = "The server (KServe)",
+       .access = Access::kOpen,
+       .dialect = Dialect::kKserve},
+      {.path = "/v2/health/live",
+       .method = "GET",
+       .handle = &Frontend::HandleKserveLive,
+       .summary = "Whether the process turns (KServe)",
+       .access = Access::kOpen,
+       .dialect = Dialect::kKserve},
+      {.path = "/v2/health/ready",
+       .method = "GET",
+       .handle = &Frontend::HandleKserveReady,
+       .summary = "Whether generations succeed (KServe)",
+       .access = Access::kOpen,
+       .dialect = Dialect::kKserve},
+      {.path = "/v1/embeddings",
+       .method = "POST",
+       .handle = &Frontend::HandleEmbeddings,
+       .summary = "Vectors of texts",
+       .needs = Needs::kEmbed},
+      {.path = "/v1/score",
+       .method = "POST",
+       .handle = &Frontend::HandleScore,
+       .summary = "How well texts go together",
+       .needs = Needs::kScore},
+      {.path = "/score",
+       .method = "POST",
+       .handle = &Frontend::HandleScore,
+       .summary = "How well texts go together",
+       .needs = Needs::kScore},
+      {.path = "/v1/rerank",
+       .method = "POST",
+       .handle = &Frontend::HandleRerank,
+       .summary = "Documents in the order of a query",
+       .needs = Needs::kScore},
+      {.path = "/v2/rerank",
+       .method = "POST",
+       .handle = &Frontend::HandleRerank,
+       .summary = "Documents in the order of a query",
+       .needs = Needs::kScore},
+      {.path = "/rerank",
+       .method = "POST",
+       .handle = &Frontend::HandleRerank,
+       .summary = "Documents in the order of a query",
+       .needs = Needs::kScore},
+      {.path = "/v1/classify",
+       .method = "POST",
+       .handle = &Frontend::HandleClassify,
+       .summary = "Classes of texts",
+       .needs = Needs::kClassify},
+      {.path = "/classify",
+       .method = "POST",
+       .handle = &Frontend::HandleClassify,
+       .summary = "Classes of texts",
+       .needs = Needs::kClassify},
+      {.path = "/v1/models",
+       .method = "GET",
+       .handle = &Frontend::HandleModels,
+       .summary = "The served models"},
+      {.path = "/v1/models/",
+       .method = "GET",
+       .handle = &Frontend::HandleModel,
+       .summary = "A served model",
+       .parameter = "model"},
+      {.path = "/v1/loras",
+       .method = "GET",
+       .handle = &Frontend::HandleAdapters,
+       .summary = "Loaded adapters",
+       .access = Access::kAdmin},
+      {.path = "/v1/loras",
+       .method = "POST",
+       .handle = &Frontend::HandleLoadAdapter,
+       .summary = "Load an adapter",
+       .access = Access::kAdmin},
+      {.path = "/v1/loras/",
+       .method = "DELETE",
+       .handle = &Frontend::HandleDeleteAdapter,
+       .summary = "Unload an adapter",
+       .access = Access::kAdmin,
+       .parameter = "lora_name"},
+      {.path = "/v1/load_lora_adapter",
+       .method = "POST",
+       .handle = &Frontend::HandleLoadLoraAdapter,
+       .summary = "Load an adapter (vLLM)",
+       .access = Access::kAdmin},
+      {.path = "/v1/unload_lora_adapter",
+       .method = "POST",
+       .handle = &Frontend::HandleUnloadLoraAdapter,
+       .summary = "Unload an adapter (vLLM)",
+       .access = Access::kAdmin},
+      {.path = "/tokenize",
+       .method = "POST",
+       .handle = &Frontend::HandleTokenize,
+       .summary = "Text to token ids"},
+      {.path = "/detokenize",
+       .method = "POST",
+       .handle = &Frontend::HandleDetokenize,
+       .summary = "Token ids to text"},
+      {.path = "/engine/control/release_memory_occupation",
+       .method = "POST",
+       .handle = &Frontend::HandleReleaseMemory,
+       .summary = "Sleep",
+       .access = Access::kAdmin},
+      {.path = "/engine/control/resume_memory_occupation",
+       .method = "POST",
+       .handle = &Frontend::HandleResumeMemory,
+       .summary = "Wake up",
+       .access = Access::kAdmin},
+      {.path = "/health",
+       .method = "GET",
+       .handle = &Frontend::HandleHealth,
+       .summary = "Whether generations succeed",
+       .access = Access::kOpen},
+      {.path = "/live",
+       .method = "GET",
+       .handle = &Frontend::HandleLive,
+       .summary = "Whether the process turns",
+       .access = Access::kOpen},
+      {.path = "/ready",
+       .method = "GET",
+       .handle = &Frontend::HandleReady,
+       .summary = "Whether generations succeed",
+       .access = Access::kOpen},
+      {.path = "/metrics",
+       .method = "GET",
+       .handle = &Frontend::HandleMetrics,
+       .summary = "Prometheus text",
+       .access = Access::kOpen},
+      {.path = "/openapi.json",
+       .method = "GET",
+       .handle = &Frontend::HandleOpenApi,
+       .summary = "This list",
+       .access = Access::kOpen},
+  };
+  return kRoutes;
+}
+
+bool Frontend::Matches(const Route& route, const wire::HttpRequest& request) const {
+  if (route.enabled != nullptr && !(options_.*route.enabled)) {
+    return false;
+  }
+  if (route.parameter.empty()) {
+    return request.path == route.path;
+  }
+  return request.path.size() > route.path.size() + route.suffix.size() &&
+         request.path.starts_with(route.path) && request.path.ends_with(route.suffix);
+}
+
+std::string Frontend::AllowedMethods(const wire::HttpRequest& request) const {
+  std::string out;
+  for (const Route& route : Routes()) {
+    if (Matches(route, request)) {
+      out += out.empty() ? "" : ", ";
+      out += route.method == "GET" ? "GET, HEAD" : route.method;
+    }
+  }
+  return out;
+}
+
+std::string_view Frontend::ParameterOf(const Route& route, const wire::HttpRequest& request) {
+  std::string_view out(request.path);
+  out.remove_prefix(route.path.size());
+  out.remove_suffix(route.suffix.size());
+  return out;
+}
+
+// Whether a route does anything with the model that is served.
+bool Frontend::Answers(const Route& route) const {
+  if (route.enabled != nullptr && !(options_.*route.enabled)) {
+    return false;
+  }
+  const wire::ModelCard& card = environment_.link.card();
+  const bool generates = card.task == wire::ModelTask::kGenerate;
+  const bool classifies = card.task == wire::ModelTask::kClassify;
+  switch (route.needs) {
+    case Needs::kNothing:
+      return true;
+    case Needs::kGenerate:
+      return generates;
+    case Needs::kEmbed:
+      return card.task == wire::ModelTask::kEmbed;
+    case Needs::kClassify:
+      return classifies;
+    case Needs::kScore:
+      return generates ? model_.pooling.score.has_value() : !classifies || card.feature_count == 1;
+  }
+  return false;
+}
+
+void Frontend::HandleOpenApi(Call& call) {
+  Json paths{Json::Object{}};
+  for (const Route& route : Routes()) {
+    if (!Answers(route)) {
+      continue;
+    }
+    const std::string path = route.parameter.empty() ? std::string(route.path)
+                                                     : fmt::format("{}{{{}}}{}", route.path,
+                                                                   route.parameter, route.suffix);
+    Json done{Json::Object{}};
+    done.Set("description", "done");
+    Json responses{Json::Object{}};
+    responses.Set("200", std::move(done));
+    Json operation{Json::Object{}};
+    operation.Set("summary", route.summary);
+    std::string method(route.method == "GET"      ? "get"
+                       : route.method == "DELETE" ? "delete"
+                                                  : "post");
+    operation.Set("operationId", fmt::format("{} {}", method, path));
+    if (!route.parameter.empty()) {
+      Json schema{Json::Object{}};
+      schema.Set("type", "string");
+      Json parameter{Json::Object{}};
+      parameter.Set("name", route.parameter);
+      parameter.Set("in", "path");
+      parameter.Set("required", true);
+      parameter.Set("schema", std::move(schema));
+      operation.Set("parameters", Json::Array{std::move(parameter)});
+    }
+    operation.Set("responses", std::move(responses));
+    const Json* before = paths.Find(path);
+    Json methods = before == nullptr ? Json(Json::Object{}) : *before;
+    methods.Set(method, std::move(operation));
+    paths.Set(path, std::move(methods));
+  }
+  Json info{Json::Object{}};
+  info.Set("title", "Pixii");
+  info.Set("version", "1");
+  Json out{Json::Object{}};
+  out.Set("openapi", "3.1.0");
+  out.Set("info", std::move(info));
+  out.Set("paths", std::move(paths));
+  Answer(call, out.Dump());
+}
+
+}  // namespace pixii::frontend

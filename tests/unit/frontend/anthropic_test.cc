@@ -1,0 +1,266 @@
+// /v1/messages: bodies, answers, events, errors.
+#include "frontend/anthropic.h"
+
+#include "frontend/anthropic_writer.h"
+#include "unit/frontend/frontend_fixture.h"
+
+namespace pixii::frontend {
+namespace {
+
+using testing::FrontendTest;
+using testing::Reply;
+using wire::Json;
+
+class AnthropicTest : public FrontendTest {
+ protected:
+  AnthropicTest() { options.anthropic_api = true; }
+
+  Reply Messages(std::string_view more = {}, std::string_view content = "hi") {
+    std::string body = R"({"model":"tiny","max_tokens":20,"messages":[{"role":"user","content":)" +
+                       Json(content).Dump() + "}]";
+    body += more.empty() ? "" : ",";
+    body += more;
+    return Post("/v1/messages", body + "}");
+  }
+};
+
+std::vector<wire::SseEvent> Events(std::string_view body) {
+  wire::SseParser parser;
+  std::vector<wire::SseEvent> out;
+  EXPECT_TRUE(parser.Feed(body, out));
+  return out;
+}
+
+Result<SurfaceRequest> Read(std::string_view text, bool strip = false) {
+  return ReadAnthropicRequest(*wire::ParseJson(text), {.strip_preamble = strip});
+}
+
+std::string Messages(const Result<SurfaceRequest>& read) {
+  return read ? read->body.Find("messages")->Dump() : read.error().ToString();
+}
+
+TEST_F(FrontendTest, DoesNotServeAnthropicsMessagesUnlessToldTo) {
+  Start();
+  Reply reply = Post("/v1/messages", R"({"model":"tiny","max_tokens":1,"messages":[]})");
+  EXPECT_EQ(reply.status, 404);
+  EXPECT_EQ(Post("/v1/messages/count_tokens", "{}").status, 404);
+}
+
+TEST_F(AnthropicTest, AnswersAMessage) {
+  Start();
+  Json body = Messages().json();
+  EXPECT_TRUE(body.Find("id")->string().starts_with("msg_"));
+  EXPECT_EQ(body.Find("type")->string(), "message");
+  EXPECT_EQ(body.Find("role")->string(), "assistant");
+  EXPECT_EQ(body.Find("content")->Dump(), R"([{"type":"text","text":"Hello!"}])");
+  EXPECT_EQ(body.Find("stop_reason")->string(), "end_turn");
+  EXPECT_TRUE(body.Find("stop_sequence")->is_null());
+  std::int64_t prompt = static_cast<std::int64_t>(worker.seen.at(0).prompt.size());
+  EXPECT_EQ(body.Find("usage")->Find("input_tokens")->AsInt(), prompt);
+  EXPECT_EQ(body.Find("usage")->Find("output_tokens")->AsInt(), 6);
+  ExpectQuiet();
+}
+
+TEST_F(AnthropicTest, SaysWhatWasCachedToWhoeverMarksIt) {
+  Start();
+  Json body =
+      Messages(R"("system":[{"type":"text","text":"s","cache_control":{"type":"ephemeral"}}])")
+          .json();
+  std::int64_t prompt = static_cast<std::int64_t>(worker.seen.at(0).prompt.size());
+  EXPECT_EQ(body.Find("usage")->Find("cache_read_input_tokens")->AsInt(), 3);
+  EXPECT_EQ(body.Find("usage")->Find("input_tokens")->AsInt(), prompt - 3);
+}
+
+TEST_F(AnthropicTest, NamesTheEndOfAnAnswer) {
+  Start();
+  Json cut = Post("/v1/messages",
+                  R"({"model":"tiny","max_tokens":2,"messages":[{"role":"user","content":"x"}]})")
+                 .json();
+  EXPECT_EQ(cut.Find("stop_reason")->string(), "max_tokens");
+  Json stopped = Messages(R"("stop_sequences":["lo"])").json();
+  EXPECT_EQ(stopped.Find("stop_reason")->string(), "stop_sequence");
+  EXPECT_EQ(stopped.Find("stop_sequence")->string(), "lo");
+  EXPECT_EQ(stopped.Find("content")->Dump(), R"([{"type":"text","text":"Hel"}])");
+}
+
+TEST_F(AnthropicTest, StreamsEventsInAnthropicsOrder) {
+  Start();
+  Reply reply = Messages(R"("stream":true)");
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  std::vector<wire::SseEvent> events = Events(reply.body);
+  std::vector<std::string> names;
+  std::string text;
+  for (const wire::SseEvent& event : events) {
+    Json data = *wire::ParseJson(event.data);
+    EXPECT_EQ(data.Find("type")->string(), event.event);
+    if (event.event == "content_block_delta") {
+      EXPECT_EQ(data.Find("delta")->Find("type")->string(), "text_delta");
+      text += data.Find("delta")->Find("text")->string();
+    }
+    if (names.empty() || names.back() != event.event) {
+      names.push_back(event.event);
+    }
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"message_start", "ping", "content_block_start",
+                                             "content_block_delta", "content_block_stop",
+                                             "message_delta", "message_stop"}));
+  EXPECT_EQ(text, "Hello!");
+  Json end = *wire::ParseJson(events[events.size() - 2].data);
+  EXPECT_EQ(end.Find("delta")->Find("stop_reason")->string(), "end_turn");
+  EXPECT_EQ(end.Find("usage")->Find("output_tokens")->AsInt(), 6);
+  ExpectQuiet();
+}
+
+TEST_F(AnthropicTest, EndsAFailedStreamWithAnErrorEvent) {
+  worker.fault = Error(Code::kModelFault, "lost");
+  worker.fault_after = 2;
+  Start();
+  Reply reply = Messages(R"("stream":true)");
+  std::vector<wire::SseEvent> events = Events(reply.body);
+  ASSERT_FALSE(events.empty());
+  EXPECT_EQ(events.back().event, "error");
+  EXPECT_EQ(events.back().data,
+            R"({"type":"error","error":{"type":"api_error","message":"lost"}})");
+}
+
+TEST_F(AnthropicTest, CountsWhatAMessageWouldSend) {
+  Start();
+  Reply count =
+      Post("/v1/messages/count_tokens",
+           R"({"model":"tiny","system":"be","messages":[{"role":"user","content":"hi"}]})");
+  ASSERT_EQ(count.status, 200) << count.body;
+  Messages(R"("system":"be")");
+  EXPECT_EQ(count.json().Find("input_tokens")->AsInt(),
+            static_cast<std::int64_t>(worker.seen.at(0).prompt.size()));
+}
+
+TEST_F(AnthropicTest, RefusesInAnthropicsDialect) {
+  keys = *ApiKeys::Parse("secret-key\n");
+  Start();
+  const auto type = [](const Reply& reply) {
+    Json body = reply.json();
+    EXPECT_EQ(body.Find("type")->string(), "error");
+    return body.Find("error")->Find("type")->string();
+  };
+  Reply unknown = Messages();
+  EXPECT_EQ(unknown.status, 401);
+  EXPECT_EQ(type(unknown), "authentication_error");
+  Reply bad =
+      Post("/v1/messages", R"({"model":"tiny","messages":[]})", "x-api-key: secret-key\r\n");
+  EXPECT_EQ(bad.status, 400);
+  EXPECT_EQ(type(bad), "invalid_request_error");
+  Reply other =
+      Post("/v1/messages",
+           R"({"model":"other","max_tokens":1,"messages":[{"role":"user","content":"x"}]})",
+           "x-api-key: secret-key\r\nanthropic-version: 2023-06-01\r\n");
+  EXPECT_EQ(other.status, 404);
+  EXPECT_EQ(type(other), "not_found_error");
+  worker.refusal = Error(Code::kResourceExhausted, "full");
+  Reply full = Post("/v1/messages",
+                    R"({"model":"tiny","max_tokens":1,"messages":[{"role":"user","content":"x"}]})",
+                    "x-api-key: secret-key\r\n");
+  EXPECT_EQ(full.status, 529);
+  EXPECT_EQ(type(full), "overloaded_error");
+  EXPECT_FALSE(full.Field("retry-after").empty());
+}
+
+TEST(AnthropicRequest, BringsBlocksIntoTheTemplatesForm) {
+  EXPECT_EQ(
+      Messages(Read(
+          R"({"model":"m","max_tokens":9,"system":[{"type":"text","text":"a"},{"type":"text","text":"b"}],)"
+          R"("messages":[{"role":"user","content":"q"},{"role":"assistant","content":[)"
+          R"({"type":"thinking","thinking":"t","signature":"x"},{"type":"text","text":"c"},)"
+          R"({"type":"tool_use","id":"i","name":"f","input":{"n":1.50}}]},)"
+          R"({"role":"user","content":[{"type":"tool_result","tool_use_id":"i","content":)"
+          R"([{"type":"text","text":"r"}]},{"type":"text","text":"more"}]}]})")),
+      R"([{"role":"system","content":"a\nb"},{"role":"user","content":"q"},)"
+      R"({"role":"assistant","content":"c","reasoning_content":"t","tool_calls":[{"type":"function",)"
+      R"("id":"i","function":{"name":"f","arguments":"{\"n\":1.50}"}}]},)"
+      R"({"role":"tool","tool_call_id":"i","content":"r"},{"role":"user","content":"more"}])");
+}
+
+TEST(AnthropicRequest, ReadsToolsAndTheirChoice) {
+  auto read = Read(R"({"model":"m","max_tokens":9,"messages":[{"role":"user","content":"q"}],)"
+                   R"("tools":[{"name":"f","description":"d","input_schema":{"type":"object"}}],)"
+                   R"("tool_choice":{"type":"auto"}})");
+  ASSERT_TRUE(read) << read.error().ToString();
+  EXPECT_EQ(read->request.chat.tools.Dump(),
+            R"([{"type":"function","function":{"name":"f","description":"d",)"
+            R"("parameters":{"type":"object"}}}])");
+}
+
+TEST(AnthropicRequest, GoesOnWithAnAssistantsLastMessage) {
+  auto read = Read(
+      R"({"model":"m","max_tokens":9,"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"The"}]})");
+  ASSERT_TRUE(read) << read.error().ToString();
+  EXPECT_TRUE(read->request.chat.continue_final_message);
+  EXPECT_FALSE(read->request.chat.add_generation_prompt);
+}
+
+TEST(AnthropicRequest, StripsThePreambleOnlyIfTold) {
+  constexpr std::string_view kBody =
+      R"({"model":"m","max_tokens":9,"messages":[{"role":"user","content":"q"}],)"
+      R"("system":"x-anthropic-billing-header: cc_version=1\nBe brief."})";
+  EXPECT_EQ(Messages(Read(kBody, true)),
+            R"([{"role":"system","content":"Be brief."},{"role":"user","content":"q"}])");
+  EXPECT_NE(Messages(Read(kBody)).find("billing"), std::string::npos);
+}
+
+TEST(AnthropicRequest, RefusesByName) {
+  const auto param = [](std::string_view more) {
+    auto read = Read(R"({"model":"m","max_tokens":9,"messages":[{"role":"user","content":"q"}],)" +
+                     std::string(more) + "}");
+    return read ? std::string("taken") : std::string(read.error().param());
+  };
+  EXPECT_EQ(param(R"("foo":1)"), "foo");
+  EXPECT_EQ(param(R"("mcp_servers":[])"), "mcp_servers");
+  EXPECT_EQ(param(R"("tool_choice":{"type":"maybe"})"), "tool_choice.type");
+  EXPECT_EQ(param(R"("tools":[{"name":"f"}])"), "tools[0].input_schema");
+  EXPECT_EQ(param(R"("temperature":3)"), "temperature");
+  auto read = Read(R"({"model":"m","messages":[{"role":"user","content":"q"}]})");
+  EXPECT_EQ(read.error().param(), "max_tokens");
+  read = Read(
+      R"({"model":"m","max_tokens":1,"messages":[{"role":"user","content":[{"type":"image"}]}]})");
+  EXPECT_EQ(read.error().param(), "messages[0].content[0].type");
+}
+
+TEST(AnthropicWriter, WritesThinkingTextAndCallsAsBlocks) {
+  const std::vector<AnswerPart> parts = {
+      {.kind = AnswerPart::Kind::kReasoning, .text = "why"},
+      {.kind = AnswerPart::Kind::kText, .text = "so"},
+      {.kind = AnswerPart::Kind::kCall, .text = R"({"n":1.50})", .name = "f", .id = "i"}};
+  AnthropicWriter whole(false);
+  whole.Begin({.id = "1", .model = "m", .tenant = {}});
+  Json body = *wire::ParseJson(
+      whole.Unary(std::vector<Answer>{{.parts = parts, .tokens = {}, .finish = {}}}, {}));
+  EXPECT_EQ(body.Find("content")->Dump(),
+            R"([{"type":"thinking","thinking":"why","signature":""},{"type":"text","text":"so"},)"
+            R"({"type":"tool_use","id":"i","name":"f","input":{"n":1.50}}])");
+  EXPECT_EQ(body.Find("stop_reason")->string(), "tool_use");
+
+  AnthropicWriter streamed(false);
+  streamed.Begin({.id = "1", .model = "m", .tenant = {}});
+  std::string out;
+  streamed.AppendStart(out, {});
+  for (const AnswerPart& part : parts) {
+    streamed.AppendPart(out, part);
+  }
+  streamed.AppendEnd(out, {}, {});
+  std::vector<std::string> starts;
+  std::string json;
+  for (const wire::SseEvent& event : Events(out)) {
+    Json data = *wire::ParseJson(event.data);
+    if (event.event == "content_block_start") {
+      EXPECT_EQ(data.Find("index")->AsInt(), static_cast<std::int64_t>(starts.size()));
+      starts.push_back(data.Find("content_block")->Find("type")->string());
+    }
+    const Json* delta = data.Find("delta");
+    const Json* piece = delta != nullptr ? delta->Find("partial_json") : nullptr;
+    json += piece != nullptr ? piece->string() : "";
+  }
+  EXPECT_EQ(starts, (std::vector<std::string>{"thinking", "text", "tool_use"}));
+  EXPECT_EQ(json, R"({"n":1.50})");
+}
+
+}  // namespace
+}  // namespace pixii::frontend
