@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -75,7 +76,9 @@ struct SurfaceRequest {
   OpenAiRequest request;
   wire::Json body;                       // the same as OpenAI's completions have it, for records
   std::unique_ptr<AnswerWriter> writer;  // null: OpenAI's completions
-  bool tokens_only = false;              // token ids out, no text
+  /// A wish, kept where the worker has the processor thinking_budget.
+  std::optional<std::int64_t> thinking_tokens_max = {};
+  bool tokens_only = false;  // token ids out, no text
 };
 
 /// Makes the common request of a body in OpenAI's form. Errors: of ParseOpenAiRequest.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <utility>
 
 #include "frontend/anthropic.h"
@@ -13,6 +14,7 @@ using wire::Json;
 
 namespace {
 
+constexpr std::int64_t kThinkingTokensMin = 1024;  // Anthropic's
 constexpr std::string_view kPreamble = "x-anthropic-billing-header:";
 
 tl::unexpected<Error> Bad(const std::string& field, std::string detail) {
@@ -37,6 +39,7 @@ struct Reading {
   Json::Array messages;
   Json system;  // string, or null
   Json kwargs = Json(Json::Object{});
+  std::optional<std::int64_t> thinking_tokens_max;
   bool cache_control = false;
   bool continues = false;  // the last message is the start of the answer
 };
@@ -323,9 +326,13 @@ Result<void> ReadThinking(const Json& value, Reading& reading) {
   reading.kwargs.Set("enable_thinking", type != "disabled");
   for (const auto& [key, member] : value.object()) {
     if (key == "budget_tokens" && type == "enabled") {
-      Json nvext{Json::Object{}};
-      nvext.Set("max_thinking_tokens", member);
-      reading.out.Set("nvext", std::move(nvext));
+      std::optional<std::int64_t> budget =
+          member.IsIntegerLiteral() ? member.AsInt() : std::nullopt;
+      if (!budget || *budget < kThinkingTokensMin) {
+        return Bad("thinking.budget_tokens", fmt::format("{} is no integer of at least {}",
+                                                         Shown(member), kThinkingTokensMin));
+      }
+      reading.thinking_tokens_max = budget;
     } else if (key != "type" && key != "display") {
       return Unknown(At("thinking", key));
     }
@@ -444,6 +451,7 @@ Result<SurfaceRequest> ReadAnthropicRequest(const Json& body, const AnthropicOpt
     return Bad("max_tokens", "is missing");
   }
   PX_TRY(SurfaceRequest out, MakeSurfaceRequest(std::move(reading.out), Surface::kChat));
+  out.thinking_tokens_max = reading.thinking_tokens_max;
   out.writer = std::make_unique<AnthropicWriter>(reading.cache_control);
   return out;
 }

@@ -25,7 +25,7 @@ std::string InputOf(const AnswerPart& call) {
   return raw.Dump();
 }
 
-void AppendBlock(std::string& out, const AnswerPart& part) {
+void AppendBlock(std::string& out, const AnswerPart& part, std::string_view call_id) {
   switch (part.kind) {
     case Kind::kText:
       out += R"({"type":"text","text":)";
@@ -38,7 +38,7 @@ void AppendBlock(std::string& out, const AnswerPart& part) {
       break;
     case Kind::kCall:
       out += R"({"type":"tool_use","id":)";
-      AppendJsonString(out, part.id);
+      AppendJsonString(out, call_id);
       out += R"(,"name":)";
       AppendJsonString(out, part.name);
       out += R"(,"input":)";
@@ -49,6 +49,11 @@ void AppendBlock(std::string& out, const AnswerPart& part) {
 }
 
 }  // namespace
+
+// The model's own, or one that no other call of any answer has.
+std::string AnthropicWriter::CallId(const AnswerPart& part, std::size_t index) const {
+  return part.id.empty() ? fmt::format("toolu_{}{:02}", head_.id, index) : part.id;
+}
 
 void AnthropicWriter::AppendHead(std::string& out) const {
   out += R"("id":"msg_)";
@@ -99,7 +104,7 @@ void AnthropicWriter::OpenBlock(std::string& out, const AnswerPart& part) {
   }
   std::string data =
       fmt::format(R"({{"type":"content_block_start","index":{},"content_block":)", block_count_);
-  AppendBlock(data, empty);
+  AppendBlock(data, empty, CallId(part, block_count_));
   data += '}';
   wire::AppendSseEvent(out, "content_block_start", data);
   open_ = part.kind;
@@ -163,7 +168,7 @@ std::string AnthropicWriter::Unary(std::span<const Answer> answers, const Usage&
   for (std::size_t i = 0; i < answer.parts.size(); ++i) {
     called_ = called_ || answer.parts[i].kind == Kind::kCall;
     out += i == 0 ? "" : ",";
-    AppendBlock(out, answer.parts[i]);
+    AppendBlock(out, answer.parts[i], CallId(answer.parts[i], i));
   }
   out += "],";
   AppendStop(out, answer.finish);

@@ -27,6 +27,7 @@ class AnthropicWriter final : public AnswerWriter {
   std::string Unary(std::span<const Answer> answers, const Usage& usage) override;
 
  private:
+  std::string CallId(const AnswerPart& part, std::size_t index) const;
   void AppendHead(std::string& out) const;
   void AppendUsage(std::string& out, const Usage& usage, std::uint64_t output_tokens) const;
   void AppendStop(std::string& out, const ChoiceFinish& finish) const;

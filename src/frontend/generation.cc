@@ -218,7 +218,7 @@ void Generation::Echo(std::size_t index, Choice& choice, std::string& text) {
 }
 
 // The text of a step as parts of an answer.
-void Generation::GatherParts(Choice& choice) {
+void Generation::GatherAnswer(Choice& choice) {
   if (!delta_.text.empty()) {
     JoinPart(choice.answer.parts, {.text = delta_.text});
   }
@@ -229,7 +229,7 @@ void Generation::GatherParts(Choice& choice) {
   }
 }
 
-void Generation::WriteParts(Choice& choice) {
+void Generation::WriteAnswer(Choice& choice) {
   std::string& out = exchange_->stream();
   if (!choice.started) {
     choice.started = true;
@@ -248,7 +248,7 @@ void Generation::WriteParts(Choice& choice) {
 
 void Generation::Gather(Choice& choice) {
   if (plan_.writer) {
-    GatherParts(choice);
+    GatherAnswer(choice);
     return;
   }
   for (const wire::TokenLogprob& entry : delta_.logprobs) {
@@ -294,7 +294,7 @@ void Generation::Write(std::size_t index, std::uint32_t choice_index) {
   }
   Commit();
   if (plan_.writer) {
-    WriteParts(choice);
+    WriteAnswer(choice);
     return;
   }
   std::string& out = exchange_->stream();

@@ -137,8 +137,8 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   void Write(std::size_t part, std::uint32_t choice_index);
   void WriteParts(std::string& out, std::uint32_t choice_index, const std::string& logprobs);
   void Commit();
-  void WriteParts(Choice& choice);
-  void GatherParts(Choice& choice);
+  void WriteAnswer(Choice& choice);
+  void GatherAnswer(Choice& choice);
   void Echo(std::size_t part, Choice& choice, std::string& text);
   void Gather(Choice& choice);
   void Transcribe(const wire::TokenFrame& frame, Choice& choice) const;

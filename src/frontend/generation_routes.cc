@@ -11,6 +11,7 @@ namespace pixii::frontend {
 
 namespace {
 
+constexpr std::string_view kThinkingBudget = "thinking_budget";  // a processor
 constexpr wire::JsonLimits kBodyLimits{.depth_max = 128, .values_max = 2'000'000};
 
 // A browser cannot send application/json to another origin without asking: forms and plain text are
@@ -58,6 +59,13 @@ Result<GenerationPlan> PrepareBody(
   const wire::Json* streams = body.Find("stream");
   stream = streams != nullptr && *streams == wire::Json(true);
   PX_TRY(SurfaceRequest read, reader(body));
+  if (read.thinking_tokens_max &&
+      std::ranges::find(card.logits_processors, kThinkingBudget) != card.logits_processors.end()) {
+    ProcessorRequest budget{.name = std::string(kThinkingBudget),
+                            .arguments = wire::Json(wire::Json::Object{})};
+    budget.arguments.Set("budget", *read.thinking_tokens_max);
+    read.request.logits_processors.push_back(std::move(budget));
+  }
   PX_TRY(GenerationPlan plan, PlanGeneration(read.request, model, card, seed));
   if (keep_body) {
     plan.recorded_body = read.writer ? read.body.Dump() : text;

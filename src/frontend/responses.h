@@ -54,6 +54,7 @@ class ResponsesWriter final : public AnswerWriter {
   enum class Status : std::uint8_t { kInProgress, kCompleted, kIncomplete, kFailed };
 
   static std::string_view Name(Status status);
+  void NameCalls();
   std::string ItemId(std::size_t index) const;
   std::string Item(std::size_t index, Status status, bool empty) const;
   std::string Body(Status status, const Usage* usage, const Error* error) const;

@@ -82,6 +82,15 @@ std::string_view ResponsesWriter::Name(Status status) {
   return "failed";
 }
 
+// Calls without an id of the model's own get one that no other call has.
+void ResponsesWriter::NameCalls() {
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    if (parts_[i].kind == Kind::kCall && parts_[i].id.empty()) {
+      parts_[i].id = fmt::format("call_{}{:02}", head_.id, i);
+    }
+  }
+}
+
 std::string ResponsesWriter::ItemId(std::size_t index) const {
   const Kind kind = parts_[index].kind;
   return fmt::format("{}_{}{:02}",
@@ -179,6 +188,7 @@ void ResponsesWriter::AppendStart(std::string& out, const Usage& /*usage*/) {
 
 void ResponsesWriter::OpenItem(std::string& out, const AnswerPart& part) {
   parts_.push_back({.kind = part.kind, .text = {}, .name = part.name, .id = part.id});
+  NameCalls();
   const std::size_t index = parts_.size() - 1;
   open_ = true;
   Event(out, "response.output_item.added",
@@ -259,6 +269,7 @@ void ResponsesWriter::AppendError(std::string& out, const Error& error) {
 std::string ResponsesWriter::Unary(std::span<const Answer> answers, const Usage& usage) {
   const Answer& answer = answers.front();
   parts_ = answer.parts;
+  NameCalls();
   std::string body =
       Body(answer.finish.kind == FinishKind::kLength ? Status::kIncomplete : Status::kCompleted,
            &usage, nullptr);

@@ -149,6 +149,44 @@ class Surfaces(unittest.TestCase):
         self.assertEqual(self.server.request("DELETE", f"/v1/responses/{second['id']}")[0], 200)
         self.assertEqual(self.server.request("GET", f"/v1/responses/{second['id']}")[0], 404)
 
+    def test_kserve_says_what_a_completion_says(self):
+        text = self.server.post("/v1/completions", {"prompt": "One two", "max_tokens": 8, "temperature": 0})[1]["choices"][0]["text"]
+        parameters = {"max_tokens": 8, "temperature": 0}
+        status, answer = self.server.post("/v2/models/tiny-chat/infer", {"parameters": parameters, "inputs": [
+            {"name": "text_input", "datatype": "BYTES", "shape": [1], "data": ["One two"]}]})
+        self.assertEqual(status, 200, answer)
+        self.assertEqual([(t["name"], t["shape"]) for t in answer["outputs"]], [("text_output", [1]), ("finish_reason", [1])])
+        self.assertEqual(answer["outputs"][0]["data"], [text])
+        body = {"text_input": "One two", "parameters": parameters}
+        self.assertEqual(self.server.post("/v2/models/tiny-chat/generate", body)[1]["text_output"], text)
+        status, _, stream = self.server.request("POST", "/v2/models/tiny-chat/generate_stream", body)
+        pieces = [json.loads(line[6:])["text_output"] for line in stream.splitlines() if line.startswith("data: ")]
+        self.assertEqual((status, "".join(pieces)), (200, text))
+        inputs = self.server.request("GET", "/v2/models/tiny-chat")[2]["inputs"]
+        self.assertEqual([(t["name"], t["datatype"]) for t in inputs], [("text_input", "BYTES"), ("streaming", "BOOL")])
+
+    def test_token_ids_give_token_ids(self):
+        ids = self.server.post("/tokenize", {"prompt": "One two"})[1]["tokens"]
+        whole = self.server.post("/v1/completions", {"prompt": ids, "max_tokens": 8, "temperature": 0, "return_token_ids": True})[1]
+        status, answer = self.server.post("/inference/v1/generate", {
+            "token_ids": ids, "sampling_params": {"max_tokens": 8, "temperature": 0}})
+        self.assertEqual(status, 200, answer)
+        self.assertEqual(answer["choices"][0]["token_ids"], whole["choices"][0]["token_ids"])
+
+    def test_the_list_of_routes_is_true(self):
+        paths = self.server.request("GET", "/openapi.json")[2]["paths"]
+        self.assertIn("/v1/messages", paths)
+        self.assertNotIn("/v1/embeddings", paths)
+        for path, methods in paths.items():
+            if "{" in path and "{model}" not in path:
+                continue  # of objects that are not there
+            if "/engine/" in path:
+                continue  # would put the server to sleep
+            for method in methods:
+                status, _, answer = self.server.request(method.upper(), path.replace("{model}", "tiny-chat"),
+                                                        "{}" if method == "post" else None)
+                self.assertNotIn(status, (404, 405), (path, answer))
+
 
 if __name__ == "__main__":
     harness.main()

@@ -224,6 +224,29 @@ TEST(AnthropicRequest, RefusesByName) {
   EXPECT_EQ(read.error().param(), "messages[0].content[0].type");
 }
 
+TEST_F(AnthropicTest, KeepsToAThinkingBudgetWhereTheWorkerCan) {
+  Start();
+  constexpr std::string_view kThinking = R"("thinking":{"type":"enabled","budget_tokens":1024})";
+  EXPECT_EQ(Messages(kThinking).status, 200);
+  EXPECT_TRUE(worker.seen.at(0).processors.empty());
+  worker.mutable_card().logits_processors = {"thinking_budget"};
+  EXPECT_EQ(Messages(kThinking).status, 200);
+  ASSERT_EQ(worker.seen.at(1).processors.size(), 1U);
+  EXPECT_EQ(worker.seen[1].processors[0].arguments, R"({"budget":1024})");
+  EXPECT_EQ(Messages(R"("thinking":{"type":"enabled","budget_tokens":1})").status, 400);
+}
+
+TEST(AnthropicWriter, NamesCallsThatTheModelDidNot) {
+  AnthropicWriter writer(false);
+  writer.Begin({.id = "1", .model = "m", .tenant = {}});
+  const AnswerPart call{.kind = AnswerPart::Kind::kCall, .text = "{}", .name = "f"};
+  Json body = *wire::ParseJson(
+      writer.Unary(std::vector<Answer>{{.parts = {call, call}, .tokens = {}, .finish = {}}}, {}));
+  const Json::Array& blocks = body.Find("content")->array();
+  EXPECT_FALSE(blocks.at(0).Find("id")->string().empty());
+  EXPECT_NE(blocks.at(0).Find("id")->string(), blocks.at(1).Find("id")->string());
+}
+
 TEST(AnthropicWriter, WritesThinkingTextAndCallsAsBlocks) {
   const std::vector<AnswerPart> parts = {
       {.kind = AnswerPart::Kind::kReasoning, .text = "why"},
