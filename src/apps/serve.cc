@@ -49,6 +49,9 @@ frontend::FrontendOptions MakeFrontendOptions(const ServeFlags& flags, bool adap
   options.generations_max = static_cast<std::uint32_t>(flags.max_requests);
   options.adapter_api = adapter_api;
   options.engine_control = flags.engine_control;
+  options.rules = {.ignore_unknown = flags.ignore_unsupported_fields,
+                   .ignore_nvext = flags.disable_nvext,
+                   .force_usage = flags.force_include_usage};
   options.anthropic_api = flags.anthropic_api;
   options.anthropic.strip_preamble = flags.strip_anthropic_preamble;
   options.responses = {

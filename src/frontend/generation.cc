@@ -11,7 +11,8 @@ namespace pixii::frontend {
 Generation::Choice::Choice(const GenerationPlan& plan, const TextProcessor* text,
                            std::span<const TokenId> prompt)
     : stream(plan.choices, text, prompt),
-      logprobs(plan.shape.surface, text, plan.shape.top_logprobs) {
+      logprobs(plan.shape.surface, plan.shape.tokens_as_ids ? nullptr : text,
+               plan.shape.top_logprobs) {
   result.prompt = prompt;
 }
 
@@ -217,11 +218,39 @@ void Generation::Echo(std::size_t index, Choice& choice, std::string& text) {
   }
 }
 
-// The text of a step as parts of an answer.
-void Generation::GatherAnswer(Choice& choice) {
-  if (!delta_.text.empty()) {
-    JoinPart(choice.answer.parts, {.text = delta_.text});
+namespace {
+
+// What a step brings, as parts of an answer; takes it out of `delta`.
+template <class Use>
+void ForEachPart(ChoiceDelta& delta, const Use& use) {
+  using EventKind = text::parsers::ParseEvent::Kind;
+  if (!delta.text.empty()) {
+    use(AnswerPart{.text = std::move(delta.text)});
   }
+  for (text::parsers::ParseEvent& event : delta.events) {
+    switch (event.kind) {
+      case EventKind::kReasoning:
+        use(AnswerPart{.kind = AnswerPart::Kind::kReasoning, .text = std::move(event.text)});
+        break;
+      case EventKind::kContent:
+        use(AnswerPart{.text = std::move(event.text)});
+        break;
+      case EventKind::kCall:
+        use(AnswerPart{.kind = AnswerPart::Kind::kCall,
+                       .text = std::move(event.call.arguments),
+                       .name = std::move(event.call.name),
+                       .id = std::move(event.call.id)});
+        break;
+      case EventKind::kReasoningEnd:
+        break;
+    }
+  }
+}
+
+}  // namespace
+
+void Generation::GatherAnswer(Choice& choice) {
+  ForEachPart(delta_, [&](const AnswerPart& part) { JoinPart(choice.answer.parts, part); });
   choice.answer.tokens.insert(choice.answer.tokens.end(), delta_.tokens.begin(),
                               delta_.tokens.end());
   if (delta_.finish) {
@@ -238,9 +267,7 @@ void Generation::WriteAnswer(Choice& choice) {
   if (!delta_.tokens.empty()) {
     plan_.writer->AppendTokens(out, delta_.tokens);
   }
-  if (!delta_.text.empty()) {
-    plan_.writer->AppendPart(out, {.text = delta_.text});
-  }
+  ForEachPart(delta_, [&](const AnswerPart& part) { plan_.writer->AppendPart(out, part); });
   if (delta_.finish) {
     choice.answer.finish = std::move(*delta_.finish);  // written with the usage
   }
@@ -284,7 +311,25 @@ void Generation::Commit() {
     return;
   }
   committed_ = true;
-  exchange_->StartStream("text/event-stream; charset=utf-8", plan_.fields);
+  exchange_->StartStream("text/event-stream; charset=utf-8", std::move(fields));
+  if (!plan_.writer) {
+    AppendAnnotations(exchange_->stream(), plan_.shape, parts_.front().prompt);
+  }
+}
+
+AnswerTiming Generation::Timing() const {
+  const auto milliseconds = [](rt::Duration duration) {
+    return std::chrono::duration<double, std::milli>(duration).count();
+  };
+  AnswerTiming out{.total_ms = milliseconds(host_.Now() - record_.started)};
+  if (record_.first_token != rt::kNever) {
+    out.first_token_ms = milliseconds(record_.first_token - record_.started);
+    const std::uint64_t gaps = std::max<std::uint64_t>(usage_.completion_tokens, 1) - 1;
+    out.between_tokens_ms = gaps == 0 ? 0
+                                      : milliseconds(record_.last_token - record_.first_token) /
+                                            static_cast<double>(gaps);
+  }
+  return out;
 }
 
 void Generation::Write(std::size_t index, std::uint32_t choice_index) {
@@ -319,7 +364,10 @@ void Generation::Write(std::size_t index, std::uint32_t choice_index) {
     WriteParts(out, choice_index, logprobs);
   }
   if (delta_.finish) {
-    writer_.AppendFinish(out, choice_index, *delta_.finish);
+    const ChoiceFinish* only = choices_.size() == 1 ? &*delta_.finish : nullptr;
+    writer_.AppendFinish(
+        out, choice_index, *delta_.finish,
+        unfinished_ == 0 ? NvextMember(plan_.shape, only, Timing()) : std::string());
   }
 }
 
@@ -443,7 +491,11 @@ void Generation::Complete() {
   }
   Answered(std::nullopt);
   exchange->Respond(
-      {.body = UnaryBody(plan_.shape, results, usage_, shown), .fields = plan_.fields});
+      {.body = UnaryBody(
+           plan_.shape, results, usage_, shown,
+           NvextMember(plan_.shape, results.size() == 1 ? &results.front().finish : nullptr,
+                       Timing())),
+       .fields = plan_.fields});
 }
 
 void Generation::End(const Error& error) {

@@ -137,6 +137,7 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   void Write(std::size_t part, std::uint32_t choice_index);
   void WriteParts(std::string& out, std::uint32_t choice_index, const std::string& logprobs);
   void Commit();
+  AnswerTiming Timing() const;
   void WriteAnswer(Choice& choice);
   void GatherAnswer(Choice& choice);
   void Echo(std::size_t part, Choice& choice, std::string& text);

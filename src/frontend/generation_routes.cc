@@ -270,21 +270,24 @@ void Frontend::Begin(Call& call, Surface surface, bool stream, Result<Generation
 
 namespace {
 
-Result<SurfaceRequest> ReadCompletions(const wire::Json& body, Surface surface) {
-  PX_TRY(OpenAiRequest request, ParseOpenAiRequest(body, surface));
+Result<SurfaceRequest> ReadCompletions(const wire::Json& body, Surface surface,
+                                       const RequestRules& rules) {
+  PX_TRY(OpenAiRequest request, ParseOpenAiRequest(body, surface, rules));
   return SurfaceRequest{.request = std::move(request), .body = {}, .writer = nullptr};
 }
 
 }  // namespace
 
 void Frontend::HandleChat(Call& call) {
-  Generate(call, Surface::kChat,
-           [](const wire::Json& body) { return ReadCompletions(body, Surface::kChat); });
+  Generate(call, Surface::kChat, [this](const wire::Json& body) {
+    return ReadCompletions(body, Surface::kChat, options_.rules);
+  });
 }
 
 void Frontend::HandleCompletions(Call& call) {
-  Generate(call, Surface::kCompletions,
-           [](const wire::Json& body) { return ReadCompletions(body, Surface::kCompletions); });
+  Generate(call, Surface::kCompletions, [this](const wire::Json& body) {
+    return ReadCompletions(body, Surface::kCompletions, options_.rules);
+  });
 }
 
 }  // namespace pixii::frontend

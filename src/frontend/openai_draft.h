@@ -27,6 +27,9 @@ struct Draft : OpenAiRequest {
   std::optional<bool> logprobs_flag;                // chat
   bool greedy_sampling = false;                     // nvext.greed_sampling
   std::optional<std::int64_t> max_thinking_tokens;  // nvext
+  bool raw_prompt = false;                          // nvext.use_raw_prompt
+  std::vector<TokenId> token_data;                  // nvext
+  std::optional<std::int64_t> hinted_priority;      // nvext.agent_hints: higher goes first
   std::set<std::string, std::less<>> root_fields;   // names that the body has
 };
 
@@ -45,6 +48,12 @@ Result<void> ReadBadWords(std::string_view name, const wire::Json& value, Draft&
 Result<void> ReadDryBreakers(std::string_view name, const wire::Json& value, Draft& draft);
 Result<void> ReadLogprobsMode(std::string_view name, const wire::Json& value, Draft& draft);
 Result<void> ReadLogitsProcessors(std::string_view name, const wire::Json& value, Draft& draft);
+
+// Fields of nvext alone; openai_nvext.cc. Errors: kUnsupported for those that are not known here.
+Result<void> ReadNvextOnly(const std::string& key, const wire::Json& value, Draft& draft);
+
+/// Rules between nvext and the rest: prompts that are given otherwise, priority.
+Result<void> ApplyNvext(Draft& draft);
 
 /// Rules between sampling fields.
 Result<void> CheckSamplingTogether(Draft& draft);

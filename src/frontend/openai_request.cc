@@ -96,6 +96,7 @@ constexpr auto kBools = std::to_array<BoolField>({
     {"include_stop_str_in_output", kBoth, Of(&OpenAiRequest::include_stop_str_in_output)},
     {"skip_special_tokens", kBoth, Of(&OpenAiRequest::skip_special_tokens)},
     {"return_token_ids", kBoth, Of(&OpenAiRequest::return_token_ids)},
+    {"return_tokens_as_token_ids", kBoth, Of(&OpenAiRequest::tokens_as_ids)},
     {"receipt", kBoth, Of(&OpenAiRequest::receipt)},
     {"include_reasoning", kChat, Of(&OpenAiRequest::include_reasoning)},
     {"use_beam_search", kBoth, Of(&OpenAiRequest::use_beam_search)},
@@ -438,6 +439,13 @@ const typename Table::value_type* FindField(const Table& table, std::string_view
 
 Result<void> ReadNvext(std::string_view name, const Json& value, Draft& draft);
 
+bool Known(const std::string& name, std::uint8_t surface) {
+  return FindField(kNumbers, name, surface) != nullptr ||
+         FindField(kIntegers, name, surface) != nullptr ||
+         FindField(kBools, name, surface) != nullptr ||
+         FindField(kOthers, name, surface) != nullptr || name == "nvext";
+}
+
 // Of nvext: fields that also stand at the root, as deployments of Dynamo spell them.
 constexpr auto kNvextRootFields = std::to_array<std::string_view>({
     "ignore_eos",
@@ -482,23 +490,6 @@ Result<void> ReadField(const std::string& name, const Json& value, std::uint8_t 
 Result<void> ReadNvextField(const std::string& key, const Json& value, Draft& draft) {
   std::string field = "nvext." + key.substr(0, 100);
   auto surface = static_cast<std::uint8_t>(draft.surface);
-  if (key == "greed_sampling" || key == "max_thinking_tokens") {
-    bool ok = key == "greed_sampling"
-                  ? value.is_bool()
-                  : value.IsIntegerLiteral() && value.AsInt().value_or(-1) >= 0 &&
-                        *value.AsInt() <= kAnyLength;
-    if (!ok) {
-      return Bad(field,
-                 fmt::format("{} is not {}", Shown(value),
-                             key == "greed_sampling" ? "true or false" : "a count of tokens"));
-    }
-    if (key == "greed_sampling") {
-      draft.greedy_sampling = value.boolean();
-    } else {
-      draft.max_thinking_tokens = *value.AsInt();
-    }
-    return {};
-  }
   if (const OtherField* own = FindField(kNvextFields, key, surface)) {
     return own->read(field, value, draft);
   }
@@ -508,7 +499,7 @@ Result<void> ReadNvextField(const std::string& key, const Json& value, Draft& dr
     }
     return ReadField(key, value, surface, draft);
   }
-  return NotDone(field, "this field is not supported");
+  return ReadNvextOnly(key, value, draft);
 }
 
 Result<void> ReadNvext(std::string_view name, const Json& value, Draft& draft) {
@@ -525,7 +516,8 @@ Result<void> ReadNvext(std::string_view name, const Json& value, Draft& draft) {
 
 // Rules between fields.
 Result<void> CheckTogether(Draft& draft) {
-  if (draft.surface == Surface::kChat && draft.chat.messages.is_null()) {
+  PX_CHECK_OK(ApplyNvext(draft));
+  if (draft.surface == Surface::kChat && draft.chat.messages.is_null() && draft.prompts.empty()) {
     return Bad("messages", "is missing");
   }
   if (draft.surface == Surface::kCompletions && draft.prompts.empty()) {
@@ -602,7 +594,8 @@ Result<std::vector<TokenId>> ParseTokenIds(const Json& list, std::string_view pa
   return out;
 }
 
-Result<OpenAiRequest> ParseOpenAiRequest(const Json& body, Surface surface) {
+Result<OpenAiRequest> ParseOpenAiRequest(const Json& body, Surface surface,
+                                         const RequestRules& rules) {
   if (!body.is_object()) {
     return Fail(Code::kInvalidArgument, "the body must be a JSON object");
   }
@@ -616,8 +609,15 @@ Result<OpenAiRequest> ParseOpenAiRequest(const Json& body, Surface surface) {
   for (const auto& [name, value] : body.object()) {
     draft.root_fields.insert(name);
   }
+  const auto bits = static_cast<std::uint8_t>(surface);
   for (const auto& [name, value] : body.object()) {
-    PX_CHECK_OK(ReadField(name, value, static_cast<std::uint8_t>(surface), draft));
+    if ((rules.ignore_nvext && name == "nvext") || (rules.ignore_unknown && !Known(name, bits))) {
+      continue;
+    }
+    PX_CHECK_OK(ReadField(name, value, bits, draft));
+  }
+  if (rules.force_usage && draft.streams()) {
+    draft.include_usage = true;
   }
   PX_CHECK_OK(CheckTogether(draft));
   return static_cast<OpenAiRequest&&>(draft);

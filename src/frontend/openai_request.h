@@ -47,10 +47,10 @@ enum class Surface : std::uint16_t {
   kScore = 8,
   kRerank = 16,
   kClassify = 32,
-  kMessages = 64,      // Anthropic's
-  kResponses = 128,    // OpenAI's
-  kKserve = 256,       // tensors
-  kTokens = 512,       // token ids in, token ids out
+  kMessages = 64,    // Anthropic's
+  kResponses = 128,  // OpenAI's
+  kKserve = 256,     // tensors
+  kTokens = 512,     // token ids in, token ids out
 };
 
 /// Whether the model may, must or must not call a tool.
@@ -62,6 +62,24 @@ using PromptInput = std::variant<std::string, std::vector<TokenId>>;
 struct ProcessorRequest {
   std::string name;
   wire::Json arguments;  // an object, or null
+};
+
+/// What of nvext an answer shows, and which events a stream has beside it.
+struct NvextAnswer {
+  bool timing = false;
+  bool worker_id = false;
+  bool stop_reason = false;
+  bool request_id_event = false;
+  bool token_ids_event = false;
+
+  bool shows_fields() const { return timing || worker_id || stop_reason; }
+};
+
+/// What an operator decides about bodies.
+struct RequestRules {
+  bool ignore_unknown = false;  // root fields that are unknown or not supported are dropped
+  bool ignore_nvext = false;    // nvext is dropped unread
+  bool force_usage = false;     // streams end with usage, asked for or not
 };
 
 struct OpenAiRequest {
@@ -107,6 +125,7 @@ struct OpenAiRequest {
   std::optional<bool> early_stopping;
   std::vector<ProcessorRequest> logits_processors;
   bool processed_logprobs = false;
+  std::optional<bool> tokens_as_ids;  // logprobs name tokens as "token_id:N"
 
   // Length and ends.
   std::optional<std::int64_t> n;
@@ -129,6 +148,7 @@ struct OpenAiRequest {
   std::optional<bool> return_token_ids;
   std::optional<bool> include_reasoning;
   std::optional<bool> receipt;
+  NvextAnswer nvext;
 
   bool streams() const { return stream.value_or(false); }
 
@@ -144,7 +164,8 @@ struct OpenAiRequest {
 };
 
 /// Errors: kInvalidArgument and kUnsupported, always with the field as param.
-Result<OpenAiRequest> ParseOpenAiRequest(const wire::Json& body, Surface surface);
+Result<OpenAiRequest> ParseOpenAiRequest(const wire::Json& body, Surface surface,
+                                         const RequestRules& rules = {});
 
 /// Checks chat messages and brings them into the form that templates expect. Errors name
 /// `messages[i].field`.

@@ -252,8 +252,46 @@ std::string PromptLogprobs(std::span<const TokenId> prompt,
   return out;
 }
 
+std::string NvextMember(const ResponseShape& shape, const ChoiceFinish* finish,
+                        const AnswerTiming& timing) {
+  if (!shape.nvext.shows_fields()) {
+    return {};
+  }
+  std::string out;
+  if (shape.nvext.worker_id) {
+    // The only worker there is.
+    out += R"(,"worker_id":{"prefill_worker_id":0,"prefill_dp_rank":0,)"
+           R"("decode_worker_id":0,"decode_dp_rank":0})";
+  }
+  if (shape.nvext.timing) {
+    fmt::format_to(std::back_inserter(out),
+                   R"(,"timing":{{"ttft_ms":{:.3f},"itl_ms":{:.3f},"total_time_ms":{:.3f}}})",
+                   timing.first_token_ms, timing.between_tokens_ms, timing.total_ms);
+  }
+  if (shape.nvext.stop_reason && finish != nullptr) {
+    const std::size_t before = out.size();
+    AppendStopReason(out, *finish);
+    out += out.size() == before ? R"(,"stop_reason":null)" : "";
+  }
+  return out.empty() ? out : fmt::format(R"(,"nvext":{{{}}})", std::string_view(out).substr(1));
+}
+
+void AppendAnnotations(std::string& out, const ResponseShape& shape,
+                       std::span<const TokenId> prompt) {
+  if (shape.nvext.request_id_event) {
+    std::string id;
+    AppendJsonString(id, shape.id);
+    wire::AppendSseEvent(out, "request_id", id);
+  }
+  if (shape.nvext.token_ids_event) {
+    std::string ids;
+    AppendIds(ids, prompt);
+    wire::AppendSseEvent(out, "token_ids", ids);
+  }
+}
+
 std::string UnaryBody(const ResponseShape& shape, std::span<const FinishedChoice> choices,
-                      const Usage& usage, const Receipt* receipt) {
+                      const Usage& usage, const Receipt* receipt, std::string_view more) {
   bool chat = shape.surface == Surface::kChat;
   std::string out = "{";
   AppendCommon(out, shape, chat ? "chat.completion" : "text_completion");
@@ -299,6 +337,7 @@ std::string UnaryBody(const ResponseShape& shape, std::span<const FinishedChoice
     out += R"(,"receipt":)";
     AppendReceipt(out, *receipt);
   }
+  out += more;
   out += '}';
   return out;
 }
@@ -426,8 +465,8 @@ void StreamWriter::AppendDispatch(std::string& out, std::uint32_t choice,
   }
 }
 
-void StreamWriter::AppendFinish(std::string& out, std::uint32_t choice,
-                                const ChoiceFinish& finish) {
+void StreamWriter::AppendFinish(std::string& out, std::uint32_t choice, const ChoiceFinish& finish,
+                                std::string_view more) {
   Begin(out, choice);
   out += shape_.surface == Surface::kChat ? R"("delta":{})" : R"("text":"")";
   fmt::format_to(std::back_inserter(out), R"(,"logprobs":null,"finish_reason":"{}")",
@@ -435,6 +474,12 @@ void StreamWriter::AppendFinish(std::string& out, std::uint32_t choice,
   AppendStopReason(out, finish);
   if (shape_.token_ids) {
     out += R"(,"token_ids":[])";
+  }
+  if (!more.empty()) {
+    out += "}]";
+    out += more;
+    out += end_.substr(2);
+    return;
   }
   out += end_;
 }

@@ -36,11 +36,29 @@ struct ResponseShape {
   bool token_ids = false;
   bool include_usage = false;  // of a stream
   bool receipt = false;
+  bool tokens_as_ids = false;  // logprobs name tokens as "token_id:N"
+  NvextAnswer nvext = {};
   std::string reasoning_field = "reasoning_content";
   bool include_reasoning = true;
   bool tool_call_dispatch = false;  // of a stream: events beside the chunks
   bool reasoning_dispatch = false;
 };
+
+/// How long an answer took; of the field nvext.
+struct AnswerTiming {
+  double first_token_ms = 0;
+  double between_tokens_ms = 0;  // mean; 0 with a single token
+  double total_ms = 0;
+};
+
+/// The members of nvext that were asked for, as ,"nvext":{…}; empty: none. `finish`: of the only
+/// choice, else null.
+std::string NvextMember(const ResponseShape& shape, const ChoiceFinish* finish,
+                        const AnswerTiming& timing);
+
+/// Events that stand beside the answer, before it.
+void AppendAnnotations(std::string& out, const ResponseShape& shape,
+                       std::span<const TokenId> prompt);
 
 /// Logprobs of tokens as OpenAI writes them, gathered piece by piece.
 class LogprobWriter final {
@@ -90,8 +108,9 @@ std::string PromptLogprobs(std::span<const TokenId> prompt,
 void AppendUsage(std::string& out, const Usage& usage);
 
 /// `receipt` null: none was asked for.
+/// `more`: members at the end, each with a comma in front.
 std::string UnaryBody(const ResponseShape& shape, std::span<const FinishedChoice> choices,
-                      const Usage& usage, const Receipt* receipt);
+                      const Usage& usage, const Receipt* receipt, std::string_view more = {});
 
 /// Events of one streamed response.
 class StreamWriter final {
@@ -107,8 +126,9 @@ class StreamWriter final {
   /// it. Writes nothing for what the client does not want.
   void AppendPart(std::string& out, std::uint32_t choice, const text::parsers::ParseEvent& part,
                   const ChoiceDelta* delta, std::string_view logprobs);
-  /// The last event of a choice.
-  void AppendFinish(std::string& out, std::uint32_t choice, const ChoiceFinish& finish);
+  /// The last event of a choice. `more`: members of the event, each with a comma in front.
+  void AppendFinish(std::string& out, std::uint32_t choice, const ChoiceFinish& finish,
+                    std::string_view more = {});
   /// Usage and receipt if asked for, then [DONE].
   void AppendEnd(std::string& out, const Usage& usage, const Receipt* receipt) const;
   /// An error ends the stream; no [DONE] follows.

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "frontend/openai_request.h"
 #include "frontend/response_store.h"
 #include "rt/time.h"
 #include "wire/http.h"
@@ -50,6 +51,7 @@ struct FrontendOptions {
   bool engine_control = true;  // /engine/control: whoever may ask the model may put it to sleep
   std::uint32_t retry_after_seconds = 1;  // with 503 and 529
   bool adapter_api = false;               // whether clients may load and unload adapters
+  RequestRules rules;                     // of bodies of completions
   bool anthropic_api = false;             // whether /v1/messages exists
   AnthropicOptions anthropic;
   ResponseStoreOptions responses;

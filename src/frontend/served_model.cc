@@ -31,7 +31,7 @@ Result<std::vector<std::vector<TokenId>>> EncodePrompts(const OpenAiRequest& req
                                                         const ServedModel& model,
                                                         const wire::ModelCard& card) {
   std::vector<std::vector<TokenId>> out;
-  if (request.surface == Surface::kChat) {
+  if (request.surface == Surface::kChat && request.prompts.empty()) {
     if (!model.text) {
       return Fail(
           Code::kUnsupported,
@@ -289,7 +289,9 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
       .prompt_top_logprobs = static_cast<std::size_t>(request.prompt_logprobs.value_or(0)),
       .token_ids = request.return_token_ids.value_or(false),
       .include_usage = request.include_usage,
-      .receipt = request.receipt.value_or(false)};
+      .receipt = request.receipt.value_or(false),
+      .tokens_as_ids = request.tokens_as_ids.value_or(false),
+      .nvext = request.nvext};
   if (model.chat) {
     const ChatAnswerOptions& answers = model.chat->options;
     plan.shape.reasoning_field = answers.reasoning_field;

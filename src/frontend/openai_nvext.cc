@@ -1,0 +1,129 @@
+// nvext: what deployments of Dynamo add to OpenAI's bodies, as far as one process has it.
+#include <array>
+#include <limits>
+
+#include "frontend/openai_draft.h"
+
+namespace pixii::frontend {
+
+using wire::Json;
+
+namespace {
+
+constexpr std::int64_t kCountMax = std::numeric_limits<std::int32_t>::max();
+
+Result<bool> ReadFlag(const std::string& field, const Json& value) {
+  if (!value.is_bool()) {
+    return Bad(field, fmt::format("{} is not true or false", Shown(value)));
+  }
+  return value.boolean();
+}
+
+Result<std::int64_t> ReadInteger(const std::string& field, const Json& value, std::int64_t min) {
+  std::optional<std::int64_t> number = value.IsIntegerLiteral() ? value.AsInt() : std::nullopt;
+  if (!number || *number < min || *number > kCountMax) {
+    return Bad(field,
+               fmt::format("{} is not an integer in [{}, {}]", Shown(value), min, kCountMax));
+  }
+  return *number;
+}
+
+// Names that are not known are left out: other deployments know others.
+Result<void> ReadNames(const std::string& field, const Json& value,
+                       std::initializer_list<std::pair<std::string_view, bool*>> known) {
+  if (!value.is_array() || value.array().size() > 64) {
+    return Bad(field, "must be a list of at most 64 names");
+  }
+  for (const Json& name : value.array()) {
+    if (!name.is_string()) {
+      return Bad(field, fmt::format("{} is not a string", Shown(name)));
+    }
+    for (const auto& [word, flag] : known) {
+      *flag = *flag || name.string() == word;
+    }
+  }
+  return {};
+}
+
+// Hints about what is to come. A router would use the length; a single process needs none.
+Result<void> ReadHints(const std::string& field, const Json& value, Draft& draft) {
+  if (!value.is_object()) {
+    return Bad(field, "must be an object");
+  }
+  for (const auto& [key, hint] : value.object()) {
+    std::string name = fmt::format("{}.{}", field, key.substr(0, 60));
+    if (hint.is_null()) {
+      continue;
+    }
+    if (key == "priority") {
+      PX_TRY(draft.hinted_priority, ReadInteger(name, hint, -kCountMax));
+    } else if (key == "osl") {
+      PX_CHECK_OK(ReadInteger(name, hint, 0));
+    } else if (key == "speculative_prefill" && hint == Json(false)) {
+      continue;
+    } else {
+      return NotDone(name, "this hint is not supported");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> ReadNvextOnly(const std::string& key, const Json& value, Draft& draft) {
+  const std::string field = "nvext." + key.substr(0, 100);
+  if (key == "greed_sampling") {
+    PX_TRY(draft.greedy_sampling, ReadFlag(field, value));
+  } else if (key == "max_thinking_tokens") {
+    PX_TRY(draft.max_thinking_tokens, ReadInteger(field, value, 0));
+  } else if (key == "use_raw_prompt") {
+    PX_TRY(draft.raw_prompt, ReadFlag(field, value));
+  } else if (key == "token_data") {
+    PX_TRY(draft.token_data, ParseTokenIds(value, field));
+  } else if (key == "annotations") {
+    NvextAnswer& out = draft.nvext;
+    PX_CHECK_OK(
+        ReadNames(field, value,
+                  {{"request_id", &out.request_id_event}, {"token_ids", &out.token_ids_event}}));
+  } else if (key == "extra_fields") {
+    NvextAnswer& out = draft.nvext;
+    PX_CHECK_OK(ReadNames(field, value,
+                          {{"timing", &out.timing},
+                           {"worker_id", &out.worker_id},
+                           {"stop_reason", &out.stop_reason}}));
+  } else if (key == "agent_hints") {
+    return ReadHints(field, value, draft);
+  } else if (key == "agent_context") {
+    if (!value.is_object()) {
+      return Bad(field, "must be an object");
+    }
+  } else {
+    return NotDone(field, "this field is not supported");
+  }
+  return {};
+}
+
+Result<void> ApplyNvext(Draft& draft) {
+  if (draft.hinted_priority) {
+    if (draft.priority) {
+      return Bad("nvext.agent_hints.priority", "stands beside priority; give one of them");
+    }
+    draft.priority = -*draft.hinted_priority;
+  }
+  if (!draft.token_data.empty()) {
+    draft.prompts.clear();
+    draft.prompts.emplace_back(std::move(draft.token_data));
+    return {};
+  }
+  if (!draft.raw_prompt || draft.surface != Surface::kChat || draft.chat.messages.is_null()) {
+    return {};
+  }
+  const Json::Array& messages = draft.chat.messages.array();
+  if (messages.size() != 1) {
+    return Bad("nvext.use_raw_prompt", "needs exactly one message, whose content is the prompt");
+  }
+  draft.prompts.emplace_back(messages[0].Find("content")->string());
+  return {};
+}
+
+}  // namespace pixii::frontend
