@@ -311,7 +311,7 @@ void Generation::Commit() {
     return;
   }
   committed_ = true;
-  exchange_->StartStream("text/event-stream; charset=utf-8", std::move(fields));
+  exchange_->StartStream("text/event-stream; charset=utf-8", plan_.fields);
   if (!plan_.writer) {
     AppendAnnotations(exchange_->stream(), plan_.shape, parts_.front().prompt);
   }
