@@ -49,6 +49,12 @@ frontend::FrontendOptions MakeFrontendOptions(const ServeFlags& flags, bool adap
   options.generations_max = static_cast<std::uint32_t>(flags.max_requests);
   options.adapter_api = adapter_api;
   options.engine_control = flags.engine_control;
+  options.keep_alive_interval = rt::Duration(std::chrono::nanoseconds(flags.keep_alive_interval));
+  options.stream_timeout = rt::Duration(std::chrono::nanoseconds(flags.stream_timeout));
+  if (flags.overload_status >= 200 && flags.overload_status <= 999) {
+    options.overload_status = static_cast<int>(flags.overload_status);
+  }
+  options.admin_api = !flags.disable_admin_api;
   options.rules = {.ignore_unknown = flags.ignore_unsupported_fields,
                    .ignore_nvext = flags.disable_nvext,
                    .force_usage = flags.force_include_usage};

@@ -72,6 +72,12 @@ class WorkerLink {
     on_done(Fail(Code::kUnsupported, "this worker keeps its memory"));
   }
 
+  /// Nobody finds what the prefix cache holds any more; what runs goes on. `on_done` is called
+  /// once, unless the link goes first. Errors: kUnsupported.
+  virtual void ClearCache(MemoryHandler on_done) {
+    on_done(Fail(Code::kUnsupported, "this worker has no cache that could be cleared"));
+  }
+
   /// The last known load.
   virtual WorkerLoad load() const = 0;
 

@@ -91,6 +91,9 @@ class Engine final {
 
   /// Gives the memory of `parts` back to the system, the draft model's too. The prefix cache
   /// forgets everything with the KV cache. Until all is restored Submit answers kUnavailable.
+  /// Nobody finds what the prefix cache holds any more; what runs goes on with its own.
+  void ClearCache() { cache_->Clear(); }
+
   /// Errors: kUnavailable while has_work(); those of StepExecutor::Release.
   Result<void> Release(const MemoryParts& parts);
   /// Takes it again; the answers are what they were. Errors: those of StepExecutor::Restore; then

@@ -346,6 +346,13 @@ void EngineLoop::Release(const MemoryParts& parts, rt::Duration patience, Memory
   });
 }
 
+void EngineLoop::ClearCache(MemoryReply reply) {
+  Post([reply = std::move(reply)](Core& core) mutable {
+    core.engine().ClearCache();
+    reply({});
+  });
+}
+
 void EngineLoop::Restore(const MemoryParts& parts, MemoryReply reply) {
   Post([parts, reply = std::move(reply)](Core& core) mutable {
     core.Restore(parts, std::move(reply));

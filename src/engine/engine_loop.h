@@ -95,6 +95,8 @@ class EngineLoop final {
   void Release(const MemoryParts& parts, rt::Duration patience, MemoryReply reply);
   /// As Engine::Restore; a release that waits is given up.
   void Restore(const MemoryParts& parts, MemoryReply reply);
+  /// As Engine::ClearCache, between two steps. `reply` is called once, unless the loop goes first.
+  void ClearCache(MemoryReply reply);
 
   /// Ends every request with `error` and refuses new ones with it.
   void Shutdown(const Error& error);

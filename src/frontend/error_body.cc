@@ -14,6 +14,7 @@ struct Spoken {
   std::string_view type;   // OpenAI's
   std::string_view param;  // empty: null
   std::string_view code;   // OpenAI's
+  bool overload = false;
 };
 
 std::string Body(const Spoken& spoken) {
@@ -32,8 +33,7 @@ std::string Body(const Spoken& spoken) {
   out += R"(},"message":)";
   wire::AppendJsonString(out, spoken.message);
   out += R"(,"type":)";
-  wire::AppendJsonString(out,
-                         spoken.status == 529 ? "Overloaded" : wire::HttpReason(spoken.status));
+  wire::AppendJsonString(out, spoken.overload ? "Overloaded" : wire::HttpReason(spoken.status));
   fmt::format_to(std::back_inserter(out), R"(,"code":{}}})", spoken.status);
   return out;
 }
@@ -168,16 +168,18 @@ std::string_view ResponsesErrorCode(const Error& error) {
   return status == 429 ? "rate_limit_exceeded" : status < 500 ? "invalid_prompt" : "server_error";
 }
 
-std::string ErrorBody(const Error& error, Dialect dialect) {
-  const int status = ClientStatus(error);
+std::string ErrorBody(const Error& error, Dialect dialect, int overload_status) {
+  const int own = ClientStatus(error);
+  const bool overload = own == kOverloadStatus;
+  const int status = overload ? overload_status : own;
   const std::string_view message = ClientMessage(error);
   std::string out;
   switch (dialect) {
     case Dialect::kOpenAi:
-      return Body({status, message, OpenAiType(status), error.param(), OpenAiCode(error)});
+      return Body({status, message, OpenAiType(own), error.param(), OpenAiCode(error), overload});
     case Dialect::kAnthropic:
       out = R"({"type":"error","error":{"type":")";
-      out += AnthropicType(status);
+      out += AnthropicType(own);
       out += R"(","message":)";
       wire::AppendJsonString(out, message);
       out += "}}";
@@ -191,8 +193,12 @@ std::string ErrorBody(const Error& error, Dialect dialect) {
   return out;
 }
 
-Response ErrorResponse(const Error& error, std::uint32_t retry_after_seconds, Dialect dialect) {
-  Response out{.status = ClientStatus(error), .body = ErrorBody(error, dialect), .fields = {}};
+Response ErrorResponse(const Error& error, std::uint32_t retry_after_seconds, Dialect dialect,
+                       int overload_status) {
+  const int own = ClientStatus(error);
+  Response out{.status = own == kOverloadStatus ? overload_status : own,
+               .body = ErrorBody(error, dialect, overload_status),
+               .fields = {}};
   if (IsRetryable(error.code())) {
     out.fields.push_back({"Retry-After", fmt::format("{}", retry_after_seconds)});
   }

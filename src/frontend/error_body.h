@@ -21,6 +21,9 @@ enum class Dialect : std::uint8_t {
   kKserve,     // {"error": message}, as /busy_threshold has it too
 };
 
+/// The status of an overload unless an operator wants another.
+inline constexpr int kOverloadStatus = 529;
+
 /// HTTP status of `error` for a client: a field that is too large is a bad request (400), a body is
 /// 413.
 int ClientStatus(const Error& error);
@@ -33,11 +36,12 @@ std::string_view OpenAiCode(const Error& error);
 std::string_view MetricClass(const Error& error);
 
 /// The JSON body. Details of errors that are ours (5xx without a retry) stay in the log.
-std::string ErrorBody(const Error& error, Dialect dialect = Dialect::kOpenAi);
+std::string ErrorBody(const Error& error, Dialect dialect = Dialect::kOpenAi,
+                      int overload_status = kOverloadStatus);
 
 /// A whole response; with Retry-After where a retry may help.
 Response ErrorResponse(const Error& error, std::uint32_t retry_after_seconds,
-                       Dialect dialect = Dialect::kOpenAi);
+                       Dialect dialect = Dialect::kOpenAi, int overload_status = kOverloadStatus);
 
 /// The code of a response of /v1/responses that failed: rate_limit_exceeded, invalid_prompt,
 /// server_error.

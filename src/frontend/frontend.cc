@@ -12,6 +12,7 @@ namespace pixii::frontend {
 namespace {
 
 constexpr std::size_t kClientRequestIdBytesMax = 256;
+constexpr rt::Duration kTickMin = std::chrono::milliseconds(5);
 constexpr rt::Duration kSleepPoll =
     std::chrono::milliseconds(100);  // until it is awake and answers
 
@@ -72,6 +73,9 @@ Result<rt::Address> Frontend::Start(const rt::Address& address, const rt::Listen
   }
   tasks_.Start(ReapLoop());
   tasks_.Start(CanaryLoop());
+  if (TickInterval() > rt::Duration::zero()) {
+    tasks_.Start(TickLoop());
+  }
   return server_->address();
 }
 
@@ -134,7 +138,7 @@ void Frontend::Refuse(Call& call, const Error& error) {
   Response response = ErrorResponse(
       error,
       call.retry_after_seconds != 0 ? call.retry_after_seconds : options_.retry_after_seconds,
-      call.route != nullptr ? call.route->dialect : Dialect::kOpenAi);
+      call.route != nullptr ? call.route->dialect : Dialect::kOpenAi, options_.overload_status);
   response.close = error.code() == Code::kShuttingDown;
   response.fields.insert(response.fields.end(), call.fields.begin(), call.fields.end());
   call.exchange.Respond(std::move(response));
@@ -177,6 +181,32 @@ rt::Task<void> Frontend::ReapLoop() {
     }
     if (work_.empty()) {
       idle_.WakeAll();
+    }
+  }
+}
+
+// Often enough for both times that requests watch; zero: neither is watched.
+rt::Duration Frontend::TickInterval() const {
+  rt::Duration out = rt::Duration::zero();
+  for (rt::Duration watched : {options_.keep_alive_interval, options_.stream_timeout}) {
+    if (watched > rt::Duration::zero()) {
+      const rt::Duration step = std::max(watched / 4, kTickMin);
+      out = out == rt::Duration::zero() ? step : std::min(out, step);
+    }
+  }
+  return out;
+}
+
+rt::Task<void> Frontend::TickLoop() {
+  while (true) {
+    auto sleep = environment_.loop.SleepFor(TickInterval());
+    co_await std::move(sleep);
+    std::vector<ClientWork*> all;
+    for (const auto& [raw, work] : work_) {
+      all.push_back(raw);
+    }
+    for (ClientWork* work : all) {
+      work->Watch(Now(), options_.keep_alive_interval, options_.stream_timeout);
     }
   }
 }

@@ -135,6 +135,9 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   void HandleKserveGenerate(Call& call);
   void HandleKserveStream(Call& call);
   void HandleOpenApi(Call& call);
+  void HandleBusyThreshold(Call& call);
+  void HandleSetBusyThreshold(Call& call);
+  void HandleClearCache(Call& call);
   void HandleModels(Call& call);
   void HandleModel(Call& call);
   void HandleAdapters(Call& call);
@@ -192,6 +195,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   void Pool(Call& call, Surface surface);
   Result<void> Admit(Call& call, Surface surface);
   Result<void> AdmitByQuota(Call& call);
+  Result<void> AdmitByLoad() const;
+  std::string BusyThreshold(std::string_view model) const;
   Result<void> CheckMayUse(const Call& call, const std::string& adapter) const;
   Result<const wire::AdapterCard*> FindAllowed(const Call& call, std::string_view name) const;
   void Prepare(Call& call, Surface surface, BodyReader reader, AfterBody after);
@@ -227,11 +232,15 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
 
   std::uint32_t retry_after_seconds() const override { return options_.retry_after_seconds; }
 
+  int overload_status() const override { return options_.overload_status; }
+
   void OnTokens(const GenerationRecord& record, std::uint64_t count) override;
   void OnAnswered(const GenerationRecord& record) override;
   void OnPooled() override;
   void OnDone(ClientWork& work) override;
 
+  rt::Duration TickInterval() const;
+  rt::Task<void> TickLoop();
   rt::Task<void> ReapLoop();
   rt::Task<void> CanaryLoop();
   /// Nothing: success.
@@ -243,7 +252,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   ApiKeys keys_;
   QuotaLedger quotas_;
   std::shared_ptr<ResponseStore> responses_;
-  obs::Registry own_registry_;  // used if the environment has none
+  std::optional<double> busy_blocks_share_;  // of the KV blocks; past it requests are refused
+  obs::Registry own_registry_;               // used if the environment has none
   FrontendMetrics metrics_;
   Readiness readiness_;
   std::unordered_map<ClientWork*, std::unique_ptr<ClientWork>> work_;

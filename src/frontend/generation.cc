@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "frontend/error_body.h"
+#include "wire/sse.h"
 
 namespace pixii::frontend {
 
@@ -25,6 +26,8 @@ Generation::Generation(GenerationHost& host, Exchange& exchange, GenerationPlan 
   record_.surface = plan_.writer ? plan_.writer->surface() : plan_.shape.surface;
   record_.stream = plan_.stream;
   record_.started = host_.Now();
+  last_frame_ = record_.started;
+  last_comment_ = record_.started;
   parts_.resize(plan_.prompts.size());
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     parts_[i].prompt = std::move(plan_.prompts[i]);
@@ -87,6 +90,7 @@ void Generation::OnFrame(std::size_t index, wire::TokenFrame frame) {
   if (frame.choice >= n() || !part.open[frame.choice]) {
     return;  // a worker that breaks the rules harms nobody
   }
+  last_frame_ = host_.Now();
   if (frame.finish) {
     part.open[frame.choice] = false;
     --engine_open_;
@@ -513,12 +517,30 @@ void Generation::End(const Error& error) {
     }
     exchange->EndStream();
   } else {
-    Response response = ErrorResponse(error, host_.retry_after_seconds(), plan_.dialect);
+    Response response =
+        ErrorResponse(error, host_.retry_after_seconds(), plan_.dialect, host_.overload_status());
     response.fields.insert(response.fields.end(), plan_.fields.begin(), plan_.fields.end());
     exchange->Respond(std::move(response));
   }
   CancelOpen();
   MaybeDone();
+}
+
+void Generation::Watch(rt::Time now, rt::Duration keep_alive, rt::Duration timeout) {
+  if (exchange_ == nullptr) {
+    return;
+  }
+  if (timeout > rt::Duration::zero() && now - last_frame_ >= timeout) {
+    End(Error(Code::kDeadlineExceeded, "the engine brought nothing for too long"));
+    return;
+  }
+  const rt::Time last = std::max(last_frame_, last_comment_);
+  if (keep_alive > rt::Duration::zero() && plan_.stream && now - last >= keep_alive &&
+      !exchange_->congested()) {
+    last_comment_ = now;
+    Commit();  // whoever wants signs of life gets the status before the first token
+    exchange_->stream() += wire::kSseComment;
+  }
 }
 
 void Generation::OnClientGone() {

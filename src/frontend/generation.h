@@ -31,6 +31,10 @@ class ClientWork {
   virtual ~ClientWork() = default;
   /// Ends it with `error` for the client, if that is still waiting.
   virtual void End(const Error& error) = 0;
+
+  /// Called now and then: a stream that brought nothing for `keep_alive` gets a comment, work that
+  /// brought nothing for `timeout` ends with kDeadlineExceeded. Zero: not watched.
+  virtual void Watch(rt::Time /*now*/, rt::Duration /*keep_alive*/, rt::Duration /*timeout*/) {}
 };
 
 /// Everything decided about a request before it starts.
@@ -78,6 +82,7 @@ class GenerationHost {
   virtual RequestId NextRequestId() = 0;
   virtual std::uint32_t held_tokens_max() const = 0;
   virtual std::uint32_t retry_after_seconds() const = 0;
+  virtual int overload_status() const = 0;
   /// Tokens came for a client, `gap` after the last ones (kNever: the first).
   virtual void OnTokens(const GenerationRecord& record, std::uint64_t count) = 0;
   /// The client was answered or is gone.
@@ -95,6 +100,7 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   /// Sends the requests. Whatever happens, the exchange is answered and OnDone is called.
   void Start();
   void End(const Error& error) override;
+  void Watch(rt::Time now, rt::Duration keep_alive, rt::Duration timeout) override;
 
   void OnClientGone() override;
   void OnRoom() override;
@@ -166,6 +172,8 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   ChoiceDelta delta_;
   Usage usage_;
   GenerationRecord record_;
+  rt::Time last_frame_;    // or the start
+  rt::Time last_comment_;  // likewise
   std::uint64_t held_tokens_ = 0;
   std::uint32_t unfinished_ = 0;   // choices without their end for the client
   std::uint32_t engine_open_ = 0;  // choices that the engine has not ended

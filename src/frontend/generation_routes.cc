@@ -101,6 +101,10 @@ Result<void> Frontend::Admit(Call& call, Surface surface) {
   if (call.key->limited()) {
     PX_CHECK_OK(AdmitByQuota(call));
   }
+  if (Result<void> room = AdmitByLoad(); !room) {
+    metrics_.OnRejected(surface);
+    return room;
+  }
   if (admitted_count() >= options_.generations_max) {
     metrics_.OnRejected(surface);
     return Fail(Code::kResourceExhausted,

@@ -48,7 +48,11 @@ struct FrontendOptions {
   std::uint32_t text_threads = 0;  // for long prompts; 0: all on the loop (simulation needs that)
   std::uint32_t text_queue_length_max = 256;         // prompts that wait for a thread; past it 529
   std::uint64_t text_offload_bytes_min = 16 * 1024;  // bodies shorter than this stay on the loop
+  bool admin_api = true;                             // /busy_threshold and /clear_kv_blocks
   bool engine_control = true;  // /engine/control: whoever may ask the model may put it to sleep
+  int overload_status = 529;   // 200 .. 999, of a full queue
+  rt::Duration keep_alive_interval{};  // of comments in streams that bring nothing; 0: none
+  rt::Duration stream_timeout{};       // a request that brings nothing for so long ends; 0: never
   std::uint32_t retry_after_seconds = 1;  // with 503 and 529
   bool adapter_api = false;               // whether clients may load and unload adapters
   RequestRules rules;                     // of bodies of completions

@@ -117,7 +117,8 @@ void Pooling::End(const Error& error) {
     return;
   }
   Answered(error);
-  Response response = ErrorResponse(error, host_.retry_after_seconds());
+  Response response =
+      ErrorResponse(error, host_.retry_after_seconds(), Dialect::kOpenAi, host_.overload_status());
   response.fields.insert(response.fields.end(), plan_.fields.begin(), plan_.fields.end());
   exchange->Respond(std::move(response));
   CancelOpen();

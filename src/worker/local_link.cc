@@ -268,6 +268,10 @@ void LocalLink::ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_d
                   ReplyTo(std::move(on_done)));
 }
 
+void LocalLink::ClearCache(MemoryHandler on_done) {
+  engine_.ClearCache(ReplyTo(std::move(on_done)));
+}
+
 namespace {
 
 control::WorkerState StateOf(engine::EngineState state) {

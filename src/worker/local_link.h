@@ -46,6 +46,7 @@ class LocalLink final : public control::WorkerLink {
   void ReleaseMemory(const control::MemoryTags& tags, rt::Duration patience,
                      MemoryHandler on_done) override;
   void ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) override;
+  void ClearCache(MemoryHandler on_done) override;
   control::WorkerLoad load() const override;
   void LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) override;
   void UnloadAdapter(std::string name, AdapterHandler on_done) override;

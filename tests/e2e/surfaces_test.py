@@ -173,6 +173,15 @@ class Surfaces(unittest.TestCase):
         self.assertEqual(status, 200, answer)
         self.assertEqual(answer["choices"][0]["token_ids"], whole["choices"][0]["token_ids"])
 
+    def test_a_cleared_cache_is_empty(self):
+        body = {"messages": [{"role": "user", "content": "Tell me about the sea. " * 10}], "max_tokens": 2}
+        cached = lambda: self.server.post("/v1/chat/completions", body)[1]["usage"]["prompt_tokens_details"]["cached_tokens"]
+        cached()
+        self.assertGreater(cached(), 0)
+        status, answer = self.server.post("/clear_kv_blocks", "")
+        self.assertEqual((status, len(answer["cleared_workers"])), (200, 1))
+        self.assertEqual(cached(), 0)
+
     def test_the_list_of_routes_is_true(self):
         paths = self.server.request("GET", "/openapi.json")[2]["paths"]
         self.assertIn("/v1/messages", paths)

@@ -155,6 +155,14 @@ class FakeWorker final : public control::WorkerLink {
     TakeMemory({.tags = tags, .patience = {}, .release = false, .on_done = on_done});
   }
 
+  void ClearCache(MemoryHandler on_done) override {
+    ++clear_count;
+    loop_.Post([on_done] { on_done({}); });
+  }
+
+  std::uint32_t clear_count = 0;
+  std::uint32_t blocks_used = 0;
+
   void TakeMemory(MemoryCall call) {
     memory_calls.push_back(call);
     if (hold_memory) {
@@ -169,7 +177,11 @@ class FakeWorker final : public control::WorkerLink {
   }
 
   control::WorkerLoad load() const override {
-    return {.state = state, .running = static_cast<std::uint32_t>(open.size()), .steps = steps};
+    return {.state = state,
+            .running = static_cast<std::uint32_t>(open.size()),
+            .blocks_used = blocks_used,
+            .blocks_total = 64,
+            .steps = steps};
   }
 
   void Emit(RequestId id, std::uint32_t choice, std::string_view bytes) {
