@@ -98,7 +98,7 @@ constexpr Row kShared[] = {
     {R"("logit_bias":{"0":-100,"5":100})", ""},
     {R"("n_discard":-1)", "n_discard"},
     // Known to others, not done here.
-    {R"("nvext":{"annotations":[]})", "nvext.annotations"},
+    {R"("nvext":{"session_control":{}})", "nvext.session_control"},
     {R"("guided_json":{})", "guided_json"},
     {R"("guided_json":null)", ""},
     {R"("response_format":{"type":"json_object"})", "response_format.type"},
