@@ -7,6 +7,7 @@
 #include "text/grammar/rule_machine.h"
 #include "text/grammar/rule_reader.h"
 #include "text/grammar/schema_reader.h"
+#include "text/grammar/tag_machine.h"
 #include "text/grammar/text_machine.h"
 
 namespace pixii::text::grammar {
@@ -91,6 +92,86 @@ Compiled CompileRules(const GrammarSpec& spec, const CompileBudget& budget) {
   return machine;
 }
 
+// What a tag of white space or digits would end inside JSON itself is not told from it.
+bool EndIsClear(std::string_view end) {
+  constexpr std::string_view kInside = " \t\r\n0123456789.eE+-";
+  return end.empty() || kInside.find(end[0]) == std::string_view::npos;
+}
+
+Result<std::vector<TagWords>> ReadTags(const GrammarSpec& spec) {
+  std::vector<TagWords> out;
+  std::size_t bytes = 0;
+  for (const StructuralTag& tag : spec.tags) {
+    bytes += tag.begin.size();
+    if (tag.begin.empty() || !IsValidUtf8(tag.begin) || !IsValidUtf8(tag.end)) {
+      return Fail(Code::kInvalidArgument, "structural tag: begin is empty or no UTF-8");
+    }
+    if (!EndIsClear(tag.end)) {
+      return Fail(Code::kUnsupported,
+                  "structural tag: an end that begins with white space or as a number goes on");
+    }
+    out.push_back({tag.begin, tag.end});
+  }
+  if (out.empty() || out.size() > kTagsMax || bytes > kTagBytesMax) {
+    return Fail(Code::kInvalidArgument, fmt::format("structural tags: 1 to {} of them with {} "
+                                                    "bytes of beginnings are read",
+                                                    kTagsMax, kTagBytesMax));
+  }
+  for (const TagWords& tag : out) {
+    for (const TagWords& other : out) {
+      if (&tag != &other && other.begin.starts_with(tag.begin)) {
+        return Fail(Code::kUnsupported,
+                    fmt::format("structural tags: {} begins another tag's beginning", tag.begin));
+      }
+    }
+  }
+  for (const std::string& trigger : spec.triggers) {
+    bool leads = false;
+    for (const TagWords& tag : out) {
+      if (!trigger.empty() && tag.begin.find(trigger, 1) != std::string::npos) {
+        return Fail(Code::kUnsupported,
+                    fmt::format("structural tags: {} holds the trigger {}", tag.begin, trigger));
+      }
+      leads = leads || (!trigger.empty() && tag.begin.starts_with(trigger));
+    }
+    if (!leads) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("structural tags: no tag begins with the trigger {}", trigger));
+    }
+  }
+  return out;
+}
+
+Compiled CompileTags(const GrammarSpec& spec, const CompileBudget& budget) {
+  PX_TRY(std::vector<TagWords> tags, ReadTags(spec));
+  FormulaStore store;
+  store.regexes.fuel = {budget.steps_max, budget.nodes_max, false};
+  std::vector<FormulaId> roots;
+  for (const StructuralTag& tag : spec.tags) {
+    Result<wire::Json> schema = wire::ParseJson(tag.schema.empty() ? "true" : tag.schema);
+    if (!schema) {
+      return Fail(Code::kInvalidArgument, "the schema is no JSON: " + schema.error().detail());
+    }
+    PX_TRY(FormulaId root, ReadSchema(store, *schema));
+    roots.push_back(root);
+  }
+  JsonMachine json(std::move(store), {spec.spelling, budget.depth_max});
+  for (FormulaId root : roots) {
+    json.AddRoot(root);
+    if (!json.Possible(root)) {
+      return Fail(Code::kInvalidArgument, "no JSON value satisfies the schema of a tag");
+    }
+  }
+  if (json.fuel().exhausted) {
+    return Fail(PastBudget());
+  }
+  std::vector<std::string> triggers = spec.triggers;
+  for (std::size_t i = 0; triggers.size() < tags.size() && spec.triggers.empty(); ++i) {
+    triggers.push_back(tags[i].begin);
+  }
+  return std::make_unique<TagMachine>(std::move(json), std::move(tags), std::move(triggers));
+}
+
 }  // namespace
 
 Grammar::Grammar(std::unique_ptr<const Machine> machine) : machine_(std::move(machine)) {}
@@ -117,7 +198,8 @@ Result<std::shared_ptr<const Grammar>> Compile(const GrammarSpec& spec,
     case GrammarKind::kLark:
       machine = CompileRules(spec, budget);
       break;
-    default:
+    case GrammarKind::kStructuralTags:
+      machine = CompileTags(spec, budget);
       break;
   }
   if (!machine) {

@@ -556,6 +556,41 @@ std::vector<RegexId> RegexStore::Successors(RegexId id) {
   return out;
 }
 
+// Alternatives and conditions side by side.
+std::size_t RegexStore::Breadth(RegexId id) const {
+  const Node& node = nodes_[id];
+  std::size_t out = std::max<std::size_t>(node.parts.size(), 1);
+  for (RegexId part : node.parts) {
+    out = std::max(out, nodes_[part].parts.size());
+  }
+  return node.kind == Kind::kNot || node.kind == Kind::kConcat
+             ? std::max(out, nodes_[node.a].parts.size())
+             : out;
+}
+
+bool RegexStore::Explodes(RegexId id) {
+  constexpr int kStepsMax = 80;
+  constexpr std::size_t kBreadthMax = 80;
+  const std::size_t begin = Breadth(id);
+  std::unordered_map<RegexId, bool> met;
+  for (int step = 0; step < kStepsMax && !fuel.exhausted; ++step) {
+    RegexId widest = kNothing;
+    for (RegexId next : Successors(id)) {
+      bool wider = widest == kNothing || Breadth(next) > Breadth(widest);
+      widest = wider && !met.contains(next) ? next : widest;
+    }
+    if (widest == kNothing) {
+      return false;
+    }
+    met[widest] = true;
+    id = widest;
+    if (Breadth(id) > begin + kBreadthMax) {
+      return true;
+    }
+  }
+  return fuel.exhausted;
+}
+
 bool RegexStore::Alive(RegexId id) {
   if (!nodes_[id].boolean) {
     return id != kNothing;  // every other expression without them has a word

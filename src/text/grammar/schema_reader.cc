@@ -357,6 +357,10 @@ class Reader final {
     if (!language) {
       return Complain(language.error().code(), keyword, language.error().detail());
     }
+    if (store_.regexes.Explodes(*language)) {
+      return Complain(Code::kTooLarge, keyword,
+                      "the pattern is too ambiguous: its automaton grows with every character");
+    }
     return language;
   }
 

@@ -157,6 +157,33 @@ TEST(Schema, BudgetsEndCompilation) {
   EXPECT_FALSE(Judge(SchemaSpec(R"({"type":"string"})"), budget).compiled());
 }
 
+TEST(StructuralTags, TextIsFreeButForWhatTheyBegin) {
+  GrammarSpec spec;
+  spec.kind = GrammarKind::kStructuralTags;
+  spec.tags = {{"<fn=add>", R"({"type":"object","properties":{"a":{"type":"integer"}},
+                   "required":["a"],"additionalProperties":false})",
+                "</fn>"},
+               {"<fn=now>", R"({"type":"integer"})", "</fn>"}};
+  spec.triggers = {"<fn="};
+  Judge judge(spec);
+  EXPECT_TRUE(judge.Takes("no call at all, a < b \"<f\""));
+  EXPECT_TRUE(judge.Takes("x <fn=add>{\"a\":1}</fn> then <<fn=now>12</fn>\n"));
+  EXPECT_FALSE(judge.Begins("<fn=s"));
+  EXPECT_FALSE(judge.Begins("<fn=add>{\"b"));
+  EXPECT_FALSE(judge.Takes("<fn=add>{\"a\":1}"));
+  EXPECT_FALSE(judge.Begins("<fn=now>12</x"));
+  spec.triggers = {"<other"};
+  EXPECT_FALSE(Judge(spec).compiled());
+}
+
+TEST(Schema, PatternsWhoseAutomatonExplodesAreRefused) {
+  Judge judge(SchemaSpec(R"({"pattern":"^(?=.{1,255}$)((.{1,63}\\.){1,127}[a-z0-9-]+\\.?)$"})"));
+  EXPECT_NE(judge.error().find("pattern at /pattern: the pattern is too ambiguous"),
+            std::string::npos)
+      << judge.error();
+  EXPECT_TRUE(Judge(SchemaSpec(R"({"pattern":"^[a-z]{1,63}(\\.[a-z]{1,63}){0,9}$"})")).compiled());
+}
+
 TEST(Schema, DepthIsBounded) {
   Judge judge(SchemaSpec("true"), {.depth_max = 8});
   EXPECT_TRUE(judge.Takes("[[[[[[[[1]]]]]]]]"));
