@@ -79,9 +79,10 @@ GrammarRuntime::GrammarRuntime(std::shared_ptr<const Grammar> grammar,
 GrammarRuntime::~GrammarRuntime() = default;
 
 void GrammarRuntime::FillMask(const State& state, std::span<std::uint32_t> mask) {
-  if (cache_->Find(state, mask)) {
+  if (state.text == 0 && cache_->Find(state, mask)) {
     return;
   }
+  std::size_t mark = machine_->Mark();
   Fuel& fuel = machine_->fuel();
   fuel.steps = kStepsOfCall;
   State free;
@@ -97,11 +98,14 @@ void GrammarRuntime::FillMask(const State& state, std::span<std::uint32_t> mask)
       mask[static_cast<std::size_t>(eos) / 32] |= 1U << (eos % 32);
     }
   }
+  machine_->Release(mark);
   if (fuel.exhausted) {
     std::fill(mask.begin(), mask.end(), 0);
     return;
   }
-  cache_->Put(state, mask);
+  if (state.text == 0) {
+    cache_->Put(state, mask);
+  }
 }
 
 std::size_t GrammarRuntime::size_bytes() const {
@@ -139,8 +143,10 @@ bool GrammarMatcher::AcceptBytes(std::string_view bytes) {
   }
   machine.fuel().steps = kStepsOfCall;
   State next = state_;
+  std::size_t mark = machine.Mark();
   for (char c : bytes) {
     if (!machine.Step(next, static_cast<std::uint8_t>(c)) || machine.fuel().exhausted) {
+      machine.Release(mark);
       return false;
     }
   }
@@ -164,6 +170,7 @@ std::string GrammarMatcher::Forced(std::size_t bytes_max) {
   Machine& machine = runtime_->machine();
   std::string out;
   State at = state_;
+  std::size_t mark = machine.Mark();
   while (!ended_ && out.size() < bytes_max) {
     machine.fuel().steps = kStepsOfCall;
     if (machine.fuel().exhausted || machine.CanEnd(at)) {
@@ -186,6 +193,7 @@ std::string GrammarMatcher::Forced(std::size_t bytes_max) {
     out += static_cast<char>(byte);
     at = only;
   }
+  machine.Release(mark);
   return out;
 }
 

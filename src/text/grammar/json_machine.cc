@@ -50,6 +50,8 @@ bool IsWhole(std::uint32_t syntax) {
   return syntax == kZero || syntax == kWhole || syntax == kFraction || syntax == kExponentDigits;
 }
 
+constexpr std::size_t kItemBytesMax = 32U << 20;  // bytes of items that must be unique
+
 constexpr std::string_view kLiterals[] = {"null", "false", "true"};
 
 }  // namespace
@@ -59,8 +61,7 @@ JsonMachine::JsonMachine(FormulaStore store, const JsonMachineOptions& options)
   verdicts_.Intern({});
   seen_.Intern({});
   members_.emplace_back();
-  bytes_.Intern({});
-  bytes_.Intern({0, 256});
+  bytes_.resize(2);  // 0: nothing is remembered, 1: nothing yet
 }
 
 std::unique_ptr<Machine> JsonMachine::Clone() const { return std::make_unique<JsonMachine>(*this); }
@@ -97,10 +98,15 @@ bool JsonMachine::White(State& state, std::uint8_t byte) const {
 }
 
 void JsonMachine::Collect(State& state, std::uint8_t byte) {
-  if (state.text != 0) {
-    state.text = bytes_.Intern({state.text, byte});
-    store_.regexes.fuel.nodes -= std::min<std::uint64_t>(store_.regexes.fuel.nodes, 1);
+  if (state.text == 0) {
+    return;
   }
+  if (bytes_.size() >= kItemBytesMax) {
+    store_.regexes.fuel.exhausted = true;
+    return;
+  }
+  bytes_.push_back({state.text, byte});
+  state.text = static_cast<std::uint32_t>(bytes_.size() - 1);
 }
 
 bool JsonMachine::Step(State& state, std::uint8_t byte) {
@@ -473,9 +479,12 @@ bool JsonMachine::NextItem(State& state) {
     // The item's bytes begin behind the comma, or with the byte that is being read.
     bool first = state.phase == kArrayFirst;
     if (!frame.outer_text) {
-      std::uint32_t byte = bytes_[state.text].byte;
-      state.text = first ? bytes_.Intern({1, byte}) : 1;
+      std::uint8_t byte = bytes_[state.text].byte;
+      state.text = 1;
       frame.item_text = 1;
+      if (first) {
+        Collect(state, byte);
+      }
     } else {
       frame.item_text = first ? bytes_[state.text].parent : state.text;
     }
@@ -523,12 +532,14 @@ Run JsonMachine::RunOf(const State& state) {
     return {};
   }
   Run run = texts_.RunOf(store_.regexes, state.a);
+  run.remembered = state.text != 0;
   run.classes &= kPlainClasses;  // quotes, controls and broken sequences are for Step
   return run;
 }
 
 bool JsonMachine::Loosen(const State& state, State& free) {
-  if (state.phase != kKey || state.b != 0 || state.c == kNone || state.a == TextStates::kDead) {
+  if (state.phase != kKey || state.text != 0 || state.b != 0 || state.c == kNone ||
+      state.a == TextStates::kDead) {
     return false;
   }
   Run run = texts_.RunOf(store_.regexes, state.a);

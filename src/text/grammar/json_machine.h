@@ -65,6 +65,10 @@ class JsonMachine final : public Machine {
   Run RunOf(const State& state) override;
   bool Loosen(const State& state, State& free) override;
 
+  std::size_t Mark() const override { return bytes_.size(); }
+
+  void Release(std::size_t mark) override { bytes_.resize(mark); }
+
   bool IsFree(const State& state) override { return state.phase == kKey && state.c == kNone; }
 
   Fuel& fuel() override { return store_.regexes.fuel; }
@@ -191,13 +195,10 @@ class JsonMachine final : public Machine {
     friend bool operator==(const NumberText&, const NumberText&) = default;
   };
 
+  // A byte of an item, behind those before it.
   struct TextByte {
     std::uint32_t parent = 0;
-    std::uint32_t byte = 0;
-
-    std::uint64_t Hash() const { return MixHash(parent, byte); }
-
-    friend bool operator==(const TextByte&, const TextByte&) = default;
+    std::uint8_t byte = 0;
   };
 
   struct ItemValue {
@@ -278,7 +279,7 @@ class JsonMachine final : public Machine {
   Interner<NumberMode> modes_;
   Interner<NumberText> numbers_;
   PairMemo number_steps_;
-  Interner<TextByte> bytes_;
+  std::vector<TextByte> bytes_;
   Interner<ItemValue> items_;
   PairMemo matches_;
 };

@@ -27,6 +27,7 @@ struct Run {
   std::uint32_t classes = 0;    // ByteClass bits; 0: none
   std::uint32_t chars_max = 0;  // characters, kUnbounded: any number
   bool same = false;            // the place stays the very same; else it only counts them
+  bool remembered = false;      // what was written matters to what may follow
 };
 
 class Machine {
@@ -46,6 +47,11 @@ class Machine {
   virtual bool Loosen(const State& state, State& free);
   /// The place is past these names: what follows is as behind `free`.
   virtual bool IsFree(const State& state);
+
+  /// What is remembered since a mark may be forgotten: states made since then are worthless.
+  virtual std::size_t Mark() const { return 0; }
+
+  virtual void Release(std::size_t mark) { (void)mark; }
 
   /// What one call may cost; what all may keep.
   virtual Fuel& fuel() = 0;

@@ -93,7 +93,7 @@ void BuildMask(Machine& machine, const GrammarVocabulary& vocabulary, const Stat
   Run run = machine.RunOf(state);
   const GrammarVocabulary::Slice* best = nullptr;
   for (const GrammarVocabulary::Slice& slice : vocabulary.slices()) {
-    if ((slice.classes & ~run.classes) == 0 && run.classes != 0) {
+    if ((slice.classes & ~run.classes) == 0 && run.classes != 0 && !run.remembered) {
       best = &slice;
       break;
     }

@@ -110,6 +110,13 @@ RegexId RegexStore::Concat(RegexId first, RegexId second) {
   if (second == kEpsilon) {
     return first;
   }
+  const Node& counted = nodes_[first];
+  if (second == end_ && counted.kind == Kind::kRepeat && counted.a != any_ &&
+      nodes_[counted.a].kind == Kind::kSet && (counted.min > 0 || counted.max != kUnbounded)) {
+    // Counted characters at the end are a matter of length, which needs no states of its own.
+    RegexId length = Length(counted.min, counted.max);
+    return And({Concat(Repeat(counted.a, 0, kUnbounded), end_), length});
+  }
   // Chains lean to the right, so that equal words have one form.
   std::vector<RegexId> heads;
   while (nodes_[first].kind == Kind::kConcat) {
@@ -345,7 +352,7 @@ RegexId RegexStore::Words(std::vector<std::u32string> words) {
 
 std::uint32_t RegexStore::BuildTrie(const std::vector<std::u32string>& words, std::size_t begin,
                                     std::size_t end, std::size_t depth) {
-  // Breadth-first over ranges of words with a common beginning: no recursion, whatever the words.
+  // Extent-first over ranges of words with a common beginning: no recursion, whatever the words.
   struct Range {
     std::uint32_t node;
     std::size_t begin;
@@ -554,41 +561,6 @@ std::vector<RegexId> RegexStore::Successors(RegexId id) {
   std::sort(out.begin(), out.end());
   out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
-}
-
-// Alternatives and conditions side by side.
-std::size_t RegexStore::Breadth(RegexId id) const {
-  const Node& node = nodes_[id];
-  std::size_t out = std::max<std::size_t>(node.parts.size(), 1);
-  for (RegexId part : node.parts) {
-    out = std::max(out, nodes_[part].parts.size());
-  }
-  return node.kind == Kind::kNot || node.kind == Kind::kConcat
-             ? std::max(out, nodes_[node.a].parts.size())
-             : out;
-}
-
-bool RegexStore::Explodes(RegexId id) {
-  constexpr int kStepsMax = 80;
-  constexpr std::size_t kBreadthMax = 80;
-  const std::size_t begin = Breadth(id);
-  std::unordered_map<RegexId, bool> met;
-  for (int step = 0; step < kStepsMax && !fuel.exhausted; ++step) {
-    RegexId widest = kNothing;
-    for (RegexId next : Successors(id)) {
-      bool wider = widest == kNothing || Breadth(next) > Breadth(widest);
-      widest = wider && !met.contains(next) ? next : widest;
-    }
-    if (widest == kNothing) {
-      return false;
-    }
-    met[widest] = true;
-    id = widest;
-    if (Breadth(id) > begin + kBreadthMax) {
-      return true;
-    }
-  }
-  return fuel.exhausted;
 }
 
 bool RegexStore::Alive(RegexId id) {

@@ -101,9 +101,6 @@ class RegexStore final {
   bool Matches(RegexId id, std::string_view text);
   /// The language has a word. Exact unless fuel ran out.
   bool Alive(RegexId id);
-  /// Following a text through the language costs ever more: its states would not be bounded by any
-  /// budget worth having. Found by following the costliest of some ways for a while.
-  bool Explodes(RegexId id);
   /// Adds to `cuts` every code point where the derivative may change.
   void Cuts(RegexId id, std::vector<char32_t>& cuts) const;
   /// If the language is Length(min, max).
@@ -168,7 +165,6 @@ class RegexStore final {
   bool Contains(std::uint32_t set, char32_t c) const;
   void Flatten(Kind kind, std::vector<RegexId>& parts) const;
   std::vector<RegexId> Successors(RegexId id);
-  std::size_t Breadth(RegexId id) const;
 
   Interner<Node> nodes_;
   Interner<SetValue> sets_;

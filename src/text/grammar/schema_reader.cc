@@ -9,6 +9,7 @@
 #include "text/grammar/pattern.h"
 #include "text/grammar/schema_places.h"
 #include "text/grammar/string_formats.h"
+#include "text/grammar/text_states.h"
 
 namespace pixii::text::grammar {
 
@@ -357,11 +358,36 @@ class Reader final {
     if (!language) {
       return Complain(language.error().code(), keyword, language.error().detail());
     }
-    if (store_.regexes.Explodes(*language)) {
+    if (TooCostly(*language)) {
       return Complain(Code::kTooLarge, keyword,
                       "the pattern is too ambiguous: its automaton grows with every character");
     }
     return language;
+  }
+
+  // Following a text through the language would soon pass any budget worth having.
+  bool TooCostly(RegexId language) {
+    constexpr std::uint64_t kProbeSteps = 300'000;
+    constexpr std::string_view kProbes = "a0.-A_/ ";
+    Fuel& fuel = store_.regexes.fuel;
+    const Fuel before = fuel;
+    fuel.steps = std::min(before.steps, kProbeSteps);
+    const std::uint64_t given = fuel.steps;
+    TextStates texts;
+    std::uint32_t state = texts.Start(store_.regexes, {language});
+    for (std::size_t i = 0; i < 16 && state != TextStates::kDead; ++i) {
+      texts.RunOf(store_.regexes, state);
+      std::uint32_t next = TextStates::kDead;
+      for (std::size_t j = 0; j < kProbes.size() && next == TextStates::kDead; ++j) {
+        char c = kProbes[(i + j) % kProbes.size()];
+        next = texts.Next(store_.regexes, state, static_cast<char32_t>(c));
+      }
+      state = next;
+    }
+    bool costly = fuel.exhausted && !before.exhausted && given == kProbeSteps;
+    fuel.steps = before.steps - (given - fuel.steps);
+    fuel.exhausted = fuel.exhausted && !costly;
+    return costly;
   }
 
   Result<RegexId> Format(const Keyword& keyword) {

@@ -42,6 +42,10 @@ class TagMachine final : public Machine {
 
   bool IsFree(const State& state) override { return state.phase < kText && json_.IsFree(state); }
 
+  std::size_t Mark() const override { return json_.Mark(); }
+
+  void Release(std::size_t mark) override { json_.Release(mark); }
+
   Fuel& fuel() override { return json_.fuel(); }
 
   std::size_t size_bytes() const override { return json_.size_bytes() + nodes_.size() * 1'100; }

@@ -125,27 +125,41 @@ Run TextStates::MeasureRun(std::uint32_t core, const Expanded& place) {
   return classes == 0 ? Run{} : Run{classes, kUnbounded, true};
 }
 
-std::uint32_t TextStates::Slack(RegexStore& store, std::uint32_t core) {
-  const Expanded& place = Expand(store, core);
-  if (place.accepts[0]) {
-    return 0;
+std::uint32_t TextStates::Distance(RegexStore& store, std::uint32_t core) {
+  constexpr std::size_t kCoresMax = 24;
+  if (cores_[core].distance != kUnbounded - 1) {
+    return cores_[core].distance;
   }
-  for (const Edge& edge : place.edges) {
-    if (store.AcceptsEnd(cores_[edge.next].nodes[0])) {
-      return 1;
+  std::uint32_t out = kUnbounded;
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> queue = {{core, 0}};
+  for (std::size_t at = 0; at < queue.size() && at < kCoresMax && out == kUnbounded; ++at) {
+    auto [id, steps] = queue[at];
+    const Expanded& place = Expand(store, id);
+    if (place.accepts[0]) {
+      out = steps;
+    }
+    for (const Edge& edge : place.edges) {
+      bool met = std::any_of(queue.begin(), queue.end(),
+                             [&](const auto& other) { return other.first == edge.next; });
+      if (!met) {
+        queue.emplace_back(edge.next, steps + 1);
+      }
     }
   }
-  return 2;
+  if (!store.fuel.exhausted) {
+    cores_.Mutable(core).distance = out;
+  }
+  return out;
 }
 
 Run TextStates::CutRun(RegexStore& store, std::uint32_t state, Run run) {
   // The core stays; what is counted is how far it may.
   const Cut cut = cuts_[state & ~kCut];
-  std::uint32_t slack = run.classes == 0 ? 2 : Slack(store, cut.core);
-  if (slack > 1 || cut.max < slack) {
+  std::uint32_t distance = run.classes == 0 ? kUnbounded : Distance(store, cut.core);
+  if (distance == kUnbounded || cut.max < distance) {
     return {};
   }
-  return {run.classes, cut.max == kUnbounded ? kUnbounded : cut.max - slack, false};
+  return {run.classes, cut.max == kUnbounded ? kUnbounded : cut.max - distance, false};
 }
 
 std::uint32_t TextStates::Shorten(RegexStore& store, std::uint32_t state, std::uint32_t core) {
@@ -176,10 +190,15 @@ bool TextStates::CutAlive(RegexStore& store, std::uint32_t core, std::uint32_t m
     return false;
   }
   // A core that stays as it is for some character can be made as long as it must.
-  std::uint32_t slack = Slack(store, core);
+  std::uint32_t distance = Distance(store, core);
   bool loops = Expand(store, core).run.classes != 0;
-  if (slack <= 1 && slack <= max && (min <= slack || loops)) {
-    return true;
+  if (distance != kUnbounded) {
+    if (distance > max) {
+      return false;
+    }
+    if (min <= distance || loops) {
+      return true;
+    }
   }
   return store.Alive(store.And({cores_[core].nodes[0], store.Length(min, max)}));
 }

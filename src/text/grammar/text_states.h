@@ -57,7 +57,9 @@ class TextStates final {
 
   struct Core {
     std::vector<RegexId> nodes;
-    std::uint32_t expanded = 0;  // not part of its identity
+    // Not part of the identity.
+    std::uint32_t expanded = 0;
+    std::uint32_t distance = kUnbounded - 1;  // least characters to the end; that: not looked for
 
     std::uint64_t Hash() const;
 
@@ -110,8 +112,8 @@ class TextStates final {
   std::uint32_t Shorten(RegexStore& store, std::uint32_t state, std::uint32_t core);
   std::uint32_t CutId(RegexStore& store, std::uint32_t core, std::uint32_t min, std::uint32_t max);
   bool CutAlive(RegexStore& store, std::uint32_t core, std::uint32_t min, std::uint32_t max);
-  /// Characters that must come before the core may end, 0 or 1; 2: not told.
-  std::uint32_t Slack(RegexStore& store, std::uint32_t core);
+  /// Least characters before the core may end; kUnbounded: too many to look for.
+  std::uint32_t Distance(RegexStore& store, std::uint32_t core);
 
   Interner<Core> cores_;
   Interner<Cut> cuts_;
