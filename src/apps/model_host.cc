@@ -326,6 +326,7 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
   options.draft_tokens_max = static_cast<std::uint32_t>(flags_.draft_tokens);
   options.draft_sequences_max = static_cast<std::uint32_t>(flags_.draft_max_batch);
   options.adapters = AdapterOptionsOf(flags_);
+  options.grammars = grammars_;
   PX_TRY(std::unique_ptr<engine::Drafter> drafter, MakeDrafter(context));
   PX_TRY(std::unique_ptr<engine::Engine> engine,
          engine::Engine::Create(options, std::move(executor), processors_, std::move(drafter)));
@@ -412,7 +413,14 @@ Result<frontend::ServedModel> LoadServedModel(const std::string& folder,
   PX_TRY(files.tokenizer_config_json, ReadIfThere(source, "tokenizer_config.json"));
   PX_TRY(files.chat_template_jinja, ReadIfThere(source, "chat_template.jinja"));
   PX_TRY(files.chat_template_json, ReadIfThere(source, "chat_template.json"));
-  PX_TRY(served.text, frontend::ModelText::Create(files, CivilNow));
+  PX_TRY(const std::shared_ptr<const frontend::ModelText> text,
+         frontend::ModelText::Create(files, CivilNow));
+  served.text = text;
+  const text::grammar::VocabularyOptions vocabulary{
+      .eos_ids = spec.eos_token_ids, .vocab_size = static_cast<std::uint32_t>(spec.vocab_size)};
+  served.grammars = std::make_shared<text::grammar::GrammarLibrary>([text, vocabulary] {
+    return text::grammar::GrammarVocabulary::Build(text->tokenizer(), vocabulary);
+  });
   return served;
 }
 

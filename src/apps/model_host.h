@@ -35,6 +35,11 @@ class ModelHost final {
   /// What requests may ask for; to be completed before MakeEngine.
   engine::ProcessorSet& processors() { return *processors_; }
 
+  /// What compiles the grammars of answers; to be given before MakeEngine.
+  void UseGrammars(std::shared_ptr<text::grammar::GrammarLibrary> grammars) {
+    grammars_ = std::move(grammars);
+  }
+
   const model::ModelSpec& spec() const { return model_->spec(); }
 
   const std::string& numerics_id() const { return numerics_id_; }
@@ -59,6 +64,7 @@ class ModelHost final {
   std::unique_ptr<kernels::Operators> operators_;
   std::unique_ptr<LoadedModel> model_;
   std::shared_ptr<engine::ProcessorSet> processors_;
+  std::shared_ptr<text::grammar::GrammarLibrary> grammars_;
   std::unique_ptr<LoadedModel> draft_model_;  // null: none asked for
   std::vector<worker::CatalogueEntry> adapter_catalogue_;
 };

@@ -41,8 +41,9 @@ class Replayer final {
     PX_TRY(const ModelSource source,
            ResolveModel(flags.model.empty() ? record.model : flags.model, flags.offline));
     PX_TRY(host_, ModelHost::Load(source.folder, engine_flags));
-    PX_TRY(std::unique_ptr<engine::Engine> engine, host_->MakeEngine());
     PX_TRY(served_, LoadServedModel(source.folder, host_->spec(), record.model));
+    host_->UseGrammars(served_.grammars);
+    PX_TRY(std::unique_ptr<engine::Engine> engine, host_->MakeEngine());
     engine_.emplace(*loop_, std::move(engine));
     link_.emplace(*loop_, *engine_,
                   worker::LocalLinkOptions{.name = record.model,

@@ -167,6 +167,7 @@ class Server final {
     }
     served.created = loop_->WallNow().unix_seconds;
     PX_CHECK_OK(AddTestProcessor(host_->spec().eos_token_ids, host_->processors(), served));
+    host_->UseGrammars(served.grammars);
     served_ = std::move(served);
     PX_TRY(std::unique_ptr<engine::Engine> engine, host_->MakeEngine());
     PX_TRY(engine_loop_, rt::MakeLoop());

@@ -129,6 +129,7 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> execu
                   .reuse_blocks = options.reuse_blocks},
                  *cache_, &adapters_),
       sampler_(std::move(processors)),
+      constraints_(options.grammars),
       drafter_(std::move(drafter)) {
   limits_.row_size = limits_.row_size > 0 ? limits_.row_size : limits_.vocab_size;
 }
@@ -173,6 +174,12 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
                                                            .end_ids = request.stop.eos_token_ids}));
   }
   PX_CHECK_OK(CheckSecondPrompt(request, state->chain));
+  if (request.constraint) {
+    PX_TRY(state->constraint, constraints_.Open(*request.constraint, request.choice_count));
+    for (std::uint32_t choice = 0; choice < request.generated.size(); ++choice) {
+      PX_CHECK_OK(state->constraint->Follow(choice, request.generated[choice]));
+    }
+  }
   SamplingState first = RowSampler::FirstState(request, state->chain);
   std::vector<SamplingState> states(request.choice_count, first);
   for (std::size_t choice = 0; choice < request.states.size(); ++choice) {
@@ -337,6 +344,7 @@ void Engine::QueueRow(QueuedRows queued) {
   RequestState& state = *sequence.request;
   sample_rows_.push_back({.request = &state.request,
                           .chain = &state.chain,
+                          .constraint = state.constraint.get(),
                           .state = &sequence.sampling,
                           .generated = sequence.generated,
                           .choice = sequence.choice,

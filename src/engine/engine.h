@@ -215,6 +215,7 @@ class Engine final {
   AdapterStore adapters_;
   Scheduler scheduler_;
   RowSampler sampler_;
+  Constraints constraints_;
   std::vector<SampleRow> sample_rows_;   // of the step at hand
   std::vector<QueuedRows> queued_rows_;  // [sample_rows_]
   std::vector<QueuedRows> next_rows_;

@@ -2,9 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "engine/adapter_store.h"
+
+namespace pixii::text::grammar {
+class GrammarLibrary;
+}  // namespace pixii::text::grammar
 
 namespace pixii::engine {
 
@@ -48,6 +53,8 @@ struct EngineOptions {
   std::string numerics_id = {};
   std::string kv_dtype = {};
   std::string identity_key = {};  // secret of the block hashes
+  /// Grammars of constrained requests; null: those are refused.
+  std::shared_ptr<text::grammar::GrammarLibrary> grammars = {};
 };
 
 }  // namespace pixii::engine

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/adapter_store.h"
+#include "engine/constraint.h"
 #include "engine/processor_set.h"
 #include "engine/sequence.h"
 #include "engine/text_pooler.h"
@@ -18,6 +19,7 @@ struct RequestState {
   wire::GenerateRequest request;
   std::shared_ptr<Adapter> adapter;  // null: the model alone
   ProcessorChain chain;
+  std::unique_ptr<RequestConstraint> constraint;  // null: any text
   std::vector<Sequence> sequences;  // [choice_count], fixed: the scheduler points into it
   std::vector<Sequence> shadows;    // [choice_count] or empty: see engine_pairs.cc
   std::vector<bool> has_frame;      // [choice_count] a frame of the choice went out

@@ -76,6 +76,12 @@ void RowSampler::Run(std::span<SampleRow> rows) {
       raw = std::span(raw_).subspan(raw_used, row.logits.size());
       raw_used += row.logits.size();
     }
+    if (!row.error && row.constraint != nullptr) {
+      const Result<void> applied = row.constraint->Apply(row.choice, row.generated, row.logits);
+      if (!applied) {
+        row.error = applied.error();
+      }
+    }
     if (!row.error) {
       Draw(row, raw);
     }
@@ -86,8 +92,8 @@ void RowSampler::Draw(SampleRow& row, std::span<const float> raw) {
   row.token = sampler_.Draw(InputOf(row), row.logits);
   if (row.token == kNoToken) {
     row.error = Error(Code::kInvalidArgument,
-                      "no token may follow: allowed_token_ids, bad_words, min_tokens and logits "
-                      "processors together exclude all");
+                      "no token may follow: allowed_token_ids, bad_words, min_tokens, logits "
+                      "processors and response_format together exclude all");
     return;
   }
   if (row.state->encoded_size() > wire::kStateBytesMax) {

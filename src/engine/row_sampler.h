@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/constraint.h"
 #include "engine/processor_set.h"
 #include "engine/sampler.h"
 #include "engine/sampling_state.h"
@@ -23,6 +24,7 @@ namespace pixii::engine {
 struct SampleRow {
   const wire::GenerateRequest* request = nullptr;
   const ProcessorChain* chain = nullptr;
+  RequestConstraint* constraint = nullptr;  // null: any text
   SamplingState* state = nullptr;
   std::span<const TokenId> generated;
   std::uint32_t choice = 0;
@@ -30,7 +32,7 @@ struct SampleRow {
   std::span<const float> second;                             // [vocab] of the chain's second prompt
   TokenId token = kNoToken;                                  // drawn
   std::optional<wire::TokenLogprob> logprob = std::nullopt;  // if the request wants any
-  std::optional<Error> error = std::nullopt;  // no token: a processor failed, or none is allowed
+  std::optional<Error> error = std::nullopt;  // no token: a processor or the constraint failed, or none is allowed
 };
 
 class RowSampler final {

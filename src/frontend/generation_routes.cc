@@ -156,7 +156,18 @@ Result<void> Frontend::CheckMayUse(const Call& call, const std::string& adapter)
   return call.key->MayUse(name) ? Result<void>() : Fail(ModelNotFound(name));
 }
 
-// Reads the body here, or on a thread if it is long.
+namespace {
+
+/// Whether reading it may compile a grammar. May be wrong: that costs a thread change.
+bool MayConstrain(std::string_view body) {
+  return body.find("response_format") != std::string_view::npos ||
+         body.find("guided_") != std::string_view::npos ||
+         body.find("structured_outputs") != std::string_view::npos;
+}
+
+}  // namespace
+
+// Reads the body here, or on a thread if it is long or may take long.
 void Frontend::Prepare(Call& call, Surface surface, BodyReader reader, AfterBody after) {
   Result<void> admitted = Admit(call, surface);
   if (admitted) {
@@ -167,7 +178,7 @@ void Frontend::Prepare(Call& call, Surface surface, BodyReader reader, AfterBody
     return;
   }
   const std::string& body = call.exchange.request().body;
-  if (pool_ && body.size() >= options_.text_offload_bytes_min) {
+  if (pool_ && (body.size() >= options_.text_offload_bytes_min || MayConstrain(body))) {
     PrepareOnThread(call, surface, std::move(reader), std::move(after));
     return;
   }

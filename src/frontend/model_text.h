@@ -45,6 +45,8 @@ class ModelText final : public TextProcessor {
                                           bool skip_special) const override;
   std::string TokenBytes(TokenId token) const override;
 
+  const text::Tokenizer& tokenizer() const { return *tokenizer_; }
+
   std::string_view TemplateSource() const override { return template_source_; }
 
   std::optional<TokenId> AddedToken(std::string_view spelling) const override;

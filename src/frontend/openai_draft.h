@@ -41,6 +41,11 @@ inline tl::unexpected<Error> NotDone(std::string_view field, std::string detail)
   return Fail(Code::kUnsupported, fmt::format("{}: {}", field, detail), std::string(field));
 }
 
+// Readers of what the answer must look like; response_format.cc.
+Result<void> ReadResponseFormat(std::string_view name, const wire::Json& value, Draft& draft);
+Result<void> ReadGuided(std::string_view name, const wire::Json& value, Draft& draft);
+Result<void> ReadStructuredOutputs(std::string_view name, const wire::Json& value, Draft& draft);
+
 // Readers of the sampling fields that are no plain numbers; openai_sampling.cc.
 Result<void> ReadLogitBias(std::string_view name, const wire::Json& value, Draft& draft);
 Result<void> ReadAllowedTokenIds(std::string_view name, const wire::Json& value, Draft& draft);

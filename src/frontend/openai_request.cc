@@ -113,18 +113,13 @@ constexpr auto kUnsupportedFields = std::to_array<std::string_view>({
     "documents",
     "function_call",
     "functions",
-    "guided_choice",
     "guided_decoding",
-    "guided_grammar",
-    "guided_json",
-    "guided_regex",
     "mm_processor_kwargs",
     "prediction",
     "prompt_cache_options",
     "prompt_cache_retention",
     "prompt_embeds",
     "reasoning_effort",
-    "structured_outputs",
     "suffix",
     "truncate_prompt_tokens",
     "verbosity",
@@ -264,21 +259,6 @@ Result<void> ReadStreamOptions(std::string_view name, const Json& value, Draft& 
   return {};
 }
 
-Result<void> ReadResponseFormat(std::string_view name, const Json& value, Draft&) {
-  const Json* type = value.Find("type");
-  if (type == nullptr || !type->is_string()) {
-    return Bad(name, "must be an object with a type");
-  }
-  if (type->string() != "text") {
-    return NotDone("response_format.type",
-                   fmt::format("{} is not supported, only \"text\" is", Shown(*type)));
-  }
-  if (value.object().size() > 1) {
-    return Bad(name, "type \"text\" has no further fields");
-  }
-  return {};
-}
-
 Result<void> ReadModalities(std::string_view name, const Json& value, Draft&) {
   if (!value.is_array() || value.array().size() != 1 || value.array()[0] != Json("text")) {
     return NotDone(name, "only [\"text\"] is supported");
@@ -413,6 +393,11 @@ constexpr auto kOthers = std::to_array<OtherField>({
     {"seed", kBoth, ReadSeed},
     {"stream_options", kBoth, ReadStreamOptions},
     {"response_format", kBoth, ReadResponseFormat},
+    {"structured_outputs", kBoth, ReadStructuredOutputs},
+    {"guided_json", kBoth, ReadGuided},
+    {"guided_regex", kBoth, ReadGuided},
+    {"guided_choice", kBoth, ReadGuided},
+    {"guided_grammar", kBoth, ReadGuided},
     {"tools", kChat, ReadToolsField},
     {"tool_choice", kChat, ReadToolChoice},
     {"chat_template_kwargs", kChat, ReadTemplateKwargs},

@@ -19,6 +19,7 @@
 #include "base/result.h"
 #include "frontend/text_processor.h"
 #include "wire/json.h"
+#include "wire/messages/constraint.h"
 
 namespace pixii::frontend {
 
@@ -138,6 +139,8 @@ struct OpenAiRequest {
   std::optional<bool> include_stop_str_in_output;
 
   // Form of the answer.
+  std::optional<wire::Constraint> constraint;
+  std::string constraint_field;  // of the body that says so
   std::optional<bool> stream;
   bool include_usage = false;
   std::optional<bool> echo;

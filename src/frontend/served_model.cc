@@ -235,6 +235,34 @@ Result<void> CheckTextSize(std::string_view text, std::string_view field,
   return {};
 }
 
+namespace {
+
+// Compiled here, where the client can still be told; the engine finds it in the library.
+Result<void> CheckConstraint(const OpenAiRequest& request, const ServedModel& model) {
+  if (!request.constraint) {
+    return {};
+  }
+  const std::string& field = request.constraint_field;
+  if (!model.grammars) {
+    return Fail(Code::kUnsupported,
+                fmt::format("{}: the model \"{}\" has no tokenizer to constrain answers with",
+                            field, model.name()),
+                field);
+  }
+  if (request.uses_beams()) {
+    return Fail(Code::kUnsupported, fmt::format("{}: not together with use_beam_search", field),
+                field);
+  }
+  PX_CHECK_OK(model.grammars->Vocabulary());
+  const auto grammar = model.grammars->Get(*request.constraint);
+  return grammar ? Result<void>()
+                 : Fail(grammar.error().code() == Code::kTooLarge ? Code::kInvalidArgument
+                                                                  : grammar.error().code(),
+                        fmt::format("{}: {}", field, grammar.error().detail()), field);
+}
+
+}  // namespace
+
 Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const ServedModel& model,
                                       const wire::ModelCard& card, std::uint64_t seed) {
   PX_TRY(const wire::AdapterCard* adapter, FindAdapter(request.model, model, card));
@@ -257,6 +285,7 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
         "stop");
   }
   PX_CHECK_OK(CheckToolUse(request));
+  PX_CHECK_OK(CheckConstraint(request, model));
   GenerationPlan plan;
   PX_TRY(plan.prompts, EncodePrompts(request, model, card));
   PX_TRY(std::uint32_t max_tokens, CheckLength(request, plan.prompts, card));
@@ -300,6 +329,7 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
     plan.shape.reasoning_dispatch = answers.reasoning_dispatch;
   }
   wire::GenerateRequest& prototype = plan.prototype;
+  prototype.constraint = request.constraint;
   prototype.model = card.name;
   prototype.adapter = adapter != nullptr ? adapter->name : std::string();
   prototype.choice_count =

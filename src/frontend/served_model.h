@@ -15,6 +15,7 @@
 #include "frontend/openai_request.h"
 #include "frontend/pooling_profile.h"
 #include "frontend/text_processor.h"
+#include "text/grammar/grammar_library.h"
 #include "wire/messages/generate.h"
 
 namespace pixii::frontend {
@@ -36,7 +37,9 @@ struct ServedModel {
   std::shared_ptr<const ChatAnswers> chat = {};   // null: answers are not taken apart
   std::vector<std::string> chat_processors = {};  // logits processors of every chat
   std::int64_t created = 0;                       // seconds since 1970
-  PoolingProfile pooling = {};                    // of a model that reads texts
+  /// Null: answers cannot be constrained.
+  std::shared_ptr<text::grammar::GrammarLibrary> grammars = {};
+  PoolingProfile pooling = {};  // of a model that reads texts
 
   const std::string& name() const { return names.front(); }
 

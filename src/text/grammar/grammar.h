@@ -14,45 +14,14 @@
 #include <vector>
 
 #include "base/result.h"
+#include "wire/messages/constraint.h"
 
 namespace pixii::text::grammar {
 
-enum class GrammarKind : std::uint8_t {
-  kJsonSchema,      // `text`: the schema, an object or a boolean
-  kJsonObject,      // any JSON object
-  kRegex,           // `text`: ECMA-262 without /.../; the whole answer must match
-  kChoice,          // `choices`: one of these texts
-  kEbnf,            // `text`: GBNF as of llama.cpp, or ISO/W3C-like EBNF; start rule "root"
-  kLark,            // `text`: Lark; start rule "start"
-  kStructuralTags,  // `tags`: free text, in which certain beginnings start constrained parts
-};
-
-/// `begin`, then an instance of `schema`, then `end`.
-struct StructuralTag {
-  std::string begin;
-  std::string schema;  // JSON schema; empty: any JSON value
-  std::string end;
-};
-
-/// Which of the spellings of one JSON value may be written. The defaults take every spelling;
-/// narrower ones leave more to jump ahead over and no room for endless white space.
-struct JsonSpelling {
-  /// Longest run of white space between two JSON tokens, in bytes. 0: none at all.
-  std::uint32_t whitespace_run_max = 0xFFFFFFFF;
-  /// True: \uXXXX and \/ may stand for characters that need no escape, as RFC 8259 has it.
-  bool needless_escapes = true;
-};
-
-struct GrammarSpec {
-  GrammarKind kind = GrammarKind::kJsonObject;
-  std::string text;
-  std::vector<std::string> choices;
-  std::vector<StructuralTag> tags;
-  /// kStructuralTags: no text but a tag's `begin` may follow one of these, each a prefix of some
-  /// `begin`. Empty: the `begin`s themselves.
-  std::vector<std::string> triggers;
-  JsonSpelling spelling;
-};
+using GrammarKind = wire::ConstraintKind;
+using GrammarSpec = wire::Constraint;
+using wire::JsonSpelling;
+using wire::StructuralTag;
 
 /// Bounds of one compilation and of the automaton that its matchers build while they run.
 struct CompileBudget {

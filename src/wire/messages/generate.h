@@ -17,6 +17,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "wire/messages/adapters.h"
+#include "wire/messages/constraint.h"
 #include "wire/messages/pool.h"
 
 namespace pixii::wire {
@@ -100,6 +101,8 @@ struct GenerateRequest {
   bool processed_logprobs = false;  // logprobs of the row as it is sampled, not of the model's own
   /// Per choice, `TokenFrame::state` of the last frame in `generated`; empty = none.
   std::vector<std::string> states;
+  /// What the generated text must look like.
+  std::optional<Constraint> constraint;
   /// The prompt is read and nothing generated: one choice, max_tokens 0.
   std::optional<PoolParams> pool;
 };

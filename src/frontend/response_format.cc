@@ -1,0 +1,234 @@
+// The fields of a request that say what its answer must look like, in OpenAI's and vLLM's spelling.
+#include <algorithm>
+#include <initializer_list>
+#include <utility>
+
+#include "frontend/openai_draft.h"
+
+namespace pixii::frontend {
+
+using wire::Constraint;
+using wire::ConstraintKind;
+using wire::Json;
+
+namespace {
+
+// A weak model could write white space for ever; no formatter indents deeper than this.
+constexpr std::uint32_t kWhitespaceRunMax = 64;
+constexpr std::size_t kChoicesMax = 10'000;
+
+std::string At(std::string_view name, std::string_view key) {
+  return fmt::format("{}.{}", name, key.substr(0, 60));
+}
+
+Constraint Make(ConstraintKind kind, std::string text) {
+  Constraint out;
+  out.kind = kind;
+  out.text = std::move(text);
+  out.spelling = {.whitespace_run_max = kWhitespaceRunMax, .needless_escapes = false};
+  return out;
+}
+
+/// One field of a request may constrain its answer, `name` as the client wrote it.
+Result<void> Set(std::string_view name, Constraint constraint, Draft& draft) {
+  if (draft.constraint) {
+    return Bad(name,
+               fmt::format("the answer is constrained by {} already", draft.constraint_field));
+  }
+  draft.constraint = std::move(constraint);
+  draft.constraint_field = name;
+  return {};
+}
+
+Result<std::string> ReadText(std::string_view name, const Json& value) {
+  if (!value.is_string() || value.string().empty()) {
+    return Bad(name, "must be a string that is not empty");
+  }
+  return value.string();
+}
+
+Result<Constraint> SchemaOf(std::string_view name, const Json& value) {
+  if (!value.is_object() && !value.is_bool()) {
+    return Bad(name, "must be a JSON schema: an object, true or false");
+  }
+  return Make(ConstraintKind::kJsonSchema, value.Dump());
+}
+
+Result<Constraint> ChoicesOf(std::string_view name, const Json& value) {
+  if (!value.is_array() || value.array().empty() || value.array().size() > kChoicesMax) {
+    return Bad(name, fmt::format("must be a list of 1 to {} texts", kChoicesMax));
+  }
+  Constraint out = Make(ConstraintKind::kChoice, {});
+  for (const Json& choice : value.array()) {
+    PX_TRY(out.choices.emplace_back(), ReadText(name, choice));
+  }
+  return out;
+}
+
+// "::=" defines rules in EBNF and in no Lark grammar.
+Result<Constraint> GrammarOf(std::string_view name, const Json& value) {
+  PX_TRY(std::string text, ReadText(name, value));
+  const bool ebnf = text.find("::=") != std::string::npos;
+  return Make(ebnf ? ConstraintKind::kEbnf : ConstraintKind::kLark, std::move(text));
+}
+
+Result<wire::StructuralTag> TagOf(std::string_view name, const Json& value) {
+  wire::StructuralTag out;
+  if (!value.is_object()) {
+    return Bad(name, "must be an object with begin, schema and end");
+  }
+  for (const auto& [key, item] : value.object()) {
+    if (key == "begin") {
+      PX_TRY(out.begin, ReadText(At(name, key), item));
+    } else if (key == "end" && item.is_string()) {
+      out.end = item.string();
+    } else if (key == "schema") {
+      PX_TRY(Constraint schema, SchemaOf(At(name, key), item));
+      out.schema = std::move(schema.text);
+    } else {
+      return Bad(At(name, key), "is no field of a tag; those are begin, schema and end");
+    }
+  }
+  if (out.begin.empty()) {
+    return Bad(At(name, "begin"), "is missing");
+  }
+  return out;
+}
+
+Result<Constraint> TagsOf(std::string_view name, const Json& structures, const Json& triggers) {
+  Constraint out = Make(ConstraintKind::kStructuralTags, {});
+  if (!structures.is_array() || structures.array().empty() || !triggers.is_array() ||
+      triggers.array().empty()) {
+    return Bad(name, "structures and triggers must be lists that are not empty");
+  }
+  for (const Json& tag : structures.array()) {
+    PX_TRY(out.tags.emplace_back(), TagOf(At(name, "structures"), tag));
+  }
+  for (const Json& trigger : triggers.array()) {
+    PX_TRY(out.triggers.emplace_back(), ReadText(At(name, "triggers"), trigger));
+  }
+  return out;
+}
+
+/// The members of `value`, which may have the `known` ones only.
+Result<void> CheckMembers(std::string_view name, const Json& value,
+                          std::initializer_list<std::string_view> known) {
+  for (const auto& [key, item] : value.object()) {
+    if (std::find(known.begin(), known.end(), key) == known.end()) {
+      return Bad(At(name, key), "unknown field");
+    }
+  }
+  return {};
+}
+
+Result<void> ReadJsonSchemaFormat(std::string_view name, const Json& value, Draft& draft) {
+  PX_CHECK_OK(CheckMembers(name, value, {"type", "json_schema"}));
+  const std::string at = At(name, "json_schema");
+  const Json* format = value.Find("json_schema");
+  if (format == nullptr || !format->is_object()) {
+    return Bad(at, "must be an object with name and schema");
+  }
+  PX_CHECK_OK(CheckMembers(at, *format, {"name", "description", "schema", "strict"}));
+  const Json* given = format->Find("name");
+  if (given == nullptr || !given->is_string()) {
+    return Bad(At(at, "name"), "must be a string");
+  }
+  const Json* strict = format->Find("strict");
+  if (strict != nullptr && !strict->is_null() && !strict->is_bool()) {
+    return Bad(At(at, "strict"), "must be true or false");
+  }
+  const Json* schema = format->Find("schema");
+  if (schema == nullptr) {
+    return Bad(At(at, "schema"), "is missing");
+  }
+  PX_TRY(Constraint constraint, SchemaOf(At(at, "schema"), *schema));
+  return Set(name, std::move(constraint), draft);
+}
+
+}  // namespace
+
+// "strict": false is enforced like true: an answer that follows the schema is right in both.
+Result<void> ReadResponseFormat(std::string_view name, const Json& value, Draft& draft) {
+  const Json* type = value.Find("type");
+  if (type == nullptr || !type->is_string()) {
+    return Bad(name, "must be an object with a type");
+  }
+  if (*type == Json("text")) {
+    return CheckMembers(name, value, {"type"});
+  }
+  if (*type == Json("json_schema")) {
+    return ReadJsonSchemaFormat(name, value, draft);
+  }
+  if (*type == Json("json_object")) {
+    PX_CHECK_OK(CheckMembers(name, value, {"type", "schema"}));
+    const Json* schema = value.Find("schema");
+    if (schema == nullptr || schema->is_null()) {
+      return Set(name, Make(ConstraintKind::kJsonObject, {}), draft);
+    }
+    PX_TRY(Constraint constraint, SchemaOf(At(name, "schema"), *schema));
+    return Set(name, std::move(constraint), draft);
+  }
+  if (*type == Json("structural_tag")) {
+    PX_CHECK_OK(CheckMembers(name, value, {"type", "structures", "triggers"}));
+    const Json* structures = value.Find("structures");
+    const Json* triggers = value.Find("triggers");
+    const Json none;
+    PX_TRY(Constraint constraint, TagsOf(name, structures != nullptr ? *structures : none,
+                                         triggers != nullptr ? *triggers : none));
+    return Set(name, std::move(constraint), draft);
+  }
+  return NotDone(
+      "response_format.type",
+      fmt::format("{} is none of text, json_object, json_schema and structural_tag", Shown(*type)));
+}
+
+Result<void> ReadGuided(std::string_view name, const Json& value, Draft& draft) {
+  if (name == "guided_json") {
+    Json schema = value;
+    if (value.is_string()) {
+      PX_TRY(schema, wire::ParseJson(value.string(), {.depth_max = 128, .values_max = 1'000'000}));
+    }
+    PX_TRY(Constraint constraint, SchemaOf(name, schema));
+    return Set(name, std::move(constraint), draft);
+  }
+  if (name == "guided_choice") {
+    PX_TRY(Constraint constraint, ChoicesOf(name, value));
+    return Set(name, std::move(constraint), draft);
+  }
+  if (name == "guided_grammar") {
+    PX_TRY(Constraint constraint, GrammarOf(name, value));
+    return Set(name, std::move(constraint), draft);
+  }
+  PX_TRY(std::string regex, ReadText(name, value));
+  return Set(name, Make(ConstraintKind::kRegex, std::move(regex)), draft);
+}
+
+Result<void> ReadStructuredOutputs(std::string_view name, const Json& value, Draft& draft) {
+  constexpr std::pair<std::string_view, std::string_view> kForms[] = {
+      {"json", "guided_json"},
+      {"regex", "guided_regex"},
+      {"choice", "guided_choice"},
+      {"grammar", "guided_grammar"}};
+  if (!value.is_object()) {
+    return Bad(name, "must be an object");
+  }
+  for (const auto& [key, item] : value.object()) {
+    const auto form = std::find_if(std::begin(kForms), std::end(kForms),
+                                   [&key](const auto& known) { return known.first == key; });
+    if (item.is_null()) {
+      continue;
+    }
+    if (form != std::end(kForms)) {
+      PX_CHECK_OK(ReadGuided(form->second, item, draft));
+    } else if (key == "json_object" && item.is_bool()) {
+      if (item.boolean()) {
+        PX_CHECK_OK(Set(name, Make(ConstraintKind::kJsonObject, {}), draft));
+      }
+    } else {
+      return NotDone(At(name, key), "not supported");
+    }
+  }
+  return {};
+}
+
+}  // namespace pixii::frontend

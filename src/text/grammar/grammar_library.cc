@@ -1,0 +1,109 @@
+#include "text/grammar/grammar_library.h"
+
+#include <fmt/format.h>
+
+#include <list>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+namespace pixii::text::grammar {
+
+namespace {
+
+void AppendSized(std::string_view part, std::string& out) {
+  fmt::format_to(std::back_inserter(out), "{}:", part.size());
+  out += part;
+}
+
+}  // namespace
+
+std::string KeyOf(const GrammarSpec& spec) {
+  std::string out = fmt::format("{},{},{},{},{},{};", static_cast<int>(spec.kind),
+                                spec.spelling.whitespace_run_max, spec.spelling.needless_escapes,
+                                spec.choices.size(), spec.tags.size(), spec.triggers.size());
+  AppendSized(spec.text, out);
+  for (const std::string& choice : spec.choices) {
+    AppendSized(choice, out);
+  }
+  for (const StructuralTag& tag : spec.tags) {
+    AppendSized(tag.begin, out);
+    AppendSized(tag.schema, out);
+    AppendSized(tag.end, out);
+  }
+  for (const std::string& trigger : spec.triggers) {
+    AppendSized(trigger, out);
+  }
+  return out;
+}
+
+// std::mutex: text/ stands below rt/.
+struct GrammarLibrary::Parts {
+  struct Entry {
+    std::string key;
+    Result<std::shared_ptr<const Grammar>> grammar;
+  };
+
+  VocabularyBuilder build;
+  GrammarLibraryOptions options;
+  std::once_flag built;
+  Result<std::shared_ptr<const GrammarVocabulary>> vocabulary =
+      Fail(Code::kInternal, "the vocabulary was not built");
+  std::mutex mutex;
+  std::list<Entry> entries;  // the one asked for last first
+  std::unordered_map<std::string_view, std::list<Entry>::iterator> by_key;  // into entries
+  std::uint64_t text_bytes = 0;
+
+  std::optional<Result<std::shared_ptr<const Grammar>>> Find(const std::string& key) {
+    const std::lock_guard lock(mutex);
+    const auto found = by_key.find(key);
+    if (found == by_key.end()) {
+      return std::nullopt;
+    }
+    entries.splice(entries.begin(), entries, found->second);
+    return entries.front().grammar;
+  }
+
+  void Keep(std::string key, Result<std::shared_ptr<const Grammar>> grammar) {
+    const std::lock_guard lock(mutex);
+    if (by_key.contains(key)) {
+      return;  // another thread was faster
+    }
+    text_bytes += key.size();
+    entries.push_front({std::move(key), std::move(grammar)});
+    by_key.emplace(entries.front().key, entries.begin());
+    while (entries.size() > 1 &&
+           (entries.size() > options.grammars_max || text_bytes > options.text_bytes_max)) {
+      text_bytes -= entries.back().key.size();
+      by_key.erase(entries.back().key);
+      entries.pop_back();
+    }
+  }
+};
+
+GrammarLibrary::GrammarLibrary(VocabularyBuilder build, const GrammarLibraryOptions& options)
+    : parts_(std::make_unique<Parts>()) {
+  parts_->build = std::move(build);
+  parts_->options = options;
+}
+
+GrammarLibrary::~GrammarLibrary() = default;
+
+Result<std::shared_ptr<const Grammar>> GrammarLibrary::Get(const GrammarSpec& spec) {
+  std::string key = KeyOf(spec);
+  if (auto found = parts_->Find(key)) {
+    return *found;
+  }
+  Result<std::shared_ptr<const Grammar>> grammar = Compile(spec, parts_->options.budget);
+  parts_->Keep(std::move(key), grammar);
+  return grammar;
+}
+
+Result<std::shared_ptr<const GrammarVocabulary>> GrammarLibrary::Vocabulary() {
+  std::call_once(parts_->built, [this] { parts_->vocabulary = parts_->build(); });
+  return parts_->vocabulary;
+}
+
+}  // namespace pixii::text::grammar
