@@ -95,7 +95,11 @@ Result<std::unique_ptr<RequestConstraint>> Constraints::Open(const wire::Constra
                 "response_format");
   }
   std::string key = text::grammar::KeyOf(constraint);
-  const auto found = std::ranges::find(kept_, key, &Kept::key);
+  auto found = std::ranges::find(kept_, key, &Kept::key);
+  if (found != kept_.end() && GrammarMatcher(found->runtime).exhausted()) {
+    kept_.erase(found);  // what filled it up may not come again
+    found = kept_.end();
+  }
   if (found != kept_.end()) {
     kept_.splice(kept_.begin(), kept_, found);
     return std::make_unique<RequestConstraint>(kept_.front().runtime, choice_count);

@@ -32,7 +32,7 @@ struct SampleRow {
   std::span<const float> second;                             // [vocab] of the chain's second prompt
   TokenId token = kNoToken;                                  // drawn
   std::optional<wire::TokenLogprob> logprob = std::nullopt;  // if the request wants any
-  std::optional<Error> error = std::nullopt;  // no token: a processor or the constraint failed, or none is allowed
+  std::optional<Error> error = std::nullopt;  // no token: something failed, or none is allowed
 };
 
 class RowSampler final {

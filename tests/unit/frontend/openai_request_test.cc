@@ -99,9 +99,9 @@ constexpr Row kShared[] = {
     {R"("n_discard":-1)", "n_discard"},
     // Known to others, not done here.
     {R"("nvext":{"session_control":{}})", "nvext.session_control"},
-    {R"("guided_json":{})", "guided_json"},
+    {R"("guided_json":5)", "guided_json"},
     {R"("guided_json":null)", ""},
-    {R"("response_format":{"type":"json_object"})", "response_format.type"},
+    {R"("response_format":{"type":"xml"})", "response_format.type"},
     {R"("response_format":{"type":"text"})", ""},
     {R"("stream_options":{"include_usage":true})", "stream_options"},
     {R"("stream":true,"stream_options":{"include_usage":true})", ""},
