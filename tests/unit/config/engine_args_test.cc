@@ -101,7 +101,7 @@ TEST(EngineArgs, AKnownKeyWithoutCounterpartSaysWhatIsDoneInstead) {
         "kv_cache_config: {mamba_ssm_cache_dtype: float32}", "max_beam_width: 11",
         "pp_partition: [4, 4]", "load_format: dummy", "enable_attention_dp: true", "dtype: float16",
         "scheduler_config: {capacity_scheduler_policy: STATIC_BATCH}",
-        "speculative_config: {decoding_type: MTP}", "kv_cache_config: {dtype: nvfp4}",
+        "speculative_config: {decoding_type: Medusa}", "kv_cache_config: {dtype: nvfp4}",
         "cuda_graph_config: {batch_sizes: [1, 2]}", "moe_config: {load_balancer: x.yaml}",
         "tensor_parallel_size: \"two\"", "kv_cache_config: {max_attention_window: [512]}"}) {
     EXPECT_EQ(ErrorOf(text).code(), Code::kUnsupported) << text;
