@@ -8,6 +8,7 @@
 
 #include "apps/adapters.h"
 #include "apps/logits_processors.h"
+#include "apps/mock_engine.h"
 #include "apps/model_source.h"
 #include "apps/pooling_profile_of.h"
 #include "base/checked.h"
@@ -19,6 +20,7 @@
 #include "frontend/model_text.h"
 #include "kernels/cuda/cuda_operators.h"
 #include "model/checkpoint_folder.h"
+#include "model/inspect.h"
 #include "rt/file.h"
 #include "rt/process.h"
 #include "rt/random.h"
@@ -147,17 +149,41 @@ kernels::CpuOptions CpuOptionsOf(const std::string& isa, std::int64_t threads) {
   return options;
 }
 
-Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
-                                                   const EngineFlags& flags,
-                                                   model::LoadProgress progress) {
+Result<std::unique_ptr<ModelHost>> ModelHost::Start(const std::string& folder,
+                                                    const EngineFlags& flags) {
   if (!std::has_single_bit(static_cast<std::uint64_t>(flags.block_size))) {
     return Fail(Code::kInvalidArgument,
                 fmt::format("block-size: {} is no power of two", flags.block_size), "block-size");
+  }
+  if (flags.max_context == 1) {
+    return Fail(Code::kInvalidArgument,
+                "max-context: 1 has no room for a prompt and an answer; give 2 or more",
+                "max-context");
   }
   auto host = std::unique_ptr<ModelHost>(new ModelHost);  // tidy: new the constructor is private
   host->folder_ = folder;
   host->flags_ = flags;
   PX_TRY(host->identity_key_, ReadIdentityKey(flags.kv_key_file));
+  return host;
+}
+
+Result<std::unique_ptr<ModelHost>> ModelHost::LoadMock(const std::string& folder,
+                                                       const EngineFlags& flags,
+                                                       const engine::MockOptions& mock) {
+  PX_TRY(std::unique_ptr<ModelHost> host, Start(folder, flags));
+  PX_TRY(model::InspectReport report, model::InspectFolder(folder));
+  host->spec_ = std::move(report.spec);
+  host->mock_ = mock;
+  PX_TRY(host->processors_, MakeProcessors(flags.logits_processor,
+                                           static_cast<std::uint32_t>(host->spec_.vocab_size)));
+  host->numerics_id_ = fmt::format("mock-{}", mock.seed);  // no worker with a model has its like
+  return host;
+}
+
+Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
+                                                   const EngineFlags& flags,
+                                                   model::LoadProgress progress) {
+  PX_TRY(std::unique_ptr<ModelHost> host, Start(folder, flags));
   PX_TRY(host->adapter_catalogue_, AdapterCatalogue(flags));  // a wrong folder is said at once
   PX_TRY(host->operators_, MakeOperators(flags));
   bool fp32 = flags.dtype == "fp32";
@@ -167,11 +193,6 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   }
   model::LoadOptions options;
   options.compute = ComputeOf(flags);
-  if (flags.max_context == 1) {
-    return Fail(Code::kInvalidArgument,
-                "max-context: 1 has no room for a prompt and an answer; give 2 or more",
-                "max-context");
-  }
   options.context_tokens_max = static_cast<std::int32_t>(flags.max_context);
   options.step_tokens_max = static_cast<std::int32_t>(flags.max_batched_tokens);
   options.step_logit_rows_max =
@@ -185,6 +206,7 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
                 "max-context");
   }
   PX_TRY(host->model_, std::move(loaded));
+  host->spec_ = host->model_->spec();
   const bool integers = options.compute == kernels::ComputeType::kInt8 &&
                         host->operators_->on_host() && host->model_->spec().integer_codes;
   if (flags.compute == "int8" && !integers) {
@@ -279,29 +301,40 @@ Result<std::unique_ptr<engine::Drafter>> ModelHost::MakeDrafter(std::uint32_t co
   return std::unique_ptr<engine::Drafter>(std::move(drafter));
 }
 
+Result<std::unique_ptr<engine::StepExecutor>> ModelHost::MakeExecutor(std::uint32_t context_tokens,
+                                                                      std::uint32_t step_tokens) {
+  const auto logit_rows =
+      static_cast<std::uint32_t>(std::min<std::int64_t>(kLogitRowsMax, flags_.max_batched_tokens));
+  if (mock_) {
+    return MakeMockExecutor(*mock_, spec_, flags_,
+                            {.context_tokens = context_tokens,
+                             .step_tokens = step_tokens,
+                             .step_logit_rows = logit_rows});
+  }
+  PX_TRY(std::uint32_t blocks, PlanBlocks(model_->model(), flags_, kv_dtype_, context_tokens));
+  engine::ModelExecutorOptions options;
+  options.block_tokens = static_cast<std::uint32_t>(flags_.block_size);
+  options.block_count = blocks;
+  options.step_tokens_max = step_tokens;
+  options.step_logit_rows_max = logit_rows;
+  options.kv_dtype = kv_dtype_;
+  options.reload = model_.get();
+  options.keep_hidden =
+      drafts_with_head() ? engine::KeepHidden::kAlways : engine::KeepHidden::kNever;
+  options.host_memory_bytes = static_cast<std::uint64_t>(flags_.swap_memory);
+  PX_TRY(auto executor, engine::ModelExecutor::Create(model_->model(), *operators_, options));
+  return std::unique_ptr<engine::StepExecutor>(std::move(executor));
+}
+
 Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
-  const model::ModelSpec& spec = model_->spec();
-  auto context = static_cast<std::uint32_t>(spec.context_tokens_max);
+  auto context = static_cast<std::uint32_t>(spec_.context_tokens_max);
   if (flags_.max_context > 0) {
     context = std::min(context, static_cast<std::uint32_t>(flags_.max_context));
   }
-  PX_TRY(std::uint32_t blocks, PlanBlocks(model_->model(), flags_, kv_dtype_, context));
-  engine::ModelExecutorOptions executor_options;
-  executor_options.block_tokens = static_cast<std::uint32_t>(flags_.block_size);
-  executor_options.block_count = blocks;
   // A text of an encoder is never cut.
   const auto step_tokens = std::max(static_cast<std::uint32_t>(flags_.max_batched_tokens),
-                                    spec.whole_texts ? context : 0U);
-  executor_options.step_tokens_max = step_tokens;
-  executor_options.step_logit_rows_max =
-      static_cast<std::uint32_t>(std::min<std::int64_t>(kLogitRowsMax, flags_.max_batched_tokens));
-  executor_options.kv_dtype = kv_dtype_;
-  executor_options.reload = model_.get();
-  executor_options.keep_hidden =
-      drafts_with_head() ? engine::KeepHidden::kAlways : engine::KeepHidden::kNever;
-  executor_options.host_memory_bytes = static_cast<std::uint64_t>(flags_.swap_memory);
-  PX_TRY(std::unique_ptr<engine::StepExecutor> executor,
-         engine::ModelExecutor::Create(model_->model(), *operators_, executor_options));
+                                    spec_.whole_texts ? context : 0U);
+  PX_TRY(std::unique_ptr<engine::StepExecutor> executor, MakeExecutor(context, step_tokens));
   if (flags_.overlap) {
     executor = std::make_unique<engine::ThreadedExecutor>(std::move(executor));
   }
@@ -319,13 +352,15 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
                        : flags_.preemption == "swap"    ? engine::Preemption::kSwap
                                                         : engine::Preemption::kAuto;
   options.reuse_blocks = flags_.prefix_cache;
-  options.model_fingerprint = spec.fingerprint;
+  options.model_fingerprint = spec_.fingerprint;
   options.numerics_id = numerics_id_;
-  options.kv_dtype = kernels::KvDTypeName(kv_dtype_);
+  options.kv_dtype = mock_ ? "mock" : kernels::KvDTypeName(kv_dtype_);
   options.identity_key = identity_key_;
   options.draft_tokens_max = static_cast<std::uint32_t>(flags_.draft_tokens);
   options.draft_sequences_max = static_cast<std::uint32_t>(flags_.draft_max_batch);
-  options.adapters = AdapterOptionsOf(flags_);
+  if (!mock_) {
+    options.adapters = AdapterOptionsOf(flags_);
+  }
   options.grammars = grammars_;
   PX_TRY(std::unique_ptr<engine::Drafter> drafter, MakeDrafter(context));
   PX_TRY(std::unique_ptr<engine::Engine> engine,
@@ -336,6 +371,9 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
 
 // Those of --lora stay, whatever else is loaded.
 Result<void> ModelHost::LoadAdapters(engine::Engine& engine) const {
+  if (mock_) {
+    return {};
+  }
   PX_TRY(const std::vector<worker::CatalogueEntry> wanted, AdaptersAtStart(flags_));
   const auto read = MakeAdapterReader(model_->model().adaptable_linears(), flags_);
   for (const worker::CatalogueEntry& entry : wanted) {

@@ -4,12 +4,14 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "apps/loaded_model.h"
 #include "apps/option_structs.h"
 #include "base/result.h"
 #include "engine/engine.h"
+#include "engine/mock_executor.h"
 #include "frontend/served_model.h"
 #include "kernels/operators.h"
 #include "model/language_model.h"
@@ -26,6 +28,12 @@ class ModelHost final {
                                                  const EngineFlags& flags,
                                                  model::LoadProgress progress = {});
 
+  /// The same with a mock in the model's place: nothing but what the checkpoint says of itself is
+  /// read.
+  static Result<std::unique_ptr<ModelHost>> LoadMock(const std::string& folder,
+                                                     const EngineFlags& flags,
+                                                     const engine::MockOptions& mock);
+
   /// The engine; call once.
   Result<std::unique_ptr<engine::Engine>> MakeEngine();
 
@@ -40,13 +48,17 @@ class ModelHost final {
     grammars_ = std::move(grammars);
   }
 
-  const model::ModelSpec& spec() const { return model_->spec(); }
+  const model::ModelSpec& spec() const { return spec_; }
 
   const std::string& numerics_id() const { return numerics_id_; }
 
  private:
   ModelHost() = default;
 
+  static Result<std::unique_ptr<ModelHost>> Start(const std::string& folder,
+                                                  const EngineFlags& flags);
+  Result<std::unique_ptr<engine::StepExecutor>> MakeExecutor(std::uint32_t context_tokens,
+                                                             std::uint32_t step_tokens);
   Result<void> LoadDraftModel();
   Result<void> LoadAdapters(engine::Engine& engine) const;
   Result<std::unique_ptr<engine::Drafter>> MakeDrafter(std::uint32_t context_tokens);
@@ -62,7 +74,9 @@ class ModelHost final {
   kernels::KvDType kv_dtype_ = kernels::KvDType::kBf16;
   std::string identity_key_;
   std::unique_ptr<kernels::Operators> operators_;
-  std::unique_ptr<LoadedModel> model_;
+  model::ModelSpec spec_;
+  std::unique_ptr<LoadedModel> model_;  // null: there is a mock in its place
+  std::optional<engine::MockOptions> mock_;
   std::shared_ptr<engine::ProcessorSet> processors_;
   std::shared_ptr<text::grammar::GrammarLibrary> grammars_;
   std::unique_ptr<LoadedModel> draft_model_;  // null: none asked for

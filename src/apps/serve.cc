@@ -8,6 +8,7 @@
 
 #include "apps/command.h"
 #include "apps/logits_processors.h"
+#include "apps/mock_engine.h"
 #include "apps/model_host.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
@@ -158,8 +159,7 @@ class Server final {
         .kv("model", source.folder)
         .kv("version", kVersion)
         .kv("commit", kCommit);
-    PX_TRY(host_, ModelHost::Load(source.folder, engine_flags_,
-                                  [this](double done) { SayLoading(done); }));
+    PX_CHECK_OK(LoadHost(source.folder));
     name_ = flags_.served_model_name.empty() ? source.name : flags_.served_model_name;
     PX_TRY(frontend::ServedModel served, LoadTexts(source.folder));
     if (served.text) {
@@ -191,6 +191,18 @@ class Server final {
         .kv("context_tokens", card.context_tokens_max)
         .kv("kv_blocks", card.block_count)
         .kv("seconds", std::chrono::duration<double>(loop_->Now() - began).count());
+    return {};
+  }
+
+  Result<void> LoadHost(const std::string& folder) {
+    PX_TRY(const std::optional<engine::MockOptions> mock, MockOptionsOf(flags_, engine_flags_));
+    if (mock) {
+      obs::Event(*log_, obs::EventId::kEngineMocked).kv("model", folder);
+      PX_TRY(host_, ModelHost::LoadMock(folder, engine_flags_, *mock));
+      return {};
+    }
+    PX_TRY(host_,
+           ModelHost::Load(folder, engine_flags_, [this](double done) { SayLoading(done); }));
     return {};
   }
 
@@ -336,6 +348,9 @@ class Server final {
     auto [path, body] = Example();
     const bool file = address_.host.starts_with("unix:");
     const std::string scheme = flags_.tls_cert.empty() ? "http" : "https";
+    if (flags_.engine == "mock") {
+      Say("The engine is a mock: its answers mean nothing.\n");
+    }
     Say("pixii serves {} on {}{}\n\n"
         "curl {}{}://{}{} -H 'Content-Type: application/json' \\\n  -d '{}'\n",
         name_, file ? "" : scheme + "://", address_.ToString(),

@@ -13,6 +13,7 @@ namespace pixii::engine {
 namespace {
 
 constexpr std::uint64_t kEmptyContext = 0x9e3779b97f4a7c15;
+constexpr float kWinnerLogit = 4.0F;  // above the range of all others: one clear winner
 
 // One step of the context hash; order, position and salt all count.
 std::uint64_t Mix(std::uint64_t hash, TokenId token, std::uint32_t position,
@@ -30,7 +31,7 @@ void LogitsOfHash(std::uint64_t hash, std::span<float> logits) {
     logit =
         static_cast<float>(static_cast<std::int32_t>(state >> 40)) * 0x1p-22F - 2.0F;  // [-2, 2)
   }
-  logits[hash % logits.size()] += 4.0F;  // one clear winner
+  logits[hash % logits.size()] += kWinnerLogit;
 }
 
 std::uint64_t HashOf(std::span<const TokenId> context, std::uint32_t salt = 0) {
@@ -194,6 +195,7 @@ std::vector<float> MockPooled(const wire::GenerateRequest& request, const MockOp
 
 MockExecutor::MockExecutor(const MockOptions& options)
     : options_(options),
+      empty_context_(kEmptyContext ^ options.seed * 0xd6e8feb86659fd93),
       memory_(std::size_t{options.limits.block_count} * options.limits.block_tokens),
       salts_(options.limits.adapter_slots) {
   if (std::uint32_t slots = options.limits.host_block_count; slots > 0) {
@@ -260,12 +262,32 @@ Result<void> MockExecutor::SetAdapter(std::uint32_t slot, const AdapterWeights* 
   return {};
 }
 
+std::int64_t MockExecutor::TimeOf(const kernels::StepBatch& batch) const {
+  const MockTiming& timing = options_.timing;
+  std::int64_t out = timing.step_ns;
+  for (const kernels::StepSequence& sequence : batch.sequences) {
+    out += timing.context_token_ns * sequence.context_tokens;
+    out += sequence.token_count == 1 ? timing.decode_ns.value_or(timing.token_ns)
+                                     : timing.token_ns * sequence.token_count;
+  }
+  return out;
+}
+
+void MockExecutor::FillRow(std::uint64_t hash, std::span<float> row) const {
+  if (!options_.flat_rows) {
+    LogitsOfHash(hash, row);
+    return;
+  }
+  std::ranges::fill(row, 0.0F);
+  row[hash % row.size()] = kWinnerLogit;
+}
+
 // What stands in the cache where the block table says position i is. A slot that holds another
 // position gives a hash that no oracle knows.
 std::uint64_t MockExecutor::ContextHash(const kernels::StepBatch& batch,
                                         const kernels::StepSequence& sequence,
                                         std::int32_t context_tokens) const {
-  std::uint64_t hash = kEmptyContext;
+  std::uint64_t hash = empty_context_;
   auto block_tokens = static_cast<std::int32_t>(options_.limits.block_tokens);
   for (std::int32_t i = 0; i < context_tokens; ++i) {
     std::int32_t block =
@@ -333,8 +355,7 @@ Result<void> MockExecutor::Execute(const kernels::StepBatch& batch, std::span<fl
   PX_ASSERT(batch.logit_rows.size() <= limits.step_logit_rows_max);
   PX_ASSERT(logits.size() == batch.logit_rows.size() * row_size());
   PX_ASSERT(batch.token_types.empty() || batch.token_types.size() == batch.token_ids.size());
-  virtual_time_ns_ = options_.timing.step_ns +
-                     options_.timing.token_ns * static_cast<std::int64_t>(batch.token_ids.size());
+  virtual_time_ns_ = TimeOf(batch);
   std::uint64_t call = call_count_++;
   bool poisoned = FindPoison(batch);
   bool named = poisoned && !faulty_rows_.empty();
@@ -352,7 +373,6 @@ Result<void> MockExecutor::Execute(const kernels::StepBatch& batch, std::span<fl
     PX_ASSERT(sequence.token_count >= 1 &&
               sequence.block_count ==
                   CeilDiv(sequence.context_tokens, static_cast<std::int32_t>(limits.block_tokens)));
-    virtual_time_ns_ += options_.timing.context_token_ns * sequence.context_tokens;
     for (; row < batch.logit_rows.size() &&
            batch.logit_rows[row] < sequence.token_begin + sequence.token_count;
          ++row) {
@@ -363,7 +383,7 @@ Result<void> MockExecutor::Execute(const kernels::StepBatch& batch, std::span<fl
         std::int32_t position = sequence.context_tokens - 1 - before;
         LogitsOfHash(Mix(text, 0, static_cast<std::uint32_t>(position)), out);
       } else {
-        LogitsOfHash(ContextHash(batch, sequence, sequence.context_tokens - before), out);
+        FillRow(ContextHash(batch, sequence, sequence.context_tokens - before), out);
       }
     }
   }

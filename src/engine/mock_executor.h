@@ -24,10 +24,13 @@
 
 namespace pixii::engine {
 
-/// Virtual time of a step. All 0: steps take no virtual time.
+/// Virtual time of a step: of the simulator's clock, or of the real one if the engine runs there.
+/// All 0: steps take no time but their own.
 struct MockTiming {
-  std::int64_t step_ns = 0;           // every step
-  std::int64_t token_ns = 0;          // every token computed
+  std::int64_t step_ns = 0;   // every step
+  std::int64_t token_ns = 0;  // every token computed
+  std::optional<std::int64_t> decode_ns =
+      {};                             // in its place where a sequence has a single new token
   std::int64_t context_token_ns = 0;  // every token of context read
 };
 
@@ -45,7 +48,11 @@ struct MockOptions {
   ExecutorLimits limits;
   MockTiming timing;
   MockFaults faults;
-  bool overlaps = false;  // steps run between Begin and Wait
+  bool overlaps = false;   // steps run between Begin and Wait
+  std::uint64_t seed = 0;  // another seed, other tokens; the oracles below know seed 0
+  /// Logits of generators are 0 but for the winner's: the greedy tokens are the same and a row
+  /// costs no more than filling it.
+  bool flat_rows = false;
   /// Of a mock that reads texts (limits.task and row_size say what it gives).
   PoolRows pool_rows = PoolRows::kLast;
 };
@@ -131,6 +138,8 @@ class MockExecutor final : public StepExecutor {
     std::int32_t type = 0;
   };
 
+  std::int64_t TimeOf(const kernels::StepBatch& batch) const;
+  void FillRow(std::uint64_t hash, std::span<float> row) const;
   std::uint64_t ContextHash(const kernels::StepBatch& batch, const kernels::StepSequence& sequence,
                             std::int32_t context_tokens) const;
   void Store(const kernels::StepBatch& batch);
@@ -141,6 +150,7 @@ class MockExecutor final : public StepExecutor {
   }
 
   MockOptions options_;
+  std::uint64_t empty_context_;       // the hash before any token
   std::vector<Slot> memory_;          // [block_count * block_tokens]
   std::vector<std::uint32_t> salts_;  // [adapter_slots], 0: nothing is there
   HostBlocks host_;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "engine/sampler.h"
@@ -111,6 +112,45 @@ TEST_F(MockExecutorTest, RowsInTheMiddleSeeOnlyWhatStandsBeforeThem) {
 TEST_F(MockExecutorTest, SaysHowLongAStepTook) {
   Next(Batch());
   EXPECT_EQ(mock_.virtual_time_ns(), 1000 + 5 * 10 + 5 * 1);
+}
+
+TEST_F(MockExecutorTest, ASingleTokenMayTakeAnotherTimeThanOneOfAChunk) {
+  MockExecutor mock({.limits = mock_.limits(),
+                     .timing = {.step_ns = 1000, .token_ns = 10, .decode_ns = 300},
+                     .faults = {}});
+  kernels::StepBatch batch = Batch();
+  batch.token_ids.push_back(1);
+  batch.positions.push_back(0);
+  batch.slots.push_back(2);
+  batch.sequences.push_back({.token_begin = 5,
+                             .token_count = 1,
+                             .context_tokens = 1,
+                             .block_begin = 3,
+                             .block_count = 1});
+  batch.block_table.push_back(1);
+  std::vector<float> logits(kVocab);
+  ASSERT_TRUE(mock.Execute(batch, logits));
+  EXPECT_EQ(mock.virtual_time_ns(), 1000 + 5 * 10 + 300);
+}
+
+TEST_F(MockExecutorTest, FlatRowsHaveTheSameWinnerAndNothingElse) {
+  MockExecutor flat({.limits = mock_.limits(), .timing = {}, .faults = {}, .flat_rows = true});
+  std::vector<float> logits(kVocab);
+  ASSERT_TRUE(flat.Execute(Batch(), logits));
+  EXPECT_EQ(Argmax(logits), expected_);
+  EXPECT_EQ(std::ranges::count(logits, 0.0F), kVocab - 1);
+}
+
+TEST_F(MockExecutorTest, AnotherSeedGivesOtherTokensAndTheSameOneTheSame) {
+  std::vector<float> rows[3];
+  for (std::size_t i = 0; i < 3; ++i) {
+    MockExecutor mock(
+        {.limits = mock_.limits(), .timing = {}, .faults = {}, .seed = i == 2 ? 8U : 7U});
+    rows[i].resize(kVocab);
+    ASSERT_TRUE(mock.Execute(Batch(), rows[i]));
+  }
+  EXPECT_EQ(rows[0], rows[1]);
+  EXPECT_NE(rows[0], rows[2]);
 }
 
 TEST_F(MockExecutorTest, FaultsHitOnceOrByTokenAndSpoilTheSlots) {

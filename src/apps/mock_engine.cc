@@ -1,0 +1,112 @@
+#include "apps/mock_engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "apps/adapters.h"
+#include "base/checked.h"
+
+namespace pixii::apps {
+
+namespace {
+
+constexpr std::uint32_t kBlocksDefault = 16384;  // as Dynamo's mocker has, unless --kv-tokens says
+
+struct Refused {
+  bool given;
+  const char* flag;
+};
+
+Result<void> RefuseMockFlags(const ServeFlags& serve) {
+  const ServeFlags usual;
+  const Refused refused[] = {
+      {serve.mock_seed != usual.mock_seed, "mock-seed"},
+      {serve.mock_step_time != usual.mock_step_time, "mock-step-time"},
+      {serve.mock_prefill_time != usual.mock_prefill_time, "mock-prefill-time"},
+      {serve.mock_decode_time != usual.mock_decode_time, "mock-decode-time"},
+      {serve.mock_context_time != usual.mock_context_time, "mock-context-time"},
+      {serve.mock_speedup != usual.mock_speedup, "mock-speedup"}};
+  for (const Refused& row : refused) {
+    if (row.given) {
+      return Fail(Code::kInvalidArgument, fmt::format("{}: needs --engine mock", row.flag),
+                  row.flag);
+    }
+  }
+  return {};
+}
+
+// What would promise more than a mock does.
+Result<void> RefuseModelFlags(const ServeFlags& serve, const EngineFlags& engine) {
+  const Refused refused[] = {
+      {!serve.record.empty(), "record"},
+      {engine.device != "cpu", "device"},
+      {engine.speculation != "none" && engine.speculation != "lookup", "speculation"},
+      {engine.kv_memory > 0, "kv-memory"},
+      {engine.kv_memory_fraction > 0, "kv-memory-fraction"},
+      {engine.swap_memory > 0, "swap-memory"},
+      {WantsAdapters(engine), "lora"}};
+  for (const Refused& row : refused) {
+    if (row.given) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("{}: does not go with --engine mock, which has no model", row.flag),
+                  row.flag);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::optional<engine::MockOptions>> MockOptionsOf(const ServeFlags& serve,
+                                                         const EngineFlags& engine) {
+  if (serve.engine != "mock") {
+    PX_CHECK_OK(RefuseMockFlags(serve));
+    return std::optional<engine::MockOptions>();
+  }
+  PX_CHECK_OK(RefuseModelFlags(serve, engine));
+  const auto scaled = [&](std::int64_t nanoseconds) {
+    return static_cast<std::int64_t>(static_cast<double>(nanoseconds) / serve.mock_speedup);
+  };
+  engine::MockOptions out;
+  out.timing = {.step_ns = scaled(serve.mock_step_time),
+                .token_ns = scaled(serve.mock_prefill_time),
+                .decode_ns = scaled(serve.mock_decode_time),
+                .context_token_ns = scaled(serve.mock_context_time)};
+  out.seed = static_cast<std::uint64_t>(serve.mock_seed);
+  out.flat_rows = true;
+  return std::optional(std::move(out));
+}
+
+Result<std::unique_ptr<engine::StepExecutor>> MakeMockExecutor(engine::MockOptions options,
+                                                               const model::ModelSpec& spec,
+                                                               const EngineFlags& flags,
+                                                               const MockSizes& sizes) {
+  if (spec.task != model::ModelTask::kGenerate || spec.whole_texts) {
+    return Fail(Code::kUnsupported, "engine: the mock only generates, this model does not",
+                "engine");
+  }
+  engine::ExecutorLimits& limits = options.limits;
+  limits.vocab_size = static_cast<std::uint32_t>(spec.vocab_size);
+  limits.context_tokens_max = static_cast<std::uint32_t>(spec.context_tokens_max);
+  limits.block_tokens = static_cast<std::uint32_t>(flags.block_size);
+  limits.step_tokens_max = sizes.step_tokens;
+  limits.step_logit_rows_max = sizes.step_logit_rows;
+  const auto needed = CeilDiv<std::uint32_t>(sizes.context_tokens, limits.block_tokens);
+  limits.block_count = std::max(kBlocksDefault, needed);
+  if (flags.kv_tokens > 0) {
+    limits.block_count = static_cast<std::uint32_t>(
+        CeilDiv<std::int64_t>(flags.kv_tokens, std::int64_t{limits.block_tokens}));
+  }
+  if (limits.block_count < needed) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("kv-tokens: {} blocks of {} tokens do not hold one request of {} "
+                            "tokens; give more or a smaller --max-context",
+                            limits.block_count, limits.block_tokens, sizes.context_tokens),
+                "kv-tokens");
+  }
+  return std::make_unique<engine::MockExecutor>(options);
+}
+
+}  // namespace pixii::apps
