@@ -6,10 +6,12 @@
 #include "apps/command.h"
 #include "apps/load_tokenizer.h"
 #include "apps/model_host.h"
+#include "apps/model_source.h"
 #include "apps/option_structs.h"
 #include "apps/version.h"
 #include "bench/adapter_bench.h"
 #include "bench/engine_bench.h"
+#include "bench/frontend_bench.h"
 #include "bench/http_load.h"
 #include "bench/machine.h"
 #include "bench/report.h"
@@ -270,6 +272,48 @@ int RunBenchTokenizer(const Arguments& arguments) {
   return kExitDone;
 }
 
+int RunBenchFrontend(const Arguments& arguments) {
+  BenchFrontendFlags flags;
+  config::Command command;
+  command.name = "bench frontend";
+  command.summary =
+      "Measures what the front end costs: a server of its own with a mock engine beside plain "
+      "HTTP, "
+      "in turns, on the same cores as the load.";
+  command.options = RowsOf(flags);
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  bench::FrontendBenchOptions options;
+  Result<ModelSource> source = ResolveModel(flags.model, false);
+  Result<std::string> program = rt::RealPath("/proc/self/exe");
+  if (!source || !program) {
+    return Complain(source ? program.error() : source.error());
+  }
+  options.program = *program;
+  options.model = source->folder;
+  options.nginx = flags.nginx;
+  options.seconds = flags.seconds;
+  options.repeats = static_cast<std::uint32_t>(flags.repeats);
+  options.connections = static_cast<std::uint32_t>(flags.connections);
+  options.output_tokens = static_cast<std::uint32_t>(flags.output_tokens);
+  Result<bench::FrontendBenchResult> result = bench::BenchFrontend(options);
+  if (!result) {
+    return Complain(result.error());
+  }
+  if (!result->nginx_missing.empty()) {
+    SayError("pixii: without nginx: {}\n", result->nginx_missing);
+  }
+  bench::Report report;
+  report.commit = kCommit;
+  report.machine = bench::MachineJson();
+  report.flags = FlagsJson(parsed);
+  report.figures = std::move(result->figures);
+  Print(report, flags.json);
+  return kExitDone;
+}
+
 }  // namespace
 
 int RunBench(const Arguments& arguments) {
@@ -280,14 +324,17 @@ int RunBench(const Arguments& arguments) {
   if (!arguments.empty() && arguments[0] == "engine") {
     return RunBenchEngine(rest);
   }
+  if (!arguments.empty() && arguments[0] == "frontend") {
+    return RunBenchFrontend(rest);
+  }
   if (!arguments.empty() && arguments[0] == "tokenizer") {
     return RunBenchTokenizer(rest);
   }
   if (!arguments.empty() && arguments[0] == "grammar") {
     return RunBenchGrammar(rest);
   }
-  return Complain(
-      Error(Code::kInvalidArgument, "pixii bench takes one of: engine, grammar, serve, tokenizer"));
+  return Complain(Error(Code::kInvalidArgument,
+                        "pixii bench takes one of: engine, frontend, grammar, serve, tokenizer"));
 }
 
 }  // namespace pixii::apps

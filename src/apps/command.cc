@@ -35,7 +35,8 @@ std::pair<config::Parsed, int> ParseOrExit(const config::Command& command,
     const std::string_view text(*variable);
     input.environment_names.emplace_back(text.substr(0, text.find('=')));
   }
-  input.known_sections = {"serve", "chat", "bench engine", "bench serve", "simulate"};
+  input.known_sections = {"serve",          "chat",        "bench engine",
+                          "bench frontend", "bench serve", "simulate"};
   input.read_file = [](const std::string& path) { return rt::ReadFile(path, kConfigFileSizeMax); };
   input.check_json = [](const std::string& text) -> Result<void> {
     Result<wire::Json> json = wire::ParseJson(text);

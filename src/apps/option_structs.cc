@@ -137,6 +137,12 @@ std::vector<config::Option> RowsOf(BenchEngineFlags& flags) {
   return options;
 }
 
+std::vector<config::Option> RowsOf(BenchFrontendFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/bench_frontend_options.def"
+  return options;
+}
+
 std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/bench_tokenizer_options.def"

@@ -42,6 +42,10 @@ struct BenchEngineFlags {
 #include "apps/bench_engine_options.def"
 };
 
+struct BenchFrontendFlags {
+#include "apps/bench_frontend_options.def"
+};
+
 struct BenchTokenizerFlags {
 #include "apps/bench_tokenizer_options.def"
 };
@@ -61,6 +65,7 @@ std::vector<config::Option> RowsOf(ChatFlags& flags);
 std::vector<config::Option> RowsOf(ReplayFlags& flags);
 std::vector<config::Option> RowsOf(BenchServeFlags& flags);
 std::vector<config::Option> RowsOf(BenchEngineFlags& flags);
+std::vector<config::Option> RowsOf(BenchFrontendFlags& flags);
 std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags);
 std::vector<config::Option> RowsOf(RenderFlags& flags);
 std::vector<config::Option> RowsOf(SimulateFlags& flags);

@@ -24,7 +24,8 @@ std::string ConfigReference() {
   ReplayFlags replay;
   BenchTokenizerFlags bench_tokenizer;
   RenderFlags render;
-  config::Command commands[8];
+  BenchFrontendFlags bench_frontend;
+  config::Command commands[9];
   commands[0].name = "serve";
   commands[0].summary = "Answers the OpenAI API with a model.";
   commands[0].positionals = {{.name = "MODEL", .help = "", .required = false, .repeated = false}};
@@ -55,6 +56,9 @@ std::string ConfigReference() {
   commands[7].name = "render";
   commands[7].summary = "Renders a chat template, a JSON context a line.";
   commands[7].options = RowsOf(render);
+  commands[8].name = "bench frontend";
+  commands[8].summary = "Measures what the front end costs, with a mock engine, beside plain HTTP.";
+  commands[8].options = RowsOf(bench_frontend);
   std::string out =
       "# Options\n\nGenerated from the tables in `src/apps/`. Precedence: flag, environment, "
       "`--config FILE` (YAML; a section "

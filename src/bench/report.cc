@@ -24,6 +24,8 @@ wire::Json Report::ToJson() const {
     row.Set("value", figure.value);
     row.Set("unit", figure.unit);
     row.Set("low", figure.low);
+    row.Set("quartile_low", figure.quartile_low);
+    row.Set("quartile_high", figure.quartile_high);
     row.Set("high", figure.high);
     row.Set("limit", figure.limit ? wire::Json(*figure.limit) : wire::Json());
     row.Set("limit_name", figure.limit_name.empty() ? wire::Json() : wire::Json(figure.limit_name));
@@ -70,6 +72,8 @@ Figure MakeFigure(std::string name, std::string unit, std::vector<double> repeat
   figure.value = Quantile(repeats, 0.5);
   figure.low = std::ranges::min(repeats);
   figure.high = std::ranges::max(repeats);
+  figure.quartile_low = Quantile(repeats, 0.25);
+  figure.quartile_high = Quantile(std::move(repeats), 0.75);
   return figure;
 }
 

@@ -18,6 +18,8 @@ struct Figure {
   double value = 0;  // median
   std::string unit;
   double low = 0;               // smallest of the repeats
+  double quartile_low = 0;      // a quarter of them is not above it
+  double quartile_high = 0;     // nor three quarters above this
   double high = 0;              // largest
   std::optional<double> limit;  // measured in the same run
   std::string limit_name;
@@ -40,7 +42,7 @@ struct Report {
 /// The q-quantile, 0 .. 1, by nearest rank; 0 of nothing. Sorts a copy.
 double Quantile(std::vector<double> values, double q);
 
-/// Median with smallest and largest. Pre: at least one value.
+/// Median with smallest, quartiles and largest. Pre: at least one value.
 Figure MakeFigure(std::string name, std::string unit, std::vector<double> repeats);
 
 }  // namespace pixii::bench

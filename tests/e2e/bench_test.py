@@ -1,5 +1,7 @@
 """The benches run and say what they promise to say; no figure is asserted."""
 import json
+import os
+import shutil
 import unittest
 
 import harness
@@ -13,9 +15,10 @@ class Bench(unittest.TestCase):
         rows = {row["name"]: row for row in report["results"]}
         for name in names:
             row = rows[name]
-            self.assertEqual(sorted(row), ["fraction", "high", "limit", "limit_name", "low", "name", "unit", "value"])
-            self.assertLessEqual(row["low"], row["value"])
-            self.assertLessEqual(row["value"], row["high"])
+            self.assertEqual(sorted(row), ["fraction", "high", "limit", "limit_name", "low", "name", "quartile_high", "quartile_low",
+                                           "unit", "value"])
+            ordered = [row[key] for key in ("low", "quartile_low", "value", "quartile_high", "high")]
+            self.assertEqual(ordered, sorted(ordered))
         return rows
 
     def test_engine_prints_every_case_beside_its_limit(self):
@@ -54,6 +57,23 @@ class Bench(unittest.TestCase):
             self.assertEqual(rows["failed_requests"]["value"], 0)
             counted = sum(v for k, v in server.metrics().items() if k.startswith("dynamo_frontend_output_tokens_total"))
             self.assertEqual(counted, 2 * 24 * 20)
+
+    def test_frontend_measures_every_case_with_and_without_nginx(self):
+        cases = ["floor", "health", "health_cpu", "health_pipelined", "chat_1_token", "completion_1_token",
+                 "completion_1_token_cpu", "ttft_c1_p50", "ttft_c8_p99", "stream", "stream_cpu", "stream_events"]
+        out = harness.run_pixii("bench", "frontend", "--seconds", "0.05", "--repeats", "2", "--connections", "8",
+                                "--output-tokens", "20", "--nginx", "/nowhere/nginx", "--json")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        self.assertIn("without nginx", out.stderr)
+        rows = self.check_report(out.stdout, cases)
+        self.assertIsNone(rows["health"]["limit"])
+        # One event a token, the finish, the usage and [DONE], less what ends inside a character.
+        self.assertTrue(0.5 < rows["stream_events"]["value"] <= 23 / 20, rows["stream_events"])
+        if shutil.which("nginx") or os.path.exists("/usr/sbin/nginx"):
+            out = harness.run_pixii("bench", "frontend", "--seconds", "0.05", "--repeats", "1", "--json")
+            self.assertEqual(out.returncode, 0, out.stderr)
+            rows = self.check_report(out.stdout, ["nginx", "nginx_cpu", "nginx_c1_p50", "health_of_nginx"])
+            self.assertEqual(rows["health"]["limit_name"], "nginx")
 
     def test_a_server_that_is_not_there_is_named(self):
         out = harness.run_pixii("bench", "serve", "--port", "1", "--requests", "1")

@@ -26,6 +26,8 @@ TEST(Report, WritesEveryKeyThatReadersExpect) {
   EXPECT_EQ(row.Find("value")->AsDouble(), 20);
   EXPECT_EQ(row.Find("low")->AsDouble(), 10);
   EXPECT_EQ(row.Find("high")->AsDouble(), 30);
+  EXPECT_EQ(row.Find("quartile_low")->AsDouble(), 10);
+  EXPECT_EQ(row.Find("quartile_high")->AsDouble(), 30);
   EXPECT_EQ(row.Find("fraction")->AsDouble(), 0.5);
   EXPECT_EQ(row.Find("limit_name")->string(), "memory bandwidth");
   for (const char* key : {"machine", "commit", "flags"}) {

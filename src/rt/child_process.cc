@@ -1,0 +1,95 @@
+#include "rt/child_process.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <ctime>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace pixii::rt {
+
+namespace {
+
+int WaitFor(pid_t pid) {
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0) {
+    PX_ASSERT(errno == EINTR);
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+}  // namespace
+
+Result<ChildProcess> ChildProcess::Start(const ChildOptions& options) {
+  PX_ASSERT(!options.arguments.empty());
+  std::vector<std::string> texts = options.arguments;
+  std::vector<char*> arguments;
+  arguments.reserve(texts.size() + 1);
+  for (std::string& text : texts) {
+    arguments.push_back(text.data());
+  }
+  arguments.push_back(nullptr);
+  const char* output = options.output.empty() ? "/dev/null" : options.output.c_str();
+  posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output, O_WRONLY | O_CREAT | O_TRUNC,
+                                     0644);
+  ::posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
+  pid_t pid = -1;
+  const int failed =
+      ::posix_spawnp(&pid, arguments[0], &actions, nullptr, arguments.data(), environ);
+  ::posix_spawn_file_actions_destroy(&actions);
+  if (failed != 0) {
+    return Fail(
+        failed == ENOENT ? Code::kNotFound : Code::kUnavailable,
+        fmt::format("cannot run {}: {} (errno {})", texts[0], std::strerror(failed), failed));
+  }
+  return ChildProcess(pid);
+}
+
+ChildProcess::ChildProcess(ChildProcess&& other) noexcept : pid_(std::exchange(other.pid_, -1)) {}
+
+ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
+  std::swap(pid_, other.pid_);
+  return *this;
+}
+
+ChildProcess::~ChildProcess() {
+  if (pid_ >= 0) {
+    Stop(SIGKILL);
+  }
+}
+
+int ChildProcess::Stop(int signal) {
+  PX_ASSERT(pid_ >= 0);
+  ::kill(pid_, signal);
+  return WaitFor(std::exchange(pid_, -1));
+}
+
+bool ChildProcess::running() {
+  int status = 0;
+  if (pid_ >= 0 && ::waitpid(pid_, &status, WNOHANG) == pid_) {
+    pid_ = -1;
+  }
+  return pid_ >= 0;
+}
+
+Duration ChildProcess::CpuTime() const {
+  clockid_t clock{};
+  timespec used{};
+  if (pid_ < 0 || ::clock_getcpuclockid(pid_, &clock) != 0 || ::clock_gettime(clock, &used) != 0) {
+    return Duration::zero();
+  }
+  return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
+}
+
+}  // namespace pixii::rt

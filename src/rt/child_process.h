@@ -1,0 +1,47 @@
+// Another program, run as a child of this one and ended with it.
+//
+// Thread: one.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "rt/time.h"
+
+namespace pixii::rt {
+
+struct ChildOptions {
+  std::vector<std::string> arguments;  // [0]: path of the program, or a name to be found in PATH
+  std::string output = {};  // file that gets what it writes to stdout and stderr; empty: nobody
+};
+
+class ChildProcess final {
+ public:
+  /// Standard input is empty. Errors: kNotFound if there is no such program, kUnavailable.
+  static Result<ChildProcess> Start(const ChildOptions& options);
+
+  ChildProcess() = default;
+  ChildProcess(ChildProcess&& other) noexcept;
+  ChildProcess& operator=(ChildProcess&& other) noexcept;
+  /// Kills it if it still runs, and waits for its end.
+  ~ChildProcess();
+
+  /// Sends `signal` and waits for its end, however long that takes; its exit status, or 128 + the
+  /// signal that ended it. Pre: started and not stopped before.
+  int Stop(int signal);
+
+  /// Whether it has not ended by itself.
+  bool running();
+
+  /// User and system time of all its threads so far; zero once it has ended.
+  Duration CpuTime() const;
+
+ private:
+  explicit ChildProcess(std::int32_t pid) : pid_(pid) {}
+
+  std::int32_t pid_ = -1;  // -1: none, or its end was seen
+};
+
+}  // namespace pixii::rt
