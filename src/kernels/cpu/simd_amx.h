@@ -7,11 +7,12 @@
 //
 // Blocks of 32 rows by one panel of 32 outputs sum in four tiles. Input is packed once, in tiles:
 // [row block][step of 32 elements][row][32]. A group of row blocks by a slab of K stays in L2 while
-// panel after panel passes, the next one fetched meanwhile. What a block's sums still need (joins,
-// bias, the way to rows of `out`) is done row by row between the steps of the next block. Outputs
-// of many rows are written past the caches: waiting for lines that are only overwritten took longer
-// than multiplying. Include after simd_gemm.h and simd_blocked.h. Anonymous for the reason in
-// kernel_table.h. Source: Intel SDM volume 2, TDPBF16PS, LDTILECFG.
+// panel after panel passes, the next one fetched meanwhile; a K block of a panel stays in L1 while
+// the group's row blocks pass by it, loaded so that they do not displace it. What a block's sums
+// still need (joins, bias, the way to rows of `out`) is done row by row between the steps of the
+// next block. Outputs of many rows are written past the caches: waiting for lines that are only
+// overwritten took longer than multiplying. Include after simd_gemm.h and simd_blocked.h. Anonymous
+// for the reason in kernel_table.h. Source: Intel SDM volume 2, TDPBF16PS, LDTILECFG, TILELOADDT1.
 #pragma once
 
 namespace pixii::kernels {
@@ -23,11 +24,13 @@ inline constexpr Index kTileRowBytes = 64;
 inline constexpr Index kTileBlockRows = 2 * kTileRows;
 inline constexpr Index kTileBlockFloats = kTileBlockRows * kPanelOutputs;
 inline constexpr Index kTilePanelBytes = kTileDepth * kPanelOutputs * 2;  // of a step of a panel
-inline constexpr Index kTileChunk = 16;            // panels whose partial sums are kept at a time
-inline constexpr Index kTileSlabSteps = 80;        // of K summed for a panel before the next one
-inline constexpr Index kTileGroupBytes = 1 << 20;  // packed input of a slab: stays in L2
-inline constexpr Index kTileGroupBlocksMin = 4;    // row blocks that share a reading of the weights
-inline constexpr Index kTileAhead = 4;             // steps: weights fetched ahead for few rows
+inline constexpr Index kTileChunk = 8;           // panels whose partial sums are kept at a time
+inline constexpr Index kTileBlockSteps = 20;     // of K whose weights stay in L1: 40 KiB
+inline constexpr Index kTileWholeSteps = 80;     // of K summed for a panel before the next one
+inline constexpr Index kTileSlabSteps = 40;      // the same where K is longer
+inline constexpr Index kTileGroupKiB = 1300;     // packed input and partial sums of a slab, in L2
+inline constexpr Index kTileGroupBlocksMin = 4;  // row blocks that share a reading of the weights
+inline constexpr Index kTileAhead = 4;           // steps: weights fetched ahead for few rows
 
 /// Memory form of LDTILECFG.
 struct TileConfig {
@@ -57,15 +60,21 @@ struct TilePlan {
       : rows(row_count), row_blocks((row_count + kTileBlockRows - 1) / kTileBlockRows) {
     shard_steps = weight.shard_padded / kTileDepth;
     steps = shard_steps * weight.shard_count;
-    const Index slab_steps = row_blocks == 1 ? steps : kTileSlabSteps;
-    shard_blocks = (shard_steps + slab_steps - 1) / slab_steps;
+    if (row_blocks == 1) {
+      block_steps = shard_steps;
+      k_blocks = slab_blocks = weight.shard_count;
+      shard_blocks = groups = group_blocks = 1;
+      return;
+    }
+    shard_blocks = (shard_steps + kTileBlockSteps - 1) / kTileBlockSteps;
     block_steps = (shard_steps + shard_blocks - 1) / shard_blocks;
     k_blocks = shard_blocks * weight.shard_count;
-    slab_blocks = slab_steps / block_steps;
+    slab_blocks = (steps <= kTileWholeSteps ? kTileWholeSteps : kTileSlabSteps) / block_steps;
     const Index slabs = (k_blocks + slab_blocks - 1) / slab_blocks;
     slab_blocks = (k_blocks + slabs - 1) / slabs;
-    const Index fit =
-        kTileGroupBytes / (slab_blocks * block_steps * kTileBlockRows * kTileRowBytes);
+    const Index block_bytes = slab_blocks * block_steps * kTileBlockRows * kTileRowBytes +
+                              (slabs == 1 ? 1 : kTileChunk) * kTileBlockFloats * 4;
+    const Index fit = kTileGroupKiB * 1024 / block_bytes;
     const Index most = fit > kTileGroupBlocksMin ? fit : kTileGroupBlocksMin;
     groups = (row_blocks + most - 1) / most;
     group_blocks = (row_blocks + groups - 1) / groups;
@@ -102,12 +111,15 @@ struct TilePlan {
 
   Index input_bytes() const { return InputAt(row_blocks - 1, steps); }
 
-  /// Whether a block's sums are done before the next one begins.
+  /// Whether a panel's sums are done before the next one begins.
   bool one_slab() const { return slab_blocks >= k_blocks; }
+
+  /// Panels whose partial sums are kept at a time.
+  Index partial_panels() const { return one_slab() ? 1 : kTileChunk; }
 
   /// Of one of the four buffers of partial sums.
   Index partial_floats() const {
-    return k_blocks == 1 ? 0 : kTileBlockFloats * (one_slab() ? 1 : group_blocks * kTileChunk);
+    return k_blocks == 1 ? 0 : kTileBlockFloats * group_blocks * partial_panels();
   }
 };
 
@@ -242,19 +254,17 @@ class TileLoop {
   void RunSlab(Index first, Index last) {
     slab_first_ = first;
     slab_last_ = last;
-    slab_steps_ = plan_.FirstStep(last - 1) + plan_.BlockSteps(last - 1) - plan_.FirstStep(first);
     for (Index panel = 0; panel < chunk_panels_; ++panel) {
-      for (Index row_block = group_first_; row_block < group_last_; ++row_block) {
-        TileFetch fetch = FetchOf(row_block, panel);
-        for (Index k_block = first; k_block < last; ++k_block) {
-          RunBlock(row_block, panel, k_block, fetch);
+      for (Index k_block = first; k_block < last; ++k_block) {
+        for (Index row_block = group_first_; row_block < group_last_; ++row_block) {
+          RunBlock(row_block, panel, k_block);
         }
       }
     }
   }
 
   /// One K block of one row block by one panel.
-  void RunBlock(Index row_block, Index panel, Index k_block, TileFetch& fetch) {
+  void RunBlock(Index row_block, Index panel, Index k_block) {
     const Index steps = plan_.BlockSteps(k_block);
     const Index step = plan_.FirstStep(k_block);
     const unsigned char* a = input_ + plan_.InputAt(row_block, step);
@@ -270,6 +280,7 @@ class TileLoop {
         RunFew<false>(a, w, steps);
       }
     } else {
+      const TileFetch fetch = FetchOf(row_block, panel, k_block);
       if (rows > kTileRows) {
         RunSteps<true>(a, w, steps, fetch);
       } else {
@@ -291,9 +302,9 @@ class TileLoop {
   }
 
   float* PartialAt(Index buffer, Index row_block, Index panel) const {
+    const Index panels = plan_.partial_panels();
     return partials_[buffer] +
-           (plan_.one_slab() ? 0 : (row_block - group_first_) * kTileChunk + panel) *
-               kTileBlockFloats;
+           ((row_block - group_first_) * panels + panel % panels) * kTileBlockFloats;
   }
 
   static constexpr Index kSumStride = kPanelOutputs * 4;
@@ -321,28 +332,37 @@ class TileLoop {
     }
   }
 
-  template <bool kBoth>
+  /// kBoth: the block has rows in both tiles. kPasses: the input passes by the weights in L1;
+  /// without the hint it displaces them, and with both out of L2 a loop reached 0.7 of the peak,
+  /// not 0.99.
+  template <bool kBoth, bool kPasses>
   [[gnu::always_inline]] static void Step(const unsigned char* a, const unsigned char* w) {
-    _tile_loadd(4, a, kTileRowBytes);
-    _tile_loadd(6, w, 2 * kTileRowBytes);
-    _tile_loadd(7, w + kTileRowBytes, 2 * kTileRowBytes);
-    if constexpr (kBoth) {
-      _tile_loadd(5, a + kTileRows * kTileRowBytes, kTileRowBytes);
+    if constexpr (kPasses) {
+      _tile_stream_loadd(4, a, kTileRowBytes);
+    } else {
+      _tile_loadd(4, a, kTileRowBytes);
     }
+    _tile_loadd(6, w, 2 * kTileRowBytes);
     _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(7, w + kTileRowBytes, 2 * kTileRowBytes);
     _tile_dpbf16ps(1, 4, 7);
     if constexpr (kBoth) {
+      if constexpr (kPasses) {
+        _tile_stream_loadd(5, a + kTileRows * kTileRowBytes, kTileRowBytes);
+      } else {
+        _tile_loadd(5, a + kTileRows * kTileRowBytes, kTileRowBytes);
+      }
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
     }
   }
 
   template <bool kBoth>
-  void RunSteps(const unsigned char* a, const unsigned char* w, Index steps, TileFetch& fetch) {
+  void RunSteps(const unsigned char* a, const unsigned char* w, Index steps, TileFetch fetch) {
     const Index stride = (kBoth ? kTileBlockRows : kTileRows) * kTileRowBytes;
     const Index tail_rows = (kTileBlockRows + steps - 1) / steps;
     for (Index step = 0; step < steps; ++step, a += stride, w += kTilePanelBytes) {
-      Step<kBoth>(a, w);
+      Step<kBoth, true>(a, w);
       for (Index i = 0; i < fetch.weight_lines; ++i, fetch.weights += 64) {
         PrefetchFar(fetch.weights);
       }
@@ -358,19 +378,26 @@ class TileLoop {
       for (Index at = 0; at < kTilePanelBytes; at += 64) {
         Prefetch(w + kTileAhead * kTilePanelBytes + at);
       }
-      Step<kBoth>(a, w);
+      Step<kBoth, false>(a, w);
       tail_.Run(2);
     }
   }
 
-  /// Spreads the fetching of the weights that come next over the row blocks of a panel.
-  TileFetch FetchOf(Index row_block, Index panel) const {
+  /// Spreads the fetching of the weights that come next over the row blocks of a K block: the same
+  /// block of the next panel, or of the first panel in the next slab.
+  TileFetch FetchOf(Index row_block, Index panel, Index k_block) const {
     TileFetch out;
-    Index next = slab_first_;
+    Index next = k_block;
     Index next_panel = chunk_ + panel + 1;
     if (panel + 1 == chunk_panels_) {
-      next = slab_last_ < plan_.k_blocks ? slab_last_ : 0;
-      next_panel = next == 0 ? next_panel : chunk_;
+      next = slab_last_ + k_block - slab_first_;
+      if (slab_last_ == plan_.k_blocks) {
+        next = k_block - slab_first_;
+      } else if (next < plan_.k_blocks) {
+        next_panel = chunk_;
+      } else {
+        return out;
+      }
     }
     if (next_panel >= call_.panel_end) {
       return out;
@@ -378,7 +405,7 @@ class TileLoop {
     const Index lines_a_step = kTilePanelBytes / 64;
     out.weight_lines = (lines_a_step + plan_.group_blocks - 1) / plan_.group_blocks;
     out.weights = WeightAt(next_panel, plan_.FirstStep(next)) +
-                  (row_block - group_first_) * slab_steps_ * out.weight_lines * 64;
+                  (row_block - group_first_) * plan_.BlockSteps(k_block) * out.weight_lines * 64;
     return out;
   }
 
@@ -423,7 +450,6 @@ class TileLoop {
   Index chunk_panels_ = 0;
   Index slab_first_ = 0;  // k blocks
   Index slab_last_ = 0;
-  Index slab_steps_ = 0;
   Index turn_ = 0;
   TileTail tail_;  // of the block before
 };
