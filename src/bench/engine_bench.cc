@@ -320,18 +320,25 @@ class Runner final {
   /// The linears of one layer, by themselves.
   Result<void> PrepareLayer(const model::DecoderSpec& spec, const EngineBenchOptions& options) {
     const std::unique_ptr<model::Weights> weights = model::MakeRandomWeights(2, options.form);
+    std::int64_t in_features = 0;
+    std::int64_t out_features = 0;
     for (const LinearShape& shape : LayerLinears(spec)) {
       PX_TRY(const std::vector<kernels::WeightPart> parts, MakeParts(shape, *weights));
       PX_TRY(linears_.emplace_back(), Prepare(shape, parts, options));
       weights->Release();
       const kernels::LinearWeight& linear = *linears_.back();
-      linear_in_.resize(std::max(linear_in_.size(),
-                                 static_cast<std::size_t>(kPrefillChunk * linear.in_features())));
-      linear_out_.resize(std::max(linear_out_.size(),
-                                  static_cast<std::size_t>(kPrefillChunk * linear.out_features())));
+      in_features = std::max(in_features, linear.in_features());
+      out_features = std::max(out_features, linear.out_features());
     }
-    for (std::size_t i = 0; i < linear_in_.size(); ++i) {
-      linear_in_[i] = static_cast<float>(static_cast<int>(i * 2654435761U % 2001) - 1000) * 1e-3F;
+    // Memory as steps have it: kernels choose by its alignment.
+    const auto in_count = static_cast<std::size_t>(kPrefillChunk * in_features);
+    PX_TRY(linear_in_, operators_->Allocate(in_count * sizeof(float)));
+    PX_TRY(linear_out_,
+           operators_->Allocate(static_cast<std::size_t>(kPrefillChunk * out_features) *
+                                sizeof(float)));
+    auto* in = static_cast<float*>(linear_in_.data());
+    for (std::size_t i = 0; i < in_count; ++i) {
+      in[i] = static_cast<float>(static_cast<int>(i * 2654435761U % 2001) - 1000) * 1e-3F;
     }
     return {};
   }
@@ -395,8 +402,8 @@ class Runner final {
   kernels::KvCache cache_;
   std::vector<float> logits_;
   std::vector<std::unique_ptr<kernels::LinearWeight>> linears_;
-  std::vector<float> linear_in_;
-  std::vector<float> linear_out_;
+  kernels::Buffer linear_in_;
+  kernels::Buffer linear_out_;
 };
 
 /// `working_set`: bytes that the work beside reads.
