@@ -65,6 +65,13 @@ frontend::FrontendOptions MakeFrontendOptions(const ServeFlags& flags, bool adap
       .count_max = static_cast<std::uint32_t>(flags.response_store_count),
       .bytes_max = static_cast<std::uint64_t>(flags.response_store_size),
       .lifetime = rt::Duration(std::chrono::nanoseconds(flags.response_store_time))};
+  options.files_api = flags.files_api;
+  options.files.folder = flags.file_dir;
+  options.files.bytes_max = static_cast<std::uint64_t>(flags.file_store_size);
+  options.files.tenant_bytes_max = static_cast<std::uint64_t>(flags.file_tenant_size);
+  options.files.lifetime_seconds =
+      std::chrono::floor<std::chrono::seconds>(std::chrono::nanoseconds(flags.file_time)).count();
+  options.batches.lines_running_max = static_cast<std::uint32_t>(flags.batch_lines);
   options.text_threads = 1;  // long prompts are tokenized off the loop
   return options;
 }

@@ -137,6 +137,8 @@ bool ApiKey::MayUse(std::string_view model) const {
   return models.empty() || std::ranges::find(models, model) != models.end();
 }
 
+std::string ApiKey::Owner() const { return Sha256Hex("pixii-owner " + digest); }
+
 ApiKeys::ApiKeys() : keys_(1), open_(true) { keys_.front().admin = true; }
 
 Result<void> ApiKeys::Add(ApiKey key, std::string_view where) {

@@ -30,6 +30,9 @@ struct ApiKey {
 
   bool MayUse(std::string_view model) const;
 
+  /// Says which key this is, without its digest: what may be written to a disk.
+  std::string Owner() const;
+
   bool limited() const {
     return requests_per_minute != 0 || tokens_per_minute != 0 || requests_max != 0;
   }

@@ -60,11 +60,14 @@ Frontend::Frontend(FrontendEnvironment environment, const FrontendOptions& optio
 
 Frontend::~Frontend() {
   tasks_.Clear();
+  batches_.reset();
+  files_.reset();
   pool_.reset();
   server_.reset();
 }
 
 Result<rt::Address> Frontend::Start(const rt::Address& address, const rt::ListenOptions& listen) {
+  PX_CHECK_OK(OpenFiles());
   PX_TRY(server_, HttpServer::Listen(environment_.loop, environment_.net, address, listen,
                                      options_.http, *this));
   if (options_.text_threads > 0) {
@@ -73,6 +76,7 @@ Result<rt::Address> Frontend::Start(const rt::Address& address, const rt::Listen
   }
   tasks_.Start(ReapLoop());
   tasks_.Start(CanaryLoop());
+  tasks_.Start(batches_->Run());
   if (TickInterval() > rt::Duration::zero()) {
     tasks_.Start(TickLoop());
   }
@@ -310,6 +314,8 @@ rt::Task<void> Frontend::Drain(rt::Time deadline) {
   while (!work_.empty() && Now() < close_by) {
     co_await idle_.Wait(close_by);
   }
+  auto batches_idle = batches_->WaitUntilIdle(close_by);
+  co_await std::move(batches_idle);
   // What a slow client has not read yet is still its answer.
   rt::Time answered_by = std::max(deadline, close_by);
   co_await server_->WaitUntilAnswered(answered_by);

@@ -16,7 +16,9 @@
 
 #include "control/worker_link.h"
 #include "frontend/api_keys.h"
+#include "frontend/batch_runner.h"
 #include "frontend/exchange.h"
+#include "frontend/file_store.h"
 #include "frontend/frontend_metrics.h"
 #include "frontend/generation.h"
 #include "frontend/http_server.h"
@@ -45,7 +47,7 @@ struct FrontendEnvironment {
   RecordSink record = {};             // empty: nobody records
 };
 
-class Frontend final : private ExchangeHandler, private GenerationHost {
+class Frontend final : private ExchangeHandler, private GenerationHost, private BatchHost {
  public:
   Frontend(FrontendEnvironment environment, const FrontendOptions& options, ServedModel model,
            ApiKeys keys);
@@ -84,6 +86,7 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
     QuotaTicket ticket = {};                   // once its key's limits let it in
     std::uint32_t retry_after_seconds = 0;     // with a refusal; 0: the option's
     const Route* route = nullptr;
+    bool background = false;  // it has time: whatever clients wait for goes first
   };
 
   /// Who may use a route.
@@ -125,6 +128,15 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   void HandleResponsesCount(Call& call);
   void HandleResponse(Call& call);
   void HandleDeleteResponse(Call& call);
+  void HandleFiles(Call& call);
+  void HandleUploadFile(Call& call);
+  void HandleFile(Call& call);
+  void HandleFileContent(Call& call);
+  void HandleDeleteFile(Call& call);
+  void HandleBatches(Call& call);
+  void HandleCreateBatch(Call& call);
+  void HandleBatch(Call& call);
+  void HandleCancelBatch(Call& call);
   void HandleGenerateTokens(Call& call);
   void HandleKserveServer(Call& call);
   void HandleKserveLive(Call& call);
@@ -153,6 +165,24 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   void HandleLive(Call& call);
   void HandleReady(Call& call);
   void HandleMetrics(Call& call);
+
+  /// A request that waits for the disk.
+  struct Waiting;
+  std::shared_ptr<Waiting> Wait(Call& call);
+  void AnswerLater(Waiting& waiting, Result<std::string> body);
+  Result<StoredFile> ReadUpload(const Call& call, std::string& content);
+
+  std::int64_t UnixNow() const { return environment_.loop.WallNow().unix_seconds; }
+
+  Result<void> OpenFiles();
+
+  // BatchHost
+  void RunLine(Exchange& exchange, const std::string& owner) override;
+  void Offload(std::function<void()> work, std::function<void()> done) override;
+
+  std::string NewLineId() override { return NewId("batch_req_"); }
+
+  bool TakesLines() const override { return !draining_; }
 
   /// A request that waits for the worker to give its memory back or to take it.
   struct MemoryJob;
@@ -205,6 +235,7 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   void BeginPooling(Call& call, Surface surface, Result<PoolingPlan> plan);
   void RefuseWork(Call& call, Surface surface, bool stream, const Error& error);
   std::string NewId(std::string_view prefix);
+  static std::int32_t PriorityOf(std::int32_t asked, bool background);
 
   std::size_t admitted_count() const { return work_.size() - done_.size() + preparing_count_; }
 
@@ -263,7 +294,9 @@ class Frontend final : private ExchangeHandler, private GenerationHost {
   bool draining_ = false;
   rt::WaitList reap_;
   rt::WaitList idle_;
-  rt::WaitList canary_;  // a test generation may be due
+  rt::WaitList canary_;               // a test generation may be due
+  std::unique_ptr<FileStore> files_;  // from Start on, as what follows
+  std::unique_ptr<BatchRunner> batches_;
   std::unique_ptr<HttpServer> server_;
   std::unique_ptr<rt::WorkPool> pool_;  // null: none
   rt::SpawnedTasks tasks_;              // last: their frames use what stands above

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "frontend/error_body.h"
@@ -11,6 +12,7 @@ namespace pixii::frontend {
 
 namespace {
 
+constexpr std::int32_t kBackgroundLevels = 8;  // of priority, below what clients wait for
 constexpr std::string_view kThinkingBudget = "thinking_budget";  // a processor
 constexpr wire::JsonLimits kBodyLimits{.depth_max = 128, .values_max = 2'000'000};
 
@@ -89,6 +91,7 @@ struct Frontend::Preparation final : ExchangeWatcher {
   const ApiKey* key = nullptr;
   QuotaTicket ticket;
   const Route* route = nullptr;
+  bool background = false;
   std::string body;
   BodyReader reader;
   AfterBody after;
@@ -193,6 +196,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
   job->key = call.key;
   job->ticket = std::move(call.ticket);
   job->route = call.route;
+  job->background = call.background;
   job->body = call.exchange.request().body;
   job->reader = std::move(reader);
   job->after = std::move(after);
@@ -207,6 +211,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
         if (job->exchange != nullptr) {
           Call again{*job->exchange, std::move(job->fields), job->key, std::move(job->ticket)};
           again.route = job->route;
+          again.background = job->background;
           job->after(again, {});
         }
       });
@@ -248,6 +253,11 @@ void Frontend::RefuseWork(Call& call, Surface surface, bool stream, const Error&
   Refuse(call, error);
 }
 
+std::int32_t Frontend::PriorityOf(std::int32_t asked, bool background) {
+  constexpr std::int32_t kLowest = std::numeric_limits<std::int32_t>::min() + 1;
+  return background ? std::max(asked, kLowest + kBackgroundLevels) - kBackgroundLevels : asked;
+}
+
 std::string Frontend::NewId(std::string_view prefix) {
   rt::Random& random = environment_.loop.random();
   return fmt::format("{}{:016x}{:08x}", prefix, random.Next(), random.Next() >> 32);
@@ -262,6 +272,7 @@ void Frontend::Begin(Call& call, Surface surface, bool stream, Result<Generation
   plan->shape.id = NewId(surface == Surface::kChat ? "chatcmpl-" : "cmpl-");
   plan->shape.created = environment_.loop.WallNow().unix_seconds;
   plan->prototype.tenant = call.key->tenant;
+  plan->prototype.priority = PriorityOf(plan->prototype.priority, call.background);
   plan->ticket = std::move(call.ticket);
   for (const std::vector<TokenId>& prompt : plan->prompts) {
     plan->ticket.Charge(prompt.size(), Now());

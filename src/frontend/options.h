@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "frontend/batch_runner.h"
+#include "frontend/file_store.h"
 #include "frontend/openai_request.h"
 #include "frontend/response_store.h"
 #include "rt/time.h"
@@ -59,6 +61,9 @@ struct FrontendOptions {
   bool anthropic_api = false;             // whether /v1/messages exists
   AnthropicOptions anthropic;
   ResponseStoreOptions responses;
+  bool files_api = true;  // whether /v1/files and /v1/batches exist
+  FileStoreOptions files;
+  BatchOptions batches;
   rt::Duration canary_interval =
       rt::Duration(std::chrono::seconds(15));  // a test generation after so long without one
   rt::Duration canary_timeout = rt::Duration(std::chrono::seconds(30));

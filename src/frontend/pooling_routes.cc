@@ -51,6 +51,7 @@ void Frontend::BeginPooling(Call& call, Surface surface, Result<PoolingPlan> pla
   wire::GenerateRequest prototype;
   prototype.model = environment_.link.card().name;
   prototype.tenant = call.key->tenant;
+  prototype.priority = PriorityOf(0, call.background);
   plan->ticket = std::move(call.ticket);
   plan->ticket.Charge(plan->prompt_tokens, Now());
   prototype.adapter = plan->adapter;

@@ -42,6 +42,9 @@ class OpenAiClient(unittest.TestCase):
     def test_responses(self):
         self.run_case("responses")
 
+    def test_files_and_batches(self):
+        self.run_case("batches")
+
     def test_models(self):
         self.run_case("models")
 

@@ -1,6 +1,6 @@
 // The official client, unmodified, against a running server: node client.mjs URL CASE. Exit 0 if the case holds.
 import assert from "node:assert/strict";
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 
 const [url, name] = process.argv.slice(2);
 const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0, timeout: 60_000 });
@@ -75,6 +75,43 @@ const cases = {
     const list = await client.models.list();
     assert.deepEqual(list.data.map((m) => m.id), [model]);
     assert.equal((await client.models.retrieve(model)).id, model);
+  },
+
+  async batches() {
+    const body = (content) => ({ model, messages: [{ role: "user", content }], temperature: 0 });
+    const lines = ["What is 17 + 25?", "What is 1 + 1?", "Say hello."].map((content, i) => JSON.stringify(
+      { custom_id: `ask-${i}`, method: "POST", url: "/v1/chat/completions", body: body(content) }));
+    const nobody = { ...body("x"), model: "nobody" };
+    lines.push(JSON.stringify({ custom_id: "wrong", method: "POST", url: "/v1/chat/completions", body: nobody }));
+    const file = await client.files.create({ file: await toFile(Buffer.from(lines.join("\n")), "in.jsonl"), purpose: "batch" });
+    assert.equal(file.object, "file");
+    assert.equal(file.bytes, lines.join("\n").length);
+    assert.equal(await (await client.files.content(file.id)).text(), lines.join("\n"));
+    let batch = await client.batches.create({
+      input_file_id: file.id, endpoint: "/v1/chat/completions", completion_window: "24h", metadata: { purpose: "test" } });
+    assert.equal(batch.metadata.purpose, "test");
+    while (["validating", "in_progress", "finalizing"].includes(batch.status)) batch = await client.batches.retrieve(batch.id);
+    assert.equal(batch.status, "completed");
+    assert.deepEqual(batch.request_counts, { total: 4, completed: 3, failed: 1 });
+    const read = async (id) => (await (await client.files.content(id)).text()).trim().split("\n").map((line) => JSON.parse(line));
+    const answers = Object.fromEntries((await read(batch.output_file_id)).map((line) => [line.custom_id, line]));
+    assert.deepEqual(Object.keys(answers).sort(), ["ask-0", "ask-1", "ask-2"]);
+    const direct = await client.chat.completions.create(body("What is 17 + 25?"));
+    assert.equal(answers["ask-0"].response.body.choices[0].message.content, direct.choices[0].message.content);
+    const [problem] = await read(batch.error_file_id);
+    assert.equal(problem.custom_id, "wrong");
+    assert.equal(problem.response.status_code, 404);
+    const listed = [];
+    for await (const one of client.batches.list({ limit: 1 })) listed.push(one.id);
+    assert.ok(listed.includes(batch.id));
+    const files = [];
+    for await (const one of client.files.list({ purpose: "batch", limit: 1 })) files.push(one.id);
+    assert.ok(files.includes(file.id));
+    assert.equal((await client.batches.cancel(batch.id)).status, "completed");
+    assert.equal((await client.files.delete(file.id)).deleted, true);
+    await assert.rejects(client.files.retrieve(file.id), OpenAI.NotFoundError);
+    await assert.rejects(client.batches.create({ input_file_id: file.id, endpoint: "/v1/chat/completions", completion_window: "24h" }),
+      (error) => error instanceof OpenAI.NotFoundError && error.param === "input_file_id");
   },
 
   async abort() {

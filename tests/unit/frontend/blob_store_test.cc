@@ -1,0 +1,96 @@
+#include "frontend/blob_store.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+namespace pixii::frontend {
+namespace {
+
+using namespace std::chrono_literals;
+
+class BlobStoreTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto made = rt::MakeLoop();
+    ASSERT_TRUE(made);
+    loop = std::move(*made);
+    loop->RunAt(loop->Now() + 30s, [this] {
+      ADD_FAILURE() << "too late";
+      loop->Stop();
+    });
+    folder = ::testing::TempDir() + "blob-store-test";
+    std::filesystem::remove_all(folder);
+  }
+
+  FolderBlobs Open() {
+    auto opened = OpenFolderBlobStore(*loop, folder, 1 << 20);
+    EXPECT_TRUE(opened) << opened.error().ToString();
+    return std::move(*opened);
+  }
+
+  // Puts, appends, reads; what was read.
+  std::string WriteAndRead(BlobStore& store) {
+    std::string out;
+    std::string calls;
+    store.Put("a", std::make_shared<const std::string>("one,"),
+              [&](Result<void> done) { calls += done ? "put " : "failed "; });
+    store.Append("a", "two,", [&](Result<void> done) { calls += done ? "append " : "failed "; });
+    store.Append("none", "x", [&](Result<void> done) { calls += done ? "made " : "refused "; });
+    store.Get("a", [&](Result<BlobStore::Bytes> bytes) { out += bytes ? **bytes : "failed"; });
+    store.Append("a", "three", [](Result<void>) {});
+    store.Get("a", [&](Result<BlobStore::Bytes> bytes) { out += "|" + (bytes ? **bytes : ""); });
+    store.Get("none", [&](Result<BlobStore::Bytes> bytes) {
+      EXPECT_FALSE(bytes);
+      loop->Stop();
+    });
+    EXPECT_EQ(calls, "") << "never inside the call";
+    loop->Run();
+    EXPECT_EQ(calls, "put append refused ");
+    return out;
+  }
+
+  std::unique_ptr<rt::Loop> loop;
+  std::string folder;
+};
+
+TEST_F(BlobStoreTest, KeepsBytesInMemoryInTheOrderOfTheCalls) {
+  auto store = MakeMemoryBlobStore(*loop);
+  EXPECT_EQ(WriteAndRead(*store), "one,two,|one,two,three");
+}
+
+TEST_F(BlobStoreTest, KeepsBytesInAFolderThatALaterStoreFinds) {
+  {
+    FolderBlobs blobs = Open();
+    EXPECT_TRUE(blobs.found.empty());
+    EXPECT_EQ(WriteAndRead(*blobs.store), "one,two,|one,two,three");
+    auto second = OpenFolderBlobStore(*loop, folder, 1 << 20);
+    ASSERT_FALSE(second) << "the folder is in use";
+    EXPECT_NE(second.error().detail().find(folder), std::string::npos);
+  }
+  std::ofstream(folder + "/b.json") << "{}";
+  FolderBlobs blobs = Open();
+  ASSERT_EQ(blobs.found.size(), 2U);
+  EXPECT_EQ(blobs.found[0].name, "a");
+  EXPECT_EQ(blobs.found[0].size_bytes, 13U);
+  EXPECT_EQ(blobs.found[0].bytes, "") << "contents are read when they are asked for";
+  EXPECT_EQ(blobs.found[1].bytes, "{}");
+  EXPECT_EQ(std::filesystem::status(folder + "/a").permissions(),
+            std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+}
+
+TEST_F(BlobStoreTest, CallsNobodyOnceItIsGone) {
+  bool called = false;
+  auto store = MakeMemoryBlobStore(*loop);
+  store->Put("a", std::make_shared<const std::string>("x"), [&](Result<void>) { called = true; });
+  store.reset();
+  loop->Post([this] { loop->Stop(); });
+  loop->Run();
+  EXPECT_FALSE(called);
+}
+
+}  // namespace
+}  // namespace pixii::frontend
