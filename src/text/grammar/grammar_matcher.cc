@@ -79,17 +79,24 @@ GrammarRuntime::GrammarRuntime(std::shared_ptr<const Grammar> grammar,
 GrammarRuntime::~GrammarRuntime() = default;
 
 void GrammarRuntime::FillMask(const State& state, std::span<std::uint32_t> mask) {
-  if (state.text == 0 && cache_->Find(state, mask)) {
+  const bool remembers = state.text != 0 && state.text != kFreshText;
+  if (!remembers && cache_->Find(state, mask)) {
     return;
   }
   std::size_t mark = machine_->Mark();
   Fuel& fuel = machine_->fuel();
   fuel.steps = kStepsOfCall;
-  State free;
-  if (machine_->Loosen(state, free)) {
-    FillMask(free, mask);
+  Free free;
+  bool loose = machine_->Loosen(state, free);
+  if (loose) {
+    FillMask(free.state, mask);
     fuel.steps = kStepsOfCall;
-    CorrectMask(*machine_, *vocabulary_, state, mask);
+    if (free.chars_max < vocabulary_->longest_chars()) {
+      CorrectLongTokens(*machine_, *vocabulary_, state, mask);
+    }
+    if (free.by_text) {
+      CorrectMask(*machine_, *vocabulary_, state, mask);
+    }
   } else {
     BuildMask(*machine_, *vocabulary_, state, mask);
   }
@@ -103,7 +110,7 @@ void GrammarRuntime::FillMask(const State& state, std::span<std::uint32_t> mask)
     std::fill(mask.begin(), mask.end(), 0);
     return;
   }
-  if (state.text == 0) {
+  if (!remembers && (!loose || free.by_text)) {
     cache_->Put(state, mask);
   }
 }

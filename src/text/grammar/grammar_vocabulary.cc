@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
+#include <map>
 
 #include "base/utf8.h"
 
@@ -26,9 +26,11 @@ bool IsWideSpace(char32_t c) {
                      [&](const Interval& part) { return c >= part.low && c <= part.high; });
 }
 
-// Kinds of each byte of a token; broken where it is no part of a whole sequence.
-std::vector<std::uint32_t> ClassesOf(std::string_view text) {
-  std::vector<std::uint32_t> out;
+// Appends the kinds of each byte of a token.
+void AppendKinds(std::string_view text, std::vector<std::uint32_t>& out) {
+  std::size_t partial = Utf8IncompleteTail(text);
+  const std::size_t end = out.size() + text.size();
+  text.remove_suffix(partial);
   while (!text.empty()) {
     auto byte = static_cast<std::uint8_t>(text[0]);
     if (byte < 0x80) {
@@ -43,25 +45,26 @@ std::vector<std::uint32_t> ClassesOf(std::string_view text) {
     out.insert(out.end(), std::max<std::size_t>(size, 1), kind);
     text.remove_prefix(std::max<std::size_t>(size, 1));
   }
-  return out;
+  out.resize(end, kPartial);
 }
 
 constexpr std::uint32_t kLower = kLowerHex | kLowerRest;
 constexpr std::uint32_t kUpper = kUpperHex | kUpperRest;
 constexpr std::uint32_t kLetters = kLower | kUpper;
 constexpr std::uint32_t kName = kLetters | kDigit | kUnderscore;
-constexpr std::uint32_t kAsciiPlain = kPlainClasses & ~(kNonAscii | kWideSpace);
+constexpr std::uint32_t kSomeWide = kPlainClasses & ~(kWideSpace | kPartial);
+constexpr std::uint32_t kAsciiPlain = kSomeWide & ~kNonAscii;
 
 // What patterns loop on, as far as it is common.
 constexpr std::array kSlices = std::to_array<std::uint32_t>({
     kPlainClasses,
-    kPlainClasses & ~kWideSpace,
-    kPlainClasses & ~(kWideSpace | kSpace),
-    kPlainClasses & ~(kWideSpace | kSlash),
-    kPlainClasses & ~(kWideSpace | kSpace | kSlash),
-    kPlainClasses & ~(kWideSpace | kColon),
-    kPlainClasses & ~(kWideSpace | kDot),
-    kPlainClasses & ~(kWideSpace | kSpace | kDot),
+    kSomeWide,
+    kSomeWide & ~kSpace,
+    kSomeWide & ~kSlash,
+    kSomeWide & ~(kSpace | kSlash),
+    kSomeWide & ~kColon,
+    kSomeWide & ~kDot,
+    kSomeWide & ~(kSpace | kDot),
     kAsciiPlain,
     kAsciiPlain & ~kSpace,
     kPlainClasses & ~kSlash,
@@ -89,6 +92,7 @@ constexpr std::array kSlices = std::to_array<std::uint32_t>({
     kLowerHex | kDigit,
     kDigit,
 });
+static_assert(kSlices.size() == kSliceCount);
 
 bool StartsCharacter(char c) { return (static_cast<std::uint8_t>(c) & 0xC0) != 0x80; }
 
@@ -100,7 +104,11 @@ std::uint32_t CharsOf(std::string_view text) {
 
 std::span<const Interval> WideSpaces() { return kWideSpaces; }
 
-std::uint32_t ClassOfAscii(std::uint8_t byte) {
+std::span<const std::uint32_t> SliceClasses() { return kSlices; }
+
+namespace {
+
+constexpr std::uint32_t ClassOfAsciiNow(std::uint8_t byte) {
   if (byte >= 'a' && byte <= 'z') {
     return byte <= 'f' ? kLowerHex : kLowerRest;
   }
@@ -130,6 +138,24 @@ std::uint32_t ClassOfAscii(std::uint8_t byte) {
       return byte < 0x20 ? kControl : kOtherPrintable;
   }
 }
+
+constexpr std::array<std::uint32_t, 128> kAsciiClasses = [] {
+  std::array<std::uint32_t, 128> out{};
+  for (std::uint8_t byte = 0; byte < 128; ++byte) {
+    out[byte] = ClassOfAsciiNow(byte);
+  }
+  return out;
+}();
+
+}  // namespace
+
+std::uint32_t ClassOfAscii(std::uint8_t byte) { return kAsciiClasses[byte & 0x7F]; }
+
+struct GrammarVocabulary::Text {
+  std::string_view bytes;
+  const std::uint32_t* kinds;  // of each byte
+  TokenId id;
+};
 
 Result<std::shared_ptr<const GrammarVocabulary>> GrammarVocabulary::Build(
     const Tokenizer& tokenizer, const VocabularyOptions& options) {
@@ -162,29 +188,42 @@ Result<std::shared_ptr<const GrammarVocabulary>> GrammarVocabulary::FromBytes(
   for (TokenId eos : out->eos_ids_) {
     out->bytes_[static_cast<std::size_t>(eos)].clear();
   }
-  std::vector<std::pair<std::string_view, TokenId>> texts;
+  std::size_t size = 0;
+  for (const std::string& text : out->bytes_) {
+    size += text.size() <= kGrammarTokenBytesMax ? text.size() : 0;
+  }
+  std::vector<std::uint32_t> kinds;
+  kinds.reserve(size);  // pointers into it stay
+  std::vector<Text> texts;
+  texts.reserve(out->bytes_.size());
   for (std::size_t id = 0; id < out->bytes_.size(); ++id) {
     std::string_view text = out->bytes_[id];
     if (!text.empty() && text.size() <= kGrammarTokenBytesMax) {
-      texts.emplace_back(text, static_cast<TokenId>(id));
+      texts.push_back({text, kinds.data() + kinds.size(), static_cast<TokenId>(id)});
+      AppendKinds(text, kinds);
     }
   }
-  out->trie_ = BuildTrie(std::move(texts));
-  for (const std::string& text : out->bytes_) {
-    out->classes_.push_back(ClassesOf(text));
+  std::ranges::sort(texts, {}, &Text::bytes);
+  out->trie_ = BuildTrie(texts);
+  std::vector<Text> long_texts;
+  for (const Text& text : texts) {
+    std::uint32_t chars = CharsOf(text.bytes);
+    out->longest_chars_ = std::max(out->longest_chars_, chars);
+    if (chars > kSlicePrefixMax) {
+      long_texts.push_back(text);
+    }
   }
-  for (std::uint32_t classes : kSlices) {
-    out->slices_.push_back(out->BuildSlice(classes));
+  out->long_tokens_ = BuildTrie(long_texts);
+  for (std::uint32_t index = 0; index < kSliceCount; ++index) {
+    out->slices_.push_back(out->BuildSlice(index, texts));
   }
-  out->classes_ = {};
   std::sort(out->slices_.begin(), out->slices_.end(), [](const Slice& a, const Slice& b) {
     return a.count != b.count ? a.count > b.count : a.classes < b.classes;
   });
   return std::shared_ptr<const GrammarVocabulary>(std::move(out));
 }
 
-GrammarVocabulary::Trie GrammarVocabulary::BuildTrie(Texts texts) {
-  std::sort(texts.begin(), texts.end());
+GrammarVocabulary::Trie GrammarVocabulary::BuildTrie(std::span<const Text> texts) {
   Trie out;
   out.nodes.push_back({});
   std::vector<std::uint32_t> path = {0};  // nodes of the text before, root first
@@ -197,7 +236,7 @@ GrammarVocabulary::Trie GrammarVocabulary::BuildTrie(Texts texts) {
     }
   };
   std::string_view before;
-  for (const auto& [text, id] : texts) {
+  for (const auto& [text, kinds, id] : texts) {
     std::size_t common = 0;
     while (common < std::min(before.size(), text.size()) && before[common] == text[common]) {
       ++common;
@@ -214,13 +253,12 @@ GrammarVocabulary::Trie GrammarVocabulary::BuildTrie(Texts texts) {
     Node& last = out.nodes[path.back()];
     ++last.own_tokens;
     out.tokens.push_back(id);
-    std::vector<std::uint32_t> classes = ClassesOf(text);
     std::uint32_t below = 0;
     std::uint32_t chars = 0;
     for (std::size_t depth = text.size(); depth > 0; --depth) {
       Node& parent = out.nodes[path[depth - 1]];
       // Bytes behind the middle of a sequence are whole only from its first one.
-      below |= classes[depth - 1];
+      below |= kinds[depth - 1];
       chars += StartsCharacter(text[depth - 1]) ? 1 : 0;
       parent.classes |= below;
       parent.chars_below = static_cast<std::uint8_t>(
@@ -234,42 +272,37 @@ GrammarVocabulary::Trie GrammarVocabulary::BuildTrie(Texts texts) {
   return out;
 }
 
-GrammarVocabulary::Slice GrammarVocabulary::BuildSlice(std::uint32_t classes) const {
+GrammarVocabulary::Slice GrammarVocabulary::BuildSlice(std::uint32_t index,
+                                                       std::span<const Text> texts) const {
   Slice out;
-  out.classes = classes;
-  for (std::uint8_t byte = 0x20; byte < 0x7F && out.sample == 0; ++byte) {
-    out.sample = (ClassOfAscii(byte) & classes) != 0 ? byte : 0;
-  }
+  out.index = index;
+  out.classes = kSlices[index];
   std::vector<std::uint32_t> none((bytes_.size() + 31) / 32, 0);
   out.masks.assign(kSlicePrefixMax + 2, none);
-  std::vector<Texts> tails(kSlicePrefixMax + 1);
-  Texts all;
-  Texts long_tokens;
-  for (std::size_t id = 0; id < bytes_.size(); ++id) {
-    std::string_view text = bytes_[id];
-    if (text.empty() || text.size() > kGrammarTokenBytesMax) {
-      continue;
+  for (std::uint8_t byte = 0x20; byte < 0x7F && out.sample == 0; ++byte) {
+    out.sample = (ClassOfAscii(byte) & out.classes) != 0 ? byte : 0;
+  }
+  std::map<std::uint32_t, std::vector<Text>> mixed;
+  std::vector<Text> tails;
+  std::vector<Text> broken;
+  for (const Text& text : texts) {
+    std::size_t pure = 0;
+    while (pure < text.bytes.size() && (text.kinds[pure] & out.classes) != 0) {
+      ++pure;
     }
-    const std::vector<std::uint32_t>& kinds = classes_[id];
-    auto other = std::find_if(kinds.begin(), kinds.end(),
-                              [&](std::uint32_t kind) { return (kind & classes) == 0; });
-    auto at = static_cast<std::size_t>(other - kinds.begin());
-    std::uint32_t chars = CharsOf(text.substr(0, at));
-    auto token = static_cast<TokenId>(id);
-    if (other == kinds.end()) {
+    auto id = static_cast<std::size_t>(text.id);
+    if (pure == text.bytes.size()) {
       ++out.count;
-      std::size_t row = std::min<std::size_t>(chars, kSlicePrefixMax + 1);
+      std::size_t row = std::min<std::size_t>(CharsOf(text.bytes), kSlicePrefixMax + 1);
       out.masks[row][id / 32] |= 1U << (id % 32);
-    } else if (at > 0) {
-      all.emplace_back(text.substr(at), token);
-      if (chars <= kSlicePrefixMax) {
-        tails[chars].emplace_back(text.substr(at), token);
-      }
-    } else if (static_cast<std::uint8_t>(text[0]) >= 0x80 && (classes & kNonAscii) != 0) {
-      tails[0].emplace_back(text, token);
-    }
-    if (chars > kSlicePrefixMax) {
-      long_tokens.emplace_back(text, token);
+    } else if (text.kinds[pure] == kBroken) {
+      continue;
+    } else if (pure > 0) {
+      bool far = CharsOf(text.bytes.substr(0, pure)) > kMixedPrefixMax;
+      mixed[far ? 0 : text.kinds[pure]].push_back(text);
+      tails.push_back({text.bytes.substr(pure), text.kinds + pure, text.id});
+    } else if (static_cast<std::uint8_t>(text.bytes[0]) >= 0x80 && (out.classes & kNonAscii) != 0) {
+      broken.push_back(text);
     }
   }
   for (std::size_t row = 1; row < out.masks.size(); ++row) {
@@ -277,11 +310,12 @@ GrammarVocabulary::Slice GrammarVocabulary::BuildSlice(std::uint32_t classes) co
       out.masks[row][word] |= out.masks[row - 1][word];
     }
   }
-  for (Texts& group : tails) {
-    out.tails.push_back(BuildTrie(std::move(group)));
+  std::ranges::sort(tails, {}, &Text::bytes);
+  for (const auto& [kind, group] : mixed) {
+    out.mixed.push_back({kind, BuildTrie(group)});
   }
-  out.all_tails = BuildTrie(std::move(all));
-  out.long_tokens = BuildTrie(std::move(long_tokens));
+  out.tails = BuildTrie(tails);
+  out.broken = BuildTrie(broken);
   return out;
 }
 

@@ -23,7 +23,9 @@ namespace pixii::text::grammar {
 
 inline constexpr std::size_t kGrammarVocabularyMax = 4'194'304;  // tokens
 inline constexpr std::size_t kGrammarTokenBytesMax = 4'096;  // bytes; longer tokens are never set
-inline constexpr std::size_t kSlicePrefixMax = 24;           // characters told apart before a tail
+inline constexpr std::size_t kSlicePrefixMax = 24;           // characters that slices tell apart
+inline constexpr std::size_t kMixedPrefixMax = 8;            // likewise, in front of others
+inline constexpr std::size_t kSliceCount = 34;
 
 /// Kinds of bytes, as bits: what a subtree of the trie holds, what a state loops on.
 enum ByteClass : std::uint32_t {
@@ -43,10 +45,11 @@ enum ByteClass : std::uint32_t {
   kWideSpace = 1 << 16,  // those of what \s matches beyond ASCII, and U+0085
   kQuote = 1 << 13,      // " and the backslash
   kControl = 1 << 14,    // below U+0020
-  kBroken = 1 << 15,     // bytes of sequences that this token does not begin or not end
+  kPartial = 1 << 17,    // bytes of a sequence that this token begins and others end
+  kBroken = 1 << 15,     // other bytes that are no part of a sequence
 };
 
-inline constexpr std::uint32_t kPlainClasses = 0x11FFF;  // what JSON strings hold as it is
+inline constexpr std::uint32_t kPlainClasses = 0x31FFF;  // what JSON strings hold as it is
 
 struct VocabularyOptions {
   /// Tokens that end an answer; set in masks where the grammar may end, and never else.
@@ -73,19 +76,25 @@ class GrammarVocabulary final {
     std::vector<TokenId> tokens;
   };
 
-  /// Tokens seen by one set of kinds of bytes: those that have no other, at once; of the others
-  /// what follows the run of such bytes that they begin with.
+  /// Mixed tokens of one slice, whole, by the kind of the first byte that is not of the set; 0: any
+  /// kind, behind more than kMixedPrefixMax characters of the set.
+  struct Group {
+    std::uint32_t kind = 0;
+    Trie trie;
+  };
+
+  /// Tokens seen by one set of kinds of bytes: pure ones, that have no other; mixed ones, that
+  /// begin with such a byte (or a broken sequence, if kNonAscii is of the set) and go on with
+  /// others. All else begins otherwise and is found in the vocabulary's own trie.
   struct Slice {
     std::uint32_t classes = 0;
-    std::uint8_t sample = 0;  // a byte of these kinds
-    /// masks[n]: tokens of at most n such characters; the last: all.
+    std::uint32_t index = 0;  // of SliceClasses()
+    /// masks[n]: pure tokens of at most n characters; the last: all.
     std::vector<std::vector<std::uint32_t>> masks;
-    /// tails[n]: what follows n characters, 1 .. kSlicePrefixMax. tails[0]: whole tokens that begin
-    /// with a broken sequence, if kNonAscii is of the set; other tokens that begin outside of the
-    /// set are found in the vocabulary's own trie.
-    std::vector<Trie> tails;
-    Trie all_tails;    // of every length from 1
-    Trie long_tokens;  // whole tokens that begin with more than kSlicePrefixMax characters
+    std::vector<Group> mixed;  // that begin with such a character
+    Trie tails;                // of the same: what follows the run of such characters
+    Trie broken;               // mixed ones that begin with a partial sequence or a wide space
+    std::uint8_t sample = 0;   // a byte of these kinds
     std::size_t count = 0;
   };
 
@@ -114,22 +123,34 @@ class GrammarVocabulary final {
   /// In the order of the trie.
   std::span<const TokenId> tokens() const { return trie_.tokens; }
 
+  /// Those of more than kSlicePrefixMax characters.
+  const Trie& long_tokens() const { return long_tokens_; }
+
+  /// Characters of the longest token.
+  std::uint32_t longest_chars() const { return longest_chars_; }
+
   /// The sets most worth having, the largest first.
   std::span<const Slice> slices() const { return slices_; }
 
  private:
-  GrammarVocabulary() = default;
-  using Texts = std::vector<std::pair<std::string_view, TokenId>>;
+  struct Text;  // a token or its tail, with the kinds of its bytes
 
-  static Trie BuildTrie(Texts texts);
-  Slice BuildSlice(std::uint32_t classes) const;
+  GrammarVocabulary() = default;
+
+  /// Pre: sorted by bytes.
+  static Trie BuildTrie(std::span<const Text> texts);
+  Slice BuildSlice(std::uint32_t index, std::span<const Text> texts) const;
 
   std::vector<std::string> bytes_;
   std::vector<TokenId> eos_ids_;
-  std::vector<std::vector<std::uint32_t>> classes_;  // of each token's bytes, while building
   Trie trie_;
+  Trie long_tokens_;
+  std::uint32_t longest_chars_ = 0;
   std::vector<Slice> slices_;
 };
+
+/// The sets of kinds of bytes that slices are made for, kSliceCount of them.
+std::span<const std::uint32_t> SliceClasses();
 
 /// Non-ASCII characters of kWideSpace, sorted.
 std::span<const Interval> WideSpaces();

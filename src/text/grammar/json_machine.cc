@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/utf8.h"
 #include "text/grammar/grammar_vocabulary.h"
 #include "text/grammar/json_string.h"
 
@@ -98,7 +99,7 @@ bool JsonMachine::White(State& state, std::uint8_t byte) const {
 }
 
 void JsonMachine::Collect(State& state, std::uint8_t byte) {
-  if (state.text == 0) {
+  if (state.text == 0 || state.text == kFreshText) {
     return;
   }
   if (bytes_.size() >= kItemBytesMax) {
@@ -152,7 +153,7 @@ bool JsonMachine::Step(State& state, std::uint8_t byte) {
       state.b = 0;
       return keys.any_name || keys.other != TextStates::kDead;
     }
-    case kColon:
+    case kAfterKey:
       state.phase = kValue;
       state.a = members_[frames_[state.frame].member].value;
       return byte == ':';
@@ -228,8 +229,10 @@ bool JsonMachine::OpenContainer(State& state, std::uint32_t container, bool arra
     }
     if (unique) {
       frame.item_text = 1;
-      frame.outer_text = state.text != 0;
-      state.text = state.text == 0 ? 1 : state.text;
+      frame.outer = state.text == 0            ? Outer::kNothing
+                    : state.text == kFreshText ? Outer::kFresh
+                                               : Outer::kBytes;
+      state.text = frame.outer == Outer::kBytes ? state.text : 1;
     }
   }
   state.frame = FrameId(frame);
@@ -359,7 +362,7 @@ bool JsonMachine::CloseKey(State& state, const Keys& keys) {
     return false;
   }
   state.frame = FrameId(frame);
-  state.phase = kColon;
+  state.phase = kAfterKey;
   state.a = state.b = state.c = 0;
   return true;
 }
@@ -439,8 +442,8 @@ bool JsonMachine::EndValue(State& state, std::uint32_t verdict) {
   state.phase = kAfter;
   std::uint32_t next = AfterMember(frame.member, verdict);
   if (next != kNone && frame.item_text != 0) {
-    next = WithItem(frame, next, state.text);
-    state.text = frame.outer_text ? state.text : 1;
+    next = state.text == kFreshText ? FreshItem(next) : WithItem(frame, next, state.text);
+    state.text = frame.outer == Outer::kBytes ? state.text : 1;
     frame.item_text = 1;
   }
   if (next == kNone) {
@@ -478,7 +481,7 @@ bool JsonMachine::NextItem(State& state) {
   if (frame.item_text != 0) {
     // The item's bytes begin behind the comma, or with the byte that is being read.
     bool first = state.phase == kArrayFirst;
-    if (!frame.outer_text) {
+    if (frame.outer != Outer::kBytes) {
       std::uint8_t byte = bytes_[state.text].byte;
       state.text = 1;
       frame.item_text = 1;
@@ -504,8 +507,8 @@ bool JsonMachine::CloseContainer(State& state, bool array) {
   if (verdict == kNone) {
     return false;
   }
-  if (frame.item_text != 0 && !frame.outer_text) {
-    state.text = 0;
+  if (frame.item_text != 0 && frame.outer != Outer::kBytes) {
+    state.text = frame.outer == Outer::kFresh ? kFreshText : 0;
   }
   state.frame = frame.parent;
   return EndValue(state, verdict);
@@ -532,20 +535,111 @@ Run JsonMachine::RunOf(const State& state) {
     return {};
   }
   Run run = texts_.RunOf(store_.regexes, state.a);
-  run.remembered = state.text != 0;
+  run.same = run.same && (state.text == 0 || state.text == kFreshText);
   run.classes &= kPlainClasses;  // quotes, controls and broken sequences are for Step
   return run;
 }
 
-bool JsonMachine::Loosen(const State& state, State& free) {
-  if (state.phase != kKey || state.text != 0 || state.b != 0 || state.c == kNone ||
-      state.a == TextStates::kDead) {
+Safe JsonMachine::SafeOf(const State& state, std::uint32_t slice) {
+  bool text = state.phase == kString ||
+              (state.phase == kKey && state.c == kNone && state.a != TextStates::kDead);
+  if (!text || state.b != 0) {
+    return {};
+  }
+  Safe safe = texts_.SafeOf(store_.regexes, state.a, slice);
+  safe.next = (safe.next & ~kControl) | kQuote;  // its end, and escapes of whatever may follow
+  return safe;
+}
+
+bool JsonMachine::Loosen(const State& state, Free& free) {
+  if ((state.phase != kString && state.phase != kKey) || state.b != 0) {
     return false;
   }
-  Run run = texts_.RunOf(store_.regexes, state.a);
-  free = state;
-  free.c = kNone;
-  return (run.classes & kPlainClasses) == kPlainClasses && run.same;
+  free = {.state = state};
+  if (state.text != 0 && state.text != kFreshText) {
+    // Most texts are no beginning of a string met before: then the item is new.
+    std::uint32_t at = state.frame;
+    while (frames_[at].item_text == 0) {
+      at = frames_[at].parent;
+    }
+    free.state.text = kFreshText;
+    free.by_text = true;
+    return frames_[at].outer != Outer::kBytes;  // else items within the item are compared as well
+  }
+  if (state.phase == kKey && state.c != kNone) {
+    // Most keys are no name.
+    free.state.c = kNone;
+    free.by_text = true;
+    return state.a != TextStates::kDead;
+  }
+  return state.a != TextStates::kDead &&
+         texts_.Loosen(store_.regexes, state.a, free.state.a, free.chars_max);
+}
+
+ByteSet JsonMachine::Apart(const State& state, const State& from) {
+  if ((state.phase != kString && state.phase != kKey) || state.b != 0) {
+    return ByteSet().set();
+  }
+  if (state.text != 0 && state.text != kFreshText) {
+    return Repeating(state);
+  }
+  ByteSet out;
+  if (state.phase != kKey || state.frame != from.frame) {
+    return out.set();  // behind a name: its frame remembers it
+  }
+  if (state.c == kNone) {
+    return out;
+  }
+  const Names& names = names_[KeysOf(frames_[state.frame].container).names];
+  const Names::Node& node = names.nodes[state.c];
+  for (std::uint32_t i = 0; i < node.child_count; ++i) {
+    std::string first;
+    AppendUtf8(first, names.edges[node.child_begin + i].c);
+    out.set(static_cast<std::uint8_t>(first[0]));
+  }
+  out.set('"', node.word);
+  out.set('\\', node.child_count > 0);
+  return out;
+}
+
+ByteSet JsonMachine::Repeating(const State& state) const {
+  // The string's bytes so far; an escape may make anything of them.
+  const std::size_t bytes_max = 6 * item_string_bytes_max_ + 6;  // of a string all in escapes
+  ByteSet out;
+  std::string text;
+  std::uint32_t at = state.text;
+  for (; at > 1 && bytes_[at].byte != '"'; at = bytes_[at].parent) {
+    if (bytes_[at].byte == '\\') {
+      return out.set();
+    }
+    text += static_cast<char>(bytes_[at].byte);
+    if (text.size() > bytes_max) {
+      return out;
+    }
+  }
+  if (at <= 1) {
+    return out.set();
+  }
+  std::reverse(text.begin(), text.end());
+  const std::size_t size = text.size();
+  for (auto known = item_strings_.lower_bound(text);
+       known != item_strings_.end() && known->starts_with(std::string_view(text).substr(0, size));
+       known = item_strings_.lower_bound(text)) {
+    out.set('\\');
+    text.resize(size);
+    if (known->size() == size) {
+      out.set('"');
+      text += '\0';
+      continue;
+    }
+    auto next = static_cast<std::uint8_t>((*known)[size]);
+    out.set(next);
+    if (next == 0xFF) {
+      break;
+    }
+    text += static_cast<char>(next + 1);
+  }
+  return out;
 }
 
 }  // namespace pixii::text::grammar

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -36,7 +37,7 @@ class JsonMachine final : public Machine {
     kObjectFirst,
     kObjectNext,
     kKey,  // a: text, b: pending bytes, c: place in the trie of names
-    kColon,
+    kAfterKey,
     kAfter,  // a member or item ended
     kArrayFirst,
     kString,   // a: text, b: pending bytes
@@ -63,13 +64,13 @@ class JsonMachine final : public Machine {
   bool Step(State& state, std::uint8_t byte) override;
   bool CanEnd(const State& state) override;
   Run RunOf(const State& state) override;
-  bool Loosen(const State& state, State& free) override;
+  Safe SafeOf(const State& state, std::uint32_t slice) override;
+  bool Loosen(const State& state, Free& free) override;
+  ByteSet Apart(const State& state, const State& from) override;
 
   std::size_t Mark() const override { return bytes_.size(); }
 
   void Release(std::size_t mark) override { bytes_.resize(mark); }
-
-  bool IsFree(const State& state) override { return state.phase == kKey && state.c == kNone; }
 
   Fuel& fuel() override { return store_.regexes.fuel; }
 
@@ -125,13 +126,16 @@ class JsonMachine final : public Machine {
     bool array = false;
   };
 
+  // What the values around an array whose items must be unique remember.
+  enum class Outer : std::uint8_t { kNothing, kBytes, kFresh };
+
   struct Frame {
     std::uint32_t parent = 0;
     std::uint32_t container = 0;
     std::uint32_t member = 0;
     std::uint32_t depth = 0;      // 0: a root
     std::uint32_t item_text = 0;  // where the item's bytes begin
-    bool outer_text = false;      // an enclosing array collects bytes too
+    Outer outer = Outer::kNothing;
 
     std::uint64_t Hash() const;
     friend bool operator==(const Frame&, const Frame&) = default;
@@ -245,6 +249,10 @@ class JsonMachine final : public Machine {
   /// Adds the item that ends at `text` to those met. False: it was met before.
   std::uint32_t WithItem(const Frame& frame, std::uint32_t container, std::uint32_t text);
   std::string Canonical(std::uint32_t begin, std::uint32_t end) const;
+  void KeepStrings(std::string_view item);
+  /// Bytes that go on towards a string of an item met before.
+  ByteSet Repeating(const State& state) const;
+  std::uint32_t FreshItem(std::uint32_t container);
 
   // json_keys.cc: names.
   const Keys& KeysOf(std::uint32_t container);
@@ -281,6 +289,8 @@ class JsonMachine final : public Machine {
   PairMemo number_steps_;
   std::vector<TextByte> bytes_;
   Interner<ItemValue> items_;
+  std::set<std::string, std::less<>> item_strings_;  // met in items, as they are written
+  std::size_t item_string_bytes_max_ = 0;            // of one of them
   PairMemo matches_;
 };
 

@@ -68,8 +68,8 @@ std::uint64_t JsonMachine::Container::Hash() const {
 
 std::uint64_t JsonMachine::Frame::Hash() const {
   std::uint64_t hash = MixHash((static_cast<std::uint64_t>(parent) << 32) | container, member);
-  return MixHash(
-      hash, (static_cast<std::uint64_t>(item_text) << 32) | (depth << 1) | (outer_text ? 1U : 0U));
+  return MixHash(hash, (static_cast<std::uint64_t>(item_text) << 32) | (depth << 2) |
+                           static_cast<std::uint32_t>(outer));
 }
 
 std::uint64_t JsonMachine::Words::Hash() const { return HashList(5, words); }
@@ -348,9 +348,42 @@ std::string JsonMachine::Canonical(std::uint32_t begin, std::uint32_t end) const
   return out;
 }
 
+// The strings of an item, names of members among them, between their quotes.
+void JsonMachine::KeepStrings(std::string_view item) {
+  for (std::size_t at = item.find('"'); at != std::string_view::npos; at = item.find('"', at)) {
+    std::size_t end = at + 1;
+    while (end < item.size() && item[end] != '"') {
+      end += item[end] == '\\' ? 2 : 1;
+    }
+    std::string_view text = item.substr(at + 1, end - at - 1);
+    item_strings_.emplace(text);
+    item_string_bytes_max_ = std::max(item_string_bytes_max_, text.size());
+    at = std::min(end + 1, item.size());
+  }
+}
+
+// An item that is none of those met.
+std::uint32_t JsonMachine::FreshItem(std::uint32_t container) {
+  Container next = containers_[container];
+  Words met = seen_[next.seen];
+  std::uint64_t item = items_.Intern({"fresh"});  // no JSON text
+  auto at = std::lower_bound(met.words.begin(), met.words.end(), item);
+  if (at == met.words.end() || *at != item) {
+    met.words.insert(at, item);
+  }
+  store_.regexes.fuel.Burn(met.words.size());
+  std::uint32_t seen = seen_.Intern(std::move(met));
+  return ContainerId(true, next.goal, std::move(next.watched), seen);
+}
+
 std::uint32_t JsonMachine::WithItem(const Frame& frame, std::uint32_t container,
                                     std::uint32_t text) {
-  std::uint64_t item = items_.Intern({Canonical(frame.item_text, text)});
+  std::string spelt = Canonical(frame.item_text, text);
+  std::size_t known = items_.size();
+  std::uint64_t item = items_.Intern({spelt});
+  if (items_.size() != known) {
+    KeepStrings(spelt);
+  }
   Container next = containers_[container];
   Words met = seen_[next.seen];
   auto at = std::lower_bound(met.words.begin(), met.words.end(), item);

@@ -3,6 +3,7 @@
 // Thread: one owner. Places are made as they are met and stay valid while the machine lives.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <memory>
 
@@ -10,13 +11,16 @@
 
 namespace pixii::text::grammar {
 
+/// State::text of a value that was told apart from all that it is compared with.
+inline constexpr std::uint32_t kFreshText = 0xFFFFFFFF;
+
 /// A place in a grammar. Only the machine that made it can read it.
 struct State {
   std::uint32_t frame = 0;  // enclosing values
   std::uint32_t a = 0;      // by phase
   std::uint32_t b = 0;
   std::uint32_t c = 0;
-  std::uint32_t text = 0;   // what is remembered of the value being written
+  std::uint32_t text = 0;   // what is remembered of the value being written; kFreshText: nothing
   std::uint32_t phase = 0;  // 0: dead
 
   friend bool operator==(const State&, const State&) = default;
@@ -25,9 +29,23 @@ struct State {
 /// Bytes that a place takes without anything changing that matters to a single token.
 struct Run {
   std::uint32_t classes = 0;    // ByteClass bits; 0: none
-  std::uint32_t chars_max = 0;  // characters, kUnbounded: any number
-  bool same = false;            // the place stays the very same; else it only counts them
-  bool remembered = false;      // what was written matters to what may follow
+  std::uint32_t chars_max = 0;  // characters, no more are taken; kUnbounded: any number
+  bool same = false;            // the place stays the very same; else it counts or remembers them
+};
+
+/// How a place takes characters of some kinds, in any order.
+struct Safe {
+  std::uint32_t chars = 0;   // surely so many; kUnbounded: any number
+  std::uint32_t next = ~0U;  // kinds of what may follow the first of them
+};
+
+using ByteSet = std::bitset<256>;
+
+/// A place that takes nearly the tokens that another does.
+struct Free {
+  State state;
+  std::uint32_t chars_max = kUnbounded;  // tokens of more characters may differ
+  bool by_text = false;                  // so may those on the ways that Apart tells
 };
 
 class Machine {
@@ -43,10 +61,14 @@ class Machine {
   virtual bool CanEnd(const State& state) = 0;
 
   virtual Run RunOf(const State& state) = 0;
-  /// If the place takes what `free` takes but for bytes that begin one of a few names, `free`.
-  virtual bool Loosen(const State& state, State& free);
-  /// The place is past these names: what follows is as behind `free`.
-  virtual bool IsFree(const State& state);
+  /// Of the kinds SliceClasses()[slice]. `next` speaks of all those characters, if they are
+  /// unbounded, else of kMixedPrefixMax.
+  virtual Safe SafeOf(const State& state, std::uint32_t slice) = 0;
+  /// A place whose mask is nearly the same and more often known.
+  virtual bool Loosen(const State& state, Free& free);
+  /// Bytes after which what follows may not be as on the same way from the place that Loosen gave
+  /// for `from`, where the way began.
+  virtual ByteSet Apart(const State& state, const State& from);
 
   /// What is remembered since a mark may be forgotten: states made since then are worthless.
   virtual std::size_t Mark() const { return 0; }
@@ -63,15 +85,16 @@ class Machine {
   Machine& operator=(const Machine&) = default;
 };
 
-inline bool Machine::Loosen(const State& state, State& free) {
+inline bool Machine::Loosen(const State& state, Free& free) {
   (void)state;
   (void)free;
   return false;
 }
 
-inline bool Machine::IsFree(const State& state) {
+inline ByteSet Machine::Apart(const State& state, const State& from) {
   (void)state;
-  return false;
+  (void)from;
+  return {};
 }
 
 }  // namespace pixii::text::grammar

@@ -17,49 +17,96 @@ class Walk final {
     states_.assign(1, state);
     for (std::uint32_t at = 1; at < nodes.size();) {
       const GrammarVocabulary::Node& node = nodes[at];
-      if (skip != 0 && node.depth == 1 && Skipped(node.byte, skip)) {
-        at = node.end;
-        continue;
-      }
-      states_.resize(std::max<std::size_t>(states_.size(), node.depth + 1U));
-      State& next = states_[node.depth];
-      next = states_[node.depth - 1U];
-      if (!machine_.Step(next, node.byte)) {
+      if ((skip != 0 && node.depth == 1 && OfKinds(node.byte, skip)) || !Step(node)) {
         at = node.end;
         continue;
       }
       Set(tokens.subspan(node.token_begin, node.own_tokens));
       ++at;
-      if (node.end == at) {
-        continue;
-      }
-      grammar::Run run = machine_.RunOf(next);
-      if ((node.classes & ~run.classes) == 0 && node.chars_below <= run.chars_max &&
-          (node.chars_below < 255 || run.chars_max == kUnbounded)) {
+      if (at != node.end && TakesAllBelow(node)) {
         Set(tokens.subspan(node.token_begin, node.token_end - node.token_begin));
         at = node.end;
       }
     }
   }
 
-  /// Sets and clears where names lead; leaves all else.
+  void Run(const GrammarVocabulary::Trie& trie, const State& state) {
+    Run(trie.nodes, trie.tokens, state);
+  }
+
+  /// The same for tokens of `kinds` alone and of more than `chars` characters.
+  void RunLonger(const GrammarVocabulary& vocabulary, const State& state, std::uint32_t kinds,
+                 std::uint32_t chars) {
+    std::span<const GrammarVocabulary::Node> nodes = vocabulary.nodes();
+    std::span<const TokenId> tokens = vocabulary.tokens();
+    states_.assign(1, state);
+    std::vector<std::uint32_t> read(1, 0);  // characters on the way, by depth
+    for (std::uint32_t at = 1; at < nodes.size();) {
+      const GrammarVocabulary::Node& node = nodes[at];
+      read.resize(std::max<std::size_t>(read.size(), node.depth + 1U));
+      read[node.depth] = read[node.depth - 1U] + ((node.byte & 0xC0) != 0x80 ? 1 : 0);
+      bool short_below = node.chars_below < 255 && read[node.depth] + node.chars_below <= chars;
+      if (!OfKinds(node.byte, kinds) || short_below || !Step(node)) {
+        at = node.end;
+        continue;
+      }
+      Set(tokens.subspan(node.token_begin, node.own_tokens));
+      ++at;
+      if (at != node.end && TakesAllBelow(node)) {
+        Set(tokens.subspan(node.token_begin, node.token_end - node.token_begin));
+        at = node.end;
+      }
+    }
+  }
+
+  /// Sets and clears what `state` takes.
+  void Judge(const GrammarVocabulary::Trie& trie, const State& state) {
+    states_.assign(1, state);
+    for (std::uint32_t at = 1; at < trie.nodes.size();) {
+      const GrammarVocabulary::Node& node = trie.nodes[at];
+      std::span<const TokenId> all =
+          std::span(trie.tokens).subspan(node.token_begin, node.token_end - node.token_begin);
+      if (!Step(node)) {
+        Clear(all);
+        at = node.end;
+        continue;
+      }
+      Set(all.first(node.own_tokens));
+      ++at;
+      if (at != node.end && TakesAllBelow(node)) {
+        Set(all);
+        at = node.end;
+      }
+    }
+  }
+
+  /// Sets and clears on the ways that the machine tells apart; leaves all else.
   void Correct(std::span<const GrammarVocabulary::Node> nodes, std::span<const TokenId> tokens,
                const State& state) {
     states_.assign(1, state);
+    std::vector<ByteSet> apart(1, machine_.Apart(state, state));  // by depth
+    if (apart[0].none()) {
+      return;
+    }
     for (std::uint32_t at = 1; at < nodes.size();) {
       const GrammarVocabulary::Node& node = nodes[at];
-      states_.resize(std::max<std::size_t>(states_.size(), node.depth + 1U));
-      State& next = states_[node.depth];
-      next = states_[node.depth - 1U];
-      if (!machine_.Step(next, node.byte)) {
+      if (!apart[node.depth - 1U].test(node.byte)) {
+        at = node.end;
+        continue;
+      }
+      if (!Step(node)) {
         Clear(tokens.subspan(node.token_begin, node.token_end - node.token_begin));
         at = node.end;
-      } else if (machine_.IsFree(next)) {
-        at = node.end;
-      } else {
-        Set(tokens.subspan(node.token_begin, node.own_tokens));
-        ++at;
+        continue;
       }
+      Set(tokens.subspan(node.token_begin, node.own_tokens));
+      ++at;
+      if (at == node.end) {
+        continue;
+      }
+      apart.resize(std::max<std::size_t>(apart.size(), node.depth + 1U));
+      apart[node.depth] = machine_.Apart(states_[node.depth], state);
+      at = apart[node.depth].none() ? node.end : at;
     }
   }
 
@@ -76,7 +123,21 @@ class Walk final {
     }
   }
 
-  static bool Skipped(std::uint8_t byte, std::uint32_t classes) {
+  // From the state of the node above.
+  bool Step(const GrammarVocabulary::Node& node) {
+    states_.resize(std::max<std::size_t>(states_.size(), node.depth + 1U));
+    State& next = states_[node.depth];
+    next = states_[node.depth - 1U];
+    return machine_.Step(next, node.byte);
+  }
+
+  bool TakesAllBelow(const GrammarVocabulary::Node& node) {
+    grammar::Run run = machine_.RunOf(states_[node.depth]);
+    return (node.classes & ~run.classes) == 0 && node.chars_below <= run.chars_max &&
+           (node.chars_below < 255 || run.chars_max == kUnbounded);
+  }
+
+  static bool OfKinds(std::uint8_t byte, std::uint32_t classes) {
     return byte >= 0x80 ? (classes & kNonAscii) != 0 : (ClassOfAscii(byte) & classes) != 0;
   }
 
@@ -85,52 +146,76 @@ class Walk final {
   std::vector<State> states_;
 };
 
+// The kinds that are best known to be taken: the first that go on for long, else those that are
+// taken the longest.
+const GrammarVocabulary::Slice* BestSlice(Machine& machine, const GrammarVocabulary& vocabulary,
+                                          const State& state, Safe& safe) {
+  const GrammarVocabulary::Slice* best = nullptr;
+  safe = {};
+  for (const GrammarVocabulary::Slice& slice : vocabulary.slices()) {
+    Safe now = machine.SafeOf(state, slice.index);
+    if (now.chars > safe.chars) {
+      best = &slice;
+      safe = now;
+    }
+    if (safe.chars >= kSlicePrefixMax) {
+      break;
+    }
+  }
+  return best;
+}
+
 }  // namespace
 
 void BuildMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
                std::span<std::uint32_t> mask) {
   Walk walk(machine, mask);
-  Run run = machine.RunOf(state);
-  const GrammarVocabulary::Slice* best = nullptr;
-  for (const GrammarVocabulary::Slice& slice : vocabulary.slices()) {
-    if ((slice.classes & ~run.classes) == 0 && run.classes != 0 && !run.remembered) {
-      best = &slice;
-      break;
-    }
-  }
-  if (best == nullptr) {
+  Safe safe;
+  const GrammarVocabulary::Slice* slice = BestSlice(machine, vocabulary, state, safe);
+  if (slice == nullptr) {
     std::fill(mask.begin(), mask.end(), 0);
     walk.Run(vocabulary.nodes(), vocabulary.tokens(), state);
     return;
   }
-  // Inside a text that takes any character of a set: tokens of the set at once, then what follows
-  // it in others, then those that begin with something else.
-  bool unlimited = run.chars_max == kUnbounded;
-  std::size_t row =
-      unlimited ? kSlicePrefixMax + 1 : std::min<std::size_t>(run.chars_max, kSlicePrefixMax);
-  std::copy(best->masks[row].begin(), best->masks[row].end(), mask.begin());
-  walk.Run(vocabulary.nodes(), vocabulary.tokens(), state, best->classes);
-  auto tails = [&](const GrammarVocabulary::Trie& trie, const State& from) {
-    walk.Run(trie.nodes, trie.tokens, from);
-  };
-  tails(best->tails[0], state);
-  if (run.same) {
-    tails(best->all_tails, state);
-    return;
+  // Inside a text that takes any character of a set: tokens of the set at once, then those that
+  // begin with something else, then those that begin with the set and go on with others.
+  std::size_t row = std::min<std::size_t>(safe.chars, kSlicePrefixMax);
+  row = safe.chars == kUnbounded ? kSlicePrefixMax + 1 : row;
+  std::copy(slice->masks[row].begin(), slice->masks[row].end(), mask.begin());
+  const Run run = machine.RunOf(state);
+  const bool of_run = (slice->classes & ~run.classes) == 0;
+  if (safe.chars != kUnbounded && !(of_run && safe.chars <= kSlicePrefixMax)) {
+    walk.RunLonger(vocabulary, state, slice->classes, static_cast<std::uint32_t>(row));
   }
-  State after = state;
-  for (std::size_t chars = 1; chars <= kSlicePrefixMax; ++chars) {
-    if (chars > run.chars_max || !machine.Step(after, best->sample)) {
-      return;
+  walk.Run(vocabulary.nodes(), vocabulary.tokens(), state, slice->classes);
+  walk.Run(slice->broken, state);
+  if (of_run) {
+    // Each such character leads to the same place: perhaps one that is not left any more.
+    State after = state;
+    if (machine.Step(after, slice->sample)) {
+      Run later = machine.RunOf(after);
+      if (later.same && (slice->classes & ~later.classes) == 0) {
+        walk.Run(slice->tails, after);
+        return;
+      }
     }
-    tails(best->tails[chars], after);
   }
-  tails(best->long_tokens, state);
+  for (const GrammarVocabulary::Group& group : slice->mixed) {
+    bool near = safe.chars == kUnbounded || safe.chars >= kMixedPrefixMax;
+    if (!near || group.kind == 0 || (group.kind & safe.next) != 0) {
+      walk.Run(group.trie, state);
+    }
+  }
 }
 
 void CorrectMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
                  std::span<std::uint32_t> mask) {
   Walk(machine, mask).Correct(vocabulary.nodes(), vocabulary.tokens(), state);
+}
+
+void CorrectLongTokens(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
+                       std::span<std::uint32_t> mask) {
+  Walk(machine, mask).Judge(vocabulary.long_tokens(), state);
 }
 
 }  // namespace pixii::text::grammar

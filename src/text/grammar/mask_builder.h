@@ -2,7 +2,8 @@
 // as the grammar follows.
 //
 // Source: the slices of plain tokens inside strings are an idea of LLGuidance's design notes; ours
-// are masks by count of characters and tries of the tails behind them.
+// are masks by count of characters, and tries of what begins with such tokens and goes on with
+// others.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,12 @@ namespace pixii::text::grammar {
 void BuildMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
                std::span<std::uint32_t> mask);
 
-/// Makes of the mask of `free` that of `state`, which Machine::Loosen told apart.
+/// Makes of the mask of `free` that of `state`, which Machine::Loosen told apart by its text.
 void CorrectMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
                  std::span<std::uint32_t> mask);
+
+/// Judges the tokens of more than kSlicePrefixMax characters anew.
+void CorrectLongTokens(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
+                       std::span<std::uint32_t> mask);
 
 }  // namespace pixii::text::grammar

@@ -1,6 +1,7 @@
 #include "text/grammar/regex_store.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "base/utf8.h"
 
@@ -563,6 +564,46 @@ std::vector<RegexId> RegexStore::Successors(RegexId id) {
   return out;
 }
 
+bool RegexStore::SeenAlive(RegexId id) const {
+  auto known = alive_.find(id);
+  return nodes_[id].nullable || (!nodes_[id].boolean && id != kNothing) ||
+         (known != alive_.end() && known->second);
+}
+
+// Breadth first: most languages have a short word, which a search into the depth may pass by.
+std::optional<bool> RegexStore::AliveNear(RegexId id) {
+  constexpr std::size_t kPlacesMax = 256;
+
+  struct Place {
+    RegexId id;
+    std::size_t parent;
+  };
+
+  std::vector<Place> queue = {{id, 0}};
+  std::unordered_set<RegexId> seen = {id};
+  for (std::size_t at = 0; at < queue.size(); ++at) {
+    for (RegexId next : Successors(queue[at].id)) {
+      if (SeenAlive(next)) {
+        alive_[id] = true;
+        for (std::size_t way = at; way != 0; way = queue[way].parent) {
+          alive_[queue[way].id] = true;
+        }
+        return true;
+      }
+      if (next != kNothing && !alive_.contains(next) && seen.insert(next).second) {
+        queue.push_back({next, at});
+      }
+    }
+    if (fuel.exhausted || queue.size() > kPlacesMax) {
+      return std::nullopt;
+    }
+  }
+  for (const Place& place : queue) {
+    alive_[place.id] = false;
+  }
+  return false;
+}
+
 bool RegexStore::Alive(RegexId id) {
   if (!nodes_[id].boolean) {
     return id != kNothing;  // every other expression without them has a word
@@ -572,6 +613,9 @@ bool RegexStore::Alive(RegexId id) {
   }
   if (auto known = alive_.find(id); known != alive_.end()) {
     return known->second;
+  }
+  if (std::optional<bool> near = AliveNear(id)) {
+    return *near;
   }
 
   // Depth first; the way to a word is alive, and a search that ends without one proves all dead.
@@ -593,12 +637,9 @@ bool RegexStore::Alive(RegexId id) {
       continue;
     }
     RegexId next = top.next[top.at++];
-    auto known = alive_.find(next);
-    bool yes = nodes_[next].nullable || (!nodes_[next].boolean && next != kNothing) ||
-               (known != alive_.end() && known->second);
-    if (yes) {
+    if (SeenAlive(next)) {
       found = true;
-    } else if (known == alive_.end() && seen.emplace(next, true).second) {
+    } else if (!alive_.contains(next) && seen.emplace(next, true).second) {
       visited.push_back(next);
       path.push_back({next, Successors(next)});
     }

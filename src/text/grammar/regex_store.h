@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -165,6 +166,9 @@ class RegexStore final {
   bool Contains(std::uint32_t set, char32_t c) const;
   void Flatten(Kind kind, std::vector<RegexId>& parts) const;
   std::vector<RegexId> Successors(RegexId id);
+  bool SeenAlive(RegexId id) const;
+  /// Nothing: not found out near by.
+  std::optional<bool> AliveNear(RegexId id);
 
   Interner<Node> nodes_;
   Interner<SetValue> sets_;

@@ -203,7 +203,8 @@ RuleMachine::Place& RuleMachine::Expand(std::uint32_t id) {
     broken |= place.ascii[c] == id ? 0U : ClassOfAscii(static_cast<std::uint8_t>(c));
   }
   for (std::size_t i = 0; i < place.cuts.size(); ++i) {
-    broken |= place.cuts[i] < 128 || place.after[i] == id ? 0U : (kNonAscii | kWideSpace);
+    broken |=
+        place.cuts[i] < 128 || place.after[i] == id ? 0U : (kNonAscii | kWideSpace | kPartial);
   }
   place.run = {~broken & (kPlainClasses | kQuote | kControl), kUnbounded, true};
   regexes_.fuel.nodes -= std::min<std::uint64_t>(regexes_.fuel.nodes, 8);
@@ -253,5 +254,10 @@ bool RuleMachine::CanEnd(const State& state) {
 }
 
 Run RuleMachine::RunOf(const State& state) { return state.b == 0 ? Expand(state.a).run : Run{}; }
+
+Safe RuleMachine::SafeOf(const State& state, std::uint32_t slice) {
+  Run run = RunOf(state);
+  return {.chars = (SliceClasses()[slice] & ~run.classes) == 0 ? run.chars_max : 0};
+}
 
 }  // namespace pixii::text::grammar

@@ -365,24 +365,24 @@ class Reader final {
     return language;
   }
 
-  // Following a text through the language would soon pass any budget worth having.
+  // Following texts through the language would soon pass any budget worth having.
   bool TooCostly(RegexId language) {
     constexpr std::uint64_t kProbeSteps = 300'000;
     constexpr std::string_view kProbes = "a0.-A_/ ";
+    constexpr std::size_t kPlacesMax = 400;
     Fuel& fuel = store_.regexes.fuel;
     const Fuel before = fuel;
     fuel.steps = std::min(before.steps, kProbeSteps);
     const std::uint64_t given = fuel.steps;
     TextStates texts;
-    std::uint32_t state = texts.Start(store_.regexes, {language});
-    for (std::size_t i = 0; i < 16 && state != TextStates::kDead; ++i) {
-      texts.RunOf(store_.regexes, state);
-      std::uint32_t next = TextStates::kDead;
-      for (std::size_t j = 0; j < kProbes.size() && next == TextStates::kDead; ++j) {
-        char c = kProbes[(i + j) % kProbes.size()];
-        next = texts.Next(store_.regexes, state, static_cast<char32_t>(c));
+    std::vector<std::uint32_t> met = {texts.Start(store_.regexes, {language})};
+    for (std::size_t at = 0; at < met.size() && met.size() < kPlacesMax; ++at) {
+      for (char c : kProbes) {
+        std::uint32_t next = texts.Next(store_.regexes, met[at], static_cast<char32_t>(c));
+        if (next != TextStates::kDead && std::find(met.begin(), met.end(), next) == met.end()) {
+          met.push_back(next);
+        }
       }
-      state = next;
     }
     bool costly = fuel.exhausted && !before.exhausted && given == kProbeSteps;
     fuel.steps = before.steps - (given - fuel.steps);

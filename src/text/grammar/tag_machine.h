@@ -36,11 +36,17 @@ class TagMachine final : public Machine {
   bool CanEnd(const State& state) override;
   Run RunOf(const State& state) override;
 
-  bool Loosen(const State& state, State& free) override {
+  Safe SafeOf(const State& state, std::uint32_t slice) override {
+    return state.phase < kText ? json_.SafeOf(state, slice) : Safe{};
+  }
+
+  bool Loosen(const State& state, Free& free) override {
     return state.phase < kText && json_.Loosen(state, free);
   }
 
-  bool IsFree(const State& state) override { return state.phase < kText && json_.IsFree(state); }
+  ByteSet Apart(const State& state, const State& from) override {
+    return state.phase < kText ? json_.Apart(state, from) : ByteSet().set();
+  }
 
   std::size_t Mark() const override { return json_.Mark(); }
 

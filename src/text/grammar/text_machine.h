@@ -25,6 +25,10 @@ class TextMachine final : public Machine {
   bool CanEnd(const State& state) override;
   Run RunOf(const State& state) override;
 
+  Safe SafeOf(const State& state, std::uint32_t slice) override {
+    return state.b == 0 ? texts_.SafeOf(store_, state.a, slice) : Safe{};
+  }
+
   Fuel& fuel() override { return store_.fuel; }
 
   std::size_t size_bytes() const override { return store_.size() * 96 + texts_.size_bytes(); }

@@ -2,11 +2,15 @@
 
 #include <algorithm>
 
-#include "text/grammar/grammar_vocabulary.h"
-
 namespace pixii::text::grammar {
 
 namespace {
+
+constexpr std::size_t kReachCoresMax = 96;  // looked at to know that a text goes on
+
+bool Overlaps(const Interval& a, char32_t low, char32_t high) {
+  return a.low <= high && a.high >= low;
+}
 
 std::uint32_t Less(std::uint32_t count) {
   return count == 0 || count == kUnbounded ? count : count - 1;
@@ -87,6 +91,7 @@ const TextStates::Expanded& TextStates::ExpandNow(RegexStore& store, std::uint32
     out.accepts.push_back(store.AcceptsEnd(node));
   }
   out.run = MeasureRun(core, out);
+  MeasureWays(core, out);
   if (store.fuel.exhausted) {
     // Nothing half known is kept: the caller sees that the fuel is gone.
     return expanded_[0];
@@ -121,8 +126,160 @@ Run TextStates::MeasureRun(std::uint32_t core, const Expanded& place) {
   stays.push_back({0, 127});
   NormalizeSet(stays);
   broken |= ComplementSet(stays).empty() ? 0U : kNonAscii;
+  broken |= (broken & (kNonAscii | kWideSpace)) != 0 ? kPartial : 0U;
   std::uint32_t classes = ~broken & (kPlainClasses | kQuote | kControl);
   return classes == 0 ? Run{} : Run{classes, kUnbounded, true};
+}
+
+void TextStates::MeasureWays(std::uint32_t core, Expanded& place) {
+  auto add = [&](std::uint32_t classes, std::uint32_t next) {
+    auto known = std::find_if(place.ways.begin(), place.ways.end(),
+                              [&](const Way& way) { return way.next == next; });
+    if (known == place.ways.end()) {
+      place.ways.push_back({classes, next});
+    } else {
+      known->classes |= classes;
+    }
+  };
+  std::uint32_t dead = 0;
+  for (std::uint32_t c = 0; c < 128; ++c) {
+    std::uint32_t kind = ClassOfAscii(static_cast<std::uint8_t>(c));
+    if (place.ascii[c] == kDead) {
+      dead |= kind;
+    } else {
+      add(kind, place.ascii[c]);
+    }
+  }
+  char32_t covered = 128;  // all below leads on
+  for (const Edge& edge : place.edges) {
+    if (edge.high < 128) {
+      continue;
+    }
+    std::uint32_t kinds = kNonAscii | kPartial;
+    for (const Interval& space : WideSpaces()) {
+      kinds |= Overlaps(space, edge.low, edge.high) ? kWideSpace : 0U;
+    }
+    add(kinds, edge.next);
+    if (edge.low <= covered) {
+      covered = edge.high == 0xD7FF ? 0xE000 : edge.high + 1;
+    }
+  }
+  dead |= covered > kCodePointMax ? 0U : (kNonAscii | kWideSpace);
+  if (covered <= kCodePointMax) {
+    // Characters of one of the two kinds may all lead on nevertheless.
+    CharSet alive;
+    for (const Edge& edge : place.edges) {
+      alive.push_back({edge.low, edge.high});
+    }
+    CharSet gaps = ComplementSet(alive);
+    bool gap_in_spaces = false;
+    for (const Interval& gap : gaps) {
+      for (const Interval& space : WideSpaces()) {
+        gap_in_spaces = gap_in_spaces || Overlaps(space, gap.low, gap.high);
+      }
+    }
+    alive.insert(alive.end(), WideSpaces().begin(), WideSpaces().end());
+    alive.push_back({0, 127});
+    NormalizeSet(alive);
+    dead &= ~((gap_in_spaces ? 0U : kWideSpace) | (ComplementSet(alive).empty() ? kNonAscii : 0U));
+  }
+  dead |= (dead & (kNonAscii | kWideSpace)) != 0 ? kPartial : 0U;
+  place.alive_classes = ~dead & kPlainClasses;
+  place.loops =
+      place.accepts[0] && std::all_of(place.edges.begin(), place.edges.end(),
+                                      [&](const Edge& edge) { return edge.next == core; });
+}
+
+TextStates::Reach TextStates::ReachOf(RegexStore& store, std::uint32_t core, std::uint32_t slice) {
+  const Expanded& place = Expand(store, core);
+  if (place.reach[slice].chars != Reach::kUnknown) {
+    return place.reach[slice];
+  }
+  Reach out = MeasureReach(store, core, slice);
+  if (!store.fuel.exhausted) {
+    expanded_[cores_[core].expanded].reach[slice] = out;
+  }
+  return out;
+}
+
+TextStates::Reach TextStates::MeasureReach(RegexStore& store, std::uint32_t core,
+                                           std::uint32_t slice) {
+  const std::uint32_t classes = SliceClasses()[slice];
+  std::vector<std::uint32_t> queue = {core};
+  std::uint32_t next = 0;
+  std::size_t begin = 0;
+  for (std::uint8_t chars = 0; begin < queue.size(); ++chars) {
+    Reach so_far{.chars = static_cast<std::uint8_t>(chars + 1),
+                 .next = chars > kMixedPrefixMax ? next : ~0U};
+    if (chars > kSlicePrefixMax || queue.size() > kReachCoresMax) {
+      return so_far;
+    }
+    for (std::size_t end = queue.size(); begin < end; ++begin) {
+      const Expanded& place = Expand(store, queue[begin]);
+      if ((classes & ~place.alive_classes) != 0) {
+        return so_far;
+      }
+      for (const Way& way : place.ways) {
+        next |= way.classes;
+        if ((way.classes & classes) != 0 &&
+            std::find(queue.begin(), queue.end(), way.next) == queue.end()) {
+          queue.push_back(way.next);
+        }
+      }
+    }
+  }
+  Reach out{.chars = Reach::kForEver, .distance = 0, .next = next};
+  for (std::uint32_t id : queue) {
+    std::uint32_t distance = std::min(Distance(store, id), 255U);
+    out.distance = static_cast<std::uint8_t>(std::max<std::uint32_t>(out.distance, distance));
+  }
+  for (std::uint32_t id : queue) {
+    if (!store.fuel.exhausted) {
+      expanded_[cores_[id].expanded].reach[slice] = out;  // they reach no more than this one
+    }
+  }
+  return out;
+}
+
+Safe TextStates::SafeOf(RegexStore& store, std::uint32_t state, std::uint32_t slice) {
+  std::uint32_t core = CoreOf(state);
+  Reach reach = ReachOf(store, core, slice);
+  Safe out;
+  out.next = reach.next;
+  bool for_ever = reach.chars == Reach::kForEver;
+  if ((state & kCut) == 0) {
+    out.chars = for_ever ? kUnbounded : reach.chars - 1U;
+    return out;
+  }
+  // Characters that keep the text alive can make it as long as it must be.
+  const Cut cut = cuts_[state & ~kCut];
+  Run run = CutRun(store, state, Expand(store, core).run);
+  if ((SliceClasses()[slice] & ~run.classes) == 0) {
+    out.chars = run.chars_max;
+  } else if (!for_ever || reach.distance == 255) {
+    out.chars = 0;
+  } else if (cut.max == kUnbounded) {
+    out.chars = kUnbounded;
+  } else {
+    bool long_enough = cut.max >= cut.min + std::uint64_t{reach.distance};
+    out.chars = long_enough ? cut.max - reach.distance : 0;
+  }
+  return out;
+}
+
+bool TextStates::Loosen(RegexStore& store, std::uint32_t state, std::uint32_t& loose,
+                        std::uint32_t& chars_max) {
+  if ((state & kCut) == 0 || !Expand(store, CoreOf(state)).loops) {
+    return false;
+  }
+  constexpr std::uint32_t kMin = kSlicePrefixMax + 1;
+  const Cut cut = cuts_[state & ~kCut];
+  if (cut.max < kSlicePrefixMax || (cut.max == kUnbounded && cut.min <= kMin)) {
+    return false;
+  }
+  loose = CutId(store, cut.core, std::min(cut.min, kMin), kUnbounded);
+  chars_max = cut.min > kMin ? static_cast<std::uint32_t>(kSlicePrefixMax) : cut.max;
+  return loose != kDead;
 }
 
 std::uint32_t TextStates::Distance(RegexStore& store, std::uint32_t core) {

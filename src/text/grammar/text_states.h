@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "text/grammar/grammar_vocabulary.h"
 #include "text/grammar/machine.h"
 #include "text/grammar/regex_store.h"
 
@@ -50,7 +51,17 @@ class TextStates final {
     return (state & kCut) == 0 ? run : CutRun(store, state, run);
   }
 
-  std::size_t size_bytes() const { return expanded_.size() * sizeof(Expanded) + cuts_.size() * 48; }
+  /// See Machine::SafeOf.
+  Safe SafeOf(RegexStore& store, std::uint32_t state, std::uint32_t slice);
+
+  /// A state that takes the same texts of at most `chars_max` characters and is more often met;
+  /// false: none. For states that lengths alone tell apart.
+  bool Loosen(RegexStore& store, std::uint32_t state, std::uint32_t& loose,
+              std::uint32_t& chars_max);
+
+  std::size_t size_bytes() const {
+    return expanded_.size() * (sizeof(Expanded) + 64) + cuts_.size() * 48;
+  }
 
  private:
   static constexpr std::uint32_t kCut = 0x80000000;
@@ -88,11 +99,32 @@ class TextStates final {
     std::uint32_t next;
   };
 
+  // Characters of some kinds lead here or there.
+  struct Way {
+    std::uint32_t classes;
+    std::uint32_t next;
+  };
+
+  // How long any characters of some kinds are taken, what may follow them, and how far the end is
+  // then at most.
+  struct Reach {
+    static constexpr std::uint8_t kUnknown = 0;
+    static constexpr std::uint8_t kForEver = 255;
+
+    std::uint8_t chars = kUnknown;  // plus one
+    std::uint8_t distance = 255;    // 255: that far or not known
+    std::uint32_t next = ~0U;
+  };
+
   struct Expanded {
     std::array<std::uint32_t, 128> ascii{};
     std::vector<Edge> edges;  // to living successors, sorted
     std::vector<bool> accepts;
     Run run;
+    std::vector<Way> ways;
+    std::uint32_t alive_classes = 0;  // kinds all of whose characters may follow
+    bool loops = false;               // every text goes on as it is and may end
+    std::array<Reach, kSliceCount> reach{};
   };
 
   std::uint32_t CoreOf(std::uint32_t state) const {
@@ -108,6 +140,9 @@ class TextStates final {
   std::uint32_t CoreId(RegexStore& store, std::vector<RegexId> languages);
   static std::uint32_t NextWide(const Expanded& place, char32_t c);
   static Run MeasureRun(std::uint32_t core, const Expanded& place);
+  static void MeasureWays(std::uint32_t core, Expanded& place);
+  Reach ReachOf(RegexStore& store, std::uint32_t core, std::uint32_t slice);
+  Reach MeasureReach(RegexStore& store, std::uint32_t core, std::uint32_t slice);
   Run CutRun(RegexStore& store, std::uint32_t state, Run run);
   std::uint32_t Shorten(RegexStore& store, std::uint32_t state, std::uint32_t core);
   std::uint32_t CutId(RegexStore& store, std::uint32_t core, std::uint32_t min, std::uint32_t max);

@@ -11,43 +11,27 @@ namespace {
 
 std::vector<std::string> RandomTokens(std::mt19937& random) {
   std::vector<std::string> out;
-  const std::vector<std::string> parts = {"{",
-                                          "}",
-                                          "[",
-                                          "]",
-                                          "\"",
-                                          ":",
-                                          ",",
-                                          " ",
-                                          "\n",
-                                          "a",
-                                          "b",
-                                          "ab",
-                                          "1",
-                                          "0",
-                                          "-",
-                                          ".",
-                                          "e",
-                                          "\\",
-                                          "\\n",
-                                          "u00",
-                                          "\xC3\xA9",
-                                          "\xC3",
-                                          "Z",
-                                          "_",
-                                          "/",
-                                          "\t",
-                                          "x",
-                                          "true",
-                                          "null",
-                                          "name",
-                                          "kind",
-                                          "\xE3\x80\x80",
-                                          "7",
-                                          "12",
-                                          "E5",
-                                          "\xA9",
-                                          "\xF0\x9F\x98\x80"};
+  const std::vector<std::string> parts = {"{",        "}",
+                                          "[",        "]",
+                                          "\"",       ":",
+                                          ",",        " ",
+                                          "\n",       "a",
+                                          "b",        "ab",
+                                          "1",        "0",
+                                          "-",        ".",
+                                          "e",        "\\",
+                                          "\\n",      "u00",
+                                          "\xC3\xA9", "\xC3",
+                                          "Z",        "_",
+                                          "/",        "\t",
+                                          "x",        "true",
+                                          "null",     "name",
+                                          "kind",     "\xE3\x80\x80",
+                                          "7",        "12",
+                                          "E5",       "\xA9",
+                                          "\xE3\x80", "\xF0\x9F",
+                                          "\xE0",     "\"a\"",
+                                          "\"ab",     "\xF0\x9F\x98\x80"};
   // Every byte is a token: no token allowed is then a dead end of the grammar's own.
   for (int byte = 0; byte < 256; ++byte) {
     out.emplace_back(1, static_cast<char>(byte));
@@ -68,20 +52,34 @@ std::vector<std::string> RandomTokens(std::mt19937& random) {
 
 std::vector<GrammarSpec> Specs() {
   std::vector<GrammarSpec> out;
-  for (const char* schema :
-       {R"(true)",
-        R"({"type":"object","properties":{"name":{"type":"string"},"kind":{"enum":["ab","a1"]},
+  for (
+      const char* schema :
+      {R"(true)",
+       R"({"type":"object","properties":{"name":{"type":"string"},"kind":{"enum":["ab","a1"]},
               "\u00e9":{}},"required":["name"]})",
-        R"({"type":"object","properties":{"a":{"maxLength":3},"ab":{"minLength":4}},
+       R"({"type":"object","properties":{"a":{"maxLength":3},"ab":{"minLength":4}},
               "additionalProperties":false})",
-        R"({"type":"array","items":{"type":"integer","minimum":0,"maximum":120},"minItems":1})",
-        R"({"type":"array","uniqueItems":true,"items":{"type":["string","number"]}})",
-        R"({"type":"string","pattern":"^[a-z]+( [a-z]+)*$","maxLength":26})",
-        R"({"type":"string","minLength":3,"maxLength":27})",
-        R"({"anyOf":[{"properties":{"a":{"type":"integer"}}},{"type":"array"}]})",
-        R"({"type":"object","patternProperties":{"^a":{"type":"number"}},
+       R"({"type":"array","items":{"type":"integer","minimum":0,"maximum":120},"minItems":1})",
+       R"({"type":"array","uniqueItems":true,"items":{"type":["string","number"]}})",
+       R"({"type":"string","pattern":"^[a-z]+( [a-z]+)*$","maxLength":26})",
+       R"({"type":"string","minLength":3,"maxLength":27})",
+       R"({"anyOf":[{"properties":{"a":{"type":"integer"}}},{"type":"array"}]})",
+       R"({"type":"object","patternProperties":{"^a":{"type":"number"}},
               "additionalProperties":{"type":"boolean"}})",
-        R"({"type":"string","pattern":"^\\S+\\s+\\S*$"})"}) {
+       R"({"type":"string","pattern":"^\\S+\\s+\\S*$"})",
+       R"({"type":"array","uniqueItems":true,"items":{"type":"string","pattern":"^[ab\\n\u00e9]*$"}})",
+       R"({"type":"array","uniqueItems":true,
+              "items":{"type":"array","uniqueItems":true,
+                "items":{"type":"string","pattern":"^[ab]*$"}}})",
+       R"({"type":"array","uniqueItems":true,"items":{"type":"object","additionalProperties":
+              {"type":"array","uniqueItems":true,"items":{"pattern":"^[ab]*$"}}}})",
+       R"({"type":"string","minLength":30,"maxLength":60})",
+       R"({"anyOf":[{"type":"string","pattern":"^(a|b){2}-"},
+              {"type":"string","not":{"pattern":"aa|\u3000"}}]})",
+       R"({"type":"string","pattern":"^[a-z]{1,9}(\\.[a-z]{1,9}){0,3}$"})",
+       R"({"type":"string","pattern":"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$","minLength":2})",
+       R"({"type":"object","patternProperties":{"^[a-z]{1,30}$":{"maxLength":4}},
+              "properties":{"name":{},"Z/":{"type":"integer"}},"additionalProperties":false})"}) {
     out.push_back(SchemaSpec(schema));
   }
   out.push_back(RegexSpec("[a-b]+(\\n|é|😀)*1?"));
@@ -90,6 +88,11 @@ std::vector<GrammarSpec> Specs() {
   choice.kind = GrammarKind::kChoice;
   choice.choices = {"name", "namea", "true", "\xC3\xA9"};
   out.push_back(choice);
+  GrammarSpec tags;
+  tags.kind = GrammarKind::kStructuralTags;
+  tags.tags = {{"{a", R"({"type":"object","properties":{"ab":{"type":"string"}}})", "}"}};
+  tags.triggers = {"{a"};
+  out.push_back(tags);
   GrammarSpec narrow = SchemaSpec(R"({"type":"object"})");
   narrow.spelling = {.whitespace_run_max = 2, .needless_escapes = false};
   out.push_back(narrow);
