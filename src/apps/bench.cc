@@ -294,6 +294,7 @@ int RunBenchFrontend(const Arguments& arguments) {
   options.program = *program;
   options.model = source->folder;
   options.nginx = flags.nginx;
+  options.only = flags.only;
   options.seconds = flags.seconds;
   options.repeats = static_cast<std::uint32_t>(flags.repeats);
   options.connections = static_cast<std::uint32_t>(flags.connections);

@@ -54,6 +54,29 @@ enum class Case : std::uint8_t {
   kStream,
 };
 
+struct NamedCase {
+  Case which;
+  std::string_view name;  // for --only
+};
+
+constexpr NamedCase kCases[] = {
+    {Case::kFloor, "floor"},
+    {Case::kNginx, "nginx"},
+    {Case::kHealth, "health"},
+    {Case::kNginxPipelined, "nginx_pipelined"},
+    {Case::kHealthPipelined, "health_pipelined"},
+    {Case::kChat, "chat"},
+    {Case::kCompletion, "completion"},
+    {Case::kNginxAlone, "nginx_c1"},
+    {Case::kFirstTokenAlone, "ttft_c1"},
+    {Case::kFirstToken, "ttft"},
+    {Case::kStream, "stream"},
+};
+
+bool IsNginx(Case which) {
+  return which == Case::kNginx || which == Case::kNginxPipelined || which == Case::kNginxAlone;
+}
+
 /// What is sampled in each round.
 class Columns final {
  public:
@@ -131,6 +154,7 @@ class FrontendBench final {
   explicit FrontendBench(const FrontendBenchOptions& options) : options_(options) {}
 
   Result<FrontendBenchResult> Run() {
+    PX_CHECK_OK(CheckOnly());
     PX_TRY(loop_, rt::MakeLoop());
     net_ = rt::MakeNet(*loop_);
     PX_TRY(mock_, HttpTarget::StartMock(options_.program, options_.model));
@@ -165,6 +189,18 @@ class FrontendBench final {
   rt::Task<void> Keep(rt::Task<Result<T>> task, Result<T>& out) {
     out = co_await std::move(task);
     loop_->Stop();
+  }
+
+  Result<void> CheckOnly() const {
+    std::string names;
+    for (const NamedCase& row : kCases) {
+      if (options_.only.empty() || options_.only == row.name) {
+        return {};
+      }
+      names += fmt::format("{}{}", names.empty() ? "" : ", ", row.name);
+    }
+    return Fail(Code::kInvalidArgument,
+                fmt::format("only: \"{}\" is none of {}", options_.only, names), "only");
   }
 
   Result<rt::Address> WaitFor(HttpTarget& target) {
@@ -233,17 +269,10 @@ class FrontendBench final {
     const bool pipelined = which == Case::kNginxPipelined || which == Case::kHealthPipelined;
     out.pipeline = pipelined ? kPipeline : 1;
     out.server = mock_address_;
-    switch (which) {
-      case Case::kNginx:
-      case Case::kNginxPipelined:
-      case Case::kNginxAlone:
-        out.server = nginx_address_;
-        break;
-      case Case::kFloor:
-        out.server = floor_->address();
-        break;
-      default:
-        break;
+    if (IsNginx(which)) {
+      out.server = nginx_address_;
+    } else if (which == Case::kFloor) {
+      out.server = floor_->address();
     }
     if (which == Case::kNginxAlone || which == Case::kFirstTokenAlone) {
       out.connections = 1;
@@ -283,25 +312,19 @@ class FrontendBench final {
 
   // Turned around every other time, so that no case always comes behind the same one.
   Result<void> Round(std::uint32_t round) {
-    std::vector<Case> cases = {Case::kFloor,      Case::kHealth,     Case::kHealthPipelined,
-                               Case::kChat,       Case::kCompletion, Case::kFirstTokenAlone,
-                               Case::kFirstToken, Case::kStream};
-    if (nginx_) {
-      cases.insert(cases.begin() + 1, Case::kNginx);
-      cases.insert(cases.begin() + 3, Case::kNginxPipelined);
-      cases.push_back(Case::kNginxAlone);
-    }
+    std::vector<NamedCase> cases(std::begin(kCases), std::end(kCases));
+    std::erase_if(cases, [&](const NamedCase& row) {
+      return (!nginx_ && IsNginx(row.which)) ||
+             (!options_.only.empty() && row.name != options_.only);
+    });
     if (round % 2 == 1) {
       std::ranges::reverse(cases);
     }
-    for (const Case which : cases) {
-      HttpTarget* server = mock_.get();
-      if (which == Case::kNginx || which == Case::kNginxPipelined || which == Case::kNginxAlone) {
-        server = nginx_.get();
-      }
-      const rt::Duration before = server->CpuTime();
-      PX_TRY(const FloodResult result, Flood(which, false));
-      PX_CHECK_OK(Put(which, result, server->CpuTime() - before));
+    for (const NamedCase& row : cases) {
+      HttpTarget& server = IsNginx(row.which) ? *nginx_ : *mock_;
+      const rt::Duration before = server.CpuTime();
+      PX_TRY(const FloodResult result, Flood(row.which, false));
+      PX_CHECK_OK(Put(row.which, result, server.CpuTime() - before));
     }
     return {};
   }

@@ -18,6 +18,7 @@ struct FrontendBenchOptions {
   std::string program;          // of ours
   std::string model;            // whose tokenizer and template are used
   std::string nginx = "nginx";  // the plain HTTP server; empty, or not there: without it
+  std::string only;             // name of the one case that is run; empty: all
   double seconds = 0.5;         // of each case and round
   std::uint32_t repeats = 7;    // rounds
   std::uint32_t connections = 16;
@@ -29,7 +30,8 @@ struct FrontendBenchResult {
   std::string nginx_missing;  // why there are no figures of it; empty: there are
 };
 
-/// Errors: kUnavailable if our server does not start or an answer is not what it must be.
+/// Errors: kInvalidArgument if there is no case `only`; kUnavailable if our server does not start
+/// or an answer is not what it must be.
 Result<FrontendBenchResult> BenchFrontend(const FrontendBenchOptions& options);
 
 }  // namespace pixii::bench
