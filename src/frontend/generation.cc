@@ -18,11 +18,10 @@ Generation::Choice::Choice(const GenerationPlan& plan, const TextProcessor* text
 }
 
 Generation::Generation(GenerationHost& host, Exchange& exchange, GenerationPlan plan)
-    : host_(host),
-      exchange_(&exchange),
-      plan_(std::move(plan)),
-      writer_(plan_.shape,
-              plan_.stream ? static_cast<std::uint32_t>(plan_.prompts.size()) * n() : 0) {
+    : host_(host), exchange_(&exchange), plan_(std::move(plan)) {
+  if (plan_.stream && !plan_.writer) {
+    writer_.emplace(plan_.shape, static_cast<std::uint32_t>(plan_.prompts.size()) * n());
+  }
   record_.surface = plan_.writer ? plan_.writer->surface() : plan_.shape.surface;
   record_.stream = plan_.stream;
   record_.started = host_.Now();
@@ -349,12 +348,12 @@ void Generation::Write(std::size_t index, std::uint32_t choice_index) {
   std::string& out = exchange_->stream();
   if (!choice.started) {
     choice.started = true;
-    writer_.AppendStart(out, choice_index, parts_[index].prompt);
+    writer_->AppendStart(out, choice_index, parts_[index].prompt);
     if (plan_.echo) {
       ChoiceDelta echo;
       Echo(index, choice, echo.text);
-      writer_.AppendDelta(out, choice_index, echo,
-                          plan_.shape.logprobs ? choice.logprobs.Take() : std::string());
+      writer_->AppendDelta(out, choice_index, echo,
+                           plan_.shape.logprobs ? choice.logprobs.Take() : std::string());
     }
   }
   if (!delta_.text.empty() || !delta_.tokens.empty() || !delta_.events.empty()) {
@@ -369,7 +368,7 @@ void Generation::Write(std::size_t index, std::uint32_t choice_index) {
   }
   if (delta_.finish) {
     const ChoiceFinish* only = choices_.size() == 1 ? &*delta_.finish : nullptr;
-    writer_.AppendFinish(
+    writer_->AppendFinish(
         out, choice_index, *delta_.finish,
         unfinished_ == 0 ? NvextMember(plan_.shape, only, Timing()) : std::string());
   }
@@ -379,14 +378,14 @@ void Generation::Write(std::size_t index, std::uint32_t choice_index) {
 void Generation::WriteParts(std::string& out, std::uint32_t choice_index,
                             const std::string& logprobs) {
   if (delta_.events.empty()) {
-    writer_.AppendDelta(out, choice_index, delta_, logprobs);
+    writer_->AppendDelta(out, choice_index, delta_, logprobs);
     return;
   }
   const ChoiceDelta* tokens = delta_.tokens.empty() ? nullptr : &delta_;
   std::string_view with = logprobs;
   for (const text::parsers::ParseEvent& event : delta_.events) {
-    writer_.AppendPart(out, choice_index, event, std::exchange(tokens, nullptr),
-                       std::exchange(with, std::string_view()));
+    writer_->AppendPart(out, choice_index, event, std::exchange(tokens, nullptr),
+                        std::exchange(with, std::string_view()));
   }
 }
 
@@ -473,7 +472,7 @@ void Generation::Complete() {
     if (plan_.writer) {
       plan_.writer->AppendEnd(exchange->stream(), choices_.front().answer.finish, usage_);
     } else {
-      writer_.AppendEnd(exchange->stream(), usage_, shown);
+      writer_->AppendEnd(exchange->stream(), usage_, shown);
     }
     Answered(std::nullopt);
     exchange->EndStream();

@@ -165,7 +165,7 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   GenerationHost& host_;
   Exchange* exchange_;  // null once answered or gone
   GenerationPlan plan_;
-  StreamWriter writer_;
+  std::optional<StreamWriter> writer_;  // of a stream without a writer of its own
   std::vector<Part> parts_;
   std::deque<Choice> choices_;  // [parts x n]
   std::deque<HeldFrame> held_;

@@ -32,6 +32,9 @@ class DecodeStep {
 
   virtual void DropHeldPrompt(DecodeStepState& /*state*/) const {}
 
+  /// After how many tokens of a byte or more its state says nothing of those before them; 0: never.
+  virtual std::size_t MemoryTokens() const { return 0; }
+
   /// How many times longer a token may become at most.
   virtual std::size_t Growth() const { return 1; }
 

@@ -49,6 +49,9 @@ class ByteLevelStep final : public DecodeStep {
     }
   }
 
+  // A character that is not whole has at most 3 bytes.
+  std::size_t MemoryTokens() const override { return 4; }
+
   std::string PieceBytes(std::string piece) const override {
     std::string out;
     AppendFromByteAlphabet(out, piece);
@@ -535,6 +538,11 @@ void Decoder::DropHeldPrompt(DecodeState& state) const {
   for (std::size_t step = 0; step < steps_.size(); ++step) {
     steps_[step]->DropHeldPrompt(state.steps[step]);
   }
+}
+
+// What a step passes on may come from many of its tokens: only a single one can tell.
+std::size_t Decoder::MemoryTokens() const {
+  return steps_.size() == 1 ? steps_[0]->MemoryTokens() : 0;
 }
 
 std::string Decoder::PieceBytes(std::string_view piece) const {

@@ -49,6 +49,10 @@ class Decoder final {
   /// that are held and belong to the prompt are dropped.
   void DropHeldPrompt(DecodeState& state) const;
 
+  /// After how many tokens with a piece the state is the same, whatever was pushed before them; 0:
+  /// it may not be.
+  std::size_t MemoryTokens() const;
+
   /// The bytes that `piece` adds inside a text, even where they are no whole characters.
   std::string PieceBytes(std::string_view piece) const;
 

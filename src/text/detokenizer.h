@@ -7,6 +7,7 @@
 
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/ids.h"
 #include "text/decoder.h"
@@ -36,6 +37,10 @@ class IncrementalDetokenizer final {
       64;  // tokens: more than any run that a decoder holds across
 
  private:
+  bool Skips(TokenId token) const;
+  /// Empty for those that are skipped.
+  std::string_view PieceOf(TokenId token) const;
+
   const Tokenizer* tokenizer_;
   DecodeOptions options_;
   DecodeState state_;

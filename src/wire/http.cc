@@ -445,7 +445,7 @@ std::optional<std::uint64_t> HttpRequestParser::content_length() const {
 HttpRequest HttpRequestParser::Take() {
   PX_ASSERT(state_->complete);
   HttpRequest out = std::move(state_->request);
-  state_ = std::make_unique<State>(state_->limits);
+  *state_ = State(state_->limits);
   return out;
 }
 
@@ -518,20 +518,26 @@ std::optional<std::string> PercentDecode(std::string_view text) {
 }
 
 void AppendHttpHead(std::string& out, const HttpResponseHead& head) {
-  fmt::format_to(std::back_inserter(out), "HTTP/1.1 {} {}\r\n", head.status,
-                 HttpReason(head.status));
+  const auto field = [&](std::string_view name, std::string_view value) {
+    out.append(name).append(": ").append(value).append("\r\n");
+  };
+  const auto digits = [](auto number) { return fmt::format_int(number); };
+  const auto status = digits(head.status);
+  out.append("HTTP/1.1 ").append(status.data(), status.size());
+  out.append(" ").append(HttpReason(head.status)).append("\r\n");
   if (!head.content_type.empty()) {
-    fmt::format_to(std::back_inserter(out), "Content-Type: {}\r\n", head.content_type);
+    field("Content-Type", head.content_type);
   }
   if (head.content_length) {
-    fmt::format_to(std::back_inserter(out), "Content-Length: {}\r\n", *head.content_length);
+    const auto length = digits(*head.content_length);
+    field("Content-Length", {length.data(), length.size()});
   } else if (head.chunked) {
     out += "Transfer-Encoding: chunked\r\n";
   }
   // Answers are for one client, and are what their type says.
   out += "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
-  for (const HttpField& field : head.fields) {
-    fmt::format_to(std::back_inserter(out), "{}: {}\r\n", field.name, field.value);
+  for (const HttpField& further : head.fields) {
+    field(further.name, further.value);
   }
   if (!head.keep_alive) {
     out += "Connection: close\r\n";

@@ -130,6 +130,29 @@ TEST(IncrementalDetokenizerTest, ACharacterBegunInThePromptIsCompleted) {
   EXPECT_EQ(after_run.Push(3), "\xEC\x82\xBCx");
 }
 
+// Against one that was given every token of the prompt itself.
+TEST(IncrementalDetokenizerTest, OnlyTheEndOfAPromptCountsHoweverItIsCut) {
+  auto tokenizer = LoadBytes();
+  const std::string bytes =
+      "\xF0\x9F\x98\x80 \xEC\x82\xBC\xF0\x9F\x98 \x80\xE2\x80\xF0\x9F\x98\x80z";
+  for (std::size_t end = 1; end < bytes.size(); ++end) {
+    std::vector<TokenId> prompt;
+    for (unsigned char byte : bytes.substr(0, end)) {
+      prompt.push_back(byte);
+      prompt.push_back(100'000);  // without a piece
+    }
+    IncrementalDetokenizer pushed(*tokenizer, {});
+    for (TokenId token : prompt) {
+      pushed.Push(token);
+    }
+    IncrementalDetokenizer started(*tokenizer, prompt);
+    for (unsigned char byte : bytes.substr(end)) {
+      ASSERT_EQ(started.Push(byte), pushed.Push(byte)) << end;
+    }
+    EXPECT_EQ(started.Flush(), pushed.Flush());
+  }
+}
+
 TEST(IncrementalDetokenizerTest, SpecialTokensAreSkippedOnRequest) {
   SmallTokenizer small;
   int end = small.AddToken("<|im_end|>", true);
