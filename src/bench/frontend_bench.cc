@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <csignal>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include "bench/flood.h"
 #include "bench/floor_server.h"
 #include "bench/http_target.h"
+#include "rt/process.h"
 
 namespace pixii::bench {
 
@@ -157,6 +159,7 @@ class FrontendBench final {
     PX_CHECK_OK(CheckOnly());
     PX_TRY(loop_, rt::MakeLoop());
     net_ = rt::MakeNet(*loop_);
+    PX_TRY(signals_, rt::WatchSignals(*loop_, {SIGTERM, SIGINT}, [this](int) { Interrupt(); }));
     PX_TRY(mock_, HttpTarget::StartMock(options_.program, options_.model));
     PX_TRY(mock_address_, WaitFor(*mock_));
     PX_CHECK_OK(StartPeers());
@@ -189,6 +192,15 @@ class FrontendBench final {
   rt::Task<void> Keep(rt::Task<Result<T>> task, Result<T>& out) {
     out = co_await std::move(task);
     loop_->Stop();
+  }
+
+  // Without servers every case ends with an error, and nothing is left behind.
+  void Interrupt() {
+    for (HttpTarget* target : {mock_.get(), nginx_.get()}) {
+      if (target != nullptr) {
+        target->Stop();
+      }
+    }
   }
 
   Result<void> CheckOnly() const {
@@ -398,6 +410,7 @@ class FrontendBench final {
   FrontendBenchOptions options_;
   std::unique_ptr<rt::Loop> loop_;
   std::unique_ptr<rt::Net> net_;
+  std::unique_ptr<rt::SignalWatch> signals_;
   std::unique_ptr<HttpTarget> mock_;
   rt::Address mock_address_;
   std::unique_ptr<FloorServer> floor_;

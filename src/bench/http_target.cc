@@ -77,10 +77,14 @@ Result<std::unique_ptr<HttpTarget>> HttpTarget::StartNginx(const std::string& pr
   return target;
 }
 
-HttpTarget::~HttpTarget() {
+void HttpTarget::Stop() {
   if (child_.running()) {
     child_.Stop(SIGTERM);
   }
+}
+
+HttpTarget::~HttpTarget() {
+  Stop();
   if (!folder_.empty()) {
     std::error_code ignored;
     fs::remove_all(folder_, ignored);

@@ -33,6 +33,9 @@ class HttpTarget final {
 
   bool running() { return child_.running(); }
 
+  /// Ends the server; its connections break.
+  void Stop();
+
   rt::Duration CpuTime() const { return child_.CpuTime(); }
 
  private:

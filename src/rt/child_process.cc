@@ -44,10 +44,18 @@ Result<ChildProcess> ChildProcess::Start(const ChildOptions& options) {
   ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output, O_WRONLY | O_CREAT | O_TRUNC,
                                      0644);
   ::posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
+  // Signals that a loop of ours watches are blocked here, and would be there.
+  posix_spawnattr_t attributes;
+  ::posix_spawnattr_init(&attributes);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
   pid_t pid = -1;
   const int failed =
-      ::posix_spawnp(&pid, arguments[0], &actions, nullptr, arguments.data(), environ);
+      ::posix_spawnp(&pid, arguments[0], &actions, &attributes, arguments.data(), environ);
   ::posix_spawn_file_actions_destroy(&actions);
+  ::posix_spawnattr_destroy(&attributes);
   if (failed != 0) {
     return Fail(
         failed == ENOENT ? Code::kNotFound : Code::kUnavailable,

@@ -19,7 +19,8 @@ struct ChildOptions {
 
 class ChildProcess final {
  public:
-  /// Standard input is empty. Errors: kNotFound if there is no such program, kUnavailable.
+  /// Standard input is empty, no signal is blocked. Errors: kNotFound if there is no such program,
+  /// kUnavailable.
   static Result<ChildProcess> Start(const ChildOptions& options);
 
   ChildProcess() = default;

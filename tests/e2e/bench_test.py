@@ -1,10 +1,14 @@
 """The benches run and say what they promise to say; no figure is asserted."""
 import json
 import os
+import pathlib
 import shutil
+import subprocess
 import unittest
 
 import harness
+
+HAS_NGINX = shutil.which("nginx") is not None or os.path.exists("/usr/sbin/nginx")
 
 
 class Bench(unittest.TestCase):
@@ -69,11 +73,24 @@ class Bench(unittest.TestCase):
         self.assertIsNone(rows["health"]["limit"])
         # One event a token, the finish, the usage and [DONE], less what ends inside a character.
         self.assertTrue(0.5 < rows["stream_events"]["value"] <= 23 / 20, rows["stream_events"])
-        if shutil.which("nginx") or os.path.exists("/usr/sbin/nginx"):
+        if HAS_NGINX:
             out = harness.run_pixii("bench", "frontend", "--seconds", "0.05", "--repeats", "1", "--json")
             self.assertEqual(out.returncode, 0, out.stderr)
             rows = self.check_report(out.stdout, ["nginx", "nginx_cpu", "nginx_c1_p50", "health_of_nginx"])
             self.assertEqual(rows["health"]["limit_name"], "nginx")
+
+    def test_an_interrupted_frontend_bench_leaves_no_server_behind(self):
+        process = subprocess.Popen([harness.BINARY, "bench", "frontend", "--seconds", "60", "--only", "stream"],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        wanted = 2 if HAS_NGINX else 1
+        harness.wait_for(lambda: len(children.read_text().split()) == wanted, 20, "its servers")
+        pids = children.read_text().split()
+        process.terminate()
+        self.assertNotEqual(process.wait(timeout=30), 0)
+        process.stderr.close()
+        for pid in pids:
+            self.assertFalse(os.path.exists(f"/proc/{pid}"), pid)
 
     def test_a_server_that_is_not_there_is_named(self):
         out = harness.run_pixii("bench", "serve", "--port", "1", "--requests", "1")
