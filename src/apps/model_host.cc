@@ -24,6 +24,7 @@
 #include "rt/file.h"
 #include "rt/process.h"
 #include "rt/random.h"
+#include "text/parsers/chat_format.h"
 
 namespace pixii::apps {
 
@@ -455,7 +456,9 @@ Result<frontend::ServedModel> LoadServedModel(const std::string& folder,
          frontend::ModelText::Create(files, CivilNow));
   served.text = text;
   const text::grammar::VocabularyOptions vocabulary{
-      .eos_ids = spec.eos_token_ids, .vocab_size = static_cast<std::uint32_t>(spec.vocab_size)};
+      .eos_ids = spec.eos_token_ids,
+      .vocab_size = static_cast<std::uint32_t>(spec.vocab_size),
+      .markers = text::parsers::MarkerTexts()};
   served.grammars = std::make_shared<text::grammar::GrammarLibrary>([text, vocabulary] {
     return text::grammar::GrammarVocabulary::Build(text->tokenizer(), vocabulary);
   });

@@ -1,7 +1,5 @@
 #include "frontend/chat_answer.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "text/parsers/marker_scanner.h"
@@ -11,10 +9,6 @@ namespace pixii::frontend {
 namespace {
 
 constexpr std::size_t kTailTokens = 32;  // of a prompt: more than any opener has
-
-bool HasTool(const OpenAiRequest& request, std::string_view name) {
-  return text::parsers::ToolSet(request.chat.tools).Has(name);
-}
 
 }  // namespace
 
@@ -27,7 +21,7 @@ Result<std::shared_ptr<const ChatAnswers>> MakeChatAnswers(const ChatAnswerOptio
                                        text.TemplateSource()));
   out->format.MarkTokens(
       [&](std::string_view marker) { return text.AddedToken(marker).has_value(); });
-  for (const std::string& marker : out->format.token_markers()) {
+  for (const std::string& marker : out->format.token_markers) {
     out->marker_tokens.push_back(*text.AddedToken(marker));
   }
   std::ranges::sort(out->marker_tokens);
@@ -36,28 +30,6 @@ Result<std::shared_ptr<const ChatAnswers>> MakeChatAnswers(const ChatAnswerOptio
 
 bool IsMarker(const ChatAnswers& answers, TokenId token) {
   return std::ranges::binary_search(answers.marker_tokens, token);
-}
-
-Result<void> CheckToolUse(const OpenAiRequest& request) {
-  const auto refuse = [](Code code, std::string detail) {
-    return Fail(code, "tool_choice: " + std::move(detail), "tool_choice");
-  };
-  bool forced =
-      request.tool_choice == ToolChoice::kRequired || request.tool_choice == ToolChoice::kNamed;
-  if (!forced) {
-    return {};
-  }
-  if (request.chat.tools.is_null()) {
-    return refuse(Code::kInvalidArgument, "a call is demanded, but the request has no tools");
-  }
-  if (request.tool_choice == ToolChoice::kNamed && !HasTool(request, request.tool_choice_name)) {
-    return refuse(Code::kInvalidArgument,
-                  fmt::format("\"{}\" is none of the tools", request.tool_choice_name));
-  }
-  // A call is promised only where it is enforced: a structural tag of the format around the tool's
-  // schema would be set on the request here.
-  return refuse(Code::kUnsupported,
-                "a call cannot be enforced here; use \"auto\", or give the tools in the prompt");
 }
 
 std::shared_ptr<const ChatParsing> PlanParsing(const OpenAiRequest& request,

@@ -48,11 +48,6 @@ struct ChatParsing {
   std::string prompt_tail;  // with the marks of tokens
 };
 
-/// Checks the tools and the tool_choice of a chat against what is served. The one place where
-/// calls that must come, or must be valid, get their constraint: without one they are refused.
-/// Errors: kInvalidArgument, kUnsupported, with the field.
-Result<void> CheckToolUse(const OpenAiRequest& request);
-
 /// Null: answers of this request are not taken apart. Pre: `prompt` was made by `text`.
 std::shared_ptr<const ChatParsing> PlanParsing(const OpenAiRequest& request,
                                                const std::shared_ptr<const ChatAnswers>& answers,

@@ -199,9 +199,8 @@ Result<Json> ParseTools(const Json& tools) {
       return Bad(at + ".function.parameters", "must be a JSON schema object");
     }
     const Json* strict = function->Find("strict");
-    if (strict != nullptr && *strict == Json(true)) {
-      return Fail(Code::kUnsupported, fmt::format("{}.function.strict: true is not supported", at),
-                  at + ".function.strict");
+    if (strict != nullptr && !strict->is_null() && !strict->is_bool()) {
+      return Bad(at + ".function.strict", "must be true or false");
     }
   }
   return tools.array().empty() ? Json() : tools;

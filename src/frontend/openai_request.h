@@ -175,6 +175,9 @@ Result<OpenAiRequest> ParseOpenAiRequest(const wire::Json& body, Surface surface
 Result<wire::Json> ParseMessages(const wire::Json& messages);
 Result<wire::Json> ParseTools(const wire::Json& tools);
 
+/// With the spelling that answers are held to.
+wire::Constraint MakeConstraint(wire::ConstraintKind kind, std::string text);
+
 /// A list of token ids, each in [0, 2^31). Errors name `param`.
 Result<std::vector<TokenId>> ParseTokenIds(const wire::Json& list, std::string_view param);
 

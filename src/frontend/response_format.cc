@@ -21,14 +21,6 @@ std::string At(std::string_view name, std::string_view key) {
   return fmt::format("{}.{}", name, key.substr(0, 60));
 }
 
-Constraint Make(ConstraintKind kind, std::string text) {
-  Constraint out;
-  out.kind = kind;
-  out.text = std::move(text);
-  out.spelling = {.whitespace_run_max = kWhitespaceRunMax, .needless_escapes = false};
-  return out;
-}
-
 /// One field of a request may constrain its answer, `name` as the client wrote it.
 Result<void> Set(std::string_view name, Constraint constraint, Draft& draft) {
   if (draft.constraint) {
@@ -51,14 +43,14 @@ Result<Constraint> SchemaOf(std::string_view name, const Json& value) {
   if (!value.is_object() && !value.is_bool()) {
     return Bad(name, "must be a JSON schema: an object, true or false");
   }
-  return Make(ConstraintKind::kJsonSchema, value.Dump());
+  return MakeConstraint(ConstraintKind::kJsonSchema, value.Dump());
 }
 
 Result<Constraint> ChoicesOf(std::string_view name, const Json& value) {
   if (!value.is_array() || value.array().empty() || value.array().size() > kChoicesMax) {
     return Bad(name, fmt::format("must be a list of 1 to {} texts", kChoicesMax));
   }
-  Constraint out = Make(ConstraintKind::kChoice, {});
+  Constraint out = MakeConstraint(ConstraintKind::kChoice, {});
   for (const Json& choice : value.array()) {
     PX_TRY(out.choices.emplace_back(), ReadText(name, choice));
   }
@@ -69,7 +61,7 @@ Result<Constraint> ChoicesOf(std::string_view name, const Json& value) {
 Result<Constraint> GrammarOf(std::string_view name, const Json& value) {
   PX_TRY(std::string text, ReadText(name, value));
   const bool ebnf = text.find("::=") != std::string::npos;
-  return Make(ebnf ? ConstraintKind::kEbnf : ConstraintKind::kLark, std::move(text));
+  return MakeConstraint(ebnf ? ConstraintKind::kEbnf : ConstraintKind::kLark, std::move(text));
 }
 
 Result<wire::StructuralTag> TagOf(std::string_view name, const Json& value) {
@@ -96,7 +88,7 @@ Result<wire::StructuralTag> TagOf(std::string_view name, const Json& value) {
 }
 
 Result<Constraint> TagsOf(std::string_view name, const Json& structures, const Json& triggers) {
-  Constraint out = Make(ConstraintKind::kStructuralTags, {});
+  Constraint out = MakeConstraint(ConstraintKind::kStructuralTags, {});
   if (!structures.is_array() || structures.array().empty() || !triggers.is_array() ||
       triggers.array().empty()) {
     return Bad(name, "structures and triggers must be lists that are not empty");
@@ -147,6 +139,14 @@ Result<void> ReadJsonSchemaFormat(std::string_view name, const Json& value, Draf
 
 }  // namespace
 
+Constraint MakeConstraint(ConstraintKind kind, std::string text) {
+  Constraint out;
+  out.kind = kind;
+  out.text = std::move(text);
+  out.spelling = {.whitespace_run_max = kWhitespaceRunMax, .needless_escapes = false};
+  return out;
+}
+
 // "strict": false is enforced like true: an answer that follows the schema is right in both.
 Result<void> ReadResponseFormat(std::string_view name, const Json& value, Draft& draft) {
   const Json* type = value.Find("type");
@@ -163,7 +163,7 @@ Result<void> ReadResponseFormat(std::string_view name, const Json& value, Draft&
     PX_CHECK_OK(CheckMembers(name, value, {"type", "schema"}));
     const Json* schema = value.Find("schema");
     if (schema == nullptr || schema->is_null()) {
-      return Set(name, Make(ConstraintKind::kJsonObject, {}), draft);
+      return Set(name, MakeConstraint(ConstraintKind::kJsonObject, {}), draft);
     }
     PX_TRY(Constraint constraint, SchemaOf(At(name, "schema"), *schema));
     return Set(name, std::move(constraint), draft);
@@ -200,7 +200,7 @@ Result<void> ReadGuided(std::string_view name, const Json& value, Draft& draft) 
     return Set(name, std::move(constraint), draft);
   }
   PX_TRY(std::string regex, ReadText(name, value));
-  return Set(name, Make(ConstraintKind::kRegex, std::move(regex)), draft);
+  return Set(name, MakeConstraint(ConstraintKind::kRegex, std::move(regex)), draft);
 }
 
 Result<void> ReadStructuredOutputs(std::string_view name, const Json& value, Draft& draft) {
@@ -222,7 +222,7 @@ Result<void> ReadStructuredOutputs(std::string_view name, const Json& value, Dra
       PX_CHECK_OK(ReadGuided(form->second, item, draft));
     } else if (key == "json_object" && item.is_bool()) {
       if (item.boolean()) {
-        PX_CHECK_OK(Set(name, Make(ConstraintKind::kJsonObject, {}), draft));
+        PX_CHECK_OK(Set(name, MakeConstraint(ConstraintKind::kJsonObject, {}), draft));
       }
     } else {
       return NotDone(At(name, key), "not supported");

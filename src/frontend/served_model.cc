@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/digest.h"
+#include "frontend/answer_constraint.h"
 #include "frontend/sampling_texts.h"
 
 namespace pixii::frontend {
@@ -40,17 +41,7 @@ Result<std::vector<std::vector<TokenId>>> EncodePrompts(const OpenAiRequest& req
               model.name()),
           "messages");
     }
-    bool hides_tools = request.tool_choice == ToolChoice::kNone && !request.chat.tools.is_null() &&
-                       (!model.chat || model.chat->options.exclude_tools_when_none);
-    if (!hides_tools) {
-      PX_TRY(auto tokens, model.text->EncodeChat(request.chat));
-      out.push_back(std::move(tokens));
-      return out;
-    }
-    // As Dynamo's default: tools that must not be called are not shown.
-    ChatPrompt shown = request.chat;
-    shown.tools = wire::Json();
-    PX_TRY(auto tokens, model.text->EncodeChat(shown));
+    PX_TRY(auto tokens, model.text->EncodeChat(ShownChat(request, model)));
     out.push_back(std::move(tokens));
     return out;
   }
@@ -235,33 +226,15 @@ Result<void> CheckTextSize(std::string_view text, std::string_view field,
   return {};
 }
 
-namespace {
-
-// Compiled here, where the client can still be told; the engine finds it in the library.
-Result<void> CheckConstraint(const OpenAiRequest& request, const ServedModel& model) {
-  if (!request.constraint) {
-    return {};
+// As Dynamo's default: tools that must not be called are not shown.
+ChatPrompt ShownChat(const OpenAiRequest& request, const ServedModel& model) {
+  ChatPrompt out = request.chat;
+  if (request.tool_choice == ToolChoice::kNone &&
+      (!model.chat || model.chat->options.exclude_tools_when_none)) {
+    out.tools = wire::Json();
   }
-  const std::string& field = request.constraint_field;
-  if (!model.grammars) {
-    return Fail(Code::kUnsupported,
-                fmt::format("{}: the model \"{}\" has no tokenizer to constrain answers with",
-                            field, model.name()),
-                field);
-  }
-  if (request.uses_beams()) {
-    return Fail(Code::kUnsupported, fmt::format("{}: not together with use_beam_search", field),
-                field);
-  }
-  PX_CHECK_OK(model.grammars->Vocabulary());
-  const auto grammar = model.grammars->Get(*request.constraint);
-  return grammar ? Result<void>()
-                 : Fail(grammar.error().code() == Code::kTooLarge ? Code::kInvalidArgument
-                                                                  : grammar.error().code(),
-                        fmt::format("{}: {}", field, grammar.error().detail()), field);
+  return out;
 }
-
-}  // namespace
 
 Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const ServedModel& model,
                                       const wire::ModelCard& card, std::uint64_t seed) {
@@ -285,7 +258,6 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
         "stop");
   }
   PX_CHECK_OK(CheckToolUse(request));
-  PX_CHECK_OK(CheckConstraint(request, model));
   GenerationPlan plan;
   PX_TRY(plan.prompts, EncodePrompts(request, model, card));
   PX_TRY(std::uint32_t max_tokens, CheckLength(request, plan.prompts, card));
@@ -329,7 +301,6 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
     plan.shape.reasoning_dispatch = answers.reasoning_dispatch;
   }
   wire::GenerateRequest& prototype = plan.prototype;
-  prototype.constraint = request.constraint;
   prototype.model = card.name;
   prototype.adapter = adapter != nullptr ? adapter->name : std::string();
   prototype.choice_count =
@@ -364,6 +335,7 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
   if (model.text && !plan.prompts.empty()) {
     plan.choices.parsing = PlanParsing(request, model.chat, *model.text, plan.prompts[0]);
   }
+  PX_TRY(prototype.constraint, PlanConstraint(request, model, plan.choices.parsing.get()));
   if (!request.stop.empty()) {
     PX_TRY(plan.choices.matcher,
            text::StopMatcher::Create(request.stop, plan.choices.include_stop));

@@ -46,6 +46,9 @@ struct ServedModel {
   bool Serves(std::string_view wanted) const;
 };
 
+/// The chat as the template sees it.
+ChatPrompt ShownChat(const OpenAiRequest& request, const ServedModel& model);
+
 /// Prompts as tokens, checked against the vocabulary and the context, and everything else an engine
 /// needs. `seed`: used if the request gives none. The shape's id and created are left to the
 /// caller. Errors: kNotFound (model), kInvalidArgument, kUnsupported, kTooLarge (longer than the

@@ -6,6 +6,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 import harness
+from schema_check import valid
 
 CHAT = "/v1/chat/completions"
 sys.path.insert(0, str(harness.ROOT / "models/tiny-chat/train"))
@@ -39,14 +40,9 @@ def wanted(case):
     return [(call["name"], call["arguments"]) for call in case["expect"].get("calls", [])]
 
 
-def lenient(tools):
-    """The tools without `strict`, which takes a grammar."""
-    return [{**tool, "function": {k: v for k, v in tool["function"].items() if k != "strict"}} for tool in tools]
-
-
 class ToolCalls(unittest.TestCase):
     def body(self, case):
-        return {"messages": case["messages"], "tools": lenient(case["tools"]), "temperature": 0, "max_tokens": 600,
+        return {"messages": case["messages"], "tools": case["tools"], "temperature": 0, "max_tokens": 600,
                 "chat_template_kwargs": {"enable_thinking": bool(case["thinking"])}}
 
     def test_conversations_with_tools_are_parsed_alike_streamed_and_unary(self):
@@ -77,6 +73,55 @@ class ToolCalls(unittest.TestCase):
             self.assertEqual(status, 200, answer)
             self.assertEqual(len(unary(answer)[2]), 1)
             self.assertEqual(unary(answer)[3], "tool_calls")
+
+    def test_calls_that_must_come_do_and_are_valid(self):
+        cases = mix.cases("no tool fits", 6, 1) + mix.cases("tools, thinking", 6, 1)
+        with harness.Server("tiny-chat", "--speculation", "lookup") as server:
+            def ask(case):
+                named = case["tools"][-1]["function"]["name"]
+                out = []
+                for choice in ("required", {"type": "function", "function": {"name": named}}):
+                    body = {**self.body(case), "tool_choice": choice, "parallel_tool_calls": False}
+                    status, answer = server.post(CHAT, body)
+                    self.assertEqual(status, 200, answer)
+                    self.assertEqual(unary(answer), joined(server.stream(CHAT, body)))
+                    out.append(unary(answer))
+                return out
+            with ThreadPoolExecutor(6) as pool:
+                answers = list(pool.map(ask, cases))
+        for case, both in zip(cases, answers):
+            tools = {tool["function"]["name"]: tool["function"]["parameters"] for tool in case["tools"]}
+            for content, reasoning, calls, finish in both:
+                self.assertEqual((content, finish, len(calls)), ("", "tool_calls", 1))
+                self.assertTrue(valid(json.loads(calls[0][1]), tools[calls[0][0]]), calls)
+                self.assertEqual(bool(reasoning), bool(case["thinking"]))
+            self.assertEqual(both[1][2][0][0], case["tools"][-1]["function"]["name"])
+
+    def test_other_surfaces_demand_calls_in_their_own_words(self):
+        case = mix.cases("no tool fits", 1, 1)[0]
+        tool = case["tools"][0]["function"]
+        question = case["messages"][-1]["content"]
+        with harness.Server("tiny-chat", "--enable-anthropic-api") as server:
+            for choice in ({"type": "any"}, {"type": "tool", "name": tool["name"]}):
+                status, answer = server.post("/v1/messages", {
+                    "model": "tiny-chat", "max_tokens": 300, "messages": [{"role": "user", "content": question}],
+                    "tools": [{"name": tool["name"], "input_schema": tool["parameters"]}], "tool_choice": choice})
+                self.assertEqual((status, answer["stop_reason"]), (200, "tool_use"), answer)
+                self.assertTrue(valid(answer["content"][-1]["input"], tool["parameters"]))
+            for choice in ("required", {"type": "function", "name": tool["name"]}):
+                status, answer = server.post("/v1/responses", {
+                    "input": question, "tools": [{"type": "function", **tool}], "tool_choice": choice, "max_output_tokens": 300})
+                self.assertEqual((status, answer["output"][-1]["type"]), (200, "function_call"), answer)
+                self.assertTrue(valid(json.loads(answer["output"][-1]["arguments"]), tool["parameters"]))
+            for fields, param in (({"tool_choice": {"type": "function", "function": {"name": "nothing"}}}, "tool_choice"),
+                                  ({"tools": [], "tool_choice": "required"}, "tool_choice")):
+                status, answer = server.post(CHAT, {**self.body(case), **fields})
+                self.assertEqual((status, answer["error"]["param"]), (400, param), answer)
+            strict = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {
+                "type": "object", "properties": {"a": {"type": "string", "pattern": "(?<=x)y"}}}}}
+            status, answer = server.post(CHAT, {**self.body(case), "tools": [strict]})
+            self.assertEqual((status, answer["error"]["param"]), (400, "tools[0].function.parameters"), answer)
+            self.assertIn("pattern", answer["error"]["message"])
 
     def test_an_answer_to_a_call_can_follow(self):
         case = mix.cases("one tool", 1, 1)[0]

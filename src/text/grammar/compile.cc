@@ -1,12 +1,16 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/utf8.h"
 #include "text/grammar/grammar.h"
 #include "text/grammar/json_machine.h"
+#include "text/grammar/notation_machine.h"
 #include "text/grammar/pattern.h"
 #include "text/grammar/rule_machine.h"
 #include "text/grammar/rule_reader.h"
 #include "text/grammar/schema_reader.h"
+#include "text/grammar/script_machine.h"
 #include "text/grammar/tag_machine.h"
 #include "text/grammar/text_machine.h"
 
@@ -18,6 +22,14 @@ using Compiled = Result<std::unique_ptr<Machine>>;
 
 Error PastBudget() { return {Code::kTooLarge, "the grammar is past the budget of compilation"}; }
 
+Result<FormulaId> ReadSchemaText(FormulaStore& store, std::string_view text) {
+  Result<wire::Json> schema = wire::ParseJson(text);
+  if (!schema) {
+    return Fail(Code::kInvalidArgument, "the schema is no JSON: " + schema.error().detail());
+  }
+  return ReadSchema(store, *schema);
+}
+
 Compiled CompileJson(const GrammarSpec& spec, const CompileBudget& budget) {
   FormulaStore store;
   store.regexes.fuel = {budget.steps_max, budget.nodes_max, false};
@@ -25,11 +37,7 @@ Compiled CompileJson(const GrammarSpec& spec, const CompileBudget& budget) {
   if (spec.kind == GrammarKind::kJsonObject) {
     root = store.Kinds(KindBit(ValueKind::kObject));
   } else {
-    Result<wire::Json> schema = wire::ParseJson(spec.text);
-    if (!schema) {
-      return Fail(Code::kInvalidArgument, "the schema is no JSON: " + schema.error().detail());
-    }
-    PX_TRY(root, ReadSchema(store, *schema));
+    PX_TRY(root, ReadSchemaText(store, spec.text));
   }
   auto machine = std::make_unique<JsonMachine>(std::move(store),
                                                JsonMachineOptions{spec.spelling, budget.depth_max});
@@ -148,12 +156,7 @@ Compiled CompileTags(const GrammarSpec& spec, const CompileBudget& budget) {
   store.regexes.fuel = {budget.steps_max, budget.nodes_max, false};
   std::vector<FormulaId> roots;
   for (const StructuralTag& tag : spec.tags) {
-    Result<wire::Json> schema = wire::ParseJson(tag.schema.empty() ? "true" : tag.schema);
-    if (!schema) {
-      return Fail(Code::kInvalidArgument, "the schema is no JSON: " + schema.error().detail());
-    }
-    PX_TRY(FormulaId root, ReadSchema(store, *schema));
-    roots.push_back(root);
+    PX_TRY(roots.emplace_back(), ReadSchemaText(store, tag.schema.empty() ? "true" : tag.schema));
   }
   JsonMachine json(std::move(store), {spec.spelling, budget.depth_max});
   for (FormulaId root : roots) {
@@ -172,6 +175,59 @@ Compiled CompileTags(const GrammarSpec& spec, const CompileBudget& budget) {
   return std::make_unique<TagMachine>(std::move(json), std::move(tags), std::move(triggers));
 }
 
+// The values of a script are the roots.
+Compiled CompileValues(const GrammarSpec& spec, const CompileBudget& budget) {
+  FormulaStore store;
+  store.regexes.fuel = {budget.steps_max, budget.nodes_max, false};
+  std::vector<FormulaId> roots;
+  for (const wire::ScriptValue& value : spec.script.values) {
+    Result<FormulaId> root = ReadSchemaText(store, value.schema);
+    if (!root) {
+      return Fail(root.error().code(), fmt::format("{}: {}", value.name, root.error().detail()),
+                  root.error().param());
+    }
+    roots.push_back(value.any_kind ? *root
+                                   : store.And({*root, store.Kinds(KindBit(ValueKind::kObject))}));
+  }
+  // Their readers count what stands around them, too.
+  constexpr std::uint32_t kDepthMax = 100;
+  auto json = std::make_unique<JsonMachine>(
+      std::move(store), JsonMachineOptions{spec.spelling, std::min(budget.depth_max, kDepthMax)});
+  for (std::size_t i = 0; i < roots.size(); ++i) {
+    json->AddRoot(roots[i]);
+    if (!json->Possible(roots[i])) {
+      return Fail(Code::kInvalidArgument, fmt::format("{}: no JSON object satisfies the schema",
+                                                      spec.script.values[i].name));
+    }
+  }
+  if (json->fuel().exhausted) {
+    return Fail(PastBudget());
+  }
+  if (spec.script.notation == wire::ScriptNotation::kJson) {
+    return json;
+  }
+  return std::make_unique<NotationMachine>(std::move(*json), spec.script);
+}
+
+Compiled CompileBody(const GrammarSpec& spec, const CompileBudget& budget) {
+  switch (spec.kind) {
+    case GrammarKind::kJsonSchema:
+    case GrammarKind::kJsonObject:
+      return CompileJson(spec, budget);
+    case GrammarKind::kRegex:
+    case GrammarKind::kChoice:
+      return CompileText(spec, budget);
+    case GrammarKind::kEbnf:
+    case GrammarKind::kLark:
+      return CompileRules(spec, budget);
+    case GrammarKind::kStructuralTags:
+      return CompileTags(spec, budget);
+    case GrammarKind::kScript:
+      return CompileValues(spec, budget);
+  }
+  return Fail(Code::kUnsupported, "this kind of grammar is not built");
+}
+
 }  // namespace
 
 Grammar::Grammar(std::unique_ptr<const Machine> machine) : machine_(std::move(machine)) {}
@@ -184,23 +240,9 @@ Result<std::shared_ptr<const Grammar>> Compile(const GrammarSpec& spec,
     return Fail(Code::kTooLarge, fmt::format("the grammar has {} bytes, at most {} are read",
                                              spec.text.size(), budget.text_bytes_max));
   }
-  Compiled machine = Fail(Code::kUnsupported, "this kind of grammar is not built");
-  switch (spec.kind) {
-    case GrammarKind::kJsonSchema:
-    case GrammarKind::kJsonObject:
-      machine = CompileJson(spec, budget);
-      break;
-    case GrammarKind::kRegex:
-    case GrammarKind::kChoice:
-      machine = CompileText(spec, budget);
-      break;
-    case GrammarKind::kEbnf:
-    case GrammarKind::kLark:
-      machine = CompileRules(spec, budget);
-      break;
-    case GrammarKind::kStructuralTags:
-      machine = CompileTags(spec, budget);
-      break;
+  Compiled machine = CompileBody(spec, budget);
+  if (machine && !spec.script.empty()) {
+    machine = ScriptMachine::Create(spec.script, std::move(*machine));
   }
   if (!machine) {
     return Fail(machine.error());

@@ -18,6 +18,35 @@ void AppendSized(std::string_view part, std::string& out) {
   out += part;
 }
 
+void AppendScript(const wire::Script& script, std::string& out) {
+  const wire::ScriptElements& tags = script.elements;
+  fmt::format_to(std::back_inserter(out), "{},{},{},{},{},{};", script.nodes.size(),
+                 script.values.size(), static_cast<int>(script.notation), tags.attributes,
+                 tags.kinds, tags.framed);
+  for (const std::string* text : {&tags.parameter_opener, &tags.name_closer, &tags.value_opener,
+                                  &tags.value_closer, &tags.end, &tags.quote}) {
+    AppendSized(*text, out);
+  }
+  for (const wire::ScriptValue& value : script.values) {
+    AppendSized(value.name, out);
+    AppendSized(value.schema, out);
+    fmt::format_to(std::back_inserter(out), "{},{},{};", value.any_kind, value.other_kinds,
+                   value.members.size());
+    for (const wire::ScriptMember& member : value.members) {
+      fmt::format_to(std::back_inserter(out), "{},", member.kinds);
+      AppendSized(member.name, out);
+    }
+  }
+  for (const wire::ScriptNode& node : script.nodes) {
+    fmt::format_to(std::back_inserter(out), "{},{},{},{};", node.free, node.may_end, node.gap_max,
+                   node.edges.size());
+    for (const wire::ScriptEdge& edge : node.edges) {
+      fmt::format_to(std::back_inserter(out), "{},{};", edge.next, edge.value);
+      AppendSized(edge.text, out);
+    }
+  }
+}
+
 }  // namespace
 
 std::string KeyOf(const GrammarSpec& spec) {
@@ -36,6 +65,7 @@ std::string KeyOf(const GrammarSpec& spec) {
   for (const std::string& trigger : spec.triggers) {
     AppendSized(trigger, out);
   }
+  AppendScript(spec.script, out);
   return out;
 }
 

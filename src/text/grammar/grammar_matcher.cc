@@ -18,7 +18,8 @@ struct StateHash {
   std::size_t operator()(const State& state) const {
     std::uint64_t hash = MixHash((static_cast<std::uint64_t>(state.frame) << 32) | state.a,
                                  (static_cast<std::uint64_t>(state.b) << 32) | state.c);
-    return MixHash(hash, (static_cast<std::uint64_t>(state.text) << 32) | state.phase);
+    hash = MixHash(hash, (static_cast<std::uint64_t>(state.text) << 32) | state.phase);
+    return MixHash(hash, state.outer);
   }
 };
 

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/utf8.h"
+#include "wire/messages/constraint.h"
 
 namespace pixii::text::grammar {
 
@@ -165,6 +166,12 @@ Result<std::shared_ptr<const GrammarVocabulary>> GrammarVocabulary::Build(
     auto token = static_cast<TokenId>(id);
     if (!tokenizer.IsSpecial(token)) {
       bytes[id] = tokenizer.TokenBytes(token);
+    }
+  }
+  for (const AddedTokenInfo& added : tokenizer.AddedTokenList()) {
+    if (added.special ||
+        std::ranges::find(options.markers, added.content) != options.markers.end()) {
+      bytes[static_cast<std::size_t>(added.id)] = wire::kTokenMark + std::string(added.content);
     }
   }
   return FromBytes(std::move(bytes), options);

@@ -56,6 +56,8 @@ struct VocabularyOptions {
   std::vector<TokenId> eos_ids;
   /// Ids the model's logits have; 0: the tokenizer's. Ids past the tokenizer's are never set.
   std::uint32_t vocab_size = 0;
+  /// Tokens that mark parts of an answer though the tokenizer does not call them special.
+  std::vector<std::string> markers = {};
 };
 
 class GrammarVocabulary final {
@@ -98,7 +100,8 @@ class GrammarVocabulary final {
     std::size_t count = 0;
   };
 
-  /// O(bytes of the vocabulary). Errors: kTooLarge past the bounds.
+  /// Special tokens and markers are spelled behind wire::kTokenMark: no text of a grammar is them,
+  /// only a script that names them. O(bytes of the vocabulary). Errors: kTooLarge past the bounds.
   static Result<std::shared_ptr<const GrammarVocabulary>> Build(const Tokenizer& tokenizer,
                                                                 const VocabularyOptions& options);
   /// The same from bytes: token i is bytes[i]; an empty one is never set.
@@ -110,7 +113,7 @@ class GrammarVocabulary final {
 
   std::size_t mask_words() const { return (bytes_.size() + 31) / 32; }
 
-  /// Empty for special tokens and ids without a piece.
+  /// Empty for ends and ids without a piece.
   std::string_view Bytes(TokenId id) const { return bytes_[static_cast<std::size_t>(id)]; }
 
   bool IsEos(TokenId id) const;

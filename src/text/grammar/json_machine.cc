@@ -83,6 +83,30 @@ State JsonMachine::StartOf(std::uint32_t root) {
   return out;
 }
 
+std::uint32_t JsonMachine::RootOf(const State& state) const {
+  std::uint32_t frame = state.frame;
+  while (frames_[frame].depth > 0) {
+    frame = frames_[frame].parent;
+  }
+  return frame;  // roots have the first frames
+}
+
+State JsonMachine::ValueAgain(const State& state) const {
+  State out = state;
+  out.a = members_[frames_[state.frame].member].value;
+  out.b = out.c = 0;
+  out.phase = kValue;
+  return out;
+}
+
+bool JsonMachine::AtMemberEnd(const State& state, std::uint32_t depth) {
+  if (frames_[state.frame].depth != depth || depth == 0) {
+    return false;
+  }
+  State copy = state;
+  return state.phase == kAfter || (state.phase == kNumber && EndNumber(copy));
+}
+
 std::size_t JsonMachine::size_bytes() const {
   return store_.size() * 96 + texts_.size_bytes() + frames_.size() * 48 +
          (values_.size() + containers_.size() + members_.size()) * 128 + bytes_.size() * 24;

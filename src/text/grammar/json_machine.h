@@ -55,7 +55,7 @@ class JsonMachine final : public Machine {
   /// Some value satisfies `formula`.
   bool Possible(FormulaId formula) { return viability_.Possible(store_, formula); }
 
-  State StartOf(std::uint32_t root);
+  State StartOf(std::uint32_t root) override;
 
   std::unique_ptr<Machine> Clone() const override;
 
@@ -71,6 +71,18 @@ class JsonMachine final : public Machine {
   std::size_t Mark() const override { return bytes_.size(); }
 
   void Release(std::size_t mark) override { bytes_.resize(mark); }
+
+  // For machines that read another notation of the same values.
+
+  /// Arrays and objects that are open.
+  std::uint32_t DepthOf(const State& state) const { return frames_[state.frame].depth; }
+
+  /// The root whose document is being written.
+  std::uint32_t RootOf(const State& state) const;
+  /// The state before the value of the member or item that has begun.
+  State ValueAgain(const State& state) const;
+  /// The value of a member or item at `depth` is complete.
+  bool AtMemberEnd(const State& state, std::uint32_t depth);
 
   Fuel& fuel() override { return store_.regexes.fuel; }
 

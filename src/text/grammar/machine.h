@@ -22,6 +22,7 @@ struct State {
   std::uint32_t c = 0;
   std::uint32_t text = 0;   // what is remembered of the value being written; kFreshText: nothing
   std::uint32_t phase = 0;  // 0: dead
+  std::uint32_t outer = 0;  // place in what stands around, 0 if nothing does
 
   friend bool operator==(const State&, const State&) = default;
 };
@@ -56,6 +57,13 @@ class Machine {
   virtual std::unique_ptr<Machine> Clone() const = 0;
 
   virtual State Start() = 0;
+
+  /// Before an instance of one of several roots, where a machine has them.
+  virtual State StartOf(std::uint32_t root) {
+    (void)root;
+    return Start();
+  }
+
   /// Moves over one byte. False: not allowed, and `state` is worthless.
   virtual bool Step(State& state, std::uint8_t byte) = 0;
   virtual bool CanEnd(const State& state) = 0;
@@ -63,7 +71,7 @@ class Machine {
   virtual Run RunOf(const State& state) = 0;
   /// Of the kinds SliceClasses()[slice]. `next` speaks of all those characters, if they are
   /// unbounded, else of kMixedPrefixMax.
-  virtual Safe SafeOf(const State& state, std::uint32_t slice) = 0;
+  virtual Safe SafeOf(const State& state, std::uint32_t slice);
   /// A place whose mask is nearly the same and more often known.
   virtual bool Loosen(const State& state, Free& free);
   /// Bytes after which what follows may not be as on the same way from the place that Loosen gave
@@ -84,17 +92,5 @@ class Machine {
   Machine(const Machine&) = default;
   Machine& operator=(const Machine&) = default;
 };
-
-inline bool Machine::Loosen(const State& state, Free& free) {
-  (void)state;
-  (void)free;
-  return false;
-}
-
-inline ByteSet Machine::Apart(const State& state, const State& from) {
-  (void)state;
-  (void)from;
-  return {};
-}
 
 }  // namespace pixii::text::grammar

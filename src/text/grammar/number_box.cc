@@ -354,7 +354,9 @@ bool IsNumberPrefix(std::string_view text) {
     if (at < text.size() && !digits()) {
       return false;
     }
-    if (at - begin > kExponentDigitsMax) {
+    // Digits that count must still fit behind the zeros.
+    const std::size_t nonzero = std::min(text.find_first_not_of('0', begin), text.size());
+    if (at - begin > kExponentDigitsMax || nonzero - begin > kExponentZerosMax) {
       return false;
     }
   }

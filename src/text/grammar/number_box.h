@@ -17,6 +17,7 @@ namespace pixii::text::grammar {
 
 inline constexpr std::size_t kStepDigitsMax = 18;      // digits of multipleOf
 inline constexpr std::size_t kExponentDigitsMax = 5;   // digits of a written exponent
+inline constexpr std::size_t kExponentZerosMax = 2;    // of these, zeros in front
 inline constexpr std::size_t kNumberBytesMax = 1'024;  // bytes of one number
 
 struct NumberBox {

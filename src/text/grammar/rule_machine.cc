@@ -255,9 +255,4 @@ bool RuleMachine::CanEnd(const State& state) {
 
 Run RuleMachine::RunOf(const State& state) { return state.b == 0 ? Expand(state.a).run : Run{}; }
 
-Safe RuleMachine::SafeOf(const State& state, std::uint32_t slice) {
-  Run run = RunOf(state);
-  return {.chars = (SliceClasses()[slice] & ~run.classes) == 0 ? run.chars_max : 0};
-}
-
 }  // namespace pixii::text::grammar

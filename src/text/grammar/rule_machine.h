@@ -98,7 +98,6 @@ class RuleMachine final : public Machine {
   bool Step(State& state, std::uint8_t byte) override;
   bool CanEnd(const State& state) override;
   Run RunOf(const State& state) override;
-  Safe SafeOf(const State& state, std::uint32_t slice) override;
 
   Fuel& fuel() override { return regexes_.fuel; }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 #include <numeric>
+#include <set>
 #include <type_traits>
 #include <utility>
 
@@ -55,6 +56,26 @@ Result<const Entry*> Lookup(std::span<const Entry> table, std::string_view wante
               fmt::format("{}: \"{}\" is no known parser; did you mean \"{}\"?", field,
                           wanted.substr(0, 100), nearest),
               std::string(field));
+}
+
+constexpr std::size_t kTokenBytesMin = 4;  // shorter marks are text wherever they stand
+
+struct Word {
+  std::size_t at;
+  std::size_t size;
+};
+
+// <|...|> within a longer marker: such words are tokens of their own, if anything is.
+std::vector<Word> BracketedWords(std::string_view marker) {
+  std::vector<Word> out;
+  for (std::size_t at = marker.find("<|"); at != std::string_view::npos;
+       at = marker.find("<|", at + 2)) {
+    const std::size_t end = marker.find('>', at);
+    if (end != std::string_view::npos && (at > 0 || end + 1 < marker.size())) {
+      out.push_back({at, end + 1 - at});
+    }
+  }
+  return out;
 }
 
 using MarkerVisitor = std::function<void(std::string&)>;
@@ -115,23 +136,45 @@ void VisitMarkers(ChatFormat& format, const MarkerVisitor& visit) {
 
 }  // namespace
 
-void ChatFormat::MarkTokens(const std::function<bool(std::string_view)>& is_token) {
-  VisitMarkers(*this, [&](std::string& marker) {
-    if (!marker.empty() && is_token(marker)) {
-      marker.insert(0, 1, kTokenMark);
+std::vector<std::string> MarkerTexts() {
+  std::set<std::string> out;
+  const auto add = [&](const std::string& marker) {
+    if (marker.size() >= kTokenBytesMin) {
+      out.insert(marker);
     }
-  });
+    for (const Word& word : BracketedWords(marker)) {
+      out.insert(marker.substr(word.at, word.size));
+    }
+  };
+  for (const NamedCallFormat& named : CallFormats()) {
+    ChatFormat format;
+    format.calls = named.format;
+    VisitMarkers(format, add);
+  }
+  for (const NamedReasoningFormat& named : ReasoningFormats()) {
+    ChatFormat format;
+    format.reasoning = named.format;
+    VisitMarkers(format, add);
+  }
+  return {out.begin(), out.end()};
 }
 
-std::vector<std::string> ChatFormat::token_markers() const {
-  std::vector<std::string> out;
-  ChatFormat copy = *this;
-  VisitMarkers(copy, [&](const std::string& marker) {
-    if (marker.starts_with(kTokenMark)) {
-      out.push_back(marker.substr(1));
+void ChatFormat::MarkTokens(const std::function<bool(std::string_view)>& is_token) {
+  VisitMarkers(*this, [&](std::string& marker) {
+    if (marker.size() >= kTokenBytesMin && is_token(marker)) {
+      token_markers.push_back(marker);
+      marker.insert(0, 1, kTokenMark);
+      return;
+    }
+    const std::vector<Word> words = BracketedWords(marker);
+    for (auto word = words.rbegin(); word != words.rend(); ++word) {
+      std::string text = marker.substr(word->at, word->size);
+      if (is_token(text)) {
+        token_markers.push_back(std::move(text));
+        marker.insert(word->at, 1, kTokenMark);
+      }
     }
   });
-  return out;
 }
 
 Result<ChatFormat> MakeChatFormat(std::string_view calls, std::string_view reasoning,

@@ -42,23 +42,24 @@ struct NamedReasoningFormat {
 std::span<const NamedCallFormat> CallFormats();
 std::span<const NamedReasoningFormat> ReasoningFormats();
 
+/// What may be a marker's token in any of the formats, each once.
+std::vector<std::string> MarkerTexts();
+
 /// The two formats of one served model.
 struct ChatFormat {
   std::string calls_name;      // "none": calls stay text
   std::string reasoning_name;  // "none": it stays text
   std::optional<CallFormat> calls;
   std::optional<ReasoningFormat> reasoning;
+  std::vector<std::string> token_markers;  // tokens that MarkTokens found in the markers
 
   bool harmony() const {
     return calls.has_value() && std::holds_alternative<HarmonyFormat>(*calls);
   }
 
-  /// Each marker that is a token of its own (`is_token`) is found by that token alone, text that
-  /// spells it is none: such markers get kTokenMark in front.
+  /// Each token (`is_token`) that is a marker, or a word in brackets within one, is found by that
+  /// token alone, text that spells it is none: such get kTokenMark in front.
   void MarkTokens(const std::function<bool(std::string_view)>& is_token);
-
-  /// Markers with kTokenMark, without it.
-  std::vector<std::string> token_markers() const;
 };
 
 /// `calls`, `reasoning`: a name or alias, in any case, "none", or "auto": what `template_source`

@@ -26,17 +26,22 @@ std::unique_ptr<CallReader> MakeReader(const CallFormat& format, const ToolSet& 
       format);
 }
 
-// Where in `list` the marker stands with which the tail ends, white space aside.
-std::optional<std::size_t> EndsWith(std::string_view tail, const std::vector<std::string>& list) {
+}  // namespace
+
+std::optional<std::size_t> OpenedBy(std::string_view prompt_tail,
+                                    const std::vector<std::string>& list) {
   for (std::size_t i = 0; i < list.size(); ++i) {
-    if (!list[i].empty() && Trimmed(tail).ends_with(Trimmed(list[i]))) {
+    if (!list[i].empty() && Trimmed(prompt_tail).ends_with(Trimmed(list[i]))) {
       return i;
     }
   }
   return std::nullopt;
 }
 
-}  // namespace
+bool BeginsInReasoning(const ReasoningFormat& format, std::string_view prompt_tail) {
+  return OpenedBy(prompt_tail, format.openers).has_value() ||
+         (format.forced && !OpenedBy(prompt_tail, format.closers));
+}
 
 ChatParser::ChatParser(const ChatFormat& format, const ToolSet& tools, ChatParserOptions options,
                        std::string_view prompt_tail) {
@@ -50,13 +55,11 @@ ChatParser::ChatParser(const ChatFormat& format, const ToolSet& tools, ChatParse
   }
   if (options.reasoning && format.reasoning) {
     const ReasoningFormat& reasoning = *format.reasoning;
-    bool inside = EndsWith(prompt_tail, reasoning.openers).has_value() ||
-                  (reasoning.forced && !EndsWith(prompt_tail, reasoning.closers));
-    reasoning_.emplace(reasoning, inside);
+    reasoning_.emplace(reasoning, BeginsInReasoning(reasoning, prompt_tail));
   }
   if (options.calls && format.calls) {
     std::unique_ptr<CallReader> reader = MakeReader(*format.calls, tools);
-    std::optional<std::size_t> opened = EndsWith(prompt_tail, reader->openers());
+    std::optional<std::size_t> opened = OpenedBy(prompt_tail, reader->openers());
     calls_.emplace(std::move(reader), ToolCallOptions{.one_call = options.one_call});
     if (opened) {
       calls_->StartInside(*opened);

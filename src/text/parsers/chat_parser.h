@@ -48,6 +48,13 @@ class ChatParser final {
   std::optional<ToolCallParser> calls_;
 };
 
+/// Where in `list` the marker stands with which the prompt ends, white space aside.
+std::optional<std::size_t> OpenedBy(std::string_view prompt_tail,
+                                    const std::vector<std::string>& list);
+
+/// The answer begins as reasoning. Pre: the format is not harmony's.
+bool BeginsInReasoning(const ReasoningFormat& format, std::string_view prompt_tail);
+
 /// All of `text` at once.
 std::vector<ParseEvent> ParseAll(const ChatFormat& format, const ToolSet& tools,
                                  ChatParserOptions options, std::string_view prompt_tail,

@@ -13,37 +13,61 @@ std::vector<NamedCallFormat> JsonFormats() {
       {{"hermes", "qwen25", "qwen", "qwen3", "granite-4"},
        JsonCallFormat{.openers = {"<tool_call>"}, .closers = {"</tool_call>"}, .strict = true}},
       {{"nemotron_deci"},
-       JsonCallFormat{.openers = {"<TOOLCALL>"}, .closers = {"</TOOLCALL>"}, .bare = true}},
+       JsonCallFormat{
+           .openers = {"<TOOLCALL>"}, .closers = {"</TOOLCALL>"}, .bare = true, .list = true}},
       {{"llama3_json", "llama3", "llama4_json"},
-       JsonCallFormat{.openers = {"<|python_tag|>"}, .bare = true}},
+       JsonCallFormat{.openers = {"<|python_tag|>"},
+                      .bare = true,
+                      .arguments_key = "parameters",
+                      .separator = ";",
+                      .closed = false}},
       {{"mistral"},
        JsonCallFormat{.openers = {"[TOOL_CALLS]"},
                       .closers = {"[/TOOL_CALLS]"},
                       .keeps_id = true,
                       .arguments_marker = "[ARGS]",
-                      .id_marker = "[CALL_ID]"}},
-      {{"phi4", "phi4_mini_json", "firefunction"}, JsonCallFormat{.openers = {"functools"}}},
+                      .id_marker = "[CALL_ID]",
+                      .list = true,
+                      .closed = false}},
+      {{"phi4", "phi4_mini_json", "firefunction"},
+       JsonCallFormat{.openers = {"functools"}, .list = true, .closed = false}},
       {{"jamba", "apriel"},
-       JsonCallFormat{.openers = {"<tool_calls>"}, .closers = {"</tool_calls>"}}},
+       JsonCallFormat{.openers = {"<tool_calls>"}, .closers = {"</tool_calls>"}, .list = true}},
       {{"default"},
-       JsonCallFormat{
-           .openers = {"<TOOLCALL>", "<|python_tag|>"}, .closers = {"</TOOLCALL>"}, .bare = true}},
+       JsonCallFormat{.openers = {"<TOOLCALL>", "<|python_tag|>"},
+                      .closers = {"</TOOLCALL>"},
+                      .bare = true,
+                      .list = true}},
       {{"granite"},
-       JsonCallFormat{
-           .openers = {"<|tool_call|>", "<tool_call>"}, .closers = {"</tool_call>"}, .bare = true}},
+       JsonCallFormat{.openers = {"<|tool_call|>", "<tool_call>"},
+                      .closers = {"</tool_call>"},
+                      .bare = true,
+                      .list = true,
+                      .closed = false}},
       {{"command_r7b", "cohere"},
-       JsonCallFormat{.openers = {"<|START_ACTION|>"}, .closers = {"<|END_ACTION|>"}}},
+       JsonCallFormat{.openers = {"<|START_ACTION|>"},
+                      .closers = {"<|END_ACTION|>"},
+                      .name_key = "tool_name",
+                      .arguments_key = "parameters",
+                      .number_key = "tool_call_id",
+                      .list = true}},
       {{"apertus"},
-       JsonCallFormat{
-           .openers = {"<|tools_prefix|>"}, .closers = {"<|tools_suffix|>"}, .name_as_key = true}},
+       JsonCallFormat{.openers = {"<|tools_prefix|>"},
+                      .closers = {"<|tools_suffix|>"},
+                      .name_as_key = true,
+                      .list = true}},
       {{"gigachat3", "gigachat"},
-       JsonCallFormat{.openers = {"<|function_call|>", "function call<|role_sep|>\n"}}},
+       JsonCallFormat{.openers = {"<|function_call|>", "function call<|role_sep|>\n"},
+                      .closed = false}},
       {{"internlm"},
-       JsonCallFormat{.openers = {"<|action_start|><|plugin|>"}, .closers = {"<|action_end|>"}}},
+       JsonCallFormat{.openers = {"<|action_start|><|plugin|>"},
+                      .closers = {"<|action_end|>"},
+                      .arguments_key = "parameters"}},
   };
 }
 
-NamedJsonFormat DeepSeek(std::string name_opener, std::vector<std::string> name_closers) {
+NamedJsonFormat DeepSeek(std::string kind, std::string name_opener,
+                         std::vector<std::string> name_closers, std::string fence) {
   return {.section_openers = {"<｜tool▁calls▁begin｜>"},
           .section_closers = {"<｜tool▁calls▁end｜>"},
           .call_opener = "<｜tool▁call▁begin｜>",
@@ -51,13 +75,15 @@ NamedJsonFormat DeepSeek(std::string name_opener, std::vector<std::string> name_
           .name_closers = std::move(name_closers),
           .call_closer = "<｜tool▁call▁end｜>",
           .numbered = false,
-          .content_name = {}};
+          .content_name = {},
+          .kind = std::move(kind),
+          .fence = std::move(fence)};
 }
 
 std::vector<NamedCallFormat> NamedJsonFormats() {
   return {
-      {{"deepseek_v3"}, DeepSeek("<｜tool▁sep｜>", {"\n```json"})},
-      {{"deepseek_v3_1", "deepseek_v31"}, DeepSeek({}, {"<｜tool▁sep｜>"})},
+      {{"deepseek_v3"}, DeepSeek("function", "<｜tool▁sep｜>", {"\n```json"}, "```")},
+      {{"deepseek_v3_1", "deepseek_v31"}, DeepSeek({}, {}, {"<｜tool▁sep｜>"}, {})},
       {{"kimi_k2"},
        NamedJsonFormat{
            .section_openers = {"<|tool_calls_section_begin|>", "<|tool_call_section_begin|>"},
@@ -67,7 +93,8 @@ std::vector<NamedCallFormat> NamedJsonFormats() {
            .name_closers = {"<|tool_call_argument_begin|>"},
            .call_closer = "<|tool_call_end|>",
            .numbered = true,
-           .content_name = {}}},
+           .content_name = {},
+           .kind = "functions."}},
       {{"functionary_v3_1"},
        NamedJsonFormat{.section_openers = {},
                        .section_closers = {},
@@ -100,7 +127,9 @@ XmlCallFormat Dsml(const std::string& block) {
           .attributes = true,
           .value_opener = {},
           .value_closer = "</｜DSML｜parameter>",
-          .framed = false};
+          .framed = false,
+          .shares_block = true,
+          .tells_kind = true};
 }
 
 XmlCallFormat Elements(const std::string& opener, const std::string& closer) {
@@ -135,7 +164,8 @@ std::vector<NamedCallFormat> XmlFormats() {
                      .attributes = true,
                      .value_opener = {},
                      .value_closer = "</parameter>",
-                     .framed = false}},
+                     .framed = false,
+                     .shares_block = true}},
       {{"glm47", "glm45"},
        XmlCallFormat{.openers = {"<tool_call>"},
                      .closers = {"</tool_call>"},

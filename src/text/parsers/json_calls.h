@@ -24,6 +24,14 @@ struct JsonCallFormat {
   bool keeps_id = false;     // the model's own id goes to the client
   std::string arguments_marker = {};  // also: name, this marker, arguments
   std::string id_marker = {};         // between the name and arguments_marker, then the id
+
+  // How calls are written, of the ways that are read.
+  std::string name_key = "name";
+  std::string arguments_key = "arguments";
+  std::string number_key = {};  // before them: the number of the call as a text
+  bool list = false;            // all calls within [ ]
+  std::string separator = {};   // between calls; empty: each has the opener in front
+  bool closed = true;           // the first closer stands behind
 };
 
 class JsonCalls final : public CallReader {

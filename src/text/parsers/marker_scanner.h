@@ -10,11 +10,12 @@
 #include <string_view>
 #include <vector>
 
+#include "wire/messages/constraint.h"
+
 namespace pixii::text::parsers {
 
-/// Stands before a token that the model wrote as one: no text in UTF-8 holds this byte, so a marker
-/// that begins with it is the token itself and never text that spells it.
-inline constexpr char kTokenMark = '\xFF';
+/// Stands before a token that the model wrote as one.
+using wire::kTokenMark;
 
 class MarkerScanner final {
  public:

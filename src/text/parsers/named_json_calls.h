@@ -23,6 +23,10 @@ struct NamedJsonFormat {
   std::string call_closer = {};   // empty: a call ends with its JSON
   bool numbered = false;          // functions.{name}:{index}, which is the call's id
   std::string content_name = {};  // a call of this name is text for the client
+
+  // How calls are written, of the ways that are read.
+  std::string kind = {};   // a word before name_opener or the name
+  std::string fence = {};  // behind the arguments
 };
 
 class NamedJsonCalls final : public CallReader {

@@ -13,16 +13,13 @@ using wire::Json;
 
 namespace {
 
-// Kinds of JSON values that a schema takes, as bits.
-enum : std::uint32_t {
-  kString = 1,
-  kNumber = 2,
-  kBool = 4,
-  kNull = 8,
-  kObject = 16,
-  kArray = 32,
-  kAny = 64,  // nothing is said
-};
+constexpr std::uint32_t kString = wire::kScriptString;
+constexpr std::uint32_t kNumber = wire::kScriptNumber;
+constexpr std::uint32_t kBool = wire::kScriptBool;
+constexpr std::uint32_t kNull = wire::kScriptNull;
+constexpr std::uint32_t kObject = wire::kScriptObject;
+constexpr std::uint32_t kArray = wire::kScriptArray;
+constexpr std::uint32_t kAny = wire::kScriptAny;
 
 constexpr int kSchemaDepthMax = 16;  // references and alternatives inside one another
 
@@ -85,7 +82,7 @@ std::uint32_t Kinds(const Json& schema, const Json& root, int depth) {
     kinds = KindOfName(type->string());
   } else if (type != nullptr && type->is_array()) {
     for (const Json& item : type->array()) {
-      kinds |= item.is_string() ? KindOfName(item.string()) : static_cast<std::uint32_t>(kAny);
+      kinds |= item.is_string() ? KindOfName(item.string()) : kAny;
     }
   } else if (const Json* values = schema.Find("enum"); values != nullptr && values->is_array()) {
     for (const Json& item : values->array()) {
@@ -112,7 +109,7 @@ std::uint32_t Kinds(const Json& schema, const Json& root, int depth) {
   if (nullable != nullptr && *nullable == Json(true)) {
     kinds |= kNull;
   }
-  return kinds == 0 ? static_cast<std::uint32_t>(kAny) : kinds;
+  return kinds == 0 ? kAny : kinds;
 }
 
 // The kind of value that JSON text is.
@@ -171,17 +168,19 @@ std::string ToolSet::ParameterAt(std::string_view tool, std::size_t position) co
   return properties->object()[position].first;
 }
 
+std::uint32_t MemberKinds(const Json& parameters, std::string_view name) {
+  const Json* properties = parameters.Find("properties");
+  const Json* schema = properties == nullptr ? nullptr : properties->Find(name);
+  if (schema == nullptr) {
+    schema = parameters.Find("additionalProperties");
+  }
+  return schema == nullptr ? kAny : Kinds(*schema, parameters, 0);
+}
+
 std::string ToolSet::Typed(std::string_view tool, std::string_view parameter,
                            std::string_view text) const {
-  std::uint32_t kinds = kAny;
-  if (const Json* parameters = Find(tool); parameters != nullptr) {
-    const Json* properties = parameters->Find("properties");
-    const Json* schema = properties == nullptr ? nullptr : properties->Find(parameter);
-    if (schema == nullptr) {
-      schema = parameters->Find("additionalProperties");
-    }
-    kinds = schema == nullptr ? static_cast<std::uint32_t>(kAny) : Kinds(*schema, *parameters, 0);
-  }
+  const Json* parameters = Find(tool);
+  const std::uint32_t kinds = parameters == nullptr ? kAny : MemberKinds(*parameters, parameter);
   std::string_view value = Trimmed(text);
   if ((kinds & kAny) != 0) {
     return IsJson(value) && JsonKind(value) != '"' ? std::string(value) : Quoted(text);

@@ -4,12 +4,14 @@
 // Thread: immutable.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "wire/json.h"
+#include "wire/messages/constraint.h"
 
 namespace pixii::text::parsers {
 
@@ -46,6 +48,9 @@ class ToolSet final {
 
   std::vector<Tool> tools_;
 };
+
+/// Kinds of values (wire::ScriptKind bits) that `parameters` takes as the member `name`.
+std::uint32_t MemberKinds(const wire::Json& parameters, std::string_view name);
 
 /// Builds the JSON object of a call's arguments; of a name given twice the last value counts.
 class ArgumentsBuilder final {

@@ -28,6 +28,10 @@ struct XmlCallFormat {
   std::string value_opener = {};  // behind the name and white space
   std::string value_closer = {};
   bool framed = false;  // one line break at either end of a value is no part of it
+
+  // How calls are written, of the ways that are read.
+  bool shares_block = false;  // all calls in one
+  bool tells_kind = false;    // the attribute is there
 };
 
 class XmlCalls final : public CallReader {

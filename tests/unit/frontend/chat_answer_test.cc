@@ -1,6 +1,8 @@
 // Chat answers with reasoning and tool calls, through the whole frontend: unary and streamed.
 #include "frontend/chat_answer.h"
 
+#include "text/grammar/grammar_library.h"
+#include "text/grammar/grammar_matcher.h"
 #include "unit/frontend/frontend_fixture.h"
 
 namespace pixii::frontend {
@@ -166,6 +168,122 @@ TEST_F(ChatAnswerTest, ACallThatMustComeIsRefusedWhereItCannotBeEnforced) {
   }
   EXPECT_EQ(Chat(R"("tool_choice":"required")").param(), "tool_choice") << "no tools";
   EXPECT_TRUE(worker.seen.empty());
+}
+
+// One token a byte, the end is 257, as FakeText has it.
+std::shared_ptr<text::grammar::GrammarLibrary> Grammars() {
+  return std::make_shared<text::grammar::GrammarLibrary>([] {
+    std::vector<std::string> bytes(260);
+    for (std::size_t byte = 0; byte < 256; ++byte) {
+      bytes[byte] = std::string(1, static_cast<char>(byte));
+    }
+    return text::grammar::GrammarVocabulary::FromBytes(std::move(bytes),
+                                                       {.eos_ids = {257}, .vocab_size = 260});
+  });
+}
+
+/// What the worker was told that the last answer must be.
+class Told final {
+ public:
+  Told(const std::shared_ptr<text::grammar::GrammarLibrary>& grammars,
+       const std::optional<wire::Constraint>& constraint) {
+    EXPECT_TRUE(constraint.has_value());
+    if (constraint) {
+      runtime_ = std::make_shared<text::grammar::GrammarRuntime>(*grammars->Get(*constraint),
+                                                                 *grammars->Vocabulary());
+    }
+  }
+
+  bool Takes(std::string_view answer) const {
+    text::grammar::GrammarMatcher matcher(runtime_);
+    return matcher.AcceptBytes(answer) && matcher.CanEnd();
+  }
+
+ private:
+  std::shared_ptr<text::grammar::GrammarRuntime> runtime_;
+};
+
+constexpr std::string_view kNow = "<tool_call>{\"name\":\"now\",\"arguments\":{}}</tool_call>";
+constexpr std::string_view kAdd =
+    "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 5}}\n</tool_call>";
+constexpr std::string_view kAddText =
+    "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": \"5\"}}\n</tool_call>";
+
+TEST_F(ChatAnswerTest, CallsThatMustComeAreEnforcedWithTheirArgumentsBehindReasoning) {
+  model.grammars = Grammars();
+  Serve(Hermes(), "Hello");
+  ASSERT_EQ(Ask(R"("tool_choice":"required")").status, 200);
+  const Told any(model.grammars, worker.seen.back().constraint);
+  EXPECT_TRUE(any.Takes(kNow));
+  EXPECT_TRUE(any.Takes(std::string(kAdd) + "\n" + std::string(kNow)));
+  EXPECT_TRUE(any.Takes("<think>I { think <tool_call>.</think>\n\n" + std::string(kAdd)));
+  EXPECT_FALSE(any.Takes(kAddText));
+  EXPECT_FALSE(any.Takes("Hello"));
+  EXPECT_FALSE(any.Takes("<think>only"));
+  ASSERT_EQ(Ask(R"("parallel_tool_calls":false,"tool_choice":)"
+                R"({"type":"function","function":{"name":"add"}})")
+                .status,
+            200);
+  const Told named(model.grammars, worker.seen.back().constraint);
+  EXPECT_TRUE(named.Takes(kAdd));
+  EXPECT_FALSE(named.Takes(kNow));
+  EXPECT_FALSE(named.Takes(std::string(kAdd) + std::string(kAdd)));
+}
+
+TEST_F(ChatAnswerTest, StrictToolsAreEnforcedInFreeTextAndOthersAreNot) {
+  model.grammars = Grammars();
+  Serve(Hermes(), "Hello");
+  const std::string tools =
+      R"("tools":[{"type":"function","function":{"name":"add","strict":true,"parameters":{)"
+      R"("type":"object","properties":{"a":{"type":"integer"}},"additionalProperties":false}}},)"
+      R"({"type":"function","function":{"name":"loose","parameters":{"type":"object",)"
+      R"("properties":{"a":{"type":"integer"}}}}}])";
+  ASSERT_EQ(Chat(tools).status, 200);
+  const Told told(model.grammars, worker.seen.back().constraint);
+  EXPECT_TRUE(told.Takes("Hello <there>"));
+  EXPECT_TRUE(told.Takes("First: " + std::string(kAdd) + " done"));
+  EXPECT_FALSE(told.Takes("First: " + std::string(kAddText)));
+  EXPECT_TRUE(told.Takes(R"(<tool_call>{"name":"loose","arguments":{"a":"x"}}</tool_call>)"));
+  EXPECT_FALSE(told.Takes(R"(<tool_call>{"name":"other","arguments":{}}</tool_call>)"));
+  ASSERT_EQ(Chat(tools + R"(,"response_format":{"type":"json_object"})").status, 200);
+  const Told either(model.grammars, worker.seen.back().constraint);
+  EXPECT_TRUE(either.Takes(kAdd));
+  EXPECT_TRUE(either.Takes(R"({"x":1})"));
+  EXPECT_FALSE(either.Takes("Hello"));
+  ASSERT_EQ(Chat(tools + R"(,"tool_choice":"none")").status, 200);
+  EXPECT_FALSE(worker.seen.back().constraint.has_value());
+}
+
+TEST_F(ChatAnswerTest, AKeywordOfAStrictSchemaThatCannotBeEnforcedIsNamed) {
+  model.grammars = Grammars();
+  Serve(Hermes(), "Hello");
+  Reply reply = Chat(
+      R"("tools":[{"type":"function","function":{"name":"ok","strict":true}},)"
+      R"({"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object",)"
+      R"("properties":{"a":{"type":"string","pattern":"(?<=a)b"}}}}}])");
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_EQ(reply.param(), "tools[1].function.parameters");
+  EXPECT_NE(reply.body.find("pattern"), std::string::npos) << reply.body;
+  reply = Ask(R"("tool_choice":{"type":"function","function":{"name":"nothing"}})");
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_EQ(reply.param(), "tool_choice");
+  EXPECT_TRUE(worker.seen.empty());
+}
+
+TEST_F(ChatAnswerTest, AnAnswerWithASchemaMayThinkFirstUnlessThinkingIsOff) {
+  model.grammars = Grammars();
+  Serve(Hermes(), "{}");
+  const std::string format = R"("response_format":{"type":"json_object"})";
+  ASSERT_EQ(Chat(format).status, 200);
+  const Told thinking(model.grammars, worker.seen.back().constraint);
+  EXPECT_TRUE(thinking.Takes("<think>{hm</think>\n{}"));
+  EXPECT_TRUE(thinking.Takes("{}"));
+  EXPECT_FALSE(thinking.Takes("<think>{}"));
+  EXPECT_FALSE(thinking.Takes("<think>{hm</think>no"));
+  ASSERT_EQ(Chat(format + R"(,"chat_template_kwargs":{"enable_thinking":false})").status, 200);
+  const Told off(model.grammars, worker.seen.back().constraint);
+  EXPECT_TRUE(off.Takes("{}"));
+  EXPECT_FALSE(off.Takes("<think>{hm</think>\n{}"));
 }
 
 TEST_F(ChatAnswerTest, TheFieldOfReasoningAndItsInclusionCanBeChosen) {

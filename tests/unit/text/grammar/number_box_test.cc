@@ -34,6 +34,12 @@ TEST(Decimal, MultiplesAreExact) {
 }
 
 // Every prefix of a number of the box can become one; what cannot has no continuation in reach.
+TEST(NumberBox, ZerosOfAnExponentLeaveRoomForTheDigitsThatCount) {
+  EXPECT_TRUE(IsNumberPrefix("2.5e+00"));
+  EXPECT_TRUE(IsNumberPrefix("2.5e+001"));
+  EXPECT_FALSE(IsNumberPrefix("2.5e+000"));
+}
+
 TEST(NumberBox, PrefixesAgreeWithASearch) {
   std::mt19937 random(7);
   for (int round = 0; round < 200; ++round) {

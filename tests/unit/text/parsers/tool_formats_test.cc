@@ -394,7 +394,7 @@ TEST(ToolFormats, FieldReportCase24HarmonyHeadersInAnyOrder) {
 TEST(ToolFormats, AMarkerThatIsATokenIsNotFoundInText) {
   ChatFormat format = FormatOf("hermes");
   format.MarkTokens([](std::string_view marker) { return marker == "<tool_call>"; });
-  EXPECT_EQ(format.token_markers(), std::vector<std::string>{"<tool_call>"});
+  EXPECT_EQ(format.token_markers, std::vector<std::string>{"<tool_call>"});
   const std::string spelt = "write <tool_call>{\"name\": \"now\"}";
   EXPECT_EQ(Summed(ParseAll(format, Tools(), {.calls = true}, {}, spelt)).content, spelt);
   Parsed parsed = Summed(ParseAll(format, Tools(), {.calls = true}, {},
