@@ -38,6 +38,7 @@ void AddAliases(std::vector<config::Option>& options) {
       {"port", "http-port", "DYN_HTTP_PORT"},
       {"tls-cert", "tls-cert-path", "DYN_TLS_CERT_PATH"},
       {"tls-key", "tls-key-path", "DYN_TLS_KEY_PATH"},
+      {"kserve-grpc-server", nullptr, "DYN_KSERVE_GRPC_SERVER"},
       {"enable-anthropic-api", nullptr, "DYN_ENABLE_ANTHROPIC_API"},
       {"strip-anthropic-preamble", nullptr, "DYN_STRIP_ANTHROPIC_PREAMBLE"},
       {"ignore-unsupported-fields", nullptr, "DYN_IGNORE_OPENAI_FE_UNSUPPORTED_FIELDS"},

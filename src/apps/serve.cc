@@ -16,6 +16,7 @@
 #include "apps/version.h"
 #include "engine/engine_loop.h"
 #include "frontend/frontend.h"
+#include "frontend/grpc_server.h"
 #include "obs/log.h"
 #include "obs/metrics.h"
 #include "rt/file.h"
@@ -304,7 +305,30 @@ class Server final {
     frontend_.emplace(environment, MakeFrontendOptions(flags_, engine_flags_.enable_lora),
                       std::move(*served_), std::move(keys_));
     PX_TRY(address_, frontend_->Start(address_));
+    PX_CHECK_OK(ListenGrpc());
     engine_thread_ = rt::Thread("engine", [this] { engine_loop_->Run(); });
+    return {};
+  }
+
+  Result<void> ListenGrpc() {
+    if (!flags_.grpc) {
+      return {};
+    }
+    PX_TRY(frontend::GrpcLibrary library, frontend::LoadGrpcLibrary({}));
+    frontend::GrpcOptions options;
+    options.host = flags_.host;
+    options.port = static_cast<std::uint16_t>(flags_.grpc_port);
+    options.message_bytes_max = static_cast<std::uint32_t>(flags_.body_limit);
+    options.calls_max = static_cast<std::uint32_t>(flags_.max_requests);
+    for (const auto& [path, content] : {std::pair(&flags_.tls_cert, &options.certificate),
+                                        std::pair(&flags_.tls_key, &options.key),
+                                        std::pair(&flags_.tls_client_ca, &options.authorities)}) {
+      if (!path->empty()) {
+        PX_TRY(*content, rt::ReadFile(*path, kKeyFileSizeMax));
+      }
+    }
+    PX_TRY(grpc_,
+           frontend::GrpcServer::Start(*loop_, frontend_->handler(), std::move(library), options));
     return {};
   }
 
@@ -327,6 +351,11 @@ class Server final {
             R"({"messages": [{"role": "user", "content": "What is 17 + 25?"}]})"};
   }
 
+  static Result<void> WritePort(const std::string& path, std::uint16_t port) {
+    return path.empty() ? Result<void>()
+                        : rt::WriteFileAtomic(path, fmt::format("{}\n", port), 0644);
+  }
+
   rt::Task<void> AnnounceWhenReady() {
     rt::Time complain_at = loop_->Now() + kReadyPatience;
     while (!frontend_->ready() && !draining_) {
@@ -340,14 +369,14 @@ class Server final {
     if (draining_) {
       co_return;
     }
-    if (!flags_.port_file.empty()) {
-      Result<void> written =
-          rt::WriteFileAtomic(flags_.port_file, fmt::format("{}\n", address_.port), 0644);
-      if (!written) {
-        exit_ = Complain(written.error());  // whoever waits for the file must not wait for ever
-        loop_->Stop();
-        co_return;
-      }
+    Result<void> written = WritePort(flags_.grpc_port_file, grpc_ ? grpc_->port() : 0);
+    if (written) {
+      written = WritePort(flags_.port_file, address_.port);
+    }
+    if (!written) {
+      exit_ = Complain(written.error());  // whoever waits for the file must not wait for ever
+      loop_->Stop();
+      co_return;
     }
     obs::Event(*log_, obs::EventId::kServeReady)
         .kv("address", address_.ToString())
@@ -444,6 +473,9 @@ class Server final {
   rt::Task<void> DrainAndStop() {
     obs::Event(*log_, obs::EventId::kServeDraining).kv("running", frontend_->generation_count());
     rt::Time deadline = loop_->Now() + rt::Duration(flags_.drain_timeout);
+    if (grpc_) {
+      grpc_->BeginDrain(deadline);
+    }
     auto drain = frontend_->Drain(deadline);
     co_await std::move(drain);
     loop_->Stop();
@@ -465,6 +497,7 @@ class Server final {
 
   void StopEngine() {
     cancelled_at_end_ = link_->outstanding_count();
+    grpc_.reset();
     frontend_.reset();
     link_.reset();
     engine_loop_->Stop();
@@ -488,6 +521,7 @@ class Server final {
   std::optional<engine::EngineLoop> engine_;
   std::optional<worker::LocalLink> link_;
   std::optional<frontend::Frontend> frontend_;
+  std::unique_ptr<frontend::GrpcServer> grpc_;  // asks the frontend
   std::unique_ptr<RecordWriter> recorder_;
   rt::Thread engine_thread_;
   rt::Address address_;  // asked for, then bound

@@ -58,6 +58,9 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
   /// succeeded.
   Result<rt::Address> Start(const rt::Address& address, const rt::ListenOptions& listen = {});
 
+  /// Takes requests that came another way than over its own port; gone with the frontend.
+  ExchangeHandler& handler() { return *this; }
+
   /// Becomes true once, and then follows the engine.
   bool ready();
 
