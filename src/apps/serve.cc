@@ -25,6 +25,7 @@
 #include "rt/process.h"
 #include "rt/thread.h"
 #include "rt/tls.h"
+#include "rt/work_pool.h"
 #include "worker/local_link.h"
 
 namespace pixii::apps {
@@ -66,7 +67,6 @@ frontend::FrontendOptions MakeFrontendOptions(const ServeFlags& flags, bool adap
       .count_max = static_cast<std::uint32_t>(flags.response_store_count),
       .bytes_max = static_cast<std::uint64_t>(flags.response_store_size),
       .lifetime = rt::Duration(std::chrono::nanoseconds(flags.response_store_time))};
-  options.files_api = flags.files_api;
   options.files.folder = flags.file_dir;
   options.files.bytes_max = static_cast<std::uint64_t>(flags.file_store_size);
   options.files.tenant_bytes_max = static_cast<std::uint64_t>(flags.file_tenant_size);
@@ -75,6 +75,25 @@ frontend::FrontendOptions MakeFrontendOptions(const ServeFlags& flags, bool adap
   options.batches.lines_running_max = static_cast<std::uint32_t>(flags.batch_lines);
   options.text_threads = 1;  // long prompts are tokenized off the loop
   return options;
+}
+
+// "chat,kserve" as names, each of which is one.
+Result<std::vector<std::string>> ReadEndpoints(std::string_view list) {
+  std::vector<std::string> out;
+  const std::vector<std::string_view> known = frontend::Frontend::EndpointNames();
+  while (!list.empty()) {
+    const std::size_t end = std::min(list.find(','), list.size());
+    const std::string_view name = list.substr(0, end);
+    list.remove_prefix(std::min(end + 1, list.size()));
+    if (std::ranges::find(known, name) == known.end()) {
+      return Fail(
+          Code::kInvalidArgument,
+          fmt::format("disable-endpoints: \"{}\" is none of {}", name, fmt::join(known, ", ")),
+          "disable-endpoints");
+    }
+    out.emplace_back(name);
+  }
+  return out;
 }
 
 // Everything a server is made of, built in the order it is used and taken down in the reverse.
@@ -95,9 +114,10 @@ class Server final {
         .format = flags_.log_format == "json" ? obs::LogFormat::kJson : obs::LogFormat::kLogfmt};
     log_.emplace(log_options, [this] { return loop_->WallNow(); }, obs::StderrSink());
     // Before any other thread: they inherit the mask.
-    PX_TRY(signals_, rt::WatchSignals(*loop_, {SIGTERM, SIGINT, SIGUSR1},
+    PX_TRY(signals_, rt::WatchSignals(*loop_, {SIGTERM, SIGINT, SIGUSR1, SIGHUP},
                                       [this](int signal) { OnSignal(signal); }));
     PX_CHECK_OK(ReadKeys());
+    PX_CHECK_OK(ReadEndpoints(flags_.disable_endpoints));
     PX_CHECK_OK(Load(model));
     PX_CHECK_OK(Listen());
     loop_->Spawn(AnnounceWhenReady());
@@ -125,13 +145,65 @@ class Server final {
       }
       return {};
     }
-    PX_TRY(const std::shared_ptr<const rt::TlsContext> context,
-           rt::TlsContext::ForServer({.certificate = flags_.tls_cert,
-                                      .key = flags_.tls_key,
-                                      .authorities = flags_.tls_client_ca}));
+    PX_TRY(tls_->context, rt::TlsContext::ForServer(TlsFiles()));
     plain_net_ = std::move(net_);
-    net_ = rt::MakeTlsNet(*loop_, *plain_net_, context, nullptr);
+    net_ = rt::MakeTlsNet(*loop_, *plain_net_, std::shared_ptr<const rt::TlsSlot>(tls_), nullptr);
     return {};
+  }
+
+  rt::TlsFiles TlsFiles() const {
+    return {
+        .certificate = flags_.tls_cert, .key = flags_.tls_key, .authorities = flags_.tls_client_ca};
+  }
+
+  /// What SIGHUP reads anew, on a thread.
+  struct Reloaded {
+    std::optional<Result<frontend::ApiKeys>> keys;
+    std::optional<Result<std::shared_ptr<const rt::TlsContext>>> tls;
+  };
+
+  void Reload() {
+    auto fresh = std::make_shared<Reloaded>();
+    const bool taken = reload_pool_->Submit(
+        [fresh, file = flags_.api_key_file, tls = TlsFiles()] {
+          if (!file.empty()) {
+            Result<std::string> text = rt::ReadFile(file, kKeyFileSizeMax);
+            fresh->keys = text ? frontend::ApiKeys::Parse(*text)
+                               : Result<frontend::ApiKeys>(Fail(text.error()));
+          }
+          if (!tls.certificate.empty()) {
+            fresh->tls = rt::TlsContext::ForServer(tls);
+          }
+        },
+        [this, fresh] { UseReloaded(*fresh); });
+    if (!taken) {
+      obs::Event(*log_, obs::EventId::kServeReloadFailed).kv("why", "it is read already");
+    }
+  }
+
+  // Each file for itself: a broken one leaves what it is for as it was.
+  void UseReloaded(Reloaded& fresh) {
+    const auto say = [this](std::string_view what, const Error* error) {
+      if (error == nullptr) {
+        obs::Event(*log_, obs::EventId::kServeReloaded).kv("what", what);
+      } else {
+        obs::Event(*log_, obs::EventId::kServeReloadFailed)
+            .kv("what", what)
+            .kv("why", error->ToString());
+      }
+    };
+    if (fresh.keys) {
+      say("api-key-file", *fresh.keys ? nullptr : &fresh.keys->error());
+      if (*fresh.keys && frontend_) {
+        frontend_->UseKeys(std::move(**fresh.keys));
+      }
+    }
+    if (fresh.tls) {
+      say("tls-cert", *fresh.tls ? nullptr : &fresh.tls->error());
+      if (*fresh.tls) {
+        tls_->context = **fresh.tls;
+      }
+    }
   }
 
   /// Where --listen or --host and --port say.
@@ -302,10 +374,12 @@ class Server final {
         recorder_->Take(std::move(record));
       };
     }
-    frontend_.emplace(environment, MakeFrontendOptions(flags_, engine_flags_.enable_lora),
-                      std::move(*served_), std::move(keys_));
+    frontend::FrontendOptions options = MakeFrontendOptions(flags_, engine_flags_.enable_lora);
+    PX_TRY(options.disabled_endpoints, ReadEndpoints(flags_.disable_endpoints));
+    frontend_.emplace(environment, options, std::move(*served_), std::move(keys_));
     PX_TRY(address_, frontend_->Start(address_));
     PX_CHECK_OK(ListenGrpc());
+    reload_pool_ = std::make_unique<rt::WorkPool>(*loop_, "reload", 1, 1);
     engine_thread_ = rt::Thread("engine", [this] { engine_loop_->Run(); });
     return {};
   }
@@ -462,6 +536,10 @@ class Server final {
   void OnSignal(int signal) {
     if (signal == SIGUSR1) {
       DumpState();
+    } else if (signal == SIGHUP) {
+      if (frontend_) {
+        Reload();
+      }
     } else if (!draining_ && frontend_) {
       draining_ = true;
       loop_->Spawn(DrainAndStop());
@@ -497,6 +575,7 @@ class Server final {
 
   void StopEngine() {
     cancelled_at_end_ = link_->outstanding_count();
+    reload_pool_.reset();
     grpc_.reset();
     frontend_.reset();
     link_.reset();
@@ -513,6 +592,8 @@ class Server final {
   std::unique_ptr<rt::Loop> loop_;
   std::unique_ptr<rt::Net> plain_net_;  // below net_ if that is TLS
   std::unique_ptr<rt::Net> net_;
+  const std::shared_ptr<rt::TlsSlot> tls_ = std::make_shared<rt::TlsSlot>();
+  std::unique_ptr<rt::WorkPool> reload_pool_;
   std::optional<obs::Log> log_;
   std::unique_ptr<rt::SignalWatch> signals_;
   std::unique_ptr<ModelHost> host_;

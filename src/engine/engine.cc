@@ -196,7 +196,8 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
                         .numerics_id = options_.numerics_id,
                         .kv_dtype = options_.kv_dtype,
                         .adapter = state->adapter ? state->adapter->identity : std::string_view(),
-                        .tenant = r.tenant});
+                        .tenant = r.tenant,
+                        .salt = r.cache_salt});
   state->sequences.resize(r.choice_count);
   state->has_frame.resize(r.choice_count);
   state->live_count = r.choice_count;

@@ -354,7 +354,9 @@ Result<void> ReadSystem(const Json& value, const AnthropicOptions& options, Read
 
 // As they are: both dialects have them.
 constexpr auto kSame = std::to_array<std::string_view>(
-    {"model", "max_tokens", "stream", "temperature", "top_p", "top_k", "service_tier"});
+    {"model", "max_tokens", "stream", "temperature", "top_p", "top_k", "service_tier",
+     // and what chat completions here have beside OpenAI's
+     "nvext", "cache_salt", "priority"});
 
 Result<void> ReadField(const std::string& name, const Json& value, const AnthropicOptions& options,
                        Reading& reading) {

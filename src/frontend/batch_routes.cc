@@ -87,12 +87,12 @@ void Frontend::HandleCancelBatch(Call& call) {
 void Frontend::RunLine(Exchange& exchange, const std::string& owner) {
   Call call{exchange};
   call.background = true;
-  for (const Route& route : Routes()) {
-    if (Matches(route, exchange.request()) && route.method == exchange.request().method) {
-      call.route = &route;
+  for (const Route* route : routes_) {
+    if (Matches(*route, exchange.request()) && route->method == exchange.request().method) {
+      call.route = route;
     }
   }
-  for (const ApiKey& key : keys_.all()) {
+  for (const ApiKey& key : keys_->all()) {
     call.key = key.Owner() == owner ? &key : call.key;
   }
   if (call.key == nullptr) {

@@ -141,7 +141,7 @@ Result<StoredFile> Frontend::ReadUpload(const Call& call, std::string& content) 
     return Fail(Code::kShuttingDown, "the server shuts down; ask another");
   }
   const wire::HttpRequest& request = call.exchange.request();
-  if (keys_.open()) {
+  if (keys_->open()) {
     PX_CHECK_OK(CheckOrigin(request));
   }
   PX_TRY(const std::vector<wire::FormPart> parts,

@@ -45,9 +45,10 @@ Frontend::Frontend(FrontendEnvironment environment, const FrontendOptions& optio
                    ServedModel model, ApiKeys keys)
     : environment_(environment),
       options_(options),
+      routes_(ServedRoutes(options)),
       model_(std::move(model)),
-      keys_(std::move(keys)),
-      quotas_(keys_, environment.loop.Now()),
+      keys_(std::make_shared<const ApiKeys>(std::move(keys))),
+      quotas_(*keys_, environment.loop.Now()),
       responses_(std::make_shared<ResponseStore>(options.responses)),
       metrics_(environment.registry != nullptr ? *environment.registry : own_registry_,
                model_.name(), environment.link.card()),
@@ -83,6 +84,11 @@ Result<rt::Address> Frontend::Start(const rt::Address& address, const rt::Listen
   return server_->address();
 }
 
+void Frontend::UseKeys(ApiKeys keys) {
+  keys_ = std::make_shared<const ApiKeys>(std::move(keys));
+  quotas_.Update(*keys_, Now());
+}
+
 bool Frontend::ready() {
   readiness_.Observe(environment_.link.load(), Now());
   return !draining_ && readiness_.ready(Now());
@@ -101,11 +107,11 @@ void Frontend::Handle(Exchange& exchange) {
   call.fields = std::move(*labels);
   const Route* found = nullptr;
   bool takes_method = false;
-  for (const Route& route : Routes()) {
-    if (Matches(route, request) && !takes_method) {
+  for (const Route* route : routes_) {
+    if (Matches(*route, request) && !takes_method) {
       takes_method =
-          request.method == route.method || (request.method == "HEAD" && route.method == "GET");
-      found = takes_method || found == nullptr ? &route : found;
+          request.method == route->method || (request.method == "HEAD" && route->method == "GET");
+      found = takes_method || found == nullptr ? route : found;
     }
   }
   if (found == nullptr) {
@@ -114,7 +120,7 @@ void Frontend::Handle(Exchange& exchange) {
   }
   call.route = found;
   if (found->access != Access::kOpen) {
-    call.key = keys_.Authenticate(request);
+    call.key = keys_->Authenticate(request);
     if (call.key == nullptr) {
       Refuse(call, Error(Code::kUnauthenticated,
                          "the API key is missing or unknown; send Authorization: Bearer KEY"));

@@ -58,11 +58,18 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
   /// succeeded.
   Result<rt::Address> Start(const rt::Address& address, const rt::ListenOptions& listen = {});
 
+  /// What FrontendOptions::disabled_endpoints may name.
+  static std::vector<std::string_view> EndpointNames();
+
   /// Takes requests that came another way than over its own port; gone with the frontend.
   ExchangeHandler& handler() { return *this; }
 
   /// Becomes true once, and then follows the engine.
   bool ready();
+
+  /// From now on these are the keys: whoever asked with one that is gone is still answered. Pre:
+  /// the frontend was made with keys, and not for everybody.
+  void UseKeys(ApiKeys keys);
 
   /// A sentence: ready, or what is in the way.
   std::string readiness() const { return readiness_.Describe(environment_.loop.Now()); }
@@ -196,7 +203,9 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
   struct AdapterJob;
   using AdapterAnswer = Response (*)(const wire::AdapterCard& card);
 
-  bool Matches(const Route& route, const wire::HttpRequest& request) const;
+  /// Those that are not switched off.
+  static std::vector<const Route*> ServedRoutes(const FrontendOptions& options);
+  static bool Matches(const Route& route, const wire::HttpRequest& request);
   bool Answers(const Route& route) const;
   /// What stands in a path for the route's parameter, not decoded.
   static std::string_view ParameterOf(const Route& route, const wire::HttpRequest& request);
@@ -282,8 +291,9 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
 
   FrontendEnvironment environment_;
   FrontendOptions options_;
+  std::vector<const Route*> routes_;
   ServedModel model_;
-  ApiKeys keys_;
+  std::shared_ptr<const ApiKeys> keys_;
   QuotaLedger quotas_;
   std::shared_ptr<ResponseStore> responses_;
   std::optional<double> busy_blocks_share_;  // of the KV blocks; past it requests are refused

@@ -56,8 +56,11 @@ namespace {
 Result<GenerationPlan> PrepareBody(
     const std::string& text, const std::function<Result<SurfaceRequest>(const wire::Json&)>& reader,
     const ServedModel& model, const wire::ModelCard& card, std::uint64_t seed, bool keep_body,
-    bool& stream) {
+    bool ignore_nvext, bool& stream) {
   PX_TRY(wire::Json body, wire::ParseJson(text, kBodyLimits));
+  if (ignore_nvext) {
+    DropNvext(body);
+  }
   const wire::Json* streams = body.Find("stream");
   stream = streams != nullptr && *streams == wire::Json(true);
   PX_TRY(SurfaceRequest read, reader(body));
@@ -88,6 +91,7 @@ struct Frontend::Preparation final : ExchangeWatcher {
 
   Exchange* exchange = nullptr;
   std::vector<wire::HttpField> fields;
+  std::shared_ptr<const ApiKeys> keys;  // that `key` is one of
   const ApiKey* key = nullptr;
   QuotaTicket ticket;
   const Route* route = nullptr;
@@ -139,7 +143,7 @@ void AppendQuotaFields(std::string_view what, const QuotaState& state,
 }  // namespace
 
 Result<void> Frontend::AdmitByQuota(Call& call) {
-  const auto index = static_cast<std::size_t>(call.key - keys_.all().data());
+  const auto index = static_cast<std::size_t>(call.key - keys_->all().data());
   QuotaLedger::Verdict verdict = quotas_.Admit(index, Now());
   AppendQuotaFields("requests", quotas_.Requests(index, Now()), call.fields);
   AppendQuotaFields("tokens", quotas_.Tokens(index, Now()), call.fields);
@@ -193,6 +197,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
   auto job = std::make_shared<Preparation>();
   job->exchange = &call.exchange;
   job->fields = std::move(call.fields);
+  job->keys = keys_;
   job->key = call.key;
   job->ticket = std::move(call.ticket);
   job->route = call.route;
@@ -239,7 +244,8 @@ void Frontend::Generate(Call& call, Surface surface, SurfaceReader reader) {
       call, surface,
       [this, prepared, seed, keep_body, reader = std::move(reader)](const std::string& body,
                                                                     const wire::ModelCard& card) {
-        prepared->plan = PrepareBody(body, reader, model_, card, seed, keep_body, prepared->stream);
+        prepared->plan = PrepareBody(body, reader, model_, card, seed, keep_body,
+                                     options_.rules.ignore_nvext, prepared->stream);
       },
       [this, prepared, surface](Call& ready, Result<void> read) {
         Begin(ready, surface, prepared->stream,

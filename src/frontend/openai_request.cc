@@ -108,7 +108,6 @@ constexpr auto kBools = std::to_array<BoolField>({
 // Known to OpenAI, vLLM or Dynamo and not done here: refused with a better sentence than "unknown".
 constexpr auto kUnsupportedFields = std::to_array<std::string_view>({
     "audio",
-    "cache_salt",
     "chat_template",
     "documents",
     "function_call",
@@ -174,6 +173,16 @@ Result<void> ReadModel(std::string_view name, const Json& value, Draft& draft) {
     return Bad(name, "is empty");
   }
   draft.model = value.string();
+  return {};
+}
+
+// Prefixes are shared only with requests of the same tenant that give the same one.
+Result<void> ReadCacheSalt(std::string_view name, const Json& value, Draft& draft) {
+  PX_CHECK_OK(ReadLabel(name, value));
+  if (value.string().empty()) {
+    return Bad(name, "is empty");
+  }
+  draft.cache_salt = value.string();
   return {};
 }
 
@@ -391,6 +400,7 @@ constexpr auto kOthers = std::to_array<OtherField>({
     {"dry_sequence_breakers", kBoth, ReadDryBreakers},
     {"logprobs_mode", kBoth, ReadLogprobsMode},
     {"seed", kBoth, ReadSeed},
+    {"cache_salt", kBoth, ReadCacheSalt},
     {"stream_options", kBoth, ReadStreamOptions},
     {"response_format", kBoth, ReadResponseFormat},
     {"structured_outputs", kBoth, ReadStructuredOutputs},
@@ -440,6 +450,7 @@ constexpr auto kNvextRootFields = std::to_array<std::string_view>({
     "typical_p",
     "repetition_penalty",
     "logprobs_mode",
+    "cache_salt",
 });
 
 constexpr auto kNvextFields = std::to_array<OtherField>({
@@ -549,6 +560,12 @@ Result<void> CheckTogether(Draft& draft) {
 }
 
 }  // namespace
+
+void DropNvext(Json& body) {
+  if (body.is_object()) {
+    std::erase_if(body.object(), [](const auto& member) { return member.first == "nvext"; });
+  }
+}
 
 std::string Shown(const Json& value) {
   std::string text = value.is_array() ? "a list" : value.is_object() ? "an object" : value.Dump();

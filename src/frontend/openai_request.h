@@ -133,6 +133,7 @@ struct OpenAiRequest {
   std::optional<std::int64_t> max_tokens;  // max_completion_tokens too
   std::optional<std::int64_t> min_tokens;
   std::optional<std::int64_t> priority;  // lower goes first
+  std::string cache_salt;                // empty: none
   std::optional<bool> ignore_eos;
   std::vector<std::string> stop;
   std::vector<TokenId> stop_token_ids;
@@ -169,6 +170,9 @@ struct OpenAiRequest {
 /// Errors: kInvalidArgument and kUnsupported, always with the field as param.
 Result<OpenAiRequest> ParseOpenAiRequest(const wire::Json& body, Surface surface,
                                          const RequestRules& rules = {});
+
+/// What RequestRules::ignore_nvext means, for bodies of any surface.
+void DropNvext(wire::Json& body);
 
 /// Checks chat messages and brings them into the form that templates expect. Errors name
 /// `messages[i].field`.

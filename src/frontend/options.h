@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "frontend/batch_runner.h"
 #include "frontend/file_store.h"
@@ -61,7 +63,8 @@ struct FrontendOptions {
   bool anthropic_api = false;             // whether /v1/messages exists
   AnthropicOptions anthropic;
   ResponseStoreOptions responses;
-  bool files_api = true;  // whether /v1/files and /v1/batches exist
+  /// Groups of routes that do not exist, of Frontend::EndpointNames().
+  std::vector<std::string> disabled_endpoints;
   FileStoreOptions files;
   BatchOptions batches;
   rt::Duration canary_interval =

@@ -17,8 +17,11 @@ std::string_view IdPrefix(Surface surface) {
 }
 
 Result<PoolingPlan> ReadBody(const std::string& text, Surface surface, const ServedModel& model,
-                             const wire::ModelCard& card) {
+                             const wire::ModelCard& card, bool ignore_nvext) {
   PX_TRY(wire::Json body, wire::ParseJson(text, kBodyLimits));
+  if (ignore_nvext) {
+    DropNvext(body);
+  }
   PX_TRY(PoolingRequest request, ParsePoolingRequest(body, surface));
   return PlanPooling(std::move(request), model, card);
 }
@@ -30,7 +33,7 @@ void Frontend::Pool(Call& call, Surface surface) {
   Prepare(
       call, surface,
       [this, plan, surface](const std::string& body, const wire::ModelCard& card) {
-        *plan = ReadBody(body, surface, model_, card);
+        *plan = ReadBody(body, surface, model_, card, options_.rules.ignore_nvext);
       },
       [this, plan, surface](Call& ready, Result<void> read) {
         BeginPooling(ready, surface, read ? std::move(*plan) : Fail(read.error()));

@@ -7,6 +7,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -17,18 +19,17 @@
 namespace pixii::frontend {
 
 class QuotaLedger;
+struct QuotaAccount;
 
-/// A request's place among its key's; gives it back when it dies. The ledger outlives it.
+/// A request's place among its key's; gives it back when it dies.
 class [[nodiscard]] QuotaTicket final {
  public:
   QuotaTicket() = default;  // of nobody
 
-  QuotaTicket(QuotaTicket&& other) noexcept
-      : ledger_(std::exchange(other.ledger_, nullptr)), key_(other.key_) {}
+  QuotaTicket(QuotaTicket&& other) noexcept : account_(std::move(other.account_)) {}
 
   QuotaTicket& operator=(QuotaTicket&& other) noexcept {
-    std::swap(ledger_, other.ledger_);
-    std::swap(key_, other.key_);
+    std::swap(account_, other.account_);
     return *this;
   }
 
@@ -40,10 +41,9 @@ class [[nodiscard]] QuotaTicket final {
  private:
   friend class QuotaLedger;
 
-  QuotaTicket(QuotaLedger& ledger, std::size_t key) : ledger_(&ledger), key_(key) {}
+  explicit QuotaTicket(std::shared_ptr<QuotaAccount> account) : account_(std::move(account)) {}
 
-  QuotaLedger* ledger_ = nullptr;
-  std::size_t key_ = 0;
+  std::shared_ptr<QuotaAccount> account_;  // null: of nobody
 };
 
 /// What is left of one limit.
@@ -55,7 +55,10 @@ struct QuotaState {
 
 class QuotaLedger final {
  public:
-  explicit QuotaLedger(const ApiKeys& keys, rt::Time now);
+  QuotaLedger(const ApiKeys& keys, rt::Time now) { Update(keys, now); }
+
+  /// Takes a new list of keys. Those that it had before keep what they used and what runs.
+  void Update(const ApiKeys& keys, rt::Time now);
 
   struct Verdict {
     QuotaTicket ticket;      // if it is let in
@@ -71,28 +74,7 @@ class QuotaLedger final {
   QuotaState Tokens(std::size_t key, rt::Time now) const;
 
  private:
-  friend class QuotaTicket;
-
-  struct Bucket {
-    double limit = 0;  // a minute, and what it holds at most; 0: none
-    double level = 0;  // at `at`; below 0: debt
-    rt::Time at{};
-
-    double LevelAt(rt::Time now) const;
-    void Take(double amount, rt::Time now);
-    /// Until `level` is reached.
-    rt::Duration WaitFor(double wanted, rt::Time now) const;
-    QuotaState StateAt(rt::Time now) const;
-  };
-
-  struct Account {
-    Bucket requests;
-    Bucket tokens;
-    std::uint32_t running = 0;
-    std::uint32_t running_max = 0;  // 0: no limit
-  };
-
-  std::vector<Account> accounts_;
+  std::vector<std::shared_ptr<QuotaAccount>> accounts_;  // in the order of the keys
 };
 
 }  // namespace pixii::frontend

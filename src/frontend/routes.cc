@@ -1,6 +1,8 @@
 // The table of routes, and /openapi.json, which is made of it.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 #include "frontend/frontend.h"
@@ -58,55 +60,46 @@ const std::vector<Frontend::Route>& Frontend::Routes() {
       {.path = "/v1/files",
        .method = "GET",
        .handle = &Frontend::HandleFiles,
-       .summary = "Uploaded files and what batches wrote",
-       .enabled = &FrontendOptions::files_api},
+       .summary = "Uploaded files and what batches wrote"},
       {.path = "/v1/files",
        .method = "POST",
        .handle = &Frontend::HandleUploadFile,
-       .summary = "Upload a file for a batch",
-       .enabled = &FrontendOptions::files_api},
+       .summary = "Upload a file for a batch"},
       {.path = "/v1/files/",
        .method = "GET",
        .handle = &Frontend::HandleFileContent,
        .summary = "The bytes of a file",
        .parameter = "file_id",
-       .suffix = "/content",
-       .enabled = &FrontendOptions::files_api},
+       .suffix = "/content"},
       {.path = "/v1/files/",
        .method = "GET",
        .handle = &Frontend::HandleFile,
        .summary = "A file",
-       .parameter = "file_id",
-       .enabled = &FrontendOptions::files_api},
+       .parameter = "file_id"},
       {.path = "/v1/files/",
        .method = "DELETE",
        .handle = &Frontend::HandleDeleteFile,
        .summary = "Delete a file",
-       .parameter = "file_id",
-       .enabled = &FrontendOptions::files_api},
+       .parameter = "file_id"},
       {.path = "/v1/batches",
        .method = "GET",
        .handle = &Frontend::HandleBatches,
-       .summary = "Batches",
-       .enabled = &FrontendOptions::files_api},
+       .summary = "Batches"},
       {.path = "/v1/batches",
        .method = "POST",
        .handle = &Frontend::HandleCreateBatch,
-       .summary = "Run the requests of a file when there is room",
-       .enabled = &FrontendOptions::files_api},
+       .summary = "Run the requests of a file when there is room"},
       {.path = "/v1/batches/",
        .method = "POST",
        .handle = &Frontend::HandleCancelBatch,
        .summary = "Cancel a batch",
        .parameter = "batch_id",
-       .suffix = "/cancel",
-       .enabled = &FrontendOptions::files_api},
+       .suffix = "/cancel"},
       {.path = "/v1/batches/",
        .method = "GET",
        .handle = &Frontend::HandleBatch,
        .summary = "A batch",
-       .parameter = "batch_id",
-       .enabled = &FrontendOptions::files_api},
+       .parameter = "batch_id"},
       {.path = "/inference/v1/generate",
        .method = "POST",
        .handle = &Frontend::HandleGenerateTokens,
@@ -311,10 +304,70 @@ const std::vector<Frontend::Route>& Frontend::Routes() {
   return kRoutes;
 }
 
-bool Frontend::Matches(const Route& route, const wire::HttpRequest& request) const {
-  if (route.enabled != nullptr && !(options_.*route.enabled)) {
-    return false;
+namespace {
+
+struct EndpointGroup {
+  std::string_view name;
+  std::string_view path;  // that its routes begin with
+};
+
+// The first that fits counts.
+constexpr auto kGroups = std::to_array<EndpointGroup>({
+    {"chat", "/v1/chat/"},
+    {"completions", "/v1/completions"},
+    {"responses", "/v1/responses"},
+    {"messages", "/v1/messages"},
+    {"embeddings", "/v1/embeddings"},
+    {"score", "/v1/score"},
+    {"score", "/score"},
+    {"rerank", "/v1/rerank"},
+    {"rerank", "/v2/rerank"},
+    {"rerank", "/rerank"},
+    {"classify", "/v1/classify"},
+    {"classify", "/classify"},
+    {"batches", "/v1/files"},
+    {"batches", "/v1/batches"},
+    {"kserve", "/v2"},
+    {"generate", "/inference/v1/generate"},
+    {"tokenize", "/tokenize"},
+    {"tokenize", "/detokenize"},
+});
+
+std::string_view GroupOf(std::string_view path) {
+  for (const EndpointGroup& group : kGroups) {
+    if (path.starts_with(group.path)) {
+      return group.name;
+    }
   }
+  return {};
+}
+
+}  // namespace
+
+std::vector<std::string_view> Frontend::EndpointNames() {
+  std::vector<std::string_view> out;
+  for (const EndpointGroup& group : kGroups) {
+    if (std::ranges::find(out, group.name) == out.end()) {
+      out.push_back(group.name);
+    }
+  }
+  return out;
+}
+
+std::vector<const Frontend::Route*> Frontend::ServedRoutes(const FrontendOptions& options) {
+  std::vector<const Route*> out;
+  for (const Route& route : Routes()) {
+    const bool off = (route.enabled != nullptr && !(options.*route.enabled)) ||
+                     std::ranges::find(options.disabled_endpoints, GroupOf(route.path)) !=
+                         options.disabled_endpoints.end();
+    if (!off) {
+      out.push_back(&route);
+    }
+  }
+  return out;
+}
+
+bool Frontend::Matches(const Route& route, const wire::HttpRequest& request) {
   if (route.parameter.empty()) {
     return request.path == route.path;
   }
@@ -324,10 +377,10 @@ bool Frontend::Matches(const Route& route, const wire::HttpRequest& request) con
 
 std::string Frontend::AllowedMethods(const wire::HttpRequest& request) const {
   std::string out;
-  for (const Route& route : Routes()) {
-    if (Matches(route, request)) {
+  for (const Route* route : routes_) {
+    if (Matches(*route, request)) {
       out += out.empty() ? "" : ", ";
-      out += route.method == "GET" ? "GET, HEAD" : route.method;
+      out += route->method == "GET" ? "GET, HEAD" : route->method;
     }
   }
   return out;
@@ -342,9 +395,6 @@ std::string_view Frontend::ParameterOf(const Route& route, const wire::HttpReque
 
 // Whether a route does anything with the model that is served.
 bool Frontend::Answers(const Route& route) const {
-  if (route.enabled != nullptr && !(options_.*route.enabled)) {
-    return false;
-  }
   const wire::ModelCard& card = environment_.link.card();
   const bool generates = card.task == wire::ModelTask::kGenerate;
   const bool classifies = card.task == wire::ModelTask::kClassify;
@@ -365,7 +415,8 @@ bool Frontend::Answers(const Route& route) const {
 
 void Frontend::HandleOpenApi(Call& call) {
   Json paths{Json::Object{}};
-  for (const Route& route : Routes()) {
+  for (const Route* served : routes_) {
+    const Route& route = *served;
     if (!Answers(route)) {
       continue;
     }

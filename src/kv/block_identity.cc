@@ -30,7 +30,7 @@ BlockIdentity::BlockIdentity(std::string_view key, int hash_bits)
 std::shared_ptr<const BlockRoot> BlockIdentity::MakeRoot(const BlockRootFields& fields) const {
   BlockRoot root;
   for (std::string_view field : {fields.model_fingerprint, fields.numerics_id, fields.kv_dtype,
-                                 fields.adapter, fields.tenant}) {
+                                 fields.adapter, fields.tenant, fields.salt}) {
     AppendField(root.bytes, field);
   }
   root.hash = Weaken(key_.Digest(std::as_bytes(std::span(root.bytes))));

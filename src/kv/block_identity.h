@@ -23,6 +23,7 @@ struct BlockRootFields {
   std::string_view kv_dtype;
   std::string_view adapter;  // name and version; empty: none
   std::string_view tenant;   // from the authenticated key
+  std::string_view salt;     // a client's own: it shares with nobody who does not know it
 };
 
 /// The start of a chain: the fields in full, so that a hit compares them and not only their hash.

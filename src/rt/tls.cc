@@ -408,13 +408,12 @@ namespace {
 
 class TlsListener final : public Listener {
  public:
-  TlsListener(Loop& loop, std::unique_ptr<Listener> inner,
-              std::shared_ptr<const TlsContext> context)
-      : loop_(loop), inner_(std::move(inner)), context_(std::move(context)) {}
+  TlsListener(Loop& loop, std::unique_ptr<Listener> inner, std::shared_ptr<const TlsSlot> slot)
+      : loop_(loop), inner_(std::move(inner)), slot_(std::move(slot)) {}
 
   Task<Result<std::unique_ptr<Stream>>> Accept() override {
     PX_CO_TRY(std::unique_ptr<Stream> stream, co_await inner_->Accept());
-    co_return MakeTlsStream(loop_, std::move(stream), context_);
+    co_return MakeTlsStream(loop_, std::move(stream), slot_->context);
   }
 
   Address address() const override { return inner_->address(); }
@@ -424,18 +423,18 @@ class TlsListener final : public Listener {
  private:
   Loop& loop_;
   std::unique_ptr<Listener> inner_;
-  std::shared_ptr<const TlsContext> context_;
+  std::shared_ptr<const TlsSlot> slot_;
 };
 
 class TlsNet final : public Net {
  public:
-  TlsNet(Loop& loop, Net& inner, std::shared_ptr<const TlsContext> server,
+  TlsNet(Loop& loop, Net& inner, std::shared_ptr<const TlsSlot> server,
          std::shared_ptr<const TlsContext> client)
       : loop_(loop), inner_(inner), server_(std::move(server)), client_(std::move(client)) {}
 
   Result<std::unique_ptr<Listener>> Listen(const Address& address,
                                            const ListenOptions& options) override {
-    PX_ASSERT(server_ != nullptr);
+    PX_ASSERT(server_ != nullptr && server_->context != nullptr);
     PX_TRY(std::unique_ptr<Listener> listener, inner_.Listen(address, options));
     return std::make_unique<TlsListener>(loop_, std::move(listener), server_);
   }
@@ -451,7 +450,7 @@ class TlsNet final : public Net {
  private:
   Loop& loop_;
   Net& inner_;
-  std::shared_ptr<const TlsContext> server_;
+  std::shared_ptr<const TlsSlot> server_;
   std::shared_ptr<const TlsContext> client_;
 };
 
@@ -463,6 +462,12 @@ std::unique_ptr<Stream> MakeTlsStream(Loop& loop, std::unique_ptr<Stream> inner,
 }
 
 std::unique_ptr<Net> MakeTlsNet(Loop& loop, Net& inner, std::shared_ptr<const TlsContext> server,
+                                std::shared_ptr<const TlsContext> client) {
+  return MakeTlsNet(loop, inner, std::make_shared<const TlsSlot>(TlsSlot{std::move(server)}),
+                    std::move(client));
+}
+
+std::unique_ptr<Net> MakeTlsNet(Loop& loop, Net& inner, std::shared_ptr<const TlsSlot> server,
                                 std::shared_ptr<const TlsContext> client) {
   return std::make_unique<TlsNet>(loop, inner, std::move(server), std::move(client));
 }

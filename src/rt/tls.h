@@ -52,10 +52,19 @@ class TlsContext final {
 std::unique_ptr<Stream> MakeTlsStream(Loop& loop, std::unique_ptr<Stream> inner,
                                       std::shared_ptr<const TlsContext> context);
 
+/// The context of a server that may get another while it listens: connections that come later use
+/// that. Thread: one loop.
+struct TlsSlot {
+  std::shared_ptr<const TlsContext> context;
+};
+
 /// Listeners of `inner` whose connections are TLS, as servers of `server`; Connect makes clients of
 /// `client` and ends after the handshake. Either may be null if that side is not used. `inner`
 /// outlives it.
 std::unique_ptr<Net> MakeTlsNet(Loop& loop, Net& inner, std::shared_ptr<const TlsContext> server,
+                                std::shared_ptr<const TlsContext> client);
+/// The same, with a server's context that may change. `server` is not null.
+std::unique_ptr<Net> MakeTlsNet(Loop& loop, Net& inner, std::shared_ptr<const TlsSlot> server,
                                 std::shared_ptr<const TlsContext> client);
 
 }  // namespace pixii::rt

@@ -5,6 +5,7 @@ import http.client
 import json
 import pathlib
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -134,6 +135,52 @@ class Tls(unittest.TestCase):
             self.assertIn(named, done.stderr, flags)
 
 
+    def test_a_hang_up_signal_brings_new_certificates_and_keys_and_broken_files_change_nothing(self):
+        with tempfile.TemporaryDirectory(prefix="pixii-reload-") as folder:
+            folder = pathlib.Path(folder)
+            cert, key, keys = folder / "cert", folder / "key", folder / "keys"
+
+            def put(pair):
+                shutil.copy(pair[0], cert)
+                shutil.copy(pair[1], key)
+
+            def shown(server):
+                with socket.create_connection(("127.0.0.1", server.port)) as plain:
+                    context = ssl.create_default_context(cafile=str(self.authority.cert))
+                    with context.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
+                        return dict(part[0] for part in connection.getpeercert()["subject"])["commonName"]
+
+            def status(server, name):
+                with self.connection(server) as connection:
+                    connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {name}"})
+                    return connection.getresponse().status
+
+            def reload(server, event, count):
+                server.process.send_signal(signal.SIGHUP)
+                server.wait_for(lambda: server.log_text().count(event) >= count, what=event)
+
+            put((self.cert, self.key))
+            keys.write_text("first-key-1\n")
+            with harness.Server("tiny-chat", "--tls-cert", str(cert), "--tls-key", str(key),
+                                "--api-key-file", str(keys)) as server:
+                self.assertEqual((shown(server), status(server, "first-key-1")), ("server", 200))
+                with self.connection(server) as kept:
+                    kept.request("GET", "/health")
+                    kept.getresponse().read()
+                    put(self.authority.sign("renewed"))
+                    keys.write_text("second-key-1\n")
+                    reload(server, "serve.reloaded", 2)
+                    self.assertEqual(shown(server), "renewed")
+                    self.assertEqual((status(server, "first-key-1"), status(server, "second-key-1")), (401, 200))
+                    kept.request("GET", "/health")
+                    self.assertEqual(kept.getresponse().status, 200, "a connection that was there goes on")
+                cert.write_text("no certificate")
+                keys.write_text("{")
+                reload(server, "serve.reload_failed", 2)
+                self.assertIn(str(cert), server.log_text())
+                self.assertEqual((shown(server), status(server, "second-key-1")), ("renewed", 200))
+
+
 class SocketFile(unittest.TestCase):
     def test_serves_on_a_socket_file_that_goes_with_it(self):
         with tempfile.TemporaryDirectory(prefix="pixii-unix-") as folder:
@@ -226,6 +273,15 @@ class Keys(unittest.TestCase):
         self.assertIn("max_requests", answer["error"]["message"])
         connection.close()
         self.server.wait_for(lambda: self.ask("single-key-1")[0] == 200, what="the place is free")
+
+    def test_a_cache_salt_shares_prefixes_only_with_itself(self):
+        body = {"messages": [{"role": "user", "content": "Tell me about rivers and the sea. " * 12}]}
+        cached = []
+        for extra in ({"cache_salt": "a"}, {"cache_salt": "a"}, {"cache_salt": "b"}, {"nvext": {"cache_salt": "a"}}, {}, {}):
+            status, _, answer = self.ask("operator-key", body={**body, **extra})
+            self.assertEqual(status, 200, answer)
+            cached.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"] > 0)
+        self.assertEqual(cached, [False, True, False, True, False, True])
 
     def test_keys_of_one_tenant_share_a_cache_and_others_do_not(self):
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:

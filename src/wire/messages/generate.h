@@ -96,6 +96,7 @@ struct GenerateRequest {
   bool prompt_logprobs = false;  // also of the prompt's tokens (echo with logprobs)
   std::int32_t priority = 0;     // higher first
   std::string tenant;            // from the authenticated key; part of KV identity
+  std::string cache_salt;        // a client's own part of it; empty: none
   std::int64_t deadline_left_ns = 0;            // 0: none
   std::vector<LogitsProcessorCall> processors;  // applied in this order
   bool processed_logprobs = false;  // logprobs of the row as it is sampled, not of the model's own

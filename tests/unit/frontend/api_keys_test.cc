@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/digest.h"
+#include "unit/frontend/frontend_fixture.h"
 #include "wire/http.h"
 
 namespace pixii::frontend {
@@ -91,6 +92,40 @@ TEST(ApiKeys, AnObjectThatIsWrongIsRefusedByPlaceAndField) {
   refused(R"({"keys": [{"key": "good-key-0001", "admin": 1}]})", "admin");
   refused(R"({"keys": []})", "no key");
   refused(R"({"key": []})", "top");
+}
+
+using testing::FrontendTest;
+
+TEST_F(FrontendTest, TakesNewKeysWithoutForgettingWhoIsAnswered) {
+  keys = *ApiKeys::Parse("first-key");
+  worker.automatic = false;
+  Start();
+  Session session;
+  tasks.Start(Talk(
+      session,
+      Raw("POST", "/v1/completions", R"({"prompt":"x"})", "Authorization: Bearer first-key\r\n"), 1,
+      false, false));
+  ASSERT_TRUE(Until([&] { return worker.seen.size() == 1; }));
+  frontend->UseKeys(*ApiKeys::Parse("second-key"));
+  worker.End(worker.seen[0].id, 0, wire::FinishReason::kStop);
+  ASSERT_TRUE(Until([&] { return session.done; }));
+  EXPECT_EQ(session.replies.at(0).status, 200);
+  EXPECT_EQ(Get("/v1/models", "Authorization: Bearer first-key\r\n").status, 401);
+  EXPECT_EQ(Get("/v1/models", "Authorization: Bearer second-key\r\n").status, 200);
+}
+
+TEST_F(FrontendTest, DoesNotServeEndpointsThatAreSwitchedOff) {
+  options.disabled_endpoints = {"completions", "kserve"};
+  Start();
+  EXPECT_EQ(Post("/v1/completions", R"({"prompt":"x"})").status, 404);
+  EXPECT_EQ(Get("/v2/health/live").status, 404);
+  EXPECT_EQ(Chat().status, 200);
+  const wire::Json paths = *Get("/openapi.json").json().Find("paths");
+  EXPECT_EQ(paths.Find("/v1/completions"), nullptr);
+  EXPECT_NE(paths.Find("/v1/chat/completions"), nullptr);
+  for (std::string_view name : Frontend::EndpointNames()) {
+    EXPECT_FALSE(name.empty());
+  }
 }
 
 }  // namespace

@@ -297,7 +297,7 @@ TEST_F(BatchTest, BelongsToItsTenantAndItsKeysLimits) {
 }
 
 TEST_F(BatchTest, DoesNotExistWhereItIsSwitchedOff) {
-  options.files_api = false;
+  options.disabled_endpoints = {"batches"};
   Start();
   EXPECT_EQ(Get("/v1/files").status, 404);
   EXPECT_EQ(Get("/v1/batches").status, 404);

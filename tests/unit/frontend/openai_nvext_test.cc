@@ -103,5 +103,54 @@ TEST(RequestRules, DropUnknownFieldsOnlyIfTheOperatorSaysSo) {
   EXPECT_EQ(Param(R"("temperature":9)", {.ignore_unknown = true}), "temperature");
 }
 
+TEST_F(FrontendTest, DropsNvextOfEverySurfaceIfTheOperatorSaysSo) {
+  options.rules.ignore_nvext = true;
+  options.anthropic_api = true;
+  Start();
+  constexpr std::string_view kNvext = R"("nvext":{"agent_hints":{"priority":5},"foo":1}})";
+  EXPECT_EQ(Post("/v1/responses", R"({"input":"hi",)" + std::string(kNvext)).status, 200);
+  EXPECT_EQ(Post("/v1/messages", R"({"model":"tiny","max_tokens":9,"messages":[{"role":"user",)"
+                                 R"("content":"hi"}],)" +
+                                     std::string(kNvext))
+                .status,
+            200);
+  EXPECT_EQ(Post("/v1/completions", R"({"prompt":"hi",)" + std::string(kNvext)).status, 200);
+  ASSERT_EQ(worker.seen.size(), 3U);
+  for (const wire::GenerateRequest& request : worker.seen) {
+    EXPECT_EQ(request.priority, 0);
+  }
+}
+
+TEST_F(FrontendTest, ObeysNvextOfMessagesAndResponses) {
+  options.anthropic_api = true;
+  Start();
+  constexpr std::string_view kNvext = R"("nvext":{"agent_hints":{"priority":5},"cache_salt":"s"}})";
+  Post("/v1/responses", R"({"input":"hi",)" + std::string(kNvext));
+  Post("/v1/messages", R"({"model":"tiny","max_tokens":9,"messages":[{"role":"user",)"
+                       R"("content":"hi"}],)" +
+                           std::string(kNvext));
+  ASSERT_EQ(worker.seen.size(), 2U);
+  for (const wire::GenerateRequest& request : worker.seen) {
+    EXPECT_EQ(request.priority, 5);
+    EXPECT_EQ(request.cache_salt, "s");
+  }
+  EXPECT_EQ(Post("/v1/responses", R"({"input":"hi","nvext":{"backend_instance_id":1}})").param(),
+            "nvext.backend_instance_id");
+}
+
+TEST_F(FrontendTest, GivesACacheSaltToTheWorker) {
+  Start();
+  Chat(R"("cache_salt":"a")");
+  Chat(R"("nvext":{"cache_salt":"b"})");
+  Chat();
+  ASSERT_EQ(worker.seen.size(), 3U);
+  EXPECT_EQ(worker.seen[0].cache_salt, "a");
+  EXPECT_EQ(worker.seen[1].cache_salt, "b");
+  EXPECT_EQ(worker.seen[2].cache_salt, "");
+  EXPECT_EQ(Param(R"("cache_salt":"")"), "cache_salt");
+  EXPECT_EQ(Param(R"("cache_salt":7)"), "cache_salt");
+  EXPECT_EQ(Param(R"("cache_salt":"a","nvext":{"cache_salt":"b"})"), "nvext.cache_salt");
+}
+
 }  // namespace
 }  // namespace pixii::frontend

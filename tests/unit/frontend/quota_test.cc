@@ -81,5 +81,19 @@ TEST(Quota, OverAnyLongTimeAKeyGetsItsLimitAndNoMore) {
   EXPECT_GE(tokens, 5000U * (kMinutes - 1)) << "what is allowed can be used";
 }
 
+TEST(Quota, AKeyThatStaysKeepsWhatItUsedUnderItsNewLimits) {
+  QuotaLedger ledger(Keys(R"(, "requests_per_minute": 3, "max_requests": 2)"), kStart);
+  auto running = ledger.Admit(0, kStart);
+  ASSERT_TRUE(running.limit.empty());
+  ledger.Update(Keys(R"(, "requests_per_minute": 10, "max_requests": 1)"), kStart);
+  EXPECT_EQ(ledger.Requests(0, kStart).left, 9U);
+  EXPECT_EQ(ledger.Admit(0, kStart).limit, "max_requests");
+  ledger.Update(ApiKeys::Parse("another-key").value(), kStart);
+  EXPECT_TRUE(ledger.Admit(0, kStart).limit.empty()) << "another key begins anew";
+  running.ticket = QuotaTicket();
+  ledger.Update(Keys(R"(, "requests_per_minute": 10, "max_requests": 1)"), kStart);
+  EXPECT_EQ(ledger.Requests(0, kStart).left, 10U) << "who was gone is new";
+}
+
 }  // namespace
 }  // namespace pixii::frontend

@@ -13,7 +13,8 @@ const BlockRootFields kFields{.model_fingerprint = "model",
                               .numerics_id = "cpu",
                               .kv_dtype = "bf16",
                               .adapter = "",
-                              .tenant = "alice"};
+                              .tenant = "alice",
+                              .salt = "salt"};
 
 TEST(BlockIdentity, EveryFieldOfTheRootChangesTheHash) {
   BlockIdentity identity("key");
@@ -21,7 +22,8 @@ TEST(BlockIdentity, EveryFieldOfTheRootChangesTheHash) {
   BlockRootFields fields = kFields;
   for (std::string_view BlockRootFields::* member :
        {&BlockRootFields::model_fingerprint, &BlockRootFields::numerics_id,
-        &BlockRootFields::kv_dtype, &BlockRootFields::adapter, &BlockRootFields::tenant}) {
+        &BlockRootFields::kv_dtype, &BlockRootFields::adapter, &BlockRootFields::tenant,
+        &BlockRootFields::salt}) {
     fields = kFields;
     fields.*member = "other";
     EXPECT_TRUE(hashes.insert(ToHex(identity.MakeRoot(fields)->hash)).second);
@@ -30,10 +32,18 @@ TEST(BlockIdentity, EveryFieldOfTheRootChangesTheHash) {
 
 TEST(BlockIdentity, FieldsCannotBeShiftedIntoOneAnother) {
   BlockIdentity identity("key");
-  BlockRootFields a{
-      .model_fingerprint = "ab", .numerics_id = "c", .kv_dtype = {}, .adapter = {}, .tenant = {}};
-  BlockRootFields b{
-      .model_fingerprint = "a", .numerics_id = "bc", .kv_dtype = {}, .adapter = {}, .tenant = {}};
+  BlockRootFields a{.model_fingerprint = "ab",
+                    .numerics_id = "c",
+                    .kv_dtype = {},
+                    .adapter = {},
+                    .tenant = {},
+                    .salt = {}};
+  BlockRootFields b{.model_fingerprint = "a",
+                    .numerics_id = "bc",
+                    .kv_dtype = {},
+                    .adapter = {},
+                    .tenant = {},
+                    .salt = {}};
   EXPECT_NE(identity.MakeRoot(a)->bytes, identity.MakeRoot(b)->bytes);
 }
 
