@@ -264,6 +264,7 @@ std::string Frontend::HealthBody(bool healthy, std::string_view status,
   bool discovered = readiness_.ever_ready();
   std::string out = fmt::format(R"({{"status":"{}","message":)", status);
   wire::AppendJsonString(out, message);
+  out += draining_ ? R"(,"stage":"draining")" : "";
   fmt::format_to(
       std::back_inserter(out),
       R"(,"initial_discovery_complete":{},"initial_discovery_error":null,"endpoints":[{}],"instances":[]}})",
