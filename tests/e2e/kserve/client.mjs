@@ -5,7 +5,7 @@ import grpc from "@grpc/grpc-js";
 import loader from "@grpc/proto-loader";
 
 const [address, name, argument] = process.argv.slice(2);
-const { inference } = grpc.loadPackageDefinition(loader.loadSync("kserve.proto", { keepCase: true, longs: Number, defaults: true, oneofs: true }));
+const { inference } = grpc.loadPackageDefinition(loader.loadSync("kserve.proto", { keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true }));
 const model_name = "tiny-chat";
 const plain = grpc.credentials.createInsecure();
 const connect = (credentials = plain, at = address) => new inference.GRPCInferenceService(at, credentials);
