@@ -8,6 +8,9 @@ void JoinPart(std::vector<AnswerPart>& parts, const AnswerPart& part) {
   bool joins =
       !parts.empty() && part.kind != AnswerPart::Kind::kCall && parts.back().kind == part.kind;
   if (joins) {
+    std::string& logprobs = parts.back().logprobs;
+    logprobs += logprobs.empty() || part.logprobs.empty() ? "" : ",";
+    logprobs += part.logprobs;
     parts.back().text += part.text;
   } else {
     parts.push_back(part);

@@ -30,6 +30,8 @@ struct AnswerPart {
   std::string text = {};  // kCall: the arguments, JSON text as the model wrote it
   std::string name = {};  // kCall
   std::string id = {};    // kCall
+  /// kText: of its tokens, if the request wants them, as entries of a chat's logprobs.
+  std::string logprobs = {};
 };
 
 /// Appends `part`, joined with the last one where they belong together.

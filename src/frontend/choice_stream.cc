@@ -66,6 +66,7 @@ void ChoiceStream::TakeApart(ChoiceDelta& delta) {
   }
   delta.events = parser_->Push(delta.text);
   delta.text.clear();
+  CountReasoning(delta);
   if (delta.finish) {
     std::vector<text::parsers::ParseEvent> rest = parser_->End();
     std::ranges::move(rest, std::back_inserter(delta.events));
@@ -76,6 +77,20 @@ void ChoiceStream::TakeApart(ChoiceDelta& delta) {
   }
   if (delta.finish && delta.finish->kind == FinishKind::kStop && parser_->call_count() > 0) {
     delta.finish->kind = FinishKind::kToolCalls;
+  }
+}
+
+// Reasoning comes first; what a model thinks between calls is not told apart.
+void ChoiceStream::CountReasoning(const ChoiceDelta& delta) {
+  using Kind = text::parsers::ParseEvent::Kind;
+  for (const text::parsers::ParseEvent& event : delta.events) {
+    const bool begins = event.kind == Kind::kReasoning && reasoning_tokens_ == 0;
+    const bool ends = event.kind != Kind::kReasoning && reasons_;
+    reasoning_tokens_ = begins || ends ? generated_ : reasoning_tokens_;
+    reasons_ = (reasons_ || begins) && !ends;
+  }
+  if (reasons_) {
+    reasoning_tokens_ = generated_;
   }
 }
 

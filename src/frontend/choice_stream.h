@@ -73,6 +73,9 @@ class ChoiceStream final {
   /// Tokens generated for this choice up to its end.
   std::uint32_t generated() const { return generated_; }
 
+  /// Those of them up to the end of its reasoning, the markers with it.
+  std::uint32_t reasoning_tokens() const { return reasoning_tokens_; }
+
  private:
   struct Held {
     TokenId token;
@@ -85,6 +88,7 @@ class ChoiceStream final {
 
   std::optional<Error> PushFrame(wire::TokenFrame& frame, ChoiceDelta& delta);
   void TakeApart(ChoiceDelta& delta);
+  void CountReasoning(const ChoiceDelta& delta);
   void Decode(TokenId token);
   void PushToken(TokenId token, wire::TokenLogprob* logprob, ChoiceDelta& delta);
   void PushText(std::string_view piece, bool may_stop, ChoiceDelta& delta);
@@ -101,6 +105,8 @@ class ChoiceStream final {
   std::uint64_t decoded_bytes_ = 0;
   std::uint64_t sent_bytes_ = 0;
   std::uint32_t generated_ = 0;
+  std::uint32_t reasoning_tokens_ = 0;
+  bool reasons_ = false;
   bool ended_ = false;
 };
 

@@ -189,6 +189,7 @@ void Generation::Deliver(std::size_t index, wire::TokenFrame& frame) {
   bool finished = delta_.finish.has_value();
   if (finished) {
     usage_.completion_tokens += choice.stream.generated();
+    usage_.reasoning_tokens += choice.stream.reasoning_tokens();
     --unfinished_;
     CloseTranscript(choice, engine_ended);
   }
@@ -223,12 +224,13 @@ void Generation::Echo(std::size_t index, Choice& choice, std::string& text) {
 
 namespace {
 
-// What a step brings, as parts of an answer; takes it out of `delta`.
+// What a step brings, as parts of an answer; takes it out of `delta`. `logprobs` go with the first
+// text.
 template <class Use>
-void ForEachPart(ChoiceDelta& delta, const Use& use) {
+void ForEachPart(ChoiceDelta& delta, std::string logprobs, const Use& use) {
   using EventKind = text::parsers::ParseEvent::Kind;
   if (!delta.text.empty()) {
-    use(AnswerPart{.text = std::move(delta.text)});
+    use(AnswerPart{.text = std::move(delta.text), .logprobs = std::exchange(logprobs, {})});
   }
   for (text::parsers::ParseEvent& event : delta.events) {
     switch (event.kind) {
@@ -236,7 +238,7 @@ void ForEachPart(ChoiceDelta& delta, const Use& use) {
         use(AnswerPart{.kind = AnswerPart::Kind::kReasoning, .text = std::move(event.text)});
         break;
       case EventKind::kContent:
-        use(AnswerPart{.text = std::move(event.text)});
+        use(AnswerPart{.text = std::move(event.text), .logprobs = std::exchange(logprobs, {})});
         break;
       case EventKind::kCall:
         use(AnswerPart{.kind = AnswerPart::Kind::kCall,
@@ -252,8 +254,24 @@ void ForEachPart(ChoiceDelta& delta, const Use& use) {
 
 }  // namespace
 
+// Logprobs of the step, and of steps before it that brought no part.
+std::string Generation::TakeLogprobs(Choice& choice) {
+  if (!plan_.shape.logprobs) {
+    return {};
+  }
+  for (std::size_t i = 0; i < delta_.logprobs.size(); ++i) {
+    choice.logprobs.Add(delta_.tokens[i], &delta_.logprobs[i]);
+  }
+  const std::string entries = choice.logprobs.TakeEntries();
+  choice.held_logprobs += choice.held_logprobs.empty() || entries.empty() ? "" : ",";
+  choice.held_logprobs += entries;
+  const bool waits = delta_.text.empty() && delta_.events.empty();
+  return waits ? std::string() : std::exchange(choice.held_logprobs, {});
+}
+
 void Generation::GatherAnswer(Choice& choice) {
-  ForEachPart(delta_, [&](const AnswerPart& part) { JoinPart(choice.answer.parts, part); });
+  ForEachPart(delta_, TakeLogprobs(choice),
+              [&](const AnswerPart& part) { JoinPart(choice.answer.parts, part); });
   choice.answer.tokens.insert(choice.answer.tokens.end(), delta_.tokens.begin(),
                               delta_.tokens.end());
   if (delta_.finish) {
@@ -270,7 +288,8 @@ void Generation::WriteAnswer(Choice& choice) {
   if (!delta_.tokens.empty()) {
     plan_.writer->AppendTokens(out, delta_.tokens);
   }
-  ForEachPart(delta_, [&](const AnswerPart& part) { plan_.writer->AppendPart(out, part); });
+  ForEachPart(delta_, TakeLogprobs(choice),
+              [&](const AnswerPart& part) { plan_.writer->AppendPart(out, part); });
   if (delta_.finish) {
     choice.answer.finish = std::move(*delta_.finish);  // written with the usage
   }

@@ -123,6 +123,7 @@ class Generation final : public ExchangeWatcher, public ClientWork {
     LogprobWriter logprobs;
     FinishedChoice result;        // of a unary response
     Answer answer;                // the same for a writer of another surface
+    std::string held_logprobs;    // of tokens whose text is not known yet, likewise
     ChoiceTranscript transcript;  // if a receipt or a record wants it
     double logprob_sum = 0;       // of its tokens and of the one that ended it, to find the best
     std::uint32_t logprob_count = 0;
@@ -146,6 +147,7 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   AnswerTiming Timing() const;
   void WriteAnswer(Choice& choice);
   void GatherAnswer(Choice& choice);
+  std::string TakeLogprobs(Choice& choice);
   void Echo(std::size_t part, Choice& choice, std::string& text);
   void Gather(Choice& choice);
   void Transcribe(const wire::TokenFrame& frame, Choice& choice) const;

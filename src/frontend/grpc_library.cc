@@ -1,10 +1,10 @@
 // libpixii_grpc.so: a gRPC server that carries bytes. The only file that sees gRPC's headers.
+#include <grpc/support/time.h>
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
 
 #include <atomic>
-#include <chrono>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -168,7 +168,8 @@ void Finish(Server* server, std::uint64_t call, int status, Bytes message) {
 }
 
 void Close(Server* server, std::int64_t milliseconds) {
-  const auto deadline = std::chrono::system_clock::now() + std::chrono::milliseconds(milliseconds);
+  const gpr_timespec deadline =
+      gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(milliseconds, GPR_TIMESPAN));
   server->closer = std::thread([server, deadline] { server->server->Shutdown(deadline); });
 }
 
@@ -188,7 +189,7 @@ void Free(Server* server) {
   if (server->closer.joinable()) {
     server->closer.join();
   } else {
-    server->server->Shutdown(std::chrono::system_clock::now());
+    server->server->Shutdown(gpr_inf_past(GPR_CLOCK_MONOTONIC));
   }
   server->server->Wait();
   server->server.reset();

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "frontend/choice_stream.h"
@@ -21,6 +22,7 @@ struct Usage {
   std::uint64_t prompt_tokens = 0;
   std::uint64_t completion_tokens = 0;
   std::uint64_t cached_tokens = 0;
+  std::uint64_t reasoning_tokens = 0;  // of completion_tokens, up to the end of the reasoning
 };
 
 /// What all responses of one request share.
@@ -71,6 +73,9 @@ class LogprobWriter final {
   void Add(TokenId token, const wire::TokenLogprob* logprob);
   /// The object, and starts anew; text_offset goes on.
   std::string Take();
+
+  /// Of a chat: its entries without the object, with commas between them.
+  std::string TakeEntries() { return std::exchange(first_, {}); }
 
  private:
   std::string Token(TokenId token) const;

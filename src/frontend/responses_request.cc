@@ -376,6 +376,21 @@ Result<void> ReadAllowed(const std::string& name, const Json& value, const Json&
   return {};
 }
 
+Result<void> ReadInclude(const Json& value, Reading& reading) {
+  if (!value.is_array()) {
+    return Bad("include", "must be a list");
+  }
+  for (const Json& item : value.array()) {
+    if (item != Json("message.output_text.logprobs")) {
+      return NotDone("include", fmt::format("{} cannot be included, only "
+                                            "\"message.output_text.logprobs\" can",
+                                            Shown(item)));
+    }
+    reading.out.Set("logprobs", true);
+  }
+  return {};
+}
+
 Result<void> ReadField(const std::string& name, const Json& value, Reading& reading) {
   if (std::ranges::find(kSame, name) != kSame.end()) {
     reading.out.Set(name, value);
@@ -386,6 +401,11 @@ Result<void> ReadField(const std::string& name, const Json& value, Reading& read
       return Bad(name, "must be a string");
     }
     reading.instructions = value.string();
+    return {};
+  }
+  if (name == "top_logprobs") {
+    reading.out.Set("logprobs", true);
+    reading.out.Set(name, value);
     return {};
   }
   if (name == "max_output_tokens") {
@@ -427,14 +447,11 @@ Result<void> ReadField(const std::string& name, const Json& value, Reading& read
                : ReadAllowed("stream_options.include_obfuscation", *obfuscation, false);
   }
   if (name == "include") {
-    if (!value.is_array() || !value.array().empty()) {
-      return NotDone(name, "nothing further can be included; give an empty list");
-    }
-    return {};
+    return ReadInclude(value, reading);
   }
   for (std::string_view known :
-       {"conversation", "prompt", "max_tool_calls", "top_logprobs", "moderation",
-        "context_management", "prompt_cache_retention", "prompt_cache_options"}) {
+       {"conversation", "prompt", "max_tool_calls", "moderation", "context_management",
+        "prompt_cache_retention", "prompt_cache_options"}) {
     if (name == known) {
       return NotDone(name, "this field is not supported");
     }

@@ -20,17 +20,17 @@ std::string Quoted(std::string_view text) {
   return out;
 }
 
-std::string TextContent(std::string_view text) {
-  return fmt::format(R"({{"type":"output_text","text":{},"annotations":[],"logprobs":[]}})",
-                     Quoted(text));
+std::string TextContent(std::string_view text, std::string_view logprobs) {
+  return fmt::format(R"({{"type":"output_text","text":{},"annotations":[],"logprobs":[{}]}})",
+                     Quoted(text), logprobs);
 }
 
 std::string UsageObject(const Usage& usage) {
   return fmt::format(R"({{"input_tokens":{},"input_tokens_details":{{"cached_tokens":{},)"
                      R"("cache_write_tokens":0}},"output_tokens":{},"output_tokens_details":)"
-                     R"({{"reasoning_tokens":0}},"total_tokens":{}}})",
+                     R"({{"reasoning_tokens":{}}},"total_tokens":{}}})",
                      usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens,
-                     usage.prompt_tokens + usage.completion_tokens);
+                     usage.reasoning_tokens, usage.prompt_tokens + usage.completion_tokens);
 }
 
 // The answer as the next request's template sees it.
@@ -108,7 +108,7 @@ std::string ResponsesWriter::Item(std::size_t index, Status status, bool empty) 
     case Kind::kText:
       return fmt::format(
           R"({{"id":"{}","type":"message","role":"assistant","status":"{}","content":[{}]}})", id,
-          Name(status), empty ? std::string() : TextContent(part.text));
+          Name(status), empty ? std::string() : TextContent(part.text, part.logprobs));
     case Kind::kReasoning:
       return fmt::format(
           R"({{"id":"{}","type":"reasoning","summary":[],"status":"{}","content":[{}]}})", id,
@@ -198,7 +198,7 @@ void ResponsesWriter::OpenItem(std::string& out, const AnswerPart& part) {
     Event(out, "response.content_part.added",
           fmt::format(R"(,"item_id":"{}","output_index":{},"content_index":0,"part":{})",
                       ItemId(index), index,
-                      part.kind == Kind::kText ? TextContent("")
+                      part.kind == Kind::kText ? TextContent("", "")
                                                : R"({"type":"reasoning_text","text":""})"));
   }
 }
@@ -209,7 +209,10 @@ void ResponsesWriter::AppendPart(std::string& out, const AnswerPart& part) {
     OpenItem(out, part);
   }
   const std::size_t index = parts_.size() - 1;
-  parts_.back().text += part.text;
+  AnswerPart& whole = parts_.back();
+  whole.text += part.text;
+  whole.logprobs += whole.logprobs.empty() || part.logprobs.empty() ? "" : ",";
+  whole.logprobs += part.logprobs;
   if (part.kind == Kind::kCall) {
     Event(out, "response.function_call_arguments.delta",
           fmt::format(R"(,"item_id":"{}","output_index":{},"delta":{})", ItemId(index), index,
@@ -220,7 +223,8 @@ void ResponsesWriter::AppendPart(std::string& out, const AnswerPart& part) {
   const bool text = part.kind == Kind::kText;
   Event(out, text ? "response.output_text.delta" : "response.reasoning_text.delta",
         fmt::format(R"(,"item_id":"{}","output_index":{},"content_index":0,"delta":{}{})",
-                    ItemId(index), index, Quoted(part.text), text ? R"(,"logprobs":[])" : ""));
+                    ItemId(index), index, Quoted(part.text),
+                    text ? fmt::format(R"(,"logprobs":[{}])", part.logprobs) : std::string()));
 }
 
 void ResponsesWriter::CloseItem(std::string& out) {
@@ -239,11 +243,12 @@ void ResponsesWriter::CloseItem(std::string& out) {
     const bool text = part.kind == Kind::kText;
     Event(out, text ? "response.output_text.done" : "response.reasoning_text.done",
           fmt::format(R"(,"item_id":"{}","output_index":{},"content_index":0,"text":{}{})", id,
-                      index, Quoted(part.text), text ? R"(,"logprobs":[])" : ""));
+                      index, Quoted(part.text),
+                      text ? fmt::format(R"(,"logprobs":[{}])", part.logprobs) : std::string()));
     Event(out, "response.content_part.done",
           fmt::format(
               R"(,"item_id":"{}","output_index":{},"content_index":0,"part":{})", id, index,
-              text ? TextContent(part.text)
+              text ? TextContent(part.text, part.logprobs)
                    : fmt::format(R"({{"type":"reasoning_text","text":{}}})", Quoted(part.text))));
   }
   Event(out, "response.output_item.done",

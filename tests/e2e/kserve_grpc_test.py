@@ -21,6 +21,10 @@ class GrpcServer(harness.Server):
         super().__init__("tiny-chat", "--kserve-grpc-server", "--grpc-port", "0", "--grpc-port-file", str(file), *flags)
         self.grpc_port = int(file.read_text())
 
+    def __exit__(self, kind, value, trace):
+        super().__exit__(kind, value, trace)
+        self.grpc_folder.cleanup()
+
     def run_case(self, test, name, argument="", host="127.0.0.1"):
         done = subprocess.run(["node", "client.mjs", f"{host}:{self.grpc_port}", name, argument], cwd=WORK,
                               capture_output=True, text=True, timeout=120)

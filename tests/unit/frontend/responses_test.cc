@@ -165,6 +165,9 @@ TEST(ResponsesRequest, RefusesByName) {
   EXPECT_EQ(param(R"("max_output_tokens":0)"), "max_output_tokens");
   EXPECT_EQ(param(R"("tools":[{"type":"web_search"}])"), "tools[0].type");
   EXPECT_EQ(param(R"("background":false,"truncation":"disabled","include":[])"), "taken");
+  EXPECT_EQ(param(R"("include":["reasoning.encrypted_content"])"), "include");
+  EXPECT_EQ(param(R"("include":["message.output_text.logprobs"],"top_logprobs":21)"),
+            "top_logprobs");
   EXPECT_EQ(Read("{}").error().param(), "input");
 }
 

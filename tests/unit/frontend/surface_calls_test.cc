@@ -72,11 +72,39 @@ TEST_F(SurfaceCallsTest, AResponseHasThemAsItemsAndTakesTheResult) {
   EXPECT_EQ(items[0].Find("type")->string(), "reasoning");
   EXPECT_EQ(items[1].Find("content")->array().at(0).Find("text")->string(), "Look:\n");
   EXPECT_EQ(items[2].Find("arguments")->string(), R"({"a": 12345678901234567890})");
+  EXPECT_EQ(body.Find("usage")->Find("output_tokens_details")->Find("reasoning_tokens")->AsInt(),
+            std::string_view("<think>Hm</think>").size());
   Reply next =
       Post("/v1/responses", R"({"previous_response_id":")" + body.Find("id")->string() +
                                 R"(","input":[{"type":"function_call_output","call_id":")" +
                                 items[2].Find("call_id")->string() + R"(","output":"3"}]})");
   EXPECT_EQ(next.status, 200) << next.body;
+}
+
+TEST_F(SurfaceCallsTest, AResponsesTextHasTheLogprobsThatAreIncluded) {
+  Serve();
+  const Json plain = Post("/v1/responses", Response()).json();
+  const auto logprobs = [](const Json& body) {
+    const Json& content = body.Find("output")->array().at(1).Find("content")->array().at(0);
+    return content.Find("logprobs")->array();
+  };
+  EXPECT_TRUE(logprobs(plain).empty());
+  constexpr std::string_view kMore =
+      R"(,"include":["message.output_text.logprobs"],"top_logprobs":2)";
+  const Json::Array whole = logprobs(Post("/v1/responses", Response(kMore)).json());
+  ASSERT_GE(whole.size(), 6U) << "of Look: and its line end";
+  EXPECT_EQ(whole.back().Find("top_logprobs")->array().size(), 2U);
+  std::vector<std::string> events =
+      Post("/v1/responses", Response(std::string(kMore) + R"(,"stream":true)")).events();
+  std::size_t streamed = 0;
+  for (const std::string& data : events) {
+    const Json event = *wire::ParseJson(data);
+    if (event.Find("type")->string() == "response.output_text.delta") {
+      streamed += event.Find("logprobs")->array().size();
+    }
+  }
+  EXPECT_EQ(streamed, whole.size());
+  EXPECT_EQ(logprobs(*wire::ParseJson(events.back())->Find("response")).size(), whole.size());
 }
 
 TEST_F(SurfaceCallsTest, AStreamOfAResponseEndsWithTheSameItems) {
