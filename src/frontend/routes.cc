@@ -148,7 +148,6 @@ const std::vector<Frontend::Route>& Frontend::Routes() {
        .method = "GET",
        .handle = &Frontend::HandleKserveServer,
        .summary = "The server (KServe)",
-       .access = Access::kOpen,
        .dialect = Dialect::kKserve},
       {.path = "/v2/health/live",
        .method = "GET",

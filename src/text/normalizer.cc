@@ -180,6 +180,36 @@ class StripAccents final : public Normalizer {
   }
 };
 
+// Of SentencePiece's rules for translation: control characters go, breaks and marks become spaces.
+class Nmt final : public Normalizer {
+ public:
+  Result<void> Apply(std::string& text, std::size_t /*bytes_max*/) const override {
+    std::string out;
+    out.reserve(text.size());
+    ForEachChar(text, [&](char32_t c, std::string_view bytes) {
+      if (IsBreak(c)) {
+        out += ' ';
+      } else if (!IsControl(c)) {
+        out.append(bytes);
+      }
+    });
+    text = std::move(out);
+    return {};
+  }
+
+ private:
+  static bool IsBreak(char32_t c) {
+    return c == 0x09 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 ||
+           (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+           c == 0xFEFF || c == 0xFFFD;
+  }
+
+  static bool IsControl(char32_t c) {
+    return (c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F ||
+           c == 0x8F || c == 0x9F;
+  }
+};
+
 class ByteLevel final : public Normalizer {
  public:
   Result<void> Apply(std::string& text, std::size_t /*bytes_max*/) const override {
@@ -323,6 +353,9 @@ Result<NormalizerPtr> Normalizer::FromJson(const wire::Json& json, const JsonPla
   }
   if (type == "Strip") {
     return MakeStrip(json, place);
+  }
+  if (type == "Nmt") {
+    return Make<Nmt>();
   }
   if (type == "StripAccents") {
     return Make<StripAccents>();

@@ -235,6 +235,30 @@ class ByteLevel final : public PreTokenizer {
   PreTokenizerPtr split_;
 };
 
+class FixedLength final : public PreTokenizer {
+ public:
+  explicit FixedLength(std::int64_t chars) : chars_(chars) {}
+
+  Result<void> Apply(Words& words) const override {
+    return words.Split([&](const Word& word, std::vector<Word>& out) -> Result<void> {
+      std::uint32_t at = word.begin;
+      std::int64_t count = 0;
+      ForEachChar(words.TextOf(word), [&](char32_t, std::string_view bytes) {
+        if (count % chars_ == 0) {
+          out.push_back({at, at, word.first && at == word.begin});
+        }
+        ++count;
+        at += static_cast<std::uint32_t>(bytes.size());
+        out.back().end = at;
+      });
+      return {};
+    });
+  }
+
+ private:
+  std::int64_t chars_;
+};
+
 enum class PrependScheme : std::uint8_t { kAlways, kFirst, kNever };
 
 class Metaspace final : public PreTokenizer {
@@ -367,6 +391,19 @@ Result<PreTokenizerPtr> MakeDigits(const wire::Json& json, const JsonPlace& plac
   return Make<SplitScan>(NumberScanner(individual).next);
 }
 
+Result<PreTokenizerPtr> MakeFixedLength(const wire::Json& json, const JsonPlace& place) {
+  PX_TRY(std::int64_t length, IntField(json, "length", 5, 1, 1 << 20, place));
+  return Make<FixedLength>(length);
+}
+
+Result<PreTokenizerPtr> MakeCharDelimiterSplit(const wire::Json& json, const JsonPlace& place) {
+  PX_TRY(std::string delimiter, StringField(json, "delimiter", "", place));
+  if (delimiter.empty() || Utf8SequenceLength(delimiter) != delimiter.size()) {
+    return place.Member("delimiter").Refuse("must be one character");
+  }
+  return Make<SplitString>(std::move(delimiter), SplitOptions{SplitBehavior::kRemoved, false});
+}
+
 Result<PreTokenizerPtr> MakeBert() {
   std::vector<PreTokenizerPtr> steps;
   steps.push_back(std::make_unique<CharSplit>(IsWhitespace, SplitBehavior::kRemoved));
@@ -405,6 +442,12 @@ Result<PreTokenizerPtr> PreTokenizer::FromJson(const wire::Json& json, const Jso
   if (type == "Punctuation") {
     PX_TRY(SplitBehavior behavior, BehaviorField(json, "Isolated", place));
     return Make<CharSplit>(IsPunctuationDelimiter, behavior);
+  }
+  if (type == "FixedLength") {
+    return MakeFixedLength(json, place);
+  }
+  if (type == "CharDelimiterSplit") {
+    return MakeCharDelimiterSplit(json, place);
   }
   if (type == "BertPreTokenizer") {
     return MakeBert();

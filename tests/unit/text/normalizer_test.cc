@@ -83,6 +83,14 @@ TEST(NormalizerTest, BertCleansPadsStripsAndLowers) {
   EXPECT_EQ(Normalized(R"({"type":"BertNormalizer","lowercase":false})", "\xC3\x89"), "\xC3\x89");
 }
 
+TEST(NormalizerTest, NmtDropsControlsAndMakesBreaksSpaces) {
+  EXPECT_EQ(Normalized(R"({"type":"Nmt"})",
+                       "a\tb\x01\x7F\x0B"
+                       "c\xE2\x80\x8B\xE2\x96\x81\xEF\xBB\xBF"
+                       "d\xC2\xA0\xC2\x8F\r\n"),
+            "a bc   d\xC2\xA0  ");
+}
+
 TEST(NormalizerTest, StripAccentsDropsMarksOnly) {
   EXPECT_EQ(
       Normalized(R"({"type":"Sequence","normalizers":[{"type":"NFD"},{"type":"StripAccents"}]})",

@@ -102,6 +102,22 @@ TEST(PreTokenizerTest, DigitsStandAloneOrTogether) {
             (List{"ab", "123", "c"}));
 }
 
+TEST(PreTokenizerTest, PiecesOfOneLengthAndPiecesBetweenDelimiters) {
+  EXPECT_EQ(Cut(R"({"type":"FixedLength","length":2})",
+                "ab\xC3\xA9"
+                "cd"),
+            (List{"ab",
+                  "\xC3\xA9"
+                  "c",
+                  "d"}));
+  EXPECT_EQ(Cut(R"({"type":"CharDelimiterSplit","delimiter":"_"})", "_a__bc_"), (List{"a", "bc"}));
+  for (const char* json :
+       {R"({"type":"FixedLength","length":0})", R"({"type":"CharDelimiterSplit","delimiter":"ab"})",
+        R"({"type":"CharDelimiterSplit"})", R"({"type":"UnicodeScripts"})"}) {
+    EXPECT_FALSE(PreTokenizer::FromJson(*wire::ParseJson(json), {"file", "pre_tokenizer"}));
+  }
+}
+
 TEST(PreTokenizerTest, MetaspacePrependsAsItsSchemeSays) {
   auto metaspace = [](std::string_view scheme) {
     return std::string(R"({"type":"Metaspace","replacement":"_","prepend_scheme":")") +
