@@ -334,56 +334,49 @@ bool ExpressionParser::IsTupleEnd(std::string_view end_name) const {
          IsOperator(")") || (!end_name.empty() && IsName(end_name));
 }
 
-Result<ExprPtr> ExpressionParser::ParseTuple(const TupleRules& rules) {
-  auto tuple = std::make_unique<ItemsExpr>(ExprKind::kTuple, current().line);
-  bool is_tuple = false;
-  while (true) {
-    if (!tuple->items.empty()) {
+template <class ParseItem>
+Result<bool> ExpressionParser::ParseList(ItemsExpr& tuple, std::string_view end_name,
+                                         ParseItem&& parse_item) {
+  for (bool commas = false;; commas = true) {
+    if (!tuple.items.empty()) {
       PX_CHECK_OK(ExpectOperator(","));
     }
-    if (IsTupleEnd(rules.end_name)) {
-      break;
+    if (IsTupleEnd(end_name)) {
+      return commas;
     }
-    PX_TRY(ExprPtr item, ParseExpression(rules.with_conditional));
-    tuple->items.push_back(std::move(item));
+    PX_TRY(ExprPtr item, parse_item());
+    tuple.items.push_back(std::move(item));
     if (!IsOperator(",")) {
-      break;
-    }
-    is_tuple = true;
-  }
-  if (!is_tuple) {
-    if (!tuple->items.empty()) {
-      return std::move(tuple->items[0]);
-    }
-    if (!rules.explicit_parentheses) {
-      return SyntaxError(current().line,
-                         fmt::format("Expected an expression, got '{}'", Describe(current())));
+      return commas;
     }
   }
-  return Sealed(std::move(tuple));
+}
+
+tl::unexpected<Error> ExpressionParser::NoExpression() const {
+  return SyntaxError(current().line,
+                     fmt::format("Expected an expression, got '{}'", Describe(current())));
+}
+
+Result<ExprPtr> ExpressionParser::ParseTuple(const TupleRules& rules) {
+  auto tuple = std::make_unique<ItemsExpr>(ExprKind::kTuple, current().line);
+  PX_TRY(const bool is_tuple, ParseList(*tuple, rules.end_name,
+                                        [&] { return ParseExpression(rules.with_conditional); }));
+  if (is_tuple || (tuple->items.empty() && rules.explicit_parentheses)) {
+    return Sealed(std::move(tuple));
+  }
+  if (tuple->items.empty()) {
+    return NoExpression();
+  }
+  return std::move(tuple->items[0]);
 }
 
 Result<ExprPtr> ExpressionParser::ParseTarget(const TargetRules& rules) {
   PX_TRY(const DepthGuard guard, Enter());
   auto tuple = std::make_unique<ItemsExpr>(ExprKind::kTuple, current().line);
-  bool is_tuple = false;
-  while (true) {
-    if (!tuple->items.empty()) {
-      PX_CHECK_OK(ExpectOperator(","));
-    }
-    if (IsTupleEnd(rules.end_name)) {
-      break;
-    }
-    PX_TRY(ExprPtr item, ParsePrimary(rules.with_namespace));
-    tuple->items.push_back(std::move(item));
-    if (!IsOperator(",")) {
-      break;
-    }
-    is_tuple = true;
-  }
+  PX_TRY(const bool is_tuple,
+         ParseList(*tuple, rules.end_name, [&] { return ParsePrimary(rules.with_namespace); }));
   if (tuple->items.empty()) {
-    return SyntaxError(current().line,
-                       fmt::format("Expected an expression, got '{}'", Describe(current())));
+    return NoExpression();
   }
   ExprPtr target;
   if (is_tuple) {

@@ -118,6 +118,10 @@ class ExpressionParser {
   Result<Arguments> ParseArguments();
   Result<std::string> DottedName();
   bool IsTupleEnd(std::string_view end_name) const;
+  /// Items with commas between and perhaps behind; true if there was a comma.
+  template <class ParseItem>
+  Result<bool> ParseList(ItemsExpr& tuple, std::string_view end_name, ParseItem&& parse_item);
+  tl::unexpected<Error> NoExpression() const;
   Result<void> CheckTarget(const Expr& target) const;
 
   std::vector<Token> tokens_;
