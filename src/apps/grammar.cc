@@ -35,6 +35,8 @@ struct GrammarFlags {
 struct BenchGrammarFlags {
   std::string model = kBundledModel;
   std::string data;
+  std::string dialect;
+  std::string skip;
   bool json = false;
 };
 
@@ -167,7 +169,10 @@ int RunBenchGrammar(const Arguments& arguments) {
       "and what it cost.";
   command.options = {
       Text("model", &flags.model, kModelHelp),
-      Text("data", &flags.data, "folder of files {schema, tests: [{valid, data}]}"),
+      Text("data", &flags.data,
+           "folder of files {schema, tests: [{valid, data}]}, or of lists of such"),
+      Text("dialect", &flags.dialect, "$schema of schemas that name none"),
+      Text("skip", &flags.skip, "names of files that are left out, separated by commas"),
       Switch("json", &flags.json, "prints JSON"),
   };
   auto [parsed, exit] = ParseOrExit(command, arguments);
@@ -178,8 +183,16 @@ int RunBenchGrammar(const Arguments& arguments) {
   if (!loaded) {
     return Complain(loaded.error());
   }
+  bench::GrammarBenchOptions options;
+  options.folder = flags.data;
+  options.dialect = flags.dialect;
+  for (std::string_view rest = flags.skip; !rest.empty();) {
+    const std::size_t end = std::min(rest.find(','), rest.size());
+    options.skip.emplace_back(rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
   Result<bench::GrammarBenchResult> result =
-      bench::BenchGrammar(*loaded->tokenizer, loaded->vocabulary, {.folder = flags.data});
+      bench::BenchGrammar(*loaded->tokenizer, loaded->vocabulary, options);
   if (!result) {
     return Complain(result.error());
   }

@@ -363,6 +363,7 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
     options.adapters = AdapterOptionsOf(flags_);
   }
   options.grammars = grammars_;
+  options.jump_ahead = flags_.jump_ahead;
   PX_TRY(std::unique_ptr<engine::Drafter> drafter, MakeDrafter(context));
   PX_TRY(std::unique_ptr<engine::Engine> engine,
          engine::Engine::Create(options, std::move(executor), processors_, std::move(drafter)));
@@ -459,9 +460,15 @@ Result<frontend::ServedModel> LoadServedModel(const std::string& folder,
       .eos_ids = spec.eos_token_ids,
       .vocab_size = static_cast<std::uint32_t>(spec.vocab_size),
       .markers = text::parsers::MarkerTexts()};
-  served.grammars = std::make_shared<text::grammar::GrammarLibrary>([text, vocabulary] {
-    return text::grammar::GrammarVocabulary::Build(text->tokenizer(), vocabulary);
-  });
+  text::grammar::GrammarLibraryOptions grammars;
+  grammars.encode = [text](std::string_view answer) {
+    return text->tokenizer().Encode(answer, {.parse_special = false});
+  };
+  served.grammars = std::make_shared<text::grammar::GrammarLibrary>(
+      [text, vocabulary] {
+        return text::grammar::GrammarVocabulary::Build(text->tokenizer(), vocabulary);
+      },
+      grammars);
   return served;
 }
 

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <map>
 
 #include "rt/file.h"
 #include "text/grammar/grammar_matcher.h"
@@ -56,7 +58,15 @@ void AppendIndented(std::string& out, const wire::Json& value, std::size_t inden
   out += array ? ']' : '}';
 }
 
+// Tests of the suite about one keyword.
+struct Judged {
+  std::size_t right = 0;
+  std::size_t refused = 0;
+  std::size_t wrong = 0;
+};
+
 struct Tally {
+  std::map<std::string, Judged> keywords;
   std::size_t schemas = 0;
   std::size_t accepted = 0;
   std::size_t instances = 0;
@@ -85,10 +95,24 @@ class Bench final {
     Result<std::shared_ptr<const gr::Grammar>> grammar = gr::Compile(spec);
     tally_.compile_us.push_back(NowUs() - begin);
     ++tally_.schemas;
-    if (!grammar) {
+    // A schema that no value satisfies is refused for that: every instance is judged.
+    const bool empty =
+        !grammar && grammar.error().detail().find("no JSON value satisfies") != std::string::npos;
+    if (!grammar && !empty) {
       return {};
     }
     ++tally_.accepted;
+    if (empty) {
+      for (const wire::Json& test : tests->array()) {
+        const wire::Json* valid = test.Find("valid");
+        ++tally_.instances;
+        if (valid != nullptr && valid->is_bool() && valid->boolean()) {
+          ++tally_.valid_refused;
+          tally_.wrong.push_back(fmt::format("{}: valid refused with its schema", name));
+        }
+      }
+      return {};
+    }
     auto runtime = std::make_shared<gr::GrammarRuntime>(*grammar, vocabulary_);
     for (const wire::Json& test : tests->array()) {
       const wire::Json* valid = test.Find("valid");
@@ -101,6 +125,37 @@ class Bench final {
       PX_CHECK_OK(Judge(name, data->Dump(), valid->boolean(), runtime, &tally_.mask_us));
       PX_CHECK_OK(Judge(name, indented, valid->boolean(), runtime, nullptr));
       ++tally_.instances;
+    }
+    return {};
+  }
+
+  /// A file of the suite.
+  Result<void> AddSuite(const std::string& keyword, const wire::Json& file,
+                        const std::string& dialect) {
+    Judged& judged = tally_.keywords[keyword];
+    for (const wire::Json& group : file.array()) {
+      const wire::Json* found = group.Find("schema");
+      const wire::Json* tests = group.Find("tests");
+      if (found == nullptr || tests == nullptr || !tests->is_array()) {
+        return Fail(Code::kDataCorrupt, fmt::format("{}: no schema and tests", keyword));
+      }
+      wire::Json schema = *found;
+      if (!dialect.empty() && schema.is_object() && schema.Find("$schema") == nullptr) {
+        schema.Set("$schema", dialect);
+      }
+      const std::size_t accepted = tally_.accepted;
+      const std::size_t wrong = tally_.wrong.size();
+      wire::Json one(wire::Json::Object{});
+      one.Set("schema", std::move(schema));
+      one.Set("tests", *tests);
+      PX_CHECK_OK(Add(keyword, one));
+      if (tally_.accepted == accepted) {
+        judged.refused += tests->array().size();
+        continue;
+      }
+      judged.wrong += tally_.wrong.size() - wrong;
+      judged.right +=
+          tests->array().size() - std::min(tests->array().size(), tally_.wrong.size() - wrong);
     }
     return {};
   }
@@ -169,12 +224,18 @@ Result<GrammarBenchResult> BenchGrammar(const text::Tokenizer& tokenizer,
   PX_TRY(std::vector<rt::FolderEntry> entries, rt::ListFolder(options.folder, options.files_max));
   Bench bench(tokenizer, std::move(vocabulary));
   for (const rt::FolderEntry& entry : entries) {
-    if (!entry.name.ends_with(".json")) {
+    if (!entry.name.ends_with(".json") ||
+        std::ranges::find(options.skip, entry.name) != options.skip.end()) {
       continue;
     }
     PX_TRY(std::string content, rt::ReadFile(options.folder + "/" + entry.name, kFileBytesMax));
     PX_TRY(const wire::Json file, wire::ParseJson(content));
-    PX_CHECK_OK(bench.Add(entry.name, file));
+    if (file.is_array()) {
+      PX_CHECK_OK(
+          bench.AddSuite(entry.name.substr(0, entry.name.size() - 5), file, options.dialect));
+    } else {
+      PX_CHECK_OK(bench.Add(entry.name, file));
+    }
   }
   Tally tally = bench.Take();
   if (tally.schemas == 0) {
@@ -194,6 +255,11 @@ Result<GrammarBenchResult> BenchGrammar(const text::Tokenizer& tokenizer,
   count("masks", "masks", static_cast<double>(tally.mask_us.size()));
   AddTimes(out.figures, "mask", std::move(tally.mask_us));
   AddTimes(out.figures, "compile", std::move(tally.compile_us));
+  for (const auto& [keyword, judged] : tally.keywords) {
+    count(keyword + " right", "tests", static_cast<double>(judged.right));
+    count(keyword + " refused", "tests", static_cast<double>(judged.refused));
+    count(keyword + " wrong", "tests", static_cast<double>(judged.wrong));
+  }
   out.wrong = std::move(tally.wrong);
   return out;
 }

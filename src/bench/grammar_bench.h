@@ -1,8 +1,9 @@
 // Measures structured output over a folder of schemas with instances: how many schemas are
 // accepted, whether instances are judged rightly, and what compiling and masks cost.
 //
-// Thread: one; nothing else should run. Format of the files: data/maskbench's, an object with
-// `schema` and `tests`, a list of {"valid", "data"}.
+// Thread: one; nothing else should run. Format of the files: MaskBench's, an object with `schema`
+// and `tests`, a list of {"valid", "data"}; or the JSON Schema Test Suite's, a list of such objects
+// about the keyword that the file is named after.
 #pragma once
 
 #include <memory>
@@ -17,12 +18,15 @@
 namespace pixii::bench {
 
 struct GrammarBenchOptions {
-  std::string folder;
+  std::string folder;             // its folders are not entered
+  std::string dialect;            // $schema of schemas that name none; empty: left out
+  std::vector<std::string> skip;  // names of files
   std::size_t files_max = 100'000;
 };
 
 struct GrammarBenchResult {
-  std::vector<Figure> figures;
+  std::vector<Figure>
+      figures;  // of a suite: for each keyword the tests judged right, refused, wrong
   std::vector<std::string> wrong;  // "file: what", for people
 };
 

@@ -19,6 +19,9 @@ constexpr float kExcluded = -std::numeric_limits<float>::infinity();
 constexpr std::size_t kRuntimesMax = 32;
 constexpr std::size_t kRuntimeBytesMax = 268'435'456;  // of all of them together
 constexpr std::size_t kWordBits = 32;
+constexpr std::size_t kStyleTokens = 48;  // looked at for how the answer uses white space
+constexpr std::size_t kJoinBytes = 48;    // in front of a guess, that the tokenizer sees
+constexpr std::size_t kGuessBytes = 12;   // of one guessed token
 
 void ApplyMask(std::span<const std::uint32_t> mask, std::span<float> logits) {
   for (std::size_t begin = 0; begin < logits.size(); begin += kWordBits) {
@@ -40,9 +43,11 @@ void ApplyMask(std::span<const std::uint32_t> mask, std::span<float> logits) {
 }  // namespace
 
 RequestConstraint::RequestConstraint(std::shared_ptr<GrammarRuntime> runtime,
-                                     std::uint32_t choice_count)
+                                     std::uint32_t choice_count, text::grammar::TextEncoder encode)
     : runtime_(std::move(runtime)),
+      encode_(std::move(encode)),
       matchers_(choice_count, GrammarMatcher(runtime_)),
+      ready_(choice_count),
       mask_(runtime_->vocabulary().mask_words()) {}
 
 Result<void> RequestConstraint::Follow(std::uint32_t choice, std::span<const TokenId> generated) {
@@ -67,21 +72,113 @@ Result<void> RequestConstraint::Apply(std::uint32_t choice, std::span<const Toke
                                       std::span<float> logits) {
   PX_CHECK_OK(Follow(choice, generated));
   GrammarMatcher& matcher = matchers_[choice];
-  if (matcher.ended()) {
-    std::ranges::fill(mask_, 0U);
-    for (const TokenId end : runtime_->vocabulary().eos_ids()) {
-      mask_[static_cast<std::size_t>(end) / kWordBits] |=
-          1U << (static_cast<std::size_t>(end) % kWordBits);
-    }
-  } else {
-    matcher.FillMask(mask_);
+  const Mask* mask = Find(choice, generated);
+  if (mask == nullptr) {
+    Fill(matcher, mask_);
+    mask = &mask_;
   }
   if (matcher.exhausted()) {
     return Fail(Code::kResourceExhausted,
                 "the grammar of the answer needs more memory than one grammar may have");
   }
-  ApplyMask(mask_, logits);
+  ApplyMask(*mask, logits);
   return {};
+}
+
+// Past its end an answer holds end tokens only.
+void RequestConstraint::Fill(GrammarMatcher& matcher, Mask& mask) {
+  mask.resize(runtime_->vocabulary().mask_words());
+  if (!matcher.ended()) {
+    matcher.FillMask(mask);
+    return;
+  }
+  std::ranges::fill(mask, 0U);
+  for (const TokenId end : runtime_->vocabulary().eos_ids()) {
+    mask[static_cast<std::size_t>(end) / kWordBits] |=
+        1U << (static_cast<std::size_t>(end) % kWordBits);
+  }
+}
+
+void RequestConstraint::Prepare(std::uint32_t choice, std::span<const TokenId> generated,
+                                std::span<const TokenId> guesses) {
+  Ready& ready = ready_[choice];
+  ready.count = 0;
+  GrammarMatcher& matcher = matchers_[choice];
+  if (!Follow(choice, generated)) {
+    return;  // Apply says so
+  }
+  ready.begin = generated.size();
+  ready.guesses.assign(guesses.begin(), guesses.end());
+  ready.masks.resize(std::max(ready.masks.size(), guesses.size() + 1));
+  std::size_t taken = 0;
+  for (;;) {
+    Fill(matcher, ready.masks[ready.count++]);
+    if (taken == guesses.size() || matcher.ended() || !matcher.Accept(guesses[taken])) {
+      break;
+    }
+    ++taken;
+  }
+  matcher.Rollback(taken);
+}
+
+const RequestConstraint::Mask* RequestConstraint::Find(std::uint32_t choice,
+                                                       std::span<const TokenId> generated) const {
+  const Ready& ready = ready_[choice];
+  if (generated.size() < ready.begin || generated.size() - ready.begin >= ready.count) {
+    return nullptr;
+  }
+  const std::span<const TokenId> since = generated.subspan(ready.begin);
+  return std::ranges::equal(since, std::span(ready.guesses).first(since.size()))
+             ? &ready.masks[since.size()]
+             : nullptr;
+}
+
+void RequestConstraint::Guess(std::uint32_t choice, std::span<const TokenId> generated,
+                              std::uint32_t count_max, std::vector<TokenId>& guesses) {
+  GrammarMatcher& matcher = matchers_[choice];
+  if (!encode_ || !Follow(choice, generated) || matcher.ended()) {
+    return;
+  }
+  const GrammarVocabulary& vocabulary = runtime_->vocabulary();
+  std::string before;
+  for (const TokenId token : generated.last(std::min(generated.size(), kStyleTokens))) {
+    before += vocabulary.Bytes(token);
+  }
+  const std::string likely = matcher.Likely(before, count_max * kGuessBytes);
+  if (likely.empty()) {
+    return;
+  }
+  std::string_view left = likely;
+  std::size_t taken = 0;
+  for (const TokenId token : Encoded(before, likely)) {
+    const bool known = token >= 0 && static_cast<std::uint32_t>(token) < vocabulary.vocab_size();
+    const std::string_view bytes = known ? vocabulary.Bytes(token) : std::string_view();
+    if (taken == count_max || bytes.empty() || !left.starts_with(bytes) || !matcher.Accept(token)) {
+      break;
+    }
+    left.remove_prefix(bytes.size());
+    guesses.push_back(token);
+    ++taken;
+  }
+  matcher.Rollback(taken);
+}
+
+// `text` as it is written behind `before`, if no token spans both; else as it is written alone.
+std::vector<TokenId> RequestConstraint::Encoded(std::string_view before,
+                                                const std::string& text) const {
+  std::size_t begin = before.size() - std::min(before.size(), kJoinBytes);
+  while (begin < before.size() && (static_cast<std::uint8_t>(before[begin]) & 0xC0) == 0x80) {
+    ++begin;
+  }
+  const std::string_view join = before.substr(begin);
+  const Result<std::vector<TokenId>> first = encode_(join);
+  Result<std::vector<TokenId>> both = encode_(std::string(join) + text);
+  if (first && both && both->size() > first->size() &&
+      std::ranges::equal(*first, std::span(*both).first(first->size()))) {
+    both->erase(both->begin(), both->begin() + static_cast<std::ptrdiff_t>(first->size()));
+    return std::move(*both);
+  }
+  return encode_(text).value_or(std::vector<TokenId>());
 }
 
 Constraints::Constraints(std::shared_ptr<text::grammar::GrammarLibrary> library)
@@ -102,7 +199,8 @@ Result<std::unique_ptr<RequestConstraint>> Constraints::Open(const wire::Constra
   }
   if (found != kept_.end()) {
     kept_.splice(kept_.begin(), kept_, found);
-    return std::make_unique<RequestConstraint>(kept_.front().runtime, choice_count);
+    return std::make_unique<RequestConstraint>(kept_.front().runtime, choice_count,
+                                               library_->encode());
   }
   PX_TRY(const std::shared_ptr<const GrammarVocabulary> vocabulary, library_->Vocabulary());
   PX_TRY(const std::shared_ptr<const Grammar> grammar, library_->Get(constraint));
@@ -114,7 +212,8 @@ Result<std::unique_ptr<RequestConstraint>> Constraints::Open(const wire::Constra
     bytes += kept.runtime->size_bytes();
     return ++count > kRuntimesMax || (count > 1 && bytes > kRuntimeBytesMax);
   });
-  return std::make_unique<RequestConstraint>(kept_.front().runtime, choice_count);
+  return std::make_unique<RequestConstraint>(kept_.front().runtime, choice_count,
+                                             library_->encode());
 }
 
 }  // namespace pixii::engine

@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/ids.h"
@@ -22,8 +23,9 @@ namespace pixii::engine {
 /// The grammar of one request, walked along each of its choices.
 class RequestConstraint final {
  public:
+  /// `encode` may be empty: nothing is guessed.
   RequestConstraint(std::shared_ptr<text::grammar::GrammarRuntime> runtime,
-                    std::uint32_t choice_count);
+                    std::uint32_t choice_count, text::grammar::TextEncoder encode = {});
 
   /// Walks `choice` to the end of `generated`, which begins with what it was walked along before.
   /// Errors: kInvalidArgument if the grammar does not allow one of the tokens.
@@ -34,10 +36,36 @@ class RequestConstraint final {
   Result<void> Apply(std::uint32_t choice, std::span<const TokenId> generated,
                      std::span<float> logits);
 
+  /// Makes the masks of the rows behind `generated` and behind each of `guesses`, so that Apply
+  /// finds them: to be called while the rows are computed.
+  void Prepare(std::uint32_t choice, std::span<const TokenId> generated,
+               std::span<const TokenId> guesses);
+
+  /// Appends at most `count_max` tokens: what the grammar leaves little choice about, as the
+  /// model's tokenizer writes it behind `generated`.
+  void Guess(std::uint32_t choice, std::span<const TokenId> generated, std::uint32_t count_max,
+             std::vector<TokenId>& guesses);
+
  private:
+  using Mask = std::vector<std::uint32_t>;
+
+  // Masks made ahead: of the row behind `begin` generated tokens, then behind each guess.
+  struct Ready {
+    std::size_t begin = 0;
+    std::vector<TokenId> guesses;
+    std::vector<Mask> masks;
+    std::size_t count = 0;  // of masks
+  };
+
+  void Fill(text::grammar::GrammarMatcher& matcher, Mask& mask);
+  const Mask* Find(std::uint32_t choice, std::span<const TokenId> generated) const;
+  std::vector<TokenId> Encoded(std::string_view before, const std::string& text) const;
+
   std::shared_ptr<text::grammar::GrammarRuntime> runtime_;
+  text::grammar::TextEncoder encode_;
   std::vector<text::grammar::GrammarMatcher> matchers_;  // [choice_count]
-  std::vector<std::uint32_t> mask_;
+  std::vector<Ready> ready_;                             // [choice_count]
+  Mask mask_;
 };
 
 /// The grammars that a worker's requests use, with what their masks have taught.

@@ -162,6 +162,8 @@ class Engine final {
 
   // engine_draft.cc
   void GuessTokens();
+  bool JumpsAhead() const;
+  void PrepareMasks(std::span<const Chunk> chunks);
   void ShowStates(std::span<const Chunk> chunks);
   void JudgeDraft(Sequence& sequence, std::uint32_t guesses, std::uint32_t taken);
 

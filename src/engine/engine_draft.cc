@@ -15,31 +15,63 @@ constexpr std::uint32_t kRestTokens = 16;
 
 }  // namespace
 
-/// Fills the drafts of the sequences that decode. They are for the next plan alone.
+/// Fills the drafts of the sequences that decode. They are for the next plan alone. What a grammar
+/// leaves no choice about goes first: it has to be computed anyhow, in a crowd too.
 void Engine::GuessTokens() {
-  if (!drafter_) {
-    return;
-  }
+  const bool crowded = scheduler_.running_count() > options_.draft_sequences_max;
   drafts_.clear();
-  bool crowded = scheduler_.running_count() > options_.draft_sequences_max;
   for (Sequence* sequence : scheduler_.running()) {
     sequence->draft.clear();
-    std::uint32_t left = sequence->tokens_max - sequence->token_count();
-    bool rests = sequence->generated.size() < sequence->draft_pause_end;
+    sequence->draft_forced = false;
+    RequestConstraint* constraint =
+        options_.jump_ahead ? sequence->request->constraint.get() : nullptr;
+    const std::uint32_t left = sequence->tokens_max - sequence->token_count();
     // The step gives one token by itself; of a pair, both rows would have to be judged together.
-    if (sequence->partner != nullptr || crowded || rests || left < 2 ||
+    if ((constraint == nullptr && !drafter_) || sequence->partner != nullptr || left < 2 ||
         sequence->uncomputed_tokens() != 1) {
+      continue;
+    }
+    const std::uint32_t count_max = std::min(options_.draft_tokens_max, left - 1);
+    const auto rests = [&](bool forced) {
+      return sequence->generated.size() < sequence->misses[forced ? 1 : 0].pause_end;
+    };
+    if (constraint != nullptr && !rests(true)) {
+      constraint->Guess(sequence->choice, sequence->generated, count_max, sequence->draft);
+      sequence->draft_forced = !sequence->draft.empty();
+    }
+    if (!sequence->draft.empty() || !drafter_ || crowded || rests(false)) {
       continue;
     }
     drafts_.push_back({.key = DraftKey{sequence->rank.order},
                        .request = &sequence->request->request,
                        .choice = sequence->choice,
                        .generated = sequence->generated,
-                       .count_max = std::min(options_.draft_tokens_max, left - 1),
+                       .count_max = count_max,
                        .guesses = &sequence->draft});
   }
   if (!drafts_.empty()) {
     drafter_->Draft(drafts_);
+  }
+}
+
+/// Whether a sequence of the batch may get guesses of its grammar: they need the token before.
+bool Engine::JumpsAhead() const {
+  return options_.jump_ahead &&
+         std::ranges::any_of(scheduler_.running(), [](const Sequence* sequence) {
+           return sequence->request->constraint != nullptr;
+         });
+}
+
+/// Makes the masks of the rows that the step in flight computes, meanwhile.
+void Engine::PrepareMasks(std::span<const Chunk> chunks) {
+  for (const Chunk& chunk : chunks) {
+    const Sequence& sequence = *chunk.sequence;
+    RequestConstraint* constraint = sequence.request->constraint.get();
+    if (constraint != nullptr && chunk.sample_rows > 0 && !sequence.is_shadow &&
+        sequence.phase == SequencePhase::kRunning) {
+      constraint->Prepare(sequence.choice, sequence.generated,
+                          std::span(sequence.draft).first(chunk.draft_count()));
+    }
   }
 }
 
@@ -105,10 +137,11 @@ void Engine::JudgeDraft(Sequence& sequence, std::uint32_t guesses, std::uint32_t
   ++counters_.drafts;
   counters_.drafted_tokens += guesses;
   counters_.accepted_tokens += taken;
-  sequence.draft_misses = taken > 0 ? 0 : sequence.draft_misses + 1;
-  if (sequence.draft_misses >= kMissesMax) {
-    sequence.draft_misses = 0;
-    sequence.draft_pause_end = static_cast<std::uint32_t>(sequence.generated.size()) + kRestTokens;
+  Sequence::Misses& misses = sequence.misses[sequence.draft_forced ? 1 : 0];
+  misses.count = taken > 0 ? 0 : misses.count + 1;
+  if (misses.count >= kMissesMax) {
+    misses.count = 0;
+    misses.pause_end = static_cast<std::uint32_t>(sequence.generated.size()) + kRestTokens;
   }
 }
 

@@ -21,10 +21,13 @@ constexpr int kAttemptsOfOne = 1;
 StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
   StepReport report;
   Expire(now);
-  bool overlaps = executor_->overlaps() && !drafter_;
+  bool overlaps = executor_->overlaps() && !drafter_ && !JumpsAhead();
   if (in_flight_ || BeginPlanned()) {
     if (overlaps) {
       PlanAhead();
+    }
+    if (executor_->overlaps()) {
+      PrepareMasks(current_->chunks);
     }
     FinishStep(report);
     if (overlaps) {

@@ -55,6 +55,7 @@ struct EngineOptions {
   std::string identity_key = {};  // secret of the block hashes
   /// Grammars of constrained requests; null: those are refused.
   std::shared_ptr<text::grammar::GrammarLibrary> grammars = {};
+  bool jump_ahead = true;  // guess what a grammar leaves no choice about
 };
 
 }  // namespace pixii::engine

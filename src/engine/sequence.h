@@ -79,9 +79,15 @@ struct Sequence {
 
   SamplingState sampling;  // what tokens cannot give back
 
-  std::vector<TokenId> draft;         // guesses of what follows the last token, for the next step
-  std::uint32_t draft_misses = 0;     // drafts in a row of which nothing was taken
-  std::uint32_t draft_pause_end = 0;  // generated tokens before which none is made
+  /// How often one who guesses was wrong.
+  struct Misses {
+    std::uint32_t count = 0;      // drafts in a row of which nothing was taken
+    std::uint32_t pause_end = 0;  // generated tokens before which none is made
+  };
+
+  std::vector<TokenId> draft;  // guesses of what follows the last token, for the next step
+  bool draft_forced = false;   // they are the grammar's, else the drafter's
+  Misses misses[2];            // [draft_forced]
 
   /// The same choice behind a second prompt, or the choice that it computes for; null: none.
   Sequence* partner = nullptr;

@@ -74,6 +74,10 @@ Result<rt::Address> Frontend::Start(const rt::Address& address, const rt::Listen
   if (options_.text_threads > 0) {
     pool_ = std::make_unique<rt::WorkPool>(environment_.loop, "text", options_.text_threads,
                                            options_.text_queue_length_max);
+    if (model_.grammars) {
+      // Before the first request wants it; one that comes earlier waits for it on such a thread.
+      (void)pool_->Submit([grammars = model_.grammars] { (void)grammars->Vocabulary(); }, [] {});
+    }
   }
   tasks_.Start(ReapLoop());
   tasks_.Start(CanaryLoop());

@@ -121,6 +121,8 @@ GrammarLibrary::GrammarLibrary(VocabularyBuilder build, const GrammarLibraryOpti
 
 GrammarLibrary::~GrammarLibrary() = default;
 
+const TextEncoder& GrammarLibrary::encode() const { return parts_->options.encode; }
+
 Result<std::shared_ptr<const Grammar>> GrammarLibrary::Get(const GrammarSpec& spec) {
   std::string key = KeyOf(spec);
   if (auto found = parts_->Find(key)) {

@@ -6,25 +6,32 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
 
+#include "base/ids.h"
 #include "base/result.h"
 #include "text/grammar/grammar.h"
 #include "text/grammar/grammar_vocabulary.h"
 
 namespace pixii::text::grammar {
 
+/// A text as a tokenizer writes it.
+using TextEncoder = std::function<Result<std::vector<TokenId>>(std::string_view)>;
+
 struct GrammarLibraryOptions {
   std::uint32_t grammars_max = 256;           // kept; the one not asked for the longest goes first
   std::uint64_t text_bytes_max = 16'777'216;  // of their specifications together
   CompileBudget budget;
+  TextEncoder encode = {};  // to jump ahead; empty: nothing is guessed
 };
 
 class GrammarLibrary final {
  public:
   using VocabularyBuilder = std::function<Result<std::shared_ptr<const GrammarVocabulary>>()>;
 
-  /// `build` is called once, by the first who needs it: a server without constrained requests pays
-  /// nothing.
+  /// `build` is called once, by the first who needs it; the others wait for it.
   explicit GrammarLibrary(VocabularyBuilder build, const GrammarLibraryOptions& options = {});
   ~GrammarLibrary();
 
@@ -33,6 +40,9 @@ class GrammarLibrary final {
 
   /// Errors: those of `build`.
   Result<std::shared_ptr<const GrammarVocabulary>> Vocabulary();
+
+  /// May be empty.
+  const TextEncoder& encode() const;
 
  private:
   struct Parts;

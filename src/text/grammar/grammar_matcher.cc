@@ -12,7 +12,7 @@ namespace pixii::text::grammar {
 
 namespace {
 
-constexpr std::uint64_t kStepsOfCall = 4'000'000;  // elementary operations of one mask or token
+constexpr std::uint64_t kStepsOfCall = 2'000'000;  // elementary operations of one mask or token
 
 struct StateHash {
   std::size_t operator()(const State& state) const {
@@ -22,6 +22,32 @@ struct StateHash {
     return MixHash(hash, state.outer);
   }
 };
+
+bool IsWhite(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
+
+// The white space that followed the last byte of `text` where it stood before.
+std::string_view WhiteAsBefore(std::string_view text) {
+  constexpr std::string_view kSeparators = ":,{[";
+  if (text.empty() || kSeparators.find(text.back()) == std::string_view::npos) {
+    return {};
+  }
+  std::size_t at = text.size() - 1;
+  while (at > 0) {
+    at = text.rfind(text.back(), at - 1);
+    if (at == std::string_view::npos) {
+      return {};
+    }
+    // A colon within a string says nothing.
+    if (text.back() != ':' || (at > 0 && text[at - 1] == '"')) {
+      std::size_t end = at + 1;
+      while (end < text.size() && IsWhite(text[end])) {
+        ++end;
+      }
+      return text.substr(at + 1, end - at - 1);
+    }
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -203,6 +229,52 @@ std::string GrammarMatcher::Forced(std::size_t bytes_max) {
   }
   machine.Release(mark);
   return out;
+}
+
+bool GrammarMatcher::StepAll(State& state, std::string_view bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), [&](char c) {
+    return runtime_->machine().Step(state, static_cast<std::uint8_t>(c));
+  });
+}
+
+std::string GrammarMatcher::Likely(std::string_view before, std::size_t bytes_max) {
+  Machine& machine = runtime_->machine();
+  std::string text(before);
+  State at = state_;
+  std::size_t mark = machine.Mark();
+  machine.fuel().steps = kStepsOfCall;
+  while (!ended_ && text.size() < before.size() + bytes_max && !exhausted() &&
+         !machine.CanEnd(at)) {
+    // Where a line may end, white space has no meaning.
+    State line = at;
+    const bool white = machine.Step(line, '\n');
+    int ways = 0;
+    char only = 0;
+    for (unsigned candidate = 0; candidate < 256 && ways < 2; ++candidate) {
+      auto byte = static_cast<char>(candidate);
+      State next = at;
+      if (byte != '\\' && !(white && IsWhite(byte)) &&
+          machine.Step(next, static_cast<std::uint8_t>(byte))) {
+        ++ways;
+        only = byte;
+      }
+    }
+    if (ways != 1) {
+      break;
+    }
+    State next = at;
+    std::string step = white ? std::string(WhiteAsBefore(text)) : std::string();
+    step += only;
+    if (!StepAll(next, step)) {
+      next = at;
+      step.assign(1, only);
+      StepAll(next, step);
+    }
+    at = next;
+    text += step;
+  }
+  machine.Release(mark);
+  return text.substr(before.size(), bytes_max);
 }
 
 bool GrammarMatcher::CanEnd() {

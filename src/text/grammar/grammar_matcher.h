@@ -73,6 +73,10 @@ class GrammarMatcher final {
   /// where the answer may end or more than one byte may follow. The caller tokenizes the text so
   /// far with these bytes anew, so that tokens equal those without jump-ahead.
   std::string Forced(std::size_t bytes_max = 1024);
+  /// The same where only white space or an escape could stand instead: then what does without, or
+  /// with the white space that followed the same byte before. `before`: the text so far, or its
+  /// end. A guess: other continuations exist.
+  std::string Likely(std::string_view before, std::size_t bytes_max = 1024);
 
   /// The answer so far is complete.
   bool CanEnd();
@@ -94,6 +98,8 @@ class GrammarMatcher final {
   std::size_t accepted() const { return history_.size(); }
 
  private:
+  bool StepAll(State& state, std::string_view bytes);
+
   std::shared_ptr<GrammarRuntime> runtime_;
   State state_;
   std::vector<State> history_;  // before each token

@@ -76,6 +76,7 @@ constexpr std::array kSlices = std::to_array<std::uint32_t>({
     kName | kHyphen | kDot | kSlash | kColon,
     kName | kHyphen | kDot | kSlash,
     kName | kHyphen | kDot,
+    kName | kHyphen | kNonAscii,
     kName | kHyphen,
     kName,
     kLetters | kDigit | kHyphen,
@@ -156,6 +157,8 @@ struct GrammarVocabulary::Text {
   std::string_view bytes;
   const std::uint32_t* kinds;  // of each byte
   TokenId id;
+  std::uint32_t all_kinds = 0;  // of its bytes
+  std::uint32_t chars = 0;
 };
 
 Result<std::shared_ptr<const GrammarVocabulary>> GrammarVocabulary::Build(
@@ -206,17 +209,21 @@ Result<std::shared_ptr<const GrammarVocabulary>> GrammarVocabulary::FromBytes(
   for (std::size_t id = 0; id < out->bytes_.size(); ++id) {
     std::string_view text = out->bytes_[id];
     if (!text.empty() && text.size() <= kGrammarTokenBytesMax) {
-      texts.push_back({text, kinds.data() + kinds.size(), static_cast<TokenId>(id)});
+      const std::size_t begin = kinds.size();
       AppendKinds(text, kinds);
+      Text& added = texts.emplace_back();
+      added = {text, kinds.data() + begin, static_cast<TokenId>(id), 0, CharsOf(text)};
+      for (std::size_t at = begin; at < kinds.size(); ++at) {
+        added.all_kinds |= kinds[at];
+      }
     }
   }
   std::ranges::sort(texts, {}, &Text::bytes);
   out->trie_ = BuildTrie(texts);
   std::vector<Text> long_texts;
   for (const Text& text : texts) {
-    std::uint32_t chars = CharsOf(text.bytes);
-    out->longest_chars_ = std::max(out->longest_chars_, chars);
-    if (chars > kSlicePrefixMax) {
+    out->longest_chars_ = std::max(out->longest_chars_, text.chars);
+    if (text.chars > kSlicePrefixMax) {
       long_texts.push_back(text);
     }
   }
@@ -243,7 +250,8 @@ GrammarVocabulary::Trie GrammarVocabulary::BuildTrie(std::span<const Text> texts
     }
   };
   std::string_view before;
-  for (const auto& [text, kinds, id] : texts) {
+  for (const Text& entry : texts) {
+    const std::string_view text = entry.bytes;
     std::size_t common = 0;
     while (common < std::min(before.size(), text.size()) && before[common] == text[common]) {
       ++common;
@@ -259,13 +267,13 @@ GrammarVocabulary::Trie GrammarVocabulary::BuildTrie(std::span<const Text> texts
     }
     Node& last = out.nodes[path.back()];
     ++last.own_tokens;
-    out.tokens.push_back(id);
+    out.tokens.push_back(entry.id);
     std::uint32_t below = 0;
     std::uint32_t chars = 0;
     for (std::size_t depth = text.size(); depth > 0; --depth) {
       Node& parent = out.nodes[path[depth - 1]];
       // Bytes behind the middle of a sequence are whole only from its first one.
-      below |= kinds[depth - 1];
+      below |= entry.kinds[depth - 1];
       chars += StartsCharacter(text[depth - 1]) ? 1 : 0;
       parent.classes |= below;
       parent.chars_below = static_cast<std::uint8_t>(
@@ -293,14 +301,15 @@ GrammarVocabulary::Slice GrammarVocabulary::BuildSlice(std::uint32_t index,
   std::vector<Text> tails;
   std::vector<Text> broken;
   for (const Text& text : texts) {
-    std::size_t pure = 0;
+    const bool all = (text.all_kinds & ~out.classes) == 0;
+    std::size_t pure = all ? text.bytes.size() : 0;
     while (pure < text.bytes.size() && (text.kinds[pure] & out.classes) != 0) {
       ++pure;
     }
     auto id = static_cast<std::size_t>(text.id);
     if (pure == text.bytes.size()) {
       ++out.count;
-      std::size_t row = std::min<std::size_t>(CharsOf(text.bytes), kSlicePrefixMax + 1);
+      std::size_t row = std::min<std::size_t>(text.chars, kSlicePrefixMax + 1);
       out.masks[row][id / 32] |= 1U << (id % 32);
     } else if (text.kinds[pure] == kBroken) {
       continue;

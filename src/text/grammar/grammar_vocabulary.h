@@ -25,7 +25,7 @@ inline constexpr std::size_t kGrammarVocabularyMax = 4'194'304;  // tokens
 inline constexpr std::size_t kGrammarTokenBytesMax = 4'096;  // bytes; longer tokens are never set
 inline constexpr std::size_t kSlicePrefixMax = 24;           // characters that slices tell apart
 inline constexpr std::size_t kMixedPrefixMax = 8;            // likewise, in front of others
-inline constexpr std::size_t kSliceCount = 34;
+inline constexpr std::size_t kSliceCount = 35;
 
 /// Kinds of bytes, as bits: what a subtree of the trie holds, what a state loops on.
 enum ByteClass : std::uint32_t {

@@ -503,12 +503,18 @@ bool RegexStore::Matches(RegexId id, std::string_view text) {
   return AcceptsEnd(id);
 }
 
-void RegexStore::Cuts(RegexId id, std::vector<char32_t>& cuts) const {
+void RegexStore::Cuts(RegexId id, std::vector<char32_t>& cuts) {
   std::vector<RegexId> work = {id};
-  std::vector<RegexId> seen;
-  while (!work.empty()) {
+  met_.resize(nodes_.size(), 0);
+  ++met_round_;
+  std::size_t walked = 0;
+  while (!work.empty() && (++walked % 8 != 0 || fuel.Burn())) {
     RegexId at = work.back();
     work.pop_back();
+    if (met_[at] == met_round_) {
+      continue;
+    }
+    met_[at] = met_round_;
     const Node& node = nodes_[at];
     switch (node.kind) {
       case Kind::kSet:
@@ -641,6 +647,7 @@ bool RegexStore::Alive(RegexId id) {
       found = true;
     } else if (!alive_.contains(next) && seen.emplace(next, true).second) {
       visited.push_back(next);
+      fuel.Burn(4);
       path.push_back({next, Successors(next)});
     }
   }

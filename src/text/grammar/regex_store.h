@@ -103,7 +103,7 @@ class RegexStore final {
   /// The language has a word. Exact unless fuel ran out.
   bool Alive(RegexId id);
   /// Adds to `cuts` every code point where the derivative may change.
-  void Cuts(RegexId id, std::vector<char32_t>& cuts) const;
+  void Cuts(RegexId id, std::vector<char32_t>& cuts);
   /// If the language is Length(min, max).
   bool IsLength(RegexId id, std::uint32_t& min, std::uint32_t& max) const;
 
@@ -176,6 +176,8 @@ class RegexStore final {
   std::vector<TrieEdge> edges_;
   PairMemo derived_;
   std::unordered_map<RegexId, bool> alive_;
+  std::vector<std::uint64_t> met_;  // the last walk that came by, of each node
+  std::uint64_t met_round_ = 0;
   RegexId any_ = 0;
   RegexId end_ = 0;
   RegexId full_ = 0;

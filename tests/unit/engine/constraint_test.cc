@@ -10,6 +10,7 @@ namespace pixii::engine {
 namespace {
 
 using text::grammar::GrammarLibrary;
+using text::grammar::GrammarLibraryOptions;
 using text::grammar::GrammarVocabulary;
 
 // Tokens 0 .. 9 are digits, 10 is a bracket, 11 its end, 12 two digits, 13 ends an answer.
@@ -19,15 +20,16 @@ constexpr TokenId kPair{12};
 constexpr TokenId kEnd{13};
 constexpr std::size_t kVocab = 14;
 
-std::shared_ptr<GrammarLibrary> Library() {
-  return std::make_shared<GrammarLibrary>([] {
+std::shared_ptr<GrammarLibrary> Library(const GrammarLibraryOptions& options = {}) {
+  const auto build = [] {
     std::vector<std::string> bytes;
     for (char digit = '0'; digit <= '9'; ++digit) {
       bytes.emplace_back(1, digit);
     }
     bytes.insert(bytes.end(), {"[", "]", "42", ""});
     return GrammarVocabulary::FromBytes(std::move(bytes), {.eos_ids = {kEnd}, .vocab_size = 0});
-  });
+  };
+  return std::make_shared<GrammarLibrary>(build, options);
 }
 
 wire::Constraint Regex(std::string pattern) {
@@ -64,6 +66,56 @@ TEST(Constraint, RowsKeepWhatMayFollowAndEachChoiceHasItsOwnPlace) {
   EXPECT_EQ(Allowed(request, 0, {kOpen, kPair, kClose}), std::vector{kEnd});
   // The end is ignored by the request: nothing but ends may follow.
   EXPECT_EQ(Allowed(request, 0, {kOpen, kPair, kClose, kEnd}), std::vector{kEnd});
+}
+
+TEST(Constraint, MasksMadeAheadAreThoseOfTheTokensThatCame) {
+  Constraints constraints(Library());
+  auto plain = constraints.Open(Regex("\\[[0-9]{2}4[0-3]\\]"), 1).value();
+  auto ahead = constraints.Open(Regex("\\[[0-9]{2}4[0-3]\\]"), 1).value();
+  const std::vector<TokenId> guesses = {TokenId{1}, TokenId{2}, kPair};
+  ahead->Prepare(0, std::vector{kOpen}, guesses);
+  // As guessed, then otherwise, then as guessed by a later call: tokens decide.
+  for (const std::vector<TokenId>& generated :
+       std::vector<std::vector<TokenId>>{{kOpen},
+                                         {kOpen, TokenId{1}},
+                                         {kOpen, TokenId{1}, TokenId{2}},
+                                         {kOpen, TokenId{1}, TokenId{2}, TokenId{4}},
+                                         {kOpen, TokenId{1}, TokenId{2}, TokenId{4}, TokenId{0}}}) {
+    EXPECT_EQ(Allowed(*ahead, 0, generated), Allowed(*plain, 0, generated));
+  }
+}
+
+TEST(Constraint, GuessesAreTheForcedBytesAsTheTokenizerWritesThem) {
+  GrammarLibraryOptions options;
+  options.encode = [](std::string_view text) -> Result<std::vector<TokenId>> {
+    std::vector<TokenId> out;
+    for (std::size_t at = 0; at < text.size(); ++at) {
+      if (text.substr(at).starts_with("42")) {
+        out.push_back(kPair);
+        ++at;
+      } else {
+        out.push_back(text[at] == '[' ? kOpen : text[at] == ']' ? kClose : TokenId(text[at] - '0'));
+      }
+    }
+    return out;
+  };
+  Constraints constraints(Library(options));
+  auto request = constraints.Open(Regex("\\[4242(0|1)42\\]"), 1).value();
+  std::vector<TokenId> guesses;
+  request->Guess(0, {}, 8, guesses);
+  EXPECT_EQ(guesses, (std::vector{kOpen, kPair, kPair}));
+  guesses.clear();
+  request->Guess(0, std::vector{kOpen, TokenId{4}}, 2, guesses);  // a token of its own ended there
+  EXPECT_EQ(guesses, (std::vector<TokenId>{TokenId{2}, kPair}));
+  guesses.clear();
+  request->Guess(0, std::vector{kOpen, kPair, kPair}, 4, guesses);
+  EXPECT_TRUE(guesses.empty());  // 0 or 1
+  request->Guess(0, std::vector{kOpen, kPair, kPair, TokenId{1}}, 4, guesses);
+  EXPECT_EQ(guesses, (std::vector{kPair, kClose}));
+  auto silent = Constraints(Library()).Open(Regex("\\[42\\]"), 1).value();
+  guesses.clear();
+  silent->Guess(0, {}, 8, guesses);
+  EXPECT_TRUE(guesses.empty());
 }
 
 TEST(Constraint, AChoiceContinuesFromItsTokensElsewhere) {

@@ -2,6 +2,11 @@
 // picks them.
 #include <gtest/gtest.h>
 
+#include <map>
+#include <string>
+#include <vector>
+
+#include "text/grammar/grammar_library.h"
 #include "unit/engine/engine_harness.h"
 
 namespace pixii::engine {
@@ -134,6 +139,100 @@ TEST(EngineDraft, AFaultThatAGuessCausesFailsNobody) {
     faults += harness.engine().counters().faults;
   }
   EXPECT_GT(faults, 0U);
+}
+
+// Sixty tokens: bytes that JSON needs and some words; the last ends an answer.
+std::vector<std::string> JsonTokens() {
+  std::vector<std::string> out;
+  for (const char c : std::string_view("{}[]\":, abcdefghijklmnopqrstuvwxyz0123456789")) {
+    out.emplace_back(1, c);
+  }
+  for (const char* word :
+       {"{\"", "\":", "\": ", "\",", "\":\"", "na", "me", "name", "kind", "true"}) {
+    out.emplace_back(word);
+  }
+  out.resize(64);
+  return out;
+}
+
+constexpr TokenId kJsonEnd{63};
+
+std::shared_ptr<text::grammar::GrammarLibrary> JsonLibrary() {
+  text::grammar::GrammarLibraryOptions options;
+  options.encode = [](std::string_view text) -> Result<std::vector<TokenId>> {
+    const std::vector<std::string> tokens = JsonTokens();
+    std::vector<TokenId> out;
+    while (!text.empty()) {
+      std::size_t best = 0;
+      for (std::size_t id = 0; id < tokens.size(); ++id) {
+        if (text.starts_with(tokens[id]) && tokens[id].size() > tokens[best].size()) {
+          best = id;
+        } else if (text.starts_with(tokens[id]) && !text.starts_with(tokens[best])) {
+          best = id;
+        }
+      }
+      if (tokens[best].empty() || !text.starts_with(tokens[best])) {
+        return Fail(Code::kInvalidArgument, "a byte without a token");
+      }
+      text.remove_prefix(tokens[best].size());
+      out.push_back(static_cast<TokenId>(best));
+    }
+    return out;
+  };
+  return std::make_shared<text::grammar::GrammarLibrary>(
+      [] {
+        return text::grammar::GrammarVocabulary::FromBytes(
+            JsonTokens(), {.eos_ids = {kJsonEnd}, .vocab_size = 64});
+      },
+      options);
+}
+
+wire::GenerateRequest Constrained(std::uint64_t id, float temperature) {
+  wire::GenerateRequest request = MakeRequest(id, 9, 60);
+  request.sampling.temperature = temperature;
+  request.sampling.seed = id * 31;
+  request.top_logprobs = 1;
+  request.stop.eos_token_ids = {kJsonEnd};
+  request.constraint.emplace();
+  request.constraint->kind = wire::ConstraintKind::kJsonSchema;
+  request.constraint->text = R"({"type":"object","properties":{"name":{"enum":["abcdef","xyz"]},
+      "kind":{"const":"dropzone"}},"required":["name","kind"],"additionalProperties":false})";
+  request.constraint->spelling = {.whitespace_run_max = 0, .needless_escapes = false};
+  return request;
+}
+
+TEST(EngineDraft, WhatAGrammarForcesIsGuessedAndChangesNothing) {
+  // Alone, with a drafter that is right or wrong, with steps on a thread.
+  for (const int with : {0, 1, 2, 3}) {
+    std::map<std::uint64_t, std::vector<TokenId>> answers[2];
+    std::uint64_t steps[2] = {};
+    for (const bool jumps : {false, true}) {
+      HarnessOptions options;
+      options.engine.grammars = JsonLibrary();
+      options.engine.jump_ahead = jumps;
+      options.threaded = with == 3;
+      if (with == 1 || with == 2) {
+        options.draft_right_percent = with == 1 ? 60U : 0U;
+      }
+      Harness harness(options);
+      for (std::uint64_t id = 1; id <= 6; ++id) {
+        ASSERT_TRUE(harness.Submit(Constrained(id, id % 2 == 0 ? 0.0F : 1.1F)));
+      }
+      ASSERT_TRUE(harness.Submit(MakeRequest(7, 9, 30)));  // not constrained
+      harness.RunDry();
+      for (std::uint64_t id = 1; id <= 7; ++id) {
+        const testing::Stream& stream = harness.streams().at(id);
+        EXPECT_FALSE(stream.error) << stream.error->ToString();
+        answers[jumps ? 1 : 0][id] = stream.tokens;
+        EXPECT_TRUE(id == 7 || stream.finish == wire::FinishReason::kStop);
+      }
+      steps[jumps ? 1 : 0] = harness.engine().counters().steps;
+      EXPECT_TRUE(jumps || with != 0 || harness.engine().counters().drafts == 0);
+      EXPECT_TRUE(!jumps || harness.engine().counters().accepted_tokens > 0);
+    }
+    EXPECT_EQ(answers[0], answers[1]) << with;
+    EXPECT_LT(steps[1], steps[0]) << with;
+  }
 }
 
 TEST(EngineDraft, MoreThanSixteenGuessesAreRefused) {

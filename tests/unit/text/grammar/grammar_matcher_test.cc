@@ -183,6 +183,22 @@ TEST(GrammarMatcher, ForcedBytesAreThoseOfEveryContinuation) {
   EXPECT_TRUE(matcher.CanEnd());
 }
 
+TEST(GrammarMatcher, LikelyBytesFollowTheSpellingOfTheAnswerSoFar) {
+  GrammarSpec spec = SchemaSpec(R"({"type":"object","properties":{"kind":{"const":"a b"},
+      "size":{"enum":["xs","xl"]}},"required":["kind","size"],"additionalProperties":false})");
+  spec.spelling = {.whitespace_run_max = 8, .needless_escapes = false};
+  Judge judge(spec);
+  GrammarMatcher matcher(judge.runtime());
+  EXPECT_EQ(matcher.Forced(), "");
+  EXPECT_EQ(matcher.Likely(""), R"({")");
+  EXPECT_EQ(matcher.state(), GrammarMatcher(judge.runtime()).state());
+  ASSERT_TRUE(matcher.AcceptBytes(R"({"k)"));
+  EXPECT_EQ(matcher.Likely(R"({"k)"), R"(ind":"a b","size":"x)");
+  ASSERT_TRUE(matcher.AcceptBytes(R"(ind": "a b")"));
+  EXPECT_EQ(matcher.Likely(R"({"kind": "a b")"), R"(,"size": "x)");
+  EXPECT_EQ(matcher.Likely(R"({"kind": "a b")", 4), R"(,"si)");
+}
+
 TEST(GrammarMatcher, NarrowSpellingsLeaveNoRoom) {
   GrammarSpec spec = SchemaSpec(R"({"enum":[["a",1]]})");
   spec.spelling = {.whitespace_run_max = 1, .needless_escapes = false};
