@@ -207,16 +207,25 @@ TextStates::Reach TextStates::MeasureReach(RegexStore& store, std::uint32_t core
   const std::uint32_t classes = SliceClasses()[slice];
   std::vector<std::uint32_t> queue = {core};
   std::uint32_t next = 0;
+  auto farthest = [&] {
+    std::uint32_t out = 0;
+    for (std::size_t at = 0; at < queue.size() && out < 255; ++at) {
+      out = std::max(out, std::min(Distance(store, queue[at]), 255U));
+    }
+    return static_cast<std::uint8_t>(out);
+  };
   std::size_t begin = 0;
   for (std::uint8_t chars = 0; begin < queue.size(); ++chars) {
     Reach so_far{.chars = static_cast<std::uint8_t>(chars + 1),
                  .next = chars > kMixedPrefixMax ? next : ~0U};
     if (chars > kSlicePrefixMax || queue.size() > kReachCoresMax) {
+      so_far.distance = farthest();
       return so_far;
     }
     for (std::size_t end = queue.size(); begin < end; ++begin) {
       const Expanded& place = Expand(store, queue[begin]);
       if ((classes & ~place.alive_classes) != 0) {
+        so_far.distance = chars > 0 ? farthest() : 255;
         return so_far;
       }
       for (const Way& way : place.ways) {
@@ -228,11 +237,7 @@ TextStates::Reach TextStates::MeasureReach(RegexStore& store, std::uint32_t core
       }
     }
   }
-  Reach out{.chars = Reach::kForEver, .distance = 0, .next = next};
-  for (std::uint32_t id : queue) {
-    std::uint32_t distance = std::min(Distance(store, id), 255U);
-    out.distance = static_cast<std::uint8_t>(std::max<std::uint32_t>(out.distance, distance));
-  }
+  Reach out{.chars = Reach::kForEver, .distance = farthest(), .next = next};
   for (std::uint32_t id : queue) {
     if (!store.fuel.exhausted) {
       expanded_[cores_[id].expanded].reach[slice] = out;  // they reach no more than this one
@@ -256,8 +261,11 @@ Safe TextStates::SafeOf(RegexStore& store, std::uint32_t state, std::uint32_t sl
   Run run = CutRun(store, state, Expand(store, core).run);
   if ((SliceClasses()[slice] & ~run.classes) == 0) {
     out.chars = run.chars_max;
-  } else if (!for_ever || reach.distance == 255) {
+  } else if (reach.distance == 255 || (!for_ever && cut.min > 0)) {
     out.chars = 0;
+  } else if (!for_ever) {
+    std::uint32_t room = cut.max - std::min(cut.max, std::uint32_t{reach.distance});
+    out.chars = std::min(reach.chars - 1U, room);
   } else if (cut.max == kUnbounded) {
     out.chars = kUnbounded;
   } else {
