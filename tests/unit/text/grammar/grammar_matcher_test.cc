@@ -77,6 +77,7 @@ std::vector<GrammarSpec> Specs() {
        R"({"anyOf":[{"type":"string","pattern":"^(a|b){2}-"},
               {"type":"string","not":{"pattern":"aa|\u3000"}}]})",
        R"({"type":"string","pattern":"^[a-z]{1,9}(\\.[a-z]{1,9}){0,3}$"})",
+       R"({"type":"string","pattern":"^[a-z]{1,9}(-[a-z]{1,9}){1,3}$","maxLength":14})",
        R"({"type":"string","pattern":"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$","minLength":2})",
        R"({"type":"object","patternProperties":{"^[a-z]{1,30}$":{"maxLength":4}},
               "properties":{"name":{},"Z/":{"type":"integer"}},"additionalProperties":false})"}) {
