@@ -5,8 +5,8 @@
 namespace pixii::frontend {
 
 void JoinPart(std::vector<AnswerPart>& parts, const AnswerPart& part) {
-  bool joins =
-      !parts.empty() && part.kind != AnswerPart::Kind::kCall && parts.back().kind == part.kind;
+  bool joins = !parts.empty() && parts.back().kind == part.kind &&
+               (part.kind != AnswerPart::Kind::kCall || !part.begins);
   if (joins) {
     std::string& logprobs = parts.back().logprobs;
     logprobs += logprobs.empty() || part.logprobs.empty() ? "" : ",";

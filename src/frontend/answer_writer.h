@@ -22,7 +22,7 @@
 namespace pixii::frontend {
 
 /// A piece of an answer, in the order the model wrote it. Neighbours of one kind belong together,
-/// but each call is a piece of its own.
+/// but each call has pieces of its own.
 struct AnswerPart {
   enum class Kind : std::uint8_t { kReasoning, kText, kCall };
 
@@ -32,6 +32,8 @@ struct AnswerPart {
   std::string id = {};    // kCall
   /// kText: of its tokens, if the request wants them, as entries of a chat's logprobs.
   std::string logprobs = {};
+  bool begins = true;  // kCall: this is its first piece; others have no name and id
+  bool ends = true;    // kCall: its last
 };
 
 /// Appends `part`, joined with the last one where they belong together.

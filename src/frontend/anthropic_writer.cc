@@ -127,7 +127,8 @@ void AnthropicWriter::CloseBlock(std::string& out) {
 }
 
 void AnthropicWriter::AppendPart(std::string& out, const AnswerPart& part) {
-  if (open_ != part.kind || part.kind == Kind::kCall) {
+  const bool call = part.kind == Kind::kCall;
+  if (open_ != part.kind || (call && part.begins)) {
     CloseBlock(out);
     OpenBlock(out, part);
   }
@@ -136,11 +137,12 @@ void AnthropicWriter::AppendPart(std::string& out, const AnswerPart& part) {
   data += part.kind == Kind::kText        ? R"("text_delta","text":)"
           : part.kind == Kind::kReasoning ? R"("thinking_delta","thinking":)"
                                           : R"("input_json_delta","partial_json":)";
-  AppendJsonString(data, part.kind == Kind::kCall ? InputOf(part) : part.text);
+  const bool whole = call && part.begins && part.ends;
+  AppendJsonString(data, whole ? InputOf(part) : part.text);
   data += "}}";
   wire::AppendSseEvent(out, "content_block_delta", data);
-  if (part.kind == Kind::kCall) {
-    called_ = true;
+  called_ = called_ || call;
+  if (call && part.ends) {
     CloseBlock(out);
   }
 }

@@ -246,6 +246,14 @@ void ForEachPart(ChoiceDelta& delta, std::string logprobs, const Use& use) {
                        .name = std::move(event.call.name),
                        .id = std::move(event.call.id)});
         break;
+      case EventKind::kCallPiece:
+        use(AnswerPart{.kind = AnswerPart::Kind::kCall,
+                       .text = std::move(event.call.arguments),
+                       .name = std::move(event.call.name),
+                       .id = std::move(event.call.id),
+                       .begins = event.begins,
+                       .ends = event.ends});
+        break;
       case EventKind::kReasoningEnd:
         break;
     }
@@ -307,8 +315,10 @@ void Generation::Gather(Choice& choice) {
   choice.result.text += delta_.text;
   for (text::parsers::ParseEvent& event : delta_.events) {
     using Kind = text::parsers::ParseEvent::Kind;
-    if (event.kind == Kind::kCall) {
+    if (event.kind == Kind::kCall || (event.kind == Kind::kCallPiece && event.begins)) {
       choice.result.calls.push_back(std::move(event.call));
+    } else if (event.kind == Kind::kCallPiece) {
+      choice.result.calls.back().arguments += event.call.arguments;
     } else {
       (event.kind == Kind::kContent ? choice.result.text : choice.result.reasoning) += event.text;
     }

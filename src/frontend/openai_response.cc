@@ -430,6 +430,16 @@ void StreamWriter::AppendPart(std::string& out, std::uint32_t choice,
     fmt::format_to(std::back_inserter(out), R"("tool_calls":[{{"index":{},)", part.index);
     AppendCall(out, shape_, choice, part.index, part.call);
     out += "}]";
+  } else if (part.kind == Kind::kCallPiece) {
+    fmt::format_to(std::back_inserter(out), R"("tool_calls":[{{"index":{},)", part.index);
+    if (part.begins) {
+      AppendCall(out, shape_, choice, part.index, part.call);
+    } else {
+      out += R"("function":{"arguments":)";
+      AppendJsonString(out, part.call.arguments);
+      out += '}';
+    }
+    out += "}]";
   } else {
     fmt::format_to(std::back_inserter(out), R"("{}":)",
                    part.kind == Kind::kContent ? "content" : shape_.reasoning_field);

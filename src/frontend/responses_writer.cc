@@ -204,7 +204,7 @@ void ResponsesWriter::OpenItem(std::string& out, const AnswerPart& part) {
 }
 
 void ResponsesWriter::AppendPart(std::string& out, const AnswerPart& part) {
-  if (!open_ || parts_.back().kind != part.kind) {
+  if (!open_ || parts_.back().kind != part.kind || (part.kind == Kind::kCall && part.begins)) {
     CloseItem(out);
     OpenItem(out, part);
   }
@@ -217,7 +217,9 @@ void ResponsesWriter::AppendPart(std::string& out, const AnswerPart& part) {
     Event(out, "response.function_call_arguments.delta",
           fmt::format(R"(,"item_id":"{}","output_index":{},"delta":{})", ItemId(index), index,
                       Quoted(part.text)));
-    CloseItem(out);
+    if (part.ends) {
+      CloseItem(out);
+    }
     return;
   }
   const bool text = part.kind == Kind::kText;

@@ -337,6 +337,13 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
     plan.choices.parsing = PlanParsing(request, model.chat, *model.text, plan.prompts[0]);
   }
   PX_TRY(prototype.constraint, PlanConstraint(request, model, plan.choices.parsing.get()));
+  if (prototype.constraint && prototype.constraint->kind == wire::ConstraintKind::kScript &&
+      !plan.shape.tool_call_dispatch) {
+    // No later byte can spoil an enforced call: its arguments go out as they are written.
+    auto parsing = std::make_shared<ChatParsing>(*plan.choices.parsing);
+    parsing->options.pieces = true;
+    plan.choices.parsing = std::move(parsing);
+  }
   if (!request.stop.empty()) {
     PX_TRY(plan.choices.matcher,
            text::StopMatcher::Create(request.stop, plan.choices.include_stop));

@@ -22,8 +22,12 @@ def joined(chunks):
             for field in message:
                 message[field] += delta.get(field) or ""
             for call in delta.get("tool_calls", []):
-                assert call["index"] == len(calls), "a call comes whole"
-                calls.append((call["function"]["name"], call["function"]["arguments"]))
+                function = call["function"]
+                if call["index"] == len(calls):
+                    calls.append((function["name"], function["arguments"]))
+                else:  # a piece of the arguments of the last call
+                    assert call["index"] == len(calls) - 1 and "name" not in function, call
+                    calls[-1] = (calls[-1][0], calls[-1][1] + function["arguments"])
             finish = choice["finish_reason"] or finish
     return message["content"], message["reasoning_content"], calls, finish
 
@@ -122,6 +126,30 @@ class ToolCalls(unittest.TestCase):
             status, answer = server.post(CHAT, {**self.body(case), "tools": [strict]})
             self.assertEqual((status, answer["error"]["param"]), (400, "tools[0].function.parameters"), answer)
             self.assertIn("pattern", answer["error"]["message"])
+
+    def test_arguments_of_enforced_calls_come_while_they_are_written(self):
+        case = mix.cases("one tool", 1, 1)[0]
+        tool = case["tools"][0]["function"]
+        question = case["messages"][-1]["content"]
+        wire = {"name": tool["name"], "input_schema": tool["parameters"]}
+        flat = {"type": "function", "name": tool["name"], "parameters": tool["parameters"]}
+        with harness.Server("tiny-chat", "--enable-anthropic-api") as server:
+            body = {**self.body(case), "tool_choice": "required"}
+            deltas = [call["function"]["arguments"] for chunk in server.stream(CHAT, body) for choice in chunk["choices"]
+                      for call in choice["delta"].get("tool_calls", [])]
+            surfaces = [deltas]
+            for path, more, kind, field in (
+                    ("/v1/messages", {"model": "tiny-chat", "max_tokens": 300, "tools": [wire], "tool_choice": {"type": "any"},
+                                      "messages": [{"role": "user", "content": question}]}, "content_block_delta", "partial_json"),
+                    ("/v1/responses", {"max_output_tokens": 300, "tools": [flat], "tool_choice": "required", "input": question},
+                     "response.function_call_arguments.delta", "delta")):
+                _, _, text = server.request("POST", path, {**more, "stream": True})
+                events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+                picked = [event["delta"] if kind == "content_block_delta" else event for event in events if event["type"] == kind]
+                surfaces.append([item[field] for item in picked])
+        for deltas in surfaces:
+            self.assertGreater(len(deltas), 3, deltas)
+            self.assertTrue(valid(json.loads("".join(deltas)), tool["parameters"]), deltas)
 
     def test_an_answer_to_a_call_can_follow(self):
         case = mix.cases("one tool", 1, 1)[0]

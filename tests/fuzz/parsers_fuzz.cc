@@ -26,6 +26,11 @@ void Check(const std::vector<ParseEvent>& events) {
   std::uint32_t calls = 0;
   for (const ParseEvent& event : events) {
     PX_ASSERT(event.text.find('\xFF') == std::string::npos);
+    PX_ASSERT(event.call.arguments.find('\xFF') == std::string::npos);
+    if (event.kind == ParseEvent::Kind::kCallPiece) {
+      calls += event.begins ? 1 : 0;
+      PX_ASSERT(event.index + 1 == calls);
+    }
     if (event.kind != ParseEvent::Kind::kCall) {
       continue;
     }
@@ -51,8 +56,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!thinking.harmony) {
     format.reasoning = thinking.format;
   }
-  const ChatParserOptions options{
-      .calls = (data[2] & 1) != 0, .reasoning = (data[2] & 2) != 0, .one_call = (data[2] & 4) != 0};
+  const ChatParserOptions options{.calls = (data[2] & 1) != 0,
+                                  .reasoning = (data[2] & 2) != 0,
+                                  .one_call = (data[2] & 4) != 0,
+                                  .pieces = (data[2] & 32) != 0};
   if ((data[2] & 8) != 0) {
     format.MarkTokens([](std::string_view marker) { return marker.ends_with('>'); });
   }

@@ -6,7 +6,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "text/parsers/parse_events.h"
@@ -18,6 +20,14 @@ struct CallOutput {
   std::vector<ParsedCall> calls;
   std::string text;   // content after all, its markers left out
   std::string again;  // kRefused: bytes that are no part of the calls, to be read as content
+};
+
+/// A call whose arguments are being written, as far as they are.
+struct CallInProgress {
+  std::uint32_t serial = 0;  // another number for each call of a reader
+  std::string_view name;
+  std::string_view id;
+  std::string_view arguments;
 };
 
 class CallReader {
@@ -41,6 +51,14 @@ class CallReader {
   /// `opener` index of openers(); npos: bare, and the first byte is still to come.
   virtual void Open(std::size_t opener) = 0;
   virtual Status Push(char byte, CallOutput& out) = 0;
+
+  /// From now on Writing() is asked for.
+  virtual void Watch() {}
+
+  /// The last call that was begun in JSON of the model's own: its arguments only ever grow, up to
+  /// those of the call that is given out. Nothing where calls are brought to JSON.
+  virtual std::optional<CallInProgress> Writing() const { return std::nullopt; }
+
   /// The stream ended inside: what is complete may be given out. Returns false if something was
   /// begun and is lost.
   virtual bool End(CallOutput& out) = 0;

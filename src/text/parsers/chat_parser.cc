@@ -50,7 +50,8 @@ ChatParser::ChatParser(const ChatFormat& format, const ToolSet& tools, ChatParse
         std::get<HarmonyFormat>(*format.calls), tools,
         HarmonyOptions{.calls = options.calls,
                        .reasoning = options.reasoning && format.reasoning_name != "none",
-                       .one_call = options.one_call});
+                       .one_call = options.one_call,
+                       .pieces = options.pieces});
     return;
   }
   if (options.reasoning && format.reasoning) {
@@ -60,7 +61,8 @@ ChatParser::ChatParser(const ChatFormat& format, const ToolSet& tools, ChatParse
   if (options.calls && format.calls) {
     std::unique_ptr<CallReader> reader = MakeReader(*format.calls, tools);
     std::optional<std::size_t> opened = OpenedBy(prompt_tail, reader->openers());
-    calls_.emplace(std::move(reader), ToolCallOptions{.one_call = options.one_call});
+    calls_.emplace(std::move(reader),
+                   ToolCallOptions{.one_call = options.one_call, .pieces = options.pieces});
     if (opened) {
       calls_->StartInside(*opened);
     }
@@ -114,8 +116,11 @@ std::vector<ParseEvent> JoinEvents(std::vector<ParseEvent> events) {
   for (ParseEvent& event : events) {
     bool text =
         event.kind == ParseEvent::Kind::kContent || event.kind == ParseEvent::Kind::kReasoning;
-    if (text && !out.empty() && out.back().kind == event.kind) {
+    bool more = event.kind == ParseEvent::Kind::kCallPiece && !event.begins;
+    if ((text || more) && !out.empty() && out.back().kind == event.kind) {
       out.back().text += event.text;
+      out.back().call.arguments += event.call.arguments;
+      out.back().ends = event.ends;
     } else {
       out.push_back(std::move(event));
     }

@@ -2,7 +2,7 @@
 //
 // Thread: a value of one choice.
 // Law: the joined events depend on the bytes alone, not on how Push cut them. Text is held back
-// only as long as it may still be a marker; calls come whole.
+// only as long as it may still be a marker; calls come whole, but for `pieces`.
 #pragma once
 
 #include <memory>
@@ -22,6 +22,7 @@ struct ChatParserOptions {
   bool calls = false;     // the request has tools and lets the model call them
   bool reasoning = true;  // false: it stays in the content, without being told apart
   bool one_call = false;  // parallel_tool_calls=false
+  bool pieces = false;    // calls are enforced: arguments come while they are written
 };
 
 class ChatParser final {
@@ -38,7 +39,7 @@ class ChatParser final {
   /// The choice is over for the client: its only call has come.
   bool finished() const;
 
-  /// Calls so far.
+  /// Whole calls so far.
   std::uint32_t call_count() const { return events_.call_count(); }
 
  private:

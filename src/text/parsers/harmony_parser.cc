@@ -122,9 +122,26 @@ void HarmonyParser::OnText(EventList& events) {
       break;
     case State::kCall:
       body_ += text_;
+      WritePieces(events);
       break;
     case State::kIgnored:
       break;
+  }
+}
+
+// White space before the arguments is no part of them, behind them neither.
+void HarmonyParser::WritePieces(EventList& events) {
+  if (!options_.pieces) {
+    return;
+  }
+  for (char byte : text_) {
+    if (byte != kTokenMark && !(IsSpace(byte) && json_.text().empty())) {
+      json_.Push(byte);
+    }
+  }
+  if (json_.text().starts_with('{')) {
+    pieces_.Write({.serial = serial_, .name = recipient_, .id = {}, .arguments = json_.text()},
+                  events);
   }
 }
 
@@ -132,6 +149,9 @@ void HarmonyParser::BeginMessage() {
   any_ = true;
   recipient_ = RecipientOf(header_);
   body_.clear();
+  json_.Clear();
+  pieces_.Forget();
+  ++serial_;
   bool analysis = header_.find("analysis") != std::string::npos;
   bool to_assistant = recipient_ == "assistant" || recipient_ == "user" || recipient_ == "all";
   if (!recipient_.empty() && !to_assistant && options_.calls) {
@@ -160,7 +180,7 @@ void HarmonyParser::EndMessage(bool stream_ended, EventList& events) {
   }
   bool whole = body.empty() ? !stream_ended : !broken && json.CompleteAtEnd();
   if (whole && TakeArguments(json.text(), tools_, call)) {
-    events.Call(std::move(call));
+    pieces_.Finish(std::move(call), events);
     finished_ = options_.one_call;
   }
 }

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "text/parsers/call_pieces.h"
 #include "text/parsers/json_scanner.h"
 #include "text/parsers/marker_scanner.h"
 #include "text/parsers/parse_events.h"
@@ -31,6 +32,7 @@ struct HarmonyOptions {
   bool calls = true;      // false: what goes to a tool is content
   bool reasoning = true;  // false: analysis is content
   bool one_call = false;
+  bool pieces = false;  // arguments are given out while they are written
 };
 
 class HarmonyParser final {
@@ -48,6 +50,7 @@ class HarmonyParser final {
 
   void PushByte(char byte, EventList& events);
   void OnText(EventList& events);
+  void WritePieces(EventList& events);
   void BeginMessage();
   void EndMessage(bool stream_ended, EventList& events);
 
@@ -61,6 +64,9 @@ class HarmonyParser final {
   std::string header_;  // markers of channels and constraints stand in it as "\n" + name
   std::string recipient_;
   std::string body_;  // of a call
+  JsonText json_;     // what of it is JSON
+  CallPieces pieces_;
+  std::uint32_t serial_ = 0;  // of the call
   std::string text_;
 };
 

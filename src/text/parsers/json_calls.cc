@@ -84,7 +84,97 @@ bool CallOfObject(std::string_view object, const JsonCallFormat& format, const T
   return sound && !call.name.empty() && TakeArguments(arguments, tools, call);
 }
 
+constexpr std::uint32_t kNamedSerials = 0x80000000;  // apart from those of JsonCallWatch
+
 }  // namespace
+
+void JsonCallWatch::Begin() {
+  depth_ = 0;
+  in_string_ = false;
+  escaped_ = false;
+  name_.clear();
+  arguments_begin_ = std::string::npos;
+}
+
+void JsonCallWatch::OpenObject(std::size_t at) {
+  ++depth_;
+  if (depth_ == level_) {
+    ++serial_;
+    key_next_ = true;
+    name_.clear();
+    id_.clear();
+    arguments_begin_ = arguments_end_ = std::string::npos;
+  } else if (depth_ == level_ + 1 && arguments_begin_ == std::string::npos &&
+             (format_.name_as_key || Contains(kArgumentKeys, key_))) {
+    arguments_begin_ = at;
+    name_ = format_.name_as_key ? key_ : name_;
+  }
+}
+
+void JsonCallWatch::EndString(std::string_view text, std::size_t at) {
+  in_string_ = false;
+  if (depth_ != level_) {
+    return;
+  }
+  std::string word = Unescaped(text.substr(string_begin_, at + 1 - string_begin_));
+  if (std::exchange(key_next_, false)) {
+    key_ = std::move(word);
+  } else if (!format_.name_as_key && Contains(kNameKeys, key_)) {
+    name_ = std::move(word);
+  } else if (key_ == "id" && format_.keeps_id) {
+    id_ = std::move(word);
+  }
+}
+
+void JsonCallWatch::Push(std::string_view text, std::size_t at) {
+  char byte = text[at];
+  if (in_string_) {
+    if (escaped_ || byte == '\\') {
+      escaped_ = !escaped_;
+    } else if (byte == '"') {
+      EndString(text, at);
+    }
+    return;
+  }
+  switch (byte) {
+    case '"':
+      in_string_ = true;
+      string_begin_ = at;
+      return;
+    case '{':
+      level_ = depth_ == 0 ? 1 : level_;
+      OpenObject(at);
+      return;
+    case '[':
+      level_ = depth_ == 0 ? 2 : level_;
+      ++depth_;
+      return;
+    case '}':
+    case ']':
+      if (depth_ == level_ + 1 && arguments_end_ == std::string::npos &&
+          arguments_begin_ != std::string::npos) {
+        arguments_end_ = at + 1;
+      }
+      --depth_;
+      return;
+    case ',':
+      key_next_ = depth_ == level_;
+      return;
+    default:
+      return;
+  }
+}
+
+std::optional<CallInProgress> JsonCallWatch::Call(std::string_view text) const {
+  if (name_.empty() || arguments_begin_ == std::string::npos) {
+    return std::nullopt;
+  }
+  const std::size_t end = std::min(arguments_end_, text.size());
+  return CallInProgress{.serial = serial_,
+                        .name = name_,
+                        .id = id_,
+                        .arguments = text.substr(arguments_begin_, end - arguments_begin_)};
+}
 
 bool TakeArguments(std::string_view json, const ToolSet& tools, ParsedCall& call) {
   json = Trimmed(json);
@@ -133,7 +223,8 @@ JsonCalls::JsonCalls(const JsonCallFormat& format, const ToolSet& tools)
     : format_(format),
       tools_(tools),
       markers_(Joined({format.openers, format.closers})),
-      scanner_(Joined({markers_, {format.arguments_marker, format.id_marker}})) {}
+      scanner_(Joined({markers_, {format.arguments_marker, format.id_marker}})),
+      watch_(format) {}
 
 void JsonCalls::Open(std::size_t opener) {
   bare_ = opener == std::string::npos;
@@ -142,7 +233,7 @@ void JsonCalls::Open(std::size_t opener) {
   state_ = State::kStart;
   has_name_ = false;
   in_id_ = false;
-  value_.Clear();
+  BeginValue();
   pending_.clear();
   text_.clear();
 }
@@ -159,15 +250,39 @@ CallReader::Status JsonCalls::Push(char byte, CallOutput& out) {
   }
   bool waits = state_ == State::kStart || (state_ == State::kBetween && !scanner_.holds());
   if (waits && begins) {
-    value_.Clear();
+    BeginValue();
     state_ = State::kValue;
     return PushValue(byte, out);
   }
   return PushMarker(byte, out);
 }
 
+void JsonCalls::BeginValue() {
+  value_.Clear();
+  watch_.Begin();
+  ++serial_;
+}
+
+std::optional<CallInProgress> JsonCalls::Writing() const {
+  if (has_name_ && state_ == State::kValue && value_.text().starts_with('{')) {
+    return CallInProgress{.serial = kNamedSerials | serial_,
+                          .name = Trimmed(name_),
+                          .id = format_.keeps_id ? Trimmed(id_) : std::string_view(),
+                          .arguments = value_.text()};
+  }
+  std::optional<CallInProgress> call =
+      has_name_ || lost_ ? std::nullopt : watch_.Call(value_.text());
+  bool known = !bare_ || tools_.empty() || (call && tools_.Has(call->name));
+  return known ? call : std::nullopt;
+}
+
 CallReader::Status JsonCalls::PushValue(char byte, CallOutput& out) {
-  switch (value_.Push(byte)) {
+  const std::size_t read = value_.text().size();
+  const JsonText::Status taken = value_.Push(byte);
+  for (std::size_t at = read; watches_ && !has_name_ && at < value_.text().size(); ++at) {
+    watch_.Push(value_.text(), at);
+  }
+  switch (taken) {
     case JsonText::Status::kMore:
       if (bare_ && !recognised_ && pending_.empty()) {
         Look look = LooksLikeCall(value_.text());

@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "text/parsers/call_reader.h"
@@ -34,6 +36,38 @@ struct JsonCallFormat {
   bool closed = true;           // the first closer stands behind
 };
 
+/// The call within a JSON value that is being written.
+class JsonCallWatch final {
+ public:
+  explicit JsonCallWatch(const JsonCallFormat& format) : format_(format) {}
+
+  /// A new value begins.
+  void Begin();
+  /// The byte at `at` of the value's text.
+  void Push(std::string_view text, std::size_t at);
+
+  /// Pre: `text` is the value's.
+  std::optional<CallInProgress> Call(std::string_view text) const;
+
+ private:
+  void EndString(std::string_view text, std::size_t at);
+  void OpenObject(std::size_t at);
+
+  const JsonCallFormat& format_;
+  std::uint32_t serial_ = 0;
+  std::size_t level_ = 1;  // depth of the call's object
+  std::size_t depth_ = 0;
+  bool in_string_ = false;
+  bool escaped_ = false;
+  bool key_next_ = false;
+  std::size_t string_begin_ = 0;
+  std::string key_;
+  std::string name_;
+  std::string id_;
+  std::size_t arguments_begin_ = std::string::npos;
+  std::size_t arguments_end_ = std::string::npos;
+};
+
 class JsonCalls final : public CallReader {
  public:
   /// `tools` outlives it.
@@ -51,6 +85,10 @@ class JsonCalls final : public CallReader {
   Status Push(char byte, CallOutput& out) override;
   bool End(CallOutput& out) override;
 
+  void Watch() override { watches_ = true; }
+
+  std::optional<CallInProgress> Writing() const override;
+
  private:
   enum class State : std::uint8_t { kStart, kValue, kBetween, kText, kSkip, kName };
 
@@ -61,6 +99,7 @@ class JsonCalls final : public CallReader {
   void TakeValue(CallOutput& out);
   void Broken();
   void Commit(CallOutput& out);
+  void BeginValue();
 
   bool named() const { return !format_.arguments_marker.empty(); }
 
@@ -69,6 +108,9 @@ class JsonCalls final : public CallReader {
   std::vector<std::string> markers_;  // openers, closers, arguments_marker, id_marker
   MarkerScanner scanner_;
   JsonText value_;
+  JsonCallWatch watch_;
+  bool watches_ = false;
+  std::uint32_t serial_ = 0;  // of a call whose name stands before the value
   State state_ = State::kStart;
   bool bare_ = false;
   bool recognised_ = false;  // bare: the beginning looks like a call

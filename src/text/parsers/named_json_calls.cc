@@ -51,6 +51,8 @@ void NamedJsonCalls::Open(std::size_t opener) {
 void NamedJsonCalls::StartCall() {
   lost_ = lost_ || begun_;
   begun_ = true;
+  ++serial_;
+  named_ = {};
   state_ = State::kHeader;
   header_.clear();
   value_.Clear();
@@ -139,6 +141,7 @@ CallReader::Status NamedJsonCalls::OnMarker(Marker marker, CallOutput& out) {
       return Status::kMore;
     case Marker::kNameCloser:
       state_ = State::kArguments;
+      named_ = NamedCall();
       if (!format_.content_name.empty() && Trimmed(header_) == format_.content_name) {
         begun_ = false;
         state_ = State::kContent;
@@ -154,27 +157,42 @@ CallReader::Status NamedJsonCalls::OnMarker(Marker marker, CallOutput& out) {
   return Status::kMore;
 }
 
+// Name and id of the call that was begun.
+ParsedCall NamedJsonCalls::NamedCall() const {
+  ParsedCall call{.name = std::string(Trimmed(header_)), .arguments = {}, .id = {}};
+  if (!format_.numbered) {
+    return call;
+  }
+  std::size_t colon = call.name.rfind(':');
+  bool digits = colon != std::string::npos && colon + 1 < call.name.size() &&
+                std::all_of(call.name.begin() + static_cast<std::ptrdiff_t>(colon) + 1,
+                            call.name.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
+  if (digits) {
+    call.id = call.name;
+    call.name.resize(colon);
+  }
+  if (call.name.starts_with("functions.")) {
+    call.name.erase(0, 10);
+  }
+  return call;
+}
+
+std::optional<CallInProgress> NamedJsonCalls::Writing() const {
+  bool value = begun_ && (state_ == State::kValue || state_ == State::kAfter);
+  if (!value || named_.name.empty() || !value_.text().starts_with('{')) {
+    return std::nullopt;
+  }
+  return CallInProgress{
+      .serial = serial_, .name = named_.name, .id = named_.id, .arguments = value_.text()};
+}
+
 // Gives out the call that was begun, if it is whole.
 void NamedJsonCalls::Commit(CallOutput& out) {
   if (!begun_) {
     return;
   }
   begun_ = false;
-  ParsedCall call{.name = std::string(Trimmed(header_)), .arguments = {}, .id = {}};
-  if (format_.numbered) {
-    std::size_t colon = call.name.rfind(':');
-    bool digits =
-        colon != std::string::npos && colon + 1 < call.name.size() &&
-        std::all_of(call.name.begin() + static_cast<std::ptrdiff_t>(colon) + 1, call.name.end(),
-                    [](unsigned char c) { return std::isdigit(c) != 0; });
-    if (digits) {
-      call.id = call.name;
-      call.name.resize(colon);
-    }
-    if (call.name.starts_with("functions.")) {
-      call.name.erase(0, 10);
-    }
-  }
+  ParsedCall call = NamedCall();
   bool whole = state_ == State::kAfter || state_ == State::kArguments || state_ == State::kHeader;
   bool sound = whole && !call.name.empty() && TakeArguments(value_.text(), tools_, call);
   if (sound) {

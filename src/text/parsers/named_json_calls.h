@@ -42,6 +42,7 @@ class NamedJsonCalls final : public CallReader {
   void Open(std::size_t opener) override;
   Status Push(char byte, CallOutput& out) override;
   bool End(CallOutput& out) override;
+  std::optional<CallInProgress> Writing() const override;
 
  private:
   enum class State : std::uint8_t { kSection, kHeader, kArguments, kValue, kAfter, kContent };
@@ -58,6 +59,7 @@ class NamedJsonCalls final : public CallReader {
   Status OnMarker(Marker marker, CallOutput& out);
   Status OnText(CallOutput& out);
   void StartCall();
+  ParsedCall NamedCall() const;
   void Commit(CallOutput& out);
 
   const NamedJsonFormat& format_;
@@ -72,6 +74,8 @@ class NamedJsonCalls final : public CallReader {
   bool lost_ = false;
   std::string header_;
   std::string text_;
+  std::uint32_t serial_ = 0;  // of the call that was begun
+  ParsedCall named_;          // its name and id, once they are known
 };
 
 }  // namespace pixii::text::parsers

@@ -12,7 +12,7 @@
 
 namespace pixii::text::parsers {
 
-/// One complete call as the model meant it.
+/// One call as the model meant it.
 struct ParsedCall {
   std::string name;
   std::string arguments;  // a JSON object; JSON formats: the model's own bytes
@@ -20,17 +20,19 @@ struct ParsedCall {
 };
 
 struct ParseEvent {
-  enum class Kind : std::uint8_t { kReasoning, kContent, kReasoningEnd, kCall };
+  enum class Kind : std::uint8_t { kReasoning, kContent, kReasoningEnd, kCall, kCallPiece };
 
   Kind kind = Kind::kContent;
   std::string text;     // kReasoning, kContent
-  ParsedCall call;      // kCall
-  std::uint32_t index;  // kCall: 0 for the first of a choice
+  ParsedCall call;      // kCall; kCallPiece: a part of the arguments, name and id as it begins
+  std::uint32_t index;  // of the call, 0 for the first of a choice
+  bool begins = false;  // kCallPiece: the first of its call
+  bool ends = false;    // kCallPiece: the call is whole
 
   friend bool operator==(const ParseEvent& a, const ParseEvent& b) {
     return a.kind == b.kind && a.text == b.text && a.index == b.index &&
            a.call.name == b.call.name && a.call.arguments == b.call.arguments &&
-           a.call.id == b.call.id;
+           a.call.id == b.call.id && a.begins == b.begins && a.ends == b.ends;
   }
 };
 
@@ -47,12 +49,37 @@ class EventList final {
   }
 
   void Call(ParsedCall call) {
+    ++whole_;
     events_.push_back(
         {.kind = ParseEvent::Kind::kCall, .text = {}, .call = std::move(call), .index = calls_++});
   }
 
-  /// Calls so far, taken ones too.
-  std::uint32_t call_count() const { return calls_; }
+  /// A call of which arguments follow, or nothing more.
+  void BeginCall(ParsedCall call) {
+    events_.push_back({.kind = ParseEvent::Kind::kCallPiece,
+                       .text = {},
+                       .call = std::move(call),
+                       .index = calls_++,
+                       .begins = true});
+  }
+
+  /// Arguments of the call that was begun last; `ends`: those are all.
+  void MoreArguments(std::string_view arguments, bool ends) {
+    if (arguments.empty() && !ends) {
+      return;
+    }
+    if (events_.empty() || events_.back().kind != ParseEvent::Kind::kCallPiece) {
+      events_.push_back(
+          {.kind = ParseEvent::Kind::kCallPiece, .text = {}, .call = {}, .index = calls_ - 1});
+    }
+    events_.back().call.arguments += arguments;
+    events_.back().ends = ends;
+  }
+
+  void CountWholeCall() { ++whole_; }
+
+  /// Whole calls so far, taken ones too.
+  std::uint32_t call_count() const { return whole_; }
 
   /// The events since the last Take.
   std::vector<ParseEvent> Take() { return std::exchange(events_, {}); }
@@ -69,7 +96,8 @@ class EventList final {
   }
 
   std::vector<ParseEvent> events_;
-  std::uint32_t calls_ = 0;
+  std::uint32_t calls_ = 0;  // begun
+  std::uint32_t whole_ = 0;
 };
 
 }  // namespace pixii::text::parsers

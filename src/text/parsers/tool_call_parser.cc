@@ -1,6 +1,7 @@
 #include "text/parsers/tool_call_parser.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace pixii::text::parsers {
@@ -21,7 +22,11 @@ ToolCallParser::ToolCallParser(std::unique_ptr<CallReader> reader, ToolCallOptio
     : reader_(std::move(reader)),
       options_(options),
       opener_count_(reader_->openers().size()),
-      scanner_(Joined({reader_->openers(), reader_->closers()})) {}
+      scanner_(Joined({reader_->openers(), reader_->closers()})) {
+  if (options_.pieces) {
+    reader_->Watch();
+  }
+}
 
 void ToolCallParser::StartInside(std::size_t opener) { Open(opener); }
 
@@ -36,6 +41,7 @@ void ToolCallParser::Open(std::size_t opener) {
   bare_ = opener == std::string::npos;
   called_ = false;
   body_.clear();
+  pieces_.Forget();
   reader_->Open(opener);
 }
 
@@ -54,6 +60,12 @@ void ToolCallParser::PushByte(char byte, EventList& events) {
   std::string again = std::exchange(out_.again, {});
   Give(events);
   if (status == CallReader::Status::kMore) {
+    std::optional<CallInProgress> call =
+        options_.pieces && !finished_ ? reader_->Writing() : std::nullopt;
+    if (call && pieces_.Write(*call, events)) {
+      space_.clear();
+      fresh_ = true;
+    }
     return;
   }
   inside_ = false;
@@ -91,9 +103,7 @@ void ToolCallParser::Give(EventList& events) {
     }
     space_.clear();
     fresh_ = true;
-    events.Call({.name = WithoutMarks(call.name),
-                 .arguments = WithoutMarks(call.arguments),
-                 .id = WithoutMarks(call.id)});
+    pieces_.Finish(std::move(call), events);
     finished_ = options_.one_call;
   }
 }

@@ -2,7 +2,8 @@
 //
 // Thread: a value of one choice.
 // Markers never reach the content. White space around calls is dropped, that of the narration
-// stays. A call is given out once it is whole: nothing that a later byte could spoil is ever sent.
+// stays. A call is given out once it is whole: nothing that a later byte could spoil is ever sent,
+// unless a grammar makes sure that none can (`pieces`).
 #pragma once
 
 #include <cstddef>
@@ -10,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "text/parsers/call_pieces.h"
 #include "text/parsers/call_reader.h"
 #include "text/parsers/marker_scanner.h"
 #include "text/parsers/parse_events.h"
@@ -18,6 +20,7 @@ namespace pixii::text::parsers {
 
 struct ToolCallOptions {
   bool one_call = false;  // parallel_tool_calls=false: the choice ends with its first call
+  bool pieces = false;    // arguments are given out while they are written, whatever follows
 };
 
 class ToolCallParser final {
@@ -46,6 +49,7 @@ class ToolCallParser final {
   std::size_t opener_count_;
   MarkerScanner scanner_;
   CallOutput out_;
+  CallPieces pieces_;
   std::string body_;   // since Open
   std::string space_;  // held back at the start and behind a call
   bool inside_ = false;

@@ -13,12 +13,15 @@ using text::grammar::GrammarLibrary;
 using text::grammar::GrammarLibraryOptions;
 using text::grammar::GrammarVocabulary;
 
-// Tokens 0 .. 9 are digits, 10 is a bracket, 11 its end, 12 two digits, 13 ends an answer.
+// Tokens 0 .. 9 are digits, 10 is a bracket, 11 its end, 12 two digits, 13 ends an answer, 14 and
+// 15 are the marks around reasoning.
 constexpr TokenId kOpen{10};
 constexpr TokenId kClose{11};
 constexpr TokenId kPair{12};
 constexpr TokenId kEnd{13};
-constexpr std::size_t kVocab = 14;
+constexpr TokenId kThink{14};
+constexpr TokenId kThought{15};
+constexpr std::size_t kVocab = 16;
 
 std::shared_ptr<GrammarLibrary> Library(const GrammarLibraryOptions& options = {}) {
   const auto build = [] {
@@ -26,7 +29,7 @@ std::shared_ptr<GrammarLibrary> Library(const GrammarLibraryOptions& options = {
     for (char digit = '0'; digit <= '9'; ++digit) {
       bytes.emplace_back(1, digit);
     }
-    bytes.insert(bytes.end(), {"[", "]", "42", ""});
+    bytes.insert(bytes.end(), {"[", "]", "42", "", "\xFF<think>", "\xFF</think>"});
     return GrammarVocabulary::FromBytes(std::move(bytes), {.eos_ids = {kEnd}, .vocab_size = 0});
   };
   return std::make_shared<GrammarLibrary>(build, options);
@@ -139,6 +142,56 @@ TEST(Constraint, TokensThatDoNotFollowTheGrammarAreRefused) {
   const auto followed = request->Follow(0, wrong);
   ASSERT_FALSE(followed);
   EXPECT_EQ(followed.error().param(), "generated");
+}
+
+// `pattern` behind reasoning, which may be left out unless the prompt has begun it.
+wire::Constraint Thoughtful(std::string pattern, bool inside) {
+  wire::Constraint out = Regex(std::move(pattern));
+  const wire::ScriptNode start{
+      .edges = {{.text = "\xFF<think>", .next = 1}, {.text = {}, .next = wire::kScriptBody}}};
+  const wire::ScriptNode reasoning{.free = true,
+                                   .edges = {{.text = "\xFF</think>", .next = wire::kScriptBody}}};
+  out.script.nodes = {inside ? reasoning : start, reasoning};
+  return out;
+}
+
+TEST(Constraint, ReasoningIsFreeUntilItsMarkAndTheAnswerHeldFromThere) {
+  Constraints constraints(Library());
+  auto request = constraints.Open(Thoughtful("\\[4[0-3]\\]", false), 2).value();
+  EXPECT_EQ(Allowed(*request, 0, {}), (std::vector{kOpen, kThink}));
+  std::vector<TokenId> any;
+  for (std::size_t token = 0; token < kVocab; ++token) {
+    if (static_cast<TokenId>(token) != kEnd) {
+      any.push_back(static_cast<TokenId>(token));
+    }
+  }
+  EXPECT_EQ(Allowed(*request, 0, {kThink}), any) << "no end inside";
+  EXPECT_EQ(Allowed(*request, 0, {kThink, kClose, TokenId{7}, kOpen}), any);
+  const std::vector<TokenId> thought = {kThink, kClose, TokenId{7}, kOpen, kThought};
+  EXPECT_EQ(Allowed(*request, 0, thought), std::vector{kOpen});
+  EXPECT_EQ(Allowed(*request, 1, {kOpen}), (std::vector{TokenId{4}, kPair}));
+  auto inside = constraints.Open(Thoughtful("\\[4\\]", true), 1).value();
+  EXPECT_EQ(Allowed(*inside, 0, {}), any);
+  EXPECT_EQ(Allowed(*inside, 0, {kThought}), std::vector{kOpen});
+}
+
+TEST(Constraint, RowsBehindReasoningDependOnTheTokensAlone) {
+  const wire::Constraint constraint = Thoughtful("\\[[0-9]+\\]", false);
+  const std::vector<TokenId> answer = {kThink, kPair, kOpen, kThought, kOpen, TokenId{7}, kClose};
+  Constraints stepwise(Library());
+  auto walked = stepwise.Open(constraint, 2).value();
+  std::vector<TokenId> generated;
+  for (const TokenId token : answer) {
+    EXPECT_FALSE(Allowed(*walked, 1, generated).empty());
+    // Moved, resumed or drafted ahead: from its tokens it stands at the same place.
+    Constraints elsewhere(Library());
+    auto moved = elsewhere.Open(constraint, 1).value();
+    ASSERT_TRUE(moved->Follow(0, generated));
+    EXPECT_EQ(Allowed(*moved, 0, generated), Allowed(*walked, 1, generated));
+    generated.push_back(token);
+  }
+  EXPECT_EQ(Allowed(*walked, 1, generated), std::vector{kEnd});
+  EXPECT_EQ(Allowed(*walked, 0, {}), (std::vector{kOpen, kThink}));
 }
 
 TEST(Constraint, WithoutALibraryOrWithABrokenGrammarTheRequestIsRefused) {

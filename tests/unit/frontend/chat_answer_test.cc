@@ -230,6 +230,35 @@ TEST_F(ChatAnswerTest, CallsThatMustComeAreEnforcedWithTheirArgumentsBehindReaso
   EXPECT_FALSE(named.Takes(std::string(kAdd) + std::string(kAdd)));
 }
 
+TEST_F(ChatAnswerTest, ArgumentsOfEnforcedCallsAreStreamedInPiecesThatMakeTheWhole) {
+  model.grammars = Grammars();
+  Serve(Hermes(), kAdd);
+  const Json whole = Ask(R"("tool_choice":"required")").json();
+  const Json& call = Choice(whole).Find("message")->Find("tool_calls")->array()[0];
+  std::string joined;
+  std::size_t pieces = 0;
+  for (const Json& chunk : Ask(R"("tool_choice":"required","stream":true)").chunks()) {
+    const Json* calls = Choice(chunk).Find("delta")->Find("tool_calls");
+    if (calls == nullptr) {
+      continue;
+    }
+    const Json& piece = calls->array()[0];
+    EXPECT_EQ(piece.Find("index")->AsInt(), 0);
+    EXPECT_EQ(piece.Find("id") != nullptr, pieces == 0);
+    EXPECT_EQ(piece.Find("function")->Find("name") != nullptr, pieces == 0);
+    joined += piece.Find("function")->Find("arguments")->string();
+    ++pieces;
+  }
+  EXPECT_GT(pieces, 3U);
+  EXPECT_EQ(joined, call.Find("function")->Find("arguments")->string());
+  // Cut off: as far as it came, streamed and whole.
+  const Json cut = Ask(R"("tool_choice":"required","max_tokens":45)").json();
+  EXPECT_EQ(Choice(cut).Find("finish_reason")->string(), "length");
+  const Json& partial = Choice(cut).Find("message")->Find("tool_calls")->array()[0];
+  const std::string& part = partial.Find("function")->Find("arguments")->string();
+  EXPECT_TRUE(joined.starts_with(part) && part.size() < joined.size()) << part;
+}
+
 TEST_F(ChatAnswerTest, StrictToolsAreEnforcedInFreeTextAndOthersAreNot) {
   model.grammars = Grammars();
   Serve(Hermes(), "Hello");

@@ -137,6 +137,28 @@ class Walker final {
   std::shared_ptr<grammar::GrammarRuntime> runtime_;
 };
 
+/// Events with the pieces of calls put together.
+std::vector<ParseEvent> Whole(const std::vector<ParseEvent>& events) {
+  std::vector<ParseEvent> out;
+  for (const ParseEvent& event : events) {
+    if (event.kind != ParseEvent::Kind::kCallPiece) {
+      out.push_back(event);
+      continue;
+    }
+    if (event.begins) {
+      out.push_back(
+          {.kind = ParseEvent::Kind::kCall, .text = {}, .call = event.call, .index = event.index});
+      continue;
+    }
+    const auto call = std::ranges::find_if(out, [&](const ParseEvent& known) {
+      return known.kind == ParseEvent::Kind::kCall && known.index == event.index;
+    });
+    EXPECT_NE(call, out.end());
+    call->call.arguments += event.call.arguments;
+  }
+  return out;
+}
+
 bool Satisfies(const std::string& arguments, const Json& schema) {
   grammar::GrammarSpec spec;
   spec.kind = wire::ConstraintKind::kJsonSchema;
@@ -159,10 +181,13 @@ class Reader final {
     return ParseAll(format_, tools_, Options(), setting_.prompt_tail, text);
   }
 
-  /// The same in random pieces.
-  std::vector<ParseEvent> ReadPieces(const std::string& text, std::uint32_t seed) const {
+  /// The same in random pieces; `written`: arguments come while they are written.
+  std::vector<ParseEvent> ReadPieces(const std::string& text, std::uint32_t seed,
+                                     bool written = false) const {
     std::mt19937 random(seed);
-    ChatParser parser(format_, tools_, Options(), setting_.prompt_tail);
+    ChatParserOptions options = Options();
+    options.pieces = written;
+    ChatParser parser(format_, tools_, options, setting_.prompt_tail);
     std::vector<ParseEvent> out;
     for (std::size_t at = 0; at < text.size();) {
       const std::size_t size = 1 + random() % 7;
@@ -177,6 +202,9 @@ class Reader final {
   void Check(const std::string& text, std::uint32_t seed) const {
     const std::vector<ParseEvent> events = Read(text);
     EXPECT_EQ(events, ReadPieces(text, seed)) << text;
+    const std::vector<ParseEvent> pieces = ReadPieces(text, seed, true);
+    EXPECT_EQ(pieces, ReadPieces(text, seed + 1, true)) << text;
+    EXPECT_EQ(Whole(pieces), events) << text;
     std::size_t calls = 0;
     std::string content;
     for (const ParseEvent& event : events) {
@@ -251,6 +279,38 @@ TEST(CallScript, RequiredCallsOfEveryFormatAreReadBackWithValidArguments) {
       WalkAndRead(format.names[0], {.marked = marked}, 12);
       WalkAndRead(format.names[0], {.one_call = true, .marked = marked, .only = "get_all"}, 6);
     }
+  }
+}
+
+TEST(CallScript, ArgumentsInJsonAreGivenOutWhileTheyAreWritten) {
+  const std::string arguments = R"({"city":"a }","days":3})";
+  for (const NamedCallFormat& named : CallFormats()) {
+    CallForm form = FormOf(named.format);
+    if (form.notation != wire::ScriptNotation::kJson) {
+      continue;
+    }
+    SCOPED_TRACE(named.names[0]);
+    std::string text = form.opener + form.begin + form.before_name + "get" + form.after_name +
+                       arguments + form.after_arguments + form.end + form.closer;
+    std::erase(text, kFormGap);
+    std::ranges::replace(text, kFormDigits, '0');
+    const ChatFormat format = *MakeChatFormat(named.names[0], "none", "");
+    const ToolSet tools(*wire::ParseJson(kTools));
+    ChatParser parser(format, tools, {.calls = true, .pieces = true}, {});
+    std::size_t pieces = 0;
+    std::string joined;
+    for (const char byte : text.substr(0, text.find(arguments) + arguments.size() - 1)) {
+      for (const ParseEvent& event : parser.Push(std::string_view(&byte, 1))) {
+        EXPECT_EQ(event.kind, ParseEvent::Kind::kCallPiece);
+        EXPECT_EQ(event.begins, pieces == 0);
+        EXPECT_EQ(event.call.name, pieces == 0 ? "get" : "");
+        ++pieces;
+        joined += event.call.arguments;
+      }
+    }
+    EXPECT_EQ(joined + "}", arguments);
+    EXPECT_EQ(pieces, arguments.size() - 1) << "each byte as it comes";
+    EXPECT_EQ(parser.call_count(), 0U) << "the call is not whole";
   }
 }
 
