@@ -13,8 +13,9 @@ using wire::Json;
 
 namespace {
 
-// A weak model could write white space for ever; no formatter indents deeper than this.
-constexpr std::uint32_t kWhitespaceRunMax = 64;
+// A weak model writes as much white space as it may, between any two words of JSON; this still lets
+// it indent seven levels by four.
+constexpr std::uint32_t kWhitespaceRunMax = 32;
 constexpr std::size_t kChoicesMax = 10'000;
 
 std::string At(std::string_view name, std::string_view key) {

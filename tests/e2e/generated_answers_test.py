@@ -19,7 +19,7 @@ import mix  # noqa: E402  the model's own held-out conversations
 
 COUNT = int(os.environ.get("PIXII_GENERATED_ANSWERS", 100))  # of each kind
 CONCURRENCY = 32
-TOKENS_MAX = 700
+TOKENS_MAX = 2000
 TOOL_TASKS = {"one tool": 0.96, "several tools": 0.94, "no tool fits": 0.96, "tools, thinking": 0.94}  # share right, at least
 
 
