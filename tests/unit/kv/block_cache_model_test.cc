@@ -98,7 +98,8 @@ class Model {
                                            .numerics_id = "n",
                                            .kv_dtype = "k",
                                            .adapter = {},
-                                           .tenant = user.tenant}));
+                                           .tenant = user.tenant,
+                                           .salt = {}}));
     for (int depth = 0; depth < 4; ++depth) {
       Tokens block = DrawBlock();
       BlockPin pin = cache_->Find(user.chain, block);

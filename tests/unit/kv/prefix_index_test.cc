@@ -16,7 +16,8 @@ class PrefixIndexTest : public ::testing::Test {
                                        .numerics_id = "n",
                                        .kv_dtype = "f",
                                        .adapter = {},
-                                       .tenant = tenant}));
+                                       .tenant = tenant,
+                                       .salt = {}}));
   }
 
   ChainPosition After(const ChainPosition& parent, BlockId block, const Hash128& hash) {
