@@ -31,7 +31,7 @@ struct GrammarBenchResult {
 };
 
 /// Whether `text`, tokenized, is an instance by the grammar's masks: each token set, the end
-/// allowed at the end. `mask_us` gets the time of every mask. Errors: those of Encode.
+/// allowed at the end. `mask_us` gets the processor's time of every mask. Errors: those of Encode.
 Result<bool> WalkMasks(const text::Tokenizer& tokenizer, std::string_view text,
                        std::shared_ptr<text::grammar::GrammarRuntime> runtime,
                        std::vector<double>* mask_us);

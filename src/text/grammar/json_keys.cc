@@ -219,8 +219,10 @@ std::uint32_t JsonMachine::KeysNow(std::uint32_t container) {
   out.any_name =
       std::any_of(out.alive.begin(), out.alive.end(), [](auto word) { return word != 0; });
   std::vector<RegexId> languages = {OtherKeys(container, names_[out.names])};
-  languages.insert(languages.end(), names_[out.names].patterns.begin(),
-                   names_[out.names].patterns.end());
+  for (RegexId pattern : names_[out.names].patterns) {
+    // What every such key matches need not be watched.
+    languages.push_back(pattern == languages[0] ? store_.regexes.full() : pattern);
+  }
   out.other = texts_.Start(store_.regexes, std::move(languages));
   return keys_.Intern(std::move(out));
 }
