@@ -229,12 +229,13 @@ Compiled CompileBody(const GrammarSpec& spec, const CompileBudget& budget) {
 }
 
 // What the first mask of nearly every answer needs is derived here, not on the engine thread.
-void Warm(Machine& machine) {
-  constexpr std::uint64_t kSteps = 100'000;
-  const Fuel before = machine.fuel();
-  machine.fuel().steps = kSteps;
+// False: it costs more than a mask may.
+bool Warm(Machine& machine) {
+  constexpr std::uint64_t kStepsOfMask = 2'000'000;
+  const std::uint64_t left = machine.fuel().steps;
   const std::size_t mark = machine.Mark();
   for (std::string_view beginning : {"{\"", "{\n", "[{\"", "[\"", "\""}) {
+    machine.fuel().steps = kStepsOfMask;
     State at = machine.Start();
     for (char c : beginning) {
       if (!machine.Step(at, static_cast<std::uint8_t>(c))) {
@@ -244,8 +245,8 @@ void Warm(Machine& machine) {
     }
   }
   machine.Release(mark);
-  machine.fuel().steps = before.steps;
-  machine.fuel().exhausted = before.exhausted;
+  machine.fuel().steps = left;
+  return !machine.fuel().exhausted;
 }
 
 }  // namespace
@@ -267,7 +268,9 @@ Result<std::shared_ptr<const Grammar>> Compile(const GrammarSpec& spec,
   if (!machine) {
     return Fail(machine.error());
   }
-  Warm(**machine);
+  if (!Warm(**machine)) {
+    return Fail(PastBudget());
+  }
   return std::make_shared<const Grammar>(std::move(*machine));
 }
 
