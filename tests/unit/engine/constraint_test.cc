@@ -103,17 +103,17 @@ TEST(Constraint, GuessesAreTheForcedBytesAsTheTokenizerWritesThem) {
     return out;
   };
   Constraints constraints(Library(options));
-  auto request = constraints.Open(Regex("\\[4242(0|1)42\\]"), 1).value();
+  auto request = constraints.Open(Regex("\\[4242(0|1)42\\]"), 3).value();
   std::vector<TokenId> guesses;
   request->Guess(0, {}, 8, guesses);
   EXPECT_EQ(guesses, (std::vector{kOpen, kPair, kPair}));
   guesses.clear();
-  request->Guess(0, std::vector{kOpen, TokenId{4}}, 2, guesses);  // a token of its own ended there
+  request->Guess(1, std::vector{kOpen, TokenId{4}}, 2, guesses);  // a token of its own ended there
   EXPECT_EQ(guesses, (std::vector<TokenId>{TokenId{2}, kPair}));
   guesses.clear();
-  request->Guess(0, std::vector{kOpen, kPair, kPair}, 4, guesses);
+  request->Guess(2, std::vector{kOpen, kPair, kPair}, 4, guesses);
   EXPECT_TRUE(guesses.empty());  // 0 or 1
-  request->Guess(0, std::vector{kOpen, kPair, kPair, TokenId{1}}, 4, guesses);
+  request->Guess(2, std::vector{kOpen, kPair, kPair, TokenId{1}}, 4, guesses);
   EXPECT_EQ(guesses, (std::vector{kPair, kClose}));
   auto silent = Constraints(Library()).Open(Regex("\\[42\\]"), 1).value();
   guesses.clear();
