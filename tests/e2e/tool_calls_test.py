@@ -148,7 +148,7 @@ class ToolCalls(unittest.TestCase):
                 picked = [event["delta"] if kind == "content_block_delta" else event for event in events if event["type"] == kind]
                 surfaces.append([item[field] for item in picked])
         for deltas in surfaces:
-            self.assertGreater(len(deltas), 3, deltas)
+            self.assertGreater(len(deltas), 2, deltas)  # what a grammar forces comes at once
             self.assertTrue(valid(json.loads("".join(deltas)), tool["parameters"]), deltas)
 
     def test_an_answer_to_a_call_can_follow(self):

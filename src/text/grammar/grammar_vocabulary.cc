@@ -311,8 +311,8 @@ GrammarVocabulary::Slice GrammarVocabulary::BuildSlice(std::uint32_t index,
       ++out.count;
       std::size_t row = std::min<std::size_t>(text.chars, kSlicePrefixMax + 1);
       out.masks[row][id / 32] |= 1U << (id % 32);
-    } else if (text.kinds[pure] == kBroken) {
-      continue;
+    } else if (text.kinds[pure] == kBroken && text.bytes[0] != wire::kTokenMark) {
+      continue;  // no text holds it; a marked token stands in scripts
     } else if (pure > 0) {
       bool far = CharsOf(text.bytes.substr(0, pure)) > kMixedPrefixMax;
       mixed[far ? 0 : text.kinds[pure]].push_back(text);

@@ -14,14 +14,14 @@ using text::grammar::GrammarLibraryOptions;
 using text::grammar::GrammarVocabulary;
 
 // Tokens 0 .. 9 are digits, 10 is a bracket, 11 its end, 12 two digits, 13 ends an answer, 14 and
-// 15 are the marks around reasoning.
+// 15 are the marks around reasoning, 16 is a letter.
 constexpr TokenId kOpen{10};
 constexpr TokenId kClose{11};
 constexpr TokenId kPair{12};
 constexpr TokenId kEnd{13};
 constexpr TokenId kThink{14};
 constexpr TokenId kThought{15};
-constexpr std::size_t kVocab = 16;
+constexpr std::size_t kVocab = 17;
 
 std::shared_ptr<GrammarLibrary> Library(const GrammarLibraryOptions& options = {}) {
   const auto build = [] {
@@ -29,7 +29,7 @@ std::shared_ptr<GrammarLibrary> Library(const GrammarLibraryOptions& options = {
     for (char digit = '0'; digit <= '9'; ++digit) {
       bytes.emplace_back(1, digit);
     }
-    bytes.insert(bytes.end(), {"[", "]", "42", "", "\xFF<think>", "\xFF</think>"});
+    bytes.insert(bytes.end(), {"[", "]", "42", "", "\xFF<think>", "\xFF</think>", "é"});
     return GrammarVocabulary::FromBytes(std::move(bytes), {.eos_ids = {kEnd}, .vocab_size = 0});
   };
   return std::make_shared<GrammarLibrary>(build, options);
