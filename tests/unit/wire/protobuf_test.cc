@@ -23,7 +23,8 @@ TEST(Protobuf, ReadsWhatItWrites) {
 
 TEST(Protobuf, ReadsFixedNumbersAndPackedLists) {
   using namespace std::string_literals;
-  ProtoReader reader("\x09\x01\0\0\0\0\0\0\x80\x15\x02\0\0\0"s);
+  const std::string message = "\x09\x01\0\0\0\0\0\0\x80\x15\x02\0\0\0"s;
+  ProtoReader reader(message);
   EXPECT_EQ((*reader.Next())->value, 0x8000000000000001U);
   const ProtoField small = **reader.Next();
   EXPECT_EQ(small.kind, ProtoField::Kind::kFixed32);
