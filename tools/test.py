@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Builds and runs every test; the last line is `N passed, N failed, N skipped`.
 
-Steps: house checks, unit and compare programs (GoogleTest, preset dev), end-to-end scripts against the release binary,
-simulation seeds, fuzz targets (preset fuzz, ASan + UBSan). --long runs what takes minutes or hours instead.
+Steps: house checks, unit and compare programs (GoogleTest, preset dev), end-to-end scripts and simulation seeds against
+the binary of the same preset, whose assertions are on, fuzz targets (preset fuzz, ASan + UBSan). --long runs what takes
+minutes or hours instead, against the release binary.
 """
 import argparse
 import concurrent.futures
@@ -112,16 +113,25 @@ def unit_programs(tally, only):
         print(f"{program.name}: {time.monotonic() - started:.1f} s", flush=True)
 
 
+def pixii_binary(tally, long):
+    """The program that is tested as a whole, None if it does not build."""
+    preset = "release" if long else "dev"
+    if not build(preset, "pixii"):
+        tally.add(f"build {preset}", False)
+        return None
+    return ROOT / "build" / preset / "pixii"
+
+
 def end_to_end(tally, only, long):
-    if not build("release", "pixii"):
-        tally.add("build release", False)
+    binary = pixii_binary(tally, long)
+    if binary is None:
         return
     folder = ROOT / ("tests/e2e/long" if long else "tests/e2e")
     scripts = sorted(p for p in folder.glob("*_test.py") if only in p.name)
     for script in scripts:
         started = time.monotonic()
         with tempfile.NamedTemporaryFile(suffix=".json") as report:
-            environment = dict(os.environ, PIXII_TEST_REPORT=report.name, PIXII_BINARY=str(ROOT / "build/pixii"))
+            environment = dict(os.environ, PIXII_TEST_REPORT=report.name, PIXII_BINARY=str(binary))
             ok, output = run(["python3", str(script)], seconds=14400 if long else PROGRAM_SECONDS_MAX, env=environment)
             try:
                 cases = json.load(open(report.name))
@@ -138,8 +148,10 @@ def end_to_end(tally, only, long):
         print(f"{script.name}: {time.monotonic() - started:.1f} s", flush=True)
 
 
-def simulation(tally, seeds):
-    binary = ROOT / "build/pixii"
+def simulation(tally, seeds, long):
+    binary = pixii_binary(tally, long)
+    if binary is None:
+        return
     ok, output = run([str(binary), "simulate", "--seeds", str(seeds)], seconds=14400)
     print(output.strip().splitlines()[-1] if output.strip() else "simulate: no output", flush=True)
     tally.add(f"simulate {seeds} seeds", ok, output[-6000:])
@@ -170,13 +182,13 @@ def main():
         "checks": lambda only: house_checks(tally),
         "unit": lambda only: unit_programs(tally, only),
         "e2e": lambda only: end_to_end(tally, only, False),
-        "simulation": lambda only: simulation(tally, SIM_SEEDS),
+        "simulation": lambda only: simulation(tally, SIM_SEEDS, False),
         "fuzz": lambda only: fuzz(tally, only, FUZZ_SECONDS),
     }
     if options.long:
         steps = {
             "e2e": lambda only: end_to_end(tally, only, True),
-            "simulation": lambda only: simulation(tally, 20 * SIM_SEEDS),
+            "simulation": lambda only: simulation(tally, 20 * SIM_SEEDS, True),
             "fuzz": lambda only: fuzz(tally, only, 60 * FUZZ_SECONDS),
         }
     if options.only in steps:
