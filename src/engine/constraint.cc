@@ -78,8 +78,9 @@ Result<void> RequestConstraint::Apply(std::uint32_t choice, std::span<const Toke
     mask = &mask_;
   }
   if (matcher.exhausted()) {
-    return Fail(Code::kResourceExhausted,
-                "the grammar of the answer needs more memory than one grammar may have");
+    // The same request would end the same way: nothing to try again.
+    return Fail(Code::kInvalidArgument,
+                "the grammar of the answer costs more time or memory than one grammar may take");
   }
   ApplyMask(*mask, logits);
   return {};

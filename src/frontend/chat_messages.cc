@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "frontend/openai_request.h"
 
@@ -180,6 +181,7 @@ Result<Json> ParseTools(const Json& tools) {
   if (!tools.is_array() || tools.array().size() > kToolsMax) {
     return Bad("tools", fmt::format("must be a list of at most {} tools", kToolsMax));
   }
+  std::set<std::string_view> names;
   for (std::size_t i = 0; i < tools.array().size(); ++i) {
     const Json& tool = tools.array()[i];
     std::string at = fmt::format("tools[{}]", i);
@@ -193,6 +195,10 @@ Result<Json> ParseTools(const Json& tools) {
     if (name == nullptr || !name->is_string() || name->string().empty() ||
         name->string().size() > 256) {
       return Bad(at + ".function.name", "must be a string of 1 to 256 bytes");
+    }
+    if (!names.insert(name->string()).second) {
+      return Bad(at + ".function.name",
+                 fmt::format("\"{:.80}\" is the name of another tool too", name->string()));
     }
     const Json* parameters = function->Find("parameters");
     if (parameters != nullptr && !parameters->is_null() && !parameters->is_object()) {

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstring>
@@ -307,6 +308,10 @@ class SocketNet final : public Net {
 
 /// Removes a socket file that no process listens on any more: left behind by one that was killed.
 bool RemoveStale(const SocketAddress& target, const std::string& path) {
+  struct stat found{};
+  if (::lstat(path.c_str(), &found) != 0 || !S_ISSOCK(found.st_mode)) {
+    return false;  // somebody's file of another kind
+  }
   const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (::connect(probe.get(), target.get(), target.size) == 0 || errno != ECONNREFUSED) {
     return false;

@@ -200,6 +200,8 @@ TEST(OpenAiRequest, ChatHasItsOwnFields) {
        ""},
       {R"("tools":[{"type":"function"}])", "tools[0]"},
       {R"("tools":[{"type":"function","function":{"name":"f","strict":true}}])", ""},
+      {R"("tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"f"}}])",
+       "tools[1].function.name"},
       {R"("tools":[{"type":"function","function":{"name":"f","strict":"yes"}}])",
        "tools[0].function.strict"},
       {R"("modalities":["text"])", ""},

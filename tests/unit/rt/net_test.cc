@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -247,6 +248,19 @@ TEST(RealNet, WorksOverIpv6AndUnixSockets) {
     EXPECT_EQ(::access(path.c_str(), F_OK), 0);
   }
   EXPECT_NE(::access(path.c_str(), F_OK), 0) << "closing removes the socket file";
+}
+
+TEST(RealNet, AFileThatIsNoSocketStaysWhatItIs) {
+  RealWorld world;
+  const std::string path = testing::TempDir() + "pixii_precious_test";
+  {
+    std::ofstream(path) << "precious";
+  }
+  EXPECT_FALSE(world.net().Listen(Address{.host = "unix:" + path, .port = 0}, {}));
+  std::string kept;
+  std::ifstream(path) >> kept;
+  EXPECT_EQ(kept, "precious");
+  ::unlink(path.c_str());
 }
 
 TEST(RealNet, ASocketFileLeftByADeadProcessIsReplacedAndALiveOneIsNot) {
