@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +119,10 @@ class Server:
                 values[name] = float(value)
         return values
 
+    def running(self):
+        """Sequences that the engine computes."""
+        return sum(v for k, v in self.metrics().items() if k.startswith("pixii_engine_running"))
+
     def process_figures(self):
         """Resident KiB, threads, descriptors of the server."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
@@ -149,6 +154,41 @@ def run_pixii(*arguments, stdin="", timeout=120, env=None):
     """A pixii command to its end: CompletedProcess with text."""
     return subprocess.run([BINARY, *arguments], input=stdin, capture_output=True, text=True, timeout=timeout,
                           env={**os.environ, **(env or {})})
+
+
+def install_npm_client(name):
+    """The folder of tests/e2e/NAME's files with the packages that its lock file names."""
+    source, work = ROOT / "tests/e2e" / name, ROOT / "build/npm" / name
+    work.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        if file.is_file():
+            shutil.copy(file, work / file.name)
+    installed = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=work, capture_output=True, text=True)
+    if installed.returncode != 0:
+        raise RuntimeError(f"npm ci failed:\n{installed.stdout}{installed.stderr}")
+    return work
+
+
+class NpmClientCase(unittest.TestCase):
+    """Cases that client.mjs of tests/e2e/`client` runs by name against one server."""
+
+    client = ""
+    server_arguments = ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.work = install_npm_client(cls.client)
+        cls.server = Server(*cls.server_arguments)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+        cls.server.folder.cleanup()
+
+    def run_case(self, name):
+        done = subprocess.run(["node", "client.mjs", f"http://127.0.0.1:{self.server.port}", name], cwd=self.work,
+                              capture_output=True, text=True, timeout=120)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
 
 class _Result(unittest.TextTestResult):

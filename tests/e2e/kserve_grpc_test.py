@@ -1,7 +1,6 @@
 """KServe's protocol over gRPC, with an ordinary client: the texts are those of /v1/completions."""
 import json
 import pathlib
-import shutil
 import subprocess
 import tempfile
 import unittest
@@ -9,7 +8,6 @@ import unittest
 import harness
 from trust_test import Authority
 
-SOURCE = harness.ROOT / "tests/e2e/kserve"
 WORK = harness.ROOT / "build/npm/kserve"
 PROMPT = "The river runs"
 
@@ -30,19 +28,11 @@ class GrpcServer(harness.Server):
                               capture_output=True, text=True, timeout=120)
         test.assertEqual(done.returncode, 0, done.stdout + done.stderr + self.log_text())
 
-    def running(self):
-        return sum(v for k, v in self.metrics().items() if k.startswith("pixii_engine_running"))
-
 
 class Kserve(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        WORK.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json", "client.mjs", "kserve.proto"):
-            shutil.copy(SOURCE / name, WORK / name)
-        installed = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=WORK, capture_output=True, text=True)
-        if installed.returncode != 0:
-            raise RuntimeError(f"npm ci failed:\n{installed.stdout}{installed.stderr}")
+        harness.install_npm_client("kserve")
 
     def test_says_what_completions_say_whole_and_in_pieces(self):
         with GrpcServer() as server:
