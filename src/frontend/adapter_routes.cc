@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "frontend/error_body.h"
+#include "frontend/field_error.h"
 #include "frontend/frontend.h"
 
 namespace pixii::frontend {
@@ -14,11 +15,7 @@ using wire::Json;
 
 namespace {
 
-tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
-}
-
-tl::unexpected<Error> Unknown(std::string_view field) {
+tl::unexpected<Error> UnknownMember(std::string_view field) {
   std::string shown(field.substr(0, 100));
   return Fail(Code::kInvalidArgument, fmt::format("unknown field \"{}\"", shown), shown);
 }
@@ -67,7 +64,7 @@ Result<std::string> ReadSource(const Json& value) {
   std::string folder;
   for (const auto& [name, inner] : value.object()) {
     if (name != "uri") {
-      return Unknown("source." + name);
+      return UnknownMember("source." + name);
     }
     PX_TRY(const std::string uri, ReadText("source.uri", inner));
     PX_TRY(folder, FolderOf("source.uri", uri));
@@ -91,7 +88,7 @@ Result<void> ReadLoadField(const std::string& name, const Json& value, bool dyna
   } else if (!dynamo && name == "base_model_name") {
     return {};  // of vLLM's; the adapter's tensors say what it fits
   } else {
-    return Unknown(name);
+    return UnknownMember(name);
   }
   return {};
 }
@@ -275,7 +272,7 @@ void Frontend::HandleUnloadLoraAdapter(Call& call) {
       if (field == "lora_name") {
         PX_TRY(name, ReadText(field, value));
       } else if (field != "lora_int_id") {
-        return Unknown(field);
+        return UnknownMember(field);
       }
     }
     if (name.empty()) {

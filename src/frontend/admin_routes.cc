@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "frontend/error_body.h"
+#include "frontend/field_error.h"
 #include "frontend/frontend.h"
 
 namespace pixii::frontend {
@@ -16,10 +17,6 @@ namespace {
 
 constexpr std::string_view kBlocks = "active_decode_blocks_threshold";
 constexpr int kUnprocessable = 422;  // this route's status for JSON of another shape
-
-tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
-}
 
 struct Thresholds {
   std::string model;

@@ -7,6 +7,7 @@
 
 #include "frontend/anthropic.h"
 #include "frontend/anthropic_writer.h"
+#include "frontend/field_error.h"
 
 namespace pixii::frontend {
 
@@ -16,22 +17,6 @@ namespace {
 
 constexpr std::int64_t kThinkingTokensMin = 1024;  // Anthropic's
 constexpr std::string_view kPreamble = "x-anthropic-billing-header:";
-
-tl::unexpected<Error> Bad(const std::string& field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), field);
-}
-
-tl::unexpected<Error> NotDone(const std::string& field, std::string detail) {
-  return Fail(Code::kUnsupported, fmt::format("{}: {}", field, detail), field);
-}
-
-tl::unexpected<Error> Unknown(const std::string& field) {
-  return Fail(Code::kInvalidArgument, fmt::format("unknown field {}", field), field);
-}
-
-std::string At(const std::string& at, std::string_view key) {
-  return fmt::format("{}.{}", at, key.substr(0, 60));
-}
 
 // What is read on the way and decided about at the end.
 struct Reading {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "frontend/field_error.h"
 #include "frontend/openai_request.h"
 
 namespace pixii::frontend {
@@ -36,10 +37,6 @@ constexpr std::int64_t kExpirySecondsMin = 3600;
 constexpr std::int64_t kExpirySecondsMax = 30 * 24 * 3600;
 constexpr std::size_t kMetadataCountMax = 16;
 constexpr std::size_t kMetadataNameBytesMax = 64;
-
-tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
-}
 
 Json TextOrNull(const std::string& text) { return text.empty() ? Json() : Json(text); }
 

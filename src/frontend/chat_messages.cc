@@ -6,6 +6,7 @@
 #include <array>
 #include <set>
 
+#include "frontend/field_error.h"
 #include "frontend/openai_request.h"
 
 namespace pixii::frontend {
@@ -13,14 +14,6 @@ namespace pixii::frontend {
 using wire::Json;
 
 namespace {
-
-tl::unexpected<Error> Bad(const std::string& field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), field);
-}
-
-tl::unexpected<Error> Unknown(const std::string& field) {
-  return Fail(Code::kInvalidArgument, fmt::format("unknown field {}", field), field);
-}
 
 constexpr auto kRoles =
     std::to_array<std::string_view>({"system", "developer", "user", "assistant", "tool"});

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "frontend/error_body.h"
+#include "frontend/field_error.h"
 #include "frontend/frontend.h"
 
 namespace pixii::frontend {
@@ -22,10 +23,6 @@ struct MemoryRequest {
   control::MemoryTags tags;
   double patience_seconds = kPatienceDefault;
 };
-
-tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
-}
 
 Result<control::MemoryTags> ReadTags(const Json& value) {
   if (!value.is_array() || value.array().empty()) {

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "frontend/field_error.h"
 #include "frontend/frontend.h"
 #include "frontend/list_query.h"
 #include "wire/multipart.h"
@@ -14,10 +15,6 @@ namespace {
 constexpr std::string_view kBatchPurpose = "batch";
 constexpr std::size_t kNameBytesMax = 255;
 constexpr ListLimits kListLimits{.limit_default = 10'000, .limit_max = 10'000, .has_purpose = true};
-
-tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
-}
 
 Error NoFile(std::string_view id) {
   return Error(Code::kNotFound,

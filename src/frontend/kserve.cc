@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "frontend/error_body.h"
+#include "frontend/field_error.h"
 #include "wire/sse.h"
 
 namespace pixii::frontend {
@@ -14,14 +15,6 @@ namespace pixii::frontend {
 using wire::Json;
 
 namespace {
-
-tl::unexpected<Error> Bad(const std::string& field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), field);
-}
-
-tl::unexpected<Error> NotDone(const std::string& field, std::string detail) {
-  return Fail(Code::kUnsupported, fmt::format("{}: {}", field, detail), field);
-}
 
 std::string_view FinishName(const ChoiceFinish& finish) {
   return finish.kind == FinishKind::kLength ? "length" : "stop";

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/utf8.h"
+#include "frontend/field_error.h"
 #include "frontend/openai_request.h"
 #include "wire/protobuf.h"
 
@@ -37,10 +38,6 @@ constexpr std::size_t kDimensionsMax = 8;
 constexpr std::size_t kParametersMax = 256;
 constexpr std::string_view kFinalFlag = "triton_final_response";
 constexpr std::string_view kEmptyFinalFlag = "triton_enable_empty_final_response";
-
-tl::unexpected<Error> Bad(const std::string& field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), field);
-}
 
 // Calls `use` with each field; what it does not know it skips.
 template <class Use>

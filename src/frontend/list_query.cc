@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "frontend/field_error.h"
 #include "frontend/openai_request.h"
 #include "wire/http.h"
 #include "wire/json.h"
@@ -15,10 +16,6 @@ namespace pixii::frontend {
 using wire::Json;
 
 namespace {
-
-tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
-}
 
 Result<std::uint32_t> ReadLimit(const std::string& text, std::uint32_t max) {
   const Result<Json> number = wire::ParseJson(text);

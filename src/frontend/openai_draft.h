@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "frontend/field_error.h"
 #include "frontend/openai_request.h"
 #include "wire/json.h"
 
@@ -32,14 +33,6 @@ struct Draft : OpenAiRequest {
   std::optional<std::int64_t> hinted_priority;      // nvext.agent_hints: higher goes first
   std::set<std::string, std::less<>> root_fields;   // names that the body has
 };
-
-inline tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
-}
-
-inline tl::unexpected<Error> NotDone(std::string_view field, std::string detail) {
-  return Fail(Code::kUnsupported, fmt::format("{}: {}", field, detail), std::string(field));
-}
 
 // Readers of what the answer must look like; response_format.cc.
 Result<void> ReadResponseFormat(std::string_view name, const wire::Json& value, Draft& draft);

@@ -5,13 +5,11 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "frontend/field_error.h"
+
 namespace pixii::frontend {
 
 namespace {
-
-tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
-}
 
 // The fields that hold a surface's texts, for errors.
 std::string_view InputField(Surface surface) {

@@ -6,6 +6,8 @@
 #include <array>
 #include <string_view>
 
+#include "frontend/field_error.h"
+
 namespace pixii::frontend {
 
 using wire::Json;
@@ -22,10 +24,6 @@ constexpr std::uint8_t kAll = kInput | kPairs;
 
 constexpr std::int64_t kCountMax = 1 << 24;  // of tokens, features and results
 constexpr std::int64_t kTypeMax = 255;
-
-tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
-}
 
 Result<std::string> ReadString(std::string_view name, const Json& value) {
   if (!value.is_string()) {

@@ -18,10 +18,6 @@ namespace {
 constexpr std::uint32_t kWhitespaceRunMax = 32;
 constexpr std::size_t kChoicesMax = 10'000;
 
-std::string At(std::string_view name, std::string_view key) {
-  return fmt::format("{}.{}", name, key.substr(0, 60));
-}
-
 /// One field of a request may constrain its answer, `name` as the client wrote it.
 Result<void> Set(std::string_view name, Constraint constraint, Draft& draft) {
   if (draft.constraint) {

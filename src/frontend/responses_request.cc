@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "frontend/field_error.h"
 #include "frontend/responses.h"
 
 namespace pixii::frontend {
@@ -11,22 +12,6 @@ namespace pixii::frontend {
 using wire::Json;
 
 namespace {
-
-tl::unexpected<Error> Bad(const std::string& field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), field);
-}
-
-tl::unexpected<Error> NotDone(const std::string& field, std::string detail) {
-  return Fail(Code::kUnsupported, fmt::format("{}: {}", field, detail), field);
-}
-
-tl::unexpected<Error> Unknown(const std::string& field) {
-  return Fail(Code::kInvalidArgument, fmt::format("unknown field {}", field), field);
-}
-
-std::string At(const std::string& at, std::string_view key) {
-  return fmt::format("{}.{}", at, key.substr(0, 60));
-}
 
 struct Reading {
   Json out = Json(Json::Object{});  // in OpenAI's chat form

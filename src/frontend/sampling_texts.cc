@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "frontend/field_error.h"
+
 namespace pixii::frontend {
 
 using wire::Json;
@@ -35,10 +37,6 @@ constexpr auto kTextArguments = std::to_array<TextArgument>({
     {"thinking_budget", "start", "start_tokens", TextKind::kWithSpecial},
     {"thinking_budget", "end", "end_tokens", TextKind::kWithSpecial},
 });
-
-tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
-}
 
 Result<std::vector<TokenId>> Encoded(std::string_view words, std::string_view field,
                                      const TextProcessor* text,

@@ -7,15 +7,12 @@
 
 #include "base/digest.h"
 #include "frontend/answer_constraint.h"
+#include "frontend/field_error.h"
 #include "frontend/sampling_texts.h"
 
 namespace pixii::frontend {
 
 namespace {
-
-tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
-}
 
 Result<void> CheckIds(std::span<const TokenId> ids, std::string_view field,
                       const wire::ModelCard& card) {

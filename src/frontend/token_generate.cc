@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "frontend/error_body.h"
+#include "frontend/field_error.h"
 #include "frontend/frontend.h"
 #include "wire/sse.h"
 
@@ -92,10 +93,6 @@ constexpr auto kParameters = std::to_array<std::string_view>(
      "stop_token_ids", "ignore_eos", "presence_penalty", "frequency_penalty", "repetition_penalty",
      "logit_bias", "allowed_token_ids", "best_of", "top_a", "typical_p"});
 constexpr auto kRoot = std::to_array<std::string_view>({"model", "stream", "priority"});
-
-tl::unexpected<Error> Bad(const std::string& field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), field);
-}
 
 Result<void> AddParameters(const Json& parameters, Json& out) {
   if (!parameters.is_object()) {

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "frontend/field_error.h"
 #include "frontend/frontend.h"
 
 namespace pixii::frontend {
@@ -10,10 +11,6 @@ namespace pixii::frontend {
 using wire::Json;
 
 namespace {
-
-tl::unexpected<Error> Bad(std::string_view field, std::string detail) {
-  return Fail(Code::kInvalidArgument, fmt::format("{}: {}", field, detail), std::string(field));
-}
 
 Error NoTokenizer(const ServedModel& model) {
   return Error(Code::kUnsupported, fmt::format("the model \"{}\" has no tokenizer", model.name()),

@@ -21,12 +21,7 @@ class Walk final {
         at = node.end;
         continue;
       }
-      Set(tokens.subspan(node.token_begin, node.own_tokens));
-      ++at;
-      if (at != node.end && TakesAllBelow(node)) {
-        Set(tokens.subspan(node.token_begin, node.token_end - node.token_begin));
-        at = node.end;
-      }
+      at = Take(node, tokens, at);
     }
   }
 
@@ -50,12 +45,7 @@ class Walk final {
         at = node.end;
         continue;
       }
-      Set(tokens.subspan(node.token_begin, node.own_tokens));
-      ++at;
-      if (at != node.end && TakesAllBelow(node)) {
-        Set(tokens.subspan(node.token_begin, node.token_end - node.token_begin));
-        at = node.end;
-      }
+      at = Take(node, tokens, at);
     }
   }
 
@@ -64,19 +54,12 @@ class Walk final {
     states_.assign(1, state);
     for (std::uint32_t at = 1; at < trie.nodes.size();) {
       const GrammarVocabulary::Node& node = trie.nodes[at];
-      std::span<const TokenId> all =
-          std::span(trie.tokens).subspan(node.token_begin, node.token_end - node.token_begin);
       if (!Step(node)) {
-        Clear(all);
+        Clear(std::span(trie.tokens).subspan(node.token_begin, node.token_end - node.token_begin));
         at = node.end;
         continue;
       }
-      Set(all.first(node.own_tokens));
-      ++at;
-      if (at != node.end && TakesAllBelow(node)) {
-        Set(all);
-        at = node.end;
-      }
+      at = Take(node, trie.tokens, at);
     }
   }
 
@@ -121,6 +104,17 @@ class Walk final {
     for (TokenId token : tokens) {
       mask_[static_cast<std::size_t>(token) / 32] &= ~(1U << (token % 32));
     }
+  }
+
+  // Sets what ends at the node `at`, and all below it where that is sure; the node to look at next.
+  std::uint32_t Take(const GrammarVocabulary::Node& node, std::span<const TokenId> tokens,
+                     std::uint32_t at) {
+    if (at + 1 != node.end && TakesAllBelow(node)) {
+      Set(tokens.subspan(node.token_begin, node.token_end - node.token_begin));
+      return node.end;
+    }
+    Set(tokens.subspan(node.token_begin, node.own_tokens));
+    return at + 1;
   }
 
   // From the state of the node above.
