@@ -14,7 +14,7 @@
 #include "model/checkpoint_folder.h"
 #include "rt/file.h"
 #include "text/grammar/grammar_matcher.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 #include "wire/json.h"
 
 namespace pixii::apps {

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "base/result.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace pixii::apps {
 

@@ -15,7 +15,7 @@
 #include "frontend/served_model.h"
 #include "kernels/operators.h"
 #include "model/language_model.h"
-#include "text/chat_template.h"
+#include "text/jinja/chat_template.h"
 #include "worker/link_adapters.h"
 
 namespace pixii::apps {

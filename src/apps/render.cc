@@ -14,8 +14,8 @@
 #include "apps/option_structs.h"
 #include "model/checkpoint_folder.h"
 #include "rt/file.h"
-#include "text/chat_template.h"
-#include "text/chat_template_files.h"
+#include "text/jinja/chat_template.h"
+#include "text/jinja/chat_template_files.h"
 #include "wire/json.h"
 
 namespace pixii::apps {

@@ -7,7 +7,7 @@
 #include "apps/load_tokenizer.h"
 #include "apps/model_source.h"
 #include "model/checkpoint_folder.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 #include "wire/json.h"
 
 namespace pixii::apps {

@@ -11,7 +11,7 @@
 #include "apps/model_source.h"
 #include "engine/watermark.h"
 #include "rt/file.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace pixii::apps {
 

@@ -13,7 +13,7 @@
 #include "base/result.h"
 #include "bench/report.h"
 #include "text/grammar/grammar_matcher.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace pixii::bench {
 

@@ -9,7 +9,7 @@
 
 #include "base/result.h"
 #include "bench/report.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace pixii::bench {
 

@@ -19,7 +19,7 @@
 #include "frontend/chat_answer.h"
 #include "frontend/text_processor.h"
 #include "text/parsers/chat_parser.h"
-#include "text/stop_matcher.h"
+#include "text/tokenizer/stop_matcher.h"
 #include "wire/messages/generate.h"
 
 namespace pixii::frontend {

@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "base/utf8.h"
-#include "text/chat_template_files.h"
-#include "text/detokenizer.h"
+#include "text/jinja/chat_template_files.h"
+#include "text/tokenizer/detokenizer.h"
 
 namespace pixii::frontend {
 

@@ -13,8 +13,8 @@
 
 #include "base/result.h"
 #include "frontend/text_processor.h"
-#include "text/chat_template.h"
-#include "text/tokenizer.h"
+#include "text/jinja/chat_template.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace pixii::frontend {
 

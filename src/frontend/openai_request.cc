@@ -9,7 +9,7 @@
 #include <span>
 
 #include "frontend/openai_draft.h"
-#include "text/stop_matcher.h"
+#include "text/tokenizer/stop_matcher.h"
 
 namespace pixii::frontend {
 

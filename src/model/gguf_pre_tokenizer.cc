@@ -6,7 +6,7 @@
 #include <string>
 
 #include "model/quoted.h"
-#include "text/known_patterns.h"
+#include "text/tokenizer/known_patterns.h"
 
 namespace pixii::model {
 namespace {

@@ -15,7 +15,7 @@
 
 #include "model/gguf_pre_tokenizer.h"
 #include "model/quoted.h"
-#include "text/scored_merges.h"
+#include "text/tokenizer/scored_merges.h"
 #include "wire/json.h"
 
 namespace pixii::model {

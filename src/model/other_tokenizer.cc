@@ -4,10 +4,10 @@
 #include <array>
 
 #include "rt/file.h"
-#include "text/sentence_piece.h"
-#include "text/tiktoken.h"
-#include "text/tokenizer.h"
-#include "text/tokenizer_config.h"
+#include "text/tokenizer/sentence_piece.h"
+#include "text/tokenizer/tiktoken.h"
+#include "text/tokenizer/tokenizer.h"
+#include "text/tokenizer/tokenizer_config.h"
 
 namespace pixii::model {
 

@@ -6,7 +6,7 @@
 #include <initializer_list>
 
 #include "model/quoted.h"
-#include "text/regex.h"
+#include "text/tokenizer/regex.h"
 
 namespace pixii::model {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "base/assert.h"
 #include "base/utf8.h"
-#include "text/chat_template.h"
+#include "text/jinja/chat_template.h"
 #include "wire/json.h"
 
 namespace {

@@ -13,7 +13,7 @@
 #include "model/gguf_blocks.h"
 #include "model/gguf_model.h"
 #include "model/gguf_tokenizer.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace pixii::model;  // NOLINT(google-build-using-namespace): a program of one function

@@ -7,10 +7,10 @@
 
 #include "base/assert.h"
 #include "base/utf8.h"
-#include "text/char_class.h"
-#include "text/regex.h"
-#include "text/unicode.h"
-#include "text/word_scanner.h"
+#include "text/tokenizer/char_class.h"
+#include "text/tokenizer/regex.h"
+#include "text/tokenizer/unicode.h"
+#include "text/tokenizer/word_scanner.h"
 
 using pixii::text::CharClass;
 using pixii::text::CharTable;

@@ -4,8 +4,8 @@
 
 #include "base/assert.h"
 #include "base/utf8.h"
-#include "text/detokenizer.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/detokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 using pixii::text::IncrementalDetokenizer;
 using pixii::text::TextRange;

@@ -4,9 +4,9 @@
 #include <string_view>
 
 #include "base/assert.h"
-#include "text/sentence_piece.h"
-#include "text/tiktoken.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/sentence_piece.h"
+#include "text/tokenizer/tiktoken.h"
+#include "text/tokenizer/tokenizer.h"
 
 using pixii::text::TokenizerConfig;
 

@@ -17,7 +17,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "text/grammar/regex_store.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace pixii::text::grammar {
 

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "unit/text/small_tokenizer.h"
+#include "unit/text/tokenizer/small_tokenizer.h"
 
 namespace pixii::bench {
 namespace {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "support/golden.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 #include "unit/model/gguf_writer.h"
 #include "wire/json.h"
 

@@ -6,11 +6,11 @@
 #include <random>
 
 #include "base/utf8.h"
-#include "text/chat_template.h"
-#include "text/detokenizer.h"
-#include "text/stop_matcher.h"
-#include "unit/text/golden_tokenizers.h"
-#include "unit/text/small_tokenizer.h"
+#include "text/jinja/chat_template.h"
+#include "text/tokenizer/detokenizer.h"
+#include "text/tokenizer/stop_matcher.h"
+#include "unit/text/tokenizer/golden_tokenizers.h"
+#include "unit/text/tokenizer/small_tokenizer.h"
 
 namespace pixii::text {
 namespace {

@@ -10,7 +10,7 @@
 #include <set>
 
 #include "support/golden.h"
-#include "text/chat_template.h"
+#include "text/jinja/chat_template.h"
 #include "text/parsers/chat_parser.h"
 #include "unit/text/parsers/format_cases.h"
 
