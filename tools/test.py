@@ -40,6 +40,14 @@ class Tally:
         self.skipped += 1
         self.skips.setdefault(reason, []).append(name)
 
+    def take(self, other):
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.failures += other.failures
+        for reason, names in other.skips.items():
+            self.skips.setdefault(reason, []).extend(names)
+
 
 def run(command, seconds=PROGRAM_SECONDS_MAX, **kwargs):
     """(ok, output); a program past its time counts as failed."""
@@ -106,11 +114,19 @@ def unit_programs(tally, only):
     if not build("dev", "pixii_tests"):
         tally.add("build dev", False)
         return
-    programs = sorted(p for p in (ROOT / "build/dev/test-bin").glob("*_test") if only in p.name)
-    for program in programs:
+    programs = [p for p in (ROOT / "build/dev/test-bin").glob("*_test") if only in p.name]
+    programs.sort(key=lambda p: -p.stat().st_size)  # the long ones first
+
+    def one(program):
         started = time.monotonic()
-        googletest(program, tally)
+        own = Tally()
+        googletest(program, own)
         print(f"{program.name}: {time.monotonic() - started:.1f} s", flush=True)
+        return own
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for own in pool.map(one, programs):
+            tally.take(own)
 
 
 def pixii_binary(tally, long):

@@ -14,8 +14,7 @@ namespace {
 std::optional<std::string> FromEnvironment(const char* variable, const char* fallback) {
   const char* value =
       std::getenv(variable);  // tests only: the product reads its environment in config/
-  std::string path =
-      value != nullptr ? value : std::string(PIXII_SOURCE_DIR) + "/../shared/" + fallback;
+  std::string path = value != nullptr ? value : SourceDir() + "/../shared/" + fallback;
   std::error_code ignored;
   if (!std::filesystem::is_directory(path, ignored)) {
     return std::nullopt;
@@ -25,11 +24,13 @@ std::optional<std::string> FromEnvironment(const char* variable, const char* fal
 
 }  // namespace
 
+std::string SourceDir() { return PIXII_SOURCE_DIR; }
+
 std::optional<std::string> GoldenDir() { return FromEnvironment("PIXII_GOLDEN_DIR", "golden"); }
 
 std::optional<std::string> DataDir() { return FromEnvironment("PIXII_DATA_DIR", "data"); }
 
-std::string OwnGoldenDir() { return std::string(PIXII_SOURCE_DIR) + "/tests/golden"; }
+std::string OwnGoldenDir() { return SourceDir() + "/tests/golden"; }
 
 std::string ReadFileOrFail(const std::string& path) {
   std::ifstream in(path, std::ios::binary);

@@ -6,6 +6,8 @@
 
 namespace pixii::testing {
 
+/// The source tree.
+std::string SourceDir();
 /// PIXII_GOLDEN_DIR, by default ../shared/golden beside the source tree; nothing if it does not
 /// exist.
 std::optional<std::string> GoldenDir();

@@ -9,6 +9,7 @@
 
 #include "engine/processor_set.h"
 #include "engine_harness.h"
+#include "support/golden.h"
 
 namespace pixii::engine {
 namespace {
@@ -112,7 +113,7 @@ TEST(Plugin, IsRefusedIfItIsNotWhole) {
   auto missing = LoadPluginProcessor("/nowhere/plugin.so", wire::Json(wire::Json::Object{}), 64);
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().code(), Code::kNotFound);
-  auto text = LoadPluginProcessor(std::string(PIXII_SOURCE_DIR) + "/README.md",
+  auto text = LoadPluginProcessor(testing::SourceDir() + "/README.md",
                                   wire::Json(wire::Json::Object{}), 64);
   ASSERT_FALSE(text);
   EXPECT_EQ(text.error().code(), Code::kUnsupported);

@@ -156,8 +156,7 @@ TEST(ChatTemplateGolden, EveryTemplateRendersAsTransformersDoesErrorsIncluded) {
 
 TEST(ChatTemplateGolden, OurOwnModelsTemplateRendersAsRecorded) {
   const std::string golden = pixii::testing::OwnGoldenDir() + "/tiny-chat/template.jsonl";
-  const std::string source =
-      std::string(PIXII_SOURCE_DIR) + "/models/tiny-chat/chat_template.jinja";
+  const std::string source = testing::SourceDir() + "/models/tiny-chat/chat_template.jinja";
   if (!std::filesystem::exists(golden) || !std::filesystem::exists(source)) {
     GTEST_SKIP() << "no " << golden;
   }

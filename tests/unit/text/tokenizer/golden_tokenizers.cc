@@ -60,8 +60,8 @@ std::shared_ptr<const GoldenTokenizer> LoadGoldenTokenizer(const std::string& na
   auto root = testing::GoldenDir();
   bool own = name == "tiny-chat";
   std::string folder = root.value_or("") + "/tokenizers/" + name;
-  std::string file = own ? std::string(PIXII_SOURCE_DIR) + "/models/tiny-chat/tokenizer.json"
-                         : folder + "/tokenizer.json";
+  std::string file =
+      own ? testing::SourceDir() + "/models/tiny-chat/tokenizer.json" : folder + "/tokenizer.json";
   std::string texts =
       own ? testing::OwnGoldenDir() + "/tiny-chat/tokenizer.jsonl" : folder + "/golden.jsonl";
   if (!std::filesystem::exists(file) || !std::filesystem::exists(texts)) {
