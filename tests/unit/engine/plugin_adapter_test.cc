@@ -113,7 +113,7 @@ TEST(Plugin, IsRefusedIfItIsNotWhole) {
   auto missing = LoadPluginProcessor("/nowhere/plugin.so", wire::Json(wire::Json::Object{}), 64);
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().code(), Code::kNotFound);
-  auto text = LoadPluginProcessor(testing::SourceDir() + "/README.md",
+  auto text = LoadPluginProcessor(pixii::testing::SourceDir() + "/README.md",
                                   wire::Json(wire::Json::Object{}), 64);
   ASSERT_FALSE(text);
   EXPECT_EQ(text.error().code(), Code::kUnsupported);

@@ -56,7 +56,7 @@ Place FindModel(const std::string& name) {
     if (has(folder + "/config.json")) {
       return {folder, folder};
     }
-    const std::string bundled = testing::SourceDir() + "/models/" + name;
+    const std::string bundled = pixii::testing::SourceDir() + "/models/" + name;
     if (has(bundled + "/model.safetensors")) {
       return {bundled, folder};
     }
