@@ -149,7 +149,7 @@ Result<Constraint> CallConstraint(const OpenAiRequest& request, const ServedMode
     }
   }
   Constraint out = MakeConstraint(ConstraintKind::kScript, {});
-  if (request.constraint && !options.required) {
+  if (request.constraint) {
     options.content_schema = ContentSchema(*request.constraint).value_or(std::string());
     out.spelling = request.constraint->spelling;
   }
@@ -189,6 +189,10 @@ Result<void> CheckToolUse(const OpenAiRequest& request) {
     return Refuse(Code::kInvalidArgument, "tool_choice",
                   fmt::format("\"{}\" is none of the tools", request.tool_choice_name));
   }
+  if (request.constraint) {  // it would bind a text that does not come
+    return Refuse(Code::kUnsupported, request.constraint_field,
+                  "not together with a tool_choice that demands a call");
+  }
   return {};
 }
 
@@ -218,10 +222,9 @@ Result<std::optional<Constraint>> PlanConstraint(const OpenAiRequest& request,
                       : "calls cannot be enforced: no tool-call format is known of this model; "
                         "set --tool-call-parser");
   }
-  const bool either = request.constraint && !Forces(request) && !tools.empty() &&
-                      parsing != nullptr && parsing->options.calls &&
-                      MayBeEither(request, *parsing);
-  if (enforced && request.constraint && !Forces(request) && !either) {
+  const bool either = request.constraint && !tools.empty() && parsing != nullptr &&
+                      parsing->options.calls && MayBeEither(request, *parsing);
+  if (enforced && request.constraint && !either) {
     return Refuse(Code::kUnsupported, field,
                   fmt::format("not together with {} in the tool-call format {}",
                               request.constraint_field, parsing->answers->format.calls_name));

@@ -14,7 +14,8 @@
 
 namespace pixii::frontend {
 
-/// Checks tool_choice against the tools of the request. Errors: kInvalidArgument with the field.
+/// Checks tool_choice against the tools of the request and what else its answer must look like.
+/// Errors: kInvalidArgument and kUnsupported with the field.
 Result<void> CheckToolUse(const OpenAiRequest& request);
 
 /// Nothing if any text will do. `parsing`: how the answer will be read, null if it will not be

@@ -19,9 +19,22 @@ void JoinPart(std::vector<AnswerPart>& parts, const AnswerPart& part) {
 
 void AnswerWriter::AppendTokens(std::string& /*out*/, std::span<const TokenId> /*tokens*/) {}
 
-Result<SurfaceRequest> MakeSurfaceRequest(wire::Json body, Surface common) {
-  PX_TRY(OpenAiRequest request, ParseOpenAiRequest(body, common));
-  return SurfaceRequest{.request = std::move(request), .body = std::move(body), .writer = nullptr};
+Result<SurfaceRequest> MakeSurfaceRequest(wire::Json body, Surface common,
+                                          const FieldNames& names) {
+  Result<OpenAiRequest> request = ParseOpenAiRequest(body, common);
+  if (!request) {
+    return Fail(names.InCallersWords(request.error()));
+  }
+  request->names = request->names.Then(names);
+  const NvextAnswer& shown = request->nvext;
+  if (shown.shows_fields() || shown.request_id_event || shown.token_ids_event) {
+    const Error no_place(Code::kUnsupported,
+                         "nvext: answers in this form have no place for extra_fields and "
+                         "annotations",
+                         "nvext");
+    return Fail(request->names.InCallersWords(no_place));
+  }
+  return SurfaceRequest{.request = std::move(*request), .body = std::move(body), .writer = nullptr};
 }
 
 }  // namespace pixii::frontend

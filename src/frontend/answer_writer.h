@@ -85,7 +85,8 @@ struct SurfaceRequest {
   bool tokens_only = false;  // token ids out, no text
 };
 
-/// Makes the common request of a body in OpenAI's form. Errors: of ParseOpenAiRequest.
-Result<SurfaceRequest> MakeSurfaceRequest(wire::Json body, Surface common);
+/// Makes the common request of a body in OpenAI's form. `names`: what the caller's body calls its
+/// fields. Errors: of ParseOpenAiRequest, in these names.
+Result<SurfaceRequest> MakeSurfaceRequest(wire::Json body, Surface common, const FieldNames& names);
 
 }  // namespace pixii::frontend

@@ -13,6 +13,6 @@ Result<SurfaceRequest> ReadAnthropicRequest(const wire::Json& body,
                                             const AnthropicOptions& options);
 
 /// The body of /v1/messages/count_tokens: what is sent to the template. Errors: as above.
-Result<OpenAiRequest> ReadAnthropicCount(const wire::Json& body, const AnthropicOptions& options);
+Result<SurfaceRequest> ReadAnthropicCount(const wire::Json& body, const AnthropicOptions& options);
 
 }  // namespace pixii::frontend

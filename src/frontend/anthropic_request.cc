@@ -29,14 +29,36 @@ struct Reading {
   bool continues = false;  // the last message is the start of the answer
 };
 
+// {"type":"ephemeral","ttl":"5m" or "1h"}: prefixes are kept as long as there is room, so the time
+// says nothing here.
+Result<void> ReadCacheControl(const Json& value, const std::string& at, Reading& reading) {
+  if (value.is_null()) {
+    return {};
+  }
+  const Json* type = value.Find("type");
+  if (type == nullptr || *type != Json("ephemeral")) {
+    return Bad(at, R"(must be {"type":"ephemeral"})");
+  }
+  for (const auto& [key, item] : value.object()) {
+    if (key == "ttl" ? item != Json("5m") && item != Json("1h") : key != "type") {
+      return key == "ttl" ? Bad(At(at, key), R"(must be "5m" or "1h")") : Unknown(At(at, key));
+    }
+  }
+  reading.cache_control = true;
+  return {};
+}
+
 Result<std::string> TextOf(const Json& block, const std::string& at, Reading& reading) {
   const Json* text = block.Find("text");
   if (text == nullptr || !text->is_string()) {
     return Bad(at + ".text", "must be a string");
   }
+  if (text->string().find_first_not_of(" \t\n\v\f\r") == std::string::npos) {
+    return Bad(at + ".text", "text content blocks must contain non-whitespace text");
+  }
   for (const auto& [key, value] : block.object()) {
     if (key == "cache_control") {
-      reading.cache_control = reading.cache_control || !value.is_null();
+      PX_CHECK_OK(ReadCacheControl(value, At(at, key), reading));
     } else if (key != "type" && key != "text" && !(key == "citations" && value.is_null())) {
       return Unknown(At(at, key));
     }
@@ -94,7 +116,7 @@ Result<Json> ToolCall(const Json& block, const std::string& at, Reading& reading
       }
       input = &value;
     } else if (key == "cache_control") {
-      reading.cache_control = true;
+      PX_CHECK_OK(ReadCacheControl(value, At(at, key), reading));
     } else if (key != "type" && !(key == "caller" && value.is_null())) {
       return Unknown(At(at, key));
     }
@@ -124,7 +146,7 @@ Result<Json> ToolResult(const Json& block, const std::string& at, Reading& readi
         return Bad(At(at, key), "must be true or false");
       }
     } else if (key == "cache_control") {
-      reading.cache_control = true;
+      PX_CHECK_OK(ReadCacheControl(value, At(at, key), reading));
     } else if (key != "type" && key != "content") {
       return Unknown(At(at, key));
     }
@@ -159,6 +181,11 @@ Result<void> ReadBlock(const Json& block, bool assistant, const std::string& at,
     const Json* thinking = block.Find("thinking");
     if (thinking == nullptr || !thinking->is_string()) {
       return Bad(at + ".thinking", "must be a string");
+    }
+    for (const auto& [key, value] : block.object()) {  // nothing is signed here
+      if (key != "type" && key != "thinking" && !(key == "signature" && value.is_string())) {
+        return Unknown(At(at, key));
+      }
     }
     turn.reasoning += thinking->string();
     return {};
@@ -250,7 +277,7 @@ Result<void> ReadTools(const Json& value, Reading& reading) {
       } else if (key == "input_schema") {
         function.Set("parameters", member);
       } else if (key == "cache_control") {
-        reading.cache_control = reading.cache_control || !member.is_null();
+        PX_CHECK_OK(ReadCacheControl(member, At(at, key), reading));
       } else {
         return Unknown(At(at, key));
       }
@@ -318,7 +345,11 @@ Result<void> ReadThinking(const Json& value, Reading& reading) {
                                                          Shown(member), kThinkingTokensMin));
       }
       reading.thinking_tokens_max = budget;
-    } else if (key != "type" && key != "display") {
+    } else if (key == "display" && type != "disabled") {
+      if (!member.is_null() && member != Json("summarized")) {
+        return NotDone(At("thinking", key), "only \"summarized\" is supported");
+      }
+    } else if (key != "type") {
       return Unknown(At("thinking", key));
     }
   }
@@ -335,6 +366,18 @@ Result<void> ReadSystem(const Json& value, const AnthropicOptions& options, Read
     reading.system = std::move(text);
   }
   return {};
+}
+
+const FieldNames& Names() {
+  static const FieldNames kNames({{"stop", "stop_sequences"},
+                                  {"user", "metadata.user_id"},
+                                  {"tools[].function", "tools[]"},
+                                  {"tools[].function.parameters", "tools[].input_schema"},
+                                  {"tool_choice.function", "tool_choice"},
+                                  {"parallel_tool_calls", "tool_choice.disable_parallel_tool_use"},
+                                  {"chat_template_kwargs", "thinking"},
+                                  {"continue_final_message", "an assistant message at the end"}});
+  return kNames;
 }
 
 // As they are: both dialects have them.
@@ -437,15 +480,15 @@ Result<SurfaceRequest> ReadAnthropicRequest(const Json& body, const AnthropicOpt
   if (max_tokens == nullptr || max_tokens->is_null()) {
     return Bad("max_tokens", "is missing");
   }
-  PX_TRY(SurfaceRequest out, MakeSurfaceRequest(std::move(reading.out), Surface::kChat));
+  PX_TRY(SurfaceRequest out, MakeSurfaceRequest(std::move(reading.out), Surface::kChat, Names()));
   out.thinking_tokens_max = reading.thinking_tokens_max;
   out.writer = std::make_unique<AnthropicWriter>(reading.cache_control);
   return out;
 }
 
-Result<OpenAiRequest> ReadAnthropicCount(const Json& body, const AnthropicOptions& options) {
+Result<SurfaceRequest> ReadAnthropicCount(const Json& body, const AnthropicOptions& options) {
   PX_TRY(Reading reading, Read(body, options));
-  return ParseOpenAiRequest(reading.out, Surface::kChat);
+  return MakeSurfaceRequest(std::move(reading.out), Surface::kChat, Names());
 }
 
 }  // namespace pixii::frontend

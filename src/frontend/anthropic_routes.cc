@@ -22,15 +22,18 @@ Result<std::string> Frontend::CountTokens(const Call& call, const OpenAiRequest&
     return Fail(Code::kUnsupported, fmt::format("the model \"{}\" has no tokenizer", model_.name()),
                 "model");
   }
-  PX_TRY(std::vector<TokenId> tokens, model_.text->EncodeChat(request.chat));
-  return fmt::format("{}{}}}", opening, tokens.size());
+  const Result<std::vector<TokenId>> tokens = model_.text->EncodeChat(request.chat);
+  if (!tokens) {
+    return Fail(request.names.InCallersWords(tokens.error()));
+  }
+  return fmt::format("{}{}}}", opening, tokens->size());
 }
 
 void Frontend::HandleCountTokens(Call& call) {
   auto count = [&]() -> Result<std::string> {
     PX_TRY(wire::Json body, ParseBody(call.exchange.request()));
-    PX_TRY(OpenAiRequest request, ReadAnthropicCount(body, options_.anthropic));
-    return CountTokens(call, request, R"({"input_tokens":)");
+    PX_TRY(SurfaceRequest read, ReadAnthropicCount(body, options_.anthropic));
+    return CountTokens(call, read.request, R"({"input_tokens":)");
   };
   Answer(call, count());
 }

@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
 #include <set>
+#include <utility>
 
 #include "frontend/field_error.h"
+#include "frontend/openai_draft.h"
 #include "frontend/openai_request.h"
 
 namespace pixii::frontend {
@@ -151,6 +154,16 @@ Result<Json> ParseMessage(const Json& message, const std::string& at) {
   return out;
 }
 
+Result<void> CheckMembers(const Json& object, std::initializer_list<std::string_view> known,
+                          std::string_view at) {
+  for (const auto& [key, value] : object.object()) {
+    if (std::ranges::find(known, key) == known.end()) {
+      return Unknown(At(at, key));
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Json> ParseMessages(const Json& messages) {
@@ -193,6 +206,10 @@ Result<Json> ParseTools(const Json& tools) {
       return Bad(at + ".function.name",
                  fmt::format("\"{:.80}\" is the name of another tool too", name->string()));
     }
+    const Json* description = function->Find("description");
+    if (description != nullptr && !description->is_null() && !description->is_string()) {
+      return Bad(at + ".function.description", "must be a string");
+    }
     const Json* parameters = function->Find("parameters");
     if (parameters != nullptr && !parameters->is_null() && !parameters->is_object()) {
       return Bad(at + ".function.parameters", "must be a JSON schema object");
@@ -203,6 +220,36 @@ Result<Json> ParseTools(const Json& tools) {
     }
   }
   return tools.array().empty() ? Json() : tools;
+}
+
+Result<void> ReadToolChoice(std::string_view name, const Json& value, Draft& draft) {
+  constexpr std::pair<std::string_view, ToolChoice> kWords[] = {
+      {"auto", ToolChoice::kAuto},
+      {"none", ToolChoice::kNone},
+      {"required", ToolChoice::kRequired}};
+  for (const auto& [word, choice] : kWords) {
+    if (value.is_string() && value.string() == word) {
+      draft.tool_choice = choice;
+      return {};
+    }
+  }
+  const Json* type = value.Find("type");
+  if (type != nullptr && *type == Json("allowed_tools")) {
+    return NotDone(name,
+                   "\"allowed_tools\" is not supported; give only the tools that may be used");
+  }
+  const Json* function = value.Find("function");
+  const Json* wanted = function == nullptr ? nullptr : function->Find("name");
+  if (type == nullptr || *type != Json("function") || wanted == nullptr || !wanted->is_string()) {
+    return Bad(name, fmt::format("{} is neither \"auto\", \"none\", \"required\" nor "
+                                 "{{\"type\":\"function\",\"function\":{{\"name\":...}}}}",
+                                 Shown(value)));
+  }
+  PX_CHECK_OK(CheckMembers(value, {"type", "function"}, name));
+  PX_CHECK_OK(CheckMembers(*function, {"name"}, At(name, "function")));
+  draft.tool_choice = ToolChoice::kNamed;
+  draft.tool_choice_name = wanted->string();
+  return {};
 }
 
 }  // namespace pixii::frontend

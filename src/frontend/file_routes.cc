@@ -45,22 +45,26 @@ struct Form {
 Result<Form> ReadForm(const std::vector<wire::FormPart>& parts) {
   Form out;
   for (const wire::FormPart& part : parts) {
-    const std::string value(part.content.substr(0, kLabelBytesMax));
     if (part.name == "file") {
       if (out.file != nullptr) {
         return Bad("file", "one file an upload");
       }
       out.file = &part;
-    } else if (part.name == "purpose") {
-      out.purpose = value;
-    } else if (part.name == "expires_after[anchor]") {
-      out.anchor = value;
-    } else if (part.name == "expires_after[seconds]") {
-      out.seconds = value;
-    } else {
+      continue;
+    }
+    std::string* field = part.name == "purpose"                  ? &out.purpose
+                         : part.name == "expires_after[anchor]"  ? &out.anchor
+                         : part.name == "expires_after[seconds]" ? &out.seconds
+                                                                 : nullptr;
+    if (field == nullptr) {
       const std::string shown = part.name.substr(0, 100);
       return Fail(Code::kInvalidArgument, fmt::format("unknown field \"{}\"", shown), shown);
     }
+    if (!field->empty() || part.content.empty() || part.content.size() > kLabelBytesMax) {
+      return Bad(part.name,
+                 fmt::format("is needed once at most, with 1 to {} bytes", kLabelBytesMax));
+    }
+    *field = part.content;
   }
   if (out.file == nullptr || !out.file->filename || out.file->content.empty()) {
     return Bad("file", "a file with a name and something in it is needed");
@@ -74,12 +78,16 @@ Result<Form> ReadForm(const std::vector<wire::FormPart>& parts) {
 
 // Without what some clients put in front of it, and without anything that a header or a terminal
 // could take for more than a name.
-std::string NameOf(std::string_view given) {
+Result<std::string> NameOf(std::string_view given) {
   std::string out;
   for (char c : given.substr(given.find_last_of("/\\") + 1)) {
     out += static_cast<unsigned char>(c) < 0x20 || c == 0x7F || c == '"' ? '_' : c;
   }
-  return out.size() > kNameBytesMax ? out.substr(out.size() - kNameBytesMax) : out;
+  if (out.size() > kNameBytesMax) {
+    return Bad("file", fmt::format("its name has {} bytes, allowed are at most {}", out.size(),
+                                   kNameBytesMax));
+  }
+  return out;
 }
 
 }  // namespace
@@ -144,9 +152,10 @@ Result<StoredFile> Frontend::ReadUpload(const Call& call, std::string& content) 
   PX_TRY(const std::vector<wire::FormPart> parts,
          wire::ParseMultipart(request.Field("content-type").value_or(""), request.body));
   PX_TRY(const Form form, ReadForm(parts));
+  PX_TRY(std::string name, NameOf(*form.file->filename));
   StoredFile out{.id = {},
                  .tenant = call.key->tenant,
-                 .name = NameOf(*form.file->filename),
+                 .name = std::move(name),
                  .purpose = form.purpose,
                  .created_at = UnixNow()};
   if (!form.anchor.empty() || !form.seconds.empty()) {
@@ -225,10 +234,7 @@ void Frontend::HandleDeleteFile(Call& call) {
     Refuse(call, NoFile(id));
     return;
   }
-  std::string body = R"({"id":)";
-  wire::AppendJsonString(body, id);
-  body += R"(,"object":"file","deleted":true})";
-  Answer(call, std::move(body));
+  AnswerDeleted(call, "file", id);
 }
 
 }  // namespace pixii::frontend

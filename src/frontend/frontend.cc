@@ -166,6 +166,13 @@ void Frontend::Answer(Call& call, Result<std::string> body) {
   call.exchange.Respond({.body = std::move(*body), .fields = std::move(call.fields)});
 }
 
+void Frontend::AnswerDeleted(Call& call, std::string_view object, std::string_view id) {
+  std::string body = R"({"id":)";
+  wire::AppendJsonString(body, id);
+  body += fmt::format(R"(,"object":"{}","deleted":true}})", object);
+  Answer(call, std::move(body));
+}
+
 void Frontend::OnTokens(const GenerationRecord& record, std::uint64_t count) {
   readiness_.OnToken(Now());
   metrics_.OnTokens(record, count, Now());

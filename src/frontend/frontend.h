@@ -255,6 +255,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
   Result<std::string> Detokenize(const Call& call);
   Result<wire::Json> ParseBody(const wire::HttpRequest& request) const;
   void Answer(Call& call, Result<std::string> body);
+  /// That the `object` ("file", "response") named `id` is gone.
+  void AnswerDeleted(Call& call, std::string_view object, std::string_view id);
   void Refuse(Call& call, const Error& error);
   std::string ModelObject() const;
   std::string AdapterObject(const wire::AdapterCard& card) const;

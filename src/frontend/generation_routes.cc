@@ -71,13 +71,16 @@ Result<GenerationPlan> PrepareBody(
     budget.arguments.Set("budget", *read.thinking_tokens_max);
     read.request.logits_processors.push_back(std::move(budget));
   }
-  PX_TRY(GenerationPlan plan, PlanGeneration(read.request, model, card, seed));
-  if (keep_body) {
-    plan.recorded_body = read.writer ? read.body.Dump() : text;
+  Result<GenerationPlan> plan = PlanGeneration(read.request, model, card, seed);
+  if (!plan) {
+    return Fail(read.request.names.InCallersWords(plan.error()));
   }
-  plan.writer = std::move(read.writer);
-  plan.tokens_only = read.tokens_only;
-  plan.choices.wants_tokens = plan.choices.wants_tokens || read.tokens_only;
+  if (keep_body) {
+    plan->recorded_body = read.writer ? read.body.Dump() : text;
+  }
+  plan->writer = std::move(read.writer);
+  plan->tokens_only = read.tokens_only;
+  plan->choices.wants_tokens = plan->choices.wants_tokens || read.tokens_only;
   return plan;
 }
 

@@ -19,6 +19,7 @@ using grpc_abi::Bytes;
 
 constexpr int kOk = 0;
 constexpr int kCancelled = 1;
+constexpr int kInvalidArgument = 3;
 constexpr int kResourceExhausted = 8;
 constexpr int kUnimplemented = 12;
 constexpr int kUnavailable = 14;
@@ -226,6 +227,10 @@ void GrpcServer::OnMessage(Call& call, const std::string& message) {
     return;
   }
   Result<KserveCall> asked = ReadKserveMessage(call.method, message);
+  if (!asked && asked.error().param().empty()) {  // nobody can tell what would follow
+    Finish(call, kInvalidArgument, ClientMessage(asked.error()));
+    return;
+  }
   if (!asked) {
     call.asked = KserveCall();
     call.asked.method = call.method;
@@ -250,7 +255,7 @@ void GrpcServer::OnEnd(Call& call) {
   if (call.method == KserveMethod::kModelStreamInfer) {
     Finish(call, kOk, "");
   } else {
-    Finish(call, kCancelled, "the call has no message");
+    Finish(call, kInvalidArgument, "the call has no message");
   }
 }
 

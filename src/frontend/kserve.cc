@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
 #include <utility>
 
 #include "frontend/error_body.h"
@@ -34,27 +35,45 @@ constexpr auto kOwn =
     std::to_array<std::string_view>({"model", "prompt", "stream", "stream_options", "logprobs",
                                      "prompt_logprobs", "echo", "return_token_ids", "receipt"});
 
-Result<void> AddParameter(const std::string& name, const Json& value, Json& out) {
+// A request in OpenAI's form, and what the caller calls its fields.
+struct Reading {
+  Json out{Json::Object{}};
+  FieldNames names{{{"prompt", "text_input"}}};
+  bool streaming = false;            // the tensor was given
+  std::vector<std::string> outputs;  // asked for; empty: all
+};
+
+// `field`: where it stands in the body.
+Result<void> AddParameter(const std::string& name, const std::string& field, const Json& value,
+                          Reading& reading) {
   if (std::ranges::find(kOwn, name) != kOwn.end()) {
-    return NotDone(name, "is no parameter here");
+    return NotDone(field, "is no parameter here");
   }
-  out.Set(name, value);
+  if (reading.out.Find(name) != nullptr) {
+    return Bad(field, "stands in parameters and beside them; give it once");
+  }
+  reading.out.Set(name, value);
+  reading.names.Add({.inner = name, .outer = field});
   return {};
 }
 
-Result<void> AddParameters(const Json& parameters, Json& out) {
+Result<void> AddParameters(const Json& parameters, Reading& reading) {
   if (!parameters.is_object()) {
     return Bad("parameters", "must be an object");
   }
   for (const auto& [name, value] : parameters.object()) {
-    PX_CHECK_OK(AddParameter(name, value, out));
+    if (name == "binary_data_output" && value == Json(false)) {
+      continue;
+    }
+    PX_CHECK_OK(AddParameter(name, "parameters." + name.substr(0, 100), value, reading));
   }
   return {};
 }
 
 class InferWriter final : public AnswerWriter {
  public:
-  InferWriter(std::string model, std::string id) : model_(std::move(model)), id_(std::move(id)) {}
+  InferWriter(std::string model, std::string id, std::vector<std::string> outputs)
+      : model_(std::move(model)), id_(std::move(id)), outputs_(std::move(outputs)) {}
 
   Surface surface() const override { return Surface::kKserve; }
 
@@ -84,8 +103,12 @@ class InferWriter final : public AnswerWriter {
       out.Set("id", id_);
     }
     Json::Array outputs;
-    outputs.push_back(Tensor("text_output", std::move(texts)));
-    outputs.push_back(Tensor("finish_reason", std::move(finishes)));
+    if (Wants("text_output")) {
+      outputs.push_back(Tensor("text_output", std::move(texts)));
+    }
+    if (Wants("finish_reason")) {
+      outputs.push_back(Tensor("finish_reason", std::move(finishes)));
+    }
     out.Set("outputs", std::move(outputs));
     return out.Dump();
   }
@@ -100,8 +123,13 @@ class InferWriter final : public AnswerWriter {
     return out;
   }
 
+  bool Wants(std::string_view output) const {
+    return outputs_.empty() || std::ranges::find(outputs_, output) != outputs_.end();
+  }
+
   std::string model_;
   std::string id_;
+  std::vector<std::string> outputs_;  // asked for; empty: all
 };
 
 class GenerateWriter final : public AnswerWriter {
@@ -174,20 +202,52 @@ Result<const Json*> Element(const Json& tensor, std::string_view datatype, const
   return data;
 }
 
-Result<void> ReadTensor(const Json& tensor, const std::string& at, Json& out) {
+// The name of a tensor that has members of `known` alone.
+Result<std::string> NameOf(const Json& tensor, std::initializer_list<std::string_view> known,
+                           const std::string& at) {
   const Json* name = tensor.Find("name");
   if (name == nullptr || !name->is_string()) {
     return Bad(at + ".name", "must be a string");
   }
-  if (name->string() == "text_input") {
+  for (const auto& [key, value] : tensor.object()) {
+    if (key == "parameters") {
+      PX_CHECK_OK(CheckTensorParameters(value, at));
+    } else if (std::ranges::find(known, key) == known.end()) {
+      return Unknown(At(at, key));
+    }
+  }
+  return name->string();
+}
+
+Result<void> ReadOutputs(const Json& outputs, Reading& reading) {
+  if (!outputs.is_array()) {
+    return Bad("outputs", "must be a list of tensors");
+  }
+  for (std::size_t i = 0; i < outputs.array().size(); ++i) {
+    const std::string at = fmt::format("outputs[{}]", i);
+    PX_TRY(const std::string name, NameOf(outputs.array()[i], {"name"}, at));
+    PX_CHECK_OK(AddKserveOutput(name, at + ".name", reading.outputs));
+  }
+  return {};
+}
+
+Result<void> ReadTensor(const Json& tensor, const std::string& at, Reading& reading) {
+  PX_TRY(const std::string name, NameOf(tensor, {"name", "datatype", "shape", "data"}, at));
+  if (name == "text_input") {
+    if (reading.out.Find("prompt") != nullptr) {
+      return Bad(at + ".name", "text_input is given twice");
+    }
     PX_TRY(const Json* text, Element(tensor, "BYTES", at));
     if (!text->is_string()) {
       return Bad(at + ".data", "must be a string");
     }
-    out.Set("prompt", *text);
+    reading.out.Set("prompt", *text);
     return {};
   }
-  if (name->string() == "streaming" || name->string() == "stream") {
+  if (name == "streaming" || name == "stream") {
+    if (std::exchange(reading.streaming, true)) {
+      return Bad(at + ".name", "streaming is given twice");
+    }
     PX_TRY(const Json* streaming, Element(tensor, "BOOL", at));
     if (!streaming->is_bool()) {
       return Bad(at + ".data", "must be true or false");
@@ -197,7 +257,7 @@ Result<void> ReadTensor(const Json& tensor, const std::string& at, Json& out) {
                                                        "generate_stream"))
                                 : Result<void>();
   }
-  return Bad(at + ".name", fmt::format("the model has no input {}", Shown(*name)));
+  return Bad(at + ".name", fmt::format("the model has no input {}", Shown(Json(name))));
 }
 
 Result<std::string> IdOf(const Json& body) {
@@ -220,6 +280,34 @@ constexpr std::string_view kOutputs =
 
 }  // namespace
 
+Result<void> AddKserveOutput(const std::string& name, const std::string& at,
+                             std::vector<std::string>& out) {
+  if (name != "text_output" && name != "finish_reason") {
+    return Bad(at, fmt::format("the model has no output {}", Shown(Json(name))));
+  }
+  if (std::ranges::find(out, name) != out.end()) {
+    return Bad(at, fmt::format("{} is asked for twice", name));
+  }
+  out.push_back(name);
+  return {};
+}
+
+Result<void> CheckTensorParameters(const Json& parameters, const std::string& at) {
+  if (parameters.is_null()) {
+    return {};
+  }
+  if (!parameters.is_object()) {
+    return Bad(at + ".parameters", "must be an object");
+  }
+  for (const auto& [key, value] : parameters.object()) {
+    if (!value.is_null() && value != Json(false)) {
+      return NotDone(At(at + ".parameters", key),
+                     "is not supported: tensors have no parameters and no binary data here");
+    }
+  }
+  return {};
+}
+
 std::string KserveMetadata(std::string_view model) {
   std::string out = R"({"name":)";
   wire::AppendJsonString(out, model);
@@ -236,28 +324,32 @@ Result<SurfaceRequest> ReadKserveInfer(const Json& body, std::string_view model)
     return Fail(Code::kInvalidArgument, "the body must be a JSON object");
   }
   PX_TRY(std::string id, IdOf(body));
-  Json out{Json::Object{}};
-  out.Set("model", model);
+  Reading reading;
+  reading.out.Set("model", model);
   for (const auto& [name, value] : body.object()) {
     if (name == "inputs") {
       if (!value.is_array()) {
         return Bad(name, "must be a list of tensors");
       }
       for (std::size_t i = 0; i < value.array().size(); ++i) {
-        PX_CHECK_OK(ReadTensor(value.array()[i], fmt::format("inputs[{}]", i), out));
+        PX_CHECK_OK(ReadTensor(value.array()[i], fmt::format("inputs[{}]", i), reading));
       }
     } else if (name == "parameters" && !value.is_null()) {
-      PX_CHECK_OK(AddParameters(value, out));
+      PX_CHECK_OK(AddParameters(value, reading));
+    } else if (name == "outputs" && !value.is_null()) {
+      PX_CHECK_OK(ReadOutputs(value, reading));
     } else if (name != "id" && name != "outputs" && name != "parameters") {
       std::string shown = name.substr(0, 100);
       return Fail(Code::kInvalidArgument, fmt::format("unknown field \"{}\"", shown), shown);
     }
   }
-  if (out.Find("prompt") == nullptr) {
+  if (reading.out.Find("prompt") == nullptr) {
     return Bad("inputs", "the tensor text_input is missing");
   }
-  PX_TRY(SurfaceRequest read, MakeSurfaceRequest(std::move(out), Surface::kCompletions));
-  read.writer = std::make_unique<InferWriter>(std::string(model), std::move(id));
+  PX_TRY(SurfaceRequest read,
+         MakeSurfaceRequest(std::move(reading.out), Surface::kCompletions, reading.names));
+  read.writer =
+      std::make_unique<InferWriter>(std::string(model), std::move(id), std::move(reading.outputs));
   return read;
 }
 
@@ -266,7 +358,8 @@ Result<SurfaceRequest> ReadKserveGenerate(const Json& body, std::string_view mod
     return Fail(Code::kInvalidArgument, "the body must be a JSON object");
   }
   PX_TRY(std::string id, IdOf(body));
-  Json out{Json::Object{}};
+  Reading reading;
+  Json& out = reading.out;
   out.Set("model", model);
   out.Set("stream", stream);
   for (const auto& [name, value] : body.object()) {
@@ -276,13 +369,13 @@ Result<SurfaceRequest> ReadKserveGenerate(const Json& body, std::string_view mod
       }
       out.Set("prompt", value);
     } else if (name == "parameters" && !value.is_null()) {
-      PX_CHECK_OK(AddParameters(value, out));
+      PX_CHECK_OK(AddParameters(value, reading));
     } else if (name == "streaming" || name == "stream") {
       if (value != Json(stream)) {
         return Bad(name, "is decided by the route");
       }
     } else if (name != "id" && name != "parameters") {
-      PX_CHECK_OK(AddParameter(name, value, out));
+      PX_CHECK_OK(AddParameter(name, name, value, reading));
     }
   }
   if (out.Find("prompt") == nullptr) {
@@ -291,10 +384,11 @@ Result<SurfaceRequest> ReadKserveGenerate(const Json& body, std::string_view mod
   for (std::string_view many : {"n", "best_of"}) {
     const Json* count = out.Find(many);
     if (count != nullptr && !count->is_null() && count->AsInt() != 1) {
-      return NotDone(std::string(many), "one text is given here; use infer");
+      return NotDone(reading.names.Of(many), "one text is given here; use infer");
     }
   }
-  PX_TRY(SurfaceRequest read, MakeSurfaceRequest(std::move(out), Surface::kCompletions));
+  PX_TRY(SurfaceRequest read,
+         MakeSurfaceRequest(std::move(out), Surface::kCompletions, reading.names));
   read.writer = std::make_unique<GenerateWriter>(std::string(model), std::move(id));
   return read;
 }

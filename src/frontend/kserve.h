@@ -6,10 +6,20 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "frontend/answer_writer.h"
 
 namespace pixii::frontend {
+
+/// Adds an output that a request asks for. Errors: kInvalidArgument naming `at`: the model has no
+/// such output, or it is asked for already.
+Result<void> AddKserveOutput(const std::string& name, const std::string& at,
+                             std::vector<std::string>& out);
+
+/// Parameters of a tensor, an object or null: there are none, but what is false may stand there.
+/// Errors: kInvalidArgument, kUnsupported naming the parameter under `at`.
+Result<void> CheckTensorParameters(const wire::Json& parameters, const std::string& at);
 
 /// A model's metadata: the tensors it takes and gives.
 std::string KserveMetadata(std::string_view model);

@@ -10,6 +10,7 @@
 
 #include "base/utf8.h"
 #include "frontend/field_error.h"
+#include "frontend/kserve.h"
 #include "frontend/openai_request.h"
 #include "wire/protobuf.h"
 
@@ -36,10 +37,9 @@ constexpr auto kMethods = std::to_array<std::pair<std::string_view, KserveMethod
 constexpr std::size_t kTensorsMax = 16;  // inputs, and outputs asked for
 constexpr std::size_t kDimensionsMax = 8;
 constexpr std::size_t kParametersMax = 256;
-constexpr std::string_view kFinalFlag = "triton_final_response";
 constexpr std::string_view kEmptyFinalFlag = "triton_enable_empty_final_response";
 
-// Calls `use` with each field; what it does not know it skips.
+// Calls `use` with each field; what it does not know it skips, if it is a field at all.
 template <class Use>
 Result<void> ForEachField(std::string_view message, const Use& use) {
   ProtoReader reader(message);
@@ -108,9 +108,11 @@ struct Tensor {
   std::string name;
   std::string datatype;
   std::vector<std::uint64_t> shape;
+  Json parameters{Json::Object{}};
   std::vector<std::string_view> texts;  // bytes_contents
   std::vector<std::uint64_t> flags;     // bool_contents
   bool has_contents = false;
+  bool has_others = false;  // contents of other datatypes
 };
 
 Result<void> ReadContents(std::string_view message, Tensor& out) {
@@ -121,6 +123,8 @@ Result<void> ReadContents(std::string_view message, Tensor& out) {
     }
     if (field.number == 8 && field.is_bytes()) {
       out.texts.push_back(field.bytes);
+    } else if (field.number < 8) {
+      out.has_others = true;
     }
     return out.texts.size() > 1 ? Result<void>(Bad(out.name, "has more than one element"))
                                 : Result<void>();
@@ -139,6 +143,8 @@ Result<Tensor> ReadTensor(std::string_view message) {
       out.datatype = field.bytes;
     } else if (field.number == 3) {
       return wire::AppendProtoIntegers(field, kDimensionsMax, out.shape);
+    } else if (field.number == 4 && field.is_bytes()) {
+      return AddParameter(field.bytes, out.parameters);
     } else if (field.number == 5 && field.is_bytes()) {
       contents = field.bytes;
       has_contents = true;
@@ -148,6 +154,7 @@ Result<Tensor> ReadTensor(std::string_view message) {
   if (has_contents) {
     PX_CHECK_OK(ReadContents(contents, out));
   }
+  PX_CHECK_OK(CheckTensorParameters(out.parameters, "inputs." + out.name));
   return out;
 }
 
@@ -170,20 +177,23 @@ struct InferMessage {
   std::vector<std::string_view> raw_inputs;
   std::string text;
   bool has_text = false;
+  bool has_streaming = false;
 };
 
-Result<std::string> ReadOutputName(std::string_view message) {
-  std::string out;
+Result<void> ReadOutput(std::string_view message, std::vector<std::string>& outputs) {
+  std::string name;
+  Json parameters{Json::Object{}};
   PX_CHECK_OK(ForEachField(message, [&](const ProtoField& field) -> Result<void> {
     if (field.number == 1 && field.is_bytes()) {
-      out = field.bytes;
+      PX_CHECK_OK(CheckText(field.bytes, "outputs"));
+      name = field.bytes;
+    } else if (field.number == 2 && field.is_bytes()) {
+      return AddParameter(field.bytes, parameters);
     }
     return {};
   }));
-  if (out != "text_output" && out != "finish_reason") {
-    return Bad("outputs", fmt::format("the model has no output {}", Shown(Json(out))));
-  }
-  return out;
+  PX_CHECK_OK(CheckTensorParameters(parameters, "outputs." + name));
+  return AddKserveOutput(name, "outputs", outputs);
 }
 
 Result<void> ReadInferField(const ProtoField& field, KserveCall& call, InferMessage& out) {
@@ -207,7 +217,7 @@ Result<void> ReadInferField(const ProtoField& field, KserveCall& call, InferMess
       break;
     }
     case 6: {
-      PX_TRY(call.outputs.emplace_back(), ReadOutputName(field.bytes));
+      PX_CHECK_OK(ReadOutput(field.bytes, call.outputs));
       break;
     }
     case 7:
@@ -236,6 +246,14 @@ Result<void> TakeTensor(const Tensor& tensor, const std::string_view* raw, Kserv
   if (!one) {
     return Bad(name, "its shape must be [1]");
   }
+  bool& given = text ? out.has_text : out.has_streaming;
+  if (given) {
+    return Bad(name, "is given twice");
+  }
+  given = true;
+  if (tensor.has_others || !(text ? tensor.flags.empty() : tensor.texts.empty())) {
+    return Bad(name, "its contents are of another datatype");
+  }
   if ((raw != nullptr) == tensor.has_contents) {
     return Bad(name, "it needs either contents or raw contents");
   }
@@ -250,7 +268,6 @@ Result<void> TakeTensor(const Tensor& tensor, const std::string_view* raw, Kserv
     }
     PX_CHECK_OK(CheckText(bytes, name));
     out.text = bytes;
-    out.has_text = true;
     return {};
   }
   if (raw != nullptr ? raw->size() != 1 : tensor.flags.size() != 1) {
@@ -329,6 +346,11 @@ Result<void> ReadInfer(std::string_view message, KserveCall& call) {
   return {};
 }
 
+// A message without fields; those of a later version are skipped.
+Result<void> ReadEmpty(std::string_view message) {
+  return ForEachField(message, [](const ProtoField& /*field*/) { return Result<void>(); });
+}
+
 // ModelReady, ModelMetadata and ModelConfig ask with a name and a version.
 Result<void> ReadModelName(std::string_view message, std::string_view suffix, KserveCall& call) {
   std::string version;
@@ -342,141 +364,6 @@ Result<void> ReadModelName(std::string_view message, std::string_view suffix, Ks
   PX_CHECK_OK(CheckModel(call, version));
   call.request.path = ModelPath(call, suffix);
   return {};
-}
-
-std::string TextOf(const Json& body, std::string_view name) {
-  const Json* found = body.Find(name);
-  return found != nullptr && found->is_string() ? found->string() : std::string();
-}
-
-const Json::Array& ListOf(const Json& body, std::string_view name) {
-  static const Json::Array kNone;
-  const Json* found = body.Find(name);
-  return found != nullptr && found->is_array() ? found->array() : kNone;
-}
-
-// Names and shapes of the routes' metadata, as TensorMetadata.
-void AppendTensors(std::string& out, std::uint32_t number, const Json::Array& tensors) {
-  for (const Json& tensor : tensors) {
-    std::string one;
-    wire::AppendProtoBytes(one, 1, TextOf(tensor, "name"));
-    wire::AppendProtoBytes(one, 2, TextOf(tensor, "datatype"));
-    for (const Json& size : ListOf(tensor, "shape")) {
-      wire::AppendProtoVarint(one, 3, static_cast<std::uint64_t>(size.AsInt().value_or(0)));
-    }
-    wire::AppendProtoBytes(out, number, one);
-  }
-}
-
-// The same as ModelInput and ModelOutput of Triton's ModelConfig.
-void AppendConfigTensors(std::string& out, std::uint32_t number, std::uint32_t dims,
-                         const Json::Array& tensors) {
-  constexpr std::uint64_t kTypeBool = 1;
-  constexpr std::uint64_t kTypeString = 13;
-  for (const Json& tensor : tensors) {
-    std::string one;
-    wire::AppendProtoBytes(one, 1, TextOf(tensor, "name"));
-    wire::AppendProtoVarint(one, 2, TextOf(tensor, "datatype") == "BOOL" ? kTypeBool : kTypeString);
-    for (const Json& size : ListOf(tensor, "shape")) {
-      wire::AppendProtoVarint(one, dims, static_cast<std::uint64_t>(size.AsInt().value_or(0)));
-    }
-    const Json* optional = tensor.Find("optional");
-    if (number == 5 && optional != nullptr && *optional == Json(true)) {
-      wire::AppendProtoVarint(one, 8, 1);
-    }
-    wire::AppendProtoBytes(out, number, one);
-  }
-}
-
-std::string Config(const Json& body) {
-  std::string config;
-  wire::AppendProtoBytes(config, 1, TextOf(body, "name"));
-  wire::AppendProtoBytes(config, 2, TextOf(body, "platform"));
-  AppendConfigTensors(config, 5, 4, ListOf(body, "inputs"));
-  AppendConfigTensors(config, 6, 3, ListOf(body, "outputs"));
-  wire::AppendProtoBytes(config, 17, TextOf(body, "platform"));
-  std::string decoupled;
-  wire::AppendProtoVarint(decoupled, 1, 1);
-  wire::AppendProtoBytes(config, 19, decoupled);
-  std::string out;
-  wire::AppendProtoBytes(out, 1, config);
-  return out;
-}
-
-// Adds BYTES tensors to a ModelInferResponse, each either in its own contents or in raw ones.
-class ResponseBuilder {
- public:
-  explicit ResponseBuilder(const KserveCall& call) : call_(call) {
-    wire::AppendProtoBytes(out_, 1, call.model);
-    wire::AppendProtoBytes(out_, 2, "1");
-    if (!call.id.empty()) {
-      wire::AppendProtoBytes(out_, 3, call.id);
-    }
-  }
-
-  void Flag(std::string_view name, bool value) {
-    std::string parameter;
-    wire::AppendProtoVarint(parameter, 1, value ? 1 : 0);
-    std::string entry;
-    wire::AppendProtoBytes(entry, 1, name);
-    wire::AppendProtoBytes(entry, 2, parameter);
-    wire::AppendProtoBytes(out_, 4, entry);
-  }
-
-  void Tensor(std::string_view name, const std::vector<std::string>& texts) {
-    if (!call_.outputs.empty() && std::ranges::find(call_.outputs, name) == call_.outputs.end()) {
-      return;
-    }
-    std::string tensor;
-    wire::AppendProtoBytes(tensor, 1, name);
-    wire::AppendProtoBytes(tensor, 2, "BYTES");
-    wire::AppendProtoVarint(tensor, 3, texts.size());
-    std::string contents;
-    for (const std::string& text : texts) {
-      if (call_.raw) {
-        for (unsigned shift = 0; shift < 32; shift += 8) {
-          contents += static_cast<char>((text.size() >> shift) & 0xFF);
-        }
-        contents += text;
-      } else {
-        wire::AppendProtoBytes(contents, 8, text);
-      }
-    }
-    if (call_.raw) {
-      wire::AppendProtoBytes(raw_, 6, contents);
-    } else {
-      wire::AppendProtoBytes(tensor, 5, contents);
-    }
-    wire::AppendProtoBytes(out_, 5, tensor);
-  }
-
-  std::string Take() && { return std::move(out_) + raw_; }
-
- private:
-  const KserveCall& call_;
-  std::string out_;
-  std::string raw_;
-};
-
-std::string InferReply(const KserveCall& call, const Json& body) {
-  ResponseBuilder out(call);
-  if (call.method == KserveMethod::kModelStreamInfer) {
-    out.Flag(kFinalFlag, true);
-  }
-  for (const Json& tensor : ListOf(body, "outputs")) {
-    std::vector<std::string> texts;
-    for (const Json& text : ListOf(tensor, "data")) {
-      texts.push_back(text.is_string() ? text.string() : std::string());
-    }
-    out.Tensor(TextOf(tensor, "name"), texts);
-  }
-  std::string response = std::move(out).Take();
-  if (call.method == KserveMethod::kModelInfer) {
-    return response;
-  }
-  std::string wrapped;
-  wire::AppendProtoBytes(wrapped, 2, response);
-  return wrapped;
 }
 
 }  // namespace
@@ -500,12 +387,15 @@ Result<KserveCall> ReadKserveMessage(KserveMethod method, std::string_view messa
   switch (method) {
     case KserveMethod::kServerLive:
       out.request.path = "/v2/health/live";
+      read = ReadEmpty(message);
       break;
     case KserveMethod::kServerReady:
       out.request.path = "/v2/health/ready";
+      read = ReadEmpty(message);
       break;
     case KserveMethod::kServerMetadata:
       out.request.path = "/v2";
+      read = ReadEmpty(message);
       break;
     case KserveMethod::kModelReady:
       read = ReadModelName(message, "/ready", out);
@@ -521,82 +411,6 @@ Result<KserveCall> ReadKserveMessage(KserveMethod method, std::string_view messa
   }
   PX_CHECK_OK(read);
   return out;
-}
-
-std::string KserveReply(const KserveCall& call, const Json& body) {
-  std::string out;
-  switch (call.method) {
-    case KserveMethod::kServerLive:
-    case KserveMethod::kServerReady:
-    case KserveMethod::kModelReady: {
-      const Json* flag = body.Find(call.method == KserveMethod::kServerLive ? "live" : "ready");
-      wire::AppendProtoVarint(out, 1, flag != nullptr && *flag == Json(true) ? 1 : 0);
-      return out;
-    }
-    case KserveMethod::kServerMetadata:
-      wire::AppendProtoBytes(out, 1, TextOf(body, "name"));
-      wire::AppendProtoBytes(out, 2, TextOf(body, "version"));
-      return out;
-    case KserveMethod::kModelMetadata:
-      wire::AppendProtoBytes(out, 1, TextOf(body, "name"));
-      for (const Json& version : ListOf(body, "versions")) {
-        wire::AppendProtoBytes(out, 2, version.is_string() ? version.string() : std::string());
-      }
-      wire::AppendProtoBytes(out, 3, TextOf(body, "platform"));
-      AppendTensors(out, 4, ListOf(body, "inputs"));
-      AppendTensors(out, 5, ListOf(body, "outputs"));
-      return out;
-    case KserveMethod::kModelConfig:
-      return Config(body);
-    case KserveMethod::kModelInfer:
-    case KserveMethod::kModelStreamInfer:
-      return InferReply(call, body);
-  }
-  return out;
-}
-
-std::string KservePiece(const KserveCall& call, const Json& event) {
-  ResponseBuilder response(call);
-  const std::string finish = TextOf(event, "finish_reason");
-  response.Flag(kFinalFlag, !finish.empty());
-  response.Tensor("text_output", {TextOf(event, "text_output")});
-  response.Tensor("finish_reason", {finish});
-  std::string out;
-  wire::AppendProtoBytes(out, 2, std::move(response).Take());
-  return out;
-}
-
-std::string KserveFailure(const KserveCall& call, std::string_view message) {
-  ResponseBuilder response(call);
-  response.Flag(kFinalFlag, true);
-  std::string out;
-  wire::AppendProtoBytes(out, 1, message);
-  wire::AppendProtoBytes(out, 2, std::move(response).Take());
-  return out;
-}
-
-int GrpcStatusOf(int http_status) {
-  // gRPC's numbers: https://grpc.io/docs/guides/status-codes
-  constexpr auto kStatuses = std::to_array<std::pair<int, int>>({
-      {200, 0},   // OK
-      {401, 16},  // UNAUTHENTICATED
-      {403, 7},   // PERMISSION_DENIED
-      {404, 5},   // NOT_FOUND
-      {405, 12},  // UNIMPLEMENTED
-      {413, 8},   // RESOURCE_EXHAUSTED
-      {429, 8},
-      {499, 1},  // CANCELLED
-      {501, 12},
-      {503, 14},  // UNAVAILABLE
-      {504, 4},   // DEADLINE_EXCEEDED
-      {529, 8},
-  });
-  for (const auto& [http, grpc] : kStatuses) {
-    if (http == http_status) {
-      return grpc;
-    }
-  }
-  return http_status >= 400 && http_status < 500 ? 3 : 13;  // INVALID_ARGUMENT, INTERNAL
 }
 
 }  // namespace pixii::frontend

@@ -41,7 +41,8 @@ struct KserveCall {
 };
 
 /// A message of `method` as a call. Errors: kInvalidArgument, kUnsupported, kNotFound (another
-/// version than 1), with the tensor or parameter as param.
+/// version than 1), with the tensor or parameter as param; without one: the message is no protocol
+/// buffer.
 Result<KserveCall> ReadKserveMessage(KserveMethod method, std::string_view message);
 
 /// The message that answers `call`, of the JSON that its route has given.

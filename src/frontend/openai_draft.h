@@ -39,6 +39,9 @@ Result<void> ReadResponseFormat(std::string_view name, const wire::Json& value, 
 Result<void> ReadGuided(std::string_view name, const wire::Json& value, Draft& draft);
 Result<void> ReadStructuredOutputs(std::string_view name, const wire::Json& value, Draft& draft);
 
+// Whether calls may or must come; chat_messages.cc.
+Result<void> ReadToolChoice(std::string_view name, const wire::Json& value, Draft& draft);
+
 // Readers of the sampling fields that are no plain numbers; openai_sampling.cc.
 Result<void> ReadLogitBias(std::string_view name, const wire::Json& value, Draft& draft);
 Result<void> ReadAllowedTokenIds(std::string_view name, const wire::Json& value, Draft& draft);

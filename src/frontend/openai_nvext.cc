@@ -113,6 +113,9 @@ Result<void> ApplyNvext(Draft& draft) {
   if (!draft.token_data.empty()) {
     draft.prompts.clear();
     draft.prompts.emplace_back(std::move(draft.token_data));
+    for (std::string inner : {"prompt", "messages"}) {
+      draft.names.Add({.inner = std::move(inner), .outer = "nvext.token_data"});
+    }
     return {};
   }
   if (!draft.raw_prompt || draft.surface != Surface::kChat || draft.chat.messages.is_null()) {
@@ -122,7 +125,12 @@ Result<void> ApplyNvext(Draft& draft) {
   if (messages.size() != 1) {
     return Bad("nvext.use_raw_prompt", "needs exactly one message, whose content is the prompt");
   }
+  if (!draft.chat.tools.is_null() || !draft.chat.template_kwargs.is_null()) {
+    return Bad("nvext.use_raw_prompt",
+               "goes past the template, which alone could show tools and chat_template_kwargs");
+  }
   draft.prompts.emplace_back(messages[0].Find("content")->string());
+  draft.names.Add({.inner = "prompt", .outer = "messages[0].content"});
   return {};
 }
 

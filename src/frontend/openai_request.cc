@@ -275,34 +275,6 @@ Result<void> ReadModalities(std::string_view name, const Json& value, Draft&) {
   return {};
 }
 
-Result<void> ReadToolChoice(std::string_view name, const Json& value, Draft& draft) {
-  constexpr std::pair<std::string_view, ToolChoice> kWords[] = {
-      {"auto", ToolChoice::kAuto},
-      {"none", ToolChoice::kNone},
-      {"required", ToolChoice::kRequired}};
-  for (const auto& [word, choice] : kWords) {
-    if (value.is_string() && value.string() == word) {
-      draft.tool_choice = choice;
-      return {};
-    }
-  }
-  const Json* type = value.Find("type");
-  if (type != nullptr && *type == Json("allowed_tools")) {
-    return NotDone(name,
-                   "\"allowed_tools\" is not supported; give only the tools that may be used");
-  }
-  const Json* function = value.Find("function");
-  const Json* wanted = function == nullptr ? nullptr : function->Find("name");
-  if (type == nullptr || *type != Json("function") || wanted == nullptr || !wanted->is_string()) {
-    return Bad(name, fmt::format("{} is neither \"auto\", \"none\", \"required\" nor "
-                                 "{{\"type\":\"function\",\"function\":{{\"name\":...}}}}",
-                                 Shown(value)));
-  }
-  draft.tool_choice = ToolChoice::kNamed;
-  draft.tool_choice_name = wanted->string();
-  return {};
-}
-
 Result<void> ReadServiceTier(std::string_view name, const Json& value, Draft&) {
   if (value != Json("auto") && value != Json("default")) {
     return NotDone(
@@ -493,7 +465,9 @@ Result<void> ReadNvextField(const std::string& key, const Json& value, Draft& dr
     if (draft.root_fields.contains(key)) {
       return Bad(field, "stands at the root of the body too; give it once");
     }
-    return ReadField(key, value, surface, draft);
+    draft.names.Add({.inner = key, .outer = field});
+    Result<void> read = ReadField(key, value, surface, draft);
+    return read ? std::move(read) : Fail(draft.names.InCallersWords(read.error()));
   }
   return ReadNvextOnly(key, value, draft);
 }
@@ -621,7 +595,12 @@ Result<OpenAiRequest> ParseOpenAiRequest(const Json& body, Surface surface,
   if (rules.force_usage && draft.streams()) {
     draft.include_usage = true;
   }
-  PX_CHECK_OK(CheckTogether(draft));
+  if (draft.max_completion_tokens && !draft.max_tokens) {
+    draft.names.Add({.inner = "max_tokens", .outer = "max_completion_tokens"});
+  }
+  if (Result<void> fits = CheckTogether(draft); !fits) {
+    return Fail(draft.names.InCallersWords(fits.error()));
+  }
   return static_cast<OpenAiRequest&&>(draft);
 }
 

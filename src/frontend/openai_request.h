@@ -17,6 +17,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "frontend/field_names.h"
 #include "frontend/text_processor.h"
 #include "wire/json.h"
 #include "wire/messages/constraint.h"
@@ -86,6 +87,7 @@ struct RequestRules {
 struct OpenAiRequest {
   Surface surface = Surface::kChat;
   std::string model;
+  FieldNames names;  // the caller's, for errors that are found behind the reading of the body
 
   // Prompt.
   ChatPrompt chat;
@@ -167,7 +169,7 @@ struct OpenAiRequest {
   }
 };
 
-/// Errors: kInvalidArgument and kUnsupported, always with the field as param.
+/// Errors: kInvalidArgument and kUnsupported, always with the field as param, as the body has it.
 Result<OpenAiRequest> ParseOpenAiRequest(const wire::Json& body, Surface surface,
                                          const RequestRules& rules = {});
 

@@ -108,6 +108,17 @@ class Planner final {
                               input_field(), model_.name()),
                   std::string(input_field()));
     }
+    const bool renders = !embeds() && model_.text->renders_pairs();
+    if (request().instruction && !renders) {
+      return NotDone(
+          "instruction",
+          fmt::format("the model \"{}\" has no template with a place for it", model_.name()));
+    }
+    if (!request().add_special_tokens && renders) {
+      return NotDone(
+          "add_special_tokens",
+          fmt::format("the template of the model \"{}\" says which there are", model_.name()));
+    }
     for (std::string& document : plan_.request.second) {
       PX_CHECK_OK(CheckTextSize(document, input_field(), card_));
     }
@@ -256,12 +267,6 @@ class Planner final {
   }
 
   Result<PoolText> JoinPair(const std::string& query, const std::string& document) const {
-    if (request().instruction) {
-      return Fail(Code::kUnsupported,
-                  fmt::format("instruction: the model \"{}\" has no template with a place for it",
-                              model_.name()),
-                  "instruction");
-    }
     Result<TextProcessor::JoinedText> joined =
         model_.text->Join(query, document, Joining(profile_.pairs_are_prompts));
     if (!joined) {
@@ -298,8 +303,11 @@ class Planner final {
     say("document", document);
     ChatPrompt prompt;
     prompt.messages = std::move(messages);
-    PX_TRY(auto ids, model_.text->EncodeChat(prompt));
-    return PoolText{.ids = std::move(ids), .types = {}};
+    Result<std::vector<TokenId>> ids = model_.text->EncodeChat(prompt);
+    if (!ids) {
+      return Fail(ids.error().code(), ids.error().detail(), std::string(input_field()));
+    }
+    return PoolText{.ids = std::move(*ids), .types = {}};
   }
 
   Result<std::string> CutDocument(const std::string& document) const {

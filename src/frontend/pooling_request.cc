@@ -144,12 +144,24 @@ Result<std::vector<std::string>> ReadTexts(std::string_view name, const Json& va
 
 using Reader = Result<void> (*)(std::string_view name, const Json& value, PoolingRequest& out);
 
+// Some fields have two names, of which a body gives one.
+Result<void> TakeName(std::string_view name, bool taken, std::string_view own,
+                      PoolingRequest& out) {
+  if (taken) {
+    return Bad(name, fmt::format("is another name of {}; give one of them", out.names.Of(own)));
+  }
+  out.names.Add({.inner = std::string(own), .outer = std::string(name)});
+  return {};
+}
+
 Result<void> ReadFirst(std::string_view name, const Json& value, PoolingRequest& out) {
+  PX_CHECK_OK(TakeName(name, !out.first.empty(), "text_1", out));
   PX_TRY(out.first, ReadTexts(name, value));
   return {};
 }
 
 Result<void> ReadSecond(std::string_view name, const Json& value, PoolingRequest& out) {
+  PX_CHECK_OK(TakeName(name, !out.second.empty(), "text_2", out));
   PX_TRY(out.second, ReadTexts(name, value));
   return {};
 }
@@ -183,9 +195,7 @@ Result<void> ReadDimensions(std::string_view name, const Json& value, PoolingReq
 }
 
 Result<void> ReadPromptName(std::string_view name, const Json& value, PoolingRequest& out) {
-  if (out.prompt_name) {
-    return Bad(name, "input_type and prompt_name are two names of one field");
-  }
+  PX_CHECK_OK(TakeName(name, out.prompt_name.has_value(), "input_type", out));
   PX_TRY(out.prompt_name, ReadString(name, value));
   return {};
 }
@@ -324,7 +334,9 @@ Result<PoolingRequest> ParsePoolingRequest(const Json& body, Surface surface) {
       PX_CHECK_OK(field->read(field->name, value, out));
     }
   }
-  PX_CHECK_OK((bit & kInput) != 0 ? CheckInputs(out) : CheckPairs(out));
+  if (Result<void> fits = (bit & kInput) != 0 ? CheckInputs(out) : CheckPairs(out); !fits) {
+    return Fail(out.names.InCallersWords(fits.error()));
+  }
   return out;
 }
 

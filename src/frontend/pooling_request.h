@@ -20,6 +20,7 @@ inline constexpr std::uint32_t kPoolTextsMax = 2048;  // inputs, pairs or docume
 struct PoolingRequest {
   Surface surface = Surface::kEmbeddings;
   std::string model;
+  FieldNames names;  // the caller's, where a field has two
 
   std::vector<PromptInput> inputs;                     // embeddings, classify
   std::vector<std::vector<std::int32_t>> token_types;  // [inputs] of token ids; empty: all 0

@@ -23,7 +23,9 @@ Result<PoolingPlan> ReadBody(const std::string& text, Surface surface, const Ser
     DropNvext(body);
   }
   PX_TRY(PoolingRequest request, ParsePoolingRequest(body, surface));
-  return PlanPooling(std::move(request), model, card);
+  const FieldNames names = request.names;
+  Result<PoolingPlan> plan = PlanPooling(std::move(request), model, card);
+  return plan ? std::move(plan) : Fail(names.InCallersWords(plan.error()));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // The fields of a request that say what its answer must look like, in OpenAI's and vLLM's spelling.
 #include <algorithm>
+#include <array>
 #include <initializer_list>
 #include <utility>
 
@@ -59,6 +60,39 @@ Result<Constraint> GrammarOf(std::string_view name, const Json& value) {
   PX_TRY(std::string text, ReadText(name, value));
   const bool ebnf = text.find("::=") != std::string::npos;
   return MakeConstraint(ebnf ? ConstraintKind::kEbnf : ConstraintKind::kLark, std::move(text));
+}
+
+// A schema, or its text.
+Result<Constraint> JsonOf(std::string_view name, const Json& value) {
+  if (!value.is_string()) {
+    return SchemaOf(name, value);
+  }
+  const Result<Json> schema =
+      wire::ParseJson(value.string(), {.depth_max = 128, .values_max = 1'000'000});
+  if (!schema) {
+    return Bad(name, fmt::format("its text is no JSON schema: {}", schema.error().detail()));
+  }
+  return SchemaOf(name, *schema);
+}
+
+Result<Constraint> RegexOf(std::string_view name, const Json& value) {
+  PX_TRY(std::string regex, ReadText(name, value));
+  return MakeConstraint(ConstraintKind::kRegex, std::move(regex));
+}
+
+// vLLM's forms: guided_NAME, and NAME of structured_outputs.
+struct Form {
+  std::string_view name;
+  Result<Constraint> (*read)(std::string_view field, const Json& value);
+};
+
+constexpr std::string_view kGuided = "guided_";
+constexpr auto kForms = std::to_array<Form>(
+    {{"json", JsonOf}, {"regex", RegexOf}, {"choice", ChoicesOf}, {"grammar", GrammarOf}});
+
+const Form* FindForm(std::string_view name) {
+  const auto* found = std::ranges::find(kForms, name, &Form::name);
+  return found == kForms.end() ? nullptr : found;
 }
 
 Result<wire::StructuralTag> TagOf(std::string_view name, const Json& value) {
@@ -175,54 +209,34 @@ Result<void> ReadResponseFormat(std::string_view name, const Json& value, Draft&
     return Set(name, std::move(constraint), draft);
   }
   return NotDone(
-      "response_format.type",
+      At(name, "type"),
       fmt::format("{} is none of text, json_object, json_schema and structural_tag", Shown(*type)));
 }
 
 Result<void> ReadGuided(std::string_view name, const Json& value, Draft& draft) {
-  if (name == "guided_json") {
-    Json schema = value;
-    if (value.is_string()) {
-      PX_TRY(schema, wire::ParseJson(value.string(), {.depth_max = 128, .values_max = 1'000'000}));
-    }
-    PX_TRY(Constraint constraint, SchemaOf(name, schema));
-    return Set(name, std::move(constraint), draft);
-  }
-  if (name == "guided_choice") {
-    PX_TRY(Constraint constraint, ChoicesOf(name, value));
-    return Set(name, std::move(constraint), draft);
-  }
-  if (name == "guided_grammar") {
-    PX_TRY(Constraint constraint, GrammarOf(name, value));
-    return Set(name, std::move(constraint), draft);
-  }
-  PX_TRY(std::string regex, ReadText(name, value));
-  return Set(name, MakeConstraint(ConstraintKind::kRegex, std::move(regex)), draft);
+  const Form* form = FindForm(name.substr(kGuided.size()));
+  PX_TRY(Constraint constraint, form->read(name, value));
+  return Set(name, std::move(constraint), draft);
 }
 
 Result<void> ReadStructuredOutputs(std::string_view name, const Json& value, Draft& draft) {
-  constexpr std::pair<std::string_view, std::string_view> kForms[] = {
-      {"json", "guided_json"},
-      {"regex", "guided_regex"},
-      {"choice", "guided_choice"},
-      {"grammar", "guided_grammar"}};
   if (!value.is_object()) {
     return Bad(name, "must be an object");
   }
   for (const auto& [key, item] : value.object()) {
-    const auto form = std::find_if(std::begin(kForms), std::end(kForms),
-                                   [&key](const auto& known) { return known.first == key; });
+    const std::string field = At(name, key);
     if (item.is_null()) {
       continue;
     }
-    if (form != std::end(kForms)) {
-      PX_CHECK_OK(ReadGuided(form->second, item, draft));
+    if (const Form* form = FindForm(key)) {
+      PX_TRY(Constraint constraint, form->read(field, item));
+      PX_CHECK_OK(Set(field, std::move(constraint), draft));
     } else if (key == "json_object" && item.is_bool()) {
       if (item.boolean()) {
-        PX_CHECK_OK(Set(name, MakeConstraint(ConstraintKind::kJsonObject, {}), draft));
+        PX_CHECK_OK(Set(field, MakeConstraint(ConstraintKind::kJsonObject, {}), draft));
       }
     } else {
-      return NotDone(At(name, key), "not supported");
+      return NotDone(field, "not supported");
     }
   }
   return {};

@@ -33,7 +33,7 @@ Result<SurfaceRequest> ReadResponsesRequest(const wire::Json& body,
                                             const ResponsesContext& context);
 
 /// The body of /v1/responses/input_tokens.
-Result<OpenAiRequest> ReadResponsesCount(const wire::Json& body, const ResponsesContext& context);
+Result<SurfaceRequest> ReadResponsesCount(const wire::Json& body, const ResponsesContext& context);
 
 class ResponsesWriter final : public AnswerWriter {
  public:

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
+#include <span>
 #include <utility>
 
 #include "frontend/field_error.h"
@@ -91,28 +93,40 @@ Json& AssistantMessage(Reading& reading, bool joins) {
   return reading.messages.back();
 }
 
+constexpr auto kRoles =
+    std::to_array<std::string_view>({"user", "assistant", "system", "developer"});
+
+// An item has the `known` members and those that every item may have.
+Result<void> CheckMembers(const Json& item, std::initializer_list<std::string_view> known,
+                          const std::string& at) {
+  for (const auto& [key, value] : item.object()) {
+    if (key != "type" && key != "id" && key != "status" &&
+        std::ranges::find(known, key) == known.end()) {
+      return Unknown(At(at, key));
+    }
+  }
+  return {};
+}
+
 Result<void> ReadMessageItem(const Json& item, const std::string& at, Reading& reading) {
   const Json* role = item.Find("role");
   const Json* content = item.Find("content");
-  if (role == nullptr || !role->is_string()) {
-    return Bad(at + ".role", "must be a string");
+  if (role == nullptr || !role->is_string() ||
+      std::ranges::find(kRoles, role->string()) == kRoles.end()) {
+    return Bad(at + ".role", fmt::format("{} is none of user, assistant, system, developer",
+                                         role == nullptr ? "nothing" : Shown(*role)));
   }
   if (content == nullptr) {
     return Bad(at + ".content", "is missing");
   }
-  for (const auto& [key, value] : item.object()) {
-    if (key != "type" && key != "role" && key != "content" && key != "id" && key != "status" &&
-        key != "phase") {
-      return Unknown(At(at, key));
-    }
-  }
+  PX_CHECK_OK(CheckMembers(item, {"role", "content", "phase"}, at));
   PX_TRY(std::string text, ReadContent(*content, at + ".content"));
   if (role->string() == "assistant") {
     AssistantMessage(reading, false).Set("content", std::move(text));
     return {};
   }
   Json message{Json::Object{}};
-  message.Set("role", *role);  // checked with the chat's
+  message.Set("role", *role);
   message.Set("content", std::move(text));
   reading.messages.push_back(std::move(message));
   return {};
@@ -127,6 +141,7 @@ Result<std::string> StringOf(const Json& item, std::string_view key, const std::
 }
 
 Result<void> ReadCallItem(const Json& item, const std::string& at, Reading& reading) {
+  PX_CHECK_OK(CheckMembers(item, {"call_id", "name", "arguments"}, at));
   PX_TRY(std::string id, StringOf(item, "call_id", at));
   PX_TRY(std::string name, StringOf(item, "name", at));
   PX_TRY(std::string arguments, StringOf(item, "arguments", at));
@@ -146,6 +161,7 @@ Result<void> ReadCallItem(const Json& item, const std::string& at, Reading& read
 }
 
 Result<void> ReadOutputItem(const Json& item, const std::string& at, Reading& reading) {
+  PX_CHECK_OK(CheckMembers(item, {"call_id", "output"}, at));
   PX_TRY(std::string id, StringOf(item, "call_id", at));
   const Json* output = item.Find("output");
   if (output == nullptr) {
@@ -160,10 +176,23 @@ Result<void> ReadOutputItem(const Json& item, const std::string& at, Reading& re
   return {};
 }
 
+// Its content is what the model thought; a summary or a sealed text of another server is not read.
 Result<void> ReadReasoningItem(const Json& item, const std::string& at, Reading& reading) {
+  PX_CHECK_OK(CheckMembers(item, {"content", "summary", "encrypted_content"}, at));
+  for (const char* key : {"summary", "encrypted_content"}) {
+    const Json* given = item.Find(key);
+    if (given != nullptr && !given->is_null() && *given != Json(Json::Array{})) {
+      return NotDone(At(at, key), "only the content of reasoning is read here");
+    }
+  }
   const Json* content = item.Find("content");
-  for (std::size_t i = 0; content != nullptr && content->is_array() && i < content->array().size();
-       ++i) {
+  if (content == nullptr || content->is_null()) {
+    return {};
+  }
+  if (!content->is_array()) {
+    return Bad(at + ".content", "must be a list of parts");
+  }
+  for (std::size_t i = 0; i < content->array().size(); ++i) {
     PX_TRY(std::string text,
            StringOf(content->array()[i], "text", fmt::format("{}.content[{}]", at, i)));
     reading.reasoning += text;
@@ -209,7 +238,7 @@ Result<void> ReadInput(const Json& value, Reading& reading) {
 }
 
 // {"type":"function","name",…} has its fields inside "function" in the chat form.
-Result<Json> ChatTool(const Json& tool, const std::string& at, Json::Array* echo) {
+Result<Json> ChatTool(const Json& tool, const std::string& at, Json::Array& echo) {
   const Json* type = tool.Find("type");
   if (type == nullptr || *type != Json("function")) {
     return NotDone(at + ".type", "only tools of type \"function\" are supported");
@@ -226,14 +255,12 @@ Result<Json> ChatTool(const Json& tool, const std::string& at, Json::Array* echo
       function.Set(key, value);
     }
   }
-  if (echo != nullptr) {
-    for (std::string_view key : {"parameters", "strict"}) {
-      if (shown.Find(key) == nullptr) {
-        shown.Set(key, Json());
-      }
+  for (std::string_view key : {"parameters", "strict"}) {
+    if (shown.Find(key) == nullptr) {
+      shown.Set(key, Json());
     }
-    echo->push_back(std::move(shown));
   }
+  echo.push_back(std::move(shown));
   Json out{Json::Object{}};
   out.Set("type", "function");
   out.Set("function", std::move(function));
@@ -247,7 +274,7 @@ Result<void> ReadTools(const Json& value, Reading& reading) {
   Json::Array tools;
   Json::Array echo;
   for (std::size_t i = 0; i < value.array().size(); ++i) {
-    PX_TRY(Json tool, ChatTool(value.array()[i], fmt::format("tools[{}]", i), &echo));
+    PX_TRY(Json tool, ChatTool(value.array()[i], fmt::format("tools[{}]", i), echo));
     tools.push_back(std::move(tool));
   }
   reading.out.Set("tools", std::move(tools));
@@ -255,13 +282,28 @@ Result<void> ReadTools(const Json& value, Reading& reading) {
   return {};
 }
 
+// A word, or {"type":"function","name":…}.
 Result<void> ReadToolChoice(const Json& value, Reading& reading) {
-  if (value.is_object()) {
-    PX_TRY(Json choice, ChatTool(value, "tool_choice", nullptr));
-    reading.out.Set("tool_choice", std::move(choice));
-  } else {
+  if (!value.is_object()) {
     reading.out.Set("tool_choice", value);
+    return {};
   }
+  const Json* type = value.Find("type");
+  if (type == nullptr || *type != Json("function")) {
+    return NotDone("tool_choice.type", "only \"function\" is supported");
+  }
+  PX_TRY(std::string name, StringOf(value, "name", "tool_choice"));
+  for (const auto& [key, item] : value.object()) {
+    if (key != "type" && key != "name") {
+      return Unknown(At("tool_choice", key));
+    }
+  }
+  Json function{Json::Object{}};
+  function.Set("name", std::move(name));
+  Json choice{Json::Object{}};
+  choice.Set("type", "function");
+  choice.Set("function", std::move(function));
+  reading.out.Set("tool_choice", std::move(choice));
   return {};
 }
 
@@ -304,20 +346,34 @@ Result<void> ReadText(const Json& value, Reading& reading) {
   return {};
 }
 
+constexpr auto kEfforts =
+    std::to_array<std::string_view>({"none", "minimal", "low", "medium", "high", "xhigh"});
+constexpr auto kSummaries = std::to_array<std::string_view>({"auto", "concise", "detailed"});
+
+Result<void> CheckWord(const Json& value, std::span<const std::string_view> known,
+                       const std::string& at) {
+  if (!value.is_string() || std::ranges::find(known, value.string()) == known.end()) {
+    return Bad(at, fmt::format("{} is none of {}", Shown(value), fmt::join(known, ", ")));
+  }
+  return {};
+}
+
 Result<void> ReadReasoning(const Json& value, Reading& reading) {
   if (!value.is_object()) {
     return Bad("reasoning", "must be an object");
   }
   for (const auto& [key, member] : value.object()) {
-    if (member.is_null() || key == "summary" || key == "generate_summary") {
-      continue;  // a summary is the model's to write; there is none
+    if (member.is_null()) {
+      continue;
+    }
+    if (key == "summary" || key == "generate_summary") {  // what of it there is: none
+      PX_CHECK_OK(CheckWord(member, kSummaries, At("reasoning", key)));
+      continue;
     }
     if (key != "effort") {
       return Unknown(At("reasoning", key));
     }
-    if (!member.is_string()) {
-      return Bad("reasoning.effort", fmt::format("{} is not a string", Shown(member)));
-    }
+    PX_CHECK_OK(CheckWord(member, kEfforts, "reasoning.effort"));
     reading.kwargs.Set("reasoning_effort", member);
     reading.kwargs.Set("enable_thinking", member.string() != "none");
   }
@@ -483,12 +539,16 @@ Result<Reading> Read(const Json& body, const ResponsesContext& context) {
   return reading;
 }
 
-// The chat's field of an error, as this surface names it.
-Error Renamed(const Error& error) {
-  if (error.param() == "max_completion_tokens") {
-    return Error(error.code(), error.detail(), "max_output_tokens");
-  }
-  return error;
+const FieldNames& Names() {
+  static const FieldNames kNames({{"messages", "input"},
+                                  {"max_tokens", "max_output_tokens"},
+                                  {"max_completion_tokens", "max_output_tokens"},
+                                  {"response_format", "text.format"},
+                                  {"response_format.json_schema", "text.format"},
+                                  {"tools[].function", "tools[]"},
+                                  {"tool_choice.function", "tool_choice"},
+                                  {"chat_template_kwargs", "reasoning"}});
+  return kNames;
 }
 
 }  // namespace
@@ -500,21 +560,17 @@ std::string PreviousResponseId(const Json& body) {
 
 Result<SurfaceRequest> ReadResponsesRequest(const Json& body, const ResponsesContext& context) {
   PX_TRY(Reading reading, Read(body, context));
-  Result<SurfaceRequest> out = MakeSurfaceRequest(std::move(reading.out), Surface::kChat);
-  if (!out) {
-    return Fail(Renamed(out.error()));
-  }
+  PX_TRY(SurfaceRequest out, MakeSurfaceRequest(std::move(reading.out), Surface::kChat, Names()));
   ResponsesEcho echo{.fields = std::move(reading.echo),
                      .messages = std::move(reading.messages),
                      .store = reading.store};
-  out->writer = std::make_unique<ResponsesWriter>(std::move(echo), context.store);
+  out.writer = std::make_unique<ResponsesWriter>(std::move(echo), context.store);
   return out;
 }
 
-Result<OpenAiRequest> ReadResponsesCount(const Json& body, const ResponsesContext& context) {
+Result<SurfaceRequest> ReadResponsesCount(const Json& body, const ResponsesContext& context) {
   PX_TRY(Reading reading, Read(body, context));
-  Result<OpenAiRequest> out = ParseOpenAiRequest(reading.out, Surface::kChat);
-  return out ? std::move(out) : Result<OpenAiRequest>(Fail(Renamed(out.error())));
+  return MakeSurfaceRequest(std::move(reading.out), Surface::kChat, Names());
 }
 
 }  // namespace pixii::frontend

@@ -50,8 +50,8 @@ void Frontend::HandleResponsesCount(Call& call) {
   auto count = [&]() -> Result<std::string> {
     PX_TRY(ResponsesContext context, MakeResponsesContext(call));
     PX_TRY(wire::Json body, ParseBody(call.exchange.request()));
-    PX_TRY(OpenAiRequest request, ReadResponsesCount(body, context));
-    return CountTokens(call, request, R"({"object":"response.input_tokens","input_tokens":)");
+    PX_TRY(SurfaceRequest read, ReadResponsesCount(body, context));
+    return CountTokens(call, read.request, R"({"object":"response.input_tokens","input_tokens":)");
   };
   Answer(call, count());
 }
@@ -69,10 +69,7 @@ void Frontend::HandleDeleteResponse(Call& call) {
     Refuse(call, NotStored(id));
     return;
   }
-  std::string body = R"({"id":)";
-  wire::AppendJsonString(body, id);
-  body += R"(,"object":"response","deleted":true})";
-  Answer(call, std::move(body));
+  AnswerDeleted(call, "response", id);
 }
 
 }  // namespace pixii::frontend

@@ -94,13 +94,14 @@ constexpr auto kParameters = std::to_array<std::string_view>(
      "logit_bias", "allowed_token_ids", "best_of", "top_a", "typical_p"});
 constexpr auto kRoot = std::to_array<std::string_view>({"model", "stream", "priority"});
 
-Result<void> AddParameters(const Json& parameters, Json& out) {
+Result<void> AddParameters(const Json& parameters, Json& out, FieldNames& names) {
   if (!parameters.is_object()) {
     return Bad("sampling_params", "must be an object");
   }
   for (const auto& [name, value] : parameters.object()) {
     if (std::ranges::find(kParameters, name) != kParameters.end()) {
       out.Set(name, value);
+      names.Add({.inner = name, .outer = "sampling_params." + name});
     } else if (!value.is_null() && !(name == "detokenize" && value == Json(false))) {
       const std::string field = "sampling_params." + name.substr(0, 100);
       return Fail(Code::kUnsupported, fmt::format("{}: this field is not supported here", field),
@@ -115,6 +116,7 @@ Result<SurfaceRequest> ReadTokenRequest(const Json& body) {
     return Fail(Code::kInvalidArgument, "the body must be a JSON object");
   }
   Json out{Json::Object{}};
+  FieldNames names({{"prompt", "token_ids"}});
   std::string request_id;
   for (const auto& [name, value] : body.object()) {
     if (value.is_null()) {
@@ -127,7 +129,7 @@ Result<SurfaceRequest> ReadTokenRequest(const Json& body) {
       }
       out.Set("prompt", value);
     } else if (name == "sampling_params") {
-      PX_CHECK_OK(AddParameters(value, out));
+      PX_CHECK_OK(AddParameters(value, out, names));
     } else if (name == "request_id") {
       if (!value.is_string() || value.string().size() > kLabelBytesMax) {
         return Bad(name, fmt::format("must be a string of at most {} bytes", kLabelBytesMax));
@@ -148,7 +150,7 @@ Result<SurfaceRequest> ReadTokenRequest(const Json& body) {
   if (stream != nullptr && *stream == Json(true) && count != nullptr && count->AsInt() != 1) {
     return Bad("sampling_params.n", "one choice is streamed here");
   }
-  PX_TRY(SurfaceRequest read, MakeSurfaceRequest(std::move(out), Surface::kCompletions));
+  PX_TRY(SurfaceRequest read, MakeSurfaceRequest(std::move(out), Surface::kCompletions, names));
   read.writer = std::make_unique<TokenWriter>(std::move(request_id));
   read.tokens_only = true;
   return read;

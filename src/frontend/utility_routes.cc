@@ -77,6 +77,18 @@ Result<void> ReadTokenizeField(const std::string& name, const Json& value, Token
   return {};
 }
 
+// The field that means nothing beside a prompt, or beside messages; empty: there is none.
+std::string_view StrayField(const TokenizeRequest& request) {
+  if (!request.prompt) {
+    return request.add_special_tokens == true ? "add_special_tokens" : "";
+  }
+  return !request.chat.tools.is_null()             ? "tools"
+         : !request.chat.template_kwargs.is_null() ? "chat_template_kwargs"
+         : request.add_generation_prompt           ? "add_generation_prompt"
+         : request.chat.continue_final_message     ? "continue_final_message"
+                                                   : "";
+}
+
 Result<TokenizeRequest> ReadTokenize(const Json& body) {
   TokenizeRequest out;
   for (const auto& [name, value] : body.object()) {
@@ -86,6 +98,11 @@ Result<TokenizeRequest> ReadTokenize(const Json& body) {
   }
   if (out.prompt.has_value() == !out.chat.messages.is_null()) {
     return Bad("prompt", "exactly one of prompt and messages is needed");
+  }
+  const std::string_view stray = StrayField(out);
+  if (!stray.empty()) {
+    return Bad(stray, out.prompt ? "is for messages, not for a prompt"
+                                 : "is for a prompt; the template says it of messages");
   }
   if (out.chat.continue_final_message && out.add_generation_prompt == true) {
     return Bad("continue_final_message", "excludes add_generation_prompt");

@@ -111,7 +111,7 @@ class Rows(unittest.TestCase):
         self.post(TEXT, {"prompt": "One two", "temperature": 0, "ignore_eos": True, "max_tokens": 400, "stop": [" ", "e"]})
         self.server.wait_for(lambda: sum(v for k, v in self.server.metrics().items() if k.startswith("pixii_engine_running")) == 0,
                              2, "nothing runs")
-        self.assertLess(self.requests_seen() - before, 100, "a stop string ends the work upstream")
+        self.assertIn(self.requests_seen() - before, range(1, 100), "a stop string ends the work upstream")
 
     def test_row_a27_logprobs_are_sorted_and_have_the_chosen_token(self):
         content = self.post(CHAT, {**HELLO, "logprobs": True, "top_logprobs": 3})["choices"][0]["logprobs"]["content"]
@@ -125,7 +125,7 @@ class Rows(unittest.TestCase):
     def test_row_a35_a36_nvext_shows_what_is_asked_for(self):
         self.assertNotIn("nvext", self.post(CHAT, HELLO))
         chunks = list(self.server.stream(CHAT, {**HELLO, "nvext": {"extra_fields": ["timing", "worker_id"], "annotations": ["nothing"]}}))
-        self.assertEqual([i for i, chunk in enumerate(chunks) if "nvext" in chunk][-1:], [len(chunks) - 1])
+        self.assertEqual([i for i, chunk in enumerate(chunks) if "nvext" in chunk], [len(chunks) - 1])
         self.assertIn("ttft_ms", chunks[-1]["nvext"]["timing"])
 
     def test_row_a40_a_request_id_comes_back(self):

@@ -99,6 +99,24 @@ const cases = {
     const broken = grpc.makeGenericClientConstructor({ Infer: { path: "/inference.GRPCInferenceService/ModelInfer", requestStream: false,
       responseStream: false, requestSerialize: Buffer.from, responseDeserialize: Buffer.from } });
     await assert.rejects(call("Infer", Buffer.from([0x0a, 0xff]), { on: new broken(address, plain) }), refused(status.INVALID_ARGUMENT, /protocol buffer/));
+    const odd = (name, responseStream) => new (grpc.makeGenericClientConstructor({ Call: { path: `/inference.GRPCInferenceService/${name}`,
+      requestStream: true, responseStream, requestSerialize: Buffer.from, responseDeserialize: Buffer.from } }))(address, plain);
+    const cut = await new Promise((resolve) => {
+      const duplex = odd("ModelStreamInfer", true).Call();
+      duplex.on("data", () => {});
+      duplex.on("status", resolve);
+      duplex.on("error", () => {});
+      duplex.write(Buffer.from([0x0a, 0xff]));
+    });
+    assert.equal(cut.code, status.INVALID_ARGUMENT);
+    const silent = await new Promise((resolve) => odd("ModelInfer", false).Call(resolve).end());
+    assert.equal(silent.code, status.INVALID_ARGUMENT);
+    const garbage = await new Promise((resolve) => {
+      const sending = odd("ServerLive", false).Call(resolve);
+      sending.write(Buffer.from([0xff, 0xff]));
+      sending.end();
+    });
+    assert.equal(garbage.code, status.INVALID_ARGUMENT);
   },
 
   /** Gives a call up in its middle, by the client and by a deadline. */

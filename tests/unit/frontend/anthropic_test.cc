@@ -224,6 +224,42 @@ TEST(AnthropicRequest, RefusesByName) {
   EXPECT_EQ(read.error().param(), "messages[0].content[0].type");
 }
 
+TEST(AnthropicRequest, NamesFieldsAsTheCallerWroteThem) {
+  const auto detail = [](std::string_view more) {
+    auto read = Read(R"({"model":"m","max_tokens":9,"messages":[{"role":"user","content":"q"}],)" +
+                     std::string(more) + "}");
+    return read ? std::string("taken") : read.error().detail();
+  };
+  EXPECT_TRUE(detail(R"("metadata":{"user_id":5})").starts_with("metadata.user_id: "));
+  EXPECT_TRUE(detail(R"("stop_sequences":[5])").starts_with("stop_sequences: "));
+  EXPECT_TRUE(
+      detail(R"("tools":[{"name":"f","input_schema":5}])").starts_with("tools[0].input_schema: "));
+  EXPECT_TRUE(detail(R"("tools":[{"name":"","input_schema":{}}])").starts_with("tools[0].name: "));
+}
+
+TEST(AnthropicRequest, TakesNoBlankTextAndNothingItWouldIgnore) {
+  const auto param = [](std::string_view content, std::string_view more = "") {
+    auto read = Read(R"({"model":"m","max_tokens":9,"messages":[{"role":"user","content":)" +
+                     std::string(content) + "}]" + std::string(more) + "}");
+    return read ? std::string("taken") : std::string(read.error().param());
+  };
+  EXPECT_EQ(param(R"([{"type":"text","text":""}])"), "messages[0].content[0].text");
+  EXPECT_EQ(param(R"([{"type":"text","text":"a"},{"type":"text","text":" \n\t"}])"),
+            "messages[0].content[1].text");
+  EXPECT_EQ(param(R"("q")", R"(,"system":[{"type":"text","text":" "}])"), "system[0].text");
+  EXPECT_EQ(param(R"([{"type":"text","text":"a","cache_control":{"type":"for ever"}}])"),
+            "messages[0].content[0].cache_control");
+  EXPECT_EQ(
+      param(R"([{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"1d"}}])"),
+      "messages[0].content[0].cache_control.ttl");
+  EXPECT_EQ(
+      param(R"([{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"1h"}}])"),
+      "taken");
+  EXPECT_EQ(param(R"("q")", R"(,"thinking":{"type":"adaptive","display":"omitted"})"),
+            "thinking.display");
+  EXPECT_EQ(param(R"("q")", R"(,"thinking":{"type":"adaptive","display":"summarized"})"), "taken");
+}
+
 TEST_F(AnthropicTest, KeepsToAThinkingBudgetWhereTheWorkerCan) {
   Start();
   constexpr std::string_view kThinking = R"("thinking":{"type":"enabled","budget_tokens":1024})";

@@ -17,10 +17,12 @@ using namespace std::chrono_literals;
 class BatchTest : public FrontendTest {
  protected:
   Reply Upload(std::string_view content, std::string_view purpose = "batch",
-               std::string_view fields = {}) {
+               std::string_view fields = {}, std::string_view name = "dir/in.jsonl") {
     const std::string body =
         "--B\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\n" + std::string(purpose) +
-        "\r\n--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"dir/in.jsonl\"\r\n"
+        "\r\n--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" +
+        std::string(name) +
+        "\"\r\n"
         "Content-Type: application/jsonl\r\n\r\n" +
         std::string(content) + "\r\n--B--\r\n";
     return One("POST /v1/files HTTP/1.1\r\nHost: server\r\n" + std::string(fields) +
@@ -120,6 +122,15 @@ TEST_F(BatchTest, RefusesUploadsByName) {
   Start();
   EXPECT_EQ(Upload("{}", "fine-tune").param(), "purpose");
   EXPECT_EQ(Upload("").param(), "file");
+  EXPECT_EQ(
+      Upload("{}", "batch\r\n--B\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch")
+          .param(),
+      "purpose");
+  EXPECT_EQ(Upload("{}", std::string(600, 'b')).param(), "purpose");
+  const std::string name(254, 'n');
+  EXPECT_EQ(Upload("{}", "batch", "", "folder/" + name + "n").json().Find("filename")->string(),
+            name + "n");
+  EXPECT_EQ(Upload("{}", "batch", "", name + "\u00e9").param(), "file");
   EXPECT_EQ(Upload(std::string(101, 'x')).status, 413);
   EXPECT_EQ(Post("/v1/files", "{}").status, 415);
   Reply foreign = Upload("{}", "batch", "Origin: https://elsewhere.example\r\n");

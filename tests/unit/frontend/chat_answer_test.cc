@@ -230,6 +230,27 @@ TEST_F(ChatAnswerTest, CallsThatMustComeAreEnforcedWithTheirArgumentsBehindReaso
   EXPECT_FALSE(named.Takes(std::string(kAdd) + std::string(kAdd)));
 }
 
+TEST_F(ChatAnswerTest, NothingMayBindATextThatADemandedCallLeavesOut) {
+  model.grammars = Grammars();
+  Serve(Hermes(), "Hello");
+  for (const std::string choice :
+       {R"("required")", R"({"type":"function","function":{"name":"add"}})"}) {
+    for (const auto& [field, value] : std::vector<std::pair<std::string, std::string>>{
+             {"guided_regex", R"("a+")"},
+             {"guided_choice", R"(["a"])"},
+             {"guided_grammar", R"("root ::= \"a\"")"},
+             {"guided_json", R"({"type":"object"})"},
+             {"response_format", R"({"type":"json_object"})"},
+             {"structured_outputs", R"({"regex":"a+"})"}}) {
+      const std::string fields = "\"" + field + "\":" + value + ",\"tool_choice\":" + choice;
+      const Reply reply = Ask(fields);
+      EXPECT_EQ(reply.status, 400) << fields;
+      EXPECT_EQ(reply.param(), field == "structured_outputs" ? "structured_outputs.regex" : field);
+    }
+  }
+  EXPECT_TRUE(worker.seen.empty());
+}
+
 TEST_F(ChatAnswerTest, ArgumentsOfEnforcedCallsAreStreamedInPiecesThatMakeTheWhole) {
   model.grammars = Grammars();
   Serve(Hermes(), kAdd);

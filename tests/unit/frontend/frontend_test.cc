@@ -352,6 +352,16 @@ TEST_F(FrontendTest, TokenizesAndBack) {
   EXPECT_EQ(chat.json().Find("count")->AsInt(), 8);
   EXPECT_EQ(Post("/tokenize", R"({"prompt":"a","messages":[]})").status, 400);
   EXPECT_EQ(Post("/tokenize", R"({})").status, 400);
+  for (const std::string stray :
+       {R"("tools":[{"type":"function","function":{"name":"f"}}])", R"("chat_template_kwargs":{})",
+        R"("add_generation_prompt":true)", R"("continue_final_message":true)"}) {
+    EXPECT_EQ(Post("/tokenize", R"({"prompt":"a",)" + stray + "}").param(),
+              stray.substr(1, stray.find(':') - 2));
+  }
+  EXPECT_EQ(
+      Post("/tokenize", R"({"messages":[{"role":"user","content":"x"}],"add_special_tokens":true})")
+          .param(),
+      "add_special_tokens");
   EXPECT_EQ(Post("/tokenize", R"({"prompt":"a","mm_processor_kwargs":{}})").param(),
             "mm_processor_kwargs");
   EXPECT_EQ(Post("/detokenize", R"({"tokens":[97,256]})").body, R"({"prompt":"a<s>"})");

@@ -139,11 +139,24 @@ TEST_F(GrpcServerTest, StreamsPiecesAndTakesOneRequestAfterAnother) {
   ASSERT_TRUE(Until([&] { return library.calls[1].reads == 3; }));
   EXPECT_EQ(library.calls[1].messages.size(), pieces + 1);
   EXPECT_EQ(library.calls[1].messages.back().front(), '\x0a') << "an error message";
-  Send(1, "\x0a\x05");
-  ASSERT_TRUE(Until([&] { return library.calls[1].reads == 4; }));
   library.events.end(library.events.self, 1);
   ASSERT_TRUE(Until([&] { return library.calls[1].status.has_value(); }));
   EXPECT_EQ(library.calls[1].status, 0);
+  ExpectQuiet();
+}
+
+TEST_F(GrpcServerTest, EndsCallsWhoseMessageIsMissingOrCutWithAnError) {
+  StartGrpc();
+  Begin(1, "ModelInfer");
+  library.events.end(library.events.self, 1);
+  ASSERT_TRUE(Until([&] { return library.calls[1].status.has_value(); }));
+  EXPECT_EQ(library.calls[1].status, 3);
+  const std::string whole =
+      InferRequest{.model = "tiny", .text = "hi", .streaming = true}.Message();
+  EXPECT_EQ(Call(2, "ModelStreamInfer", whole.substr(0, whole.size() - 1)).status, 3);
+  EXPECT_EQ(Call(3, "ServerLive", "\xff\xff").status, 3);
+  EXPECT_EQ(Call(4, "ServerLive", "").status, 0);
+  EXPECT_TRUE(worker.seen.empty() || worker.open.empty());
   ExpectQuiet();
 }
 

@@ -21,16 +21,26 @@ struct InferRequest {
   std::string output = {};  // the only one asked for; empty: all
   bool raw = false;
   bool streaming = false;
-  std::string raw_text = {};    // instead of `text` with its length
-  std::string parameters = {};  // fields of the message
+  std::string raw_text = {};     // instead of `text` with its length
+  std::string parameters = {};   // fields of the message
+  std::string tensor_more = {};  // fields of the text's tensor
+  std::string output_more = {};  // fields of the output asked for
 
   void Parameter(std::string_view key, std::uint32_t kind, std::uint64_t value) {
+    parameters += Entry(4, key, kind, value);
+  }
+
+  /// One of a map of parameters, which is the field `number`.
+  static std::string Entry(std::uint32_t number, std::string_view key, std::uint32_t kind,
+                           std::uint64_t value) {
     std::string parameter;
     wire::AppendProtoVarint(parameter, kind, value);
     std::string entry;
     wire::AppendProtoBytes(entry, 1, key);
     wire::AppendProtoBytes(entry, 2, parameter);
-    wire::AppendProtoBytes(parameters, 4, entry);
+    std::string out;
+    wire::AppendProtoBytes(out, number, entry);
+    return out;
   }
 
   std::string Message() const {
@@ -41,7 +51,7 @@ struct InferRequest {
     std::string contents;
     wire::AppendProtoBytes(contents, 8, text);
     std::string raws;
-    AddTensor(out, name, datatype, contents);
+    AddTensor(out, name, datatype, contents, tensor_more);
     std::string framed(1, static_cast<char>(text.size()));
     framed += std::string(3, '\0') + text;
     wire::AppendProtoBytes(raws, 7, raw_text.empty() ? framed : raw_text);
@@ -54,6 +64,7 @@ struct InferRequest {
     if (!output.empty()) {
       std::string asked;
       wire::AppendProtoBytes(asked, 1, output);
+      asked += output_more;
       wire::AppendProtoBytes(out, 6, asked);
     }
     return out + parameters + (raw ? raws : "");
@@ -61,8 +72,8 @@ struct InferRequest {
 
  private:
   void AddTensor(std::string& out, std::string_view tensor_name, std::string_view type,
-                 std::string_view contents) const {
-    std::string tensor;
+                 std::string_view contents, std::string_view more = {}) const {
+    std::string tensor(more);
     wire::AppendProtoBytes(tensor, 1, tensor_name);
     wire::AppendProtoBytes(tensor, 2, type);
     for (std::uint64_t size : shape) {

@@ -61,6 +61,48 @@ TEST(KserveProto, NamesWhatItCannotTake) {
   EXPECT_FALSE(ReadKserveMessage(kInfer, "\x0a\x05"));
 }
 
+TEST(KserveProto, TakesNothingThatItWouldIgnore) {
+  const std::string twice = InferRequest{.model = "m", .text = "x"}.Message() +
+                            InferRequest{.model = "m", .text = "y"}.Message();
+  EXPECT_EQ(ReadKserveMessage(kInfer, twice).error().param(), "text_input");
+  InferRequest sized{.model = "m", .text = "x"};
+  sized.tensor_more = InferRequest::Entry(4, "binary_data_size", 2, 5);
+  EXPECT_EQ(ParamOf(sized), "inputs.text_input.parameters.binary_data_size");
+  InferRequest classified{.model = "m", .text = "x", .output = "text_output"};
+  EXPECT_EQ(ParamOf(classified), "taken");
+  classified.output_more = InferRequest::Entry(2, "classification", 2, 3);
+  EXPECT_EQ(ParamOf(classified), "outputs.text_output.parameters.classification");
+  std::string flag;
+  wire::AppendProtoVarint(flag, 1, 1);
+  std::string tensor;
+  wire::AppendProtoBytes(tensor, 1, "text_input");
+  wire::AppendProtoBytes(tensor, 2, "BYTES");
+  wire::AppendProtoVarint(tensor, 3, 1);
+  std::string mixed = flag;
+  wire::AppendProtoBytes(mixed, 8, "x");
+  wire::AppendProtoBytes(tensor, 5, mixed);
+  std::string message;
+  wire::AppendProtoBytes(message, 1, "m");
+  wire::AppendProtoBytes(message, 5, tensor);
+  EXPECT_EQ(ReadKserveMessage(kInfer, message).error().param(), "text_input");
+}
+
+TEST(KserveProto, TakesNoMessageThatIsNoProtocolBuffer) {
+  for (const auto method :
+       {KserveMethod::kServerLive, KserveMethod::kServerReady, KserveMethod::kServerMetadata,
+        KserveMethod::kModelReady, kInfer, kStream}) {
+    for (std::string_view garbage : {"\x0a\x05", "\xff\xff", "garbage", "\x07"}) {
+      const auto call = ReadKserveMessage(method, garbage);
+      ASSERT_FALSE(call) << static_cast<int>(method);
+      EXPECT_EQ(call.error().param(), "");
+      EXPECT_EQ(HttpStatus(call.error().code()), 400);
+    }
+  }
+  std::string later;
+  wire::AppendProtoBytes(later, 9, "of a later version");
+  EXPECT_TRUE(ReadKserveMessage(KserveMethod::kServerLive, later));
+}
+
 TEST(KserveProto, AsksTheRoutesForWhatServersAndModelsAre) {
   std::string named;
   wire::AppendProtoBytes(named, 1, "m");

@@ -70,11 +70,75 @@ TEST(Kserve, RefusesTensorsItDoesNotHave) {
   EXPECT_EQ(param(Tensors("[7]")), "inputs[0].data");
   EXPECT_EQ(param(R"({"inputs":[{"name":"image"}]})"), "inputs[0].name");
   EXPECT_EQ(param(R"({"inputs":[]})"), "inputs");
-  EXPECT_EQ(param(Tensors(R"(["a"])", R"(,"parameters":{"foo":1})")), "foo");
-  EXPECT_EQ(param(Tensors(R"(["a"])", R"(,"parameters":{"logprobs":1})")), "logprobs");
+  EXPECT_EQ(param(Tensors(R"(["a"])", R"(,"parameters":{"foo":1})")), "parameters.foo");
+  EXPECT_EQ(param(Tensors(R"(["a"])", R"(,"parameters":{"logprobs":1})")), "parameters.logprobs");
   EXPECT_EQ(param(R"({"inputs":[{"name":"text_input","datatype":"BYTES","shape":[1],"data":["a"]},)"
                   R"({"name":"streaming","datatype":"BOOL","shape":[1],"data":[true]}]})"),
             "streaming");
+}
+
+TEST(Kserve, TakesNothingThatItWouldIgnore) {
+  const auto param = [](std::string_view text) {
+    auto read = ReadKserveInfer(*wire::ParseJson(text), "m");
+    return read ? std::string("taken") : std::string(read.error().param());
+  };
+  constexpr std::string_view kText =
+      R"({"name":"text_input","datatype":"BYTES","shape":[1],"data":["a"]})";
+  constexpr std::string_view kFlag =
+      R"({"name":"streaming","datatype":"BOOL","shape":[1],"data":[false]})";
+  const auto inputs = [](std::string_view one, std::string_view two) {
+    return R"({"inputs":[)" + std::string(one) + "," + std::string(two) + "]}";
+  };
+  EXPECT_EQ(param(inputs(kText, kText)), "inputs[1].name");
+  EXPECT_EQ(param(inputs(kText, kFlag)), "taken");
+  EXPECT_EQ(param(R"({"inputs":[)" + std::string(kText) + "," + std::string(kFlag) + "," +
+                  std::string(kFlag) + "]}"),
+            "inputs[2].name");
+  const auto with = [](std::string_view more) { return Tensors(R"(["a"])", more); };
+  EXPECT_EQ(param(with(R"(,"outputs":[{"name":"image"}])")), "outputs[0].name");
+  EXPECT_EQ(param(with(R"(,"outputs":[{"name":"text_output"},{"name":"text_output"}])")),
+            "outputs[1].name");
+  EXPECT_EQ(param(with(R"(,"outputs":[{"name":"text_output","shape":[1]}])")), "outputs[0].shape");
+  EXPECT_EQ(param(with(R"(,"outputs":[{"name":"text_output","parameters":{"binary_data":true}}])")),
+            "outputs[0].parameters.binary_data");
+  EXPECT_EQ(
+      param(with(R"(,"outputs":[{"name":"text_output","parameters":{"binary_data":false}}])")),
+      "taken");
+  EXPECT_EQ(param(with(R"(,"outputs":5)")), "outputs");
+  EXPECT_EQ(param(with(R"(,"parameters":{"binary_data_output":true})")),
+            "parameters.binary_data_output");
+  EXPECT_EQ(param(R"({"inputs":[{"name":"text_input","datatype":"BYTES","shape":[1],)"
+                  R"("data":["a"],"parameters":{"binary_data_size":5}}]})"),
+            "inputs[0].parameters.binary_data_size");
+  EXPECT_EQ(param(R"({"inputs":[{"name":"text_input","datatype":"BYTES","shape":[1],)"
+                  R"("data":["a"],"more":1}]})"),
+            "inputs[0].more");
+  const auto generate = [](std::string_view text) {
+    auto read = ReadKserveGenerate(*wire::ParseJson(text), "m", false);
+    return read ? std::string("taken") : std::string(read.error().param());
+  };
+  EXPECT_EQ(generate(R"({"text_input":"a","max_tokens":3,"parameters":{"max_tokens":4}})"),
+            "parameters.max_tokens");
+  EXPECT_EQ(generate(R"({"text_input":"a","parameters":{"max_tokens":4},"max_tokens":4})"),
+            "max_tokens");
+  EXPECT_EQ(generate(R"({"text_input":"a","parameters":{"top_p":4}})"), "parameters.top_p");
+  EXPECT_EQ(generate(R"({"text_input":"a","top_p":4})"), "top_p");
+}
+
+TEST_F(FrontendTest, GivesTheTensorsThatAreAskedFor) {
+  Start();
+  const Json body = Post("/v2/models/tiny/infer",
+                         Tensors(R"(["hi"])", R"(,"outputs":[{"name":"finish_reason"}])"))
+                        .json();
+  EXPECT_EQ(body.Find("outputs")->Dump(),
+            R"([{"name":"finish_reason","datatype":"BYTES","shape":[1],"data":["stop"]}])");
+  const Reply cut =
+      Post("/v2/models/tiny/infer", Tensors(R"(["hi"])", R"(,"parameters":{"max_tokens":100000})"));
+  EXPECT_EQ(cut.status, 400);
+  EXPECT_NE(cut.body.find("parameters.max_tokens: "), std::string::npos) << cut.body;
+  const Reply large =
+      Post("/v2/models/tiny/generate", R"({"text_input":")" + std::string(5000, 'x') + "\"}");
+  EXPECT_NE(large.body.find("text_input: "), std::string::npos) << large.body;
 }
 
 TEST_F(FrontendTest, GivesTokenIdsForTokenIds) {
@@ -97,6 +161,10 @@ TEST_F(FrontendTest, GivesTokenIdsForTokenIds) {
       Post("/inference/v1/generate", R"({"token_ids":[72],"sampling_params":{"stop":["x"]}})");
   EXPECT_EQ(refused.status, 400);
   EXPECT_EQ(refused.param(), "sampling_params.stop");
+  refused = Post("/inference/v1/generate", R"({"token_ids":[72],"sampling_params":{"top_p":7}})");
+  EXPECT_EQ(refused.param(), "sampling_params.top_p");
+  refused = Post("/inference/v1/generate", R"({"token_ids":[999999]})");
+  EXPECT_EQ(refused.param(), "token_ids");
   ExpectQuiet();
 }
 

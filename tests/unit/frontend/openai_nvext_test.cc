@@ -37,6 +37,26 @@ TEST_F(FrontendTest, ShowsNvextOnlyToWhoeverAsksAndOnlyAtTheEnd) {
   }
 }
 
+TEST_F(FrontendTest, RefusesNvextFieldsWhereAnAnswerHasNoPlaceForThem) {
+  Start();
+  for (std::string_view wish :
+       {R"({"extra_fields":["timing"]})", R"({"annotations":["token_ids"]})"}) {
+    const std::string nvext = R"("nvext":)" + std::string(wish) + "}";
+    EXPECT_EQ(Post("/v1/responses", R"({"input":"hi",)" + nvext).param(), "nvext");
+    const Reply tensors = Post("/v2/models/tiny/generate", R"({"text_input":"hi",)" + nvext);
+    EXPECT_EQ(tensors.status, 400) << tensors.body;
+  }
+  EXPECT_EQ(Post("/v1/responses", R"({"input":"hi","nvext":{"annotations":["other"]}})").status,
+            200);
+}
+
+TEST_F(FrontendTest, NamesFieldsOfNvextAsTheyWereWritten) {
+  Start();
+  EXPECT_EQ(Param(R"("nvext":{"top_k":-2})"), "nvext.top_k");
+  const Reply reply = Chat(R"("nvext":{"token_data":[99999]})");
+  EXPECT_EQ(reply.param(), "nvext.token_data") << reply.body;
+}
+
 TEST_F(FrontendTest, SendsAnnotationsAsEventsOfTheirOwn) {
   Start();
   Reply reply = Chat(R"("stream":true,"nvext":{"annotations":["request_id","nobody:knows"]})");
@@ -87,6 +107,8 @@ TEST(Nvext, ReadsWhatOneProcessHas) {
             "nvext.agent_hints.strict_priority");
   EXPECT_EQ(Param(R"("nvext":{"backend_instance_id":5})"), "nvext.backend_instance_id");
   EXPECT_EQ(Param(R"("nvext":{"extra_fields":"timing"})"), "nvext.extra_fields");
+  EXPECT_EQ(Param(R"("nvext":{"use_raw_prompt":true},"chat_template_kwargs":{"a":1})"),
+            "nvext.use_raw_prompt");
   EXPECT_EQ(Param(R"("nvext":{"greed_sampling":1})"), "nvext.greed_sampling");
   EXPECT_EQ(Read(R"("nvext":{"greed_sampling":true})")->temperature, 0);
 }

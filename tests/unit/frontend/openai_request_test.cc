@@ -23,6 +23,18 @@ Result<OpenAiRequest> Text(std::string_view fields) {
   return ParseOpenAiRequest(*body, Surface::kCompletions);
 }
 
+TEST(OpenAiRequest, RulesBetweenFieldsSpeakOfThoseThatWereWritten) {
+  EXPECT_EQ(Chat(R"("max_completion_tokens":3,"min_tokens":5)").error().detail(),
+            "min_tokens: 5 is more than max_completion_tokens");
+  EXPECT_EQ(Chat(R"("max_tokens":3,"min_tokens":5)").error().detail(),
+            "min_tokens: 5 is more than max_tokens");
+  EXPECT_NE(Chat(R"("structured_outputs":{"regex":"a"},"guided_regex":"b")")
+                .error()
+                .detail()
+                .find("structured_outputs.regex already"),
+            std::string::npos);
+}
+
 struct Row {
   std::string_view fields;
   std::string_view param;  // at fault; empty: accepted
@@ -100,6 +112,16 @@ constexpr Row kShared[] = {
     // Known to others, not done here.
     {R"("nvext":{"session_control":{}})", "nvext.session_control"},
     {R"("guided_json":5)", "guided_json"},
+    {R"("guided_json":"{")", "guided_json"},
+    {R"("guided_json":"{}")", ""},
+    {R"("structured_outputs":{"regex":""})", "structured_outputs.regex"},
+    {R"("structured_outputs":{"json":"{"})", "structured_outputs.json"},
+    {R"("structured_outputs":{"choice":[]})", "structured_outputs.choice"},
+    {R"("structured_outputs":{"grammar":1})", "structured_outputs.grammar"},
+    {R"("structured_outputs":{"regex":"a","json_object":true})", "structured_outputs.json_object"},
+    {R"("structured_outputs":{"else":1})", "structured_outputs.else"},
+    {R"("nvext":{"top_k":-2})", "nvext.top_k"},
+    {R"("nvext":{"ignore_eos":1})", "nvext.ignore_eos"},
     {R"("guided_json":null)", ""},
     {R"("response_format":{"type":"xml"})", "response_format.type"},
     {R"("response_format":{"type":"text"})", ""},
@@ -159,7 +181,7 @@ constexpr Row kSampling[] = {
     {R"("nvext":null)", ""},
     {R"("nvext":1)", "nvext"},
     {R"("nvext":{"top_k":5,"repetition_penalty":1.1,"ignore_eos":true,"greed_sampling":true})", ""},
-    {R"("nvext":{"top_k":-5})", "top_k"},
+    {R"("nvext":{"top_k":-5})", "nvext.top_k"},
     {R"("nvext":{"top_k":5},"top_k":5)", "nvext.top_k"},
     {R"("nvext":{"greed_sampling":1})", "nvext.greed_sampling"},
     {R"("nvext":{"greed_sampling":true},"temperature":1)", "nvext.greed_sampling"},
@@ -196,6 +218,12 @@ TEST(OpenAiRequest, ChatHasItsOwnFields) {
       {R"("tool_choice":{"type":"function"})", "tool_choice"},
       {R"("tool_choice":{"type":"allowed_tools"})", "tool_choice"},
       {R"("tool_choice":{"type":"function","function":{"name":"f"}})", ""},
+      {R"("tool_choice":{"type":"function","function":{"name":"f","x":1}})",
+       "tool_choice.function.x"},
+      {R"("tool_choice":{"type":"function","name":"g","function":{"name":"f"}})",
+       "tool_choice.name"},
+      {R"("tools":[{"type":"function","function":{"name":"f","description":5}}])",
+       "tools[0].function.description"},
       {R"("tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}])",
        ""},
       {R"("tools":[{"type":"function"}])", "tools[0]"},

@@ -51,6 +51,13 @@ TEST(PoolingRequestTest, RefusalsNameTheField) {
   EXPECT_EQ(ParamOf(R"({"text_2":"a"})", kScore), "text_1");
   EXPECT_EQ(ParamOf(R"({"text_1":"a"})", kScore), "text_2");
   EXPECT_EQ(ParamOf(R"({"text_1":["a","b"],"text_2":["a","b","c"]})", kScore), "text_1");
+  EXPECT_EQ(ParamOf(R"({"text_1":"a","queries":"b","text_2":"c"})", kScore), "queries");
+  EXPECT_EQ(ParamOf(R"({"text_1":"a","text_2":"b","documents":"c"})", kScore), "documents");
+  EXPECT_EQ(ParamOf(R"({"input":"a","prompt_name":"q","input_type":"d"})", kEmbeddings),
+            "input_type");
+  EXPECT_EQ(ParamOf(R"({"queries":["a","b"],"documents":["a","b","c"]})", kScore), "queries");
+  EXPECT_EQ(Parse(R"({"queries":["a","b"],"documents":["a","b","c"]})", kScore).error().detail(),
+            "queries: has 2 texts for 3 of documents; 1 or as many are allowed");
   EXPECT_EQ(ParamOf(R"({"documents":["a"]})", kRerank), "query");
   EXPECT_EQ(ParamOf(R"({"query":"a"})", kRerank), "documents");
   EXPECT_EQ(ParamOf(R"({"query":"a","documents":"b"})", kRerank), "documents");

@@ -113,6 +113,8 @@ TEST_F(PoolingTest, ATemplateWithRolesForPairsIsUsed) {
   EXPECT_EQ(DecodeAll(*text, worker.seen.back().prompt, false),
             "<|im_start|>system\ni<|im_end|><|im_start|>query\nq<|im_end|><|im_start|>document\nd"
             "<|im_end|><|im_start|>assistant\n");
+  EXPECT_EQ(Post("/v1/score", R"({"text_1":"q","text_2":"d","add_special_tokens":false})").param(),
+            "add_special_tokens");
 }
 
 TEST_F(PoolingTest, VectorsAreComparedByTheModelsOwnMeasure) {
@@ -127,6 +129,15 @@ TEST_F(PoolingTest, VectorsAreComparedByTheModelsOwnMeasure) {
   ASSERT_EQ(worker.seen.size(), 3U);  // the query once
   EXPECT_EQ(worker.seen[0].prompt, (std::vector<TokenId>{kBos, 'Q', 'a'}));
   EXPECT_EQ(worker.seen[1].prompt, (std::vector<TokenId>{kBos, 'D', 'b'}));
+}
+
+TEST_F(PoolingTest, AnInstructionThatHasNoPlaceIsRefused) {
+  Serve(wire::ModelTask::kEmbed, 2);
+  EXPECT_EQ(Post("/v1/score", R"({"text_1":"a","text_2":"b","instruction":"i"})").param(),
+            "instruction");
+  Reply reply =
+      Post("/v1/score", R"({"queries":"a","documents":["b",""],"add_special_tokens":false})");
+  EXPECT_EQ(reply.param(), "documents") << reply.body;
 }
 
 TEST_F(PoolingTest, ClassesGetTheirLabels) {

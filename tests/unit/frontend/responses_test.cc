@@ -171,6 +171,72 @@ TEST(ResponsesRequest, RefusesByName) {
   EXPECT_EQ(Read("{}").error().param(), "input");
 }
 
+TEST(ResponsesRequest, NamesFieldsAsTheCallerWroteThem) {
+  const auto said = [](std::string_view more) {
+    auto read = Read(R"({"input":"q",)" + std::string(more) + "}");
+    return read ? std::string("taken") : read.error().param() + " | " + read.error().detail();
+  };
+  const auto names = [&](std::string_view more, std::string_view field) {
+    const std::string text = said(more);
+    EXPECT_TRUE(text.starts_with(std::string(field) + " | ")) << text;
+    EXPECT_NE(text.find(field, field.size()), std::string::npos) << text;
+    for (std::string_view inner : {"max_completion", "response_format", ".function", "messages"}) {
+      EXPECT_EQ(text.find(inner), std::string::npos) << text;
+    }
+  };
+  names(R"("max_output_tokens":0)", "max_output_tokens");
+  names(R"("text":{"format":{"type":"xml"}})", "text.format.type");
+  names(R"("text":{"format":{"type":"json_schema","name":5,"schema":{}}})", "text.format.name");
+  names(R"("text":{"format":{"type":"json_schema","name":"n","schema":5}})", "text.format.schema");
+  names(R"("text":{"format":{"type":"json_schema","name":"n","schema":{},"x":1}})",
+        "text.format.x");
+  names(R"("tools":[{"type":"function","name":"f","parameters":5}])", "tools[0].parameters");
+  names(R"("tools":[{"type":"function","name":""}])", "tools[0].name");
+  EXPECT_EQ(said(R"("max_output_tokens":3,"min_tokens":5)"),
+            "min_tokens | min_tokens: 5 is more than max_output_tokens");
+}
+
+TEST(ResponsesRequest, TakesNoMemberOrWordThatItWouldIgnore) {
+  const auto param = [](std::string_view fields) {
+    auto read = Read("{" + std::string(fields) + "}");
+    return read ? std::string("taken") : std::string(read.error().param());
+  };
+  EXPECT_EQ(param(R"("input":"q","reasoning":{"effort":"huge"})"), "reasoning.effort");
+  EXPECT_EQ(param(R"("input":"q","reasoning":{"effort":5})"), "reasoning.effort");
+  EXPECT_EQ(param(R"("input":"q","reasoning":{"summary":"long"})"), "reasoning.summary");
+  EXPECT_EQ(param(R"("input":"q","reasoning":{"effort":"minimal","summary":"auto"})"), "taken");
+  EXPECT_EQ(param(R"("input":"q","tool_choice":{"type":"function","name":"f","x":1})"),
+            "tool_choice.x");
+  EXPECT_EQ(param(R"("input":"q","tool_choice":{"type":"function"})"), "tool_choice.name");
+  EXPECT_EQ(param(R"("instructions":"i","input":[{"role":"tool","content":"c"}])"),
+            "input[0].role");
+  EXPECT_EQ(
+      param(
+          R"("input":[{"type":"function_call","call_id":"c","name":"f","arguments":"{}","x":1}])"),
+      "input[0].x");
+  EXPECT_EQ(param(R"("input":[{"type":"function_call_output","call_id":"c","output":"","x":1}])"),
+            "input[0].x");
+  EXPECT_EQ(param(R"("input":[{"type":"reasoning","encrypted_content":"x"}])"),
+            "input[0].encrypted_content");
+  EXPECT_EQ(
+      param(R"("input":[{"type":"reasoning","summary":[{"type":"summary_text","text":"s"}]}])"),
+      "input[0].summary");
+}
+
+TEST_F(FrontendTest, NamesWhatIsFoundBehindTheReadingOfAResponseToo) {
+  Start();
+  Reply reply = Post("/v1/responses", R"({"input":"hi","max_output_tokens":100000})");
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_EQ(reply.param(), "max_output_tokens");
+  EXPECT_EQ(reply.body.find("max_tokens"), std::string::npos) << reply.body;
+  reply = Post("/v1/responses", R"({"input":")" + std::string(5000, 'x') + "\"}");
+  EXPECT_EQ(reply.param(), "input") << reply.body;
+  reply = Post("/v1/chat/completions",
+               R"({"messages":[{"role":"user","content":"q"}],"max_completion_tokens":100000})");
+  EXPECT_EQ(reply.param(), "max_completion_tokens");
+  EXPECT_EQ(reply.body.find("max_tokens"), std::string::npos) << reply.body;
+}
+
 TEST(ResponsesWriter, WritesReasoningTextAndCallsAsItems) {
   ResponsesEcho echo{.fields = Json(Json::Object{}), .messages = {}, .store = false};
   ResponsesWriter writer(std::move(echo), nullptr);
