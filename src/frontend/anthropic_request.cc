@@ -48,12 +48,16 @@ Result<void> ReadCacheControl(const Json& value, const std::string& at, Reading&
   return {};
 }
 
+bool IsBlank(std::string_view text) {
+  return text.find_first_not_of(" \t\n\v\f\r") == std::string_view::npos;
+}
+
 Result<std::string> TextOf(const Json& block, const std::string& at, Reading& reading) {
   const Json* text = block.Find("text");
   if (text == nullptr || !text->is_string()) {
     return Bad(at + ".text", "must be a string");
   }
-  if (text->string().find_first_not_of(" \t\n\v\f\r") == std::string::npos) {
+  if (IsBlank(text->string())) {
     return Bad(at + ".text", "text content blocks must contain non-whitespace text");
   }
   for (const auto& [key, value] : block.object()) {
@@ -199,7 +203,18 @@ Result<void> ReadBlock(const Json& block, bool assistant, const std::string& at,
                                            type.substr(0, 60)));
 }
 
-Result<void> ReadMessage(const Json& message, const std::string& at, Reading& reading) {
+// As Anthropic: an answer may begin with nothing, all else says something.
+Result<void> CheckSaysSomething(const Json& content, bool optional, const std::string& at) {
+  const bool blank = content.is_string() ? IsBlank(content.string()) : content.array().empty();
+  return blank && !optional
+             ? Result<void>(Bad(at,
+                                "messages must have content that is not blank, but for an "
+                                "assistant message at the end"))
+             : Result<void>();
+}
+
+// `last`: of the conversation.
+Result<void> ReadMessage(const Json& message, bool last, const std::string& at, Reading& reading) {
   const Json* role = message.Find("role");
   if (role == nullptr || (*role != Json("user") && *role != Json("assistant"))) {
     return Bad(at + ".role", "must be \"user\" or \"assistant\"");
@@ -214,6 +229,7 @@ Result<void> ReadMessage(const Json& message, const std::string& at, Reading& re
     return Bad(at + ".content", "must be a string or a list of blocks");
   }
   bool assistant = role->string() == "assistant";
+  PX_CHECK_OK(CheckSaysSomething(*content, assistant && last, at + ".content"));
   const std::size_t results_before = reading.messages.size();
   Turn turn;
   if (content->is_string()) {
@@ -250,7 +266,7 @@ Result<void> ReadMessages(const Json& value, Reading& reading) {
     if (!value.array()[i].is_object()) {
       return Bad(at, "must be an object");
     }
-    PX_CHECK_OK(ReadMessage(value.array()[i], at, reading));
+    PX_CHECK_OK(ReadMessage(value.array()[i], i + 1 == value.array().size(), at, reading));
   }
   return {};
 }
@@ -352,6 +368,9 @@ Result<void> ReadThinking(const Json& value, Reading& reading) {
     } else if (key != "type") {
       return Unknown(At("thinking", key));
     }
+  }
+  if (type == "enabled" && !reading.thinking_tokens_max) {
+    return Bad("thinking.budget_tokens", "is missing");
   }
   return {};
 }

@@ -1,8 +1,10 @@
 // /v1/responses and what is stored of it.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
+#include "frontend/field_error.h"
 #include "frontend/frontend.h"
 #include "frontend/responses.h"
 
@@ -15,6 +17,18 @@ Error NotStored(std::string_view id) {
       Code::kNotFound,
       fmt::format("there is no response {} (any more)", wire::Json(id.substr(0, 100)).Dump()),
       "response_id");
+}
+
+// What OpenAI takes beside the id makes another answer of it, which is not done here.
+Result<void> CheckQuery(std::string_view query) {
+  while (!query.empty()) {
+    const std::string_view one = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(one.size() + 1, query.size()));
+    if (!one.empty() && one != "stream=false") {
+      return NotDone(one.substr(0, std::min<std::size_t>(one.find('='), 100)), "is not supported");
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -58,6 +72,10 @@ void Frontend::HandleResponsesCount(Call& call) {
 
 void Frontend::HandleResponse(Call& call) {
   const std::string_view id = ParameterOf(*call.route, call.exchange.request());
+  if (Result<void> plain = CheckQuery(call.exchange.request().query); !plain) {
+    Refuse(call, plain.error());
+    return;
+  }
   auto found = responses_->Get(call.key->tenant, id, Now());
   Answer(call, found != nullptr ? Result<std::string>(found->body)
                                 : Result<std::string>(Fail(NotStored(id))));

@@ -247,6 +247,14 @@ TEST(AnthropicRequest, TakesNoBlankTextAndNothingItWouldIgnore) {
   EXPECT_EQ(param(R"([{"type":"text","text":"a"},{"type":"text","text":" \n\t"}])"),
             "messages[0].content[1].text");
   EXPECT_EQ(param(R"("q")", R"(,"system":[{"type":"text","text":" "}])"), "system[0].text");
+  EXPECT_EQ(param(R"(" ")"), "messages[0].content");
+  EXPECT_EQ(param("[]"), "messages[0].content");
+  const auto then = [&](std::string_view assistant) {
+    return param(R"("q"},{"role":"assistant","content":)" + std::string(assistant));
+  };
+  EXPECT_EQ(then(R"("")"), "taken") << "the start of an answer may be empty";
+  EXPECT_EQ(then(R"(""},{"role":"user","content":"more")"), "messages[1].content");
+  EXPECT_EQ(param(R"("q")", R"(,"thinking":{"type":"enabled"})"), "thinking.budget_tokens");
   EXPECT_EQ(param(R"([{"type":"text","text":"a","cache_control":{"type":"for ever"}}])"),
             "messages[0].content[0].cache_control");
   EXPECT_EQ(

@@ -36,6 +36,12 @@ TEST_F(PoolingTest, EmbeddingsComeInOrderAsFloatsOrBase64) {
                          R"("usage":{"prompt_tokens":6,"total_tokens":6}})");
   Json packed = Post("/v1/embeddings", R"({"input":"abc","encoding_format":"base64"})").json();
   EXPECT_EQ(packed.Find("data")->array()[0].Find("embedding")->string(), "AACAQAAAxkI=");
+  const auto count = [&](std::string_view more) {
+    const Json embedded =
+        Post("/v1/embeddings", R"({"input":"abc")" + std::string(more) + "}").json();
+    return *embedded.Find("usage")->Find("prompt_tokens")->AsInt();
+  };
+  EXPECT_EQ(count(R"(,"add_special_tokens":false)") + 1, count(""));
   ExpectQuiet();
 }
 

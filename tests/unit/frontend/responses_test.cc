@@ -101,6 +101,10 @@ TEST_F(FrontendTest, GoesOnWithAPreviousResponse) {
       << "instructions are not carried over";
 
   EXPECT_EQ(Get("/v1/responses/" + id).json().Find("id")->string(), id);
+  EXPECT_EQ(Get("/v1/responses/" + id + "?stream=false").status, 200);
+  EXPECT_EQ(Get("/v1/responses/" + id + "?stream=true").param(), "stream");
+  EXPECT_EQ(Get("/v1/responses/" + id + "?stream=false&starting_after=3").param(),
+            "starting_after");
   EXPECT_EQ(One(Raw("DELETE", "/v1/responses/" + id)).status, 200);
   EXPECT_EQ(Get("/v1/responses/" + id).status, 404);
   Reply gone = Post("/v1/responses", R"({"input":"x","previous_response_id":")" + id + R"("})");
@@ -216,6 +220,12 @@ TEST(ResponsesRequest, TakesNoMemberOrWordThatItWouldIgnore) {
       "input[0].x");
   EXPECT_EQ(param(R"("input":[{"type":"function_call_output","call_id":"c","output":"","x":1}])"),
             "input[0].x");
+  EXPECT_EQ(param(R"("input":[{"role":"user","content":[)"
+                  R"({"type":"input_text","text":"t","annotations":[]}]}])"),
+            "input[0].content[0].annotations");
+  EXPECT_EQ(param(R"("input":[{"role":"assistant","content":[)"
+                  R"({"type":"output_text","text":"t","annotations":[]}]}])"),
+            "taken");
   EXPECT_EQ(param(R"("input":[{"type":"reasoning","encrypted_content":"x"}])"),
             "input[0].encrypted_content");
   EXPECT_EQ(
