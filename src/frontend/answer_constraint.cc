@@ -189,7 +189,9 @@ Result<void> CheckToolUse(const OpenAiRequest& request) {
     return Refuse(Code::kInvalidArgument, "tool_choice",
                   fmt::format("\"{}\" is none of the tools", request.tool_choice_name));
   }
-  if (request.constraint) {  // it would bind a text that does not come
+  // What binds a text that does not come is refused; but OpenAI's form only says how a text would
+  // look, and its clients send it with every request.
+  if (request.constraint && request.constraint_field != "response_format") {
     return Refuse(Code::kUnsupported, request.constraint_field,
                   "not together with a tool_choice that demands a call");
   }

@@ -240,7 +240,6 @@ TEST_F(ChatAnswerTest, NothingMayBindATextThatADemandedCallLeavesOut) {
              {"guided_choice", R"(["a"])"},
              {"guided_grammar", R"("root ::= \"a\"")"},
              {"guided_json", R"({"type":"object"})"},
-             {"response_format", R"({"type":"json_object"})"},
              {"structured_outputs", R"({"regex":"a+"})"}}) {
       const std::string fields = "\"" + field + "\":" + value + ",\"tool_choice\":" + choice;
       const Reply reply = Ask(fields);
@@ -249,6 +248,16 @@ TEST_F(ChatAnswerTest, NothingMayBindATextThatADemandedCallLeavesOut) {
     }
   }
   EXPECT_TRUE(worker.seen.empty());
+}
+
+TEST_F(ChatAnswerTest, AFormOfTheTextMayStandBesideADemandedCall) {
+  model.grammars = Grammars();
+  Serve(Hermes(), kNow);
+  ASSERT_EQ(Ask(R"("response_format":{"type":"json_object"},"tool_choice":"required")").status,
+            200);
+  const Told told(model.grammars, worker.seen.back().constraint);
+  EXPECT_TRUE(told.Takes(kNow));
+  EXPECT_FALSE(told.Takes("{}"));
 }
 
 TEST_F(ChatAnswerTest, ArgumentsOfEnforcedCallsAreStreamedInPiecesThatMakeTheWhole) {
