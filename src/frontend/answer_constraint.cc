@@ -113,6 +113,11 @@ Result<void> CompileCalls(const Constraint& constraint, const std::vector<ToolIn
   return all;
 }
 
+// What binds the text; null: nothing, or no text may come.
+const Constraint* TextConstraint(const OpenAiRequest& request) {
+  return request.constraint && !Forces(request) ? &*request.constraint : nullptr;
+}
+
 /// The schema of an answer that is no call; nothing if the constraint is no schema.
 std::optional<std::string> ContentSchema(const Constraint& constraint) {
   switch (constraint.kind) {
@@ -149,9 +154,9 @@ Result<Constraint> CallConstraint(const OpenAiRequest& request, const ServedMode
     }
   }
   Constraint out = MakeConstraint(ConstraintKind::kScript, {});
-  if (request.constraint) {
-    options.content_schema = ContentSchema(*request.constraint).value_or(std::string());
-    out.spelling = request.constraint->spelling;
+  if (const Constraint* text = TextConstraint(request)) {
+    options.content_schema = ContentSchema(*text).value_or(std::string());
+    out.spelling = text->spelling;
   }
   text::parsers::ChatFormat format = parsing.answers->format;
   if (ThinkingIsOff(request, model, parsing)) {
@@ -166,9 +171,9 @@ Result<Constraint> CallConstraint(const OpenAiRequest& request, const ServedMode
 }
 
 // Whether the answer may be a call or follow the constraint of its content.
-bool MayBeEither(const OpenAiRequest& request, const ChatParsing& parsing) {
+bool MayBeEither(const Constraint& text, const ChatParsing& parsing) {
   const auto& calls = parsing.answers->format.calls;
-  return calls && ContentSchema(*request.constraint) &&
+  return calls && ContentSchema(text) &&
          (parsing.answers->format.harmony() || !text::parsers::FormOf(*calls).bare);
 }
 
@@ -205,7 +210,8 @@ Result<std::optional<Constraint>> PlanConstraint(const OpenAiRequest& request,
   const std::vector<ToolInRequest> tools = calls ? ToolsOf(request) : std::vector<ToolInRequest>();
   std::string field = FieldOfCalls(request, tools);
   const bool enforced = !field.empty();
-  if (!enforced && !request.constraint) {
+  const Constraint* text = TextConstraint(request);
+  if (!enforced && text == nullptr) {
     return std::nullopt;
   }
   field = enforced ? field : request.constraint_field;
@@ -224,9 +230,9 @@ Result<std::optional<Constraint>> PlanConstraint(const OpenAiRequest& request,
                       : "calls cannot be enforced: no tool-call format is known of this model; "
                         "set --tool-call-parser");
   }
-  const bool either = request.constraint && !tools.empty() && parsing != nullptr &&
-                      parsing->options.calls && MayBeEither(request, *parsing);
-  if (enforced && request.constraint && !either) {
+  const bool either = text != nullptr && !tools.empty() && parsing != nullptr &&
+                      parsing->options.calls && MayBeEither(*text, *parsing);
+  if (enforced && text != nullptr && !either) {
     return Refuse(Code::kUnsupported, field,
                   fmt::format("not together with {} in the tool-call format {}",
                               request.constraint_field, parsing->answers->format.calls_name));
@@ -236,7 +242,7 @@ Result<std::optional<Constraint>> PlanConstraint(const OpenAiRequest& request,
     PX_CHECK_OK(CompileCalls(constraint, tools, field, model));
     return constraint;
   }
-  Constraint constraint = *request.constraint;
+  Constraint constraint = *text;
   if (parsing != nullptr && !ThinkingIsOff(request, model, *parsing)) {
     constraint.script =
         text::parsers::ReasoningScript(parsing->answers->format, parsing->prompt_tail);
