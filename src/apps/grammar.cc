@@ -48,6 +48,13 @@ config::Option Text(const char* name, std::string* target, const char* help) {
   return option;
 }
 
+// Too long a grammar is the compiler's to refuse, as it refuses one in a file.
+config::Option LongText(const char* name, std::string* target, const char* help) {
+  config::Option option = Text(name, target, help);
+  option.field = config::TextField{target, {.size_max = gr::CompileBudget().text_bytes_max}};
+  return option;
+}
+
 config::Option Switch(const char* name, bool* target, const char* help) {
   config::Option option;
   option.name = name;
@@ -110,10 +117,21 @@ Result<gr::GrammarSpec> SpecOf(const GrammarFlags& flags) {
 }
 
 // What a text says when it is neither well formed nor taken apart by the tokenizer: not valid.
-bool IsValid(const Loaded& loaded, const std::string& line,
-             const std::shared_ptr<gr::GrammarRuntime>& runtime) {
+// Errors: kTooLarge if that was not found out within the grammar's budget.
+Result<bool> IsValid(const Loaded& loaded, const std::string& line,
+                     const std::shared_ptr<gr::GrammarRuntime>& runtime) {
   Result<bool> valid = bench::WalkMasks(*loaded.tokenizer, line, runtime, nullptr);
-  return valid && *valid && gr::GrammarMatcher(runtime).AcceptBytes(line);
+  const bool accepted = valid && *valid && gr::GrammarMatcher(runtime).AcceptBytes(line);
+  if (runtime->exhausted()) {
+    return Fail(Code::kTooLarge, "the grammar is past the budget of one text");
+  }
+  return accepted;
+}
+
+wire::Json ErrorLine(const Error& error) {
+  wire::Json out(wire::Json::Object{});
+  out.Set("error", error.ToString());
+  return out;
 }
 
 }  // namespace
@@ -128,7 +146,7 @@ int RunGrammar(const Arguments& arguments) {
   command.options = {
       Text("model", &flags.model, kModelHelp),
       Text("schema", &flags.schema, "file of a JSON schema"),
-      Text("regex", &flags.regex, "regular expression of the whole text"),
+      LongText("regex", &flags.regex, "regular expression of the whole text"),
       Text("ebnf", &flags.ebnf, "file of a GBNF or EBNF grammar"),
       Text("lark", &flags.lark, "file of a Lark grammar"),
       Switch("json-object", &flags.json_object, "any JSON object"),
@@ -143,9 +161,7 @@ int RunGrammar(const Arguments& arguments) {
   }
   Result<std::shared_ptr<const gr::Grammar>> grammar = gr::Compile(*spec);
   if (!grammar) {
-    wire::Json out(wire::Json::Object{});
-    out.Set("error", grammar.error().ToString());
-    Say("{}\n", out.Dump());
+    Say("{}\n", ErrorLine(grammar.error()).Dump());
     return kExitFailed;
   }
   Result<Loaded> loaded = LoadVocabulary(flags.model);
@@ -154,7 +170,13 @@ int RunGrammar(const Arguments& arguments) {
   }
   auto runtime = std::make_shared<gr::GrammarRuntime>(*grammar, loaded->vocabulary);
   for (std::string line; std::getline(std::cin, line);) {
-    Say("{{\"valid\":{}}}\n", IsValid(*loaded, line, runtime));
+    const Result<bool> valid = IsValid(*loaded, line, runtime);
+    if (valid) {
+      Say("{{\"valid\":{}}}\n", *valid);
+    } else {
+      Say("{}\n", ErrorLine(valid.error()).Dump());
+      runtime = runtime->Fresh({});  // the next text has a budget of its own
+    }
     std::fflush(stdout);
   }
   return kExitDone;

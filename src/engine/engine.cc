@@ -177,7 +177,7 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
   if (request.constraint) {
     PX_TRY(state->constraint, constraints_.Open(*request.constraint, request.choice_count));
     for (std::uint32_t choice = 0; choice < request.generated.size(); ++choice) {
-      PX_CHECK_OK(state->constraint->Follow(choice, request.generated[choice]));
+      PX_CHECK_OK(state->constraint->Resume(choice, request.generated[choice]));
     }
   }
   SamplingState first = RowSampler::FirstState(request, state->chain);
@@ -334,15 +334,23 @@ void Engine::CollectPromptLogprobs(const Chunk& chunk, std::span<const float> ro
 }
 
 void Engine::QueueRow(QueuedRows queued) {
-  std::span<const float> second;
-  if (queued.sequence->partner != nullptr) {
-    if (!HoldRow(queued)) {
-      return;
-    }
-    second = queued.sequence->partner->held_row;
+  if (queued.sequence->partner != nullptr && !HoldRow(queued)) {
+    return;
   }
+  if (MaskIsReady(*queued.sequence)) {
+    AddRow(queued);
+  } else {
+    AwaitMask(queued);
+  }
+}
+
+void Engine::AddRow(const QueuedRows& queued) {
   Sequence& sequence = *queued.sequence;
   RequestState& state = *sequence.request;
+  std::span<const float> second;
+  if (sequence.partner != nullptr) {
+    second = sequence.partner->held_row;
+  }
   sample_rows_.push_back({.request = &state.request,
                           .chain = &state.chain,
                           .constraint = state.constraint.get(),
@@ -418,6 +426,8 @@ void Engine::TakeToken(Sequence& sequence, SampleRow& row) {
   frames_.push_back(std::move(frame));
   if (sequence.partner != nullptr) {
     ContinuePair(sequence, token);
+  } else if (!sequence.held_row.empty()) {
+    Resume(sequence);
   }
 }
 
@@ -454,6 +464,7 @@ void Engine::EndWithFrame(Sequence& sequence, wire::TokenFrame frame) {
   frames_.push_back(std::move(frame));
   EndShadow(sequence);
   scheduler_.Remove(sequence);
+  std::erase(awaited_, &sequence);
   if (drafter_) {
     drafter_->Forget(DraftKey{sequence.rank.order});
   }

@@ -164,6 +164,12 @@ class Engine final {
   void GuessTokens();
   bool JumpsAhead() const;
   void PrepareMasks(std::span<const Chunk> chunks);
+
+  // engine_masks.cc
+  bool MaskIsReady(Sequence& sequence);
+  void AwaitMask(const QueuedRows& queued);
+  void DrawAwaited(StepReport& report);
+  void Resume(Sequence& sequence);
   void ShowStates(std::span<const Chunk> chunks);
   void JudgeDraft(Sequence& sequence, std::uint32_t guesses, std::uint32_t taken);
 
@@ -199,6 +205,7 @@ class Engine final {
   // engine.cc
   void CollectPromptLogprobs(const Chunk& chunk, std::span<const float> rows);
   void QueueRow(QueuedRows queued);
+  void AddRow(const QueuedRows& queued);
   bool TookGuess(const QueuedRows& queued);
   void DrawQueued(StepReport& report);
   void TakeToken(Sequence& sequence, SampleRow& row);
@@ -221,7 +228,9 @@ class Engine final {
   std::vector<SampleRow> sample_rows_;   // of the step at hand
   std::vector<QueuedRows> queued_rows_;  // [sample_rows_]
   std::vector<QueuedRows> next_rows_;
-  std::vector<Sequence*> lonely_;  // whose row of this step waits for the partner's
+  std::vector<Sequence*> lonely_;   // whose row of this step waits for the partner's
+  std::vector<Sequence*> awaited_;  // held with their rows until their masks are made; first come
+  std::uint64_t mask_work_ = 0;     // steps of grammars that are left to the step at hand
   std::unique_ptr<Drafter> drafter_;
   std::vector<DraftRequest> drafts_;
   std::vector<ObservedRows> observed_;

@@ -70,7 +70,7 @@ void Engine::PrepareMasks(std::span<const Chunk> chunks) {
     if (constraint != nullptr && chunk.sample_rows > 0 && !sequence.is_shadow &&
         sequence.phase == SequencePhase::kRunning) {
       constraint->Prepare(sequence.choice, sequence.generated,
-                          std::span(sequence.draft).first(chunk.draft_count()));
+                          std::span(sequence.draft).first(chunk.draft_count()), mask_work_);
     }
   }
 }

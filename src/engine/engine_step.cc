@@ -16,11 +16,15 @@ namespace {
 constexpr int kAttemptsOfMany = 2;
 constexpr int kAttemptsOfOne = 1;
 
+/// Steps of grammars that one step's masks may cost beside it, some 20 ms; who has none then waits.
+constexpr std::uint64_t kMaskStepsOfStep = 300'000;
+
 }  // namespace
 
 StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
   StepReport report;
   Expire(now);
+  mask_work_ = kMaskStepsOfStep;
   bool overlaps = executor_->overlaps() && !drafter_ && !JumpsAhead();
   if (in_flight_ || BeginPlanned()) {
     if (overlaps) {
@@ -40,6 +44,7 @@ StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
       }
     }
   }
+  DrawAwaited(report);
   std::ranges::move(frames_, std::back_inserter(frames));
   frames_.clear();
   if (!in_flight_) {

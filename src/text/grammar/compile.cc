@@ -231,7 +231,7 @@ Compiled CompileBody(const GrammarSpec& spec, const CompileBudget& budget) {
 // What the first mask of nearly every answer needs is derived here, not on the engine thread.
 // False: it costs more than a mask may.
 bool Warm(Machine& machine) {
-  constexpr std::uint64_t kStepsOfMask = 2'000'000;
+  constexpr std::uint64_t kStepsOfMask = 4'000'000;
   const std::uint64_t left = machine.fuel().steps;
   const std::size_t mark = machine.Mark();
   for (std::string_view beginning : {"{\"", "{\n", "[{\"", "[\"", "\""}) {
@@ -268,7 +268,7 @@ Result<std::shared_ptr<const Grammar>> Compile(const GrammarSpec& spec,
   if (!machine) {
     return Fail(machine.error());
   }
-  if (!Warm(**machine)) {
+  if (!Warm(**machine) || (*machine)->size_bytes() > budget.bytes_max) {
     return Fail(PastBudget());
   }
   return std::make_shared<const Grammar>(std::move(*machine));

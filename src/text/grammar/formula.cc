@@ -61,8 +61,10 @@ FormulaStore::FormulaStore() {
 
 FormulaId FormulaStore::Add(Node node) {
   std::size_t before = nodes_.size();
+  const std::size_t parts = node.parts.size();
   FormulaId id = nodes_.Intern(std::move(node));
   if (nodes_.size() != before) {
+    part_bytes_ += parts == 0 ? 0 : 16 + parts * sizeof(FormulaId);
     if (regexes.fuel.nodes == 0) {
       regexes.fuel.exhausted = true;
     } else {
@@ -107,7 +109,7 @@ FormulaId FormulaStore::AndOr(Kind kind, std::vector<FormulaId> parts) {
     flat.push_back(Kinds(kinds));
     return AndOr(kind, std::move(flat));
   }
-  regexes.fuel.Burn(flat.size());
+  regexes.fuel.Burn(2 + flat.size());
   if (flat.empty()) {
     return neutral;
   }
@@ -845,7 +847,15 @@ bool FormulaStore::BoxesOf(FormulaId id, bool positive, std::vector<NumberBox>& 
     return out.size() <= kBoxesMax * 32;
   }
   std::vector<NumberBox> product = {NumberBox{}};
+  std::vector<Decimal> excluded;
   for (FormulaId part : node.parts) {
+    // Of values that are left out there may be many: they go to every box in the end.
+    const Node& inner = nodes_[nodes_[part].kind == Kind::kNot ? nodes_[part].a : part];
+    if (positive && nodes_[part].kind == Kind::kNot && inner.kind == Kind::kNumber &&
+        rules_[inner.a].kind == NumberRule::Kind::kEquals) {
+      excluded.push_back(rules_[inner.a].value);
+      continue;
+    }
     std::vector<NumberBox> factor;
     if (!BoxesOf(part, positive, factor)) {
       return false;
@@ -872,6 +882,9 @@ bool FormulaStore::BoxesOf(FormulaId id, bool positive, std::vector<NumberBox>& 
     }
     product = std::move(next);
   }
+  for (NumberBox& box : product) {
+    box.excluded.insert(box.excluded.end(), excluded.begin(), excluded.end());
+  }
   out.insert(out.end(), product.begin(), product.end());
   return true;
 }
@@ -883,7 +896,11 @@ const std::vector<NumberBox>& FormulaStore::Boxes(FormulaId id) {
     if (!BoxesOf(id, true, out)) {
       out.assign(1, NumberBox{});
     }
-    std::erase_if(out, [](const NumberBox& box) { return !box.Possible(); });
+    // Boxes may hold too much, but of a single number the formula itself tells.
+    std::erase_if(out, [&](const NumberBox& box) {
+      return !box.Possible() ||
+             (box.low && box.high && *box.low == *box.high && !HoldsNumber(id, *box.low));
+    });
     place->second = std::move(out);
   }
   return place->second;

@@ -200,6 +200,14 @@ class FormulaStore final {
 
   std::size_t size() const { return nodes_.size() + regexes.size(); }
 
+  /// About.
+  std::size_t size_bytes() const {
+    return regexes.size_bytes() + nodes_.size_bytes() + part_bytes_ + rules_.size_bytes() +
+           rules_.size() * 32 + keys_.size_bytes() + keys_.size() * 32 + classes_.size_bytes() +
+           classes_.size() * 32 + of_kind_.size_bytes() + on_key_.size_bytes() +
+           once_.size_bytes() + boxes_.size() * 256;
+  }
+
   /// What the tables say of a key.
   FormulaId MemberFormula(const PropertyTable& table, const KeyClass& key_class);
 
@@ -232,6 +240,7 @@ class FormulaStore final {
   bool BoxesOf(FormulaId id, bool positive, std::vector<NumberBox>& out);
 
   Interner<Node> nodes_;
+  std::size_t part_bytes_ = 0;  // of the nodes' parts
   Interner<NumberRule> rules_;
   Interner<KeyText> keys_;
   Interner<KeySet> key_sets_;

@@ -26,8 +26,9 @@ using wire::StructuralTag;
 /// Bounds of one compilation and of the automaton that its matchers build while they run.
 struct CompileBudget {
   std::uint64_t text_bytes_max = 4'194'304;  // bytes of the specification
-  std::uint64_t steps_max = 2'000'000;       // elementary operations of one call, about 50 ns each
+  std::uint64_t steps_max = 6'000'000;       // of Fuel
   std::uint64_t nodes_max = 2'000'000;       // automaton and formula nodes, about 100 bytes each
+  std::uint64_t bytes_max = 67'108'864;      // of the automaton
   std::uint32_t depth_max = 256;             // nested arrays and objects of an instance
 };
 

@@ -9,6 +9,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include "text/grammar/machine.h"
+
 namespace pixii::text::grammar {
 
 namespace {
@@ -74,6 +76,7 @@ struct GrammarLibrary::Parts {
   struct Entry {
     std::string key;
     Result<std::shared_ptr<const Grammar>> grammar;
+    std::uint64_t size_bytes = 0;  // of the automaton
   };
 
   VocabularyBuilder build;
@@ -85,6 +88,7 @@ struct GrammarLibrary::Parts {
   std::list<Entry> entries;  // the one asked for last first
   std::unordered_map<std::string_view, std::list<Entry>::iterator> by_key;  // into entries
   std::uint64_t text_bytes = 0;
+  std::uint64_t size_bytes = 0;
 
   std::optional<Result<std::shared_ptr<const Grammar>>> Find(const std::string& key) {
     const std::lock_guard lock(mutex);
@@ -102,11 +106,15 @@ struct GrammarLibrary::Parts {
       return;  // another thread was faster
     }
     text_bytes += key.size();
-    entries.push_front({std::move(key), std::move(grammar)});
+    const std::uint64_t bytes = grammar ? (*grammar)->machine().size_bytes() : 0;
+    size_bytes += bytes;
+    entries.push_front({std::move(key), std::move(grammar), bytes});
     by_key.emplace(entries.front().key, entries.begin());
     while (entries.size() > 1 &&
-           (entries.size() > options.grammars_max || text_bytes > options.text_bytes_max)) {
+           (entries.size() > options.grammars_max || text_bytes > options.text_bytes_max ||
+            size_bytes > options.size_bytes_max)) {
       text_bytes -= entries.back().key.size();
+      size_bytes -= entries.back().size_bytes;
       by_key.erase(entries.back().key);
       entries.pop_back();
     }

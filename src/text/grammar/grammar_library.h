@@ -21,8 +21,9 @@ namespace pixii::text::grammar {
 using TextEncoder = std::function<Result<std::vector<TokenId>>(std::string_view)>;
 
 struct GrammarLibraryOptions {
-  std::uint32_t grammars_max = 256;           // kept; the one not asked for the longest goes first
-  std::uint64_t text_bytes_max = 16'777'216;  // of their specifications together
+  std::uint32_t grammars_max = 256;            // kept; the one not asked for the longest goes first
+  std::uint64_t text_bytes_max = 16'777'216;   // of their specifications together
+  std::uint64_t size_bytes_max = 134'217'728;  // of their automata together
   CompileBudget budget;
   TextEncoder encode = {};  // to jump ahead; empty: nothing is guessed
 };

@@ -12,7 +12,8 @@ namespace pixii::text::grammar {
 
 namespace {
 
-constexpr std::uint64_t kStepsOfCall = 2'000'000;  // elementary operations of one mask or token
+constexpr std::uint64_t kStepsOfCall = 600'000;  // elementary operations of one mask or token
+constexpr std::uint64_t kStepsOfGuess = 50'000;  // likewise
 
 struct StateHash {
   std::size_t operator()(const State& state) const {
@@ -100,34 +101,47 @@ GrammarRuntime::GrammarRuntime(std::shared_ptr<const Grammar> grammar,
     : grammar_(std::move(grammar)),
       vocabulary_(std::move(vocabulary)),
       machine_(grammar_->machine().Clone()),
+      first_size_bytes_(machine_->size_bytes()),
       cache_(std::make_unique<MaskCache>(vocabulary_->mask_words(), options.mask_cache_bytes_max)) {
 }
 
 GrammarRuntime::~GrammarRuntime() = default;
 
-void GrammarRuntime::FillMask(const State& state, std::span<std::uint32_t> mask) {
+std::shared_ptr<GrammarRuntime> GrammarRuntime::Fresh(const RuntimeOptions& options) const {
+  return std::make_shared<GrammarRuntime>(grammar_, vocabulary_, options);
+}
+
+bool GrammarRuntime::FillMask(const State& state, std::span<std::uint32_t> mask,
+                              std::uint64_t steps_max) {
+  const std::uint64_t spent = machine_->fuel().spent;
+  return FillBefore(state, mask, steps_max < kNoStop - spent ? spent + steps_max : kNoStop);
+}
+
+bool GrammarRuntime::FillBefore(const State& state, std::span<std::uint32_t> mask,
+                                std::uint64_t stop) {
   const bool remembers = state.text != 0 && state.text != kFreshText;
   if (!remembers && cache_->Find(state, mask)) {
-    return;
+    return true;
   }
   std::size_t mark = machine_->Mark();
   Fuel& fuel = machine_->fuel();
   fuel.steps = kStepsOfCall;
   Free free;
   bool loose = machine_->Loosen(state, free);
+  bool done = true;
   if (loose) {
-    FillMask(free.state, mask);
+    done = FillBefore(free.state, mask, stop);
     fuel.steps = kStepsOfCall;
-    if (free.chars_max < vocabulary_->longest_chars()) {
-      CorrectLongTokens(*machine_, *vocabulary_, state, mask);
+    if (done && free.chars_max < vocabulary_->longest_chars()) {
+      done = CorrectLongTokens(*machine_, *vocabulary_, state, stop, mask);
     }
-    if (free.by_text) {
-      CorrectMask(*machine_, *vocabulary_, state, mask);
+    if (done && free.by_text) {
+      done = CorrectMask(*machine_, *vocabulary_, state, stop, mask);
     }
   } else {
-    BuildMask(*machine_, *vocabulary_, state, mask);
+    done = BuildMask(*machine_, *vocabulary_, state, stop, mask);
   }
-  if (machine_->CanEnd(state)) {
+  if (done && machine_->CanEnd(state)) {
     for (TokenId eos : vocabulary_->eos_ids()) {
       mask[static_cast<std::size_t>(eos) / 32] |= 1U << (eos % 32);
     }
@@ -135,11 +149,12 @@ void GrammarRuntime::FillMask(const State& state, std::span<std::uint32_t> mask)
   machine_->Release(mark);
   if (fuel.exhausted) {
     std::fill(mask.begin(), mask.end(), 0);
-    return;
+    return true;
   }
-  if (!remembers && (!loose || free.by_text)) {
+  if (done && !remembers && (!loose || free.by_text)) {
     cache_->Put(state, mask);
   }
+  return done;
 }
 
 std::size_t GrammarRuntime::size_bytes() const {
@@ -189,15 +204,15 @@ bool GrammarMatcher::AcceptBytes(std::string_view bytes) {
   return true;
 }
 
-void GrammarMatcher::FillMask(std::span<std::uint32_t> mask) {
+bool GrammarMatcher::FillMask(std::span<std::uint32_t> mask, std::uint64_t steps_max) {
   std::size_t words = runtime_->vocabulary().mask_words();
   PX_ASSERT(mask.size() >= words);
   std::fill(mask.begin() + static_cast<std::ptrdiff_t>(words), mask.end(), 0);
   if (ended_ || exhausted()) {
     std::fill(mask.begin(), mask.end(), 0);
-    return;
+    return true;
   }
-  runtime_->FillMask(state_, mask.first(words));
+  return runtime_->FillMask(state_, mask.first(words), steps_max);
 }
 
 std::string GrammarMatcher::Forced(std::size_t bytes_max) {
@@ -243,8 +258,9 @@ std::string GrammarMatcher::Likely(std::string_view before, std::size_t bytes_ma
   State at = state_;
   std::size_t mark = machine.Mark();
   machine.fuel().steps = kStepsOfCall;
+  const std::uint64_t stop = machine.fuel().spent + kStepsOfGuess;
   while (!ended_ && text.size() < before.size() + bytes_max && !exhausted() &&
-         !machine.CanEnd(at)) {
+         machine.fuel().spent < stop && !machine.CanEnd(at)) {
     // Where a line may end, white space has no meaning.
     State line = at;
     const bool white = machine.Step(line, '\n');
@@ -283,7 +299,7 @@ bool GrammarMatcher::CanEnd() {
   return ended_ || (!exhausted() && machine.CanEnd(state_));
 }
 
-bool GrammarMatcher::exhausted() const { return runtime_->machine().fuel().exhausted; }
+bool GrammarMatcher::exhausted() const { return runtime_->exhausted(); }
 
 void GrammarMatcher::Rollback(std::size_t tokens) {
   PX_ASSERT(tokens <= history_.size());

@@ -5,6 +5,7 @@
 // Layout of a mask: bit id % 32 of word id / 32; bits past the vocabulary are zero.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -18,6 +19,8 @@
 #include "text/grammar/machine.h"
 
 namespace pixii::text::grammar {
+
+inline constexpr std::uint64_t kNoStop = ~0ULL;
 
 struct RuntimeOptions {
   std::size_t mask_cache_bytes_max = 33'554'432;  // bytes of masks kept
@@ -38,8 +41,24 @@ class GrammarRuntime final {
 
   Machine& machine() { return *machine_; }
 
-  /// The mask of a state; `mask` has the vocabulary's words.
-  void FillMask(const State& state, std::span<std::uint32_t> mask);
+  /// The mask of a state; `mask` has the vocabulary's words. False: more than `steps_max` steps of
+  /// Fuel would be spent; called again, it goes on from what it has found out.
+  bool FillMask(const State& state, std::span<std::uint32_t> mask,
+                std::uint64_t steps_max = kNoStop);
+
+  /// Another one of the same grammar, that has met nothing yet.
+  std::shared_ptr<GrammarRuntime> Fresh(const RuntimeOptions& options) const;
+
+  bool exhausted() const { return machine_->fuel().exhausted; }
+
+  /// By how much the automaton grew while it ran, about.
+  std::size_t grown_bytes() const {
+    const std::size_t now = machine_->size_bytes();
+    return now - std::min(now, first_size_bytes_);
+  }
+
+  /// Steps of Fuel that all calls cost.
+  std::uint64_t steps_spent() const { return machine_->fuel().spent; }
 
   /// Bytes of the automaton and the masks, about.
   std::size_t size_bytes() const;
@@ -47,9 +66,12 @@ class GrammarRuntime final {
  private:
   class MaskCache;
 
+  bool FillBefore(const State& state, std::span<std::uint32_t> mask, std::uint64_t stop);
+
   std::shared_ptr<const Grammar> grammar_;
   std::shared_ptr<const GrammarVocabulary> vocabulary_;
   std::unique_ptr<Machine> machine_;
+  std::size_t first_size_bytes_;
   std::unique_ptr<MaskCache> cache_;
 };
 
@@ -66,8 +88,9 @@ class GrammarMatcher final {
   bool AcceptBytes(std::string_view bytes);
 
   /// Sets the bits of exactly the tokens that Accept would take, clears all others.
+  /// False: see GrammarRuntime.
   /// Pre: mask.size() >= vocabulary.mask_words(); words beyond are cleared.
-  void FillMask(std::span<std::uint32_t> mask);
+  bool FillMask(std::span<std::uint32_t> mask, std::uint64_t steps_max = kNoStop);
 
   /// The longest run of bytes (at most `bytes_max`) that every continuation begins with; empty
   /// where the answer may end or more than one byte may follow. The caller tokenizes the text so
@@ -87,6 +110,9 @@ class GrammarMatcher final {
   /// The automaton grew past its budget: no token is allowed any more, and the request fails with
   /// kResourceExhausted.
   bool exhausted() const;
+
+  /// Of the runtime.
+  std::uint64_t steps_spent() const { return runtime_->steps_spent(); }
 
   /// Takes back the last `tokens` accepted. Pre: so many were.
   void Rollback(std::size_t tokens);

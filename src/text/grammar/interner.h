@@ -48,6 +48,12 @@ class Interner final {
 
   std::size_t size() const { return items_.size(); }
 
+  /// Without what the values point to.
+  std::size_t size_bytes() const {
+    return items_.size() * (sizeof(T) + sizeof(std::uint64_t)) +
+           table_.size() * sizeof(std::uint32_t);
+  }
+
  private:
   static constexpr std::uint32_t kFree = 0xFFFFFFFF;
 
@@ -94,6 +100,8 @@ class PairMemo final {
   }
 
   std::size_t size() const { return count_; }
+
+  std::size_t size_bytes() const { return slots_.size() * sizeof(Slot); }
 
  private:
   struct Slot {

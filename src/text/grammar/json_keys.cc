@@ -224,7 +224,12 @@ std::uint32_t JsonMachine::KeysNow(std::uint32_t container) {
     languages.push_back(pattern == languages[0] ? store_.regexes.full() : pattern);
   }
   out.other = texts_.Start(store_.regexes, std::move(languages));
-  return keys_.Intern(std::move(out));
+  store_.regexes.fuel.Burn(4 + count / 16);
+  const std::size_t known = keys_.size();
+  const std::size_t bytes = out.alive.size() * sizeof(std::uint64_t);
+  const std::uint32_t id = keys_.Intern(std::move(out));
+  list_bytes_ += keys_.size() == known ? 0 : bytes;
+  return id;
 }
 
 RegexId JsonMachine::OtherKeys(std::uint32_t container, const Names& names) {
@@ -301,7 +306,12 @@ std::uint32_t JsonMachine::WithKey(std::uint32_t seen, KeyId key) {
     words.words.resize(key / 64 + 1, 0);
   }
   words.words[key / 64] |= 1ULL << (key % 64);
-  return seen_.Intern(std::move(words));
+  store_.regexes.fuel.Burn(1 + words.words.size() / 8);
+  const std::size_t known = seen_.size();
+  const std::size_t bytes = words.words.size() * sizeof(std::uint64_t);
+  const std::uint32_t id = seen_.Intern(std::move(words));
+  list_bytes_ += seen_.size() == known ? 0 : bytes;
+  return id;
 }
 
 }  // namespace pixii::text::grammar

@@ -108,8 +108,12 @@ bool JsonMachine::AtMemberEnd(const State& state, std::uint32_t depth) {
 }
 
 std::size_t JsonMachine::size_bytes() const {
-  return store_.size() * 96 + texts_.size_bytes() + frames_.size() * 48 +
-         (values_.size() + containers_.size() + members_.size()) * 128 + bytes_.size() * 24;
+  return store_.size_bytes() + texts_.size_bytes() + frames_.size_bytes() + values_.size_bytes() +
+         containers_.size_bytes() + members_.size() * sizeof(Member) + member_of_.size_bytes() +
+         after_member_.size_bytes() + seen_.size_bytes() + item_sets_.size_bytes() +
+         keys_.size_bytes() + numbers_.size_bytes() + numbers_.size() * 32 +
+         number_steps_.size_bytes() + bytes_.size() * sizeof(TextByte) + items_.size_bytes() +
+         items_.size() * 96 + item_strings_.size() * 96 + matches_.size_bytes() + list_bytes_;
 }
 
 bool JsonMachine::White(State& state, std::uint8_t byte) const {

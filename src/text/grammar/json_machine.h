@@ -18,6 +18,7 @@
 
 #include "text/grammar/formula.h"
 #include "text/grammar/grammar.h"
+#include "text/grammar/item_set.h"
 #include "text/grammar/machine.h"
 #include "text/grammar/text_states.h"
 #include "text/grammar/viability.h"
@@ -116,7 +117,7 @@ class JsonMachine final : public Machine {
     bool array = false;
     FormulaId goal = 0;
     std::vector<FormulaId> watched;
-    std::uint32_t seen = 0;  // names met, or items met if they must be unique
+    std::uint32_t seen = 0;  // names met, or the set of items met if they must be unique
     // Not part of the identity.
     std::uint32_t keys = kUnknown;
     std::uint32_t end = kUnknown;  // verdict, or kNone if it may not end
@@ -253,11 +254,13 @@ class JsonMachine final : public Machine {
   /// The member that begins with a key of this class, or the next item. 0: not allowed.
   std::uint32_t MemberOf(std::uint32_t container, std::uint32_t key_class);
   std::uint32_t MemberNow(std::uint32_t container, std::uint32_t key_class);
+  bool CanTurnOut(bool array, FormulaId container, FormulaId member, FormulaId verdict);
   /// The container after the member. kNone: not allowed.
   std::uint32_t AfterMember(std::uint32_t member, std::uint32_t verdict);
   std::uint32_t EndOf(std::uint32_t container);
   std::uint32_t FrameId(const Frame& frame);
   std::uint32_t NumberTextId(std::uint32_t mode, std::string text);
+  // json_items.cc: items that must be unique.
   /// Adds the item that ends at `text` to those met. False: it was met before.
   std::uint32_t WithItem(const Frame& frame, std::uint32_t container, std::uint32_t text);
   std::string Canonical(std::uint32_t begin, std::uint32_t end) const;
@@ -265,6 +268,9 @@ class JsonMachine final : public Machine {
   /// Bytes that go on towards a string of an item met before.
   ByteSet Repeating(const State& state) const;
   std::uint32_t FreshItem(std::uint32_t container);
+  /// The canonical text of an item is among those met.
+  bool WasMet(std::uint32_t seen, std::string_view spelt);
+  FormulaId NewItem(const Container& place, FormulaId goal);
 
   // json_keys.cc: names.
   const Keys& KeysOf(std::uint32_t container);
@@ -290,7 +296,8 @@ class JsonMachine final : public Machine {
   PairMemo after_member_;
   Interner<Frame> frames_;
   Interner<Words> verdicts_;
-  Interner<Words> seen_;
+  Interner<Words> seen_;  // of objects
+  ItemSets item_sets_;    // of arrays
   Interner<Words> name_sources_;
   std::unordered_map<std::uint32_t, std::uint32_t> names_by_source_;
   std::vector<Names> names_;
@@ -304,6 +311,7 @@ class JsonMachine final : public Machine {
   std::set<std::string, std::less<>> item_strings_;  // met in items, as they are written
   std::size_t item_string_bytes_max_ = 0;            // of one of them
   PairMemo matches_;
+  std::size_t list_bytes_ = 0;  // of what containers, members, names and sets of keys point to
 };
 
 }  // namespace pixii::text::grammar

@@ -4,7 +4,6 @@
 
 #include "base/hash.h"
 #include "text/grammar/json_machine.h"
-#include "wire/json.h"
 
 namespace pixii::text::grammar {
 
@@ -20,42 +19,6 @@ std::uint64_t HashList(std::uint64_t hash, const List& list) {
     hash = MixHash(hash, word);
   }
   return hash;
-}
-
-// One spelling for equal values.
-void AppendCanonical(std::string& out, const wire::Json& value) {
-  switch (value.kind()) {
-    case wire::Json::Kind::kNumber:
-      out += Decimal::Parse(value.digits()).value_or(Decimal()).ToString();
-      break;
-    case wire::Json::Kind::kArray:
-      out += '[';
-      for (const wire::Json& item : value.array()) {
-        AppendCanonical(out, item);
-        out += ',';
-      }
-      out += ']';
-      break;
-    case wire::Json::Kind::kObject: {
-      std::vector<const wire::JsonMember*> members;
-      for (const wire::JsonMember& member : value.object()) {
-        members.push_back(&member);
-      }
-      std::sort(members.begin(), members.end(),
-                [](const auto* a, const auto* b) { return a->first < b->first; });
-      out += '{';
-      for (const wire::JsonMember* member : members) {
-        wire::AppendJsonString(out, member->first);
-        out += ':';
-        AppendCanonical(out, member->second);
-        out += ',';
-      }
-      out += '}';
-      break;
-    }
-    default:
-      out += value.Dump();
-  }
 }
 
 }  // namespace
@@ -162,7 +125,9 @@ std::uint32_t JsonMachine::NumberTextId(std::uint32_t mode, std::string text) {
   if (digits && full.watched.empty()) {
     const std::vector<NumberBox>& boxes = store_.Boxes(full.goal);
     const NumberBox* box = boxes.size() == 1 ? boxes.data() : nullptr;
-    bool open = box != nullptr && !box->high && box->steps.empty() && box->excluded.empty() &&
+    bool open = box != nullptr && !box->high && box->steps.empty() &&
+                std::all_of(box->excluded.begin(), box->excluded.end(),
+                            [](const Decimal& value) { return value.is_zero(); }) &&
                 store_.node(full.goal).kind != FormulaStore::Kind::kNot;
     if (open) {
       Decimal value = Decimal::Parse(text).value_or(Decimal());
@@ -206,7 +171,11 @@ std::uint32_t JsonMachine::ContainerId(bool array, FormulaId goal, std::vector<F
   place.goal = goal;
   place.watched = std::move(watched);
   place.seen = seen;
-  return containers_.Intern(std::move(place));
+  const std::size_t known = containers_.size();
+  const std::size_t bytes = place.watched.size() * sizeof(FormulaId);
+  const std::uint32_t id = containers_.Intern(std::move(place));
+  list_bytes_ += containers_.size() == known ? 0 : bytes;
+  return id;
 }
 
 std::uint32_t JsonMachine::MemberOf(std::uint32_t container, std::uint32_t key_class) {
@@ -244,9 +213,12 @@ std::uint32_t JsonMachine::MemberNow(std::uint32_t container, std::uint32_t key_
   std::unordered_map<FormulaId, FormulaId> given;
   std::vector<FormulaId> goals;
   for (FormulaId formula : open) {
-    if (store_.Substitute(member.goal, {{formula, kFalse}}) == kFalse) {
+    if (!CanTurnOut(place.array, member.goal, formula, kFalse)) {
       given[formula] = kTrue;
       goals.push_back(formula);
+    } else if (place.array && !CanTurnOut(true, member.goal, formula, kTrue)) {
+      given[formula] = kFalse;
+      goals.push_back(store_.Not(formula));
     }
   }
   if (!given.empty()) {
@@ -265,6 +237,9 @@ std::uint32_t JsonMachine::MemberNow(std::uint32_t container, std::uint32_t key_
   }
   goals.push_back(store_.Best(member.goal));
   FormulaId goal = store_.And(std::move(goals));
+  if (place.array) {
+    goal = NewItem(place, goal);
+  }
   if (!viability_.Possible(store_, goal)) {
     return 0;
   }
@@ -275,8 +250,15 @@ std::uint32_t JsonMachine::MemberNow(std::uint32_t container, std::uint32_t key_
     member.seen = name == kNone ? place.seen : WithKey(place.seen, name);
   }
   store_.regexes.fuel.Burn(4);
+  list_bytes_ += (member.watched.size() + member.asked.size()) * sizeof(FormulaId);
   members_.push_back(std::move(member));
   return static_cast<std::uint32_t>(members_.size() - 1);
+}
+
+// Whether the container can become what it must if its member turns out so.
+bool JsonMachine::CanTurnOut(bool array, FormulaId container, FormulaId member, FormulaId verdict) {
+  const FormulaId rest = store_.Substitute(container, {{member, verdict}});
+  return rest != kFalse && (!array || viability_.PossibleRest(store_, rest, ValueKind::kArray));
 }
 
 std::uint32_t JsonMachine::AfterMember(std::uint32_t member, std::uint32_t verdict) {
@@ -331,76 +313,6 @@ std::uint32_t JsonMachine::FrameId(const Frame& frame) {
     left.nodes -= left.nodes == 0 ? 0 : 1;
   }
   return out;
-}
-
-std::string JsonMachine::Canonical(std::uint32_t begin, std::uint32_t end) const {
-  std::string text;
-  for (std::uint32_t at = end; at != begin && at > 1; at = bytes_[at].parent) {
-    text += static_cast<char>(bytes_[at].byte);
-  }
-  std::reverse(text.begin(), text.end());
-  std::string out;
-  if (Result<wire::Json> value = wire::ParseJson(text, {.depth_max = 1024})) {
-    AppendCanonical(out, *value);
-  } else {
-    out = "?" + text;  // a repeated key: equal only to itself
-  }
-  return out;
-}
-
-// The strings of an item, names of members among them, between their quotes.
-void JsonMachine::KeepStrings(std::string_view item) {
-  for (std::size_t at = item.find('"'); at != std::string_view::npos; at = item.find('"', at)) {
-    std::size_t end = at + 1;
-    while (end < item.size() && item[end] != '"') {
-      end += item[end] == '\\' ? 2 : 1;
-    }
-    std::string_view text = item.substr(at + 1, end - at - 1);
-    item_strings_.emplace(text);
-    item_string_bytes_max_ = std::max(item_string_bytes_max_, text.size());
-    at = std::min(end + 1, item.size());
-  }
-}
-
-// An item that is none of those met.
-std::uint32_t JsonMachine::FreshItem(std::uint32_t container) {
-  Container next = containers_[container];
-  Words met = seen_[next.seen];
-  std::uint64_t item = items_.Intern({"fresh"});  // no JSON text
-  auto at = std::lower_bound(met.words.begin(), met.words.end(), item);
-  if (at == met.words.end() || *at != item) {
-    met.words.insert(at, item);
-  }
-  store_.regexes.fuel.Burn(met.words.size());
-  std::uint32_t seen = seen_.Intern(std::move(met));
-  return ContainerId(true, next.goal, std::move(next.watched), seen);
-}
-
-std::uint32_t JsonMachine::WithItem(const Frame& frame, std::uint32_t container,
-                                    std::uint32_t text) {
-  std::string spelt = Canonical(frame.item_text, text);
-  std::size_t known = items_.size();
-  std::uint64_t item = items_.Intern({spelt});
-  if (items_.size() != known) {
-    KeepStrings(spelt);
-  }
-  Container next = containers_[container];
-  Words met = seen_[next.seen];
-  auto at = std::lower_bound(met.words.begin(), met.words.end(), item);
-  if (at != met.words.end() && *at == item) {
-    FormulaId goal = store_.WithoutUnique(next.goal);
-    if (!viability_.PossibleRest(store_, goal, ValueKind::kArray)) {
-      return kNone;
-    }
-    for (FormulaId& formula : next.watched) {
-      formula = store_.WithoutUnique(formula);
-    }
-    return ContainerId(true, goal, std::move(next.watched), next.seen);
-  }
-  met.words.insert(at, item);
-  store_.regexes.fuel.Burn(met.words.size());
-  std::uint32_t seen = seen_.Intern(std::move(met));
-  return ContainerId(true, next.goal, std::move(next.watched), seen);
 }
 
 }  // namespace pixii::text::grammar

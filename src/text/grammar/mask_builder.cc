@@ -7,15 +7,21 @@ namespace pixii::text::grammar {
 
 namespace {
 
+constexpr std::uint32_t kNodesOfStep = 4;  // walked in the time of a step of Fuel
+
 class Walk final {
  public:
-  Walk(Machine& machine, std::span<std::uint32_t> mask) : machine_(machine), mask_(mask) {}
+  /// Stops behind the step with which the machine has spent `stop`; then nothing is known.
+  Walk(Machine& machine, std::span<std::uint32_t> mask, std::uint64_t stop)
+      : machine_(machine), mask_(mask), stop_(stop) {}
+
+  bool stopped() const { return stopped_; }
 
   /// Sets the tokens of the trie that `state` takes, but for those that begin with `skip` kinds.
   void Run(std::span<const GrammarVocabulary::Node> nodes, std::span<const TokenId> tokens,
            const State& state, std::uint32_t skip = 0) {
     states_.assign(1, state);
-    for (std::uint32_t at = 1; at < nodes.size();) {
+    for (std::uint32_t at = 1; at < nodes.size() && GoesOn();) {
       const GrammarVocabulary::Node& node = nodes[at];
       if ((skip != 0 && node.depth == 1 && OfKinds(node.byte, skip)) || !Step(node)) {
         at = node.end;
@@ -36,7 +42,7 @@ class Walk final {
     std::span<const TokenId> tokens = vocabulary.tokens();
     states_.assign(1, state);
     std::vector<std::uint32_t> read(1, 0);  // characters on the way, by depth
-    for (std::uint32_t at = 1; at < nodes.size();) {
+    for (std::uint32_t at = 1; at < nodes.size() && GoesOn();) {
       const GrammarVocabulary::Node& node = nodes[at];
       read.resize(std::max<std::size_t>(read.size(), node.depth + 1U));
       read[node.depth] = read[node.depth - 1U] + ((node.byte & 0xC0) != 0x80 ? 1 : 0);
@@ -52,7 +58,7 @@ class Walk final {
   /// Sets and clears what `state` takes.
   void Judge(const GrammarVocabulary::Trie& trie, const State& state) {
     states_.assign(1, state);
-    for (std::uint32_t at = 1; at < trie.nodes.size();) {
+    for (std::uint32_t at = 1; at < trie.nodes.size() && GoesOn();) {
       const GrammarVocabulary::Node& node = trie.nodes[at];
       if (!Step(node)) {
         Clear(std::span(trie.tokens).subspan(node.token_begin, node.token_end - node.token_begin));
@@ -71,7 +77,7 @@ class Walk final {
     if (apart[0].none()) {
       return;
     }
-    for (std::uint32_t at = 1; at < nodes.size();) {
+    for (std::uint32_t at = 1; at < nodes.size() && GoesOn();) {
       const GrammarVocabulary::Node& node = nodes[at];
       if (!apart[node.depth - 1U].test(node.byte)) {
         at = node.end;
@@ -94,6 +100,16 @@ class Walk final {
   }
 
  private:
+  // Looked at between steps alone: what one step found out is kept whole, and is not found out
+  // again by the walk that begins anew.
+  bool GoesOn() {
+    if (++walked_ % kNodesOfStep == 0) {
+      machine_.fuel().Burn();
+    }
+    stopped_ = stopped_ || machine_.fuel().spent >= stop_;
+    return !stopped_;
+  }
+
   void Set(std::span<const TokenId> tokens) {
     for (TokenId token : tokens) {
       mask_[static_cast<std::size_t>(token) / 32] |= 1U << (token % 32);
@@ -137,6 +153,9 @@ class Walk final {
 
   Machine& machine_;
   std::span<std::uint32_t> mask_;
+  std::uint64_t stop_;
+  std::uint32_t walked_ = 0;
+  bool stopped_ = false;
   std::vector<State> states_;
 };
 
@@ -161,15 +180,15 @@ const GrammarVocabulary::Slice* BestSlice(Machine& machine, const GrammarVocabul
 
 }  // namespace
 
-void BuildMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
-               std::span<std::uint32_t> mask) {
-  Walk walk(machine, mask);
+bool BuildMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
+               std::uint64_t stop, std::span<std::uint32_t> mask) {
+  Walk walk(machine, mask, stop);
   Safe safe;
   const GrammarVocabulary::Slice* slice = BestSlice(machine, vocabulary, state, safe);
   if (slice == nullptr) {
     std::fill(mask.begin(), mask.end(), 0);
     walk.Run(vocabulary.nodes(), vocabulary.tokens(), state);
-    return;
+    return !walk.stopped();
   }
   // Inside a text that takes any character of a set: tokens of the set at once, then those that
   // begin with something else, then those that begin with the set and go on with others.
@@ -190,7 +209,7 @@ void BuildMask(Machine& machine, const GrammarVocabulary& vocabulary, const Stat
       Run later = machine.RunOf(after);
       if (later.same && (slice->classes & ~later.classes) == 0) {
         walk.Run(slice->tails, after);
-        return;
+        return !walk.stopped();
       }
     }
   }
@@ -200,16 +219,21 @@ void BuildMask(Machine& machine, const GrammarVocabulary& vocabulary, const Stat
       walk.Run(group.trie, state);
     }
   }
+  return !walk.stopped();
 }
 
-void CorrectMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
-                 std::span<std::uint32_t> mask) {
-  Walk(machine, mask).Correct(vocabulary.nodes(), vocabulary.tokens(), state);
+bool CorrectMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
+                 std::uint64_t stop, std::span<std::uint32_t> mask) {
+  Walk walk(machine, mask, stop);
+  walk.Correct(vocabulary.nodes(), vocabulary.tokens(), state);
+  return !walk.stopped();
 }
 
-void CorrectLongTokens(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
-                       std::span<std::uint32_t> mask) {
-  Walk(machine, mask).Judge(vocabulary.long_tokens(), state);
+bool CorrectLongTokens(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
+                       std::uint64_t stop, std::span<std::uint32_t> mask) {
+  Walk walk(machine, mask, stop);
+  walk.Judge(vocabulary.long_tokens(), state);
+  return !walk.stopped();
 }
 
 }  // namespace pixii::text::grammar

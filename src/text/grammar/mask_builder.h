@@ -15,16 +15,19 @@
 namespace pixii::text::grammar {
 
 /// Sets the bits of all tokens that `machine` takes from `state`; the others are clear. End tokens
-/// are not looked at. Pre: mask.size() == vocabulary.mask_words().
-void BuildMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
-               std::span<std::uint32_t> mask);
+/// are not looked at. False: the fuel that `machine` spent ever has passed `stop` steps before the
+/// end; what was found out until then is kept, and the mask is worthless.
+/// Pre: mask.size() == vocabulary.mask_words().
+bool BuildMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
+               std::uint64_t stop, std::span<std::uint32_t> mask);
 
 /// Makes of the mask of `free` that of `state`, which Machine::Loosen told apart by its text.
-void CorrectMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
-                 std::span<std::uint32_t> mask);
+/// False: as for BuildMask.
+bool CorrectMask(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
+                 std::uint64_t stop, std::span<std::uint32_t> mask);
 
-/// Judges the tokens of more than kSlicePrefixMax characters anew.
-void CorrectLongTokens(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
-                       std::span<std::uint32_t> mask);
+/// Judges the tokens of more than kSlicePrefixMax characters anew. False: as for BuildMask.
+bool CorrectLongTokens(Machine& machine, const GrammarVocabulary& vocabulary, const State& state,
+                       std::uint64_t stop, std::span<std::uint32_t> mask);
 
 }  // namespace pixii::text::grammar

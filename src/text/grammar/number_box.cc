@@ -1,6 +1,7 @@
 #include "text/grammar/number_box.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <string>
 
 namespace pixii::text::grammar {
@@ -28,6 +29,9 @@ __int128 Gcd(__int128 a, __int128 b) {
   }
   return a;
 }
+
+constexpr std::int64_t kExponentsNear = 400;   // all of which are tried
+constexpr std::int64_t kExponentMax = 99'999;  // of kExponentDigitsMax digits
 
 constexpr __int128 kLatticeMax = static_cast<__int128>(1) << 100;
 
@@ -72,6 +76,17 @@ std::optional<__int128> FloorUnits(const Decimal& value, std::int64_t unit) {
   return value.negative() ? -whole - 1 : whole;
 }
 
+// `units` times 10^unit.
+Decimal PointOf(__int128 units, std::int64_t unit) {
+  const bool negative = units < 0;
+  std::string digits;
+  for (__int128 rest = negative ? -units : units; rest != 0; rest /= 10) {
+    digits += static_cast<char>('0' + static_cast<int>(rest % 10));
+  }
+  std::reverse(digits.begin(), digits.end());
+  return {negative, std::move(digits), unit};
+}
+
 // Some number of the box lies in the span.
 bool Meets(const NumberBox& box, Span span) {
   if (box.low && (*box.low > span.low || (*box.low == span.low && box.low_open))) {
@@ -109,13 +124,7 @@ bool Meets(const NumberBox& box, Span span) {
     if (units > *high) {
       return false;
     }
-    bool negative = units < 0;
-    std::string digits;
-    for (__int128 rest = negative ? -units : units; rest != 0; rest /= 10) {
-      digits += static_cast<char>('0' + static_cast<int>(rest % 10));
-    }
-    std::reverse(digits.begin(), digits.end());
-    Decimal value(negative, std::move(digits), lattice->unit);
+    const Decimal value = PointOf(units, lattice->unit);
     bool inside = (value > span.low || (value == span.low && !span.low_open)) &&
                   (value < *span.high || (value == *span.high && !span.high_open));
     if (inside && box.Holds(value)) {
@@ -198,8 +207,8 @@ bool PlainCanBecome(const NumberBox& box, const Parts& parts) {
   if (!box.high) {
     return true;
   }
-  for (std::int64_t more = 0; more < 400; ++more) {
-    Span span = SpanOf(parts.whole, more);
+  for (std::size_t more = 0; parts.whole.size() + more <= kNumberBytesMax; ++more) {
+    Span span = SpanOf(parts.whole, static_cast<std::int64_t>(more));
     if (span.low > *box.high) {
       return false;
     }
@@ -207,7 +216,7 @@ bool PlainCanBecome(const NumberBox& box, const Parts& parts) {
       return true;
     }
   }
-  return true;
+  return false;  // it cannot be written out
 }
 
 // d.ddd that an exponent will follow.
@@ -256,16 +265,32 @@ bool ExponentCanBecome(const NumberBox& box, const Parts& parts) {
   power.remove_prefix(has_sign ? 1 : 0);
   bool any_digit = !power.empty();
   power.remove_prefix(std::min(power.find_first_not_of('0'), power.size()));
-  for (int exponent = 0; exponent <= 400; ++exponent) {
-    std::string digits = exponent == 0 ? "" : std::to_string(exponent);
-    if (!digits.starts_with(power)) {
-      continue;
+  bool minus = has_sign ? sign == '-' : false;
+  const bool plus = !minus;
+  minus = minus || (!has_sign && !any_digit);
+  const auto holds = [&](std::int64_t exponent) {
+    const std::string digits = exponent == 0 ? "" : std::to_string(exponent);
+    return digits.starts_with(power) && ((plus && box.Holds(mantissa.Shifted(exponent))) ||
+                                         (minus && box.Holds(mantissa.Shifted(-exponent))));
+  };
+  for (std::int64_t exponent = 0; exponent <= kExponentsNear; ++exponent) {
+    if (holds(exponent)) {
+      return true;
     }
-    bool minus = has_sign ? sign == '-' : false;
-    bool plus = !minus;
-    minus = minus || (!has_sign && !any_digit);
-    if ((plus && box.Holds(mantissa.Shifted(exponent))) ||
-        (minus && box.Holds(mantissa.Shifted(-exponent)))) {
+  }
+  // Far from zero: what the bounds leave.
+  std::int64_t first = kExponentMax;
+  std::int64_t last = 0;
+  for (const std::optional<Decimal>& bound : {box.low, box.high}) {
+    if (bound && !bound->is_zero()) {
+      const std::int64_t shift = std::abs(bound->magnitude() - mantissa.magnitude());
+      first = std::min(first, shift - 1);
+      last = std::max(last, shift + 1);
+    }
+  }
+  for (std::int64_t exponent = std::max(first, kExponentsNear + 1);
+       exponent <= std::min(last, kExponentMax); ++exponent) {
+    if (holds(exponent)) {
       return true;
     }
   }
@@ -318,6 +343,34 @@ bool NumberBox::Possible() const {
   Decimal zero;
   return Holds(zero) || Meets(*this, {zero, std::nullopt, false, true}) ||
          Meets(Mirror(*this), {zero, std::nullopt, false, true});
+}
+
+std::optional<std::vector<Decimal>> NumberBox::Values(std::size_t count_max) const {
+  std::vector<Decimal> out;
+  if (low && high && *low == *high) {
+    if (Holds(*low)) {
+      out.push_back(*low);
+    }
+    return out;
+  }
+  if (!low || !high || (!integer && steps.empty())) {
+    return std::nullopt;
+  }
+  const std::optional<Lattice> lattice = LatticeOf(*this);
+  const auto from = lattice ? FloorUnits(*low, lattice->unit) : std::nullopt;
+  const auto to = lattice ? FloorUnits(*high, lattice->unit) : std::nullopt;
+  if (!from || !to ||
+      (*to - *from) / lattice->step > static_cast<__int128>(count_max + excluded.size() + 2)) {
+    return std::nullopt;
+  }
+  __int128 point = *from / lattice->step - 1;
+  for (; point * lattice->step <= *to; ++point) {
+    const Decimal value = PointOf(point * lattice->step, lattice->unit);
+    if (Holds(value)) {
+      out.push_back(value);
+    }
+  }
+  return out;
 }
 
 bool IsNumberPrefix(std::string_view text) {

@@ -40,6 +40,8 @@ struct NumberBox {
   bool IsIntegers() const;
   /// Some number is in.
   bool Possible() const;
+  /// All numbers that are in; nothing if they are more than `count_max`, about, or not countable.
+  std::optional<std::vector<Decimal>> Values(std::size_t count_max) const;
 };
 
 /// `text` is the beginning of a JSON number or a whole one.

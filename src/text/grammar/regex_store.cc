@@ -7,6 +7,12 @@
 
 namespace pixii::text::grammar {
 
+namespace {
+
+constexpr std::uint64_t kStepsOfDerivation = 4;
+
+}  // namespace
+
 void NormalizeSet(CharSet& set) {
   std::sort(set.begin(), set.end(),
             [](const Interval& a, const Interval& b) { return a.low < b.low; });
@@ -80,8 +86,10 @@ RegexStore::RegexStore() {
 
 RegexId RegexStore::Add(Node node) {
   std::size_t before = nodes_.size();
+  const std::size_t parts = node.parts.size();
   RegexId id = nodes_.Intern(std::move(node));
   if (nodes_.size() != before) {
+    part_bytes_ += parts == 0 ? 0 : 16 + parts * sizeof(RegexId);
     if (fuel.nodes == 0) {
       fuel.exhausted = true;
     } else {
@@ -187,7 +195,7 @@ RegexId RegexStore::Alt(std::vector<RegexId> parts) {
   if (kept.size() == 1) {
     return kept[0];
   }
-  fuel.Burn(kept.size());
+  fuel.Burn(2 + kept.size());
   Node node{.kind = Kind::kAlt};
   for (RegexId part : kept) {
     node.nullable = node.nullable || nodes_[part].nullable;
@@ -240,7 +248,7 @@ RegexId RegexStore::And(std::vector<RegexId> parts) {
   if (kept.size() == 1) {
     return kept[0];
   }
-  fuel.Burn(kept.size());
+  fuel.Burn(2 + kept.size());
   Node node{.kind = Kind::kAnd, .nullable = true, .boolean = true};
   for (RegexId part : kept) {
     node.nullable = node.nullable && nodes_[part].nullable;
@@ -421,7 +429,7 @@ RegexId RegexStore::Derive(RegexId id, char32_t c) {
   if (const std::uint32_t* known = derived_.Find(id, c)) {
     return *known;
   }
-  if (!fuel.Burn() || fuel.exhausted) {
+  if (!fuel.Burn(kStepsOfDerivation) || fuel.exhausted) {
     return kNothing;
   }
   RegexId out = DeriveUncached(id, c);
@@ -508,7 +516,7 @@ void RegexStore::Cuts(RegexId id, std::vector<char32_t>& cuts) {
   met_.resize(nodes_.size(), 0);
   ++met_round_;
   std::size_t walked = 0;
-  while (!work.empty() && (++walked % 8 != 0 || fuel.Burn())) {
+  while (!work.empty() && (++walked % 4 != 0 || fuel.Burn())) {
     RegexId at = work.back();
     work.pop_back();
     if (met_[at] == met_round_) {

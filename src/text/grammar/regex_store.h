@@ -40,13 +40,16 @@ void NormalizeSet(CharSet& set);
 /// Code points (no surrogates, no kTextEnd) outside of `set`, which is normal.
 CharSet ComplementSet(const CharSet& set);
 
-/// What one call may cost and what all calls may keep.
+/// What one call may cost and what all calls may keep. A step is about 50 ns of one core; what is
+/// charged depends on what is computed alone.
 struct Fuel {
   std::uint64_t steps = 0;  // left
   std::uint64_t nodes = 0;  // left
   bool exhausted = false;
+  std::uint64_t spent = 0;  // steps of all calls
 
   bool Burn(std::uint64_t count = 1) {
+    spent += count;
     if (steps < count) {
       exhausted = true;
       return false;
@@ -112,6 +115,13 @@ class RegexStore final {
 
   std::size_t size() const { return nodes_.size(); }
 
+  /// About.
+  std::size_t size_bytes() const {
+    return nodes_.size_bytes() + part_bytes_ + sets_.size_bytes() + sets_.size() * 64 +
+           trie_.size() * sizeof(TrieNode) + edges_.size() * sizeof(TrieEdge) +
+           derived_.size_bytes() + alive_.size() * 56 + met_.size() * sizeof(std::uint64_t);
+  }
+
   Fuel fuel;
 
  private:
@@ -171,6 +181,7 @@ class RegexStore final {
   std::optional<bool> AliveNear(RegexId id);
 
   Interner<Node> nodes_;
+  std::size_t part_bytes_ = 0;  // of the nodes' parts
   Interner<SetValue> sets_;
   std::vector<TrieNode> trie_;
   std::vector<TrieEdge> edges_;

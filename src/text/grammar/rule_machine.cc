@@ -46,7 +46,7 @@ State RuleMachine::Start() {
 }
 
 std::size_t RuleMachine::size_bytes() const {
-  return regexes_.size() * 96 + ways_.size() * 48 + places_.size() * 700;
+  return regexes_.size_bytes() + ways_.size_bytes() + places_.size_bytes() + place_bytes_;
 }
 
 std::uint32_t RuleMachine::Push(RuleId node, std::uint32_t rest) {
@@ -123,6 +123,7 @@ std::uint32_t RuleMachine::Close(std::vector<std::uint32_t> work) {
     if (known != met.end() && *known == id) {
       continue;
     }
+    regexes_.fuel.Burn();
     met.insert(known, id);
     const Way& way = ways_[id];
     if (met.size() > kWaysMax) {
@@ -151,7 +152,11 @@ std::uint32_t RuleMachine::Close(std::vector<std::uint32_t> work) {
   }
   Place place;
   place.ways = std::move(out);
-  return places_.Intern(std::move(place));
+  const std::size_t known = places_.size();
+  const std::size_t bytes = 16 + place.ways.capacity() * sizeof(std::uint32_t);
+  const std::uint32_t id = places_.Intern(std::move(place));
+  place_bytes_ += places_.size() == known ? 0 : bytes;
+  return id;
 }
 
 std::uint32_t RuleMachine::After(const std::vector<std::uint32_t>& ways, char32_t c) {
@@ -192,6 +197,7 @@ RuleMachine::Place& RuleMachine::Expand(std::uint32_t id) {
   }
   place.cuts = std::move(cuts);
   place.after = std::move(after);
+  place_bytes_ += 32 + place.cuts.capacity() * 8;
   for (std::size_t i = 0; i < place.cuts.size(); ++i) {
     char32_t end = i + 1 < place.cuts.size() ? place.cuts[i + 1] : 128;
     for (char32_t c = place.cuts[i]; c < std::min<char32_t>(end, 128); ++c) {

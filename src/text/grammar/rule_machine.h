@@ -146,6 +146,7 @@ class RuleMachine final : public Machine {
   std::uint32_t start_ = 0;
   Interner<Way> ways_;      // 0: the end
   Interner<Place> places_;  // 0: dead
+  std::size_t place_bytes_ = 0;  // of what the places point to
 };
 
 }  // namespace pixii::text::grammar

@@ -15,6 +15,8 @@ namespace pixii::text::grammar {
 
 namespace {
 
+constexpr std::int64_t kMagnitudeMax = 90'000;  // digits before or behind the point of a bound
+
 using Kind = FormulaStore::Kind;
 
 std::u32string CodePoints(std::string_view text) {
@@ -146,6 +148,9 @@ class Reader final {
         keyword.value.is_number() ? Decimal::Parse(keyword.value.digits()) : std::nullopt;
     if (!value) {
       return Bad(keyword, "is no number");
+    }
+    if (!value->is_zero() && std::abs(value->magnitude()) > kMagnitudeMax) {
+      return Refuse(keyword, "its exponent is larger than answers are written with");
     }
     return *value;
   }
@@ -561,6 +566,10 @@ class Reader final {
         return Bad({place, "uniqueItems", *value}, "is neither true nor false");
       }
       if (value->boolean()) {
+        if (HasListedContainer(Get(place, "items"))) {
+          return Refuse({place, "uniqueItems", *value},
+                        "its items are of a few lists or objects, which are told apart too late");
+        }
         parts.push_back(store_.Atom(Kind::kUnique, 0));
       }
     }
@@ -584,6 +593,21 @@ class Reader final {
       PX_CHECK_OK(Unevaluated({place, "unevaluatedItems", *value}, true, parts));
     }
     return {};
+  }
+
+  // Whether `schema` lists its values, lists or objects among them.
+  static bool HasListedContainer(const wire::Json* schema) {
+    if (schema == nullptr || !schema->is_object()) {
+      return false;
+    }
+    const wire::Json* one = schema->Find("const");
+    const wire::Json* several = schema->Find("enum");
+    const auto container = [](const wire::Json& value) {
+      return value.is_array() || value.is_object();
+    };
+    return (one != nullptr && container(*one)) ||
+           (several != nullptr && several->is_array() &&
+            std::any_of(several->array().begin(), several->array().end(), container));
   }
 
   Result<std::optional<ItemTable>> ItemsOf(const SchemaPlace& place) {

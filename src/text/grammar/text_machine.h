@@ -31,7 +31,7 @@ class TextMachine final : public Machine {
 
   Fuel& fuel() override { return store_.fuel; }
 
-  std::size_t size_bytes() const override { return store_.size() * 96 + texts_.size_bytes(); }
+  std::size_t size_bytes() const override { return store_.size_bytes() + texts_.size_bytes(); }
 
  private:
   RegexStore store_;

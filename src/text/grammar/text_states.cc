@@ -6,7 +6,9 @@ namespace pixii::text::grammar {
 
 namespace {
 
-constexpr std::size_t kReachCoresMax = 96;  // looked at to know that a text goes on
+constexpr std::size_t kReachCoresMax = 96;          // looked at to know that a text goes on
+constexpr std::uint64_t kReachStepsMax = 20'000;    // of Fuel, likewise
+constexpr std::uint64_t kDistanceStepsMax = 5'000;  // of Fuel, to know how far the end is
 
 bool Overlaps(const Interval& a, char32_t low, char32_t high) {
   return a.low <= high && a.high >= low;
@@ -47,7 +49,14 @@ std::uint32_t TextStates::Start(RegexStore& store, std::vector<RegexId> language
 }
 
 std::uint32_t TextStates::CoreId(RegexStore& store, std::vector<RegexId> languages) {
-  return store.Alive(languages[0]) ? cores_.Intern({std::move(languages)}) : kDead;
+  if (!store.Alive(languages[0])) {
+    return kDead;
+  }
+  const std::size_t known = cores_.size();
+  const std::size_t bytes = 16 + languages.size() * sizeof(RegexId);
+  const std::uint32_t id = cores_.Intern({std::move(languages)});
+  core_bytes_ += cores_.size() == known ? 0 : bytes;
+  return id;
 }
 
 const TextStates::Expanded& TextStates::ExpandNow(RegexStore& store, std::uint32_t core) {
@@ -58,6 +67,7 @@ const TextStates::Expanded& TextStates::ExpandNow(RegexStore& store, std::uint32
   }
   std::sort(cuts.begin(), cuts.end());
   cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+  store.fuel.Burn(16 + cuts.size() * nodes.size() / 2);
   Expanded out;
   for (std::size_t i = 0; i < cuts.size() && cuts[i] <= kCodePointMax; ++i) {
     char32_t low = cuts[i];
@@ -97,6 +107,7 @@ const TextStates::Expanded& TextStates::ExpandNow(RegexStore& store, std::uint32
     return expanded_[0];
   }
   store.fuel.nodes -= std::min<std::uint64_t>(store.fuel.nodes, 6);
+  expanded_bytes_ += 64 + out.edges.capacity() * sizeof(Edge) + out.ways.capacity() * sizeof(Way);
   expanded_.push_back(std::move(out));
   cores_.Mutable(core).expanded = static_cast<std::uint32_t>(expanded_.size() - 1);
   return expanded_.back();
@@ -207,10 +218,12 @@ TextStates::Reach TextStates::MeasureReach(RegexStore& store, std::uint32_t core
   const std::uint32_t classes = SliceClasses()[slice];
   std::vector<std::uint32_t> queue = {core};
   std::uint32_t next = 0;
+  const std::uint64_t stop = store.fuel.spent + kReachStepsMax;
   auto farthest = [&] {
     std::uint32_t out = 0;
     for (std::size_t at = 0; at < queue.size() && out < 255; ++at) {
-      out = std::max(out, std::min(Distance(store, queue[at]), 255U));
+      out =
+          store.fuel.spent < stop ? std::max(out, std::min(Distance(store, queue[at]), 255U)) : 255;
     }
     return static_cast<std::uint8_t>(out);
   };
@@ -218,13 +231,13 @@ TextStates::Reach TextStates::MeasureReach(RegexStore& store, std::uint32_t core
   for (std::uint8_t chars = 0; begin < queue.size(); ++chars) {
     Reach so_far{.chars = static_cast<std::uint8_t>(chars + 1),
                  .next = chars > kMixedPrefixMax ? next : ~0U};
-    if (chars > kSlicePrefixMax || queue.size() > kReachCoresMax) {
+    if (chars > kSlicePrefixMax || queue.size() > kReachCoresMax || store.fuel.spent >= stop) {
       so_far.distance = farthest();
       return so_far;
     }
     for (std::size_t end = queue.size(); begin < end; ++begin) {
       const Expanded& place = Expand(store, queue[begin]);
-      if ((classes & ~place.alive_classes) != 0) {
+      if ((classes & ~place.alive_classes) != 0 || store.fuel.spent >= stop) {
         so_far.distance = chars > 0 ? farthest() : 255;
         return so_far;
       }
@@ -297,7 +310,9 @@ std::uint32_t TextStates::Distance(RegexStore& store, std::uint32_t core) {
   }
   std::uint32_t out = kUnbounded;
   std::vector<std::pair<std::uint32_t, std::uint32_t>> queue = {{core, 0}};
-  for (std::size_t at = 0; at < queue.size() && at < kCoresMax && out == kUnbounded; ++at) {
+  const std::uint64_t stop = store.fuel.spent + kDistanceStepsMax;
+  for (std::size_t at = 0;
+       at < queue.size() && at < kCoresMax && out == kUnbounded && store.fuel.spent < stop; ++at) {
     auto [id, steps] = queue[at];
     const Expanded& place = Expand(store, id);
     if (place.accepts[0]) {

@@ -59,8 +59,10 @@ class TextStates final {
   bool Loosen(RegexStore& store, std::uint32_t state, std::uint32_t& loose,
               std::uint32_t& chars_max);
 
+  /// About.
   std::size_t size_bytes() const {
-    return expanded_.size() * (sizeof(Expanded) + 64) + cuts_.size() * 48;
+    return expanded_.size() * sizeof(Expanded) + expanded_bytes_ + cores_.size_bytes() +
+           core_bytes_ + cuts_.size_bytes();
   }
 
  private:
@@ -153,6 +155,8 @@ class TextStates final {
   Interner<Core> cores_;
   Interner<Cut> cuts_;
   std::deque<Expanded> expanded_;
+  std::size_t core_bytes_ = 0;      // of the cores' nodes
+  std::size_t expanded_bytes_ = 0;  // of what expanded_ points to
 };
 
 }  // namespace pixii::text::grammar

@@ -2,14 +2,17 @@
 
 #include <algorithm>
 
+#include "text/grammar/value_count.h"
+
 namespace pixii::text::grammar {
 
 namespace {
 
 using Kind = FormulaStore::Kind;
 
-constexpr int kTriesMax = 512;  // conjunctions looked at for one formula
-constexpr int kDepthMax = 300;  // nested values looked into
+constexpr int kTriesMax = 512;               // conjunctions looked at for one formula
+constexpr std::uint64_t kRivalsMax = 4'096;  // items that differ, which are counted
+constexpr int kDepthMax = 300;               // nested values looked into
 
 }  // namespace
 
@@ -257,6 +260,30 @@ bool Viability::ObjectPossible(FormulaStore& store, const std::vector<Literal>& 
   return true;
 }
 
+// Items of which each has more values than there are others that want one of them differ whatever
+// the others are. Few values for items that want some of the same and more are taken for too few.
+template <class Item, class Times>
+bool Viability::EnoughToDiffer(FormulaStore& store, std::uint64_t indices, Item item, Times times) {
+  for (std::uint64_t i = 0; i < indices; ++i) {
+    const FormulaId one = item(i, kTrue);
+    std::uint64_t rivals = times(i) - 1;
+    const std::uint64_t count = CountValues(store, one, kRivalsMax);
+    if (count > kRivalsMax) {
+      continue;
+    }
+    for (std::uint64_t j = 0; j < indices; ++j) {
+      const FormulaId other = item(j, kTrue);
+      if (j != i && times(j) > 0 && Possible(store, store.And({one, other}))) {
+        rivals += times(j);
+      }
+    }
+    if (count <= rivals) {
+      return false;
+    }
+  }
+  return true;
+}
+
 bool Viability::ArrayPossible(FormulaStore& store, const std::vector<Literal>& literals) {
   struct Table {
     std::uint32_t table;
@@ -264,7 +291,8 @@ bool Viability::ArrayPossible(FormulaStore& store, const std::vector<Literal>& l
   };
 
   std::vector<Table> tables;
-  std::vector<FormulaId> contained;
+  std::vector<const FormulaStore::Node*> contained;
+  bool unique = false;
   std::uint64_t min = 0;
   std::uint64_t max = kUnbounded;
   std::uint64_t longest = 0;
@@ -290,13 +318,16 @@ bool Viability::ArrayPossible(FormulaStore& store, const std::vector<Literal>& l
         break;
       }
       case Kind::kContains:
-        if (literal.positive && node.b > 0) {
-          contained.push_back(node.a);
+        if (literal.positive) {
+          contained.push_back(&node);
           min = std::max<std::uint64_t>(min, node.b);
           if (node.b > node.c) {
             return false;
           }
         }
+        break;
+      case Kind::kUnique:
+        unique = unique || literal.positive;
         break;
       default:
         break;
@@ -319,7 +350,34 @@ bool Viability::ArrayPossible(FormulaStore& store, const std::vector<Literal>& l
       return false;
     }
   }
-  for (FormulaId wanted : contained) {
+  // Items that are alike but for their index are looked at together: the last stands for all after.
+  const auto times = [&](std::uint64_t index) {
+    return index < longest ? std::uint64_t{1} : min - std::min(min, longest);
+  };
+  if (unique && !EnoughToDiffer(store, std::min(min, longest + 1), item, times)) {
+    return false;
+  }
+  for (const FormulaStore::Node* node : contained) {
+    // Items that can only be such as are counted must not be too many.
+    std::uint64_t others = 0;
+    for (std::uint64_t i = 0; node->c != kUnbounded && i < std::min(min, longest + 1); ++i) {
+      const FormulaId other = item(i, store.Not(store.Resolve(node->a)));
+      const bool one = Possible(store, other);
+      others += !one     ? 0
+                : unique ? std::min(times(i), CountValues(store, other, times(i)))
+                         : times(i);
+    }
+    if (node->c != kUnbounded && others + node->c < min) {
+      return false;
+    }
+    if (node->b == 0) {
+      continue;
+    }
+    const FormulaId wanted = node->a;
+    if (unique && node->b > 1 && longest == 0 &&
+        CountValues(store, item(0, wanted), node->b) < node->b) {
+      return false;
+    }
     bool found = false;
     for (std::uint64_t i = 0; i < std::min(max, longest + 1) && !found; ++i) {
       found = Possible(store, item(i, wanted));

@@ -37,6 +37,8 @@ class Viability final {
   bool Solve(FormulaStore& store, Search& search, std::vector<Literal> todo,
              std::vector<Literal> literals);
   bool ObjectPossible(FormulaStore& store, const std::vector<Literal>& literals);
+  template <class Item, class Times>
+  bool EnoughToDiffer(FormulaStore& store, std::uint64_t indices, Item item, Times times);
   bool ArrayPossible(FormulaStore& store, const std::vector<Literal>& literals);
   std::uint32_t ClassOf(FormulaStore& store, KeyId key, const std::vector<RegexId>& patterns);
 

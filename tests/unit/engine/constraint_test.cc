@@ -76,7 +76,9 @@ TEST(Constraint, MasksMadeAheadAreThoseOfTheTokensThatCame) {
   auto plain = constraints.Open(Regex("\\[[0-9]{2}4[0-3]\\]"), 1).value();
   auto ahead = constraints.Open(Regex("\\[[0-9]{2}4[0-3]\\]"), 1).value();
   const std::vector<TokenId> guesses = {TokenId{1}, TokenId{2}, kPair};
-  ahead->Prepare(0, std::vector{kOpen}, guesses);
+  std::uint64_t work = 1'000'000;
+  ahead->Prepare(0, std::vector{kOpen}, guesses, work);
+  EXPECT_LT(work, 1'000'000U);
   // As guessed, then otherwise, then as guessed by a later call: tokens decide.
   for (const std::vector<TokenId>& generated :
        std::vector<std::vector<TokenId>>{{kOpen},
@@ -131,7 +133,7 @@ TEST(Constraint, AChoiceContinuesFromItsTokensElsewhere) {
     generated.push_back(token);
   }
   auto moved = second.Open(Regex("\\[[0-9]+\\]"), 1).value();
-  ASSERT_TRUE(moved->Follow(0, generated));
+  ASSERT_TRUE(moved->Resume(0, generated));
   EXPECT_EQ(Allowed(*moved, 0, generated), Allowed(*walked, 0, generated));
 }
 
@@ -186,12 +188,101 @@ TEST(Constraint, RowsBehindReasoningDependOnTheTokensAlone) {
     // Moved, resumed or drafted ahead: from its tokens it stands at the same place.
     Constraints elsewhere(Library());
     auto moved = elsewhere.Open(constraint, 1).value();
-    ASSERT_TRUE(moved->Follow(0, generated));
+    ASSERT_TRUE(moved->Resume(0, generated));
     EXPECT_EQ(Allowed(*moved, 0, generated), Allowed(*walked, 1, generated));
     generated.push_back(token);
   }
   EXPECT_EQ(Allowed(*walked, 1, generated), std::vector{kEnd});
   EXPECT_EQ(Allowed(*walked, 0, {}), (std::vector{kOpen, kThink}));
+}
+
+// Digits whose states double with every token: 4 or 2, and a 4 twenty digits before the end.
+constexpr const char* kExplosive = "[24]*4[24]{20}";
+
+// How many tokens of `answer` the grammar's budget lets one choice have.
+std::size_t Survived(RequestConstraint& constraint, const std::vector<TokenId>& answer,
+                     std::size_t begin = 0) {
+  for (std::size_t count = begin; count < answer.size(); ++count) {
+    std::vector<float> logits(kVocab, 1.0F);
+    const Result<void> applied = constraint.Apply(0, std::span(answer).first(count), logits);
+    if (!applied) {
+      EXPECT_EQ(applied.error().code(), Code::kInvalidArgument);
+      EXPECT_EQ(applied.error().param(), "response_format");
+      return count;
+    }
+    EXPECT_FALSE(std::isinf(logits[static_cast<std::size_t>(answer[count])]));
+  }
+  return answer.size();
+}
+
+std::vector<TokenId> Digits(std::size_t count, std::uint32_t seed) {
+  std::vector<TokenId> out;
+  for (std::size_t i = 0; i < count; ++i) {
+    seed = seed * 1'664'525U + 1'013'904'223U;
+    out.push_back(TokenId{(seed >> 20 & 1U) != 0 ? 4 : 2});
+  }
+  return out;
+}
+
+// The budget is the request's own: others that met the same states before take nothing from it and
+// give it nothing, nor does where it was begun, or how its work was cut.
+TEST(Constraint, WhereABudgetEndsDependsOnTheAnswerAlone) {
+  const ConstraintBudget budget{.steps_max = 300'000,
+                                .steps_of_token = 10,
+                                .bytes_max = 33'554'432,
+                                .choice_steps_min = 0,
+                                .choice_bytes_min = 0,
+                                .slice_steps = 500};
+  const std::vector<TokenId> answer = Digits(400, 3);
+  Constraints alone(Library(), budget);
+  const std::size_t tokens = Survived(*alone.Open(Regex(kExplosive), 1).value(), answer);
+  EXPECT_GT(tokens, 10U);
+  EXPECT_LT(tokens, answer.size());
+  Constraints crowd(Library(), budget);
+  auto early = crowd.Open(Regex(kExplosive), 1).value();
+  auto late = crowd.Open(Regex(kExplosive), 1).value();
+  Survived(*crowd.Open(Regex(kExplosive), 1).value(), Digits(20, 9));
+  EXPECT_EQ(Survived(*early, answer), tokens);
+  EXPECT_EQ(Survived(*late, answer), tokens);
+  auto moved = crowd.Open(Regex(kExplosive), 1).value();
+  ASSERT_TRUE(moved->Resume(0, std::span(answer).first(tokens / 2)));
+  EXPECT_EQ(Survived(*moved, answer, tokens / 2), tokens);
+  auto cut = crowd.Open(Regex(kExplosive), 1).value();
+  std::size_t calls = 0;
+  for (std::size_t count = 0; count < tokens; ++count) {
+    std::uint64_t work = 1;
+    for (; !cut->MakeReady(0, std::span(answer).first(count), work); work = 1) {
+      ++calls;
+    }
+  }
+  EXPECT_GT(calls, 10U);
+  EXPECT_EQ(Survived(*cut, answer, tokens - 1), tokens);
+}
+
+TEST(Constraint, EachOfManyChoicesHasItsShareOfTheBudget) {
+  const ConstraintBudget budget{
+      .steps_max = 80'000, .steps_of_token = 0, .choice_steps_min = 0, .slice_steps = 500};
+  const std::vector<TokenId> answer = Digits(400, 3);
+  Constraints one(Library(), budget);
+  Constraints four(Library(), budget);
+  EXPECT_LT(Survived(*four.Open(Regex(kExplosive), 4).value(), answer),
+            Survived(*one.Open(Regex(kExplosive), 1).value(), answer));
+}
+
+TEST(Constraint, AnAutomatonThatGrowsEndsTheRequest) {
+  const ConstraintBudget budget{.bytes_max = 300'000, .choice_bytes_min = 0};
+  Constraints constraints(Library(), budget);
+  const std::vector<TokenId> answer = Digits(400, 3);
+  EXPECT_LT(Survived(*constraints.Open(Regex(kExplosive), 1).value(), answer), answer.size());
+}
+
+TEST(Constraint, ADeadEndIsNotTheClientsFault) {
+  Constraints constraints(Library());
+  auto request = constraints.Open(Regex("\\[Z\\]"), 1).value();  // no token spells a Z
+  std::vector<float> logits(kVocab, 1.0F);
+  const Result<void> applied = request->Apply(0, std::vector{kOpen}, logits);
+  ASSERT_FALSE(applied);
+  EXPECT_EQ(applied.error().code(), Code::kInternal);
 }
 
 TEST(Constraint, WithoutALibraryOrWithABrokenGrammarTheRequestIsRefused) {

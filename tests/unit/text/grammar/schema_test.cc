@@ -1,5 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <random>
+#include <string>
+#include <vector>
+
 #include "unit/text/grammar/grammar_cases.h"
 
 namespace pixii::text::grammar {
@@ -188,6 +193,157 @@ TEST(Schema, DepthIsBounded) {
   Judge judge(SchemaSpec("true"), {.depth_max = 8});
   EXPECT_TRUE(judge.Takes("[[[[[[[[1]]]]]]]]"));
   EXPECT_FALSE(judge.Begins("[[[[[[[[["));
+}
+
+// Writes random bytes that the masks allow, nearer to the end the longer it gets: the answer can
+// always go on or end, and is what the schema says.
+void ExpectNoDeadEnd(const std::string& schema, unsigned seed, std::size_t bytes_max = 3'000) {
+  Judge judge(SchemaSpec(schema));
+  ASSERT_TRUE(judge.compiled()) << schema << ": " << judge.error();
+  GrammarMatcher matcher(judge.runtime());
+  const auto vocabulary = ByteVocabulary();
+  std::vector<std::uint32_t> mask(vocabulary->mask_words());
+  std::mt19937 random(seed);
+  std::string text;
+  while (text.size() < bytes_max) {
+    matcher.FillMask(mask);
+    std::string allowed;
+    for (unsigned byte = 0; byte < 256; ++byte) {
+      const bool plain = byte > ' ' && byte != '\\' && byte < 0x7F;
+      if ((mask[byte / 32] >> (byte % 32) & 1) != 0 && (plain || random() % 8 == 0)) {
+        allowed += static_cast<char>(byte);
+      }
+    }
+    if (allowed.empty()) {
+      if (matcher.CanEnd()) {
+        break;
+      }
+      ASSERT_TRUE(std::ranges::any_of(mask, [](auto word) { return word != 0; }))
+          << schema << ": nothing follows " << text;
+      continue;  // only what was left to the dice
+    }
+    const char byte = allowed[random() % allowed.size()];
+    ASSERT_TRUE(matcher.AcceptBytes(std::string_view(&byte, 1)));
+    text += byte;
+  }
+  if (matcher.CanEnd()) {
+    EXPECT_TRUE(judge.Takes(text)) << schema << ": " << text;
+  }
+}
+
+TEST(Schema, UniqueItemsNeverRunOutOfValues) {
+  for (const char* schema : {
+           R"({"type":"array","uniqueItems":true,"items":{"type":"boolean"}})",
+           R"({"type":"array","uniqueItems":true,"minItems":2,"items":{"type":"boolean"}})",
+           R"({"type":"array","uniqueItems":true,"items":{"const":"x"}})",
+           R"({"type":"array","uniqueItems":true,"minItems":4,
+               "items":{"enum":["red","green","re",null,7]}})",
+           R"({"type":"array","uniqueItems":true,"minItems":3,
+               "items":{"type":"integer","minimum":1,"maximum":3}})",
+           R"({"type":"array","uniqueItems":true,"minItems":30,
+               "items":{"type":"integer","minimum":-20,"maximum":40}})",
+           R"({"type":"array","uniqueItems":true,"items":{"type":"integer","minimum":0}})",
+           R"({"type":"array","uniqueItems":true,"items":{"type":"number","maximum":2.5,
+               "multipleOf":0.5,"minimum":0}})",
+           R"({"type":"array","uniqueItems":true,"minItems":40,
+               "items":{"type":"string","maxLength":2}})",
+           R"({"type":"array","uniqueItems":true,"minItems":5,
+               "items":{"type":"string","pattern":"^([ab]{1,2}|c.*)$"}})",
+           R"({"type":"array","uniqueItems":true,"minItems":3,
+               "items":{"anyOf":[{"type":"boolean"},{"type":"integer"}]}})",
+           R"({"type":"array","uniqueItems":true,"minItems":3,"items":{"enum":[1,2,3]},
+               "contains":{"const":1},"maxContains":1})",
+           R"({"type":"array","uniqueItems":true,"maxItems":2,"items":{"enum":[1,2,3]},
+               "contains":{"const":1}})",
+           R"({"type":"array","minItems":2,"maxItems":3,"items":{"enum":["a","b"]},
+               "contains":{"const":"a"},"maxContains":1})",
+           R"({"type":"array","maxItems":4,"items":{"enum":["a","b"]},
+               "contains":{"const":"a"},"minContains":2,"maxContains":3})",
+           R"({"type":"array","uniqueItems":true,"prefixItems":[{"const":1},{"const":2}],
+               "items":{"type":"boolean"},"minItems":4})",
+           R"({"type":"object","properties":{"tags":{"type":"array","uniqueItems":true,
+               "minItems":2,"items":{"enum":["a","ab","abc"]}}},"required":["tags"]})",
+       }) {
+    for (unsigned seed = 1; seed <= 12; ++seed) {
+      ExpectNoDeadEnd(schema, seed, 600);
+    }
+  }
+}
+
+TEST(Schema, BehindTheLastPossibleItemThereIsNoComma) {
+  Judge booleans(SchemaSpec(R"({"type":"array","uniqueItems":true,"items":{"type":"boolean"}})"));
+  EXPECT_TRUE(booleans.Takes("[true,false]"));
+  EXPECT_FALSE(booleans.Begins("[true,false,"));
+  EXPECT_FALSE(booleans.Begins("[true,t"));
+  Judge numbers(SchemaSpec(
+      R"({"type":"array","uniqueItems":true,"items":{"type":"integer","minimum":7,"maximum":12}})"));
+  EXPECT_FALSE(numbers.Begins("[7,7"));
+  EXPECT_TRUE(numbers.Begins("[10,1"));
+  EXPECT_FALSE(numbers.Begins("[10,11,12,1"));
+  EXPECT_FALSE(numbers.Begins("[10,11,12,7,8,9,"));
+  Judge one(SchemaSpec(R"({"type":"array","items":{"const":1},"contains":{"const":1},
+                           "maxContains":2})"));
+  EXPECT_TRUE(one.Takes("[1,1]"));
+  EXPECT_FALSE(one.Begins("[1,1,"));
+  // Where items may be equal after all, they may.
+  Judge either(SchemaSpec(R"({"type":"array","items":{"type":"boolean"},
+                              "anyOf":[{"uniqueItems":true},{"maxItems":3}]})"));
+  EXPECT_TRUE(either.Takes("[true,true,false]"));
+}
+
+TEST(Schema, MoreUniqueItemsThanValuesAreRefused) {
+  for (const char* schema : {
+           R"({"type":"array","uniqueItems":true,"minItems":3,"items":{"type":"boolean"}})",
+           R"({"type":"array","uniqueItems":true,"minItems":4,"items":{"enum":["a","b",1]}})",
+           R"({"type":"array","uniqueItems":true,"minItems":5,
+               "items":{"type":"integer","minimum":1,"exclusiveMaximum":5}})",
+           R"({"type":"array","uniqueItems":true,"minItems":4,
+               "items":{"type":"string","pattern":"^[ab]?$"}})",
+           R"({"type":"array","uniqueItems":true,"items":{"enum":[1,2]},
+               "contains":{"const":1},"minContains":2})",
+           R"({"type":"array","minItems":3,"items":{"type":"string"},
+               "contains":{"type":"string"},"maxContains":2})",
+           R"({"type":"array","uniqueItems":true,"minItems":3,"items":{"enum":[1,2,3]},
+               "contains":{"type":"integer"},"maxContains":1})",
+           R"({"type":"array","uniqueItems":true,"minItems":2,
+               "prefixItems":[{"enum":["a","b"]},{"const":"a"}]})",
+       }) {
+    EXPECT_FALSE(Judge(SchemaSpec(schema)).compiled()) << schema;
+  }
+  const Judge lists(SchemaSpec(R"({"uniqueItems":true,"items":{"enum":[[1],[2]]}})"));
+  EXPECT_NE(lists.error().find("uniqueItems"), std::string::npos) << lists.error();
+}
+
+TEST(Schema, NumbersFarFromOneAreTheirOwnInstances) {
+  for (const char* number : {"1e400", "1e500", "-2.5e-1000", "1e20000", "1.23e4569"}) {
+    Judge judge(SchemaSpec("{\"const\":" + std::string(number) + "}"));
+    EXPECT_TRUE(judge.Takes(number)) << number;
+    EXPECT_FALSE(judge.Takes("1e401"));
+    EXPECT_FALSE(judge.Begins("7"));
+  }
+  Judge range(SchemaSpec(R"({"type":"number","minimum":1e450,"maximum":1e500})"));
+  EXPECT_TRUE(range.Takes("1e470"));
+  EXPECT_FALSE(range.Takes("1e449"));
+  EXPECT_FALSE(Judge(SchemaSpec(R"({"minimum":1e100000})")).compiled());
+}
+
+TEST(Schema, ThousandsOfUniqueItemsCostWhatTheyAreLong) {
+  const auto cost = [](int items) {
+    Judge judge(SchemaSpec(
+        R"({"type":"array","uniqueItems":true,"items":{"type":"string"},"minItems":9999})"));
+    std::string text = "[";
+    for (int i = 0; i < items; ++i) {
+      text += (i > 0 ? ",\"" : "\"") + std::to_string(i * 7919) + "\"";
+    }
+    GrammarMatcher matcher(judge.runtime());
+    for (const char byte : text) {
+      EXPECT_TRUE(matcher.AcceptBytes(std::string_view(&byte, 1)));
+    }
+    EXPECT_FALSE(matcher.AcceptBytes(",\"7919\","));
+    return judge.runtime()->steps_spent();
+  };
+  const std::uint64_t few = cost(500);
+  EXPECT_LT(cost(4'000), 12 * few);
 }
 
 }  // namespace
