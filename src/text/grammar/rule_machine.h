@@ -144,8 +144,8 @@ class RuleMachine final : public Machine {
   RegexStore regexes_;
   std::shared_ptr<const RuleSet> rules_;
   std::uint32_t start_ = 0;
-  Interner<Way> ways_;      // 0: the end
-  Interner<Place> places_;  // 0: dead
+  Interner<Way> ways_;           // 0: the end
+  Interner<Place> places_;       // 0: dead
   std::size_t place_bytes_ = 0;  // of what the places point to
 };
 
