@@ -33,7 +33,7 @@ struct ConstraintBudget {
   std::uint64_t bytes_max = 33'554'432;        // of the automata of all choices together
   std::uint64_t choice_steps_min = 2'000'000;  // what one of many choices has nevertheless
   std::uint64_t choice_bytes_min = 4'194'304;
-  std::uint64_t slice_steps = 100'000;  // of one attempt at a mask, which the next continues
+  std::uint64_t slice_steps = 50'000;  // of one attempt at a mask, which the next continues
 };
 
 /// The grammar of one request, walked along each of its choices.

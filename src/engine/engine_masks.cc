@@ -14,7 +14,7 @@ namespace pixii::engine {
 namespace {
 
 /// What who waits gets of every step, whatever the others' masks cost.
-constexpr std::uint64_t kAwaitedStepsMin = 100'000;
+constexpr std::uint64_t kAwaitedStepsMin = 50'000;
 
 }  // namespace
 

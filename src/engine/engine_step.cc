@@ -17,7 +17,7 @@ constexpr int kAttemptsOfMany = 2;
 constexpr int kAttemptsOfOne = 1;
 
 /// Steps of grammars that one step's masks may cost beside it, some 20 ms; who has none then waits.
-constexpr std::uint64_t kMaskStepsOfStep = 300'000;
+constexpr std::uint64_t kMaskStepsOfStep = 150'000;
 
 }  // namespace
 

@@ -25,6 +25,19 @@ class CommandLine(unittest.TestCase):
         self.assertNotEqual(out.returncode, 0)
         self.assertIn("line 2", out.stderr)
 
+    def test_grammar_says_what_it_could_not_find_out(self):
+        ask = lambda regex, texts: harness.run_pixii("grammar", "--model", "tiny-chat", "--regex", regex, stdin=texts)
+        out = ask("a{2}|b", "aa\nb\na\n")
+        self.assertEqual(out.stdout.splitlines(), ['{"valid":true}', '{"valid":true}', '{"valid":false}'], out.stderr)
+        broken = ask("(" + "a" * 5000, "")  # longer than a flag usually is
+        self.assertEqual(broken.returncode, 2)
+        self.assertEqual(list(json.loads(broken.stdout)), ["error"])
+        costly = ask("(%s)" % "|".join(f".*{c}.{{{18 + i}}}" for i, c in enumerate("abcdefghijklmnop")),
+                     "abcdefgh" * 40 + "\n" + "x\n")
+        rows = [json.loads(line) for line in costly.stdout.splitlines()]
+        self.assertTrue(all(list(row) in (["error"], ["valid"]) for row in rows), rows)
+        self.assertIn(["error"], [list(row) for row in rows])
+
     def render(self, *flags, contexts):
         lines = "".join(json.dumps(context) + "\n" for context in contexts)
         out = harness.run_pixii("render", *flags, stdin=lines)

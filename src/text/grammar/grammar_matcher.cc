@@ -12,7 +12,7 @@ namespace pixii::text::grammar {
 
 namespace {
 
-constexpr std::uint64_t kStepsOfCall = 600'000;  // elementary operations of one mask or token
+constexpr std::uint64_t kStepsOfCall = 400'000;  // elementary operations of one mask or token
 constexpr std::uint64_t kStepsOfGuess = 50'000;  // likewise
 
 struct StateHash {

@@ -7,7 +7,7 @@ namespace pixii::text::grammar {
 
 namespace {
 
-constexpr std::uint32_t kNodesOfStep = 4;  // walked in the time of a step of Fuel
+constexpr std::uint32_t kNodesOfStep = 16;  // walked in the time of a step of Fuel
 
 class Walk final {
  public:

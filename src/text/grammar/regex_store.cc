@@ -619,6 +619,14 @@ std::optional<bool> RegexStore::AliveNear(RegexId id) {
 }
 
 bool RegexStore::Alive(RegexId id) {
+  // A chain has a word if each link has one, a choice if one of its ways has: only where
+  // languages meet must a word be looked for.
+  while (nodes_[id].boolean && !nodes_[id].nullable && nodes_[id].kind == Kind::kConcat) {
+    if (!fuel.Burn() || !Alive(nodes_[id].a)) {
+      return false;
+    }
+    id = nodes_[id].b;
+  }
   if (!nodes_[id].boolean) {
     return id != kNothing;  // every other expression without them has a word
   }
@@ -627,6 +635,14 @@ bool RegexStore::Alive(RegexId id) {
   }
   if (auto known = alive_.find(id); known != alive_.end()) {
     return known->second;
+  }
+  if (nodes_[id].kind == Kind::kAlt) {
+    fuel.Burn(1 + nodes_[id].parts.size() / 4);
+    const std::vector<RegexId> parts = nodes_[id].parts;
+    return std::any_of(parts.begin(), parts.end(), [&](RegexId part) { return Alive(part); });
+  }
+  if (nodes_[id].kind == Kind::kRepeat) {
+    return Alive(nodes_[id].a);
   }
   if (std::optional<bool> near = AliveNear(id)) {
     return *near;

@@ -227,16 +227,16 @@ std::vector<TokenId> Digits(std::size_t count, std::uint32_t seed) {
 // The budget is the request's own: others that met the same states before take nothing from it and
 // give it nothing, nor does where it was begun, or how its work was cut.
 TEST(Constraint, WhereABudgetEndsDependsOnTheAnswerAlone) {
-  const ConstraintBudget budget{.steps_max = 300'000,
-                                .steps_of_token = 10,
+  const ConstraintBudget budget{.steps_max = 5'000,
+                                .steps_of_token = 0,
                                 .bytes_max = 33'554'432,
                                 .choice_steps_min = 0,
                                 .choice_bytes_min = 0,
-                                .slice_steps = 500};
+                                .slice_steps = 20};
   const std::vector<TokenId> answer = Digits(400, 3);
   Constraints alone(Library(), budget);
   const std::size_t tokens = Survived(*alone.Open(Regex(kExplosive), 1).value(), answer);
-  EXPECT_GT(tokens, 10U);
+  EXPECT_GT(tokens, 1U);
   EXPECT_LT(tokens, answer.size());
   Constraints crowd(Library(), budget);
   auto early = crowd.Open(Regex(kExplosive), 1).value();
