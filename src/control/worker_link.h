@@ -12,31 +12,13 @@
 #include "rt/time.h"
 #include "wire/messages/adapters.h"
 #include "wire/messages/generate.h"
+#include "wire/messages/worker.h"
 
 namespace pixii::control {
 
-enum class WorkerState : std::uint8_t {
-  kAwake,
-  kDraining,  // takes nothing new and sleeps when what runs has ended
-  kAsleep,    // its memory is given back; it takes nothing until it is woken
-};
-
-/// How busy a worker is, for readiness, metrics and admission.
-struct WorkerLoad {
-  WorkerState state = WorkerState::kAwake;
-  std::uint32_t running = 0;        // sequences in the batch
-  std::uint32_t queued = 0;         // sequences waiting
-  std::uint32_t blocks_used = 0;    // pinned by running sequences
-  std::uint32_t blocks_cached = 0;  // free for others, content still valid
-  std::uint32_t blocks_total = 0;
-  std::uint64_t steps = 0;  // engine steps so far: readiness watches it grow while work is there
-};
-
-/// What a sleeping worker gives back.
-struct MemoryTags {
-  bool kv_cache = false;
-  bool weights = false;
-};
+using wire::MemoryTags;
+using wire::WorkerLoad;
+using wire::WorkerState;
 
 class WorkerLink {
  public:
@@ -48,7 +30,7 @@ class WorkerLink {
   virtual const wire::ModelCard& card() const = 0;
 
   /// Sends `request`. On success `on_frame` is called with the frames of every choice until each
-  /// has ended, exactly once; also if the worker dies (kError, kUnavailable). Never called after
+  /// has ended, exactly once; also if the worker dies (kError, kDisconnected). Never called after
   /// the last end. Errors: kShuttingDown, kResourceExhausted (queue bound), kUnavailable; then
   /// on_frame is never called.
   virtual Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) = 0;

@@ -22,6 +22,9 @@ struct Address {
   std::string ToString() const;
 };
 
+/// "host:port", "[ipv6]:port" or "unix:/path", as ToString writes it. Errors: kInvalidArgument.
+Result<Address> ParseAddress(std::string_view text);
+
 class Stream {
  public:
   virtual ~Stream() = default;  // closes

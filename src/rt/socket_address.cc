@@ -2,7 +2,10 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
+
 #include <netinet/in.h>
+#include <algorithm>
+#include <charconv>
 
 #include <array>
 #include <cstring>
@@ -55,6 +58,27 @@ std::string Address::ToString() const {
   }
   return host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port)
                                              : fmt::format("[{}]:{}", host, port);
+}
+
+Result<Address> ParseAddress(std::string_view text) {
+  if (text.starts_with(kUnixPrefix) && text.size() > kUnixPrefix.size()) {
+    return Address{.host = std::string(text), .port = 0};
+  }
+  const std::size_t colon = text.rfind(':');
+  std::string_view host = text.substr(0, std::min(colon, text.size()));
+  std::string_view digits = colon == std::string_view::npos ? "" : text.substr(colon + 1);
+  std::uint16_t port = 0;
+  const auto [end, fault] = std::from_chars(digits.begin(), digits.end(), port);
+  const bool bracketed = host.size() > 2 && host.starts_with('[') && host.ends_with(']');
+  if (bracketed) {
+    host = host.substr(1, host.size() - 2);
+  }
+  if (host.empty() || fault != std::errc() || end != digits.end() ||
+      (!bracketed && host.find(':') != std::string_view::npos)) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("\"{}\" is none of HOST:PORT, [IPV6]:PORT and unix:/PATH", text));
+  }
+  return Address{.host = std::string(host), .port = port};
 }
 
 std::string UnixPath(const Address& address) {

@@ -295,7 +295,7 @@ control::WorkerLoad LocalLink::load() const {
           .queued = load.queued,
           .blocks_used = load.blocks_used,
           .blocks_cached = load.blocks_cached,
-          .blocks_total = load.blocks_total,
+          .blocks_total = card_.block_count,  // known before the first step
           .steps = load.steps};
 }
 

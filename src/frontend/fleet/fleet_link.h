@@ -1,0 +1,140 @@
+// Many workers as one: a WorkerLink that routes each request and moves it when its worker fails.
+//
+// Thread: one loop. docs/subsystems/fleet.md
+// Every request that Generate took gets the end of each choice exactly once, whatever happens to
+// workers meanwhile.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+#include "control/instance.h"
+#include "control/remote_link.h"
+#include "control/worker_link.h"
+#include "frontend/fleet/flight.h"
+#include "router/router.h"
+#include "rt/loop.h"
+#include "rt/net.h"
+
+namespace pixii::frontend {
+
+struct FleetOptions {
+  FlightOptions flight;
+  /// How long a request that lost its worker waits for another one to appear.
+  rt::Duration patience = std::chrono::seconds(10);
+  control::MuxClientOptions client;  // but for the address
+  router::RouterOptions router;
+  std::uint64_t seed = 0;  // of random choices
+};
+
+struct FleetCounters {
+  std::uint64_t moves_new_request = 0;
+  std::uint64_t moves_ongoing = 0;
+  std::uint64_t moves_too_long = 0;  // that did not happen
+};
+
+class FleetLink final : public control::WorkerLink {
+ public:
+  /// `card`: what every worker must serve; another model's or version's is not taken. All outlive
+  /// the link.
+  FleetLink(rt::Loop& loop, rt::Net& net, wire::ModelCard card, FleetOptions options);
+
+  FleetLink(const FleetLink&) = delete;
+  FleetLink& operator=(const FleetLink&) = delete;
+  /// Cancels what runs; no handler is called any more.
+  ~FleetLink() override;
+
+  /// A worker came or changed. Errors: kInvalidArgument if it is not of this model and version.
+  Result<void> SetInstance(const control::Instance& instance);
+
+  /// A worker takes no new requests; what runs there goes on.
+  void RemoveInstance(control::InstanceId instance);
+
+  const wire::ModelCard& card() const override { return card_; }
+
+  Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override;
+  void Cancel(const wire::CancelRequest& cancel) override;
+  void ReleaseMemory(const control::MemoryTags& tags, rt::Duration patience,
+                     MemoryHandler on_done) override;
+  void ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) override;
+  void ClearCache(MemoryHandler on_done) override;
+  /// The sum over all workers.
+  control::WorkerLoad load() const override;
+  void LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) override;
+  void UnloadAdapter(std::string name, AdapterHandler on_done) override;
+
+  const FleetCounters& counters() const { return counters_; }
+
+  /// Workers that requests can be sent to now.
+  std::size_t worker_count() const;
+
+  std::size_t outstanding_count() const { return entries_.size(); }
+
+ private:
+  struct Worker {
+    control::Instance instance;
+    std::unique_ptr<control::RemoteLink> link;
+    bool listed = true;   // discovery has it
+    bool routed = false;  // the router has it
+  };
+
+  struct Entry {
+    Entry(wire::GenerateRequest request, FlightOptions options, FrameHandler on_frame_in)
+        : flight(std::move(request), options), on_frame(std::move(on_frame_in)) {}
+
+    enum class Where : std::uint8_t { kQueued, kWaiting, kRunning };
+
+    Flight flight;
+    FrameHandler on_frame;
+    Where where = Where::kQueued;
+    RequestId attempt{};  // as router and worker know it
+    control::InstanceId instance{};
+    std::vector<control::InstanceId> failed_at;
+    rt::Time begun{};
+    rt::Time give_up{};  // kWaiting
+    bool has_token = false;
+  };
+
+  using EntryPtr = std::shared_ptr<Entry>;
+
+  void OnWorkerChange(control::InstanceId instance);
+  void Submit(const EntryPtr& entry);
+  void Pump();
+  void Send(const EntryPtr& entry, const router::Dispatch& dispatch);
+  void OnFrame(const EntryPtr& entry, RequestId attempt, wire::TokenFrame frame);
+  void Apply(const EntryPtr& entry, Flight::Outcome outcome);
+  void Leave(const EntryPtr& entry);
+  void NobodyTakes(const EntryPtr& entry, const Error& error);
+  void RetryWaiting();
+  void OnTime();
+  void SetTimer();
+  void SweepLater();
+  void ForEveryWorker(MemoryHandler on_done,
+                      const std::function<void(control::RemoteLink&, MemoryHandler)>& call);
+  void ForEveryWorker(AdapterHandler on_done,
+                      const std::function<void(control::RemoteLink&, AdapterHandler)>& call);
+
+  rt::Loop& loop_;
+  rt::Net& net_;
+  wire::ModelCard card_;
+  FleetOptions options_;
+  router::Router router_;
+  FleetCounters counters_;
+  std::map<control::InstanceId, Worker> workers_;
+  std::unordered_map<RequestId, EntryPtr> entries_;   // by the caller's id
+  std::unordered_map<RequestId, EntryPtr> attempts_;  // by the attempt's
+  std::uint64_t last_attempt_ = 0;
+  bool pumping_ = false;
+  bool sweeping_ = false;
+  rt::TimerId timer_ = rt::TimerId::kNone;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
+};
+
+}  // namespace pixii::frontend

@@ -1,0 +1,149 @@
+#include "frontend/fleet/flight.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace pixii::frontend {
+
+Flight::Flight(wire::GenerateRequest request, FlightOptions options)
+    : request_(std::move(request)),
+      options_(options),
+      choices_(request_.choice_count),
+      live_count_(request_.choice_count) {
+  request_.generated.resize(request_.choice_count);
+  request_.states.resize(request_.choice_count);
+}
+
+wire::GenerateRequest Flight::Attempt() {
+  request_.attempt = ++attempt_;
+  return request_;
+}
+
+std::vector<std::uint32_t> Flight::ended_choices() const {
+  std::vector<std::uint32_t> out;
+  for (std::uint32_t choice = 0; choice < choices_.size(); ++choice) {
+    if (choices_[choice].ended || choices_[choice].cancelled) {
+      out.push_back(choice);
+    }
+  }
+  return out;
+}
+
+bool Flight::MayMove(Code code) {
+  return code == Code::kUnavailable || code == Code::kDisconnected || code == Code::kShuttingDown ||
+         code == Code::kResourceExhausted;
+}
+
+Flight::Outcome Flight::OnRefused(const Error& error) {
+  return MayMove(error.code()) ? Failed(error, MoveKind::kNewRequest) : Fail(error);
+}
+
+Flight::Outcome Flight::OnFrame(wire::TokenFrame frame) {
+  Choice& choice = choices_[frame.choice];
+  if (choice.ended) {
+    return {};
+  }
+  if (frame.finish == wire::FinishReason::kError && frame.error && MayMove(frame.error->code())) {
+    return Failed(*frame.error, MoveKind::kOngoing);
+  }
+  begun_ = true;
+  std::vector<TokenId>& generated = request_.generated[frame.choice];
+  generated.insert(generated.end(), frame.tokens.begin(), frame.tokens.end());
+  if (!frame.tokens.empty()) {
+    request_.states[frame.choice] = frame.state;
+  }
+  if (!frame.adapter_version.empty()) {
+    request_.adapter_version = frame.adapter_version;
+  }
+  if (choice.has_frame) {  // another worker's first frame is not the client's
+    frame.cached_tokens = 0;
+  }
+  if (prompt_logprobs_sent_) {
+    frame.prompt_logprobs.clear();
+  }
+  choice.has_frame = true;
+  prompt_logprobs_sent_ |= !frame.prompt_logprobs.empty();
+  if (frame.finish) {
+    choice.ended = true;
+    --live_count_;
+  }
+  Outcome out;
+  out.frames.push_back(std::move(frame));
+  return out;
+}
+
+Flight::Outcome Flight::Failed(const Error& error, MoveKind kind) {
+  Outcome out;
+  for (std::uint32_t choice = 0; choice < choices_.size(); ++choice) {
+    if (choices_[choice].ended) {
+      continue;
+    }
+    if (choices_[choice].cancelled) {
+      out.frames.push_back(End(choice, wire::FinishReason::kCancelled, std::nullopt));
+    } else if (!request_.pool && request_.stop.max_tokens > 0 &&
+               request_.generated[choice].size() >= request_.stop.max_tokens) {
+      out.frames.push_back(End(choice, wire::FinishReason::kLength, std::nullopt));
+    }
+  }
+  if (live_count_ == 0) {
+    return out;
+  }
+  deaths_ += error.code() == Code::kDisconnected ? 1 : 0;
+  Error end = error;
+  if (deaths_ >= options_.deaths_max) {
+    end = Error(Code::kRequestPoisoned,
+                fmt::format("{} workers died while they had this request", deaths_));
+  } else if (moves_ < options_.moves_max) {
+    out.too_long = options_.tokens_max > 0 && token_count() > options_.tokens_max;
+    if (!out.too_long) {
+      ++moves_;
+      out.move = kind;
+      return out;
+    }
+  }
+  for (wire::TokenFrame& frame : EndAll(end)) {
+    out.frames.push_back(std::move(frame));
+  }
+  return out;
+}
+
+std::vector<wire::TokenFrame> Flight::EndAll(const Error& error) {
+  std::vector<wire::TokenFrame> out;
+  for (std::uint32_t choice = 0; choice < choices_.size(); ++choice) {
+    if (!choices_[choice].ended) {
+      out.push_back(choices_[choice].cancelled
+                        ? End(choice, wire::FinishReason::kCancelled, std::nullopt)
+                        : End(choice, wire::FinishReason::kError, error));
+    }
+  }
+  return out;
+}
+
+wire::TokenFrame Flight::End(std::uint32_t choice, wire::FinishReason finish,
+                             const std::optional<Error>& error) {
+  choices_[choice].ended = true;
+  --live_count_;
+  wire::TokenFrame frame;
+  frame.id = request_.id;
+  frame.choice = choice;
+  frame.finish = finish;
+  frame.error = error;
+  return frame;
+}
+
+void Flight::OnCancel(std::optional<std::uint32_t> choice) {
+  for (std::uint32_t i = 0; i < choices_.size(); ++i) {
+    choices_[i].cancelled |= !choice || *choice == i;
+  }
+}
+
+std::uint64_t Flight::token_count() const {
+  std::uint64_t longest = 0;
+  for (const std::vector<TokenId>& tokens : request_.generated) {
+    longest = std::max<std::uint64_t>(longest, tokens.size());
+  }
+  return request_.prompt.size() + longest;
+}
+
+}  // namespace pixii::frontend

@@ -1,0 +1,93 @@
+// One request on its way over workers: what its client has, and what happens when a worker fails.
+//
+// Thread: a value; decides and does nothing. docs/fault_tolerance.md
+// Everything that a worker needs to go on stands in the request (architecture.md section 4): the
+// tokens so far and the state that travels with them. So an answer that moves is the answer that
+// would have come.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/result.h"
+#include "wire/messages/generate.h"
+
+namespace pixii::frontend {
+
+struct FlightOptions {
+  std::uint32_t moves_max = 3;   // of one request to another worker; 0: its first failure is final
+  std::uint32_t deaths_max = 2;  // workers that may die under it before it is refused
+  std::uint32_t tokens_max = 0;  // prompt and generated; a longer request does not move; 0: any may
+};
+
+class Flight final {
+ public:
+  enum class MoveKind : std::uint8_t {
+    kNewRequest,  // no worker had taken it
+    kOngoing,     // a worker had taken it
+  };
+
+  struct Outcome {
+    std::vector<wire::TokenFrame> frames;  // for whoever waits, in order
+    std::optional<MoveKind> move;          // send Attempt() to another worker
+    bool too_long = false;                 // it would move, were it shorter
+  };
+
+  Flight(wire::GenerateRequest request, FlightOptions options);
+
+  /// The request as the next worker gets it.
+  wire::GenerateRequest Attempt();
+
+  /// Choices of an attempt that are to be cancelled at the worker before it begins.
+  std::vector<std::uint32_t> ended_choices() const;
+
+  /// A worker did not take the attempt.
+  Outcome OnRefused(const Error& error);
+
+  /// A frame of the attempt that runs.
+  Outcome OnFrame(wire::TokenFrame frame);
+
+  /// Nobody is left who could take it.
+  Outcome Fail(const Error& error) {
+    return {.frames = EndAll(error), .move = {}, .too_long = false};
+  }
+
+  /// The client wants no more of a choice, or of all: it ends where it is and does not move.
+  void OnCancel(std::optional<std::uint32_t> choice);
+
+  bool ended() const { return live_count_ == 0; }
+
+  const wire::GenerateRequest& request() const { return request_; }
+
+  std::uint32_t attempt() const { return attempt_; }
+
+  /// Whether any worker has sent a frame of it.
+  bool begun() const { return begun_; }
+
+ private:
+  struct Choice {
+    bool ended = false;
+    bool cancelled = false;
+    bool has_frame = false;
+  };
+
+  static bool MayMove(Code code);
+  Outcome Failed(const Error& error, MoveKind kind);
+  std::vector<wire::TokenFrame> EndAll(const Error& error);
+  wire::TokenFrame End(std::uint32_t choice, wire::FinishReason finish,
+                       const std::optional<Error>& error);
+  std::uint64_t token_count() const;
+
+  wire::GenerateRequest request_;  // with all that its client has
+  FlightOptions options_;
+  std::vector<Choice> choices_;
+  std::uint32_t live_count_;
+  std::uint32_t attempt_ = 0;
+  std::uint32_t moves_ = 0;
+  std::uint32_t deaths_ = 0;
+  bool begun_ = false;
+  bool prompt_logprobs_sent_ = false;
+};
+
+}  // namespace pixii::frontend

@@ -1,0 +1,236 @@
+// The one list of what each message is made of: a name on the wire and a member for every field.
+//
+// A field that is added gets a default with the old meaning; none is renamed or given another
+// type, so that versions understand each other (docs/formats/messages.md).
+#pragma once
+
+#include <string_view>
+#include <tuple>
+
+#include "wire/messages/adapters.h"
+#include "wire/messages/constraint.h"
+#include "wire/messages/generate.h"
+#include "wire/messages/kv_event.h"
+#include "wire/messages/pool.h"
+#include "wire/messages/worker.h"
+#include "wire/mux_frame.h"
+
+namespace pixii::wire {
+
+template <class Message, class Member>
+struct Field {
+  std::string_view name;
+  Member Message::* member;
+};
+
+template <class Message, class Member>
+Field(std::string_view, Member Message::*) -> Field<Message, Member>;
+
+/// A tuple of `Field`s; a type without one is no message.
+template <class Message>
+inline constexpr auto kFields = nullptr;
+
+template <>
+inline constexpr auto kFields<DryParams> =
+    std::tuple(Field{"multiplier", &DryParams::multiplier}, Field{"base", &DryParams::base},
+               Field{"allowed_length", &DryParams::allowed_length},
+               Field{"range", &DryParams::range}, Field{"breakers", &DryParams::breakers});
+
+template <>
+inline constexpr auto kFields<XtcParams> = std::tuple(Field{"probability", &XtcParams::probability},
+                                                      Field{"threshold", &XtcParams::threshold});
+
+template <>
+inline constexpr auto kFields<MirostatParams> =
+    std::tuple(Field{"on", &MirostatParams::on}, Field{"tau", &MirostatParams::tau},
+               Field{"eta", &MirostatParams::eta});
+
+template <>
+inline constexpr auto kFields<SamplingParams> = std::tuple(
+    Field{"temperature", &SamplingParams::temperature}, Field{"top_p", &SamplingParams::top_p},
+    Field{"top_k", &SamplingParams::top_k}, Field{"min_p", &SamplingParams::min_p},
+    Field{"presence_penalty", &SamplingParams::presence_penalty},
+    Field{"frequency_penalty", &SamplingParams::frequency_penalty},
+    Field{"repetition_penalty", &SamplingParams::repetition_penalty},
+    Field{"seed", &SamplingParams::seed}, Field{"logit_bias", &SamplingParams::logit_bias},
+    Field{"top_a", &SamplingParams::top_a}, Field{"typical_p", &SamplingParams::typical_p},
+    Field{"dry", &SamplingParams::dry}, Field{"xtc", &SamplingParams::xtc},
+    Field{"mirostat", &SamplingParams::mirostat},
+    Field{"allowed_token_ids", &SamplingParams::allowed_token_ids},
+    Field{"bad_words", &SamplingParams::bad_words});
+
+template <>
+inline constexpr auto kFields<LogitsProcessorCall> = std::tuple(
+    Field{"name", &LogitsProcessorCall::name}, Field{"arguments", &LogitsProcessorCall::arguments});
+
+template <>
+inline constexpr auto kFields<StopConditions> =
+    std::tuple(Field{"max_tokens", &StopConditions::max_tokens},
+               Field{"min_tokens", &StopConditions::min_tokens},
+               Field{"ignore_eos", &StopConditions::ignore_eos},
+               Field{"eos_token_ids", &StopConditions::eos_token_ids},
+               Field{"stop_token_ids", &StopConditions::stop_token_ids});
+
+template <>
+inline constexpr auto kFields<ScriptElements> = std::tuple(
+    Field{"parameter_opener", &ScriptElements::parameter_opener},
+    Field{"name_closer", &ScriptElements::name_closer},
+    Field{"attributes", &ScriptElements::attributes}, Field{"kinds", &ScriptElements::kinds},
+    Field{"value_opener", &ScriptElements::value_opener},
+    Field{"value_closer", &ScriptElements::value_closer}, Field{"framed", &ScriptElements::framed},
+    Field{"end", &ScriptElements::end}, Field{"quote", &ScriptElements::quote});
+
+template <>
+inline constexpr auto kFields<ScriptMember> =
+    std::tuple(Field{"name", &ScriptMember::name}, Field{"kinds", &ScriptMember::kinds});
+
+template <>
+inline constexpr auto kFields<ScriptValue> =
+    std::tuple(Field{"name", &ScriptValue::name}, Field{"schema", &ScriptValue::schema},
+               Field{"any_kind", &ScriptValue::any_kind}, Field{"members", &ScriptValue::members},
+               Field{"other_kinds", &ScriptValue::other_kinds});
+
+template <>
+inline constexpr auto kFields<ScriptEdge> =
+    std::tuple(Field{"text", &ScriptEdge::text}, Field{"next", &ScriptEdge::next},
+               Field{"value", &ScriptEdge::value});
+
+template <>
+inline constexpr auto kFields<ScriptNode> =
+    std::tuple(Field{"free", &ScriptNode::free}, Field{"may_end", &ScriptNode::may_end},
+               Field{"gap_max", &ScriptNode::gap_max}, Field{"edges", &ScriptNode::edges});
+
+template <>
+inline constexpr auto kFields<Script> =
+    std::tuple(Field{"nodes", &Script::nodes}, Field{"values", &Script::values},
+               Field{"notation", &Script::notation}, Field{"elements", &Script::elements});
+
+template <>
+inline constexpr auto kFields<StructuralTag> =
+    std::tuple(Field{"begin", &StructuralTag::begin}, Field{"schema", &StructuralTag::schema},
+               Field{"end", &StructuralTag::end});
+
+template <>
+inline constexpr auto kFields<JsonSpelling> =
+    std::tuple(Field{"whitespace_run_max", &JsonSpelling::whitespace_run_max},
+               Field{"needless_escapes", &JsonSpelling::needless_escapes});
+
+template <>
+inline constexpr auto kFields<Constraint> =
+    std::tuple(Field{"kind", &Constraint::kind}, Field{"text", &Constraint::text},
+               Field{"choices", &Constraint::choices}, Field{"tags", &Constraint::tags},
+               Field{"triggers", &Constraint::triggers}, Field{"spelling", &Constraint::spelling},
+               Field{"script", &Constraint::script});
+
+template <>
+inline constexpr auto kFields<PoolParams> = std::tuple(
+    Field{"token_types", &PoolParams::token_types}, Field{"skip_tokens", &PoolParams::skip_tokens},
+    Field{"logit_tokens", &PoolParams::logit_tokens});
+
+template <>
+inline constexpr auto kFields<GenerateRequest> = std::tuple(
+    Field{"id", &GenerateRequest::id}, Field{"attempt", &GenerateRequest::attempt},
+    Field{"model", &GenerateRequest::model}, Field{"adapter", &GenerateRequest::adapter},
+    Field{"adapter_version", &GenerateRequest::adapter_version},
+    Field{"prompt", &GenerateRequest::prompt},
+    Field{"choice_count", &GenerateRequest::choice_count},
+    Field{"generated", &GenerateRequest::generated}, Field{"sampling", &GenerateRequest::sampling},
+    Field{"stop", &GenerateRequest::stop}, Field{"top_logprobs", &GenerateRequest::top_logprobs},
+    Field{"prompt_logprobs", &GenerateRequest::prompt_logprobs},
+    Field{"priority", &GenerateRequest::priority}, Field{"tenant", &GenerateRequest::tenant},
+    Field{"cache_salt", &GenerateRequest::cache_salt},
+    Field{"deadline_left_ns", &GenerateRequest::deadline_left_ns},
+    Field{"processors", &GenerateRequest::processors},
+    Field{"processed_logprobs", &GenerateRequest::processed_logprobs},
+    Field{"states", &GenerateRequest::states}, Field{"constraint", &GenerateRequest::constraint},
+    Field{"pool", &GenerateRequest::pool});
+
+template <>
+inline constexpr auto kFields<TokenLogprob> =
+    std::tuple(Field{"logprob", &TokenLogprob::logprob}, Field{"top", &TokenLogprob::top});
+
+template <>
+inline constexpr auto kFields<TokenFrame> =
+    std::tuple(Field{"id", &TokenFrame::id}, Field{"choice", &TokenFrame::choice},
+               Field{"tokens", &TokenFrame::tokens}, Field{"logprobs", &TokenFrame::logprobs},
+               Field{"prompt_logprobs", &TokenFrame::prompt_logprobs},
+               Field{"cached_tokens", &TokenFrame::cached_tokens},
+               Field{"adapter_version", &TokenFrame::adapter_version},
+               Field{"finish", &TokenFrame::finish}, Field{"stop_token", &TokenFrame::stop_token},
+               Field{"stop_logprob", &TokenFrame::stop_logprob}, Field{"error", &TokenFrame::error},
+               Field{"state", &TokenFrame::state}, Field{"pooled", &TokenFrame::pooled});
+
+template <>
+inline constexpr auto kFields<CancelRequest> =
+    std::tuple(Field{"id", &CancelRequest::id}, Field{"choice", &CancelRequest::choice});
+
+template <>
+inline constexpr auto kFields<AdapterCard> = std::tuple(
+    Field{"name", &AdapterCard::name}, Field{"source", &AdapterCard::source},
+    Field{"version", &AdapterCard::version}, Field{"id", &AdapterCard::id},
+    Field{"size_bytes", &AdapterCard::size_bytes}, Field{"pinned", &AdapterCard::pinned});
+
+template <>
+inline constexpr auto kFields<LoadAdapterRequest> = std::tuple(
+    Field{"name", &LoadAdapterRequest::name}, Field{"source", &LoadAdapterRequest::source},
+    Field{"pinned", &LoadAdapterRequest::pinned}, Field{"replace", &LoadAdapterRequest::replace});
+
+template <>
+inline constexpr auto kFields<ModelCard> = std::tuple(
+    Field{"name", &ModelCard::name}, Field{"fingerprint", &ModelCard::fingerprint},
+    Field{"numerics_id", &ModelCard::numerics_id}, Field{"vocab_size", &ModelCard::vocab_size},
+    Field{"context_tokens_max", &ModelCard::context_tokens_max},
+    Field{"block_tokens", &ModelCard::block_tokens}, Field{"block_count", &ModelCard::block_count},
+    Field{"batch_sequences_max", &ModelCard::batch_sequences_max},
+    Field{"batch_tokens_max", &ModelCard::batch_tokens_max},
+    Field{"eos_token_ids", &ModelCard::eos_token_ids},
+    Field{"bos_token_id", &ModelCard::bos_token_id},
+    Field{"logits_processors", &ModelCard::logits_processors},
+    Field{"adapters", &ModelCard::adapters}, Field{"task", &ModelCard::task},
+    Field{"feature_count", &ModelCard::feature_count},
+    Field{"token_type_count", &ModelCard::token_type_count});
+
+template <>
+inline constexpr auto kFields<MuxHello> =
+    std::tuple(Field{"magic", &MuxHello::magic}, Field{"version_min", &MuxHello::version_min},
+               Field{"version_max", &MuxHello::version_max},
+               Field{"window_bytes", &MuxHello::window_bytes}, Field{"name", &MuxHello::name});
+
+template <>
+inline constexpr auto kFields<MuxCall> = std::tuple(
+    Field{"method", &MuxCall::method}, Field{"deadline_left_ns", &MuxCall::deadline_left_ns});
+
+template <>
+inline constexpr auto kFields<WorkerLoad> = std::tuple(
+    Field{"state", &WorkerLoad::state}, Field{"running", &WorkerLoad::running},
+    Field{"queued", &WorkerLoad::queued}, Field{"blocks_used", &WorkerLoad::blocks_used},
+    Field{"blocks_cached", &WorkerLoad::blocks_cached},
+    Field{"blocks_total", &WorkerLoad::blocks_total}, Field{"steps", &WorkerLoad::steps});
+
+template <>
+inline constexpr auto kFields<MemoryTags> =
+    std::tuple(Field{"kv_cache", &MemoryTags::kv_cache}, Field{"weights", &MemoryTags::weights});
+
+template <>
+inline constexpr auto kFields<WorkerReport> =
+    std::tuple(Field{"card", &WorkerReport::card}, Field{"load", &WorkerReport::load});
+
+template <>
+inline constexpr auto kFields<MemoryRequest> =
+    std::tuple(Field{"tags", &MemoryRequest::tags}, Field{"release", &MemoryRequest::release},
+               Field{"patience_ns", &MemoryRequest::patience_ns});
+
+template <>
+inline constexpr auto kFields<AdapterName> = std::tuple(Field{"name", &AdapterName::name});
+
+template <>
+inline constexpr auto kFields<KvBlock> = std::tuple(Field{"block_hash", &KvBlock::block_hash},
+                                                    Field{"tokens_hash", &KvBlock::tokens_hash});
+
+template <>
+inline constexpr auto kFields<KvEvent> = std::tuple(
+    Field{"id", &KvEvent::id}, Field{"rank", &KvEvent::rank}, Field{"tier", &KvEvent::tier},
+    Field{"kind", &KvEvent::kind}, Field{"parent", &KvEvent::parent},
+    Field{"blocks", &KvEvent::blocks}, Field{"removed", &KvEvent::removed});
+
+}  // namespace pixii::wire

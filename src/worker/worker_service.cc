@@ -1,0 +1,311 @@
+#include "worker/worker_service.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "control/remote_link.h"
+#include "wire/messages/codec.h"
+
+namespace pixii::worker {
+
+namespace {
+
+bool SameLoad(const wire::WorkerLoad& a, const wire::WorkerLoad& b) {
+  return a.state == b.state && a.running == b.running && a.queued == b.queued &&
+         a.blocks_used == b.blocks_used && a.blocks_cached == b.blocks_cached &&
+         a.blocks_total == b.blocks_total && a.steps == b.steps;
+}
+
+template <class T>
+void Append(std::vector<T>& to, std::vector<T>& from) {
+  to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+}
+
+/// What `first` and `next` say, in one frame.
+void Join(wire::TokenFrame& first, wire::TokenFrame next) {
+  Append(first.tokens, next.tokens);
+  Append(first.logprobs, next.logprobs);
+  Append(first.prompt_logprobs, next.prompt_logprobs);
+  Append(first.pooled, next.pooled);
+  first.cached_tokens = std::max(first.cached_tokens, next.cached_tokens);
+  if (!next.adapter_version.empty()) {
+    first.adapter_version = std::move(next.adapter_version);
+  }
+  first.finish = next.finish;
+  first.stop_token = next.stop_token;
+  first.stop_logprob = next.stop_logprob;
+  first.error = std::move(next.error);
+  first.state = std::move(next.state);
+}
+
+}  // namespace
+
+WorkerService::WorkerService(rt::Loop& loop, rt::Net& net, control::WorkerLink& link,
+                             WorkerServiceOptions options)
+    : loop_(loop),
+      link_(link),
+      options_(std::move(options)),
+      server_(loop, net, options_.mux, *this) {
+  tasks_.Start(ReportLoop());
+}
+
+WorkerService::~WorkerService() {
+  *alive_ = false;
+  tasks_.Clear();
+  for (const auto& [request, call] : running_) {
+    link_.Cancel({request, std::nullopt});
+  }
+}
+
+void WorkerService::Announce() {
+  for (auto& [id, call] : calls_) {
+    if (call.kind == Kind::kReport && call.begun) {
+      SendReport(id, call, true);
+    }
+  }
+}
+
+void WorkerService::Drain() {
+  draining_ = true;
+  server_.GoAway();
+  SendReports();
+}
+
+void WorkerService::OnCall(control::CallId id, std::string_view method,
+                           rt::Duration /*deadline_left*/) {
+  static constexpr std::pair<std::string_view, Kind> kMethods[] = {
+      {control::kGenerateMethod, Kind::kGenerate}, {control::kReportMethod, Kind::kReport},
+      {control::kMemoryMethod, Kind::kMemory},     {control::kClearCacheMethod, Kind::kClear},
+      {control::kLoadAdapterMethod, Kind::kLoad},  {control::kUnloadAdapterMethod, Kind::kUnload}};
+  for (const auto& [name, kind] : kMethods) {
+    if (name == method) {
+      calls_[id].kind = kind;
+      return;
+    }
+  }
+  server_.End(id, Error(Code::kUnsupported, fmt::format("this worker knows no call {}", method)));
+}
+
+void WorkerService::OnMessage(control::CallId id, std::string message) {
+  const auto found = calls_.find(id);
+  if (found == calls_.end()) {
+    return;
+  }
+  Call& call = found->second;
+  if (!call.begun) {
+    call.begun = true;
+    Begin(id, call, message);
+    return;
+  }
+  if (call.kind == Kind::kGenerate) {
+    const Result<wire::CancelRequest> cancel = wire::Decode<wire::CancelRequest>(message);
+    if (cancel) {
+      link_.Cancel({call.request, cancel->choice});
+    }
+  }
+}
+
+void WorkerService::Begin(control::CallId id, Call& call, const std::string& message) {
+  Result<void> begun;
+  switch (call.kind) {
+    case Kind::kGenerate:
+      begun = BeginGenerate(id, call, message);
+      break;
+    case Kind::kReport:
+      SendReport(id, call, true);
+      break;
+    case Kind::kMemory:
+      begun = BeginMemory(id, message);
+      break;
+    case Kind::kClear:
+      link_.ClearCache(FinishWith(id));
+      break;
+    case Kind::kLoad:
+      begun = BeginLoad(id, message);
+      break;
+    case Kind::kUnload:
+      begun = BeginUnload(id, message);
+      break;
+    case Kind::kUnknown:
+      break;
+  }
+  if (!begun) {
+    Finish(id, begun.error());
+  }
+}
+
+// The ids of callers may be equal: the worker gives its own.
+Result<void> WorkerService::BeginGenerate(control::CallId id, Call& call,
+                                          const std::string& message) {
+  PX_TRY(wire::GenerateRequest request, wire::Decode<wire::GenerateRequest>(message));
+  request.id = RequestId{++last_request_};
+  if (request.choice_count == 0) {
+    return Fail(Code::kInvalidArgument, "choice_count: 0, at least 1 is needed", "choice_count");
+  }
+  call.request = request.id;
+  call.live_choices = request.choice_count;
+  running_.emplace(request.id, id);
+  const RequestId own = request.id;
+  Result<void> taken = link_.Generate(
+      std::move(request), [this, id, alive = std::weak_ptr<bool>(alive_)](wire::TokenFrame frame) {
+        if (const auto here = alive.lock(); here && *here) {
+          OnFrame(id, std::move(frame));
+        }
+      });
+  if (!taken) {
+    running_.erase(own);
+  }
+  return taken;
+}
+
+Result<void> WorkerService::BeginMemory(control::CallId id, const std::string& message) {
+  PX_TRY(const wire::MemoryRequest request, wire::Decode<wire::MemoryRequest>(message));
+  if (request.release) {
+    link_.ReleaseMemory(request.tags, rt::Duration(request.patience_ns), FinishWith(id));
+  } else {
+    link_.ResumeMemory(request.tags, FinishWith(id));
+  }
+  return {};
+}
+
+Result<void> WorkerService::BeginLoad(control::CallId id, const std::string& message) {
+  PX_TRY(wire::LoadAdapterRequest request, wire::Decode<wire::LoadAdapterRequest>(message));
+  link_.LoadAdapter(std::move(request), AnswerWith(id));
+  return {};
+}
+
+Result<void> WorkerService::BeginUnload(control::CallId id, const std::string& message) {
+  PX_TRY(wire::AdapterName request, wire::Decode<wire::AdapterName>(message));
+  link_.UnloadAdapter(std::move(request.name), AnswerWith(id));
+  return {};
+}
+
+void WorkerService::OnGone(control::CallId id) {
+  const auto found = calls_.find(id);
+  if (found == calls_.end()) {
+    return;
+  }
+  if (found->second.kind == Kind::kGenerate && found->second.begun) {
+    running_.erase(found->second.request);
+    link_.Cancel({found->second.request, std::nullopt});
+  }
+  calls_.erase(found);
+}
+
+void WorkerService::OnFrame(control::CallId id, wire::TokenFrame frame) {
+  const RequestId request = frame.id;
+  const bool last = frame.finish.has_value();
+  const auto found = calls_.find(id);
+  if (found == calls_.end()) {
+    // Its caller is gone; the request ends by itself.
+    return;
+  }
+  Call& call = found->second;
+  const bool waits = server_.queued_bytes(id) > options_.stream_bytes_max;
+  const auto held = std::ranges::find(call.held, frame.choice, &wire::TokenFrame::choice);
+  if (held != call.held.end()) {
+    Join(*held, std::move(frame));
+  } else if (waits) {
+    call.held.push_back(std::move(frame));
+  } else if (!SendFrame(id, frame)) {
+    return;
+  }
+  if (last && --call.live_choices == 0) {
+    running_.erase(request);
+    if (call.held.empty()) {
+      Finish(id, std::nullopt);
+    }
+  }
+}
+
+bool WorkerService::SendFrame(control::CallId id, const wire::TokenFrame& frame) {
+  Result<void> sent = server_.Send(id, wire::Encode(frame));
+  if (!sent) {
+    link_.Cancel({frame.id, std::nullopt});
+    Finish(id, sent.error());
+  }
+  return sent.has_value();
+}
+
+void WorkerService::OnDrained(control::CallId id) {
+  const auto found = calls_.find(id);
+  if (found == calls_.end() || found->second.held.empty()) {
+    return;
+  }
+  const bool all_ended = found->second.live_choices == 0;
+  for (const wire::TokenFrame& frame : std::exchange(found->second.held, {})) {
+    if (!SendFrame(id, frame)) {
+      return;
+    }
+  }
+  if (all_ended) {
+    Finish(id, std::nullopt);
+  }
+}
+
+void WorkerService::Finish(control::CallId id, std::optional<Error> error) {
+  calls_.erase(id);
+  server_.End(id, std::move(error));
+}
+
+control::WorkerLink::MemoryHandler WorkerService::FinishWith(control::CallId id) {
+  return [this, id, alive = std::weak_ptr<bool>(alive_)](Result<void> done) {
+    if (const auto here = alive.lock(); here && *here) {
+      Finish(id, done ? std::optional<Error>() : done.error());
+    }
+  };
+}
+
+control::WorkerLink::AdapterHandler WorkerService::AnswerWith(control::CallId id) {
+  return [this, id, alive = std::weak_ptr<bool>(alive_)](Result<wire::AdapterCard> card) {
+    if (const auto here = alive.lock(); here && *here) {
+      if (card) {
+        (void)server_.Send(id, wire::Encode(*card));  // a card is small
+      }
+      Finish(id, card ? std::optional<Error>() : card.error());
+      Announce();
+    }
+  };
+}
+
+void WorkerService::SendReport(control::CallId id, Call& call, bool with_card) {
+  wire::WorkerReport report;
+  if (with_card) {
+    report.card = link_.card();
+  }
+  report.load = Load();
+  call.told = report.load;
+  (void)server_.Send(id, wire::Encode(report));  // a report is small
+}
+
+wire::WorkerLoad WorkerService::Load() const {
+  wire::WorkerLoad load = link_.load();
+  if (draining_) {
+    load.state = wire::WorkerState::kDraining;
+  }
+  return load;
+}
+
+void WorkerService::SendReports() {
+  const wire::WorkerLoad load = Load();
+  for (auto& [id, call] : calls_) {
+    // Who does not read what was sent gets the newest report later.
+    if (call.kind == Kind::kReport && call.begun && !SameLoad(load, call.told) &&
+        server_.queued_bytes(id) == 0) {
+      SendReport(id, call, false);
+    }
+  }
+}
+
+rt::Task<void> WorkerService::ReportLoop() {
+  while (true) {
+    auto pause = loop_.SleepFor(options_.report_period);
+    co_await std::move(pause);
+    SendReports();
+  }
+}
+
+}  // namespace pixii::worker
