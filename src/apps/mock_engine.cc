@@ -19,8 +19,8 @@ struct Refused {
   const char* flag;
 };
 
-Result<void> RefuseMockFlags(const ServeFlags& serve) {
-  const ServeFlags usual;
+Result<void> RefuseMockFlags(const MockFlags& serve) {
+  const MockFlags usual;
   const Refused refused[] = {
       {serve.mock_seed != usual.mock_seed, "mock-seed"},
       {serve.mock_step_time != usual.mock_step_time, "mock-step-time"},
@@ -38,9 +38,8 @@ Result<void> RefuseMockFlags(const ServeFlags& serve) {
 }
 
 // What would promise more than a mock does.
-Result<void> RefuseModelFlags(const ServeFlags& serve, const EngineFlags& engine) {
+Result<void> RefuseModelFlags(const MockFlags& serve, const EngineFlags& engine) {
   const Refused refused[] = {
-      {!serve.record.empty(), "record"},
       {engine.device != "cpu", "device"},
       {engine.speculation != "none" && engine.speculation != "lookup", "speculation"},
       {engine.kv_memory > 0, "kv-memory"},
@@ -59,7 +58,7 @@ Result<void> RefuseModelFlags(const ServeFlags& serve, const EngineFlags& engine
 
 }  // namespace
 
-Result<std::optional<engine::MockOptions>> MockOptionsOf(const ServeFlags& serve,
+Result<std::optional<engine::MockOptions>> MockOptionsOf(const MockFlags& serve,
                                                          const EngineFlags& engine) {
   if (serve.engine != "mock") {
     PX_CHECK_OK(RefuseMockFlags(serve));

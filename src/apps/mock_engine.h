@@ -13,7 +13,7 @@ namespace pixii::apps {
 
 /// What the flags ask of a mock engine; nothing unless --engine says so. Errors: kInvalidArgument
 /// for mock flags without it, and for flags that it cannot go with.
-Result<std::optional<engine::MockOptions>> MockOptionsOf(const ServeFlags& serve,
+Result<std::optional<engine::MockOptions>> MockOptionsOf(const MockFlags& serve,
                                                          const EngineFlags& engine);
 
 struct MockSizes {

@@ -65,6 +65,10 @@ void AddAliases(std::vector<config::Option>& options) {
       {"lora-slots", "max-loras", nullptr},
       {"lora-count", "max-cpu-loras", nullptr},
       {"lora-rank", "max-lora-rank", nullptr},
+      {"namespace", nullptr, "DYN_NAMESPACE"},
+      {"router-mode", nullptr, "DYN_ROUTER_MODE"},
+      {"migration-limit", nullptr, "DYN_MIGRATION_LIMIT"},
+      {"migration-max-seq-len", nullptr, "DYN_MIGRATION_MAX_SEQ_LEN"},
   };
   for (config::Option& option : options) {
     for (const Alias& alias : kAliases) {
@@ -109,7 +113,31 @@ std::vector<config::Option> RowsOf(EngineFlags& flags) {
 
 std::vector<config::Option> RowsOf(ServeFlags& flags) {
   std::vector<config::Option> options;
-#include "apps/serve_options.def"
+#include "apps/http_options.def"
+#include "apps/mock_options.def"
+#include "apps/model_options.def"
+#include "apps/process_options.def"
+  AddAliases(options);
+  return options;
+}
+
+std::vector<config::Option> RowsOf(WorkerFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/cluster_options.def"
+#include "apps/mock_options.def"
+#include "apps/model_options.def"
+#include "apps/process_options.def"
+#include "apps/worker_options.def"
+  AddAliases(options);
+  return options;
+}
+
+std::vector<config::Option> RowsOf(FrontendFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/cluster_options.def"
+#include "apps/fleet_options.def"
+#include "apps/http_options.def"
+#include "apps/process_options.def"
   AddAliases(options);
   return options;
 }

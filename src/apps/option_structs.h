@@ -22,8 +22,34 @@ struct EngineFlags {
 #include "apps/engine_options.def"
 };
 
-struct ServeFlags {
-#include "apps/serve_options.def"
+struct ProcessFlags {
+#include "apps/process_options.def"
+};
+
+struct HttpFlags {
+#include "apps/http_options.def"
+};
+
+struct ModelFlags {
+#include "apps/model_options.def"
+};
+
+struct MockFlags {
+#include "apps/mock_options.def"
+};
+
+struct ClusterFlags {
+#include "apps/cluster_options.def"
+};
+
+struct ServeFlags : ProcessFlags, HttpFlags, ModelFlags, MockFlags {};
+
+struct WorkerFlags : ProcessFlags, ModelFlags, MockFlags, ClusterFlags {
+#include "apps/worker_options.def"
+};
+
+struct FrontendFlags : ProcessFlags, HttpFlags, ClusterFlags {
+#include "apps/fleet_options.def"
 };
 
 struct ChatFlags {
@@ -61,6 +87,8 @@ struct SimulateFlags {
 /// Rows whose targets are the fields of the struct, which outlives them.
 std::vector<config::Option> RowsOf(EngineFlags& flags);
 std::vector<config::Option> RowsOf(ServeFlags& flags);
+std::vector<config::Option> RowsOf(WorkerFlags& flags);
+std::vector<config::Option> RowsOf(FrontendFlags& flags);
 std::vector<config::Option> RowsOf(ChatFlags& flags);
 std::vector<config::Option> RowsOf(ReplayFlags& flags);
 std::vector<config::Option> RowsOf(BenchServeFlags& flags);

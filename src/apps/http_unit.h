@@ -1,0 +1,93 @@
+// A frontend on its ports: HTTP, TLS, gRPC, API keys, records of requests.
+//
+// Thread: one loop.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "apps/option_structs.h"
+#include "apps/record_writer.h"
+#include "base/result.h"
+#include "control/worker_link.h"
+#include "frontend/api_keys.h"
+#include "frontend/frontend.h"
+#include "frontend/grpc_server.h"
+#include "obs/log.h"
+#include "obs/metrics.h"
+#include "rt/loop.h"
+#include "rt/net.h"
+#include "rt/tls.h"
+#include "rt/work_pool.h"
+
+namespace pixii::apps {
+
+class HttpUnit final {
+ public:
+  /// All outlive it.
+  HttpUnit(rt::Loop& loop, rt::Net& net, obs::Log& log, const ProcessFlags& process,
+           const HttpFlags& flags);
+
+  HttpUnit(const HttpUnit&) = delete;
+  HttpUnit& operator=(const HttpUnit&) = delete;
+
+  /// Reads what the flags name, before anything that takes long: a wrong file is said at once.
+  Result<void> Prepare();
+
+  /// How answers of the model are taken apart.
+  Result<void> UseParsers(frontend::ServedModel& served) const;
+
+  /// Takes requests for `served` from now on; `link` outlives the unit.
+  Result<void> Start(control::WorkerLink& link, frontend::ServedModel served, bool adapter_api,
+                     obs::Registry& registry);
+
+  /// Once the model has answered: writes the port files, says so. Stops the loop if it cannot.
+  void AnnounceWhenReady(std::string_view note);
+
+  /// Reads keys and certificates anew.
+  void Reload();
+
+  /// Lets what runs end, then stops the loop.
+  rt::Task<void> DrainAndStop();
+
+  /// Pre: Start.
+  frontend::Frontend& frontend() { return *frontend_; }
+
+  bool is_started() const { return frontend_.has_value(); }
+
+  /// Of the process, if announcing failed.
+  std::optional<int> exit() const { return exit_; }
+
+ private:
+  struct Reloaded;
+
+  Result<rt::Address> ListenAddress() const;
+  Result<void> UseTls();
+  rt::TlsFiles TlsFiles() const;
+  void UseReloaded(Reloaded& fresh);
+  Result<void> ListenGrpc();
+  rt::Task<void> Announce(std::string note);
+  Result<void> WritePorts() const;
+  void SayExample(std::string_view note) const;
+
+  rt::Loop& loop_;
+  obs::Log& log_;
+  const ProcessFlags& process_;
+  const HttpFlags& flags_;
+  rt::Net* net_;                      // the plain one, or that below
+  std::unique_ptr<rt::Net> tls_net_;  // null: plain HTTP
+  const std::shared_ptr<rt::TlsSlot> tls_ = std::make_shared<rt::TlsSlot>();
+  frontend::ApiKeys keys_;
+  rt::Address address_;  // asked for, then bound
+  control::WorkerLink* link_ = nullptr;
+  std::string model_name_;
+  bool draining_ = false;
+  std::optional<int> exit_;
+  std::unique_ptr<RecordWriter> recorder_;
+  std::optional<frontend::Frontend> frontend_;
+  std::unique_ptr<frontend::GrpcServer> grpc_;  // asks the frontend
+  std::unique_ptr<rt::WorkPool> reload_pool_;
+};
+
+}  // namespace pixii::apps
