@@ -38,7 +38,7 @@ Result<void> RefuseMockFlags(const MockFlags& serve) {
 }
 
 // What would promise more than a mock does.
-Result<void> RefuseModelFlags(const MockFlags& serve, const EngineFlags& engine) {
+Result<void> RefuseModelFlags(const EngineFlags& engine) {
   const Refused refused[] = {
       {engine.device != "cpu", "device"},
       {engine.speculation != "none" && engine.speculation != "lookup", "speculation"},
@@ -64,7 +64,7 @@ Result<std::optional<engine::MockOptions>> MockOptionsOf(const MockFlags& serve,
     PX_CHECK_OK(RefuseMockFlags(serve));
     return std::optional<engine::MockOptions>();
   }
-  PX_CHECK_OK(RefuseModelFlags(serve, engine));
+  PX_CHECK_OK(RefuseModelFlags(engine));
   const auto scaled = [&](std::int64_t nanoseconds) {
     return static_cast<std::int64_t>(static_cast<double>(nanoseconds) / serve.mock_speedup);
   };

@@ -26,11 +26,11 @@
 namespace pixii::frontend {
 
 struct FleetOptions {
-  FlightOptions flight;
+  FlightOptions flight = {};
   /// How long a request that lost its worker waits for another one to appear.
   rt::Duration patience = std::chrono::seconds(10);
-  control::MuxClientOptions client;  // but for the address
-  router::RouterOptions router;
+  control::MuxClientOptions client = {};  // but for the address
+  router::RouterOptions router = {};
   std::uint64_t seed = 0;  // of random choices
 };
 
