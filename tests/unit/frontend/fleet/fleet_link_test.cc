@@ -28,13 +28,13 @@ struct Received {
 
 class FleetLinkTest : public ::testing::Test {
  protected:
-  // Workers are named by numbers from 1; one that starts again is another instance.
+  // Workers are numbered from 1; one that starts again is another instance.
   void StartWorker(std::uint64_t number) {
-    const std::string host = "worker" + std::to_string(number);
+    const std::string host = "worker" + std::to_string(++starts_);
     rt::SimNode& node = world_.AddNode(host);
     workers_[number] = std::make_unique<WorkerProcess>(node);
     control::Instance instance;
-    instance.id = InstanceId{number * 100 + ++starts_};
+    instance.id = InstanceId{starts_};
     instance.address = host + ":" + std::to_string(WorkerProcess::kPort);
     instance.card = workers_[number]->link.card();
     instances_[number] = instance;
@@ -301,7 +301,7 @@ TEST_F(FleetLinkTest, AFrozenWorkerIsGivenUpAndItsLateTokensAreNotBelieved) {
   const wire::GenerateRequest request = MakeMockRequest(1, 200);
   Generate(request);
   RunUntil([&] { return received_[1].tokens[0].size() >= 5; });
-  const std::string host = "worker" + std::to_string(Busy());
+  const std::string host = workers_[Busy()]->node.host();
   world_.SetPartition("frontend", host, true);
   RunUntil([&] { return received_[1].tokens[0].size() >= 100; });
   world_.SetPartition("frontend", host, false);
