@@ -7,14 +7,17 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/ids.h"
 #include "base/result.h"
 #include "control/instance.h"
 #include "router/options.h"
+#include "rt/random.h"
 #include "rt/time.h"
 #include "wire/messages/kv_event.h"
 #include "wire/messages/worker.h"
@@ -56,7 +59,6 @@ struct Dispatch {
 class Router final {
  public:
   Router(RouterOptions options, std::uint64_t seed);
-  ~Router();
 
   // Workers.
   void SetWorker(const control::Instance& instance);
@@ -74,7 +76,25 @@ class Router final {
   /// Moves out what is decided. Call after every other verb and at next_time().
   std::vector<Dispatch> TakeDispatches(rt::Time now);
 
-  rt::Time next_time() const;
+  rt::Time next_time() const { return rt::kNever; }
+
+ private:
+  struct Candidate {
+    Target target;
+    std::uint32_t requests = 0;  // that run there
+  };
+
+  Result<Target> Choose(const RouteRequest& request);
+  Result<std::vector<Candidate>> Eligible(const RouteRequest& request) const;
+  Target NextInCycle(const std::vector<Candidate>& candidates);
+
+  RouterOptions options_;
+  rt::Random random_;
+  std::map<InstanceId, control::Instance> workers_;
+  std::unordered_map<RequestId, Target> running_;
+  std::map<Target, std::uint32_t> requests_;  // that run, of each that has any
+  std::optional<Target> last_;                // of the cycle
+  std::vector<Dispatch> dispatches_;
 };
 
 }  // namespace pixii::router
