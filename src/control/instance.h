@@ -29,7 +29,8 @@ struct Instance {
   std::uint32_t rank_first = 0;  // data-parallel ranks it has
   std::uint32_t rank_count = 1;
   std::vector<std::string> taints;
-  bool draining = false;  // takes nothing new
+  bool draining = false;         // takes nothing new
+  std::uint64_t generation = 0;  // of what is said here: an older one is stale
   wire::ModelCard card;
 };
 

@@ -1,0 +1,55 @@
+// An instance as it stands in the store: two keys, each a JSON object. docs/formats/discovery.md
+//
+// Thread: values.
+// Keys: v1/instances/{namespace}/{component}/{endpoint}/{id} and v1/mdc/... for the card, id in
+// hexadecimal digits; so Dynamo lays them out. Members that a reader does not know it skips.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "control/instance.h"
+
+namespace pixii::control {
+
+/// The id as keys have it: hexadecimal digits without leading zeros.
+std::string InstanceName(InstanceId id);
+
+/// Prefix of the keys of all instances of a namespace; of all namespaces if it is empty.
+std::string InstancePrefix(std::string_view ns);
+std::string CardPrefix(std::string_view ns);
+
+std::string InstanceKey(const Instance& instance);
+std::string CardKey(const Instance& instance);
+
+/// Errors: kInvalidArgument naming the field: names of 1 to 64 letters, digits, '-', '_' and '.',
+/// an id above 0, an address, at least one rank.
+Result<void> CheckInstance(const Instance& instance);
+
+/// The values under the two keys.
+std::string EncodeInstance(const Instance& instance);
+std::string EncodeCard(const Instance& instance);
+
+/// Errors: kInvalidArgument naming the member.
+Result<Instance> DecodeInstance(std::string_view instance_text, std::string_view card_text);
+
+/// What a store says of one instance.
+struct SeenInstance {
+  InstanceId id{};
+  /// Nothing: it is there, but cannot be read, or only half of a change was seen.
+  std::optional<Instance> instance;
+};
+
+/// The instances of two views: of InstancePrefix and CardPrefix. Keys that are no instance's are
+/// skipped; `on_unreadable` hears of values that cannot be read.
+std::vector<SeenInstance> ReadInstances(
+    const std::map<std::string, std::string>& instances,
+    const std::map<std::string, std::string>& cards,
+    const std::function<void(const std::string& key, const Error& error)>& on_unreadable);
+
+}  // namespace pixii::control
