@@ -8,12 +8,10 @@
 #include "apps/cluster_unit.h"
 #include "apps/command.h"
 #include "apps/http_unit.h"
-#include "apps/model_host.h"
 #include "apps/option_structs.h"
 #include "apps/process_unit.h"
 #include "control/discovery.h"
 #include "frontend/fleet/fleet_link.h"
-#include "model/inspect.h"
 
 namespace pixii::apps {
 
@@ -40,9 +38,8 @@ class FrontendProcess final {
     PX_CHECK_OK(http_->Prepare());
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
     watch_ = discovery_->Watch(
-        flags_.ns, [this](const std::vector<control::MembershipChange>& changes) {
-          OnChanges(changes);
-        });
+        flags_.ns,
+        [this](const std::vector<control::MembershipChange>& changes) { OnChanges(changes); });
     process_.loop().Run();
     const int exit = http_->exit().value_or(exit_);
     const std::size_t cancelled = fleet_ ? fleet_->outstanding_count() : 0;
@@ -67,11 +64,7 @@ class FrontendProcess final {
         continue;
       }
       if (!fleet_) {
-        if (Result<void> begun = Begin(change.instance); !begun) {
-          exit_ = Complain(begun.error());
-          process_.loop().Stop();
-          return;
-        }
+        fleet_.emplace(process_.loop(), process_.net(), change.instance.card, MakeFleetOptions());
       }
       if (Result<void> taken = fleet_->SetInstance(change.instance); !taken) {
         obs::Event(process_.log(), obs::EventId::kWorkerRefused)
@@ -81,14 +74,28 @@ class FrontendProcess final {
     }
   }
 
-  // The first worker says which model is served.
-  Result<void> Begin(const control::Instance& first) {
-    PX_TRY(model::InspectReport report, model::InspectFolder(first.source));
-    PX_TRY(frontend::ServedModel served,
-           LoadServedModel(first.source, report.spec, first.card.name));
+  // The first worker that can be reached gives the model's texts.
+  void OnConnection(control::InstanceId instance, bool connected) {
+    watch_->SetConnected(instance, connected);
+    if (connected && !http_->is_started() && !fetching_) {
+      fetching_ = true;
+      fleet_->FetchFiles([this](Result<wire::ModelFiles> files) {
+        fetching_ = false;
+        if (!files) {
+          return;  // its connection broke: the next one is asked
+        }
+        if (Result<void> begun = Begin(*files); !begun) {
+          exit_ = Complain(begun.error());
+          process_.loop().Stop();
+        }
+      });
+    }
+  }
+
+  Result<void> Begin(const wire::ModelFiles& files) {
+    PX_TRY(frontend::ServedModel served, ServedModelOf(files, fleet_->card().name));
     served.created = process_.loop().WallNow().unix_seconds;
     PX_CHECK_OK(http_->UseParsers(served));
-    fleet_.emplace(process_.loop(), process_.net(), first.card, MakeFleetOptions());
     PX_CHECK_OK(http_->Start(*fleet_, std::move(served), true, registry_));
     http_->AnnounceWhenReady("");
     registry_.OnExpose([this] { Export(); });
@@ -106,7 +113,7 @@ class FrontendProcess final {
     options.router.mode = ModeOf(flags_.router_mode);
     options.seed = process_.loop().random().Next();
     options.on_connection = [this](control::InstanceId instance, bool connected) {
-      watch_->SetConnected(instance, connected);
+      OnConnection(instance, connected);
     };
     return options;
   }
@@ -157,6 +164,7 @@ class FrontendProcess final {
   std::optional<frontend::FleetLink> fleet_;
   std::optional<HttpUnit> http_;
   bool draining_ = false;
+  bool fetching_ = false;
   int exit_ = kExitDone;
 };
 

@@ -20,6 +20,8 @@ struct Row {
 
 constexpr Row kCommands[] = {
     {"serve", "answers the OpenAI API with a model", RunServe},
+    {"worker", "runs a model for frontends of other processes", RunWorker},
+    {"frontend", "answers the OpenAI API with workers of other processes", RunFrontend},
     {"chat", "answers words in the terminal", RunChat},
     {"tokenize", "JSON strings to lists of token ids, a line each", RunTokenize},
     {"detokenize", "lists of token ids to JSON strings, a line each", RunDetokenize},

@@ -35,8 +35,7 @@ model::HubOptions HubOptionsFromEnvironment(bool offline) {
   model::HubOptions options;
   std::string home = Environment("HF_HOME");
   if (home.empty()) {
-    std::string base = Environment("XDG_CACHE_HOME");
-    home = (base.empty() ? Environment("HOME") + "/.cache" : base) + "/huggingface";
+    home = CacheFolder() + "/huggingface";
   }
   if (std::string endpoint = Environment("HF_ENDPOINT"); !endpoint.empty()) {
     options.endpoint = endpoint;
@@ -116,6 +115,11 @@ std::vector<std::string> BundledModelFolders() {
   }
   folders.emplace_back("/usr/share/pixii/models");
   return folders;
+}
+
+std::string CacheFolder() {
+  const std::string base = Environment("XDG_CACHE_HOME");
+  return base.empty() ? Environment("HOME") + "/.cache" : base;
 }
 
 Result<ModelSource> ResolveModel(const std::string& model, bool offline) {

@@ -23,6 +23,9 @@ inline constexpr char kBundledModel[] = "tiny-chat";
 /// terminal.
 Result<ModelSource> ResolveModel(const std::string& model, bool offline);
 
+/// Where programs of this user keep what can be made again: XDG_CACHE_HOME, or .cache at home.
+std::string CacheFolder();
+
 /// Folders searched for bundled models, first match wins: PIXII_MODELS_DIR, beside the binary,
 /// /usr/share/pixii/models.
 std::vector<std::string> BundledModelFolders();

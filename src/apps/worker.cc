@@ -29,20 +29,21 @@ class Worker final {
     PX_CHECK_OK(process_.Open(flags_, [this](int signal) { OnSignal(signal); }));
     PX_TRY(const rt::Address address, ListenAddress());
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
-    PX_TRY(engine_, EngineUnit::Load(process_.loop(), process_.log(),
-                                     {.model = flags_,
-                                      .engine = engine_flags_,
-                                      .mock = flags_,
-                                      .offline = flags_.offline},
-                                     model));
+    PX_TRY(
+        engine_,
+        EngineUnit::Load(
+            process_.loop(), process_.log(),
+            {.model = flags_, .engine = engine_flags_, .mock = flags_, .offline = flags_.offline},
+            model));
     service_.emplace(process_.loop(), process_.net(), engine_->link(),
-                     worker::WorkerServiceOptions{.mux = {.name = "worker"}});
+                     worker::WorkerServiceOptions{.mux = {.name = "worker"}, .files = [this] {
+                                                    return ReadModelFiles(engine_->folder());
+                                                  }});
     PX_TRY(const rt::Address bound, service_->Start(address));
     engine_->Start();
     PX_CHECK_OK(Register(bound));
     if (!flags_.port_file.empty()) {
-      PX_CHECK_OK(
-          rt::WriteFileAtomic(flags_.port_file, fmt::format("{}\n", bound.port), 0644));
+      PX_CHECK_OK(rt::WriteFileAtomic(flags_.port_file, fmt::format("{}\n", bound.port), 0644));
     }
     obs::Event(process_.log(), obs::EventId::kWorkerReady)
         .kv("address", bound.ToString())
@@ -79,7 +80,6 @@ class Worker final {
     instance.endpoint = flags_.endpoint;
     instance.address = bound.ToString();
     instance.card = engine_->link().card();
-    instance.source = engine_->folder();
     PX_TRY(registration_, discovery_->Register(std::move(instance)));
     return {};
   }
@@ -102,7 +102,8 @@ class Worker final {
   // What runs may end here; what is left then goes on elsewhere.
   rt::Task<void> DrainAndStop() {
     rt::Loop& loop = process_.loop();
-    obs::Event(process_.log(), obs::EventId::kServeDraining).kv("running", service_->request_count());
+    obs::Event(process_.log(), obs::EventId::kServeDraining)
+        .kv("running", service_->request_count());
     registration_->Withdraw();
     service_->Drain();
     const rt::Time deadline = loop.Now() + rt::Duration(flags_.drain_timeout);

@@ -70,8 +70,8 @@ void RemoteLink::OnFrame(RequestId id, const std::string& message) {
     client_.Cancel(outstanding->call);
     EndAll(id,
            Error(Code::kDisconnected, fmt::format("the worker sent a frame that cannot be read: {}",
-                                                 frame ? fmt::format("choice {}", frame->choice)
-                                                       : frame.error().detail())));
+                                                  frame ? fmt::format("choice {}", frame->choice)
+                                                        : frame.error().detail())));
     return;
   }
   if (outstanding->ended[frame->choice]) {
@@ -143,38 +143,43 @@ void RemoteLink::ClearCache(MemoryHandler on_done) {
   CallForNothing(kClearCacheMethod, {}, std::move(on_done));
 }
 
-void RemoteLink::CallForAdapter(std::string_view method, std::string message,
-                                AdapterHandler on_done) {
+template <class Message>
+void RemoteLink::CallForOne(std::string_view method, std::string message,
+                            std::function<void(Result<Message>)> on_done) {
   struct Waiting {
-    AdapterHandler on_done;
-    Result<wire::AdapterCard> card = Fail(Code::kUnavailable, "the worker said nothing");
+    std::function<void(Result<Message>)> on_done;
+    Result<Message> answer = Fail(Code::kDisconnected, "the worker said nothing");
   };
 
   const auto waiting = std::make_shared<Waiting>();
   waiting->on_done = std::move(on_done);
-  auto called = client_.Call(
-      method, {}, std::move(message),
-      {.on_message =
-           [waiting](const std::string& answer) {
-             waiting->card = wire::Decode<wire::AdapterCard>(answer);
-           },
-       .on_end =
-           [waiting](std::optional<Error> error) {
-             waiting->on_done(error ? Result<wire::AdapterCard>(Fail(std::move(*error)))
-                                    : std::move(waiting->card));
-           }});
+  auto called =
+      client_.Call(method, {}, std::move(message),
+                   {.on_message =
+                        [waiting](const std::string& answer) {
+                          waiting->answer = wire::Decode<Message>(answer);
+                        },
+                    .on_end =
+                        [waiting](std::optional<Error> error) {
+                          waiting->on_done(error ? Result<Message>(Fail(std::move(*error)))
+                                                 : std::move(waiting->answer));
+                        }});
   if (!called) {
     waiting->on_done(Fail(called.error()));
   }
 }
 
+void RemoteLink::FetchFiles(FilesHandler on_done) {
+  CallForOne<wire::ModelFiles>(kModelFilesMethod, {}, std::move(on_done));
+}
+
 void RemoteLink::LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) {
-  CallForAdapter(kLoadAdapterMethod, wire::Encode(request), std::move(on_done));
+  CallForOne<wire::AdapterCard>(kLoadAdapterMethod, wire::Encode(request), std::move(on_done));
 }
 
 void RemoteLink::UnloadAdapter(std::string name, AdapterHandler on_done) {
-  CallForAdapter(kUnloadAdapterMethod, wire::Encode(wire::AdapterName{std::move(name)}),
-                 std::move(on_done));
+  CallForOne<wire::AdapterCard>(
+      kUnloadAdapterMethod, wire::Encode(wire::AdapterName{std::move(name)}), std::move(on_done));
 }
 
 }  // namespace pixii::control

@@ -24,6 +24,7 @@ inline constexpr std::string_view kMemoryMethod = "memory";
 inline constexpr std::string_view kClearCacheMethod = "clear_cache";
 inline constexpr std::string_view kLoadAdapterMethod = "load_adapter";
 inline constexpr std::string_view kUnloadAdapterMethod = "unload_adapter";
+inline constexpr std::string_view kModelFilesMethod = "model_files";
 
 class RemoteLink final : public WorkerLink {
  public:
@@ -50,6 +51,11 @@ class RemoteLink final : public WorkerLink {
   void LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) override;
   void UnloadAdapter(std::string name, AdapterHandler on_done) override;
 
+  using FilesHandler = std::function<void(Result<wire::ModelFiles>)>;
+
+  /// The files that a frontend needs of the model. Errors: kUnsupported, kDisconnected.
+  void FetchFiles(FilesHandler on_done);
+
   State state() const { return state_; }
 
   /// Why it is away, for logs.
@@ -69,7 +75,9 @@ class RemoteLink final : public WorkerLink {
   void OnReport(const std::string& message);
   void OnFrame(RequestId id, const std::string& message);
   void EndAll(RequestId id, const Error& error);
-  void CallForAdapter(std::string_view method, std::string message, AdapterHandler on_done);
+  template <class Message>
+  void CallForOne(std::string_view method, std::string message,
+                  std::function<void(Result<Message>)> on_done);
   void CallForNothing(std::string_view method, std::string message, MemoryHandler on_done);
 
   std::function<void()> on_change_;

@@ -46,6 +46,10 @@ void ResolveNames(const Checkpoint& checkpoint, ModelConfig& config);
 /// Checks the tensors of either kind. Pre: ResolveNames ran. Errors: those of CheckTensors.
 Result<void> CheckTensors(const ModelConfig& config, const Checkpoint& checkpoint);
 
+/// What can be told of a model without its weights: all but `integer_codes` and `fingerprint`.
+/// Errors: kInvalidArgument if the pooling's modules do not fit each other or the model.
+Result<ModelSpec> MakeTextSpec(const ModelConfig& config);
+
 /// What the rest of the program is told of a model; digests the checkpoint for the fingerprint.
 /// Errors: kInvalidArgument if the pooling's modules do not fit each other or the model.
 Result<ModelSpec> MakeModelSpec(const ModelConfig& config, const Checkpoint& checkpoint);

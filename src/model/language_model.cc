@@ -95,15 +95,11 @@ Result<void> CheckTensors(const ModelConfig& config, const Checkpoint& checkpoin
                         : CheckTensors(config.decoder, checkpoint);
 }
 
-Result<ModelSpec> MakeModelSpec(const ModelConfig& config, const Checkpoint& checkpoint) {
+Result<ModelSpec> MakeTextSpec(const ModelConfig& config) {
   ModelSpec spec = config.encoder ? SizesOf(*config.encoder) : SizesOf(config.decoder);
   spec.eos_token_ids = config.eos_token_ids;
   spec.bos_token_id = config.bos_token_id;
   spec.generation = config.generation;
-  spec.integer_codes = std::ranges::any_of(
-      checkpoint.tensors(),
-      [](const CheckpointTensor& tensor) { return HoldsIntegerCodes(tensor.stored.type); });
-  spec.fingerprint = Fingerprint(config.text + config.modules.text, checkpoint);
   if (spec.task == ModelTask::kEmbed) {
     // Without modules the mean, as sentence-transformers.
     PX_TRY(Pooler pooler,
@@ -122,6 +118,15 @@ Result<ModelSpec> MakeModelSpec(const ModelConfig& config, const Checkpoint& che
     }
     spec.score_tokens = score;
   }
+  return spec;
+}
+
+Result<ModelSpec> MakeModelSpec(const ModelConfig& config, const Checkpoint& checkpoint) {
+  PX_TRY(ModelSpec spec, MakeTextSpec(config));
+  spec.integer_codes = std::ranges::any_of(
+      checkpoint.tensors(),
+      [](const CheckpointTensor& tensor) { return HoldsIntegerCodes(tensor.stored.type); });
+  spec.fingerprint = Fingerprint(config.text + config.modules.text, checkpoint);
   return spec;
 }
 

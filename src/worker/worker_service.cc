@@ -129,6 +129,9 @@ void WorkerService::Begin(control::CallId id, Call& call, const std::string& mes
     case Kind::kUnload:
       begun = BeginUnload(id, message);
       break;
+    case Kind::kFiles:
+      begun = BeginFiles(id);
+      break;
     case Kind::kUnknown:
       break;
   }
@@ -180,6 +183,16 @@ Result<void> WorkerService::BeginLoad(control::CallId id, const std::string& mes
 Result<void> WorkerService::BeginUnload(control::CallId id, const std::string& message) {
   PX_TRY(wire::AdapterName request, wire::Decode<wire::AdapterName>(message));
   link_.UnloadAdapter(std::move(request.name), AnswerWith(id));
+  return {};
+}
+
+Result<void> WorkerService::BeginFiles(control::CallId id) {
+  if (!options_.files) {
+    return Fail(Code::kUnsupported, "this worker gives no files");
+  }
+  PX_TRY(const wire::ModelFiles files, options_.files());
+  PX_CHECK_OK(server_.Send(id, wire::Encode(files)));
+  Finish(id, std::nullopt);
   return {};
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -24,6 +25,8 @@ namespace pixii::worker {
 struct WorkerServiceOptions {
   control::MuxOptions mux;
   std::size_t stream_bytes_max = 64 * 1024;  // sent and not yet read; what follows is joined
+  /// What frontends ask for to read and write the model's texts; empty: there is nothing.
+  std::function<Result<wire::ModelFiles>()> files = {};
   rt::Duration report_period = std::chrono::milliseconds(100);  // between two that tell of load
 };
 
@@ -49,7 +52,16 @@ class WorkerService final : private control::MuxService {
   std::size_t request_count() const { return running_.size(); }
 
  private:
-  enum class Kind : std::uint8_t { kUnknown, kGenerate, kReport, kMemory, kClear, kLoad, kUnload };
+  enum class Kind : std::uint8_t {
+    kUnknown,
+    kGenerate,
+    kReport,
+    kMemory,
+    kClear,
+    kLoad,
+    kUnload,
+    kFiles
+  };
 
   struct Call {
     Kind kind = Kind::kUnknown;
@@ -70,6 +82,7 @@ class WorkerService final : private control::MuxService {
   Result<void> BeginGenerate(control::CallId id, Call& call, const std::string& message);
   Result<void> BeginMemory(control::CallId id, const std::string& message);
   Result<void> BeginLoad(control::CallId id, const std::string& message);
+  Result<void> BeginFiles(control::CallId id);
   Result<void> BeginUnload(control::CallId id, const std::string& message);
   void OnFrame(control::CallId id, wire::TokenFrame frame);
   bool SendFrame(control::CallId id, const wire::TokenFrame& frame);

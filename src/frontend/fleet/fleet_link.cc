@@ -63,8 +63,11 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
     return;
   }
   Worker& worker = found->second;
-  const bool takes = worker.listed && !worker.instance.draining &&
-                     worker.link->state() == RemoteLink::State::kHere &&
+  const bool here = worker.link->state() == RemoteLink::State::kHere;
+  if (std::exchange(worker.connected, here) != here && options_.on_connection) {
+    options_.on_connection(instance, here);
+  }
+  const bool takes = here && worker.listed && !worker.instance.draining &&
                      worker.link->load().state == control::WorkerState::kAwake;
   if (takes) {
     const bool is_new = !std::exchange(worker.routed, true);
@@ -81,6 +84,16 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
     router_.RemoveWorker(instance);
   }
   Pump();
+}
+
+void FleetLink::FetchFiles(RemoteLink::FilesHandler on_done) {
+  for (auto& [id, worker] : workers_) {
+    if (worker.connected) {
+      worker.link->FetchFiles(std::move(on_done));
+      return;
+    }
+  }
+  on_done(Fail(Code::kUnavailable, "there is no connection to any worker"));
 }
 
 std::size_t FleetLink::worker_count() const {

@@ -32,6 +32,8 @@ struct FleetOptions {
   control::MuxClientOptions client = {};  // but for the address
   router::RouterOptions router = {};
   std::uint64_t seed = 0;  // of random choices
+  /// Hears whether there is a connection to a worker. May not destroy the link.
+  std::function<void(control::InstanceId instance, bool connected)> on_connection = {};
 };
 
 struct FleetCounters {
@@ -70,6 +72,9 @@ class FleetLink final : public control::WorkerLink {
   void LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) override;
   void UnloadAdapter(std::string name, AdapterHandler on_done) override;
 
+  /// The files that a frontend needs of the model, from any worker. Errors: kUnavailable.
+  void FetchFiles(control::RemoteLink::FilesHandler on_done);
+
   const FleetCounters& counters() const { return counters_; }
 
   /// Workers that requests can be sent to now.
@@ -83,6 +88,7 @@ class FleetLink final : public control::WorkerLink {
     std::unique_ptr<control::RemoteLink> link;
     bool listed = true;   // discovery has it
     bool routed = false;  // the router has it
+    bool connected = false;
   };
 
   struct Entry {

@@ -337,6 +337,7 @@ PX_MESSAGE(WorkerReport)
 PX_MESSAGE(KvEvent)
 PX_MESSAGE(MemoryRequest)
 PX_MESSAGE(AdapterName)
+PX_MESSAGE(ModelFiles)
 PX_MESSAGE(MuxHello)
 PX_MESSAGE(MuxCall)
 #undef PX_MESSAGE

@@ -233,4 +233,11 @@ inline constexpr auto kFields<KvEvent> = std::tuple(
     Field{"kind", &KvEvent::kind}, Field{"parent", &KvEvent::parent},
     Field{"blocks", &KvEvent::blocks}, Field{"removed", &KvEvent::removed});
 
+template <>
+inline constexpr auto kFields<ModelFile> =
+    std::tuple(Field{"name", &ModelFile::name}, Field{"content", &ModelFile::content});
+
+template <>
+inline constexpr auto kFields<ModelFiles> = std::tuple(Field{"files", &ModelFiles::files});
+
 }  // namespace pixii::wire

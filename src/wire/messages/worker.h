@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "wire/messages/generate.h"
 
@@ -49,6 +50,16 @@ struct MemoryRequest {
 
 struct AdapterName {
   std::string name;
+};
+
+/// One of the small files that say how a model's texts are read and written.
+struct ModelFile {
+  std::string name;  // in its folder, for example tokenizer.json
+  std::string content;
+};
+
+struct ModelFiles {
+  std::vector<ModelFile> files;
 };
 
 }  // namespace pixii::wire

@@ -72,9 +72,9 @@ class Filler {
 template <class Message>
 class Codec : public testing::Test {};
 
-using Messages =
-    testing::Types<GenerateRequest, TokenFrame, CancelRequest, ModelCard, AdapterCard,
-                   LoadAdapterRequest, WorkerReport, KvEvent, MemoryRequest, AdapterName, MuxHello, MuxCall>;
+using Messages = testing::Types<GenerateRequest, TokenFrame, CancelRequest, ModelCard, AdapterCard,
+                                LoadAdapterRequest, WorkerReport, KvEvent, MemoryRequest,
+                                AdapterName, ModelFiles, MuxHello, MuxCall>;
 TYPED_TEST_SUITE(Codec, Messages);
 
 TYPED_TEST(Codec, EveryFieldComesBack) {

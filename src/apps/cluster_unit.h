@@ -1,0 +1,30 @@
+// What a process has as part of a cluster: its discovery, and the texts of models it does not hold.
+//
+// Thread: one loop.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "apps/option_structs.h"
+#include "apps/process_unit.h"
+#include "base/result.h"
+#include "control/discovery.h"
+#include "frontend/served_model.h"
+#include "wire/messages/worker.h"
+
+namespace pixii::apps {
+
+/// As --discovery says. Errors: kInvalidArgument, kUnsupported naming the flag.
+Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
+                                                          const ClusterFlags& flags);
+
+/// What a worker gives frontends of the model in `folder`: configuration, tokenizer, templates.
+/// Errors: kTooLarge.
+Result<wire::ModelFiles> ReadModelFiles(const std::string& folder);
+
+/// The texts of a model whose files came from a worker. Errors: those of LoadServedModel,
+/// kInvalidArgument for names that leave the folder.
+Result<frontend::ServedModel> ServedModelOf(const wire::ModelFiles& files, std::string name);
+
+}  // namespace pixii::apps
