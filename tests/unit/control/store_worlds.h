@@ -3,11 +3,16 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
 
+#include "control/file_store.h"
 #include "control/lease_store.h"
 #include "control/mem_store.h"
 #include "rt/loop.h"
@@ -39,6 +44,63 @@ class RealStoreWorld {
   }
 
   std::unique_ptr<rt::Loop> loop_ = rt::MakeLoop().value();
+};
+
+/// Folders of this host; processes are played by stores of one process: locks of files are between
+/// open files, not between processes.
+class FileStoreWorld : public RealStoreWorld {
+ public:
+  static std::string SkipReason() { return ""; }
+
+  ~FileStoreWorld() { std::filesystem::remove_all(folder_); }
+
+  const std::string& folder() const { return folder_; }
+
+  std::unique_ptr<LeaseStore> Open() {
+    return std::make_unique<FileStore>(
+        loop(), FileStoreOptions{.folder = folder_, .lease = {.ttl = std::chrono::seconds(3)}});
+  }
+
+  /// Names and contents as they lie there.
+  StoreValues Dump() {
+    StoreValues all;
+    std::error_code gone;
+    for (const auto& file : std::filesystem::directory_iterator(folder_ + "/keys", gone)) {
+      std::string name = file.path().filename();
+      if (file.path().extension() != ".entry") {
+        continue;
+      }
+      name.resize(name.size() - 6);
+      std::string key;
+      for (std::size_t i = 0; i < name.size(); ++i) {
+        if (name[i] == '%') {
+          key += static_cast<char>(std::stoi(name.substr(i + 1, 2), nullptr, 16));
+          i += 2;
+        } else {
+          key += name[i] == ',' ? '/' : name[i];
+        }
+      }
+      std::ifstream in(file.path(), std::ios::binary);
+      std::string text((std::istreambuf_iterator<char>(in)), {});
+      all[key] = text.substr(text.find('\n') + 1);
+    }
+    return all;
+  }
+
+  void Wipe() {
+    std::error_code busy;  // files may come while we remove
+    while (std::filesystem::remove_all(folder_, busy) > 0 && busy) {
+    }
+  }
+
+ private:
+  static std::string MakeFolder() {
+    std::string name = testing::TempDir() + "pixii-store-XXXXXX";
+    EXPECT_NE(::mkdtemp(name.data()), nullptr);
+    return name;
+  }
+
+  std::string folder_ = MakeFolder();
 };
 
 /// The memory store under virtual time; the hub has a node of its own.
