@@ -12,7 +12,7 @@
 #include "apps/model_host.h"
 #include "apps/model_source.h"
 #include "base/hash.h"
-#include "control/store_factory.h"
+#include "control/file_store.h"
 #include "model/checkpoint_folder.h"
 #include "model/config.h"
 #include "rt/file.h"
@@ -37,10 +37,22 @@ constexpr std::array<std::string_view, 7> kModelFiles = {"config.json",
 
 Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
                                                           const ClusterFlags& flags) {
-  PX_TRY(std::unique_ptr<control::LeaseStore> store,
-         control::OpenLeaseStore(process.loop(), flags.discovery));
-  return std::make_unique<control::Discovery>(process.loop(), std::move(store),
-                                              control::DiscoveryOptions{.log = &process.log()});
+  constexpr std::string_view kFile = "file:";
+  if (!flags.discovery.starts_with(kFile)) {
+    return Fail(Code::kUnsupported,
+                fmt::format("discovery: \"{}\" is not file: or file:DIR", flags.discovery),
+                "discovery");
+  }
+  std::string folder = flags.discovery.substr(kFile.size());
+  if (folder.empty()) {
+    folder = CacheFolder() + "/pixii/cluster";
+  }
+  PX_CHECK_OK(rt::CreateFolders(folder));
+  return std::make_unique<control::Discovery>(
+      process.loop(),
+      std::make_unique<control::FileStore>(
+          process.loop(), control::FileStoreOptions{.folder = folder, .lease = {}}),
+      control::DiscoveryOptions{.membership = {}, .log = &process.log()});
 }
 
 Result<wire::ModelFiles> ReadModelFiles(const std::string& folder) {
