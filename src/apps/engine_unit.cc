@@ -35,7 +35,8 @@ Result<std::string> WithRevision(const std::string& model, const std::string& re
 Result<std::unique_ptr<EngineUnit>> EngineUnit::Load(rt::Loop& loop, obs::Log& log,
                                                      EngineUnitOptions options,
                                                      const std::string& model) {
-  std::unique_ptr<EngineUnit> unit(new EngineUnit(loop, log, std::move(options)));
+  std::unique_ptr<EngineUnit> unit(
+      new EngineUnit(loop, log, std::move(options)));  // tidy: new the constructor is private
   PX_CHECK_OK(unit->LoadModel(model));
   return unit;
 }

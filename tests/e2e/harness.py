@@ -27,11 +27,14 @@ class Server:
     """`pixii serve MODEL --port 0 …` from the moment it is ready until stop()."""
 
     def __init__(self, model="tiny-chat", *flags, env=None):
+        self.start(["serve", model, "--port", "0", *flags], env)
+
+    def start(self, words, env=None):
         self.folder = tempfile.TemporaryDirectory(prefix="pixii-e2e-")
         self.port_file = pathlib.Path(self.folder.name) / "port"
         self.log_path = pathlib.Path(self.folder.name) / "log"
         self.log = open(self.log_path, "wb")
-        command = [BINARY, "serve", model, "--port", "0", "--port-file", str(self.port_file), *flags]
+        command = [BINARY, *words, "--port-file", str(self.port_file)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                         env={**os.environ, **(env or {})})
         deadline = time.monotonic() + START_SECONDS

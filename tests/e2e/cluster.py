@@ -1,0 +1,146 @@
+"""Several processes as one server: workers that find a frontend through a folder."""
+import os
+import random
+import signal
+import tempfile
+
+import harness
+
+
+class Worker(harness.Server):
+    """`pixii worker MODEL`; it has no HTTP."""
+
+    def __init__(self, folder, model, *flags):
+        self.start(["worker", model, "--discovery", f"file:{folder}", *flags])
+
+
+class Frontend(harness.Server):
+    """`pixii frontend`."""
+
+    def __init__(self, folder, *flags):
+        self.start(["frontend", "--port", "0", "--discovery", f"file:{folder}", *flags])
+
+
+class Cluster:
+    """Workers of one model and a frontend; all end with it."""
+
+    def __init__(self, workers, model="tiny-chat", worker_flags=(), frontend_flags=()):
+        self.folder = tempfile.TemporaryDirectory(prefix="pixii-cluster-")
+        self.model, self.worker_flags = model, worker_flags
+        self.workers = []
+        for _ in range(workers):
+            self.add_worker()
+        self.frontend = Frontend(self.folder.name, *frontend_flags)
+        self.wait_for_workers(workers)
+
+    def add_worker(self):
+        self.workers.append(Worker(self.folder.name, self.model, *self.worker_flags))
+        return self.workers[-1]
+
+    def worker_count(self):
+        values = self.frontend.metrics()
+        return sum(v for k, v in values.items() if k.startswith("dynamo_frontend_model_workers{"))
+
+    def wait_for_workers(self, count):
+        self.frontend.wait_for(lambda: self.worker_count() == count, 20, f"{count} workers")
+
+    def kill(self, worker):
+        """As a machine that is gone: nobody says good-bye."""
+        self.workers.remove(worker)
+        worker.kill()
+        worker.folder.cleanup()
+
+    def busiest(self):
+        """The worker that used most processor time since it was asked last."""
+        def spent(worker):
+            fields = open(f"/proc/{worker.process.pid}/stat").read().rsplit(")", 1)[1].split()
+            total = int(fields[11]) + int(fields[12])
+            since = total - getattr(worker, "spent", 0)
+            worker.spent = total
+            return since
+        return max(self.workers, key=spent)
+
+    def migrations(self):
+        values = self.frontend.metrics()
+        return {kind: sum(v for k, v in values.items() if "model_migration_total" in k and kind in k)
+                for kind in ("new_request", "ongoing_request")}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        statuses = {}
+        for name, process in [("frontend", self.frontend), *((f"worker {i}", w) for i, w in enumerate(self.workers))]:
+            if kind is not None:
+                import sys
+                print(name, process.log_text(), file=sys.stderr)
+                process.kill()
+            else:
+                statuses[name] = process.stop()
+        self.folder.cleanup()
+        if any(statuses.values()):
+            raise AssertionError(f"exit statuses after SIGTERM: {statuses}")
+
+
+def pause(worker):
+    os.kill(worker.process.pid, signal.SIGSTOP)
+
+
+def resume(worker):
+    os.kill(worker.process.pid, signal.SIGCONT)
+
+
+def requests(count, seed):
+    """Bodies of chats and completions that ask for different things: seeds, penalties, n, schemas, tools, logprobs."""
+    draw = random.Random(seed)
+    tools = [{"type": "function", "function": {
+        "name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+                                      "required": ["a", "b"], "additionalProperties": False}}}]
+    schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20},
+                                               "age": {"type": "integer", "minimum": 0, "maximum": 150},
+                                               "tags": {"type": "array", "items": {"type": "string", "maxLength": 8},
+                                                        "minItems": 2, "maxItems": 4}},
+              "required": ["name", "age", "tags"], "additionalProperties": False}
+    for number in range(count):
+        body = {"messages": [{"role": "user", "content": f"What is {draw.randint(10, 99)} + {draw.randint(10, 99)}? Note {number}."}],
+                "seed": number, "max_tokens": draw.randint(60, 200), "temperature": draw.choice([0, 0.7, 1.2]),
+                "chat_template_kwargs": {"enable_thinking": draw.random() < 0.5}}
+        kind = draw.choice(["plain", "penalties", "n", "schema", "tools", "logprobs"])
+        if kind == "penalties":
+            body.update(frequency_penalty=0.8, presence_penalty=0.3, repetition_penalty=1.1, min_tokens=40, ignore_eos=True)
+        elif kind == "n":
+            body.update(n=3, temperature=1.0, ignore_eos=True)
+        elif kind == "schema":
+            body.update(response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": True}},
+                        max_tokens=400)
+        elif kind == "tools":
+            body.update(tools=tools, tool_choice="required")
+        elif kind == "logprobs":
+            body.update(logprobs=True, top_logprobs=3, ignore_eos=True)
+        yield body
+
+
+def joined(events, after=None):
+    """What a stream said: per choice its text, reasoning, calls, logprobs and end; usage. `after(events so far)` is called on each."""
+    choices, usage = {}, None
+    for number, event in enumerate(events):
+        if after is not None:
+            after(number)
+        if "error" in event:
+            raise AssertionError(f"the stream ended with {event}")
+        usage = event.get("usage") or usage
+        for choice in event.get("choices", []):
+            got = choices.setdefault(choice["index"], {"text": "", "reasoning": "", "calls": {}, "logprobs": [], "finish": None})
+            delta = choice["delta"]
+            got["text"] += delta.get("content") or ""
+            got["reasoning"] += delta.get("reasoning_content") or ""
+            for call in delta.get("tool_calls") or []:
+                made = got["calls"].setdefault(call["index"], {"name": "", "arguments": ""})
+                made["name"] += call["function"].get("name") or ""
+                made["arguments"] += call["function"].get("arguments") or ""
+            got["logprobs"] += ((choice.get("logprobs") or {}).get("content")) or []
+            if choice.get("finish_reason"):
+                assert got["finish"] is None, "a choice ended twice"
+                got["finish"] = choice["finish_reason"]
+    counts = None if usage is None else {k: usage[k] for k in ("prompt_tokens", "completion_tokens", "total_tokens")}
+    return {"choices": choices, "usage": counts}

@@ -1,0 +1,134 @@
+"""Workers in processes of their own behind a frontend: they answer as one, and their deaths are not seen."""
+import os
+import random
+import signal
+import threading
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+import cluster
+import harness
+
+CHAT = "/v1/chat/completions"
+KILLS = int(os.environ.get("PIXII_CLUSTER_KILLS", 20))
+FLAGS = ("--threads", "1", "--max-batch", "8", "--kv-memory", "64MiB")
+
+
+def ask(frontend, body, after=None):
+    return cluster.joined(frontend.stream(CHAT, {**body, "stream_options": {"include_usage": True}}), after)
+
+
+class Cluster(unittest.TestCase):
+    def test_workers_answer_as_one_server_does(self):
+        bodies = list(cluster.requests(12, 1))
+        with harness.Server("tiny-chat", *FLAGS) as server:
+            alone = [ask(server, body) for body in bodies]
+        with cluster.Cluster(2, worker_flags=FLAGS) as both:
+            with ThreadPoolExecutor(6) as pool:
+                together = list(pool.map(lambda body: ask(both.frontend, body), bodies))
+            _, _, models = both.frontend.request("GET", "/v1/models")
+            self.assertEqual([model["id"] for model in models["data"]], ["tiny-chat"])
+        self.assertEqual(alone, together)
+
+    def test_a_worker_killed_at_any_token_is_not_noticed(self):
+        draw = random.Random(5)
+        bodies = list(cluster.requests(KILLS, 2))
+        with cluster.Cluster(2, worker_flags=FLAGS) as both:
+            undisturbed = [ask(both.frontend, body) for body in bodies]
+            moved = 0
+            for number, (body, expected) in enumerate(zip(bodies, undisturbed)):
+                at = draw.choice([0, 1, 2, draw.randint(3, 60)])
+                both.busiest()
+                killed = []
+
+                def after(event, at=at, killed=killed):
+                    if event == at:
+                        killed.append(both.busiest())
+                        both.kill(killed[0])
+
+                self.assertEqual(ask(both.frontend, body, after), expected, f"request {number}, killed after event {at}")
+                if killed:
+                    both.add_worker()
+                    both.wait_for_workers(2)
+            moved = both.migrations()["ongoing_request"]
+            self.assertGreater(moved, KILLS // 2)
+
+    def test_a_worker_that_stands_still_is_given_up_and_comes_back(self):
+        body = next(b for b in cluster.requests(20, 3) if "n" in b)
+        with cluster.Cluster(2, worker_flags=FLAGS, frontend_flags=("--worker-dead-after", "1s")) as both:
+            expected = ask(both.frontend, body)
+            both.busiest()
+            stopped = []
+
+            def after(event):
+                if event == 5:
+                    stopped.append(both.busiest())
+                    cluster.pause(stopped[0])
+
+            self.assertEqual(ask(both.frontend, body, after), expected)
+            cluster.resume(stopped[0])
+            both.wait_for_workers(2)
+            self.assertEqual(ask(both.frontend, body), expected)
+
+    def test_all_workers_are_replaced_under_load_and_nothing_fails(self):
+        bodies = list(cluster.requests(8, 4))
+        with cluster.Cluster(2, worker_flags=FLAGS) as both:
+            expected = [ask(both.frontend, body) for body in bodies]
+            done = threading.Event()
+
+            def drive(number):
+                answers = 0
+                while not done.is_set():
+                    which = (number + answers) % len(bodies)
+                    self.assertEqual(ask(both.frontend, bodies[which]), expected[which])
+                    answers += 1
+                return answers
+
+            with ThreadPoolExecutor(4) as pool:
+                drivers = [pool.submit(drive, number) for number in range(4)]
+                for old in list(both.workers):
+                    both.add_worker()
+                    both.wait_for_workers(3)
+                    both.workers.remove(old)
+                    self.assertEqual(old.stop(), 0, old.log_text())
+                    old.folder.cleanup()
+                    both.wait_for_workers(2)
+                done.set()
+                self.assertGreater(sum(driver.result() for driver in drivers), 8)
+            self.assertEqual(both.migrations(), {"new_request": 0, "ongoing_request": 0})
+
+    def test_without_moves_the_client_hears_of_the_death(self):
+        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 500, "ignore_eos": True}
+        with cluster.Cluster(2, worker_flags=FLAGS, frontend_flags=("--migration-limit", "0")) as both:
+            both.busiest()
+
+            def after(event):
+                if event == 5:
+                    both.kill(both.busiest())
+
+            with self.assertRaisesRegex(AssertionError, "Disconnected|connection"):
+                ask(both.frontend, body, after)
+            self.assertEqual(both.migrations()["ongoing_request"], 0)
+            self.assertEqual(both.frontend.post(CHAT, {**body, "max_tokens": 3})[0], 200)
+
+    def test_a_frontend_that_is_killed_leaves_nothing_running(self):
+        with cluster.Cluster(1, worker_flags=FLAGS) as one:
+            worker = one.workers[0]
+            body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4000, "ignore_eos": True}
+            stream = one.frontend.stream(CHAT, body)
+            for _ in range(3):
+                next(stream)
+            one.frontend.kill()
+
+            def idle():
+                worker.process.send_signal(signal.SIGUSR1)
+                dumps = [line for line in worker.log_text().splitlines() if "state.dump" in line]
+                return dumps and " running=0" in dumps[-1] and "requests=0" in dumps[-1]
+
+            harness.wait_for(idle, 2, "the worker is idle", worker.log_text)
+            one.frontend = cluster.Frontend(one.folder.name)
+            self.assertEqual(one.frontend.post(CHAT, {**body, "max_tokens": 3})[0], 200)
+
+
+if __name__ == "__main__":
+    harness.main()
