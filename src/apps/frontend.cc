@@ -81,10 +81,11 @@ class FrontendProcess final {
       fetching_ = true;
       fleet_->FetchFiles([this](Result<wire::ModelFiles> files) {
         fetching_ = false;
-        if (!files) {
-          return;  // its connection broke: the next one is asked
+        if (!files && files.error().code() == Code::kDisconnected) {
+          return;  // the next connection is asked
         }
-        if (Result<void> begun = Begin(*files); !begun) {
+        const Result<void> begun = files ? Begin(*files) : Result<void>(Fail(files.error()));
+        if (!begun) {
           exit_ = Complain(begun.error());
           process_.loop().Stop();
         }

@@ -79,7 +79,8 @@ void WorkerService::OnCall(control::CallId id, std::string_view method,
   static constexpr std::pair<std::string_view, Kind> kMethods[] = {
       {control::kGenerateMethod, Kind::kGenerate}, {control::kReportMethod, Kind::kReport},
       {control::kMemoryMethod, Kind::kMemory},     {control::kClearCacheMethod, Kind::kClear},
-      {control::kLoadAdapterMethod, Kind::kLoad},  {control::kUnloadAdapterMethod, Kind::kUnload}};
+      {control::kLoadAdapterMethod, Kind::kLoad},  {control::kUnloadAdapterMethod, Kind::kUnload},
+      {control::kModelFilesMethod, Kind::kFiles}};
   for (const auto& [name, kind] : kMethods) {
     if (name == method) {
       calls_[id].kind = kind;
