@@ -21,8 +21,6 @@ router::RouterMode ModeOf(std::string_view word) {
   return word == "random"         ? router::RouterMode::kRandom
          : word == "power-of-two" ? router::RouterMode::kPowerOfTwo
          : word == "least-loaded" ? router::RouterMode::kLeastLoaded
-         : word == "kv"           ? router::RouterMode::kKv
-         : word == "direct"       ? router::RouterMode::kDirect
                                   : router::RouterMode::kRoundRobin;
 }
 

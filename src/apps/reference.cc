@@ -25,7 +25,9 @@ std::string ConfigReference() {
   BenchTokenizerFlags bench_tokenizer;
   RenderFlags render;
   BenchFrontendFlags bench_frontend;
-  config::Command commands[9];
+  WorkerFlags worker;
+  FrontendFlags frontend;
+  config::Command commands[11];
   commands[0].name = "serve";
   commands[0].summary = "Answers the OpenAI API with a model.";
   commands[0].positionals = {{.name = "MODEL", .help = "", .required = false, .repeated = false}};
@@ -59,6 +61,15 @@ std::string ConfigReference() {
   commands[8].name = "bench frontend";
   commands[8].summary = "Measures what the front end costs, with a mock engine, beside plain HTTP.";
   commands[8].options = RowsOf(bench_frontend);
+  commands[9].name = "worker";
+  commands[9].summary =
+      "Runs a model for frontends of other processes. It also takes the engine options of `pixii "
+      "serve`.";
+  commands[9].positionals = {{.name = "MODEL", .help = "", .required = false, .repeated = false}};
+  commands[9].options = RowsOf(worker);
+  commands[10].name = "frontend";
+  commands[10].summary = "Answers the OpenAI API with workers of other processes.";
+  commands[10].options = RowsOf(frontend);
   std::string out =
       "# Options\n\nGenerated from the tables in `src/apps/`. Precedence: flag, environment, "
       "`--config FILE` (YAML; a section "
