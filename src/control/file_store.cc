@@ -82,7 +82,7 @@ void FileStore::StartRound() {
         if (*result) {
           OnRound(std::move(**result));
         } else if (on_closed_) {
-          std::exchange(on_closed_, nullptr)();
+          loop_.Post(std::exchange(on_closed_, nullptr));  // it may destroy this store
         }
       });
   PX_ASSERT(taken);  // one round at a time

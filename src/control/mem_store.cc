@@ -244,8 +244,8 @@ void MemStore::Close(std::function<void()> on_closed) {
 
 void MemStore::OnLeft() {
   loop_.CancelTimer(silence_);
-  if (std::function<void()> on_closed = std::exchange(on_closed_, nullptr)) {
-    on_closed();
+  if (on_closed_) {
+    loop_.Post(std::exchange(on_closed_, nullptr));  // it may destroy this store
   }
 }
 

@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 #include <utf8proc.h>
 
-#include "text/tokenizer/base64.h"
 #include "text/tokenizer/unicode.h"
+#include "wire/base64.h"
 
 namespace pixii::text {
 
@@ -52,7 +52,7 @@ void ForEachGrapheme(std::string_view text, Visit visit) {
 
 Result<std::unique_ptr<const Normalizer>> CharsmapNormalizer::FromBase64(std::string_view base64,
                                                                          const JsonPlace& place) {
-  auto bytes = DecodeBase64(base64);
+  auto bytes = wire::DecodeBase64(base64);
   if (!bytes || bytes->size() < 4) {
     return place.Refuse("must be base64 of at least 4 bytes");
   }

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "base/utf8.h"
-#include "text/tokenizer/base64.h"
 #include "text/tokenizer/scored_merges.h"
 #include "text/tokenizer/vocabulary.h"
+#include "wire/base64.h"
 
 namespace pixii::text {
 
@@ -230,7 +230,7 @@ std::string NormalizerJson(const Model& model) {
   std::string steps;
   if (!model.charsmap.empty()) {
     steps += fmt::format(R"({{"type":"Precompiled","precompiled_charsmap":"{}"}})",
-                         EncodeBase64(model.charsmap));
+                         wire::EncodeBase64(model.charsmap));
   }
   if (model.remove_extra_spaces) {
     steps += steps.empty() ? "" : ",";

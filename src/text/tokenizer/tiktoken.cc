@@ -8,10 +8,10 @@
 #include <optional>
 #include <vector>
 
-#include "text/tokenizer/base64.h"
 #include "text/tokenizer/byte_alphabet.h"
 #include "text/tokenizer/known_patterns.h"
 #include "text/tokenizer/vocabulary.h"
+#include "wire/base64.h"
 
 namespace pixii::text {
 
@@ -75,7 +75,7 @@ Result<std::pair<std::string, TokenId>> ReadLine(std::string_view line, std::siz
   TokenId rank = -1;
   std::optional<std::string> bytes;
   if (space != std::string_view::npos) {
-    bytes = DecodeBase64(line.substr(0, space));
+    bytes = wire::DecodeBase64(line.substr(0, space));
     std::string_view digits = line.substr(space + 1);
     auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), rank);
     rank = error == std::errc{} && end == digits.data() + digits.size() ? rank : -1;

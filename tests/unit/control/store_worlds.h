@@ -2,20 +2,26 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
+#include <sstream>
 #include <string>
 
+#include "control/etcd_store.h"
 #include "control/file_store.h"
 #include "control/lease_store.h"
 #include "control/mem_store.h"
+#include "rt/child_process.h"
 #include "rt/loop.h"
+#include "rt/net.h"
 #include "rt/sim_world.h"
 
 namespace pixii::control {
@@ -101,6 +107,138 @@ class FileStoreWorld : public RealStoreWorld {
   }
 
   std::string folder_ = MakeFolder();
+};
+
+/// A real etcd, started and ended with the world.
+class EtcdStoreWorld : public RealStoreWorld {
+ public:
+  static std::string SkipReason() {
+    std::stringstream path(std::getenv("PATH") == nullptr ? "" : std::getenv("PATH"));
+    for (std::string folder; std::getline(path, folder, ':');) {
+      if (::access((folder + "/etcd").c_str(), X_OK) == 0) {
+        return "";
+      }
+    }
+    return "etcd is not installed (Debian: etcd-server)";
+  }
+
+  EtcdStoreWorld() { Start(); }
+
+  ~EtcdStoreWorld() {
+    server_ = {};
+    std::filesystem::remove_all(folder_);
+  }
+
+  rt::Net& net() { return *net_; }
+
+  rt::Address address() const { return {.host = "127.0.0.1", .port = port_}; }
+
+  std::unique_ptr<LeaseStore> Open() { return Open(std::chrono::seconds(3)); }
+
+  std::unique_ptr<LeaseStore> Open(rt::Duration ttl) {
+    return std::make_unique<EtcdStore>(
+        loop(), net(), EtcdStoreOptions{.endpoints = {address()}, .lease = {.ttl = ttl}});
+  }
+
+  StoreValues Dump() {
+    return With<StoreValues>([](EtcdClient& client, rt::Time deadline, StoreValues& values) {
+      return DumpTask(client, deadline, values);
+    });
+  }
+
+  /// Its own keys and leases, asked by a task of the caller on a loop of its own.
+  template <class Out>
+  Out With(const std::function<rt::Task<void>(EtcdClient&, rt::Time, Out&)>& task) {
+    const auto loop = rt::MakeLoop().value();
+    const auto net = rt::MakeNet(*loop);
+    EtcdClient client(*net, {address()});
+    Out out{};
+    loop->Spawn(RunThenStop(*loop, task(client, loop->Now() + std::chrono::seconds(2), out)));
+    loop->Run();
+    return out;
+  }
+
+  void Signal(int signal) const { ::kill(pid_, signal); }
+
+  void Kill() {
+    ::kill(pid_, SIGKILL);
+    server_ = {};
+  }
+
+  void Start() {
+    const std::string client = "http://127.0.0.1:" + std::to_string(port_);
+    const std::string peer = "http://127.0.0.1:" + std::to_string(peer_port_);
+    server_ = rt::ChildProcess::Start(
+                  {.arguments = {"etcd", "--name", "one", "--data-dir", data(),
+                                 "--listen-client-urls", client, "--advertise-client-urls", client,
+                                 "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                                 "--initial-cluster", "one=" + peer, "--heartbeat-interval", "20",
+                                 "--election-timeout", "200"},
+                   .output = folder_ + "/log"})
+                  .value();
+    pid_ = NewestChild();
+  }
+
+  void Wipe() {
+    Kill();
+    std::filesystem::remove_all(data());
+    Start();
+  }
+
+  /// Copies of the data while the server is down.
+  void Save() { Copy(data(), folder_ + "/saved"); }
+
+  void Restore() {
+    Kill();
+    Copy(folder_ + "/saved", data());
+    Start();
+  }
+
+ private:
+  static rt::Task<void> DumpTask(EtcdClient& client, rt::Time deadline, StoreValues& values) {
+    auto ranging = client.Range("", deadline);
+    Result<EtcdRange> range = co_await std::move(ranging);
+    values = range ? std::move(range->values) : StoreValues{};
+  }
+
+  static rt::Task<void> RunThenStop(rt::Loop& loop, rt::Task<void> task) {
+    co_await std::move(task);
+    loop.Stop();
+  }
+
+  static std::string MakeFolder() {
+    std::string name = testing::TempDir() + "pixii-etcd-XXXXXX";
+    EXPECT_NE(::mkdtemp(name.data()), nullptr);
+    return name;
+  }
+
+  static void Copy(const std::string& from, const std::string& to) {
+    std::filesystem::remove_all(to);
+    std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
+  }
+
+  std::string data() const { return folder_ + "/data"; }
+
+  // etcd cannot be told to pick a port.
+  std::uint16_t FreePort() {
+    return net_->Listen({.host = "127.0.0.1", .port = 0}, {}).value()->address().port;
+  }
+
+  static pid_t NewestChild() {
+    std::ifstream children("/proc/self/task/" + std::to_string(::getpid()) + "/children");
+    pid_t newest = 0;
+    for (pid_t child = 0; children >> child;) {
+      newest = child;
+    }
+    return newest;
+  }
+
+  std::string folder_ = MakeFolder();
+  std::unique_ptr<rt::Net> net_ = rt::MakeNet(loop());
+  std::uint16_t port_ = FreePort();
+  std::uint16_t peer_port_ = FreePort();
+  rt::ChildProcess server_;
+  pid_t pid_ = 0;
 };
 
 /// The memory store under virtual time; the hub has a node of its own.

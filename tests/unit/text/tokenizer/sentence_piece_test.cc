@@ -6,7 +6,7 @@
 #include <random>
 
 #include "support/golden.h"
-#include "text/tokenizer/base64.h"
+#include "wire/base64.h"
 #include "unit/text/tokenizer/golden_tokenizers.h"
 
 namespace pixii::text {
@@ -107,7 +107,7 @@ TEST(SentencePieceTest, AUnigramModelGivesTheIdsOfTheReference) {
   charsmap.remove_prefix(charsmap.find("precompiled_charsmap") + 23);
   charsmap = charsmap.substr(0, charsmap.find('"'));
   model.Bytes(2, Proto().Int(3, 1).Int(42, 1).bytes());
-  model.Bytes(3, Proto().Bytes(2, DecodeBase64(charsmap).value()).Int(3, 1).Int(4, 1).bytes());
+  model.Bytes(3, Proto().Bytes(2, wire::DecodeBase64(charsmap).value()).Int(3, 1).Int(4, 1).bytes());
   ASSERT_TRUE(LooksLikeSentencePiece(model.bytes()));
   ExpectGolden(*Load(model.bytes(), config), *golden);
 }
@@ -189,10 +189,10 @@ TEST(SentencePieceTest, Base64ThereAndBackIsTheSame) {
     for (std::size_t i = 0; i < size; ++i) {
       bytes += static_cast<char>(random());
     }
-    EXPECT_EQ(DecodeBase64(EncodeBase64(bytes)), bytes);
+    EXPECT_EQ(wire::DecodeBase64(wire::EncodeBase64(bytes)), bytes);
   }
-  EXPECT_EQ(EncodeBase64("ab"), "YWI=");
-  EXPECT_FALSE(DecodeBase64("a-b").has_value());
+  EXPECT_EQ(wire::EncodeBase64("ab"), "YWI=");
+  EXPECT_FALSE(wire::DecodeBase64("a-b").has_value());
 }
 
 }  // namespace

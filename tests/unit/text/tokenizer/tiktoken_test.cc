@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "support/golden.h"
-#include "text/tokenizer/base64.h"
+#include "wire/base64.h"
 #include "text/tokenizer/byte_alphabet.h"
 #include "unit/text/tokenizer/golden_tokenizers.h"
 
@@ -32,7 +32,7 @@ Ranks RanksOf(const std::string& name) {
   for (const auto& [piece, id] : json.Find("model")->Find("vocab")->object()) {
     std::string bytes;
     if (AppendFromByteAlphabet(bytes, piece)) {
-      out.lines += EncodeBase64(bytes) + " " + id.Dump() + "\n";
+      out.lines += wire::EncodeBase64(bytes) + " " + id.Dump() + "\n";
     }
   }
   return out;
@@ -62,9 +62,9 @@ TEST(TiktokenTest, ThePatternComesFromConfigNameClassOrCount) {
   std::string lines;
   for (int byte = 0; byte < 256; ++byte) {
     lines +=
-        EncodeBase64(std::string(1, static_cast<char>(byte))) + " " + std::to_string(byte) + "\r\n";
+        wire::EncodeBase64(std::string(1, static_cast<char>(byte))) + " " + std::to_string(byte) + "\r\n";
   }
-  lines += EncodeBase64("12") + " 256\n" + EncodeBase64("123") + " 257\n" + EncodeBase64("1234") +
+  lines += wire::EncodeBase64("12") + " 256\n" + wire::EncodeBase64("123") + " 257\n" + wire::EncodeBase64("1234") +
            " 258\n";
   auto ids = [&](const TokenizerConfig& config, const char* file) {
     auto tokenizer = Tokenizer::FromJson(TiktokenToJson(lines, config, file).value(), file).value();

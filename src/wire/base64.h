@@ -1,4 +1,4 @@
-// Base64 as tokenizer files hold bytes in it. Source: RFC 4648 section 4.
+// Base64: bytes in JSON and in the files of tokenizers. Source: RFC 4648 section 4.
 //
 // Thread: pure functions.
 #pragma once
@@ -7,11 +7,11 @@
 #include <string>
 #include <string_view>
 
-namespace pixii::text {
+namespace pixii::wire {
 
 /// Nothing if a character is of another alphabet. Missing padding is allowed.
 std::optional<std::string> DecodeBase64(std::string_view text);
 
 std::string EncodeBase64(std::string_view bytes);
 
-}  // namespace pixii::text
+}  // namespace pixii::wire

@@ -1,10 +1,10 @@
-#include "text/tokenizer/base64.h"
+#include "wire/base64.h"
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
 
-namespace pixii::text {
+namespace pixii::wire {
 
 namespace {
 
@@ -60,4 +60,4 @@ std::string EncodeBase64(std::string_view bytes) {
   return out;
 }
 
-}  // namespace pixii::text
+}  // namespace pixii::wire
