@@ -12,7 +12,7 @@
 #include "apps/model_host.h"
 #include "apps/model_source.h"
 #include "base/hash.h"
-#include "control/file_store.h"
+#include "control/discovery_source.h"
 #include "model/checkpoint_folder.h"
 #include "model/config.h"
 #include "rt/file.h"
@@ -37,21 +37,20 @@ constexpr std::array<std::string_view, 7> kModelFiles = {"config.json",
 
 Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
                                                           const ClusterFlags& flags) {
-  constexpr std::string_view kFile = "file:";
-  if (!flags.discovery.starts_with(kFile)) {
-    return Fail(Code::kUnsupported,
-                fmt::format("discovery: \"{}\" is not file: or file:DIR", flags.discovery),
-                "discovery");
+  const bool own_folder = flags.discovery == "file:";
+  PX_TRY(const control::DiscoverySource source,
+         control::ParseDiscoverySource(own_folder ? "file:" + CacheFolder() + "/pixii/cluster"
+                                                  : flags.discovery));
+  if (source.kind == control::DiscoverySource::Kind::kMem) {
+    return Fail(Code::kInvalidArgument,
+                "discovery: mem is of one process, where there is nothing to find", "discovery");
   }
-  std::string folder = flags.discovery.substr(kFile.size());
-  if (folder.empty()) {
-    folder = CacheFolder() + "/pixii/cluster";
+  if (own_folder) {
+    PX_CHECK_OK(rt::CreateFolders(source.folder));
   }
-  PX_CHECK_OK(rt::CreateFolders(folder));
   return std::make_unique<control::Discovery>(
       process.loop(),
-      std::make_unique<control::FileStore>(
-          process.loop(), control::FileStoreOptions{.folder = folder, .lease = {}}),
+      control::OpenLeaseStore(source, {.loop = process.loop(), .net = process.net()}, {}),
       control::DiscoveryOptions{.membership = {}, .log = &process.log()});
 }
 
