@@ -1,0 +1,112 @@
+#include "frontend/fleet/flight.h"
+
+#include <gtest/gtest.h>
+
+#include <utility>
+#include <vector>
+
+namespace pixii::frontend {
+namespace {
+
+wire::GenerateRequest Request(std::uint32_t choices, std::uint32_t max_tokens) {
+  wire::GenerateRequest request;
+  request.id = RequestId{7};
+  request.prompt = {1, 2, 3};
+  request.choice_count = choices;
+  request.stop.max_tokens = max_tokens;
+  return request;
+}
+
+wire::TokenFrame Frame(std::uint32_t choice, std::vector<TokenId> tokens) {
+  wire::TokenFrame frame;
+  frame.choice = choice;
+  frame.tokens = std::move(tokens);
+  return frame;
+}
+
+wire::TokenFrame Death(std::uint32_t choice, Code code = Code::kDisconnected) {
+  wire::TokenFrame frame = Frame(choice, {});
+  frame.finish = wire::FinishReason::kError;
+  frame.error = Error(code, "gone");
+  return frame;
+}
+
+TEST(Flight, TheNextWorkerGetsAllThatTheClientHas) {
+  Flight flight(Request(2, 10), {});
+  EXPECT_EQ(flight.Attempt().attempt, 1U);
+  wire::TokenFrame first = Frame(0, {4, 5});
+  first.state = "after 5";
+  first.adapter_version = "v1";
+  EXPECT_EQ(flight.OnFrame(first).frames.size(), 1U);
+  (void)flight.OnFrame(Frame(1, {6}));
+  (void)flight.OnFrame(Frame(0, {8}));
+  const Flight::Outcome lost = flight.OnFrame(Death(1));
+  EXPECT_TRUE(lost.frames.empty());
+  EXPECT_EQ(lost.move, Flight::MoveKind::kOngoing);
+  const wire::GenerateRequest next = flight.Attempt();
+  EXPECT_EQ(next.attempt, 2U);
+  EXPECT_EQ(next.generated, (std::vector<std::vector<TokenId>>{{4, 5, 8}, {6}}));
+  EXPECT_EQ(next.states, (std::vector<std::string>{"", ""})) << "of the last frame";
+  EXPECT_EQ(next.adapter_version, "v1");
+  EXPECT_EQ(next.stop.max_tokens, 10U);
+}
+
+TEST(Flight, WhatAFirstFrameSaysIsSaidOnce) {
+  Flight flight(Request(1, 10), {});
+  wire::TokenFrame first = Frame(0, {4});
+  first.cached_tokens = 2;
+  first.prompt_logprobs.resize(3);
+  EXPECT_EQ(flight.OnFrame(first).frames[0].cached_tokens, 2U);
+  (void)flight.OnFrame(Death(0));
+  first.tokens = {5};
+  const Flight::Outcome again = flight.OnFrame(first);
+  EXPECT_EQ(again.frames[0].cached_tokens, 0U);
+  EXPECT_TRUE(again.frames[0].prompt_logprobs.empty());
+}
+
+TEST(Flight, AChoiceWhoseBudgetIsSpentEndsHere) {
+  Flight flight(Request(2, 2), {});
+  (void)flight.OnFrame(Frame(0, {4, 5}));
+  (void)flight.OnFrame(Frame(1, {6}));
+  const Flight::Outcome lost = flight.OnFrame(Death(0));
+  ASSERT_EQ(lost.frames.size(), 1U);
+  EXPECT_EQ(lost.frames[0].choice, 0U);
+  EXPECT_EQ(lost.frames[0].finish, wire::FinishReason::kLength);
+  EXPECT_TRUE(lost.move);
+  EXPECT_EQ(flight.ended_choices(), std::vector<std::uint32_t>{0});
+}
+
+TEST(Flight, AnErrorOfTheRequestIsTheAnswer) {
+  for (const Code code : {Code::kInvalidArgument, Code::kModelFault, Code::kDeadlineExceeded}) {
+    Flight flight(Request(1, 10), {});
+    const Flight::Outcome out = flight.OnFrame(Death(0, code));
+    EXPECT_FALSE(out.move);
+    ASSERT_EQ(out.frames.size(), 1U);
+    EXPECT_EQ(out.frames[0].error->code(), code);
+    EXPECT_TRUE(flight.ended());
+  }
+}
+
+TEST(Flight, RefusalsMoveButAreNoDeaths) {
+  Flight flight(Request(1, 10), {.moves_max = 5, .deaths_max = 2});
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(flight.OnRefused(Error(Code::kUnavailable, "away")).move,
+              Flight::MoveKind::kNewRequest);
+  }
+  const Flight::Outcome last = flight.OnRefused(Error(Code::kUnavailable, "away"));
+  EXPECT_FALSE(last.move);
+  EXPECT_EQ(last.frames.at(0).error->code(), Code::kUnavailable);
+}
+
+TEST(Flight, ACancelledRequestEndsWhereItIs) {
+  Flight flight(Request(2, 10), {});
+  (void)flight.OnFrame(Frame(0, {4}));
+  flight.OnCancel(std::nullopt);
+  const Flight::Outcome out = flight.OnFrame(Death(0));
+  EXPECT_FALSE(out.move);
+  ASSERT_EQ(out.frames.size(), 2U);
+  EXPECT_EQ(out.frames[1].finish, wire::FinishReason::kCancelled);
+}
+
+}  // namespace
+}  // namespace pixii::frontend
