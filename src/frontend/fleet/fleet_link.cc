@@ -249,42 +249,38 @@ void FleetLink::NobodyTakes(const EntryPtr& entry, const Error& error) {
   }
   Leave(entry);
   entry->where = Entry::Where::kWaiting;
+  waiting_.emplace(entry->give_up, entry->flight.request().id);
   // Better the worker that failed than none: it may have come back.
   entry->failed_at.assign(1, entry->instance);
 }
 
-// A worker came, or waited long enough.
+// A worker came: whoever waits may go there, wherever it failed before.
 void FleetLink::RetryWaiting() {
-  for (const auto& [id, entry] : entries_) {
-    if (entry->where == Entry::Where::kWaiting) {
-      entry->failed_at.clear();
-      entry->failed_at.push_back(InstanceId{});  // it has moved; nobody is excluded
-      Submit(entry);
-    }
+  for (const auto& [give_up, id] : std::exchange(waiting_, {})) {
+    const EntryPtr& entry = entries_.at(id);
+    entry->failed_at.assign(1, InstanceId{});  // it has moved; nobody is excluded
+    Submit(entry);
   }
 }
 
 void FleetLink::SetTimer() {
-  rt::Time next = router_.next_time();
-  for (const auto& [id, entry] : entries_) {
-    if (entry->where == Entry::Where::kWaiting) {
-      next = std::min(next, entry->give_up);
-    }
+  const rt::Time next = waiting_.empty() ? router_.next_time()
+                                         : std::min(router_.next_time(), waiting_.begin()->first);
+  if (next == timer_at_) {
+    return;
   }
   loop_.CancelTimer(timer_);
+  timer_at_ = next;
   timer_ = next == rt::kNever ? rt::TimerId::kNone : loop_.RunAt(next, [this] { OnTime(); });
 }
 
 void FleetLink::OnTime() {
   timer_ = rt::TimerId::kNone;
-  std::vector<EntryPtr> late;
-  for (const auto& [id, entry] : entries_) {
-    if (entry->where == Entry::Where::kWaiting && loop_.Now() >= entry->give_up) {
-      late.push_back(entry);
-    }
-  }
+  timer_at_ = rt::kNever;
   const std::weak_ptr<bool> alive(alive_);
-  for (const EntryPtr& entry : late) {
+  while (!waiting_.empty() && waiting_.begin()->first <= loop_.Now()) {
+    const EntryPtr entry = entries_.at(waiting_.begin()->second);
+    waiting_.erase(waiting_.begin());
     Apply(entry, entry->flight.Fail(Error(Code::kUnavailable,
                                           "its worker failed, and no other one came in time")));
     if (alive.expired()) {
@@ -304,6 +300,7 @@ void FleetLink::Cancel(const wire::CancelRequest& cancel) {
   if (entry->where == Entry::Where::kRunning) {
     workers_.at(entry->instance).link->Cancel({entry->attempt, cancel.choice});
   } else if (entry->flight.ended_choices().size() == entry->flight.request().choice_count) {
+    waiting_.erase({entry->give_up, cancel.id});
     Apply(entry, entry->flight.Fail(Error(Code::kCancelled, "it was cancelled")));
     Pump();
   }

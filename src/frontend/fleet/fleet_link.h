@@ -10,8 +10,10 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -139,7 +141,9 @@ class FleetLink final : public control::WorkerLink {
   std::uint64_t last_attempt_ = 0;
   bool pumping_ = false;
   bool sweeping_ = false;
+  std::set<std::pair<rt::Time, RequestId>> waiting_;  // by when they give up, of the caller's id
   rt::TimerId timer_ = rt::TimerId::kNone;
+  rt::Time timer_at_ = rt::kNever;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
 };
 
