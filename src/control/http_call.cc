@@ -33,10 +33,9 @@ rt::Task<Result<void>> HttpStream::ReadMore(rt::Time deadline) {
   if (size == 0) {
     co_return parser_.FeedEnd();
   }
-  PX_CO_TRY(const std::size_t used, parser_.Feed(std::string_view(buffer_).substr(0, size)));
-  if (used < size && !parser_.complete()) {
-    co_return Fail(Code::kDataCorrupt, "bytes that are no HTTP answer");
-  }
+  unread_.append(buffer_, 0, size);
+  PX_CO_TRY(const std::size_t used, parser_.Feed(unread_));
+  unread_.erase(0, used);
   co_return Result<void>();
 }
 

@@ -52,6 +52,7 @@ class HttpStream final {
   std::unique_ptr<rt::Stream> stream_;
   wire::HttpResponseParser parser_;
   std::string buffer_;
+  std::string unread_;  // what the parser wants more for
 };
 
 /// Sends `call` and waits for the head of the answer. `net` outlives the call. Errors: those of

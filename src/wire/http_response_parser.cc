@@ -82,6 +82,9 @@ Result<std::size_t> HttpResponseParser::Feed(std::string_view bytes) {
 
 Result<void> HttpResponseParser::FeedEnd() {
   boost::beast::error_code ec;
+  if (!state_->parser->got_some()) {
+    return Fail(Code::kUnavailable, "the connection ended before a response");
+  }
   state_->parser->put_eof(ec);
   if (ec || !state_->parser->is_done()) {
     return Fail(Code::kUnavailable, "the connection ended inside a response");

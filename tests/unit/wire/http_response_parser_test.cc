@@ -1,0 +1,50 @@
+#include "wire/http_response_parser.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace pixii::wire {
+namespace {
+
+TEST(HttpResponseParserTest, ABodyComesAsItsPiecesDo) {
+  HttpResponseParser parser;
+  std::string unread;
+  const auto feed = [&](std::string_view bytes) {
+    unread += bytes;
+    const auto used = parser.Feed(unread);
+    ASSERT_TRUE(used) << used.error().detail();
+    unread.erase(0, *used);
+  };
+  feed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+  ASSERT_TRUE(parser.head_complete());
+  EXPECT_EQ(parser.status(), 200);
+  EXPECT_EQ(parser.TakeBody(), "abc");
+  EXPECT_FALSE(parser.complete());
+  feed("2\r\nde\r\n0\r\n\r\n");
+  EXPECT_EQ(parser.TakeBody(), "de");
+  EXPECT_TRUE(parser.complete());
+}
+
+TEST(HttpResponseParserTest, AnEndInsideOrBeforeAResponseIsAnError) {
+  for (const std::string_view begin :
+       {"", "HTTP/1.1 2", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc"}) {
+    HttpResponseParser parser;
+    if (!begin.empty()) {
+      ASSERT_TRUE(parser.Feed(begin));
+    }
+    const auto ended = parser.FeedEnd();
+    ASSERT_FALSE(ended) << begin;
+    EXPECT_EQ(ended.error().code(), Code::kUnavailable);
+  }
+}
+
+TEST(HttpResponseParserTest, TheEndOfTheConnectionMayEndTheBody) {
+  HttpResponseParser parser;
+  ASSERT_TRUE(parser.Feed("HTTP/1.1 200 OK\r\n\r\nabc"));
+  ASSERT_TRUE(parser.FeedEnd());
+  EXPECT_EQ(parser.TakeBody(), "abc");
+}
+
+}  // namespace
+}  // namespace pixii::wire
