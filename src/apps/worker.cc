@@ -10,6 +10,7 @@
 #include "apps/option_structs.h"
 #include "apps/process_unit.h"
 #include "control/discovery.h"
+#include "control/instance_codec.h"
 #include "rt/file.h"
 #include "worker/worker_service.h"
 
@@ -35,13 +36,15 @@ class Worker final {
             process_.loop(), process_.log(),
             {.model = flags_, .engine = engine_flags_, .mock = flags_, .offline = flags_.offline},
             model));
-    service_.emplace(process_.loop(), process_.net(), engine_->link(),
-                     worker::WorkerServiceOptions{.mux = {.name = "worker"}, .files = [this] {
-                                                    return ReadModelFiles(engine_->folder());
-                                                  }});
+    const control::InstanceId id = discovery_->NewInstanceId();
+    service_.emplace(
+        process_.loop(), process_.net(), engine_->link(),
+        worker::WorkerServiceOptions{.mux = {.name = control::InstanceName(id)}, .files = [this] {
+                                       return ReadModelFiles(engine_->folder());
+                                     }});
     PX_TRY(const rt::Address bound, service_->Start(address));
     engine_->Start();
-    PX_CHECK_OK(Register(bound));
+    PX_CHECK_OK(Register(id, bound));
     if (!flags_.port_file.empty()) {
       PX_CHECK_OK(rt::WriteFileAtomic(flags_.port_file, fmt::format("{}\n", bound.port), 0644));
     }
@@ -73,8 +76,9 @@ class Worker final {
     return rt::Address{.host = flags_.worker_listen, .port = 0};
   }
 
-  Result<void> Register(const rt::Address& bound) {
+  Result<void> Register(control::InstanceId id, const rt::Address& bound) {
     control::Instance instance;
+    instance.id = id;
     instance.ns = flags_.ns;
     instance.component = flags_.component;
     instance.endpoint = flags_.endpoint;
@@ -104,7 +108,7 @@ class Worker final {
     rt::Loop& loop = process_.loop();
     obs::Event(process_.log(), obs::EventId::kServeDraining)
         .kv("running", service_->request_count());
-    registration_->Withdraw();
+    registration_->Drain();
     service_->Drain();
     const rt::Time deadline = loop.Now() + rt::Duration(flags_.drain_timeout);
     while (service_->request_count() > 0 && loop.Now() < deadline) {

@@ -28,15 +28,19 @@ Result<void> Registration::Update(Instance instance) {
   return Publish(std::move(instance));
 }
 
-void Registration::Withdraw() {
-  if (!registered_) {
-    return;
-  }
-  if (!instance_.draining) {
+void Registration::Drain() {
+  if (registered_ && !instance_.draining) {
     Instance last = instance_;
     last.draining = true;
     (void)Update(std::move(last));  // only a hint: without it the connection's end tells
   }
+}
+
+void Registration::Withdraw() {
+  if (!registered_) {
+    return;
+  }
+  Drain();
   registered_ = false;
   store_.Delete(InstanceKey(instance_));
   store_.Delete(CardKey(instance_));

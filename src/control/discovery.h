@@ -44,6 +44,9 @@ class Registration final {
 
   const Instance& instance() const { return instance_; }
 
+  /// Says that it drains; it stays there, so that who looks sees why it takes nothing new.
+  void Drain();
+
   /// First as draining, then it is gone: who sees either takes it off at once. Idempotent.
   void Withdraw();
 

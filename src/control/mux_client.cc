@@ -1,5 +1,7 @@
 #include "control/mux_client.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -26,6 +28,7 @@ rt::Task<void> MuxClient::ConnectLoop() {
     if (stream) {
       broken_.Reset();
       peer_goes_away_ = false;
+      wrong_peer_ = false;
       MuxListener& self = *this;
       connection_ = std::make_unique<MuxConnection>(loop_, std::move(*stream), options_.mux,
                                                     Mux::Side::kConnected, self);
@@ -38,7 +41,8 @@ rt::Task<void> MuxClient::ConnectLoop() {
     // A peer that lets itself be connected and then breaks is not asked without a pause, either.
     auto pause = loop_.SleepFor(backoff);
     co_await std::move(pause);
-    backoff = stream ? options_.backoff_min : std::min(backoff * 2, options_.backoff_max);
+    backoff =
+        stream && !wrong_peer_ ? options_.backoff_min : std::min(backoff * 2, options_.backoff_max);
   }
 }
 
@@ -112,7 +116,14 @@ void MuxClient::FailAll(const Error& error) {
 void MuxClient::OnMuxEvent(MuxConnection& connection, MuxEvent event) {
   switch (event.kind) {
     case MuxEvent::Kind::kReady:
-      SetConnected(true);
+      wrong_peer_ = !options_.expected_peer.empty() && !event.text.empty() &&
+                    event.text != options_.expected_peer;
+      if (wrong_peer_) {
+        connection.Close(Error(Code::kUnavailable, fmt::format("it is '{}', not '{}'", event.text,
+                                                               options_.expected_peer)));
+      } else {
+        SetConnected(true);
+      }
       return;
     case MuxEvent::Kind::kMessage: {
       connection.Consumed(event.stream, event.text.size());

@@ -22,6 +22,8 @@ namespace pixii::control {
 struct MuxClientOptions {
   rt::Address address;
   MuxOptions mux;
+  /// The name that the peer has, if it says one: another process may have its port now. Empty: any.
+  std::string expected_peer = {};
   rt::Duration connect_timeout = std::chrono::seconds(3);
   rt::Duration backoff_min = std::chrono::milliseconds(50);  // between two attempts, doubling
   rt::Duration backoff_max = std::chrono::seconds(2);
@@ -86,6 +88,7 @@ class MuxClient final : private MuxListener {
   std::uint64_t last_call_ = 0;
   bool connected_ = false;
   bool peer_goes_away_ = false;
+  bool wrong_peer_ = false;
   std::string trouble_ = "no connection was made yet";
   rt::Event broken_;
   rt::SpawnedTasks tasks_;  // last: their frames use what stands above

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "control/instance_codec.h"
+
 namespace pixii::frontend {
 
 using control::InstanceId;
@@ -41,6 +43,7 @@ Result<void> FleetLink::SetInstance(const control::Instance& instance) {
   if (!same) {
     control::MuxClientOptions client = options_.client;
     PX_TRY(client.address, rt::ParseAddress(instance.address));
+    client.expected_peer = control::InstanceName(instance.id);
     worker.link = std::make_unique<RemoteLink>(loop_, net_, std::move(client), card,
                                                [this, id = instance.id] { OnWorkerChange(id); });
   }

@@ -190,6 +190,19 @@ TEST_F(WorkerServiceTest, AWorkerThatDiesEndsWhatItRanAndIsFoundAgain) {
   ExpectOracle(again);
 }
 
+TEST_F(WorkerServiceTest, AnotherProcessAtTheAddressIsNotTakenForTheWorker) {
+  control::RemoteLink stranger(
+      frontend_node_.loop(), frontend_node_.net(),
+      control::MuxClientOptions{.address = {.host = "worker", .port = kPort},
+                                .mux = {.name = "frontend"},
+                                .expected_peer = "another"},
+      wire::ModelCard{}, [] {});
+  RunUntil([&] { return stranger.trouble().find("not 'another'") != std::string::npos; });
+  world_.RunTo(world_.now() + std::chrono::seconds(10));
+  EXPECT_EQ(stranger.state(), control::RemoteLink::State::kAway);
+  EXPECT_EQ(link().state(), control::RemoteLink::State::kHere);
+}
+
 TEST_F(WorkerServiceTest, SilenceOfAWorkerIsNoticedInTime) {
   const wire::GenerateRequest request = MakeRequest(1, 500);
   ASSERT_TRUE(Generate(request));
