@@ -6,6 +6,7 @@
 
 #include <csignal>
 
+#include "control/file_session.h"
 #include "unit/control/store_worlds.h"
 
 namespace pixii::control {

@@ -113,7 +113,8 @@ class FileStoreWorld : public RealStoreWorld {
 class EtcdStoreWorld : public RealStoreWorld {
  public:
   static std::string SkipReason() {
-    std::stringstream path(std::getenv("PATH") == nullptr ? "" : std::getenv("PATH"));
+    const char* folders = std::getenv("PATH");  // tidy: getenv where etcd would be found
+    std::stringstream path(folders == nullptr ? "" : folders);
     for (std::string folder; std::getline(path, folder, ':');) {
       if (::access((folder + "/etcd").c_str(), X_OK) == 0) {
         return "";
