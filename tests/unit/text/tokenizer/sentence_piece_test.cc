@@ -6,8 +6,8 @@
 #include <random>
 
 #include "support/golden.h"
-#include "wire/base64.h"
 #include "unit/text/tokenizer/golden_tokenizers.h"
+#include "wire/base64.h"
 
 namespace pixii::text {
 namespace {
@@ -107,7 +107,8 @@ TEST(SentencePieceTest, AUnigramModelGivesTheIdsOfTheReference) {
   charsmap.remove_prefix(charsmap.find("precompiled_charsmap") + 23);
   charsmap = charsmap.substr(0, charsmap.find('"'));
   model.Bytes(2, Proto().Int(3, 1).Int(42, 1).bytes());
-  model.Bytes(3, Proto().Bytes(2, wire::DecodeBase64(charsmap).value()).Int(3, 1).Int(4, 1).bytes());
+  model.Bytes(3,
+              Proto().Bytes(2, wire::DecodeBase64(charsmap).value()).Int(3, 1).Int(4, 1).bytes());
   ASSERT_TRUE(LooksLikeSentencePiece(model.bytes()));
   ExpectGolden(*Load(model.bytes(), config), *golden);
 }

@@ -3,9 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "support/golden.h"
-#include "wire/base64.h"
 #include "text/tokenizer/byte_alphabet.h"
 #include "unit/text/tokenizer/golden_tokenizers.h"
+#include "wire/base64.h"
 
 namespace pixii::text {
 namespace {
@@ -61,11 +61,11 @@ TEST(TiktokenTest, ARankFileGivesTheIdsOfTheReference) {
 TEST(TiktokenTest, ThePatternComesFromConfigNameClassOrCount) {
   std::string lines;
   for (int byte = 0; byte < 256; ++byte) {
-    lines +=
-        wire::EncodeBase64(std::string(1, static_cast<char>(byte))) + " " + std::to_string(byte) + "\r\n";
+    lines += wire::EncodeBase64(std::string(1, static_cast<char>(byte))) + " " +
+             std::to_string(byte) + "\r\n";
   }
-  lines += wire::EncodeBase64("12") + " 256\n" + wire::EncodeBase64("123") + " 257\n" + wire::EncodeBase64("1234") +
-           " 258\n";
+  lines += wire::EncodeBase64("12") + " 256\n" + wire::EncodeBase64("123") + " 257\n" +
+           wire::EncodeBase64("1234") + " 258\n";
   auto ids = [&](const TokenizerConfig& config, const char* file) {
     auto tokenizer = Tokenizer::FromJson(TiktokenToJson(lines, config, file).value(), file).value();
     return tokenizer->Encode("1234").value().size();
