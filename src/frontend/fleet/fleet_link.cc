@@ -12,6 +12,13 @@ namespace pixii::frontend {
 using control::InstanceId;
 using control::RemoteLink;
 
+namespace {
+
+// Between two looks for a worker of a request that none would take.
+constexpr rt::Duration kRetryPause = std::chrono::milliseconds(100);
+
+}  // namespace
+
 FleetLink::FleetLink(rt::Loop& loop, rt::Net& net, wire::ModelCard card, FleetOptions options)
     : loop_(loop),
       net_(net),
@@ -207,8 +214,11 @@ void FleetLink::OnFrame(const EntryPtr& entry, RequestId attempt, wire::TokenFra
     }
     router_.OnTokens(attempt, static_cast<std::uint32_t>(frame.tokens.size()), loop_.Now());
   }
+  const std::weak_ptr<bool> alive(alive_);
   Apply(entry, entry->flight.OnFrame(std::move(frame)));
-  Pump();
+  if (!alive.expired()) {  // the handler may have destroyed this
+    Pump();
+  }
 }
 
 // The request is not with router or worker any more.
@@ -238,6 +248,8 @@ void FleetLink::Apply(const EntryPtr& entry, Flight::Outcome outcome) {
   }
   ++(*outcome.move == Flight::MoveKind::kOngoing ? counters_.moves_ongoing
                                                  : counters_.moves_new_request);
+  // What of it goes on there is for nobody.
+  workers_.at(entry->instance).link->Cancel({entry->attempt, std::nullopt});
   Leave(entry);
   entry->failed_at.push_back(entry->instance);
   entry->give_up = loop_.Now() + options_.patience;
@@ -246,23 +258,28 @@ void FleetLink::Apply(const EntryPtr& entry, Flight::Outcome outcome) {
 
 void FleetLink::NobodyTakes(const EntryPtr& entry, const Error& error) {
   const bool moved = !entry->failed_at.empty();
-  if (!moved || loop_.Now() >= entry->give_up) {
-    Apply(entry, entry->flight.Fail(error));
+  const std::optional<Error>& failure = entry->flight.last_failure();
+  const bool all_full = failure && failure->code() == Code::kResourceExhausted;
+  if (!moved || (all_full && !entry->flight.begun()) || loop_.Now() >= entry->give_up) {
+    Apply(entry, entry->flight.Fail(all_full ? *failure : error));
     return;
   }
   Leave(entry);
   entry->where = Entry::Where::kWaiting;
-  waiting_.emplace(entry->give_up, entry->flight.request().id);
-  // Better the worker that failed than none: it may have come back.
-  entry->failed_at.assign(1, entry->instance);
+  entry->wake = std::min(entry->give_up, loop_.Now() + kRetryPause);
+  waiting_.emplace(entry->wake, entry->flight.request().id);
 }
 
-// A worker came: whoever waits may go there, wherever it failed before.
+// Better a worker that failed than none: it may have come back already.
+void FleetLink::Retry(const EntryPtr& entry) {
+  entry->failed_at.assign(1, InstanceId{});  // it has moved; nobody is excluded
+  Submit(entry);
+}
+
+// A worker came.
 void FleetLink::RetryWaiting() {
-  for (const auto& [give_up, id] : std::exchange(waiting_, {})) {
-    const EntryPtr& entry = entries_.at(id);
-    entry->failed_at.assign(1, InstanceId{});  // it has moved; nobody is excluded
-    Submit(entry);
+  for (const auto& [wake, id] : std::exchange(waiting_, {})) {
+    Retry(entries_.at(id));
   }
 }
 
@@ -284,6 +301,10 @@ void FleetLink::OnTime() {
   while (!waiting_.empty() && waiting_.begin()->first <= loop_.Now()) {
     const EntryPtr entry = entries_.at(waiting_.begin()->second);
     waiting_.erase(waiting_.begin());
+    if (loop_.Now() < entry->give_up) {
+      Retry(entry);
+      continue;
+    }
     Apply(entry, entry->flight.Fail(Error(Code::kUnavailable,
                                           "its worker failed, and no other one came in time")));
     if (alive.expired()) {
@@ -303,7 +324,7 @@ void FleetLink::Cancel(const wire::CancelRequest& cancel) {
   if (entry->where == Entry::Where::kRunning) {
     workers_.at(entry->instance).link->Cancel({entry->attempt, cancel.choice});
   } else if (entry->flight.ended_choices().size() == entry->flight.request().choice_count) {
-    waiting_.erase({entry->give_up, cancel.id});
+    waiting_.erase({entry->wake, cancel.id});
     Apply(entry, entry->flight.Fail(Error(Code::kCancelled, "it was cancelled")));
     Pump();
   }

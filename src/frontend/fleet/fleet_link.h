@@ -106,7 +106,8 @@ class FleetLink final : public control::WorkerLink {
     control::InstanceId instance{};
     std::vector<control::InstanceId> failed_at;
     rt::Time begun{};
-    rt::Time give_up{};  // kWaiting
+    rt::Time give_up{};  // once it has moved
+    rt::Time wake{};     // kWaiting: looks for a worker again, or gives up
     bool has_token = false;
   };
 
@@ -120,6 +121,7 @@ class FleetLink final : public control::WorkerLink {
   void Apply(const EntryPtr& entry, Flight::Outcome outcome);
   void Leave(const EntryPtr& entry);
   void NobodyTakes(const EntryPtr& entry, const Error& error);
+  void Retry(const EntryPtr& entry);
   void RetryWaiting();
   void OnTime();
   void SetTimer();
@@ -141,7 +143,7 @@ class FleetLink final : public control::WorkerLink {
   std::uint64_t last_attempt_ = 0;
   bool pumping_ = false;
   bool sweeping_ = false;
-  std::set<std::pair<rt::Time, RequestId>> waiting_;  // by when they give up, of the caller's id
+  std::set<std::pair<rt::Time, RequestId>> waiting_;  // by `wake`, of the caller's id
   rt::TimerId timer_ = rt::TimerId::kNone;
   rt::Time timer_at_ = rt::kNever;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone

@@ -89,6 +89,7 @@ Flight::Outcome Flight::Failed(const Error& error, MoveKind kind) {
   if (live_count_ == 0) {
     return out;
   }
+  last_failure_ = error;
   deaths_ += error.code() == Code::kDisconnected ? 1 : 0;
   Error end = error;
   if (deaths_ >= options_.deaths_max) {

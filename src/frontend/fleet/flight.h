@@ -62,6 +62,9 @@ class Flight final {
 
   std::uint32_t attempt() const { return attempt_; }
 
+  /// Why it moved last; nothing: it has not.
+  const std::optional<Error>& last_failure() const { return last_failure_; }
+
   /// Whether any worker has sent a frame of it.
   bool begun() const { return begun_; }
 
@@ -86,6 +89,7 @@ class Flight final {
   std::uint32_t attempt_ = 0;
   std::uint32_t moves_ = 0;
   std::uint32_t deaths_ = 0;
+  std::optional<Error> last_failure_;
   bool begun_ = false;
   bool prompt_logprobs_sent_ = false;
 };
