@@ -118,8 +118,12 @@ std::string_view OpenAiCode(const Error& error) {
       return "processor_fault";
     case Code::kUnimplemented:
       return "not_implemented";
+    case Code::kRequestPoisoned:
+      return "request_poisoned";
     case Code::kUnavailable:
       return "unavailable";
+    case Code::kDisconnected:
+      return "disconnected";
     case Code::kShuttingDown:
       return "shutting_down";
     case Code::kDeadlineExceeded:
@@ -152,6 +156,7 @@ std::string_view MetricClass(const Error& error) {
     case Code::kUnimplemented:
       return "not_implemented";
     case Code::kUnavailable:
+    case Code::kDisconnected:
     case Code::kShuttingDown:
       return "unavailable";
     default:
