@@ -39,7 +39,7 @@ BlockTable::BlockTable() {
 }
 
 std::size_t BlockTable::bytes() const {
-  return chunks_.size() * kChunkNodes * sizeof(BlockNode) + segments_.size() * sizeof(Segment) +
+  return chunks_.size() * sizeof(Chunk) + segments_.size() * sizeof(Segment) +
          directory_.size() * (sizeof(Segment*) + sizeof(std::uint32_t)) +
          segments_.size() * (sizeof(std::unique_ptr<Segment>) + 3);
 }
@@ -94,10 +94,7 @@ BlockTable::Id BlockTable::Find(std::uint64_t hash, std::uint64_t parent, std::u
   if (place.bucket == nullptr) {
     return kNone;
   }
-  const auto bit = static_cast<std::uint16_t>(1U << place.slot);
-  if ((place.bucket->recent & bit) == 0) {
-    place.bucket->recent |= bit;
-  }
+  MarkRecent(place.bucket->ids[place.slot]);
   return place.bucket->ids[place.slot];
 }
 
@@ -109,7 +106,7 @@ BlockTable::Id BlockTable::FindByHash(std::uint64_t hash) const {
   return place.bucket == nullptr ? kNone : place.bucket->ids[place.slot];
 }
 
-void BlockTable::Put(Segment& segment, std::uint64_t hash, Id id, bool recent) {
+void BlockTable::Put(Segment& segment, std::uint64_t hash, Id id) {
   for (std::size_t i = 0;; ++i) {
     PX_DASSERT(i < kBuckets);
     Bucket& bucket = segment.buckets[(hash + i) % kBuckets];
@@ -117,9 +114,6 @@ void BlockTable::Put(Segment& segment, std::uint64_t hash, Id id, bool recent) {
       if (bucket.tags[slot] == 0) {
         bucket.tags[slot] = TagOf(hash);
         bucket.ids[slot] = id;
-        const auto bit = static_cast<std::uint16_t>(1U << slot);
-        bucket.recent =
-            static_cast<std::uint16_t>(recent ? bucket.recent | bit : bucket.recent & ~bit);
         return;
       }
     }
@@ -156,22 +150,13 @@ bool BlockTable::Split(std::uint64_t hash) {
     segment_of_[i] = other;
     directory_[i] = segments_[other].get();
   }
-  if (index == sweep_ / kBuckets) {
-    sweep_ = index * kBuckets;  // what the sweep has not seen may move to where it was
-  }
-
-  struct Entry {
-    Id id;
-    bool recent;
-  };
-
-  Entry entries[kBuckets * kBucketSlots];
+  Id ids[kBuckets * kBucketSlots];
   std::size_t count = 0;
   Segment& old = *segments_[index];
   for (const Bucket& bucket : old.buckets) {
     for (std::uint32_t slot = 0; slot < kBucketSlots; ++slot) {
       if (bucket.tags[slot] != 0) {
-        entries[count++] = {bucket.ids[slot], (bucket.recent >> slot & 1) != 0};
+        ids[count++] = bucket.ids[slot];
         __builtin_prefetch(&at(bucket.ids[slot]));
       }
     }
@@ -179,10 +164,10 @@ bool BlockTable::Split(std::uint64_t hash) {
   old = Segment{};
   segment_size_[index] = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    const BlockNode& node = at(entries[i].id);
+    const BlockNode& node = at(ids[i]);
     const std::uint64_t its_hash = ChainHashOf(node.parent, node.tokens);
     const std::uint32_t to = SegmentIndex(its_hash);
-    Put(*segments_[to], its_hash, entries[i].id, entries[i].recent);
+    Put(*segments_[to], its_hash, ids[i]);
     ++segment_size_[to];
   }
   return true;
@@ -205,12 +190,13 @@ BlockTable::Id BlockTable::Insert(std::uint64_t hash, std::uint64_t parent, std:
       if (!may_grow || fresh_ + kChunkNodes >= kNone) {
         return kNone;
       }
-      chunks_.push_back(std::make_unique<BlockNode[]>(kChunkNodes));
+      chunks_.push_back(std::make_unique<Chunk>());
     }
     id = static_cast<Id>(fresh_++);
   }
   at(id) = {parent, tokens, 0, 0};
-  Put(*segments_[segment], hash, id, true);
+  Put(*segments_[segment], hash, id);
+  MarkRecent(id);
   ++segment_size_[segment];
   ++size_;
   return id;
@@ -239,17 +225,19 @@ void BlockTable::Erase(Id id) {
 }
 
 BlockTable::Id BlockTable::NextVictim() {
-  const std::size_t buckets = segments_.size() * kBuckets;
   // Twice round: the first time clears what was used lately.
-  for (std::size_t i = 0; i < 2 * buckets + 1 && size_ > 0; ++i) {
-    Bucket& bucket = segments_[hand_ / kBuckets % segments_.size()]->buckets[hand_ % kBuckets];
-    for (std::uint32_t slot = 0; slot < kBucketSlots; ++slot) {
-      if (bucket.tags[slot] != 0 && (bucket.recent >> slot & 1) == 0) {
-        return bucket.ids[slot];  // and goes on in this bucket
-      }
+  for (std::size_t i = 0; i < 2 * fresh_ && size_ > 0; ++i) {
+    const auto id = static_cast<Id>(hand_);
+    hand_ = hand_ + 1 < fresh_ ? hand_ + 1 : 0;
+    if (!HasHolders(at(id))) {
+      continue;
     }
-    bucket.recent = 0;
-    hand_ = (hand_ + 1) % buckets;
+    std::uint64_t& word = chunks_[id / kChunkNodes]->recent[id % kChunkNodes / 64];
+    const std::uint64_t bit = std::uint64_t{1} << id % 64;
+    if ((word & bit) == 0) {
+      return id;
+    }
+    word &= ~bit;
   }
   return kNone;
 }

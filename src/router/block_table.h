@@ -8,6 +8,7 @@
 // went past them as in F14.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -38,6 +39,7 @@ class BlockTable final {
   static constexpr std::size_t kBuckets = 64;          // of a segment
   static constexpr std::size_t kBucketSlots = 12;      // of a bucket
   static constexpr std::size_t kSplitSize = 652;       // blocks of a segment: 85 % of its slots
+  static constexpr std::size_t kSweepNodes = 32;       // of one call of Sweep
   static constexpr std::size_t kSegmentSizeMax = 760;  // where it cannot split
 
   BlockTable();
@@ -50,6 +52,19 @@ class BlockTable final {
 
   /// The block with chain hash `hash`, which is that of (parent, tokens); marks it used lately.
   Id Find(std::uint64_t hash, std::uint64_t parent, std::uint64_t tokens);
+
+  /// The block (parent, tokens) if it stands behind `id`, as blocks that were stored in a row do.
+  Id FindBehind(Id id, std::uint64_t parent, std::uint64_t tokens) {
+    if (id == kNone || ++id >= fresh_) {
+      return kNone;
+    }
+    const BlockNode& node = at(id);
+    if (node.tokens != tokens || node.parent != parent || !HasHolders(node)) {
+      return kNone;
+    }
+    MarkRecent(id);
+    return id;
+  }
 
   /// The block with chain hash `hash`.
   Id FindByHash(std::uint64_t hash) const;
@@ -65,41 +80,33 @@ class BlockTable final {
   /// is none.
   Id NextVictim();
 
-  /// Calls `see(id)` with the blocks of the next bucket; it may erase them. Whether all were seen
-  /// once since the last true.
+  /// Calls `see(id)` with some more blocks that have holders; it may erase them. Whether all were
+  /// seen once since the last true.
   template <class See>
   bool Sweep(See see) {
-    Id ids[kBucketSlots];
-    const Bucket& bucket = segments_[sweep_ / kBuckets]->buckets[sweep_ % kBuckets];
-    std::size_t count = 0;
-    for (std::size_t i = 0; i < kBucketSlots; ++i) {
-      if (bucket.tags[i] != 0) {
-        ids[count++] = bucket.ids[i];
+    const std::size_t end = std::min(sweep_ + kSweepNodes, fresh_);
+    for (; sweep_ < end; ++sweep_) {
+      if (HasHolders(at(static_cast<Id>(sweep_)))) {
+        see(static_cast<Id>(sweep_));
       }
     }
-    for (std::size_t i = 0; i < count; ++i) {
-      see(ids[i]);
-    }
-    sweep_ = (sweep_ + 1) % (segments_.size() * kBuckets);
-    return sweep_ == 0;
+    const bool all = sweep_ == fresh_;
+    sweep_ = all ? 0 : sweep_;
+    return all;
   }
 
   template <class See>
   void ForEach(See see) const {
-    for (const auto& segment : segments_) {
-      for (const Bucket& bucket : segment->buckets) {
-        for (std::size_t i = 0; i < kBucketSlots; ++i) {
-          if (bucket.tags[i] != 0) {
-            see(bucket.ids[i]);
-          }
-        }
+    for (std::size_t id = 0; id < fresh_; ++id) {
+      if (HasHolders(at(static_cast<Id>(id)))) {
+        see(static_cast<Id>(id));
       }
     }
   }
 
-  BlockNode& at(Id id) { return chunks_[id / kChunkNodes][id % kChunkNodes]; }
+  BlockNode& at(Id id) { return chunks_[id / kChunkNodes]->nodes[id % kChunkNodes]; }
 
-  const BlockNode& at(Id id) const { return chunks_[id / kChunkNodes][id % kChunkNodes]; }
+  const BlockNode& at(Id id) const { return chunks_[id / kChunkNodes]->nodes[id % kChunkNodes]; }
 
   std::size_t size() const { return size_; }
 
@@ -110,12 +117,16 @@ class BlockTable final {
   struct alignas(64) Bucket {
     std::uint8_t tags[kBucketSlots] = {};  // of the hash; 0: free
     std::uint8_t passed = 0;  // keys that went on to a later bucket; stays at its greatest value
-    std::uint8_t unused = 0;
-    std::uint16_t recent = 0;  // a bit a slot: used since the hand came by
+    std::uint8_t unused[3] = {};
     Id ids[kBucketSlots] = {};
   };
 
   static_assert(sizeof(Bucket) == 64);
+
+  struct Chunk {
+    BlockNode nodes[kChunkNodes];
+    std::uint64_t recent[kChunkNodes / 64] = {};  // a bit a node: used since the hand came by
+  };
 
   struct Segment {
     Bucket buckets[kBuckets];
@@ -134,9 +145,19 @@ class BlockTable final {
   Place Look(std::uint64_t hash, Is is) const;
   std::uint32_t SegmentIndex(std::uint64_t hash) const;
   bool Split(std::uint64_t hash);
-  static void Put(Segment& segment, std::uint64_t hash, Id id, bool recent);
+  static void Put(Segment& segment, std::uint64_t hash, Id id);
 
-  std::vector<std::unique_ptr<BlockNode[]>> chunks_;
+  static bool HasHolders(const BlockNode& node) { return node.first != 0 || node.second != 0; }
+
+  void MarkRecent(Id id) {
+    std::uint64_t& word = chunks_[id / kChunkNodes]->recent[id % kChunkNodes / 64];
+    const std::uint64_t bit = std::uint64_t{1} << id % 64;
+    if ((word & bit) == 0) {
+      word |= bit;
+    }
+  }
+
+  std::vector<std::unique_ptr<Chunk>> chunks_;
   Id free_ = kNone;        // the first free node; its parent says the next
   std::size_t fresh_ = 0;  // nodes that were ever used
   std::size_t size_ = 0;
@@ -146,8 +167,8 @@ class BlockTable final {
   std::vector<std::unique_ptr<Segment>> segments_;
   std::vector<std::uint8_t> segment_bits_;
   std::vector<std::uint16_t> segment_size_;
-  std::size_t hand_ = 0;   // bucket where NextVictim goes on
-  std::size_t sweep_ = 0;  // bucket where Sweep goes on
+  std::size_t hand_ = 0;   // node where NextVictim goes on
+  std::size_t sweep_ = 0;  // node where Sweep goes on
 };
 
 }  // namespace pixii::router

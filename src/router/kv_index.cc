@@ -454,49 +454,38 @@ void KvIndex::Find(std::span<const std::uint64_t> block_hashes, KvMatches& out) 
   out.ranks.clear();
   out.shared = 0;
   tracks_.clear();
-  std::uint64_t chains[kWindow];
   std::uint64_t parent = 0;
   std::uint32_t last_first = 0;
   std::uint32_t last_second = 0;
   bool shared = true;
-  bool going = true;
   std::size_t depth = 0;
-  for (std::size_t window = 4; going && depth < block_hashes.size();
-       window = std::min(window * 2, kWindow)) {
-    const std::size_t count = std::min(window, block_hashes.size() - depth);
-    std::uint64_t chain = parent;
-    for (std::size_t i = 0; i < count; ++i) {
-      chain = ChainHashOf(chain, block_hashes[depth + i]);
-      chains[i] = chain;
-      table_.PrefetchBucket(chain);
-    }
-    for (const std::uint64_t one : std::span(chains, count)) {
-      table_.PrefetchNode(one);
-    }
-    for (std::size_t i = 0; i < count; ++i, ++depth) {
-      const BlockTable::Id id = table_.Find(chains[i], parent, block_hashes[depth]);
+  BlockTable::Id id = BlockTable::kNone;
+  Ahead ahead;
+  for (; depth < block_hashes.size(); ++depth) {
+    id = table_.FindBehind(id, parent, block_hashes[depth]);
+    if (id == BlockTable::kNone) {
+      id = FindAhead(block_hashes, depth, parent, ahead);
       if (id == BlockTable::kNone) {
-        going = false;
         break;
       }
-      const BlockNode& node = table_.at(id);
-      if (node.first != last_first || node.second != last_second) {
-        Holder pair[2];
-        const std::span<const Holder> holders = HoldersOf(node, pair);
-        Follow(holders, static_cast<std::uint32_t>(depth), out);
-        shared = shared && std::ranges::any_of(holders, [&](Holder one) {
-                   return (one & kExternalCount) != 0 && slots_[SlotOf(one)].live;
-                 });
-        last_first = node.first;
-        last_second = node.second;
-        if (tracks_.empty() && !shared) {
-          going = false;
-          break;
-        }
-      }
-      out.shared = shared ? static_cast<std::uint32_t>(depth) + 1 : out.shared;
-      parent = chains[i];
     }
+    const BlockNode& node = table_.at(id);
+    if (node.first != last_first || node.second != last_second) {
+      Holder pair[2];
+      const std::span<const Holder> holders = HoldersOf(node, pair);
+      Follow(holders, static_cast<std::uint32_t>(depth), out);
+      shared = shared && std::ranges::any_of(holders, [&](Holder one) {
+                 return (one & kExternalCount) != 0 && slots_[SlotOf(one)].live;
+               });
+      last_first = node.first;
+      last_second = node.second;
+      if (tracks_.empty() && !shared) {
+        break;
+      }
+    }
+    out.shared = shared ? static_cast<std::uint32_t>(depth) + 1 : out.shared;
+    // From what stands in the table, so that no block waits for the hash of the one before.
+    parent = ChainHashOf(node.parent, node.tokens);
   }
   for (Track& track : tracks_) {
     const auto here = static_cast<std::uint32_t>(depth);
@@ -505,6 +494,26 @@ void KvIndex::Find(std::span<const std::uint64_t> block_hashes, KvMatches& out) 
     track.match.disk = here;
     out.ranks.push_back(track.match);
   }
+}
+
+// By its hash; those of the next ones are computed and fetched meanwhile, more each time.
+BlockTable::Id KvIndex::FindAhead(std::span<const std::uint64_t> block_hashes, std::size_t depth,
+                                  std::uint64_t parent, Ahead& ahead) {
+  if (depth >= ahead.begin + ahead.count) {
+    ahead.width = depth == ahead.begin + ahead.count ? std::min(ahead.width * 2, kWindow) : 4;
+    ahead.begin = depth;
+    ahead.count = std::min(ahead.width, block_hashes.size() - depth);
+    std::uint64_t chain = parent;
+    for (std::size_t i = 0; i < ahead.count; ++i) {
+      chain = ChainHashOf(chain, block_hashes[depth + i]);
+      ahead.chains[i] = chain;
+      table_.PrefetchBucket(chain);
+    }
+    for (std::size_t i = 0; i < ahead.count; ++i) {
+      table_.PrefetchNode(ahead.chains[i]);
+    }
+  }
+  return table_.Find(ahead.chains[depth - ahead.begin], parent, block_hashes[depth]);
 }
 
 // The block at `depth` has other holders than the one before: some ranks' prefixes end here.

@@ -96,6 +96,14 @@ class KvIndex final {
     RankMatch match;
   };
 
+  // Blocks of a prompt that are looked up together.
+  struct Ahead {
+    std::size_t begin = 0;  // of the prompt's blocks
+    std::size_t count = 0;
+    std::size_t width = 2;
+    std::uint64_t chains[kWindow];
+  };
+
   // The last change of a set: blocks in a row change alike.
   struct Change {
     HolderSets::Ref from = 0;
@@ -129,6 +137,8 @@ class KvIndex final {
   void SweepSome();
   void SweepNode(BlockTable::Id id);
   void EndSweep();
+  BlockTable::Id FindAhead(std::span<const std::uint64_t> block_hashes, std::size_t depth,
+                           std::uint64_t parent, Ahead& ahead);
   void Follow(std::span<const Holder> holders, std::uint32_t depth, KvMatches& out);
 
   static constexpr std::uint64_t kGrowthBytesMax = 512 * 1024;  // of one allocation, about
