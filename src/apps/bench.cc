@@ -15,6 +15,7 @@
 #include "bench/http_load.h"
 #include "bench/machine.h"
 #include "bench/report.h"
+#include "bench/router_bench.h"
 #include "bench/tokenizer_bench.h"
 #include "rt/file.h"
 #include "rt/loop.h"
@@ -315,6 +316,38 @@ int RunBenchFrontend(const Arguments& arguments) {
   return kExitDone;
 }
 
+int RunBenchRouter(const Arguments& arguments) {
+  BenchRouterFlags flags;
+  config::Command command;
+  command.name = "bench router";
+  command.summary =
+      "Measures the router: look-ups and stores of its index, what a block weighs, and how long a "
+      "decision takes while events come.";
+  command.options = RowsOf(flags);
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  Result<std::vector<bench::Figure>> figures =
+      bench::BenchRouter({.blocks = static_cast<std::uint64_t>(flags.blocks),
+                          .workers = static_cast<std::uint32_t>(flags.workers),
+                          .prompt_blocks = static_cast<std::uint32_t>(flags.prompt_blocks),
+                          .copies = static_cast<std::uint32_t>(flags.copies),
+                          .decisions_per_s = flags.rate,
+                          .seconds = flags.seconds,
+                          .seed = static_cast<std::uint64_t>(flags.seed)});
+  if (!figures) {
+    return Complain(figures.error());
+  }
+  bench::Report report;
+  report.commit = kCommit;
+  report.machine = bench::MachineJson();
+  report.flags = FlagsJson(parsed);
+  report.figures = std::move(*figures);
+  Print(report, flags.json);
+  return kExitDone;
+}
+
 }  // namespace
 
 int RunBench(const Arguments& arguments) {
@@ -334,8 +367,12 @@ int RunBench(const Arguments& arguments) {
   if (!arguments.empty() && arguments[0] == "grammar") {
     return RunBenchGrammar(rest);
   }
-  return Complain(Error(Code::kInvalidArgument,
-                        "pixii bench takes one of: engine, frontend, grammar, serve, tokenizer"));
+  if (!arguments.empty() && arguments[0] == "router") {
+    return RunBenchRouter(rest);
+  }
+  return Complain(
+      Error(Code::kInvalidArgument,
+            "pixii bench takes one of: engine, frontend, grammar, router, serve, tokenizer"));
 }
 
 }  // namespace pixii::apps

@@ -178,6 +178,12 @@ std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags) {
   return options;
 }
 
+std::vector<config::Option> RowsOf(BenchRouterFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/bench_router_options.def"
+  return options;
+}
+
 std::vector<config::Option> RowsOf(RenderFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/render_options.def"

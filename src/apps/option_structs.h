@@ -76,6 +76,10 @@ struct BenchTokenizerFlags {
 #include "apps/bench_tokenizer_options.def"
 };
 
+struct BenchRouterFlags {
+#include "apps/bench_router_options.def"
+};
+
 struct RenderFlags {
 #include "apps/render_options.def"
 };
@@ -95,6 +99,7 @@ std::vector<config::Option> RowsOf(BenchServeFlags& flags);
 std::vector<config::Option> RowsOf(BenchEngineFlags& flags);
 std::vector<config::Option> RowsOf(BenchFrontendFlags& flags);
 std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags);
+std::vector<config::Option> RowsOf(BenchRouterFlags& flags);
 std::vector<config::Option> RowsOf(RenderFlags& flags);
 std::vector<config::Option> RowsOf(SimulateFlags& flags);
 

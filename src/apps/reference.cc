@@ -27,7 +27,8 @@ std::string ConfigReference() {
   BenchFrontendFlags bench_frontend;
   WorkerFlags worker;
   FrontendFlags frontend;
-  config::Command commands[11];
+  BenchRouterFlags bench_router;
+  config::Command commands[12];
   commands[0].name = "serve";
   commands[0].summary = "Answers the OpenAI API with a model.";
   commands[0].positionals = {{.name = "MODEL", .help = "", .required = false, .repeated = false}};
@@ -70,6 +71,9 @@ std::string ConfigReference() {
   commands[10].name = "frontend";
   commands[10].summary = "Answers the OpenAI API with workers of other processes.";
   commands[10].options = RowsOf(frontend);
+  commands[11].name = "bench router";
+  commands[11].summary = "Measures the router's index and its decisions while events come.";
+  commands[11].options = RowsOf(bench_router);
   std::string out =
       "# Options\n\nGenerated from the tables in `src/apps/`. Precedence: flag, environment, "
       "`--config FILE` (YAML; a section "

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -16,38 +17,21 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "control/instance.h"
+#include "router/approximate_index.h"
+#include "router/cost.h"
+#include "router/kv_index.h"
+#include "router/load_tracker.h"
 #include "router/options.h"
+#include "router/rank.h"
+#include "router/request_queue.h"
+#include "router/route_request.h"
+#include "router/session_table.h"
 #include "rt/random.h"
 #include "rt/time.h"
 #include "wire/messages/kv_event.h"
 #include "wire/messages/worker.h"
 
 namespace pixii::router {
-
-using control::InstanceId;
-
-/// A rank of a worker.
-struct Target {
-  InstanceId instance{};
-  std::uint32_t rank = 0;
-
-  friend auto operator<=>(const Target&, const Target&) = default;
-};
-
-struct RouteRequest {
-  RequestId id{};               // of this attempt, unique among those that run
-  std::vector<TokenId> tokens;  // prompt and what is generated already
-  std::string adapter;
-  std::string salt;                          // tenant's and client's own
-  std::optional<InstanceId> pinned;          // this worker and no other
-  std::optional<std::uint32_t> rank;         // and this rank of it
-  std::vector<InstanceId> excluded;          // where it failed already
-  std::string session;                       // empty: none
-  std::string policy_class;                  // empty: the default one
-  double priority_jump_s = 0;                // arrival is made earlier by so many seconds
-  std::int32_t strict_priority = 0;          // higher first, whatever the arrival
-  std::uint32_t expected_output_tokens = 0;  // 0: nobody knows
-};
 
 struct Dispatch {
   RequestId id{};
@@ -56,8 +40,34 @@ struct Dispatch {
   std::uint32_t overlap_tokens = 0;  // of the prompt that the worker should have cached
 };
 
+/// Why a rank can or cannot get a request.
+enum class Standing : std::uint8_t {
+  kEligible,
+  kDraining,    // or asleep
+  kNotPinned,   // the request names another one
+  kExcluded,    // the request failed there
+  kTaint,       // it lacks a taint that the request needs
+  kBusy,        // beyond a threshold, with all ranks of its worker
+  kOverloaded,  // its worker said so lately
+};
+
+/// One rank as a decision sees it.
+struct Candidate {
+  Target target;
+  RankNumber number{};
+  Standing standing = Standing::kEligible;
+  CostInput input;
+  CostTerms terms;  // kKv only
+};
+
+struct RankLoadRow {
+  Target target;
+  RankLoad load;
+};
+
 class Router final {
  public:
+  /// Pre: CheckPolicyConfig(options.policy).
   Router(RouterOptions options, std::uint64_t seed);
 
   // Workers.
@@ -65,8 +75,11 @@ class Router final {
   void RemoveWorker(InstanceId instance);
   void OnLoad(InstanceId instance, std::uint32_t rank, const wire::WorkerLoad& load, rt::Time now);
   void OnKvEvents(InstanceId instance, const std::vector<wire::KvEvent>& events, rt::Time now);
+  /// It refused a request for want of room: nothing goes there for options.overloaded_hint.
+  void OnOverloaded(InstanceId instance, rt::Time now);
 
   // Requests.
+  /// Pre: no other of this id is here.
   void Submit(RouteRequest request, rt::Time now);
   /// It waits no more, or it is over: its load is taken back.
   void Withdraw(RequestId id, rt::Time now);
@@ -76,25 +89,79 @@ class Router final {
   /// Moves out what is decided. Call after every other verb and at next_time().
   std::vector<Dispatch> TakeDispatches(rt::Time now);
 
-  rt::Time next_time() const { return rt::kNever; }
+  rt::Time next_time() const;
+
+  /// Every rank with its terms, as if the request came now; nothing changes.
+  std::vector<Candidate> Explain(const RouteRequest& request, rt::Time now);
+
+  /// What runs at each rank.
+  std::vector<RankLoadRow> Loads() const;
+
+  /// Requests that wait, and the tokens of their prompts.
+  std::size_t waiting_count() const { return queue_.size(); }
+
+  std::uint64_t waiting_tokens() const { return queue_.prompt_tokens(); }
+
+  /// nullptr: the mode or the options need none.
+  const KvIndex* index() const { return index_ ? &*index_ : nullptr; }
 
  private:
-  struct Candidate {
-    Target target;
-    std::uint32_t requests = 0;  // that run there
+  struct Worker {
+    control::Instance instance;
+    std::vector<RankNumber> numbers;
+    std::vector<wire::WorkerLoad> loads;  // of each rank
+    rt::Time overloaded_until{};
+    bool busy = false;  // in the decision in progress
   };
 
-  Result<Target> Choose(const RouteRequest& request);
-  Result<std::vector<Candidate>> Eligible(const RouteRequest& request) const;
-  Target NextInCycle(const std::vector<Candidate>& candidates);
+  struct Overlap {
+    RankMatch match;
+    std::uint32_t active = 0;  // blocks of the prompt that running requests use
+  };
+
+  bool kv_mode() const { return options_.mode == RouterMode::kKv; }
+
+  std::unique_ptr<Waiting> Prepare(RouteRequest request, rt::Time now) const;
+  CostOptions CostsFor(const RouteRequest& request) const;
+  void FindOverlaps(const Waiting& waiting, rt::Time now);
+  void Evaluate(const Waiting& waiting, rt::Time now);
+  Standing StandingOf(const Worker& worker, std::uint32_t rank, const Waiting& waiting,
+                      rt::Time now) const;
+  bool IsBusy(const Worker& worker) const;
+  bool OverThreshold(const Candidate& candidate, const PolicyClass& policy_class) const;
+  Result<void> SomebodyEligible(const RouteRequest& request) const;
+  bool CanGo(const Waiting& waiting, const PolicyClass& policy_class, rt::Time now);
+  void Bind(RouteRequest& request, rt::Time now);
+  void Decide(std::unique_ptr<Waiting> waiting, rt::Time now);
+  void Send(const Waiting& waiting, rt::Time now);
+  const Candidate& Choose(const Waiting& waiting);
+  const Candidate& NextInCycle(const std::vector<const Candidate*>& candidates);
+  bool queues() const;
 
   RouterOptions options_;
   rt::Random random_;
-  std::map<InstanceId, control::Instance> workers_;
-  std::unordered_map<RequestId, Target> running_;
-  std::map<Target, std::uint32_t> requests_;  // that run, of each that has any
-  std::optional<Target> last_;                // of the cycle
+  std::map<InstanceId, Worker> workers_;
+  std::vector<RankNumber> free_numbers_;
+  std::uint32_t rank_count_ = 0;  // numbers that were ever given
+  std::uint32_t block_tokens_ = 0;
+  std::optional<KvIndex> index_;
+  std::optional<ApproximateIndex> approximate_;
+  std::optional<ApproximateIndex> predicted_;
+  LoadTracker tracker_;
+  RequestQueue queue_;
+  std::optional<SessionTable> sessions_;
+  std::unordered_map<RequestId, std::string> session_of_;  // of requests that run
+  std::optional<Target> last_;                             // of the cycle
   std::vector<Dispatch> dispatches_;
+  rt::Time recheck_at_ = rt::kNever;  // when a worker's word that it is full ends
+  bool changed_ = true;               // somebody who waits may go now
+  // Of the decision in progress.
+  KvMatches matches_;
+  std::uint32_t shared_ = 0;
+  std::vector<Overlap> overlaps_;  // by rank number
+  std::vector<Candidate> candidates_;
+  std::vector<const Candidate*> eligible_;
+  std::vector<double> costs_;
 };
 
 }  // namespace pixii::router

@@ -1,0 +1,254 @@
+// The half of Router that judges ranks and chooses one.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "router/router.h"
+
+namespace pixii::router {
+
+CostOptions Router::CostsFor(const RouteRequest& request) const {
+  CostOptions out = options_.cost;
+  const RouteOverride& instead = request.instead;
+  out.overlap_credit = instead.overlap_credit.value_or(out.overlap_credit);
+  out.prefill_load_scale = instead.prefill_load_scale.value_or(out.prefill_load_scale);
+  out.track_prefill_tokens = instead.track_prefill_tokens.value_or(out.track_prefill_tokens);
+  out.shared_cache_multiplier =
+      instead.shared_cache_multiplier.value_or(out.shared_cache_multiplier);
+  return out;
+}
+
+// What each rank has of the prompt: stored, predicted, and in use.
+void Router::FindOverlaps(const Waiting& waiting, rt::Time now) {
+  overlaps_.assign(rank_count_, {});
+  shared_ = 0;
+  if (waiting.block_hashes.empty()) {
+    return;
+  }
+  const auto take_most = [&] {
+    for (const RankMatch& match : matches_.ranks) {
+      RankMatch& known = overlaps_[static_cast<std::size_t>(match.rank)].match;
+      known.device = std::max(known.device, match.device);
+      known.host = std::max(known.host, match.host);
+      known.disk = std::max(known.disk, match.disk);
+    }
+  };
+  if (index_) {
+    index_->Find(waiting.block_hashes, matches_);
+    shared_ = matches_.shared;
+    take_most();
+  }
+  for (std::optional<ApproximateIndex>* one : {&approximate_, &predicted_}) {
+    if (*one) {
+      (*one)->Find(waiting.block_hashes, now, matches_);
+      take_most();
+    }
+  }
+  if (options_.track_active_blocks &&
+      waiting.request.instead.assume_kv_reuse.value_or(options_.assume_kv_reuse)) {
+    tracker_.FindActive(waiting.block_hashes, matches_);
+    for (const RankMatch& match : matches_.ranks) {
+      overlaps_[static_cast<std::size_t>(match.rank)].active = match.device;
+    }
+  }
+}
+
+bool Router::IsBusy(const Worker& worker) const {
+  if (!options_.active_decode_blocks_threshold && !options_.active_prefill_tokens_threshold &&
+      !options_.active_prefill_tokens_threshold_frac) {
+    return false;
+  }
+  const wire::ModelCard& card = worker.instance.card;
+  for (std::size_t i = 0; i < worker.numbers.size(); ++i) {
+    const RankLoad& load = tracker_.load(worker.numbers[i]);
+    // What the worker says it uses is the truth, if it came already.
+    const double blocks = std::max<double>(load.blocks(), worker.loads[i].blocks_used);
+    const auto tokens = static_cast<double>(load.prefill_tokens);
+    const bool busy =
+        (options_.active_decode_blocks_threshold && card.block_count > 0 &&
+         blocks > *options_.active_decode_blocks_threshold * card.block_count) ||
+        (options_.active_prefill_tokens_threshold &&
+         load.prefill_tokens > *options_.active_prefill_tokens_threshold) ||
+        (options_.active_prefill_tokens_threshold_frac &&
+         tokens > *options_.active_prefill_tokens_threshold_frac * card.batch_tokens_max);
+    if (!busy) {
+      return false;
+    }
+  }
+  return true;
+}
+
+Standing Router::StandingOf(const Worker& worker, std::uint32_t rank, const Waiting& waiting,
+                            rt::Time now) const {
+  const RouteRequest& request = waiting.request;
+  const InstanceId id = worker.instance.id;
+  const std::size_t index = rank - worker.instance.rank_first;
+  if ((request.pinned && *request.pinned != id) || (request.rank && *request.rank != rank)) {
+    return Standing::kNotPinned;
+  }
+  if (std::ranges::find(request.excluded, id) != request.excluded.end()) {
+    return Standing::kExcluded;
+  }
+  if (worker.instance.draining || worker.loads[index].state != wire::WorkerState::kAwake) {
+    return Standing::kDraining;
+  }
+  const std::vector<std::string>& taints = worker.instance.taints;
+  for (const std::string& taint : request.required_taints) {
+    if (std::ranges::find(taints, taint) == taints.end()) {
+      return Standing::kTaint;
+    }
+  }
+  if (now < worker.overloaded_until) {
+    return Standing::kOverloaded;
+  }
+  return worker.busy ? Standing::kBusy : Standing::kEligible;
+}
+
+// Fills candidates_ (every rank) and eligible_, both in the order of targets.
+void Router::Evaluate(const Waiting& waiting, rt::Time now) {
+  const bool scored = kv_mode();
+  if (scored) {
+    FindOverlaps(waiting, now);
+  }
+  candidates_.clear();
+  eligible_.clear();
+  std::uint64_t least = ~std::uint64_t{0};
+  const std::uint32_t block_tokens = std::max(block_tokens_, 1U);
+  const auto blocks =
+      static_cast<std::uint32_t>((waiting.prompt_tokens + block_tokens - 1) / block_tokens);
+  for (auto& [id, worker] : workers_) {
+    worker.busy = IsBusy(worker);
+    for (std::size_t i = 0; i < worker.numbers.size(); ++i) {
+      Candidate& one = candidates_.emplace_back();
+      one.number = worker.numbers[i];
+      one.target = {id, worker.instance.rank_first + static_cast<std::uint32_t>(i)};
+      one.standing = StandingOf(worker, one.target.rank, waiting, now);
+      const RankLoad& load = tracker_.load(one.number);
+      one.input.prompt_tokens = waiting.prompt_tokens;
+      one.input.block_tokens = block_tokens;
+      one.input.active_prefill_tokens = load.prefill_tokens;
+      one.input.active_decode_blocks = load.blocks();
+      one.input.active_requests = load.requests;
+      if (scored) {
+        const Overlap& overlap = overlaps_[static_cast<std::size_t>(one.number)];
+        one.input.device_blocks = overlap.match.device;
+        one.input.host_blocks = overlap.match.host - overlap.match.device;
+        one.input.disk_blocks = overlap.match.disk - overlap.match.host;
+        one.input.shared_blocks = shared_;
+        one.input.added_decode_blocks = options_.track_active_blocks ? blocks - overlap.active : 0;
+        for (const PreferredTaint& taint : waiting.request.preferred_taints) {
+          const std::vector<std::string>& has = worker.instance.taints;
+          one.input.preferred_taints +=
+              std::ranges::find(has, taint.taint) != has.end() ? taint.weight : 0;
+        }
+      }
+      if (one.standing == Standing::kEligible) {
+        least = std::min(least, load.prefill_tokens);
+      }
+    }
+  }
+  const CostOptions costs = CostsFor(waiting.request);
+  for (Candidate& one : candidates_) {
+    one.input.active_prefill_tokens_least = least;
+    if (scored) {
+      one.terms = CostOf(costs, one.input);
+    }
+    if (one.standing == Standing::kEligible) {
+      eligible_.push_back(&one);
+    }
+  }
+}
+
+Result<void> Router::SomebodyEligible(const RouteRequest& request) const {
+  if (!eligible_.empty()) {
+    return {};
+  }
+  if (request.pinned && request.rank && workers_.contains(*request.pinned) &&
+      std::ranges::none_of(candidates_, [&](const Candidate& one) {
+        return one.target == Target{*request.pinned, *request.rank};
+      })) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("worker {:x} has no rank {}", Raw(*request.pinned), *request.rank),
+                "dp_rank");
+  }
+  const auto is_full = [](const Candidate& one) {
+    return one.standing == Standing::kBusy || one.standing == Standing::kOverloaded;
+  };
+  if (std::ranges::any_of(candidates_, is_full)) {
+    return Fail(Code::kResourceExhausted,
+                request.pinned ? fmt::format("worker {:x} is busy", Raw(*request.pinned))
+                               : "every worker that may take the request is busy");
+  }
+  return Fail(Code::kUnavailable,
+              request.pinned
+                  ? fmt::format("worker {:x} cannot take the request", Raw(*request.pinned))
+                  : fmt::format("none of {} workers may take the request", workers_.size()));
+}
+
+bool Router::OverThreshold(const Candidate& candidate, const PolicyClass& policy_class) const {
+  const std::uint64_t tokens = candidate.input.active_prefill_tokens;
+  if (policy_class.prefill_busy_tokens && tokens > *policy_class.prefill_busy_tokens) {
+    return true;
+  }
+  const std::optional<double> fraction = policy_class.prefill_busy_fraction
+                                             ? policy_class.prefill_busy_fraction
+                                             : options_.queue_threshold;
+  const std::uint32_t batch = workers_.at(candidate.target.instance).instance.card.batch_tokens_max;
+  return fraction && static_cast<double>(tokens) > *fraction * batch;
+}
+
+// Also if it can go nowhere ever: then it fails.
+bool Router::CanGo(const Waiting& waiting, const PolicyClass& policy_class, rt::Time now) {
+  Evaluate(waiting, now);
+  const Result<void> somebody = SomebodyEligible(waiting.request);
+  if (!somebody) {
+    return somebody.error().code() != Code::kResourceExhausted;
+  }
+  return std::ranges::any_of(
+      eligible_, [&](const Candidate* one) { return !OverThreshold(*one, policy_class); });
+}
+
+const Candidate& Router::NextInCycle(const std::vector<const Candidate*>& candidates) {
+  // Sorted by target: the first one behind the last one that was taken.
+  const auto next = std::ranges::find_if(
+      candidates, [&](const Candidate* one) { return !last_ || one->target > *last_; });
+  const Candidate& out = next == candidates.end() ? *candidates.front() : **next;
+  last_ = out.target;
+  return out;
+}
+
+// Pre: somebody is eligible.
+const Candidate& Router::Choose(const Waiting& waiting) {
+  PX_ASSERT(!eligible_.empty());
+  const auto requests = [](const Candidate* one) { return one->input.active_requests; };
+  costs_.clear();
+  switch (options_.mode) {
+    case RouterMode::kRoundRobin:
+    case RouterMode::kDirect:
+      return NextInCycle(eligible_);
+    case RouterMode::kRandom:
+      return *eligible_[random_.Below(eligible_.size())];
+    case RouterMode::kPowerOfTwo: {
+      const std::size_t first = random_.Below(eligible_.size());
+      if (eligible_.size() == 1) {
+        return *eligible_[0];
+      }
+      std::size_t second = random_.Below(eligible_.size() - 1);
+      second += second >= first ? 1 : 0;
+      const bool other = requests(eligible_[second]) < requests(eligible_[first]);
+      return *eligible_[other ? second : first];
+    }
+    case RouterMode::kLeastLoaded:
+      std::ranges::transform(eligible_, std::back_inserter(costs_), requests);
+      return *eligible_[PickByCost(costs_, 0, random_)];
+    case RouterMode::kKv:
+      break;
+  }
+  std::ranges::transform(eligible_, std::back_inserter(costs_),
+                         [](const Candidate* one) { return one->terms.cost; });
+  const double temperature = waiting.request.instead.temperature.value_or(options_.temperature);
+  return *eligible_[PickByCost(costs_, temperature, random_)];
+}
+
+}  // namespace pixii::router

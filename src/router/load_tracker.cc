@@ -1,0 +1,169 @@
+#include "router/load_tracker.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace pixii::router {
+
+LoadTracker::LoadTracker(LoadTrackerOptions options)
+    : options_(options), active_(KvIndexOptions{}) {}
+
+LoadTracker::Rank& LoadTracker::At(RankNumber rank) {
+  const auto index = static_cast<std::size_t>(rank);
+  if (index >= ranks_.size()) {
+    ranks_.resize(index + 1);
+  }
+  return ranks_[index];
+}
+
+const RankLoad& LoadTracker::load(RankNumber rank) const {
+  static const RankLoad kNothing;
+  const auto index = static_cast<std::size_t>(rank);
+  return index < ranks_.size() ? ranks_[index].load : kNothing;
+}
+
+void LoadTracker::Add(RequestId id, RankNumber rank, const AddedLoad& load, rt::Time now) {
+  const auto [at, is_new] = requests_.try_emplace(id);
+  PX_ASSERT(is_new);
+  Request& request = at->second;
+  request.rank = rank;
+  request.prefill_tokens = load.prefill_tokens;
+  request.prompt_tokens = load.prompt_tokens;
+  request.block_tokens = load.block_tokens;
+  request.expected_output_tokens = load.expected_output_tokens;
+  request.expires = now + options_.expiry;
+  request.place = by_expiry_.emplace(request.expires, id);
+  Rank& state = At(rank);
+  ++state.load.requests;
+  state.load.prefill_tokens += load.prefill_tokens;
+  if (!options_.track_blocks) {
+    return;
+  }
+  const std::uint64_t blocks = (load.prompt_tokens + load.block_tokens - 1) / load.block_tokens;
+  request.own_blocks = blocks;
+  if (options_.dedup_blocks) {
+    request.own_blocks = blocks - std::min<std::uint64_t>(blocks, load.block_hashes.size());
+    wire::KvEvent stored;
+    std::uint64_t chain = 0;
+    for (const std::uint64_t block : load.block_hashes) {
+      const std::uint64_t parent = chain;
+      chain = ChainHashOf(chain, block);
+      request.chains.push_back(chain);
+      if (++state.uses[chain] == 1) {
+        ++state.load.prompt_blocks;
+        if (stored.blocks.empty() && parent != 0) {
+          stored.parent = parent;  // those before are in use: a prefix goes last
+        }
+        stored.blocks.push_back({chain, block});
+      }
+    }
+    if (!stored.blocks.empty()) {
+      active_.Apply(rank, stored);
+    }
+  }
+  state.load.prompt_blocks += request.own_blocks;
+}
+
+void LoadTracker::Lives(Request& request, rt::Time now) const {
+  request.expires = std::max(request.expires, now + options_.expiry);
+}
+
+bool LoadTracker::OnPrefillDone(RequestId id, rt::Time now) {
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) {
+    return false;
+  }
+  Lives(found->second, now);
+  const std::uint64_t tokens = std::exchange(found->second.prefill_tokens, 0);
+  At(found->second.rank).load.prefill_tokens -= tokens;
+  return tokens > 0;
+}
+
+void LoadTracker::OnTokens(RequestId id, std::uint32_t count, rt::Time now) {
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) {
+    return;
+  }
+  Request& request = found->second;
+  Lives(request, now);
+  request.output_tokens += count;
+  if (!options_.track_blocks || !options_.track_output_blocks) {
+    return;
+  }
+  const auto blocks_of = [&](std::uint64_t tokens) {
+    return (tokens + request.block_tokens - 1) / request.block_tokens;
+  };
+  auto blocks = static_cast<double>(blocks_of(request.prompt_tokens + request.output_tokens) -
+                                    blocks_of(request.prompt_tokens));
+  if (request.expected_output_tokens > 0) {
+    // The nearer its end, the sooner they are free.
+    blocks *= std::max(
+        0.0, 1 - static_cast<double>(request.output_tokens) / request.expected_output_tokens);
+  }
+  At(request.rank).load.output_blocks += blocks - request.output_blocks;
+  request.output_blocks = blocks;
+}
+
+std::optional<RankNumber> LoadTracker::Remove(RequestId id) {
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) {
+    return std::nullopt;
+  }
+  Request request = std::move(found->second);
+  by_expiry_.erase(request.place);
+  requests_.erase(found);
+  Rank& state = At(request.rank);
+  --state.load.requests;
+  state.load.prefill_tokens -= request.prefill_tokens;
+  state.load.prompt_blocks -= request.own_blocks;
+  state.load.output_blocks = state.load.requests == 0
+                                 ? 0
+                                 : std::max(0.0, state.load.output_blocks - request.output_blocks);
+  wire::KvEvent removed;
+  removed.kind = wire::KvEvent::Kind::kRemoved;
+  for (const std::uint64_t chain : request.chains) {
+    const auto uses = state.uses.find(chain);
+    if (--uses->second == 0) {
+      state.uses.erase(uses);
+      --state.load.prompt_blocks;
+      removed.removed.push_back(chain);
+    }
+  }
+  if (!removed.removed.empty()) {
+    active_.Apply(request.rank, removed);
+  }
+  return request.rank;
+}
+
+void LoadTracker::RemoveRank(RankNumber rank) {
+  for (auto at = requests_.begin(); at != requests_.end();) {
+    if (at->second.rank == rank) {
+      by_expiry_.erase(at->second.place);
+      at = requests_.erase(at);
+    } else {
+      ++at;
+    }
+  }
+  At(rank) = {};
+  active_.Clear(rank);
+}
+
+std::vector<RequestId> LoadTracker::Expire(rt::Time now) {
+  std::vector<RequestId> out;
+  while (!by_expiry_.empty() && by_expiry_.begin()->first <= now) {
+    const RequestId id = by_expiry_.begin()->second;
+    Request& request = requests_.at(id);
+    if (request.expires > now) {  // it gave signs of life since
+      by_expiry_.erase(request.place);
+      request.place = by_expiry_.emplace(request.expires, id);
+    } else {
+      Remove(id);
+      out.push_back(id);
+    }
+  }
+  return out;
+}
+
+}  // namespace pixii::router
