@@ -58,6 +58,28 @@ void AddAliases(std::vector<config::Option>& options) {
       {"exclude-tools-when-tool-choice-none", nullptr, "DYN_EXCLUDE_TOOLS_WHEN_TOOL_CHOICE_NONE"},
       {"streaming-tool-dispatch", nullptr, "DYN_ENABLE_STREAMING_TOOL_DISPATCH"},
       {"streaming-reasoning-dispatch", nullptr, "DYN_ENABLE_STREAMING_REASONING_DISPATCH"},
+      {"router-mode", nullptr, "DYN_ROUTER_MODE"},
+      {"router-kv-overlap-score-credit", nullptr, "DYN_ROUTER_KV_OVERLAP_SCORE_CREDIT"},
+      {"router-kv-overlap-score-credit-decay", nullptr, "DYN_ROUTER_KV_OVERLAP_SCORE_CREDIT_DECAY"},
+      {"router-prefill-load-scale", nullptr, "DYN_ROUTER_PREFILL_LOAD_SCALE"},
+      {"router-host-cache-hit-weight", nullptr, "DYN_ROUTER_HOST_CACHE_HIT_WEIGHT"},
+      {"router-disk-cache-hit-weight", nullptr, "DYN_ROUTER_DISK_CACHE_HIT_WEIGHT"},
+      {"shared-cache-multiplier", nullptr, "DYN_SHARED_CACHE_MULTIPLIER"},
+      {"router-decode-active-request-weight", nullptr, "DYN_ROUTER_DECODE_ACTIVE_REQUEST_WEIGHT"},
+      {"router-temperature", nullptr, "DYN_ROUTER_TEMPERATURE"},
+      {"router-approximate-cache-policy", nullptr, "DYN_ROUTER_APPROXIMATE_CACHE_POLICY"},
+      {"router-ttl-secs", nullptr, "DYN_ROUTER_TTL_SECS"},
+      {"router-predicted-ttl-secs", nullptr, "DYN_ROUTER_PREDICTED_TTL_SECS"},
+      {"router-track-output-blocks", nullptr, "DYN_ROUTER_TRACK_OUTPUT_BLOCKS"},
+      {"router-active-request-expiry-secs", nullptr, "DYN_ROUTER_ACTIVE_REQUEST_EXPIRY_SECS"},
+      {"router-queue-threshold", nullptr, "DYN_ROUTER_QUEUE_THRESHOLD"},
+      {"router-queue-policy", nullptr, "DYN_ROUTER_QUEUE_POLICY"},
+      {"active-decode-blocks-threshold", nullptr, "DYN_ACTIVE_DECODE_BLOCKS_THRESHOLD"},
+      {"active-prefill-tokens-threshold", nullptr, "DYN_ACTIVE_PREFILL_TOKENS_THRESHOLD"},
+      {"active-prefill-tokens-threshold-frac", nullptr, "DYN_ACTIVE_PREFILL_TOKENS_THRESHOLD_FRAC"},
+      {"router-session-affinity-ttl-secs", nullptr, "DYN_ROUTER_SESSION_AFFINITY_TTL_SECS"},
+      {"router-session-affinity-mode", nullptr, "DYN_ROUTER_SESSION_AFFINITY_MODE"},
+      {"router-kv-events", nullptr, "DYN_ROUTER_USE_KV_EVENTS"},
       {"max-context", "max-seq-len", nullptr},
       {"max-batch", "max-batch-size", nullptr},
       {"max-batched-tokens", "max-num-tokens", nullptr},
@@ -181,6 +203,13 @@ std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags) {
 std::vector<config::Option> RowsOf(BenchRouterFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/bench_router_options.def"
+  return options;
+}
+
+std::vector<config::Option> RowsOf(RouterFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/router_options.def"
+  AddAliases(options);
   return options;
 }
 

@@ -80,6 +80,11 @@ struct BenchRouterFlags {
 #include "apps/bench_router_options.def"
 };
 
+/// Of every command that routes.
+struct RouterFlags {
+#include "apps/router_options.def"
+};
+
 struct RenderFlags {
 #include "apps/render_options.def"
 };
@@ -100,6 +105,7 @@ std::vector<config::Option> RowsOf(BenchEngineFlags& flags);
 std::vector<config::Option> RowsOf(BenchFrontendFlags& flags);
 std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags);
 std::vector<config::Option> RowsOf(BenchRouterFlags& flags);
+std::vector<config::Option> RowsOf(RouterFlags& flags);
 std::vector<config::Option> RowsOf(RenderFlags& flags);
 std::vector<config::Option> RowsOf(SimulateFlags& flags);
 

@@ -8,16 +8,19 @@ namespace pixii::router {
 CostTerms CostOf(const CostOptions& options, const CostInput& input) {
   CostTerms out;
   const auto block_tokens = static_cast<double>(input.block_tokens);
-  const double request_blocks = std::max<double>(
-      static_cast<double>((input.prompt_tokens + input.block_tokens - 1) / input.block_tokens), 1);
   if (options.track_prefill_tokens) {
     out.raw_prefill_blocks =
         static_cast<double>(input.active_prefill_tokens + input.prompt_tokens) / block_tokens;
-    const double excess = static_cast<double>(input.active_prefill_tokens -
-                                              std::min(input.active_prefill_tokens_least,
-                                                       input.active_prefill_tokens)) /
-                          block_tokens / request_blocks;
-    out.decay = 1 / (1 + options.overlap_credit_decay * excess);
+    const std::uint64_t excess_tokens =
+        input.active_prefill_tokens -
+        std::min(input.active_prefill_tokens_least, input.active_prefill_tokens);
+    if (options.overlap_credit_decay > 0 && excess_tokens > 0) {
+      const double request_blocks = std::max<double>(
+          static_cast<double>((input.prompt_tokens + input.block_tokens - 1) / input.block_tokens),
+          1);
+      const double excess = static_cast<double>(excess_tokens) / block_tokens / request_blocks;
+      out.decay = 1 / (1 + options.overlap_credit_decay * excess);
+    }
   }
   const std::uint32_t beyond =
       input.shared_blocks - std::min(input.shared_blocks, input.device_blocks);

@@ -54,9 +54,28 @@ void Router::FindOverlaps(const Waiting& waiting, rt::Time now) {
   }
 }
 
+bool Router::limits_load() const {
+  return options_.active_decode_blocks_threshold || options_.active_prefill_tokens_threshold ||
+         options_.active_prefill_tokens_threshold_frac;
+}
+
+void Router::MakeRows() {
+  rows_.clear();
+  for (auto& [id, worker] : workers_) {
+    for (std::size_t i = 0; i < worker.numbers.size(); ++i) {
+      rows_.push_back({{id, worker.instance.rank_first + static_cast<std::uint32_t>(i)},
+                       worker.numbers[i],
+                       &worker,
+                       !worker.instance.draining &&
+                           worker.loads[i].state == wire::WorkerState::kAwake &&
+                           worker.overloaded_until == rt::Time{}});
+    }
+  }
+  rows_stale_ = false;
+}
+
 bool Router::IsBusy(const Worker& worker) const {
-  if (!options_.active_decode_blocks_threshold && !options_.active_prefill_tokens_threshold &&
-      !options_.active_prefill_tokens_threshold_frac) {
+  if (!limits_load()) {
     return false;
   }
   const wire::ModelCard& card = worker.instance.card;
@@ -111,41 +130,51 @@ void Router::Evaluate(const Waiting& waiting, rt::Time now) {
   if (scored) {
     FindOverlaps(waiting, now);
   }
-  candidates_.clear();
+  if (rows_stale_) {
+    MakeRows();
+  }
+  if (limits_load()) {
+    for (auto& [id, worker] : workers_) {
+      worker.busy = IsBusy(worker);
+    }
+  }
+  const RouteRequest& request = waiting.request;
+  const bool is_plain = !limits_load() && !request.pinned && !request.rank &&
+                        request.excluded.empty() && request.required_taints.empty();
+  candidates_.resize(rows_.size());
   eligible_.clear();
   std::uint64_t least = ~std::uint64_t{0};
   const std::uint32_t block_tokens = std::max(block_tokens_, 1U);
   const auto blocks =
       static_cast<std::uint32_t>((waiting.prompt_tokens + block_tokens - 1) / block_tokens);
-  for (auto& [id, worker] : workers_) {
-    worker.busy = IsBusy(worker);
-    for (std::size_t i = 0; i < worker.numbers.size(); ++i) {
-      Candidate& one = candidates_.emplace_back();
-      one.number = worker.numbers[i];
-      one.target = {id, worker.instance.rank_first + static_cast<std::uint32_t>(i)};
-      one.standing = StandingOf(worker, one.target.rank, waiting, now);
-      const RankLoad& load = tracker_.load(one.number);
-      one.input.prompt_tokens = waiting.prompt_tokens;
-      one.input.block_tokens = block_tokens;
-      one.input.active_prefill_tokens = load.prefill_tokens;
-      one.input.active_decode_blocks = load.blocks();
-      one.input.active_requests = load.requests;
-      if (scored) {
-        const Overlap& overlap = overlaps_[static_cast<std::size_t>(one.number)];
-        one.input.device_blocks = overlap.match.device;
-        one.input.host_blocks = overlap.match.host - overlap.match.device;
-        one.input.disk_blocks = overlap.match.disk - overlap.match.host;
-        one.input.shared_blocks = shared_;
-        one.input.added_decode_blocks = options_.track_active_blocks ? blocks - overlap.active : 0;
-        for (const PreferredTaint& taint : waiting.request.preferred_taints) {
-          const std::vector<std::string>& has = worker.instance.taints;
-          one.input.preferred_taints +=
-              std::ranges::find(has, taint.taint) != has.end() ? taint.weight : 0;
-        }
+  for (std::size_t i = 0; i < rows_.size(); ++i) {
+    const Row& row = rows_[i];
+    Candidate& one = candidates_[i];
+    one.number = row.number;
+    one.target = row.target;
+    one.standing = is_plain && row.plain ? Standing::kEligible
+                                         : StandingOf(*row.worker, row.target.rank, waiting, now);
+    const RankLoad& load = tracker_.load(one.number);
+    one.input = {.block_tokens = block_tokens,
+                 .prompt_tokens = waiting.prompt_tokens,
+                 .active_prefill_tokens = load.prefill_tokens,
+                 .active_decode_blocks = load.blocks(),
+                 .active_requests = load.requests};
+    if (scored) {
+      const Overlap& overlap = overlaps_[static_cast<std::size_t>(one.number)];
+      one.input.device_blocks = overlap.match.device;
+      one.input.host_blocks = overlap.match.host - overlap.match.device;
+      one.input.disk_blocks = overlap.match.disk - overlap.match.host;
+      one.input.shared_blocks = shared_;
+      one.input.added_decode_blocks = options_.track_active_blocks ? blocks - overlap.active : 0;
+      for (const PreferredTaint& taint : request.preferred_taints) {
+        const std::vector<std::string>& has = row.worker->instance.taints;
+        one.input.preferred_taints +=
+            std::ranges::find(has, taint.taint) != has.end() ? taint.weight : 0;
       }
-      if (one.standing == Standing::kEligible) {
-        least = std::min(least, load.prefill_tokens);
-      }
+    }
+    if (one.standing == Standing::kEligible) {
+      least = std::min(least, load.prefill_tokens);
     }
   }
   const CostOptions costs = CostsFor(waiting.request);

@@ -10,18 +10,13 @@ namespace pixii::router {
 LoadTracker::LoadTracker(LoadTrackerOptions options)
     : options_(options), active_(KvIndexOptions{}) {}
 
-LoadTracker::Rank& LoadTracker::At(RankNumber rank) {
+RankLoad& LoadTracker::LoadAt(RankNumber rank) {
   const auto index = static_cast<std::size_t>(rank);
-  if (index >= ranks_.size()) {
-    ranks_.resize(index + 1);
+  if (index >= loads_.size()) {
+    loads_.resize(index + 1);
+    uses_.resize(index + 1);
   }
-  return ranks_[index];
-}
-
-const RankLoad& LoadTracker::load(RankNumber rank) const {
-  static const RankLoad kNothing;
-  const auto index = static_cast<std::size_t>(rank);
-  return index < ranks_.size() ? ranks_[index].load : kNothing;
+  return loads_[index];
 }
 
 void LoadTracker::Add(RequestId id, RankNumber rank, const AddedLoad& load, rt::Time now) {
@@ -35,9 +30,10 @@ void LoadTracker::Add(RequestId id, RankNumber rank, const AddedLoad& load, rt::
   request.expected_output_tokens = load.expected_output_tokens;
   request.expires = now + options_.expiry;
   request.place = by_expiry_.emplace(request.expires, id);
-  Rank& state = At(rank);
-  ++state.load.requests;
-  state.load.prefill_tokens += load.prefill_tokens;
+  RankLoad& state = LoadAt(rank);
+  Uses& uses = uses_[static_cast<std::size_t>(rank)];
+  ++state.requests;
+  state.prefill_tokens += load.prefill_tokens;
   if (!options_.track_blocks) {
     return;
   }
@@ -51,8 +47,8 @@ void LoadTracker::Add(RequestId id, RankNumber rank, const AddedLoad& load, rt::
       const std::uint64_t parent = chain;
       chain = ChainHashOf(chain, block);
       request.chains.push_back(chain);
-      if (++state.uses[chain] == 1) {
-        ++state.load.prompt_blocks;
+      if (++uses[chain] == 1) {
+        ++state.prompt_blocks;
         if (stored.blocks.empty() && parent != 0) {
           stored.parent = parent;  // those before are in use: a prefix goes last
         }
@@ -63,7 +59,7 @@ void LoadTracker::Add(RequestId id, RankNumber rank, const AddedLoad& load, rt::
       active_.Apply(rank, stored);
     }
   }
-  state.load.prompt_blocks += request.own_blocks;
+  state.prompt_blocks += request.own_blocks;
 }
 
 void LoadTracker::Lives(Request& request, rt::Time now) const {
@@ -77,7 +73,7 @@ bool LoadTracker::OnPrefillDone(RequestId id, rt::Time now) {
   }
   Lives(found->second, now);
   const std::uint64_t tokens = std::exchange(found->second.prefill_tokens, 0);
-  At(found->second.rank).load.prefill_tokens -= tokens;
+  LoadAt(found->second.rank).prefill_tokens -= tokens;
   return tokens > 0;
 }
 
@@ -102,7 +98,7 @@ void LoadTracker::OnTokens(RequestId id, std::uint32_t count, rt::Time now) {
     blocks *= std::max(
         0.0, 1 - static_cast<double>(request.output_tokens) / request.expected_output_tokens);
   }
-  At(request.rank).load.output_blocks += blocks - request.output_blocks;
+  LoadAt(request.rank).output_blocks += blocks - request.output_blocks;
   request.output_blocks = blocks;
 }
 
@@ -114,20 +110,20 @@ std::optional<RankNumber> LoadTracker::Remove(RequestId id) {
   Request request = std::move(found->second);
   by_expiry_.erase(request.place);
   requests_.erase(found);
-  Rank& state = At(request.rank);
-  --state.load.requests;
-  state.load.prefill_tokens -= request.prefill_tokens;
-  state.load.prompt_blocks -= request.own_blocks;
-  state.load.output_blocks = state.load.requests == 0
-                                 ? 0
-                                 : std::max(0.0, state.load.output_blocks - request.output_blocks);
+  RankLoad& state = LoadAt(request.rank);
+  Uses& all_uses = uses_[static_cast<std::size_t>(request.rank)];
+  --state.requests;
+  state.prefill_tokens -= request.prefill_tokens;
+  state.prompt_blocks -= request.own_blocks;
+  state.output_blocks =
+      state.requests == 0 ? 0 : std::max(0.0, state.output_blocks - request.output_blocks);
   wire::KvEvent removed;
   removed.kind = wire::KvEvent::Kind::kRemoved;
   for (const std::uint64_t chain : request.chains) {
-    const auto uses = state.uses.find(chain);
+    const auto uses = all_uses.find(chain);
     if (--uses->second == 0) {
-      state.uses.erase(uses);
-      --state.load.prompt_blocks;
+      all_uses.erase(uses);
+      --state.prompt_blocks;
       removed.removed.push_back(chain);
     }
   }
@@ -146,7 +142,8 @@ void LoadTracker::RemoveRank(RankNumber rank) {
       ++at;
     }
   }
-  At(rank) = {};
+  LoadAt(rank) = {};
+  uses_[static_cast<std::size_t>(rank)].clear();
   active_.Clear(rank);
 }
 

@@ -71,7 +71,10 @@ class LoadTracker final {
     return by_expiry_.empty() ? rt::kNever : by_expiry_.begin()->first;
   }
 
-  const RankLoad& load(RankNumber rank) const;
+  const RankLoad& load(RankNumber rank) const {
+    const auto index = static_cast<std::size_t>(rank);
+    return index < loads_.size() ? loads_[index] : kNothing;
+  }
 
   /// How much of a prompt each rank has in blocks of running requests (`device` of a match).
   void FindActive(std::span<const std::uint64_t> block_hashes, KvMatches& out) {
@@ -95,16 +98,16 @@ class LoadTracker final {
     std::multimap<rt::Time, RequestId>::iterator place;
   };
 
-  struct Rank {
-    RankLoad load;
-    std::unordered_map<std::uint64_t, std::uint32_t> uses;  // of a chain, by requests
-  };
+  using Uses = std::unordered_map<std::uint64_t, std::uint32_t>;  // of a chain, by requests
 
-  Rank& At(RankNumber rank);
+  RankLoad& LoadAt(RankNumber rank);
   void Lives(Request& request, rt::Time now) const;
 
+  static constexpr RankLoad kNothing{};
+
   LoadTrackerOptions options_;
-  std::vector<Rank> ranks_;
+  std::vector<RankLoad> loads_;  // by rank number; apart, since each decision reads all
+  std::vector<Uses> uses_;       // by rank number
   std::unordered_map<RequestId, Request> requests_;
   std::multimap<rt::Time, RequestId> by_expiry_;  // later than this nothing is looked at
   KvIndex active_;                                // of each rank, the blocks in use

@@ -43,6 +43,7 @@ void Router::SetWorker(const control::Instance& instance) {
     const control::Instance& old = found->second.instance;
     if (old.rank_first == instance.rank_first && old.rank_count == instance.rank_count) {
       found->second.instance = instance;
+      rows_stale_ = true;
       changed_ = true;
       return;
     }
@@ -68,6 +69,7 @@ void Router::SetWorker(const control::Instance& instance) {
     block_tokens_ = instance.card.block_tokens;
   }
   workers_.emplace(instance.id, std::move(worker));
+  rows_stale_ = true;
   changed_ = true;
 }
 
@@ -89,6 +91,7 @@ void Router::RemoveWorker(InstanceId instance) {
     free_numbers_.push_back(number);
   }
   workers_.erase(found);
+  rows_stale_ = true;
   if (sessions_) {
     sessions_->Forget(instance);
   }
@@ -103,6 +106,7 @@ void Router::OnLoad(InstanceId instance, std::uint32_t rank, const wire::WorkerL
   }
   const std::uint32_t index = rank - found->second.instance.rank_first;
   if (rank >= found->second.instance.rank_first && index < found->second.loads.size()) {
+    rows_stale_ = rows_stale_ || found->second.loads[index].state != load.state;
     found->second.loads[index] = load;
     changed_ = true;
   }
@@ -126,6 +130,7 @@ void Router::OnOverloaded(InstanceId instance, rt::Time now) {
   const auto found = workers_.find(instance);
   if (found != workers_.end()) {
     found->second.overloaded_until = now + options_.overloaded_hint;
+    rows_stale_ = true;
     recheck_at_ = std::min(recheck_at_, found->second.overloaded_until);
   }
 }

@@ -114,6 +114,14 @@ class Router final {
     bool busy = false;  // in the decision in progress
   };
 
+  // A rank, in the order of targets: each decision walks over all, and most need no more.
+  struct Row {
+    Target target;
+    RankNumber number{};
+    Worker* worker = nullptr;
+    bool plain = false;  // awake, not draining, never overloaded
+  };
+
   struct Overlap {
     RankMatch match;
     std::uint32_t active = 0;  // blocks of the prompt that running requests use
@@ -127,6 +135,8 @@ class Router final {
   void Evaluate(const Waiting& waiting, rt::Time now);
   Standing StandingOf(const Worker& worker, std::uint32_t rank, const Waiting& waiting,
                       rt::Time now) const;
+  void MakeRows();
+  bool limits_load() const;
   bool IsBusy(const Worker& worker) const;
   bool OverThreshold(const Candidate& candidate, const PolicyClass& policy_class) const;
   Result<void> SomebodyEligible(const RouteRequest& request) const;
@@ -141,6 +151,8 @@ class Router final {
   RouterOptions options_;
   rt::Random random_;
   std::map<InstanceId, Worker> workers_;
+  std::vector<Row> rows_;
+  bool rows_stale_ = false;
   std::vector<RankNumber> free_numbers_;
   std::uint32_t rank_count_ = 0;  // numbers that were ever given
   std::uint32_t block_tokens_ = 0;

@@ -52,6 +52,14 @@ class Bench(unittest.TestCase):
                 rows = self.check_report(out.stdout, ["gemm", "prefill_512", "decode_b1"])
                 self.assertEqual(rows["gemm"]["limit_name"], "multiply-add peak")
 
+    def test_router_measures_its_index_and_its_decisions(self):
+        out = harness.run_pixii("bench", "router", "--blocks", "20000", "--workers", "50", "--seconds", "0.05", "--json")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        rows = self.check_report(out.stdout, ["stored", "lookup", "block_size", "further_size", "stored_opaque", "lookup_opaque",
+                                              "decision_p50", "decision_p99"])
+        for name in ("stored", "lookup", "decision_p50"):
+            self.assertGreater(rows[name]["value"], 0)
+
     def test_serve_counts_every_token_of_every_request(self):
         with harness.Server() as server:
             out = harness.run_pixii("bench", "serve", "--port", str(server.port), "--requests", "24", "--concurrency", "8",
