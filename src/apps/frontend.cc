@@ -10,6 +10,7 @@
 #include "apps/http_unit.h"
 #include "apps/option_structs.h"
 #include "apps/process_unit.h"
+#include "apps/router_flags.h"
 #include "control/discovery.h"
 #include "frontend/fleet/fleet_link.h"
 
@@ -17,11 +18,19 @@ namespace pixii::apps {
 
 namespace {
 
-router::RouterMode ModeOf(std::string_view word) {
-  return word == "random"         ? router::RouterMode::kRandom
-         : word == "power-of-two" ? router::RouterMode::kPowerOfTwo
-         : word == "least-loaded" ? router::RouterMode::kLeastLoaded
-                                  : router::RouterMode::kRoundRobin;
+// What the router could do if the messages for it were there.
+Result<void> CheckRouterFlags(const RouterFlags& flags) {
+  if (flags.kv_events) {
+    return Fail(Code::kUnsupported,
+                "router-kv-events: workers do not tell yet what they have cached; without it that "
+                "is guessed from what was routed",
+                "router-kv-events");
+  }
+  if (flags.mode == "direct") {
+    return Fail(Code::kUnsupported, "router-mode: direct needs requests that name their worker",
+                "router-mode");
+  }
+  return {};
 }
 
 // HTTP for workers of other processes.
@@ -31,6 +40,7 @@ class FrontendProcess final {
       : flags_(std::move(flags)), registry_(flags_.metrics_prefix) {}
 
   Result<int> Run() {
+    PX_CHECK_OK(CheckRouterFlags(flags_));
     PX_CHECK_OK(process_.Open(flags_, [this](int signal) { OnSignal(signal); }));
     http_.emplace(process_.loop(), process_.net(), process_.log(), flags_, flags_);
     PX_CHECK_OK(http_->Prepare());
@@ -109,7 +119,7 @@ class FrontendProcess final {
     options.client.mux.name = "frontend";
     options.client.mux.dead_after = rt::Duration(flags_.worker_dead_after);
     options.client.mux.ping_after = rt::Duration(flags_.worker_dead_after) / 4;
-    options.router.mode = ModeOf(flags_.router_mode);
+    options.router = RouterOptionsOf(flags_);
     options.seed = process_.loop().random().Next();
     options.on_connection = [this](control::InstanceId instance, bool connected) {
       OnConnection(instance, connected);

@@ -160,6 +160,7 @@ std::vector<config::Option> RowsOf(FrontendFlags& flags) {
 #include "apps/fleet_options.def"
 #include "apps/http_options.def"
 #include "apps/process_options.def"
+#include "apps/router_options.def"
   AddAliases(options);
   return options;
 }

@@ -48,7 +48,11 @@ struct WorkerFlags : ProcessFlags, ModelFlags, MockFlags, ClusterFlags {
 #include "apps/worker_options.def"
 };
 
-struct FrontendFlags : ProcessFlags, HttpFlags, ClusterFlags {
+struct RouterFlags {
+#include "apps/router_options.def"
+};
+
+struct FrontendFlags : ProcessFlags, HttpFlags, ClusterFlags, RouterFlags {
 #include "apps/fleet_options.def"
 };
 
@@ -81,9 +85,6 @@ struct BenchRouterFlags {
 };
 
 /// Of every command that routes.
-struct RouterFlags {
-#include "apps/router_options.def"
-};
 
 struct RenderFlags {
 #include "apps/render_options.def"

@@ -97,6 +97,21 @@ class Cluster(unittest.TestCase):
                 self.assertGreater(sum(driver.result() for driver in drivers), 8)
             self.assertEqual(both.migrations(), {"new_request": 0, "ongoing_request": 0})
 
+    def test_what_shares_a_prefix_goes_where_it_is(self):
+        prefixes = [f"You are number {i}. " + "Be brief and kind. " * 40 for i in range(3)]  # odd: in turns they would change places
+        with cluster.Cluster(2, worker_flags=FLAGS, frontend_flags=("--router-mode", "kv")) as both:
+            def cached(prefix, question):
+                status, answer = both.frontend.post(CHAT, {"messages": [{"role": "system", "content": prefix},
+                                                                        {"role": "user", "content": question}], "max_tokens": 2})
+                self.assertEqual(status, 200, answer)
+                return answer["usage"]["prompt_tokens_details"]["cached_tokens"] / answer["usage"]["prompt_tokens"]
+
+            for prefix in prefixes:
+                self.assertLess(cached(prefix, "What is 1 + 1?"), 0.5)
+            for turn in range(3):
+                for prefix in prefixes:
+                    self.assertGreater(cached(prefix, f"What is {turn} + 2?"), 0.8)
+
     def test_without_moves_the_client_hears_of_the_death(self):
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 500, "ignore_eos": True}
         with cluster.Cluster(2, worker_flags=FLAGS, frontend_flags=("--migration-limit", "0")) as both:
