@@ -28,10 +28,16 @@ class Cluster:
         self.folder = tempfile.TemporaryDirectory(prefix="pixii-cluster-")
         self.model, self.worker_flags = model, worker_flags
         self.workers = []
-        for _ in range(workers):
-            self.add_worker()
-        self.frontend = Frontend(self.folder.name, *frontend_flags)
-        self.wait_for_workers(workers)
+        self.frontend = None
+        try:
+            for _ in range(workers):
+                self.add_worker()
+            self.frontend = Frontend(self.folder.name, *frontend_flags)
+            self.wait_for_workers(workers)
+        except BaseException:  # whoever asked for it gets nothing to end
+            for process in (*self.workers, *([self.frontend] if self.frontend else [])):
+                process.kill()
+            raise
 
     def add_worker(self):
         self.workers.append(Worker(self.folder.name, self.model, *self.worker_flags))
