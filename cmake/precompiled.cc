@@ -1,0 +1,1 @@
+// Nothing: CMake builds precompiled headers for the files of a target only.
