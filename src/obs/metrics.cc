@@ -13,7 +13,7 @@ namespace pixii::obs {
 namespace {
 
 enum class Kind : std::uint8_t { kCounter, kGauge, kHistogram };
-enum class Group : std::uint8_t { kFrontend, kPixii };
+enum class Group : std::uint8_t { kFrontend, kRouter, kComponent, kIndexer, kPixii };
 
 constexpr double kLatencySeconds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
                                       1,     2.5,    5,     10,   30,    60,   120, 300,  600};
@@ -21,6 +21,8 @@ constexpr double kTokenSeconds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.00
                                     0.03,   0.05,    0.075,  0.1,   0.2,    0.5,   1,    5};
 constexpr double kTokenCounts[] = {1,    4,    16,   64,    128,   256,   512,    1024,
                                    2048, 4096, 8192, 16384, 32768, 65536, 131072, 1048576};
+constexpr double kOverheadMs[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+                                  1,     2.5,    5,     10,   25,    50,   100, 1000};
 constexpr double kFractions[] = {0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
 
 struct Row {
@@ -44,6 +46,23 @@ constexpr Row kRows[] = {
 #undef PX_GAUGE
 #undef PX_HISTOGRAM
 };
+
+// Of a group's names; `frontend`: kFrontend's.
+std::string_view PrefixOf(Group group, std::string_view frontend) {
+  switch (group) {
+    case Group::kFrontend:
+      return frontend;
+    case Group::kRouter:
+      return "dynamo_router";
+    case Group::kComponent:
+      return "dynamo_component";
+    case Group::kIndexer:
+      return "dynamo_kvindexer";
+    case Group::kPixii:
+      break;
+  }
+  return "pixii";
+}
 
 std::vector<std::string_view> SplitLabels(std::string_view labels) {
   std::vector<std::string_view> names;
@@ -193,8 +212,7 @@ std::string Registry::Expose() const {
     if (families_[i]->series.empty()) {
       continue;
     }
-    std::string name =
-        fmt::format("{}_{}", row.group == Group::kFrontend ? frontend_prefix_ : "pixii", row.name);
+    std::string name = fmt::format("{}_{}", PrefixOf(row.group, frontend_prefix_), row.name);
     out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, row.help, name, KindName(row.kind));
     std::vector<std::string_view> labels = SplitLabels(row.labels);
     for (const auto& [values, series] : families_[i]->series) {
@@ -225,9 +243,9 @@ std::string MetricsReference() {
       "by `--metrics-prefix`.\n\n"
       "| name | type | labels | meaning |\n|---|---|---|---|\n";
   for (const Row& row : kRows) {
-    out += fmt::format("| `{}_{}` | {} | {} | {} |\n",
-                       row.group == Group::kFrontend ? "dynamo_frontend" : "pixii", row.name,
-                       KindName(row.kind), row.labels.empty() ? "none" : row.labels, row.help);
+    out += fmt::format("| `{}_{}` | {} | {} | {} |\n", PrefixOf(row.group, "dynamo_frontend"),
+                       row.name, KindName(row.kind), row.labels.empty() ? "none" : row.labels,
+                       row.help);
   }
   return out;
 }

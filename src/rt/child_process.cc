@@ -3,13 +3,16 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <ctime>
+#include <string_view>
 #include <utility>
 
 #include "base/assert.h"
@@ -24,6 +27,24 @@ int WaitFor(pid_t pid) {
     PX_ASSERT(errno == EINTR);
   }
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+// NAME=VALUE of this process, but for those that `options` says otherwise.
+std::vector<std::string> OwnEnvironment(const ChildOptions& options) {
+  std::vector<std::string> out;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text(*entry);
+    const std::string_view name = text.substr(0, text.find('='));
+    const bool replaced = std::ranges::any_of(options.environment,
+                                              [&](const auto& one) { return one.first == name; });
+    if (!replaced) {
+      out.emplace_back(text);
+    }
+  }
+  for (const auto& [name, value] : options.environment) {
+    out.push_back(fmt::format("{}={}", name, value));
+  }
+  return out;
 }
 
 }  // namespace
@@ -41,19 +62,30 @@ Result<ChildProcess> ChildProcess::Start(const ChildOptions& options) {
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output, O_WRONLY | O_CREAT | O_TRUNC,
-                                     0644);
-  ::posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
+  if (!options.shares_output) {
+    ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output,
+                                       O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    ::posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
+  }
   // Signals that a loop of ours watches are blocked here, and would be there.
   posix_spawnattr_t attributes;
   ::posix_spawnattr_init(&attributes);
   sigset_t none;
   ::sigemptyset(&none);
   ::posix_spawnattr_setsigmask(&attributes, &none);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  ::posix_spawnattr_setpgroup(&attributes, 0);
+  const int group = options.own_group ? POSIX_SPAWN_SETPGROUP : 0;
+  ::posix_spawnattr_setflags(&attributes, static_cast<short>(POSIX_SPAWN_SETSIGMASK | group));
+  std::vector<std::string> own = OwnEnvironment(options);
+  std::vector<char*> environment;
+  environment.reserve(own.size() + 1);
+  for (std::string& entry : own) {
+    environment.push_back(entry.data());
+  }
+  environment.push_back(nullptr);
   pid_t pid = -1;
-  const int failed =
-      ::posix_spawnp(&pid, arguments[0], &actions, &attributes, arguments.data(), environ);
+  const int failed = ::posix_spawnp(&pid, arguments[0], &actions, &attributes, arguments.data(),
+                                    environment.data());
   ::posix_spawn_file_actions_destroy(&actions);
   ::posix_spawnattr_destroy(&attributes);
   if (failed != 0) {
@@ -64,10 +96,12 @@ Result<ChildProcess> ChildProcess::Start(const ChildOptions& options) {
   return ChildProcess(pid);
 }
 
-ChildProcess::ChildProcess(ChildProcess&& other) noexcept : pid_(std::exchange(other.pid_, -1)) {}
+ChildProcess::ChildProcess(ChildProcess&& other) noexcept
+    : pid_(std::exchange(other.pid_, -1)), exit_status_(other.exit_status_) {}
 
 ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
   std::swap(pid_, other.pid_);
+  std::swap(exit_status_, other.exit_status_);
   return *this;
 }
 
@@ -87,9 +121,27 @@ bool ChildProcess::running() {
   int status = 0;
   if (pid_ >= 0 && ::waitpid(pid_, &status, WNOHANG) == pid_) {
     pid_ = -1;
+    exit_status_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
   return pid_ >= 0;
 }
+
+void ChildProcess::Signal(int signal) {
+  if (pid_ >= 0) {
+    ::kill(pid_, signal);
+  }
+}
+
+Result<void> EndWithParent(std::int32_t parent) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  return ::getppid() == parent
+             ? Result<void>()
+             : Fail(Code::kUnavailable, fmt::format("process {} has ended", parent));
+}
+
+std::int32_t OwnPid() { return ::getpid(); }
+
+bool SignalProcess(std::int32_t pid, int signal) { return pid > 0 && ::kill(pid, signal) == 0; }
 
 Duration ChildProcess::CpuTime() const {
   clockid_t clock{};

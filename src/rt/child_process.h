@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -14,7 +15,10 @@ namespace pixii::rt {
 
 struct ChildOptions {
   std::vector<std::string> arguments;  // [0]: path of the program, or a name to be found in PATH
-  std::string output = {};  // file that gets what it writes to stdout and stderr; empty: nobody
+  std::string output = {};     // file that gets what it writes to stdout and stderr; empty: nobody
+  bool shares_output = false;  // it writes where this process writes, instead
+  bool own_group = false;      // a terminal's signals do not reach it
+  std::vector<std::pair<std::string, std::string>> environment = {};  // beside this process's
 };
 
 class ChildProcess final {
@@ -36,6 +40,14 @@ class ChildProcess final {
   /// Whether it has not ended by itself.
   bool running();
 
+  /// Sends `signal`, if it has not ended.
+  void Signal(int signal);
+
+  /// As Stop's, of one that running() said has ended.
+  int exit_status() const { return exit_status_; }
+
+  std::int32_t pid() const { return pid_; }
+
   /// User and system time of all its threads so far; zero once it has ended.
   Duration CpuTime() const;
 
@@ -43,6 +55,17 @@ class ChildProcess final {
   explicit ChildProcess(std::int32_t pid) : pid_(pid) {}
 
   std::int32_t pid_ = -1;  // -1: none, or its end was seen
+  int exit_status_ = 0;
 };
+
+/// The system kills this process when the thread that started it ends, or process `parent` has
+/// ended already. Errors: kUnavailable: it has.
+Result<void> EndWithParent(std::int32_t parent);
+
+/// Of this process.
+std::int32_t OwnPid();
+
+/// Whether `pid` is there and got `signal`; 0: only whether it is there.
+bool SignalProcess(std::int32_t pid, int signal);
 
 }  // namespace pixii::rt

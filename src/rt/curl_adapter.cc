@@ -120,6 +120,12 @@ class CurlClient final : public HttpClient {
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, request.follow_redirects ? 1L : 0L);
     curl_easy_setopt(easy, CURLOPT_MAXREDIRS, 10L);
     curl_easy_setopt(easy, CURLOPT_NOBODY, request.head ? 1L : 0L);
+    if (!request.post_body.empty()) {
+      headers.reset(curl_slist_append(headers.release(), "Content-Type: application/json"));
+      curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                       static_cast<curl_off_t>(request.post_body.size()));
+      curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request.post_body.c_str());
+    }
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers.get());
     curl_easy_setopt(easy, CURLOPT_USERAGENT, options_.user_agent.c_str());
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);

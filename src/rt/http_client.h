@@ -18,6 +18,7 @@ namespace pixii::rt {
 struct HttpFetchRequest {
   std::string url;
   bool head = false;
+  std::string post_body;         // not empty: it is a POST of JSON
   bool follow_redirects = true;  // credentials never follow to another host
   std::vector<std::pair<std::string, std::string>> headers;
   std::uint64_t range_begin = 0;          // first byte wanted; > 0 sends a Range header

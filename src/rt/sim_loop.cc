@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 namespace pixii::rt {
 namespace {
@@ -32,8 +33,32 @@ Duration SimState::RandomBetween(Duration low, Duration high) {
 SimLoop::SimLoop(SimState& world, std::uint32_t index)
     : world_(world), index_(index), random_(world.random.Fork()) {}
 
+Time SimLoop::Now() const {
+  if (clock_rate_ == 1) {
+    return clock_local_ + (world_.now - clock_world_);
+  }
+  const auto passed = static_cast<double>((world_.now - clock_world_).count());
+  return clock_local_ + Duration(static_cast<std::int64_t>(passed * clock_rate_));
+}
+
+Time SimLoop::WorldTimeOf(Time local) const {
+  if (local == kNever || clock_rate_ == 1) {
+    return local == kNever ? kNever : clock_world_ + (local - clock_local_);
+  }
+  const auto left = static_cast<double>((local - clock_local_).count());
+  return clock_world_ + Duration(static_cast<std::int64_t>(std::ceil(left / clock_rate_)));
+}
+
+void SimLoop::SetClock(double rate, Duration wall_offset) {
+  PX_ASSERT(rate > 0);
+  clock_local_ = Now();
+  clock_world_ = world_.now;
+  clock_rate_ = rate;
+  wall_offset_ = wall_offset;
+}
+
 WallTime SimLoop::WallNow() const {
-  const std::int64_t ns = world_.now.time_since_epoch().count();
+  const std::int64_t ns = (Now() + wall_offset_).time_since_epoch().count();
   return WallTime{.unix_seconds = kWallStartSeconds + ns / 1'000'000'000,
                   .nanoseconds = static_cast<std::int32_t>(ns % 1'000'000'000)};
 }
@@ -51,7 +76,7 @@ TimerId SimLoop::RunAt(Time when, Callback fn) {
   }
   const TimerId id = timers_.Add(when, std::move(fn));
   if (!in_turn_ && when != kNever) {
-    ScheduleTurn(when);
+    ScheduleTurn(WorldTimeOf(when));
   }
   return id;
 }
@@ -140,7 +165,7 @@ void SimLoop::Turn() {
   budget_ = kTurnBudget;
   std::uint64_t timers_run = 0;
   while (timers_run < kTimersPerTurnMax) {
-    std::optional<Callback> due = timers_.PopDue(world_.now);
+    std::optional<Callback> due = timers_.PopDue(Now());
     if (!due) {
       break;
     }
@@ -172,7 +197,7 @@ void SimLoop::Turn() {
   if (has_work()) {
     ScheduleTurn(busy_until_);
   } else if (!timers_.empty() && timers_.next_time() != kNever) {
-    ScheduleTurn(timers_.next_time());
+    ScheduleTurn(WorldTimeOf(timers_.next_time()));
   }
 }
 

@@ -17,8 +17,9 @@ namespace pixii::rt {
 class SimListener;
 class SimLoop;
 
-using HostPair = std::pair<std::string, std::string>;  // in alphabetical order
+using HostPair = std::pair<std::string, std::string>;
 
+/// In alphabetical order.
 HostPair MakeHostPair(const std::string& a, const std::string& b);
 
 struct SimState {
@@ -28,8 +29,14 @@ struct SimState {
   void Note(std::uint64_t what, std::uint64_t value);
   Duration RandomBetween(Duration low, Duration high);
 
-  bool IsCut(const std::string& a, const std::string& b) const {
-    return !held.empty() && held.contains(MakeHostPair(a, b));
+  bool IsCut(const std::string& from, const std::string& to) const {
+    return !held.empty() && held.contains({from, to});
+  }
+
+  /// Of a piece between two hosts.
+  double CorruptProbability(const std::string& a, const std::string& b) const {
+    const auto found = corrupt.empty() ? corrupt.end() : corrupt.find(MakeHostPair(a, b));
+    return found == corrupt.end() ? 0 : found->second;
   }
 
   SimOptions options;
@@ -42,7 +49,9 @@ struct SimState {
   TimerHeap events;
   const SimLoop* current = nullptr;  // whose turn it is
   std::map<std::pair<std::string, std::uint16_t>, SimListener*> listeners;
-  std::map<HostPair, std::vector<Callback>> held;  // per cut: what happens after its healing
+  /// Per cut, from and to: what happens after its healing.
+  std::map<HostPair, std::vector<Callback>> held;
+  std::map<HostPair, double> corrupt;
   std::vector<std::unique_ptr<SimNode>> nodes;
 };
 
@@ -50,7 +59,7 @@ class SimLoop final : public Loop {
  public:
   SimLoop(SimState& world, std::uint32_t index);
 
-  Time Now() const override { return world_.now; }
+  Time Now() const override;
 
   WallTime WallNow() const override;
 
@@ -70,6 +79,7 @@ class SimLoop final : public Loop {
   void Stop() override { stopped_ = true; }
 
   void Freeze(Time until);
+  void SetClock(double rate, Duration wall_offset);
   /// Destroys all tasks, posts and timers, and takes no more.
   void Die();
 
@@ -80,8 +90,9 @@ class SimLoop final : public Loop {
  private:
   bool has_work() const { return ready_.linked() || !mailbox_.empty(); }
 
+  Time WorldTimeOf(Time local) const;
   void Wake();
-  void ScheduleTurn(Time when);
+  void ScheduleTurn(Time when);  // of the world
   void Turn();
 
   SimState& world_;
@@ -91,6 +102,10 @@ class SimLoop final : public Loop {
   bool stopped_ = false;
   bool in_turn_ = false;
   std::uint32_t budget_ = 0;
+  double clock_rate_ = 1;
+  Time clock_world_{};  // when the clock was set, by the world's time and by its own
+  Time clock_local_{};
+  Duration wall_offset_{};
   Time busy_until_{};  // also by a freeze
   TimerId turn_ = TimerId::kNone;
   Time turn_at_ = kNever;

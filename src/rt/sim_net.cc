@@ -17,10 +17,10 @@ Error Broken() { return Error(Code::kUnavailable, "the connection broke: reset b
 
 Error Closed() { return Error(Code::kCancelled, "the connection was closed on our side"); }
 
-/// Makes `fn` happen at `when`; while the hosts are cut off it waits for the healing.
-void Transport(SimState& world, const std::string& a, const std::string& b, Time when,
+/// Makes `fn` happen at `when`; while `to` is cut off from `from` it waits for the healing.
+void Transport(SimState& world, const std::string& from, const std::string& to, Time when,
                Callback fn) {
-  world.events.Add(when, [&world, pair = MakeHostPair(a, b), call = std::move(fn)]() mutable {
+  world.events.Add(when, [&world, pair = HostPair(from, to), call = std::move(fn)]() mutable {
     const auto cut = world.held.find(pair);
     if (cut != world.held.end()) {
       cut->second.push_back(std::move(call));
@@ -41,6 +41,11 @@ void SimConnection::Send(int side, SimStreamEnd::Piece piece) {
     from.writers.WakeAll();
     piece = {.kind = SimStreamEnd::Piece::Kind::kReset, .bytes = {}};
   }
+  if (const double corrupt = world.CorruptProbability(from.net.host(), ends[1 - side]->net.host());
+      corrupt > 0 && !piece.bytes.empty() && world.random.Chance(corrupt)) {
+    piece.bytes[world.random.Below(piece.bytes.size())] ^=
+        static_cast<char>(1U << world.random.Below(8));
+  }
   const auto transfer = Duration(static_cast<std::int64_t>(piece.bytes.size() * 1'000'000'000 /
                                                            options.bandwidth_bytes_per_s));
   from.line_free_at = std::max(from.line_free_at, world.now) + transfer;
@@ -57,7 +62,7 @@ void SimConnection::Arrive(int side) {
   SimStreamEnd& from = *ends[side];
   SimStreamEnd& to = *ends[1 - side];
   if (world.IsCut(from.net.host(), to.net.host())) {
-    world.held[MakeHostPair(from.net.host(), to.net.host())].push_back(
+    world.held[{from.net.host(), to.net.host()}].push_back(
         [self = shared_from_this(), side] { self->Arrive(side); });
     return;
   }
@@ -356,7 +361,7 @@ void SimNet::ReachListener(SimState& world, const std::shared_ptr<Attempt>& atte
   }
   world.Note(kNoteConnect, answer ? 1 : 0);
   const Time arrival = world.now + world.RandomBetween(options.latency_min, options.latency_max);
-  Transport(world, attempt->net.host(), attempt->target.host, arrival,
+  Transport(world, attempt->target.host, attempt->net.host(), arrival,
             [&world, attempt, result = std::move(answer)]() mutable {
               Answer(world, attempt, std::move(result));
             });
@@ -373,6 +378,17 @@ void SimNet::Answer(SimState& /*world*/, const std::shared_ptr<Attempt>& attempt
 void SimNet::Die() {
   while (streams_.linked()) {
     static_cast<SimStream&>(*streams_.next()).Close();
+  }
+  while (listeners_.linked()) {
+    static_cast<SimListener&>(*listeners_.next()).Close();
+  }
+}
+
+void SimNet::Vanish() {
+  while (streams_.linked()) {
+    auto& stream = static_cast<SimStream&>(*streams_.next());
+    stream.mine().broken = true;  // what arrives is dropped, and nothing is said
+    stream.Close();
   }
   while (listeners_.linked()) {
     static_cast<SimListener&>(*listeners_.next()).Close();

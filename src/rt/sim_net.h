@@ -122,6 +122,8 @@ class SimNet final : public Net {
 
   /// The node's process ends: peers see resets.
   void Die();
+  /// The node's machine goes dark: peers hear nothing.
+  void Vanish();
 
   SimState& world() const { return world_; }
 

@@ -26,6 +26,14 @@ class SimMachine final : public SimNode {
     net_.Die();
   }
 
+  void Vanish() override {
+    PX_ASSERT(world_.current != &loop_);
+    net_.Vanish();
+    loop_.Die();
+  }
+
+  void SetClock(double rate, Duration wall_offset) override { loop_.SetClock(rate, wall_offset); }
+
   bool alive() const override { return loop_.alive(); }
 
   bool stopped() const override { return loop_.stopped(); }
@@ -73,12 +81,16 @@ TimerId SimWorld::RunAt(Time when, Callback fn) {
 void SimWorld::CancelTimer(TimerId id) { const Callback dropped = state_->events.Cancel(id); }
 
 void SimWorld::SetPartition(const std::string& host_a, const std::string& host_b, bool cut) {
-  const HostPair pair = MakeHostPair(host_a, host_b);
+  SetOneWayCut(host_a, host_b, cut);
+  SetOneWayCut(host_b, host_a, cut);
+}
+
+void SimWorld::SetOneWayCut(const std::string& from, const std::string& to, bool cut) {
   if (cut) {
-    state_->held.try_emplace(pair);
+    state_->held.try_emplace({from, to});
     return;
   }
-  auto healed = state_->held.extract(pair);
+  auto healed = state_->held.extract({from, to});
   if (healed.empty()) {
     return;
   }
@@ -88,6 +100,15 @@ void SimWorld::SetPartition(const std::string& host_a, const std::string& host_b
     when = std::max(when, state_->now + state_->RandomBetween(state_->options.latency_min,
                                                               state_->options.latency_max));
     state_->events.Add(when, std::move(call));
+  }
+}
+
+void SimWorld::SetCorruption(const std::string& host_a, const std::string& host_b,
+                             double probability) {
+  if (probability > 0) {
+    state_->corrupt[MakeHostPair(host_a, host_b)] = probability;
+  } else {
+    state_->corrupt.erase(MakeHostPair(host_a, host_b));
   }
 }
 

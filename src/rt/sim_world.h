@@ -60,6 +60,11 @@ class SimNode {
   /// their peers. Everything called on its loop or net later has no effect. Pre: not called from
   /// the node's own turn.
   virtual void Kill() = 0;
+  /// As Kill, but its machine goes with it: peers hear nothing, not even a reset.
+  virtual void Vanish() = 0;
+  /// Its clock goes `rate` as fast as the world's from now on, and its calendar is `wall_offset`
+  /// ahead. Pre: rate > 0; no timer is set yet.
+  virtual void SetClock(double rate, Duration wall_offset) = 0;
   virtual bool alive() const = 0;
   /// Loop::Stop() was called: the node makes no more turns.
   virtual bool stopped() const = 0;
@@ -96,6 +101,10 @@ class SimWorld final {
   /// Stops (or lets again) everything between two hosts. Bytes under way wait for the healing, as
   /// TCP repeats them; connects wait for it or for their deadline.
   void SetPartition(const std::string& host_a, const std::string& host_b, bool cut);
+  /// The same of one direction: `to` hears nothing of `from`, and is heard.
+  void SetOneWayCut(const std::string& from, const std::string& to, bool cut);
+  /// Of the pieces between two hosts this share arrives with a bit changed; 0: none.
+  void SetCorruption(const std::string& host_a, const std::string& host_b, double probability);
 
   /// Makes the next thing happen. False: nothing is left.
   bool Step();

@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "rt/function.h"
+#include "rt/time.h"
 
 // Clang's thread-safety attributes: https://clang.llvm.org/docs/ThreadSafetyAnalysis.html
 #define PX_CAPABILITY(name) __attribute__((capability(name)))
@@ -54,6 +55,14 @@ class CondVar final {
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
     condition_.wait(lock);
     lock.release();
+  }
+
+  /// As Wait, but for `patience` at most. False: that passed.
+  bool WaitFor(Mutex& mutex, Duration patience) PX_REQUIRES(mutex) PX_NO_THREAD_SAFETY_ANALYSIS {
+    std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
+    const std::cv_status status = condition_.wait_for(lock, patience);
+    lock.release();
+    return status == std::cv_status::no_timeout;
   }
 
   void NotifyOne() { condition_.notify_one(); }

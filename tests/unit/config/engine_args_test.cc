@@ -45,7 +45,9 @@ max_seq_len: 4096
 max_input_len: 3000
 disable_overlap_scheduler: True
 enable_chunked_prefill: true
-tensor_parallel_size: 1
+tensor_parallel_size: 4
+enable_attention_dp: true
+attention_dp_config: {enable_balance: true, timeout_iters: 20, batching_wait_iters: 5, conversation_affinity: true, max_sessions: 100}
 backend: pytorch
 trust_remote_code: true
 print_iter_log: off
@@ -64,15 +66,31 @@ speculative_config: {decoding_type: NGram, max_draft_len: 3, max_concurrency: 4}
 lora_config: {max_lora_rank: 32, lora_target_modules: [attn_q, attn_k]}
 )")));
   const std::map<std::string, std::string> expected = {
-      {"MODEL", "org/name"},     {"dtype", "bf16"},
-      {"max-batch", "16"},       {"max-batched-tokens", "2048"},
-      {"max-context", "4096"},   {"max-input-tokens", "3000"},
-      {"overlap", "false"},      {"admission", "eager"},
-      {"prefix-cache", "false"}, {"kv-memory-fraction", "0.85"},
-      {"kv-tokens", "65536"},    {"block-size", "32"},
-      {"kv-dtype", "fp8"},       {"swap-memory", "1073741824"},
-      {"speculation", "lookup"}, {"draft-tokens", "3"},
-      {"draft-max-batch", "4"},  {"lora-rank", "32"}};
+      {"MODEL", "org/name"},
+      {"dtype", "bf16"},
+      {"max-batch", "16"},
+      {"max-batched-tokens", "2048"},
+      {"max-context", "4096"},
+      {"max-input-tokens", "3000"},
+      {"overlap", "false"},
+      {"admission", "eager"},
+      {"prefix-cache", "false"},
+      {"kv-memory-fraction", "0.85"},
+      {"kv-tokens", "65536"},
+      {"block-size", "32"},
+      {"kv-dtype", "fp8"},
+      {"swap-memory", "1073741824"},
+      {"speculation", "lookup"},
+      {"draft-tokens", "3"},
+      {"draft-max-batch", "4"},
+      {"lora-rank", "32"},
+      {"tensor-parallel-size", "4"},
+      {"enable-attention-dp", "true"},
+      {"attention-dp-balance", "true"},
+      {"attention-dp-timeout-iters", "20"},
+      {"attention-dp-batching-wait-iters", "5"},
+      {"conversation-affinity", "true"},
+      {"conversation-affinity-max-sessions", "100"}};
   EXPECT_EQ(options, expected);
 }
 
@@ -90,20 +108,21 @@ lora_config: {max_lora_rank: null}
 }
 
 TEST(EngineArgs, AKnownKeyWithoutCounterpartSaysWhatIsDoneInstead) {
-  Error error = ErrorOf("max_batch_size: 8\ntensor_parallel_size: 2\n");
+  Error error = ErrorOf("max_batch_size: 8\npipeline_parallel_size: 2\n");
   EXPECT_EQ(error.code(), Code::kUnsupported);
-  EXPECT_EQ(error.param(), "tensor_parallel_size");
-  EXPECT_EQ(error.detail(),
-            "engine.yaml:2: tensor_parallel_size: 2 is not available: a model runs on one device; "
-            "allowed: 1");
+  EXPECT_EQ(error.param(), "pipeline_parallel_size");
+  EXPECT_EQ(
+      error.detail(),
+      "engine.yaml:2: pipeline_parallel_size: 2 is not available: a model runs on one device; "
+      "allowed: 1");
   for (const char* text :
        {"kv_cache_config: {event_buffer_max_size: 1024}", "cp_config: {cp_type: helix}",
         "kv_cache_config: {mamba_ssm_cache_dtype: float32}", "max_beam_width: 11",
-        "pp_partition: [4, 4]", "load_format: dummy", "enable_attention_dp: true", "dtype: float16",
-        "scheduler_config: {capacity_scheduler_policy: STATIC_BATCH}",
+        "pp_partition: [4, 4]", "load_format: dummy", "enable_lm_head_tp_in_adp: true",
+        "dtype: float16", "scheduler_config: {capacity_scheduler_policy: STATIC_BATCH}",
         "speculative_config: {decoding_type: Medusa}", "kv_cache_config: {dtype: nvfp4}",
         "cuda_graph_config: {batch_sizes: [1, 2]}", "moe_config: {load_balancer: x.yaml}",
-        "tensor_parallel_size: \"two\"", "kv_cache_config: {max_attention_window: [512]}"}) {
+        "pipeline_parallel_size: \"two\"", "kv_cache_config: {max_attention_window: [512]}"}) {
     EXPECT_EQ(ErrorOf(text).code(), Code::kUnsupported) << text;
   }
 }
@@ -122,8 +141,8 @@ TEST(EngineArgs, UnknownKeysNameTheNearestOne) {
 TEST(EngineArgs, LaterSourcesReplaceSingleKeysAndSaySo) {
   EngineArgsInput input = File(
       "max_batch_size: 8\nkv_cache_config: {max_tokens: 100}\n"
-      "tensor_parallel_size: 4\n");
-  input.json = R"({"kv_cache_config": {"max_tokens": 200}, "tensor_parallel_size": 1})";
+      "pipeline_parallel_size: 4\n");
+  input.json = R"({"kv_cache_config": {"max_tokens": 200}, "pipeline_parallel_size": 1})";
   Result<EngineSettings> read = ReadEngineArgs(input);
   auto options = OptionsOf(read);
   EXPECT_EQ(options["max-batch"], "8");

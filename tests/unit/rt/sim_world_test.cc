@@ -45,6 +45,7 @@ Task<void> Serve(SimNode& node, std::uint16_t port) {
 struct CallResult {
   std::optional<Code> error;
   bool ended = false;
+  bool same = false;  // what came back is what was sent
   Time ended_at{};
 };
 
@@ -75,6 +76,7 @@ Task<void> Call(SimNode& node, Address server, std::size_t size, Duration limit,
     }
   }
   out.ended = true;
+  out.same = received == sent;
   out.ended_at = node.loop().Now();
 }
 
@@ -257,6 +259,75 @@ TEST(SimWorld, APartitionHoldsBytesAndConnectsUntilItHeals) {
   EXPECT_GE(patient.ended_at, At(1s));
   EXPECT_FALSE(unaffected.error);
   EXPECT_LT(unaffected.ended_at, At(50ms));
+}
+
+TEST(SimWorld, AOneWayCutHoldsBackWhatOneSideSaysAndNotTheOther) {
+  SimWorld world(SimOptions{.seed = 11});
+  SimNode& server = world.AddNode("server");
+  SimNode& client = world.AddNode("client");
+  const Address address{.host = "server", .port = 80};
+  server.loop().Spawn(Serve(server, 80));
+  CallResult asked;  // it arrives, and the answer waits
+  world.SetOneWayCut("server", "client", true);
+  client.loop().Spawn(Call(client, address, 10, 10s, asked));
+  world.RunAt(At(1s), [&] { world.SetOneWayCut("server", "client", false); });
+  world.RunUntilQuiescent(At(100s));
+  EXPECT_FALSE(asked.error);
+  EXPECT_GE(asked.ended_at, At(1s));
+  EXPECT_LT(asked.ended_at, At(1s) + 100ms);
+}
+
+TEST(SimWorld, OfANodeThatVanishedPeersHearNothing) {
+  SimWorld world(SimOptions{.seed = 12});
+  SimNode& server = world.AddNode("server");
+  SimNode& client = world.AddNode("client");
+  server.loop().Spawn(Serve(server, 80));
+  CallResult big;
+  client.loop().Spawn(Call(client, Address{.host = "server", .port = 80}, 10'000'000, 5s, big));
+  world.RunAt(At(2ms), [&] { server.Vanish(); });
+  world.RunUntilQuiescent(At(100s));
+  EXPECT_EQ(big.error, Code::kDeadlineExceeded);
+  EXPECT_FALSE(server.alive());
+  EXPECT_EQ(server.loop().spawned_count(), 0U);
+}
+
+TEST(SimWorld, CorruptionChangesBytesBetweenTwoHostsAlone) {
+  SimWorld world(SimOptions{.seed = 13});
+  SimNode& server = world.AddNode("server");
+  SimNode& client = world.AddNode("client");
+  SimNode& other = world.AddNode("other");
+  const Address address{.host = "server", .port = 80};
+  server.loop().Spawn(Serve(server, 80));
+  CallResult spoiled;
+  CallResult sound;
+  world.SetCorruption("client", "server", 0.5);
+  client.loop().Spawn(Call(client, address, 100'000, 10s, spoiled));
+  other.loop().Spawn(Call(other, address, 100'000, 10s, sound));
+  world.RunUntilQuiescent(At(100s));
+  EXPECT_FALSE(spoiled.same);
+  EXPECT_TRUE(sound.same);
+}
+
+TEST(SimWorld, AClockMayGoFastOrSlow) {
+  SimWorld world(SimOptions{.seed = 14});
+  SimNode& fast = world.AddNode("fast");
+  SimNode& slow = world.AddNode("slow");
+  const auto plain = fast.loop().WallNow().unix_seconds;
+  fast.SetClock(2.0, 3600s);
+  slow.SetClock(0.5, Duration::zero());
+  EXPECT_EQ(fast.loop().WallNow().unix_seconds, plain + 3600);
+  Time fast_at{};
+  Time slow_at{};
+  fast.loop().RunAt(At(10s), [&] { fast_at = world.now(); });
+  slow.loop().RunAt(At(10s), [&] {
+    slow_at = world.now();
+    EXPECT_GE(slow.loop().Now(), At(10s));
+  });
+  world.RunUntilQuiescent(At(100s));
+  EXPECT_GE(fast_at, At(5s));
+  EXPECT_LT(fast_at, At(5s) + 1ms);
+  EXPECT_GE(slow_at, At(20s));
+  EXPECT_LT(slow_at, At(20s) + 1ms);
 }
 
 TEST(SimWorld, AFrozenNodeDoesNothingUntilItThaws) {
