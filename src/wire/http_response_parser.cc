@@ -40,7 +40,12 @@ struct HttpResponseParser::State {
   std::vector<HttpField> fields;
   std::uint32_t interim_count = 0;
   bool skip_body = false;
+  bool starved = false;  // the parser took nothing of what it was given last
 };
+
+// Of the shortest end of a chunked body, "0\r\n\r\n": behind any chunk as much comes at least.
+// Beast asserts that it has that much when it is asked again inside the last chunk's header.
+constexpr std::size_t kChunkEndBytes = 5;
 
 HttpResponseParser::HttpResponseParser(std::uint64_t body_bytes_max)
     : state_(std::make_unique<State>(body_bytes_max)) {}
@@ -56,6 +61,9 @@ void HttpResponseParser::ExpectNoBody() {
 
 Result<std::size_t> HttpResponseParser::Feed(std::string_view bytes) {
   std::size_t used = 0;
+  if (state_->starved && bytes.size() < kChunkEndBytes) {
+    return used;
+  }
   while (used < bytes.size() && !state_->parser->is_done()) {
     boost::beast::error_code ec;
     std::size_t taken =
@@ -77,6 +85,7 @@ Result<std::size_t> HttpResponseParser::Feed(std::string_view bytes) {
       break;
     }
   }
+  state_->starved = used == 0;
   return used;
 }
 

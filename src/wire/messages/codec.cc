@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -29,11 +30,17 @@ constexpr auto kLastOf<FinishReason> = FinishReason::kError;
 template <>
 constexpr auto kLastOf<ModelTask> = ModelTask::kClassify;
 template <>
-constexpr auto kLastOf<WorkerState> = WorkerState::kAsleep;
+constexpr auto kLastOf<WorkerState> = WorkerState::kUnhealthy;
 template <>
 constexpr auto kLastOf<KvTier> = KvTier::kExternal;
 template <>
 constexpr auto kLastOf<KvEvent::Kind> = KvEvent::Kind::kCleared;
+template <>
+constexpr auto kLastOf<RouteNews::Kind> = RouteNews::Kind::kEnded;
+template <>
+constexpr auto kLastOf<ReplicaChange::Kind> = ReplicaChange::Kind::kFreed;
+template <>
+constexpr auto kLastOf<ReplicaMessage::Kind> = ReplicaMessage::Kind::kAsk;
 
 struct CodeNameOf {
   Code code;
@@ -80,7 +87,7 @@ bool IsDefault(const T& value, const T& standard) {
   } else if constexpr (IsOptional<T>::value) {
     return !value.has_value();
   } else if constexpr (std::is_same_v<T, std::string> || IsVector<T>::value) {
-    return value.empty();
+    return value.empty() && standard.empty();
   } else if constexpr (kIsMessage<T>) {
     return std::apply(
         [&](const auto&... field) {
@@ -158,21 +165,33 @@ void Write(MsgpackWriter& writer, const T& value) {
 
 // ---- reading
 
-template <class T>
-Result<void> Read(MsgpackReader& reader, T& value);
+// A small value on the wire may be a large one here: what a message unfolds to is bounded, too.
+constexpr std::uint64_t kUnfoldedBytesBase = 4U << 20U;
+constexpr std::uint64_t kUnfoldedBytesPerByte = 32;
 
-Result<Error> ReadError(MsgpackReader& reader) {
-  PX_TRY(const std::uint32_t count, reader.Map());
+struct Input {
+  explicit Input(std::string_view bytes)
+      : reader(bytes), bytes_left(kUnfoldedBytesBase + kUnfoldedBytesPerByte * bytes.size()) {}
+
+  MsgpackReader reader;
+  std::uint64_t bytes_left;  // that items may still take here
+};
+
+template <class T>
+Result<void> Read(Input& in, T& value);
+
+Result<Error> ReadError(Input& in) {
+  PX_TRY(const std::uint32_t count, in.reader.Map());
   Code code = Code::kInternal;
   std::string detail;
   std::string param;
   for (std::uint32_t i = 0; i < count; ++i) {
-    PX_TRY(const std::string_view name, reader.Text());
+    PX_TRY(const std::string_view name, in.reader.Text());
     if (name != "code" && name != "detail" && name != "param") {
-      PX_CHECK_OK(reader.Skip());
+      PX_CHECK_OK(in.reader.Skip());
       continue;
     }
-    PX_TRY(const std::string_view text, reader.Text());
+    PX_TRY(const std::string_view text, in.reader.Text());
     if (name == "code") {
       for (const CodeNameOf& known : kCodes) {
         code = known.name.substr(1) == text ? known.code : code;
@@ -196,8 +215,8 @@ Result<void> Narrow(Wide wide, Number& value) {
 }
 
 template <class Enum>
-Result<void> ReadEnum(MsgpackReader& reader, Enum& value) {
-  PX_TRY(const std::uint64_t raw, reader.Uint());
+Result<void> ReadEnum(Input& in, Enum& value) {
+  PX_TRY(const std::uint64_t raw, in.reader.Uint());
   if constexpr (std::is_same_v<decltype(kLastOf<Enum>), const std::nullptr_t>) {
     static_assert(sizeof(Enum) == 8, "an id of all its bits, or an entry of kLastOf");
   } else if (raw > static_cast<std::uint64_t>(kLastOf<Enum>)) {
@@ -209,12 +228,16 @@ Result<void> ReadEnum(MsgpackReader& reader, Enum& value) {
 }
 
 template <class T>
-Result<void> ReadItems(MsgpackReader& reader, std::vector<T>& items) {
-  PX_TRY(const std::uint32_t count, reader.Array());
+Result<void> ReadItems(Input& in, std::vector<T>& items) {
+  PX_TRY(const std::uint32_t count, in.reader.Array());
   items.clear();
   for (std::uint32_t i = 0; i < count; ++i) {
+    if (in.bytes_left < sizeof(T)) {
+      return Fail(Code::kTooLarge, fmt::format("[{}]: the message unfolds to too many bytes", i));
+    }
+    in.bytes_left -= sizeof(T);
     T item{};
-    if (auto read = Read(reader, item); !read) {
+    if (auto read = Read(in, item); !read) {
       return Fail(read.error().code(), fmt::format("[{}]: {}", i, read.error().detail()));
     }
     items.push_back(std::move(item));
@@ -223,10 +246,10 @@ Result<void> ReadItems(MsgpackReader& reader, std::vector<T>& items) {
 }
 
 template <class Message>
-Result<void> ReadMessage(MsgpackReader& reader, Message& message) {
-  PX_TRY(const std::uint32_t count, reader.Map());
+Result<void> ReadMessage(Input& in, Message& message) {
+  PX_TRY(const std::uint32_t count, in.reader.Map());
   for (std::uint32_t i = 0; i < count; ++i) {
-    PX_TRY(const std::string_view name, reader.Text());
+    PX_TRY(const std::string_view name, in.reader.Text());
     bool known = false;
     Result<void> read;
     std::apply(
@@ -234,14 +257,14 @@ Result<void> ReadMessage(MsgpackReader& reader, Message& message) {
           const auto take = [&](const auto& one) {
             if (!known && one.name == name) {
               known = true;
-              read = Read(reader, message.*(one.member));
+              read = Read(in, message.*(one.member));
             }
           };
           (take(field), ...);
         },
         kFields<Message>);
     if (!known) {
-      PX_CHECK_OK(reader.Skip());
+      PX_CHECK_OK(in.reader.Skip());
     } else if (!read) {
       const std::string& detail = read.error().detail();
       return Fail(read.error().code(),
@@ -252,40 +275,43 @@ Result<void> ReadMessage(MsgpackReader& reader, Message& message) {
 }
 
 template <class T>
-Result<void> Read(MsgpackReader& reader, T& value) {
+Result<void> Read(Input& in, T& value) {
   if constexpr (std::is_same_v<T, bool>) {
-    PX_TRY(value, reader.Bool());
+    PX_TRY(value, in.reader.Bool());
   } else if constexpr (std::is_floating_point_v<T>) {
-    PX_TRY(const double wide, reader.Double());
+    PX_TRY(const double wide, in.reader.Double());
+    if (std::isfinite(wide) && std::abs(wide) > std::numeric_limits<T>::max()) {
+      return Fail(Code::kInvalidArgument, fmt::format("{} is too large a number", wide));
+    }
     value = static_cast<T>(wide);
   } else if constexpr (std::is_enum_v<T>) {
-    return ReadEnum(reader, value);
+    return ReadEnum(in, value);
   } else if constexpr (std::is_signed_v<T>) {
-    PX_TRY(const std::int64_t wide, reader.Int());
+    PX_TRY(const std::int64_t wide, in.reader.Int());
     return Narrow(wide, value);
   } else if constexpr (std::is_unsigned_v<T>) {
-    PX_TRY(const std::uint64_t wide, reader.Uint());
+    PX_TRY(const std::uint64_t wide, in.reader.Uint());
     return Narrow(wide, value);
   } else if constexpr (std::is_same_v<T, std::string>) {
-    PX_TRY(const std::string_view text, reader.Text());
+    PX_TRY(const std::string_view text, in.reader.Text());
     value = text;
   } else if constexpr (IsOptional<T>::value) {
     if constexpr (std::is_same_v<typename T::value_type, Error>) {
-      PX_TRY(value, ReadError(reader));
+      PX_TRY(value, ReadError(in));
     } else {
-      return Read(reader, value.emplace());
+      return Read(in, value.emplace());
     }
   } else if constexpr (IsPair<T>::value) {
-    PX_TRY(const std::uint32_t count, reader.Array());
+    PX_TRY(const std::uint32_t count, in.reader.Array());
     if (count != 2) {
       return Fail(Code::kInvalidArgument, fmt::format("{} values where 2 belong", count));
     }
-    PX_CHECK_OK(Read(reader, value.first));
-    return Read(reader, value.second);
+    PX_CHECK_OK(Read(in, value.first));
+    return Read(in, value.second);
   } else if constexpr (IsVector<T>::value) {
-    return ReadItems(reader, value);
+    return ReadItems(in, value);
   } else {
-    return ReadMessage(reader, value);
+    return ReadMessage(in, value);
   }
   return {};
 }
@@ -302,12 +328,12 @@ std::string Encode(const Message& message) {
 
 template <class Message>
 Result<Message> Decode(std::string_view bytes) {
-  MsgpackReader reader(bytes);
+  Input in(bytes);
   Message message{};
-  PX_CHECK_OK(ReadMessage(reader, message));
-  if (!reader.at_end()) {
+  PX_CHECK_OK(ReadMessage(in, message));
+  if (!in.reader.at_end()) {
     return Fail(Code::kInvalidArgument,
-                fmt::format("{} bytes follow the message", reader.size_bytes_left()));
+                fmt::format("{} bytes follow the message", in.reader.size_bytes_left()));
   }
   return message;
 }
@@ -320,8 +346,8 @@ std::string EncodeError(const Error& error) {
 }
 
 Result<Error> DecodeError(std::string_view bytes) {
-  MsgpackReader reader(bytes);
-  return ReadError(reader);
+  Input in(bytes);
+  return ReadError(in);
 }
 
 #define PX_MESSAGE(Message)                            \
@@ -335,7 +361,12 @@ PX_MESSAGE(AdapterCard)
 PX_MESSAGE(LoadAdapterRequest)
 PX_MESSAGE(WorkerReport)
 PX_MESSAGE(KvEvent)
+PX_MESSAGE(KvEventsRequest)
+PX_MESSAGE(KvEventBatch)
 PX_MESSAGE(MemoryRequest)
+PX_MESSAGE(RouteBatch)
+PX_MESSAGE(RouteAnswers)
+PX_MESSAGE(ReplicaMessage)
 PX_MESSAGE(AdapterName)
 PX_MESSAGE(ModelFiles)
 PX_MESSAGE(MuxHello)

@@ -12,6 +12,8 @@
 #include "wire/messages/generate.h"
 #include "wire/messages/kv_event.h"
 #include "wire/messages/pool.h"
+#include "wire/messages/route.h"
+#include "wire/messages/routing.h"
 #include "wire/messages/worker.h"
 #include "wire/mux_frame.h"
 
@@ -128,6 +130,33 @@ inline constexpr auto kFields<PoolParams> = std::tuple(
     Field{"logit_tokens", &PoolParams::logit_tokens});
 
 template <>
+inline constexpr auto kFields<RouteOverride> =
+    std::tuple(Field{"overlap_score_credit", &RouteOverride::overlap_credit},
+               Field{"prefill_load_scale", &RouteOverride::prefill_load_scale},
+               Field{"router_temperature", &RouteOverride::temperature},
+               Field{"assume_kv_reuse", &RouteOverride::assume_kv_reuse},
+               Field{"track_prefill_tokens", &RouteOverride::track_prefill_tokens},
+               Field{"shared_cache_multiplier", &RouteOverride::shared_cache_multiplier});
+
+template <>
+inline constexpr auto kFields<PreferredTaint> =
+    std::tuple(Field{"taint", &PreferredTaint::taint}, Field{"weight", &PreferredTaint::weight});
+
+template <>
+inline constexpr auto kFields<RoutingHints> =
+    std::tuple(Field{"worker", &RoutingHints::worker}, Field{"anywhere", &RoutingHints::anywhere},
+               Field{"required_taints", &RoutingHints::required_taints},
+               Field{"preferred_taints", &RoutingHints::preferred_taints},
+               Field{"policy_class", &RoutingHints::policy_class},
+               Field{"strict_priority", &RoutingHints::strict_priority},
+               Field{"expected_output_tokens", &RoutingHints::expected_output_tokens},
+               Field{"instead", &RoutingHints::instead});
+
+template <>
+inline constexpr auto kFields<WorkerRank> =
+    std::tuple(Field{"worker", &WorkerRank::worker}, Field{"rank", &WorkerRank::rank});
+
+template <>
 inline constexpr auto kFields<GenerateRequest> = std::tuple(
     Field{"id", &GenerateRequest::id}, Field{"attempt", &GenerateRequest::attempt},
     Field{"model", &GenerateRequest::model}, Field{"adapter", &GenerateRequest::adapter},
@@ -143,7 +172,9 @@ inline constexpr auto kFields<GenerateRequest> = std::tuple(
     Field{"processors", &GenerateRequest::processors},
     Field{"processed_logprobs", &GenerateRequest::processed_logprobs},
     Field{"states", &GenerateRequest::states}, Field{"constraint", &GenerateRequest::constraint},
-    Field{"pool", &GenerateRequest::pool});
+    Field{"pool", &GenerateRequest::pool}, Field{"dp_rank", &GenerateRequest::dp_rank},
+    Field{"dp_rank_wait_ns", &GenerateRequest::dp_rank_wait_ns},
+    Field{"session", &GenerateRequest::session}, Field{"routing", &GenerateRequest::routing});
 
 template <>
 inline constexpr auto kFields<TokenLogprob> =
@@ -158,7 +189,8 @@ inline constexpr auto kFields<TokenFrame> =
                Field{"adapter_version", &TokenFrame::adapter_version},
                Field{"finish", &TokenFrame::finish}, Field{"stop_token", &TokenFrame::stop_token},
                Field{"stop_logprob", &TokenFrame::stop_logprob}, Field{"error", &TokenFrame::error},
-               Field{"state", &TokenFrame::state}, Field{"pooled", &TokenFrame::pooled});
+               Field{"state", &TokenFrame::state}, Field{"pooled", &TokenFrame::pooled},
+               Field{"dp_rank", &TokenFrame::dp_rank}, Field{"served_by", &TokenFrame::served_by});
 
 template <>
 inline constexpr auto kFields<CancelRequest> =
@@ -213,7 +245,8 @@ inline constexpr auto kFields<MemoryTags> =
 
 template <>
 inline constexpr auto kFields<WorkerReport> =
-    std::tuple(Field{"card", &WorkerReport::card}, Field{"load", &WorkerReport::load});
+    std::tuple(Field{"card", &WorkerReport::card}, Field{"load", &WorkerReport::load},
+               Field{"ranks", &WorkerReport::ranks});
 
 template <>
 inline constexpr auto kFields<MemoryRequest> =
@@ -239,5 +272,78 @@ inline constexpr auto kFields<ModelFile> =
 
 template <>
 inline constexpr auto kFields<ModelFiles> = std::tuple(Field{"files", &ModelFiles::files});
+
+template <>
+inline constexpr auto kFields<KvEventsRequest> = std::tuple(
+    Field{"epoch", &KvEventsRequest::epoch}, Field{"from_id", &KvEventsRequest::from_id});
+
+template <>
+inline constexpr auto kFields<KvEventBatch> = std::tuple(
+    Field{"epoch", &KvEventBatch::epoch}, Field{"dump", &KvEventBatch::dump},
+    Field{"dump_begins", &KvEventBatch::dump_begins}, Field{"dump_ends", &KvEventBatch::dump_ends},
+    Field{"next_id", &KvEventBatch::next_id}, Field{"events", &KvEventBatch::events});
+
+template <>
+inline constexpr auto kFields<PoolName> =
+    std::tuple(Field{"model", &PoolName::model}, Field{"group", &PoolName::group},
+               Field{"block_tokens", &PoolName::block_tokens});
+
+template <>
+inline constexpr auto kFields<RouteAsk> =
+    std::tuple(Field{"id", &RouteAsk::id}, Field{"block_hashes", &RouteAsk::block_hashes},
+               Field{"prompt_tokens", &RouteAsk::prompt_tokens}, Field{"pinned", &RouteAsk::pinned},
+               Field{"rank", &RouteAsk::rank}, Field{"excluded", &RouteAsk::excluded},
+               Field{"required_taints", &RouteAsk::required_taints},
+               Field{"preferred_taints", &RouteAsk::preferred_taints},
+               Field{"session", &RouteAsk::session}, Field{"policy_class", &RouteAsk::policy_class},
+               Field{"priority_jump_s", &RouteAsk::priority_jump_s},
+               Field{"strict_priority", &RouteAsk::strict_priority},
+               Field{"expected_output_tokens", &RouteAsk::expected_output_tokens},
+               Field{"instead", &RouteAsk::instead});
+
+template <>
+inline constexpr auto kFields<RouteNews> =
+    std::tuple(Field{"id", &RouteNews::id}, Field{"kind", &RouteNews::kind},
+               Field{"count", &RouteNews::count});
+
+template <>
+inline constexpr auto kFields<RoutePlaced> = std::tuple(
+    Field{"ask", &RoutePlaced::ask}, Field{"instance", &RoutePlaced::instance},
+    Field{"rank", &RoutePlaced::rank}, Field{"prefill_tokens", &RoutePlaced::prefill_tokens});
+
+template <>
+inline constexpr auto kFields<RouteBatch> =
+    std::tuple(Field{"pool", &RouteBatch::pool}, Field{"placed", &RouteBatch::placed},
+               Field{"asks", &RouteBatch::asks}, Field{"news", &RouteBatch::news});
+
+template <>
+inline constexpr auto kFields<RouteAnswer> = std::tuple(
+    Field{"id", &RouteAnswer::id}, Field{"waits", &RouteAnswer::waits},
+    Field{"instance", &RouteAnswer::instance}, Field{"rank", &RouteAnswer::rank},
+    Field{"overlap_tokens", &RouteAnswer::overlap_tokens}, Field{"error", &RouteAnswer::error});
+
+template <>
+inline constexpr auto kFields<RouteAnswers> = std::tuple(Field{"answers", &RouteAnswers::answers});
+
+template <>
+inline constexpr auto kFields<ReplicaLoad> =
+    std::tuple(Field{"request", &ReplicaLoad::request}, Field{"instance", &ReplicaLoad::instance},
+               Field{"rank", &ReplicaLoad::rank}, Field{"block_hashes", &ReplicaLoad::block_hashes},
+               Field{"prompt_tokens", &ReplicaLoad::prompt_tokens},
+               Field{"prefill_tokens", &ReplicaLoad::prefill_tokens},
+               Field{"expected_output_tokens", &ReplicaLoad::expected_output_tokens},
+               Field{"session", &ReplicaLoad::session});
+
+template <>
+inline constexpr auto kFields<ReplicaChange> =
+    std::tuple(Field{"kind", &ReplicaChange::kind}, Field{"load", &ReplicaChange::load});
+
+template <>
+inline constexpr auto kFields<ReplicaMessage> = std::tuple(
+    Field{"from", &ReplicaMessage::from}, Field{"to", &ReplicaMessage::to},
+    Field{"pool", &ReplicaMessage::pool}, Field{"kind", &ReplicaMessage::kind},
+    Field{"first", &ReplicaMessage::first}, Field{"changes", &ReplicaMessage::changes},
+    Field{"count", &ReplicaMessage::count}, Field{"checksum", &ReplicaMessage::checksum},
+    Field{"part", &ReplicaMessage::part}, Field{"part_count", &ReplicaMessage::part_count});
 
 }  // namespace pixii::wire

@@ -19,6 +19,7 @@
 #include "wire/messages/adapters.h"
 #include "wire/messages/constraint.h"
 #include "wire/messages/pool.h"
+#include "wire/messages/routing.h"
 
 namespace pixii::wire {
 
@@ -106,6 +107,14 @@ struct GenerateRequest {
   std::optional<Constraint> constraint;
   /// The prompt is read and nothing generated: one choice, max_tokens 0.
   std::optional<PoolParams> pool;
+  /// The data-parallel rank of its worker that computes it; nothing: the worker chooses.
+  std::optional<std::uint32_t> dp_rank;
+  /// How long it waits for a place at `dp_rank` before any rank may take it; -1: for ever.
+  std::int64_t dp_rank_wait_ns = -1;
+  /// Requests of one session that name no rank stay at one; empty: none.
+  std::string session;
+  /// For whoever routes it. Nothing: as the router likes.
+  std::optional<RoutingHints> routing;
 };
 
 struct TokenLogprob {
@@ -136,6 +145,10 @@ struct TokenFrame {
   /// What the tokens cannot give back of how the choice goes on; opaque, at most kStateBytesMax.
   std::string state;
   std::vector<float> pooled;  // what `pool` asked for, in the last frame
+  /// The rank that computes it, of a worker that has several; in a choice's first frame.
+  std::optional<std::uint32_t> dp_rank;
+  /// In the first frame from each worker, if one of several was chosen.
+  std::optional<WorkerRank> served_by;
 };
 
 struct CancelRequest {

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace pixii::wire {
@@ -34,5 +36,30 @@ struct KvEvent {
   std::vector<KvBlock> blocks;
   std::vector<std::uint64_t> removed;  // block_hash of each
 };
+
+/// Asks a worker for its events: those of log `epoch` from `from_id` on.
+struct KvEventsRequest {
+  std::uint64_t epoch = 0;  // 0: none was heard of
+  std::uint64_t from_id = 0;
+};
+
+/// Some of them. What the worker does not remember any more, it replaces by what it holds now.
+struct KvEventBatch {
+  std::uint64_t epoch = 0;   // of one start of one worker
+  bool dump = false;         // synthetic kStored of what is held, each with the last event's id
+  bool dump_begins = false;  // makes everything before it void
+  bool dump_ends = false;
+  std::uint64_t next_id = 0;  // of the event behind this batch; in a dump the same in each batch
+  std::vector<KvEvent> events;
+};
+
+/// What stands in the public hashes' seed for who may share blocks: router and worker agree on it.
+inline std::string PublicSalt(std::string_view tenant, std::string_view cache_salt) {
+  std::string salt(tenant);
+  if (!tenant.empty()) {
+    salt += '\n';
+  }
+  return salt.append(cache_salt);
+}
 
 }  // namespace pixii::wire

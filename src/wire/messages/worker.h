@@ -14,8 +14,10 @@ namespace pixii::wire {
 
 enum class WorkerState : std::uint8_t {
   kAwake,
-  kDraining,  // takes nothing new; it sleeps, or ends, when what runs has ended
-  kAsleep,    // its memory is given back; it takes nothing until it is woken
+  kDraining,   // takes nothing new; it sleeps, or ends, when what runs has ended
+  kAsleep,     // its memory is given back; it takes nothing until it is woken
+  kDead,       // of a rank: it failed and takes nothing more; the others of its worker go on
+  kUnhealthy,  // its engine does not answer: nothing is to be sent there, what runs is lost
 };
 
 /// How busy a worker is, for readiness, metrics, admission and routing.
@@ -39,6 +41,7 @@ struct MemoryTags {
 struct WorkerReport {
   std::optional<ModelCard> card;  // nothing: as before
   WorkerLoad load;
+  std::vector<WorkerLoad> ranks;  // of each, in order; empty: there is one, `load` is its own
 };
 
 /// To give memory back, or to take it again.

@@ -46,5 +46,22 @@ TEST(HttpResponseParserTest, TheEndOfTheConnectionMayEndTheBody) {
   EXPECT_EQ(parser.TakeBody(), "abc");
 }
 
+// Its end comes in pieces, and nothing before it.
+TEST(HttpResponseParserTest, AnEmptyChunkedBodyMayEndByteByByte) {
+  HttpResponseParser parser(1024);
+  const std::string head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+  ASSERT_EQ(parser.Feed(head).value(), head.size());
+  std::string unread;
+  for (const char byte : std::string_view("0\r\n\r\n")) {
+    EXPECT_FALSE(parser.complete());
+    unread += byte;
+    const Result<std::size_t> used = parser.Feed(unread);
+    ASSERT_TRUE(used);
+    unread.erase(0, *used);
+  }
+  EXPECT_TRUE(parser.complete());
+  EXPECT_EQ(parser.TakeBody(), "");
+}
+
 }  // namespace
 }  // namespace pixii::wire
