@@ -94,6 +94,11 @@ class Engine final {
   /// Nobody finds what the prefix cache holds any more; what runs goes on with its own.
   void ClearCache() { cache_->Clear(); }
 
+  /// As kv::BlockCache; nothing without EngineOptions::kv_event_count_max.
+  bool DrainKvEvents(std::vector<kv::CacheEvent>& out) { return cache_->DrainEvents(out); }
+
+  void ResyncKvEvents() { cache_->ResyncEvents(); }
+
   /// Errors: kUnavailable while has_work(); those of StepExecutor::Release.
   Result<void> Release(const MemoryParts& parts);
   /// Takes it again; the answers are what they were. Errors: those of StepExecutor::Restore; then
@@ -130,6 +135,9 @@ class Engine final {
   const kv::BlockCache& cache() const { return *cache_; }
 
   const EngineCounters& counters() const { return counters_; }
+
+  /// The last step failed, and not because of what the model computed: the device is gone.
+  bool device_failed() const { return device_failed_; }
 
   StepExecutor& executor() { return *executor_; }
 
@@ -189,6 +197,7 @@ class Engine final {
 
   // engine_step.cc
   void TakePlan(std::span<const Chunk> plan, PlannedStep& step);
+  void HoldPrompts();
   void PlanAhead();
   bool Begin(PlannedStep& step);
   bool BeginPlanned();
@@ -244,6 +253,7 @@ class Engine final {
   PlannedStep* current_ = &steps_[0];
   PlannedStep* ahead_ = &steps_[1];
   bool in_flight_ = false;
+  bool device_failed_ = false;
   MemoryParts released_;
   bool tables_changed_ = false;  // since ahead_ was packed
   kernels::StepBatch alone_;     // of a chunk that is run again

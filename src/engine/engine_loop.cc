@@ -31,7 +31,8 @@ EngineLoad LoadOf(const Engine& engine) {
           .blocks = engine.cache().counters(),
           .adapters_loaded = engine.adapters().loaded_count(),
           .adapters_resident = engine.adapters().resident_count(),
-          .adapter_evictions = engine.adapters().evictions()};
+          .adapter_evictions = engine.adapters().evictions(),
+          .device_failed = engine.device_failed()};
 }
 
 // All state; lives on the loop.
@@ -46,6 +47,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
       return;
     }
     message(*this);
+    TellKvEvents();
     Wake();
   }
 
@@ -79,7 +81,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
       ++found->second.request_count;
       return;
     }
-    StepOutput output{.frames = {}, .load = Load()};
+    StepOutput output{.frames = {}, .load = Load(), .kv_events = {}};
     for (std::uint32_t choice = 0; choice < choice_count; ++choice) {
       wire::TokenFrame& frame = output.frames.emplace_back();
       frame.id = id;
@@ -91,6 +93,14 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   }
 
   void Cancel(const wire::CancelRequest& cancel) { engine_->Cancel(cancel); }
+
+  // Those who watch already hear everything again: there are few, and it is rare.
+  void WatchKvEvents(DestinationId id) {
+    if (const auto found = destinations_.find(id); found != destinations_.end()) {
+      watched_ = found->second.watches = true;
+      engine_->ResyncKvEvents();
+    }
+  }
 
   void ChangeAdapters(Result<void> done, AdapterReply reply) {
     if (done) {
@@ -149,6 +159,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   struct Destination {
     StepSink sink;
     std::uint32_t request_count = 0;
+    bool watches = false;                  // the prefix cache
     std::vector<wire::TokenFrame> frames;  // of the step at hand
     rt::Time last_output{};
   };
@@ -173,8 +184,20 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
 
   void Announce() {
     for (auto& [id, destination] : destinations_) {
-      destination.sink({.frames = {}, .load = Load()});
+      destination.sink({.frames = {}, .load = Load(), .kv_events = {}});
     }
+  }
+
+  void TellKvEvents() {
+    if (!watched_ || !engine_->DrainKvEvents(kv_events_)) {
+      return;
+    }
+    for (auto& [id, destination] : destinations_) {
+      if (destination.watches) {
+        destination.sink({.frames = {}, .load = Load(), .kv_events = kv_events_});
+      }
+    }
+    kv_events_.clear();
   }
 
   // Whether the release that waits is done with.
@@ -235,12 +258,14 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   }
 
   void FinishStep() {
+    TellKvEvents();  // first: who hears of an end finds its blocks known
     Deliver();
     std::vector<rt::Function<void(Core&)>> inbox = std::exchange(inbox_, {});
     for (rt::Function<void(Core&)>& message : inbox) {
       message(*this);
     }
     SleepIfIdle();
+    TellKvEvents();
     if (engine_->has_work()) {
       PostStep();
     } else {
@@ -269,7 +294,8 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
           destination.request_count > 0 && now - destination.last_output >= kLoadInterval;
       if (!destination.frames.empty() || load_due) {
         destination.last_output = now;
-        destination.sink({.frames = std::exchange(destination.frames, {}), .load = Load()});
+        destination.sink(
+            {.frames = std::exchange(destination.frames, {}), .load = Load(), .kv_events = {}});
       }
     }
   }
@@ -279,6 +305,8 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   std::unordered_map<DestinationId, Destination> destinations_;
   std::unordered_map<RequestId, Route> routes_;
   std::vector<wire::TokenFrame> frames_;
+  std::vector<kv::CacheEvent> kv_events_;
+  bool watched_ = false;                          // by some destination, once
   std::vector<rt::Function<void(Core&)>> inbox_;  // came during a virtual step
   std::optional<Error> shutdown_;
   std::optional<Draining> draining_;
@@ -291,6 +319,7 @@ EngineLoop::EngineLoop(rt::Loop& loop, std::unique_ptr<Engine> engine)
     : loop_(loop),
       card_(engine->card()),
       sequence_count_max_(engine->sequence_count_max()),
+      tells_kv_events_(engine->cache().tells_events()),
       core_(std::make_shared<Core>(loop, std::move(engine))) {}
 
 EngineLoop::~EngineLoop() = default;
@@ -319,6 +348,10 @@ void EngineLoop::Submit(DestinationId destination, wire::GenerateRequest request
   Post([destination, request = std::move(request)](Core& core) mutable {
     core.Submit(destination, std::move(request));
   });
+}
+
+void EngineLoop::WatchKvEvents(DestinationId destination) {
+  Post([destination](Core& core) { core.WatchKvEvents(destination); });
 }
 
 void EngineLoop::Cancel(const wire::CancelRequest& cancel) {

@@ -42,6 +42,7 @@ struct EngineLoad {
   std::uint32_t adapters_loaded = 0;
   std::uint32_t adapters_resident = 0;  // on the device
   std::uint64_t adapter_evictions = 0;
+  bool device_failed = false;  // Engine::device_failed
 };
 
 EngineLoad LoadOf(const Engine& engine);
@@ -50,6 +51,7 @@ EngineLoad LoadOf(const Engine& engine);
 struct StepOutput {
   std::vector<wire::TokenFrame> frames;
   EngineLoad load;
+  std::vector<kv::CacheEvent> kv_events;  // if the destination watches them
 };
 
 enum class DestinationId : std::uint32_t {};
@@ -98,6 +100,12 @@ class EngineLoop final {
   /// As Engine::ClearCache, between two steps. `reply` is called once, unless the loop goes first.
   void ClearCache(MemoryReply reply);
 
+  /// `destination` hears of the prefix cache from now on: of everything there is, then of each
+  /// change, with the outputs of steps or apart. Nothing without EngineOptions::kv_event_count_max.
+  void WatchKvEvents(DestinationId destination);
+
+  bool tells_kv_events() const { return tells_kv_events_; }
+
   /// Ends every request with `error` and refuses new ones with it.
   void Shutdown(const Error& error);
 
@@ -114,6 +122,7 @@ class EngineLoop final {
   rt::Loop& loop_;
   wire::ModelCard card_;
   std::uint32_t sequence_count_max_;
+  bool tells_kv_events_;
   std::atomic<std::uint32_t> next_destination_{1};
   std::shared_ptr<Core> core_;  // messages under way hold it weakly
 };

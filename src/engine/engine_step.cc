@@ -50,6 +50,9 @@ StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
   if (!in_flight_) {
     ended_.clear();
     ApplyAdapters(nullptr);
+    if (!report.ran || !has_work()) {
+      executor_->Rest();
+    }
   }
   return report;
 }
@@ -57,6 +60,7 @@ StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
 // Plans with nothing in flight and begins. False: there is nothing to compute.
 bool Engine::BeginPlanned() {
   GuessTokens();
+  HoldPrompts();
   TakePlan(scheduler_.Plan(), *current_);
   return Begin(*current_);
 }
@@ -67,7 +71,13 @@ void Engine::TakePlan(std::span<const Chunk> plan, PlannedStep& step) {
   BuildStep(step.chunks, limits_.block_tokens, step.batch);
 }
 
+void Engine::HoldPrompts() {
+  scheduler_.HoldAdmissions(executor_->HoldsPrompts(
+      {.prompts = scheduler_.waiting_count(), .decodes = scheduler_.running_count()}));
+}
+
 void Engine::PlanAhead() {
+  HoldPrompts();
   TakePlan(scheduler_.PlanAhead(), *ahead_);
   tables_changed_ = false;
 }
@@ -186,6 +196,7 @@ void Engine::FinishStep(StepReport& report) {
   ++counters_.steps;
   Result<void> executed = executor_->Wait();
   in_flight_ = false;
+  device_failed_ = !executed && executed.error().code() != Code::kModelFault;
   report.virtual_time_ns = executor_->virtual_time_ns();
   for (const Chunk& chunk : step.chunks) {
     scheduler_.Land(chunk);

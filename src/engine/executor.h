@@ -36,6 +36,12 @@ struct ExecutorLimits {
   std::uint32_t hidden_size = 0;  // floats of a row of hidden_rows(); 0: it keeps none
 };
 
+/// What an engine's next step could compute.
+struct StepOutlook {
+  std::uint32_t prompts = 0;  // sequences that wait to be admitted
+  std::uint32_t decodes = 0;  // sequences that would go on
+};
+
 /// One KV block between the cache and its place in the host pool.
 struct BlockCopy {
   std::uint32_t block = 0;
@@ -73,6 +79,13 @@ class StepExecutor {
 
   /// The result of the step begun, as Execute gives it.
   virtual Result<void> Wait() { return Execute(*batch_, logits_); }
+
+  /// The engine has nothing to begin now: who waits for its next step goes on without. Called
+  /// between steps.
+  virtual void Rest() {}
+
+  /// Whether the next plan admits nobody: asked before each plan.
+  virtual bool HoldsPrompts(const StepOutlook& /*outlook*/) { return false; }
 
   /// Whether a step begun goes on while the caller does something else: then it pays to plan the
   /// next one meanwhile.

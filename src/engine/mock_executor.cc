@@ -196,8 +196,11 @@ std::vector<float> MockPooled(const wire::GenerateRequest& request, const MockOp
 MockExecutor::MockExecutor(const MockOptions& options)
     : options_(options),
       empty_context_(kEmptyContext ^ options.seed * 0xd6e8feb86659fd93),
-      memory_(std::size_t{options.limits.block_count} * options.limits.block_tokens),
+      memory_(options.keeps_context
+                  ? std::size_t{options.limits.block_count} * options.limits.block_tokens
+                  : 0),
       salts_(options.limits.adapter_slots) {
+  PX_ASSERT(options.keeps_context || options.limits.host_block_count == 0);
   if (std::uint32_t slots = options.limits.host_block_count; slots > 0) {
     std::size_t block_bytes = options.limits.block_tokens * sizeof(Slot);
     auto bytes = std::make_shared<std::vector<std::byte>>(slots * block_bytes);
@@ -263,14 +266,20 @@ Result<void> MockExecutor::SetAdapter(std::uint32_t slot, const AdapterWeights* 
 }
 
 std::int64_t MockExecutor::TimeOf(const kernels::StepBatch& batch) const {
-  const MockTiming& timing = options_.timing;
-  std::int64_t out = timing.step_ns;
+  MockStep step;
+  step.cache_tokens = std::uint64_t{options_.limits.block_count} * options_.limits.block_tokens;
   for (const kernels::StepSequence& sequence : batch.sequences) {
-    out += timing.context_token_ns * sequence.context_tokens;
-    out += sequence.token_count == 1 ? timing.decode_ns.value_or(timing.token_ns)
-                                     : timing.token_ns * sequence.token_count;
+    const auto context = static_cast<std::uint64_t>(sequence.context_tokens);
+    step.context_tokens += context;
+    if (sequence.token_count == 1) {
+      ++step.decode_sequences;
+      step.decode_context_tokens += context;
+    } else {
+      ++step.prefill_sequences;
+      step.prefill_tokens += static_cast<std::uint64_t>(sequence.token_count);
+    }
   }
-  return out;
+  return MockStepTime(options_.timing, step);
 }
 
 void MockExecutor::FillRow(std::uint64_t hash, std::span<float> row) const {
@@ -288,6 +297,9 @@ std::uint64_t MockExecutor::ContextHash(const kernels::StepBatch& batch,
                                         const kernels::StepSequence& sequence,
                                         std::int32_t context_tokens) const {
   std::uint64_t hash = empty_context_;
+  if (!options_.keeps_context) {
+    return Mix(hash, 0, static_cast<std::uint32_t>(context_tokens));
+  }
   auto block_tokens = static_cast<std::int32_t>(options_.limits.block_tokens);
   for (std::int32_t i = 0; i < context_tokens; ++i) {
     std::int32_t block =
@@ -300,6 +312,9 @@ std::uint64_t MockExecutor::ContextHash(const kernels::StepBatch& batch,
 }
 
 void MockExecutor::Store(const kernels::StepBatch& batch) {
+  if (!options_.keeps_context) {
+    return;
+  }
   for (std::size_t i = 0; i < batch.token_ids.size(); ++i) {
     std::int32_t adapter = batch.adapter_slots.empty() ? -1 : batch.adapter_slots[i];
     std::uint32_t salt = adapter < 0 ? 0 : salts_[static_cast<std::size_t>(adapter)];
@@ -307,6 +322,16 @@ void MockExecutor::Store(const kernels::StepBatch& batch) {
     memory_[static_cast<std::size_t>(batch.slots[i])] = {
         batch.token_ids[i], batch.positions[i], salt,
         batch.token_types.empty() ? 0 : batch.token_types[i]};
+  }
+}
+
+// The step failed: what it should have stored is nothing sound.
+void MockExecutor::Spoil(const kernels::StepBatch& batch) {
+  if (!options_.keeps_context) {
+    return;
+  }
+  for (const std::int32_t slot : batch.slots) {
+    memory_[static_cast<std::size_t>(slot)] = {};
   }
 }
 
@@ -361,9 +386,7 @@ Result<void> MockExecutor::Execute(const kernels::StepBatch& batch, std::span<fl
   bool named = poisoned && !faulty_rows_.empty();
   if ((poisoned && !named) || options_.faults.fail_call == call) {
     faulty_rows_.clear();
-    for (std::int32_t slot : batch.slots) {
-      memory_[static_cast<std::size_t>(slot)] = {};
-    }
+    Spoil(batch);
     return Fail(Code::kModelFault, "injected fault in call " + std::to_string(call));
   }
   Store(batch);

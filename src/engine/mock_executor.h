@@ -20,19 +20,10 @@
 #include "engine/adapter_store.h"
 #include "engine/executor.h"
 #include "engine/host_blocks.h"
+#include "engine/mock_timing.h"
 #include "wire/messages/generate.h"
 
 namespace pixii::engine {
-
-/// Virtual time of a step: of the simulator's clock, or of the real one if the engine runs there.
-/// All 0: steps take no time but their own.
-struct MockTiming {
-  std::int64_t step_ns = 0;   // every step
-  std::int64_t token_ns = 0;  // every token computed
-  std::optional<std::int64_t> decode_ns =
-      {};                             // in its place where a sequence has a single new token
-  std::int64_t context_token_ns = 0;  // every token of context read
-};
 
 struct MockFaults {
   std::optional<std::uint64_t> fail_call;  // the Execute call with this number, from 0, fails once
@@ -46,13 +37,16 @@ struct MockFaults {
 
 struct MockOptions {
   ExecutorLimits limits;
-  MockTiming timing;
-  MockFaults faults;
+  MockTiming timing = {};
+  MockFaults faults = {};
   bool overlaps = false;   // steps run between Begin and Wait
   std::uint64_t seed = 0;  // another seed, other tokens; the oracles below know seed 0
   /// Logits of generators are 0 but for the winner's: the greedy tokens are the same and a row
   /// costs no more than filling it.
   bool flat_rows = false;
+  /// Nothing is kept of what is computed: tokens follow from the position alone, and a mistake in
+  /// blocks goes unseen. For thousands of engines at a time, where only time and blocks count.
+  bool keeps_context = true;
   /// Of a mock that reads texts (limits.task and row_size say what it gives).
   PoolRows pool_rows = PoolRows::kLast;
 };
@@ -143,6 +137,7 @@ class MockExecutor final : public StepExecutor {
   std::uint64_t ContextHash(const kernels::StepBatch& batch, const kernels::StepSequence& sequence,
                             std::int32_t context_tokens) const;
   void Store(const kernels::StepBatch& batch);
+  void Spoil(const kernels::StepBatch& batch);
   bool FindPoison(const kernels::StepBatch& batch);
 
   std::uint32_t row_size() const {

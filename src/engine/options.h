@@ -56,6 +56,8 @@ struct EngineOptions {
   /// Grammars of constrained requests; null: those are refused.
   std::shared_ptr<text::grammar::GrammarLibrary> grammars = {};
   bool jump_ahead = true;  // guess what a grammar leaves no choice about
+  /// Changes of the prefix cache told of between two steps, 0 .. 2^24; 0: routers hear of none.
+  std::uint32_t kv_event_count_max = 0;
 };
 
 }  // namespace pixii::engine

@@ -212,7 +212,7 @@ void Scheduler::PlanPrompts() {
 }
 
 void Scheduler::PlanAdmissions() {
-  while (tokens_left_ > 0 && running_.size() < options_.batch_sequences_max) {
+  while (!holds_admissions_ && tokens_left_ > 0 && running_.size() < options_.batch_sequences_max) {
     Sequence* sequence = NextWaiting();
     // Who does not fit is not overtaken for ever by smaller ones: everybody waits with it.
     if (sequence == nullptr || (sequence->whole_text && sequence->token_count() > tokens_left_) ||

@@ -133,6 +133,9 @@ class Scheduler final {
   /// nothing to compute.
   std::span<const Chunk> PlanAhead();
 
+  /// Whether plans admit nobody from now on; what runs goes on.
+  void HoldAdmissions(bool hold) { holds_admissions_ = hold; }
+
   /// Blocks to move, in order, before the step of the last plan begins and after the one before it
   /// ended.
   std::span<const SwapCopy> copies() const { return copies_; }
@@ -152,6 +155,9 @@ class Scheduler final {
 
   /// Best rank first. Valid until the next verb.
   std::span<Sequence* const> running() const { return running_; }
+
+  /// To be admitted.
+  std::uint32_t waiting_count() const { return static_cast<std::uint32_t>(waiting_.size()); }
 
   std::uint32_t running_count() const { return static_cast<std::uint32_t>(running_.size()); }
 
@@ -220,6 +226,7 @@ class Scheduler final {
   std::vector<std::uint32_t> free_slots_;  // of the host pool
   std::uint64_t last_swap_tag_ = 0;
   std::uint64_t plan_count_ = 0;
+  bool holds_admissions_ = false;
   bool ahead_ = false;             // a step is in flight: nobody may be preempted
   bool ahead_blocked_ = false;     // and somebody would have to be
   std::uint32_t tokens_left_ = 0;  // of the step being planned

@@ -8,7 +8,8 @@ namespace pixii::kv {
 
 namespace {
 constexpr std::uint32_t kBlockTokensLimit = 512;
-}
+constexpr std::uint32_t kEventCountLimit = 1U << 24U;
+}  // namespace
 
 Result<std::unique_ptr<BlockCache>> BlockCache::Create(const BlockCacheOptions& options) {
   if (options.block_tokens == 0 || options.block_tokens > kBlockTokensLimit) {
@@ -16,6 +17,12 @@ Result<std::unique_ptr<BlockCache>> BlockCache::Create(const BlockCacheOptions& 
                 "block_tokens is " + std::to_string(options.block_tokens) + "; allowed is 1 to " +
                     std::to_string(kBlockTokensLimit),
                 "block_tokens");
+  }
+  if (options.event_count_max > kEventCountLimit) {
+    return Fail(Code::kInvalidArgument,
+                "event_count_max is " + std::to_string(options.event_count_max) +
+                    "; allowed is 0 to " + std::to_string(kEventCountLimit),
+                "event_count_max");
   }
   PX_TRY(auto pool, BlockPool::Create({.block_count_max = options.block_count_max}));
   auto* cache = new BlockCache(options, std::move(pool));  // tidy: new private constructor
@@ -26,7 +33,19 @@ BlockCache::BlockCache(const BlockCacheOptions& options, std::unique_ptr<BlockPo
     : block_tokens_(options.block_tokens),
       identity_(options.identity_key, options.hash_bits),
       index_({.block_count_max = options.block_count_max, .block_tokens = options.block_tokens}),
-      pool_(std::move(pool)) {}
+      pool_(std::move(pool)) {
+  if (options.event_count_max > 0) {
+    journal_.emplace(CacheJournalOptions{.block_count = options.block_count_max,
+                                         .event_count_max = options.event_count_max});
+  }
+}
+
+void BlockCache::Erase(BlockId block) {
+  index_.Erase(block);
+  if (journal_) {
+    journal_->Removed(block);
+  }
+}
 
 std::optional<BlockPin> BlockCache::Allocate() {
   std::optional<BlockPool::Acquired> acquired = pool_->Acquire();
@@ -34,7 +53,7 @@ std::optional<BlockPin> BlockCache::Allocate() {
     return std::nullopt;
   }
   if (acquired->evicted) {
-    index_.Erase(acquired->pin.id());
+    Erase(acquired->pin.id());
     ++counters_.evictions;
   }
   return std::move(acquired->pin);
@@ -59,7 +78,7 @@ BlockCache::Published BlockCache::Publish(BlockPin pin, ChainPosition& position,
   Hash128 hash = identity_.Chain(position.hash, tokens);
   PrefixIndex::InsertResult inserted = index_.Insert(pin.id(), position, hash, tokens);
   if (inserted.what == PrefixIndex::Insertion::kStale) {
-    index_.Erase(inserted.existing);
+    Erase(inserted.existing);
     pool_->Drop(inserted.existing);
     inserted = index_.Insert(pin.id(), position, hash, tokens);
   }
@@ -73,6 +92,11 @@ BlockCache::Published BlockCache::Publish(BlockPin pin, ChainPosition& position,
   } else {
     ++counters_.published;
     pool_->Retain(pin.id());
+    if (journal_) {
+      const bool is_first = position.node == kRootNode;
+      journal_->Stored(pin.id(), is_first ? std::nullopt : std::optional(position.block), tokens,
+                       position.root->public_seed);
+    }
   }
   position.hash = hash;
   position.node = index_.node(pin.id());
@@ -82,15 +106,18 @@ BlockCache::Published BlockCache::Publish(BlockPin pin, ChainPosition& position,
 
 void BlockCache::Forget(const BlockPin& pin) {
   if (index_.contains(pin.id())) {
-    index_.Erase(pin.id());
+    Erase(pin.id());
     pool_->Drop(pin.id());
   }
 }
 
 void BlockCache::Clear() {
+  if (journal_) {
+    journal_->Cleared();  // first: what follows removes nothing any more
+  }
   for (std::uint32_t i = 0; i < pool_->block_count(); ++i) {
     if (index_.contains(BlockId{i})) {
-      index_.Erase(BlockId{i});
+      Erase(BlockId{i});
       pool_->Drop(BlockId{i});
     }
   }

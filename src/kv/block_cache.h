@@ -11,11 +11,13 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/ids.h"
 #include "base/result.h"
 #include "kv/block_identity.h"
 #include "kv/block_pool.h"
+#include "kv/cache_journal.h"
 #include "kv/prefix_index.h"
 
 namespace pixii::kv {
@@ -25,6 +27,8 @@ struct BlockCacheOptions {
   std::uint32_t block_tokens = 0;     // tokens of a block, 1 .. 512
   std::string identity_key;           // secret of the block hashes
   int hash_bits = 128;                // below 128 in tests only
+  /// Changes told of between two calls of DrainEvents, 0 .. 2^24; 0: nobody is told.
+  std::uint32_t event_count_max = 0;
 };
 
 struct BlockCacheCounters {
@@ -67,6 +71,19 @@ class BlockCache final {
   /// Forgets every block.
   void Clear();
 
+  /// Appends what requests of other workers' routers must know: CacheJournal::Drain. False: there
+  /// is nothing, as always without event_count_max.
+  bool DrainEvents(std::vector<CacheEvent>& out) { return journal_ && journal_->Drain(out); }
+
+  /// The next DrainEvents tells everything.
+  void ResyncEvents() {
+    if (journal_) {
+      journal_->Resync();
+    }
+  }
+
+  bool tells_events() const { return journal_.has_value(); }
+
   std::shared_ptr<const BlockRoot> MakeRoot(const BlockRootFields& fields) const {
     return identity_.MakeRoot(fields);
   }
@@ -86,11 +103,14 @@ class BlockCache final {
  private:
   BlockCache(const BlockCacheOptions& options, std::unique_ptr<BlockPool> pool);
 
+  void Erase(BlockId block);
+
   std::uint32_t block_tokens_;
   BlockIdentity identity_;
   PrefixIndex index_;
   std::unique_ptr<BlockPool> pool_;
   BlockCacheCounters counters_;
+  std::optional<CacheJournal> journal_;  // of what can be found in `index_`
 };
 
 }  // namespace pixii::kv

@@ -34,6 +34,7 @@ std::shared_ptr<const BlockRoot> BlockIdentity::MakeRoot(const BlockRootFields& 
     AppendField(root.bytes, field);
   }
   root.hash = Weaken(key_.Digest(std::as_bytes(std::span(root.bytes))));
+  root.public_seed = fields.public_seed;
   return std::make_shared<const BlockRoot>(std::move(root));
 }
 

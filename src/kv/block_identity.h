@@ -21,9 +21,10 @@ struct BlockRootFields {
   std::string_view model_fingerprint;
   std::string_view numerics_id;
   std::string_view kv_dtype;
-  std::string_view adapter;  // name and version; empty: none
-  std::string_view tenant;   // from the authenticated key
-  std::string_view salt;     // a client's own: it shares with nobody who does not know it
+  std::string_view adapter;       // name and version; empty: none
+  std::string_view tenant;        // from the authenticated key
+  std::string_view salt;          // a client's own: it shares with nobody who does not know it
+  std::uint64_t public_seed = 0;  // of the blocks' public hashes; no part of their identity
 };
 
 /// The start of a chain: the fields in full, so that a hit compares them and not only their hash.
@@ -31,6 +32,7 @@ struct BlockRoot {
   std::string
       bytes;  // each field with its length in front: no two sets of fields give the same bytes
   Hash128 hash;
+  std::uint64_t public_seed = 0;
 };
 
 class BlockIdentity final {

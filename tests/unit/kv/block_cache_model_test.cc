@@ -4,11 +4,15 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
+#include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "kv/block_cache.h"
+#include "wire/public_hash.h"
 
 namespace pixii::kv {
 namespace {
@@ -28,6 +32,7 @@ struct Options {
   std::uint64_t seed = 0;
   int hash_bits = 128;
   std::uint32_t block_count = 0;
+  std::uint32_t event_count_max = 64;
 };
 
 class Model {
@@ -37,7 +42,8 @@ class Model {
         cache_(*BlockCache::Create({.block_count_max = options.block_count,
                                     .block_tokens = kBlockTokens,
                                     .identity_key = "key",
-                                    .hash_bits = options.hash_bits})),
+                                    .hash_bits = options.hash_bits,
+                                    .event_count_max = options.event_count_max})),
         content_(options.block_count) {}
 
   void Run(int events) {
@@ -57,15 +63,25 @@ class Model {
           Doubt();
       }
       Check();
+      if (Draw(200) == 0) {
+        cache_->Clear();
+      }
+      if (Draw(8) == 0) {
+        CheckEvents();
+      }
     }
     while (!users_.empty()) {
       Leave();
     }
+    CheckEvents();
     EXPECT_EQ(cache_->pool().pinned_count(), 0U);
     Check();
   }
 
   const BlockCache& cache() const { return *cache_; }
+
+  /// Blocks told of at a time.
+  std::size_t largest() const { return largest_; }
 
  private:
   static constexpr std::uint32_t kBlockTokens = 2;
@@ -94,12 +110,7 @@ class Model {
   void Arrive() {
     User user;
     user.tenant = Draw(2) == 0 ? "a" : "b";
-    user.chain = StartOf(cache_->MakeRoot({.model_fingerprint = "m",
-                                           .numerics_id = "n",
-                                           .kv_dtype = "k",
-                                           .adapter = {},
-                                           .tenant = user.tenant,
-                                           .salt = {}}));
+    user.chain = StartOf(RootOf(user.tenant));
     for (int depth = 0; depth < 4; ++depth) {
       Tokens block = DrawBlock();
       BlockPin pin = cache_->Find(user.chain, block);
@@ -171,6 +182,57 @@ class Model {
     }
   }
 
+  std::shared_ptr<const BlockRoot> RootOf(const std::string& tenant) {
+    return cache_->MakeRoot({.model_fingerprint = "m",
+                             .numerics_id = "n",
+                             .kv_dtype = "k",
+                             .adapter = {},
+                             .tenant = tenant,
+                             .salt = {},
+                             .public_seed = wire::PublicHashSeed(tenant, {})});
+  }
+
+  // What a router makes of the events is what requests find, block for block.
+  void CheckEvents() {
+    std::vector<CacheEvent> events;
+    cache_->DrainEvents(events);
+    for (const CacheEvent& event : events) {
+      switch (event.kind) {
+        case CacheEvent::Kind::kStored:
+          EXPECT_TRUE(!event.has_parent || told_.contains(event.parent_hash));
+          EXPECT_TRUE(told_.insert(event.chain_hash).second) << "told twice";
+          break;
+        case CacheEvent::Kind::kRemoved:
+          EXPECT_EQ(told_.erase(event.chain_hash), 1U);
+          break;
+        case CacheEvent::Kind::kCleared:
+          told_.clear();
+      }
+    }
+    std::set<std::uint64_t> findable;
+    for (const std::string tenant : {"a", "b"}) {
+      FindAll(StartOf(RootOf(tenant)), tenant, std::nullopt, findable);
+    }
+    EXPECT_EQ(told_, findable);
+    largest_ = std::max(largest_, told_.size());
+  }
+
+  void FindAll(const ChainPosition& from, const std::string& tenant,
+               std::optional<std::uint64_t> chain, std::set<std::uint64_t>& out) {
+    for (const TokenId first : {0, 1}) {
+      for (const TokenId second : {0, 1}) {
+        const Tokens block = {first, second};
+        ChainPosition at = from;
+        if (const BlockPin pin = cache_->Find(at, block)) {
+          const std::uint64_t hash = wire::PublicBlockHash(block, wire::PublicHashSeed(tenant, {}));
+          const std::uint64_t next = chain ? wire::PublicChainHash(*chain, hash) : hash;
+          out.insert(next);
+          FindAll(at, tenant, next, out);
+        }
+      }
+    }
+  }
+
   void Check() {
     cache_->CheckInvariants();
     std::map<std::uint32_t, std::uint32_t> pins;
@@ -189,6 +251,8 @@ class Model {
   std::unique_ptr<BlockCache> cache_;
   std::vector<std::string> content_;  // [block] the prefix whose KV stands in it
   std::vector<User> users_;
+  std::set<std::uint64_t> told_;
+  std::size_t largest_ = 0;
 };
 
 TEST(BlockCacheModel, NeverGivesAnotherPrefixsBlockUnderRandomUse) {
@@ -205,6 +269,16 @@ TEST(BlockCacheModel, NeverGivesAnotherPrefixsBlockUnderRandomUse) {
   }
   EXPECT_GT(hits, 1000U);
   EXPECT_GT(evictions, 1000U);
+}
+
+// As few as one change is kept between two drains: then everything is told anew.
+TEST(BlockCacheModel, EventsAreWhatIsFoundHoweverManyAreLost) {
+  for (const std::uint32_t kept : {1U, 4U, 4096U}) {
+    SCOPED_TRACE("kept " + std::to_string(kept));
+    Model model({.seed = kept, .block_count = 32, .event_count_max = kept});
+    model.Run(2000);
+    EXPECT_GT(model.largest(), 8U);
+  }
 }
 
 TEST(BlockCacheModel, HoldsWhenMostHashesCollide) {
