@@ -15,7 +15,7 @@ constexpr std::uint64_t kAnswerBytesMax = 512ULL * 1024 * 1024;
 
 std::string HeadOf(const HttpCall& call) {
   std::string head = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", call.method, call.target,
-                                 call.address.ToString());
+                                 call.host.empty() ? call.address.ToString() : call.host);
   for (const wire::HttpField& field : call.fields) {
     head += fmt::format("{}: {}\r\n", field.name, field.value);
   }
@@ -50,26 +50,40 @@ rt::Task<Result<std::string>> HttpStream::Read(rt::Time deadline) {
   }
 }
 
-rt::Task<Result<std::unique_ptr<HttpStream>>> OpenHttpStream(rt::Net& net, HttpCall call,
-                                                             rt::Time deadline) {
+rt::Task<Result<void>> HttpStream::ReadHead(rt::Time deadline) {
+  while (!parser_.head_complete()) {
+    auto more = ReadMore(deadline);
+    PX_CO_CHECK_OK(co_await std::move(more));
+  }
+  co_return Result<void>();
+}
+
+rt::Task<Result<std::unique_ptr<HttpStream>>> SendHttp(rt::Net& net, HttpCall call,
+                                                       rt::Time deadline) {
   auto connecting = net.Connect(call.address, deadline);
   PX_CO_TRY(std::unique_ptr<rt::Stream> connected, co_await std::move(connecting));
   const std::string request = HeadOf(call) + call.body;
   auto writing = connected->Write(request, deadline);
   PX_CO_CHECK_OK(co_await std::move(writing));
-  auto stream =
-      std::make_unique<HttpStream>(std::move(connected), std::numeric_limits<std::int64_t>::max());
-  while (!stream->parser_.head_complete()) {
-    auto more = stream->ReadMore(deadline);
-    PX_CO_CHECK_OK(co_await std::move(more));
-  }
+  co_return std::make_unique<HttpStream>(std::move(connected),
+                                         std::numeric_limits<std::int64_t>::max());
+}
+
+rt::Task<Result<std::unique_ptr<HttpStream>>> OpenHttpStream(rt::Net& net, HttpCall call,
+                                                             rt::Time deadline) {
+  auto sending = SendHttp(net, std::move(call), deadline);
+  PX_CO_TRY(std::unique_ptr<HttpStream> stream, co_await std::move(sending));
+  auto head = stream->ReadHead(deadline);
+  PX_CO_CHECK_OK(co_await std::move(head));
   co_return stream;
 }
 
 rt::Task<Result<HttpAnswer>> CallHttp(rt::Net& net, HttpCall call, rt::Time deadline) {
   auto opening = OpenHttpStream(net, std::move(call), deadline);
   PX_CO_TRY(const std::unique_ptr<HttpStream> stream, co_await std::move(opening));
-  HttpAnswer answer{.status = stream->status(), .body = {}};
+  HttpAnswer answer{.status = stream->status(),
+                    .body = {},
+                    .retry_after = std::string(stream->Field("Retry-After"))};
   while (true) {
     auto reading = stream->Read(deadline);
     PX_CO_TRY(const std::string piece, co_await std::move(reading));

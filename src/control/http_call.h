@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -21,6 +22,7 @@ struct HttpCall {
   rt::Address address;
   std::string method = "POST";
   std::string target;                   // "/v3/kv/range"
+  std::string host = {};                // as the server knows itself; empty: the address
   std::vector<wire::HttpField> fields;  // besides Host, Content-Length and Connection
   std::string body;
 };
@@ -28,6 +30,7 @@ struct HttpCall {
 struct HttpAnswer {
   int status = 0;
   std::string body;
+  std::string retry_after = {};  // the field of that name, if there is one
 };
 
 /// An answer that comes in pieces.
@@ -35,7 +38,14 @@ class HttpStream final {
  public:
   HttpStream(std::unique_ptr<rt::Stream> stream, std::uint64_t body_bytes_max);
 
+  /// Waits for the head of the answer. Errors: as Read.
+  rt::Task<Result<void>> ReadHead(rt::Time deadline);
+
+  /// Pre: ReadHead, or OpenHttpStream, was good.
   int status() const { return parser_.status(); }
+
+  /// Of the head; empty if there is none of that name.
+  std::string_view Field(std::string_view name) const { return parser_.Field(name); }
 
   /// The next bytes of the body; empty at its end. Errors: kDeadlineExceeded, after which it may be
   /// called again; kUnavailable if the connection broke, kCancelled after Close(), kDataCorrupt.
@@ -45,8 +55,6 @@ class HttpStream final {
   void Close() { stream_->Close(); }
 
  private:
-  friend rt::Task<Result<std::unique_ptr<HttpStream>>> OpenHttpStream(rt::Net& net, HttpCall call,
-                                                                      rt::Time deadline);
   rt::Task<Result<void>> ReadMore(rt::Time deadline);
 
   std::unique_ptr<rt::Stream> stream_;
@@ -54,6 +62,10 @@ class HttpStream final {
   std::string buffer_;
   std::string unread_;  // what the parser wants more for
 };
+
+/// Sends `call`; the answer has not begun. `net` outlives the call. Errors: those of Connect.
+rt::Task<Result<std::unique_ptr<HttpStream>>> SendHttp(rt::Net& net, HttpCall call,
+                                                       rt::Time deadline);
 
 /// Sends `call` and waits for the head of the answer. `net` outlives the call. Errors: those of
 /// Connect, and of HttpStream::Read.

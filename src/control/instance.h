@@ -31,6 +31,7 @@ struct Instance {
   std::vector<std::string> taints;
   bool draining = false;         // takes nothing new
   std::uint64_t generation = 0;  // of what is said here: an older one is stale
+  std::int64_t started_ms = 0;   // since 1970, by the worker's clock; 0: it does not say
   wire::ModelCard card;
 };
 

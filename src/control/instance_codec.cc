@@ -252,6 +252,7 @@ Result<Instance> ReadInstance(std::string_view text) {
   PX_CHECK_OK(ReadMember(json, "taints", instance.taints));
   PX_CHECK_OK(ReadMember(json, "draining", instance.draining));
   PX_CHECK_OK(ReadMember(json, "generation", instance.generation));
+  PX_CHECK_OK(ReadMember(json, "started_ms", instance.started_ms));
   PX_CHECK_OK(CheckInstance(instance));
   return instance;
 }
@@ -312,6 +313,7 @@ std::string EncodeInstance(const Instance& instance) {
   json.Set("taints", ToJson(instance.taints));
   json.Set("draining", instance.draining);
   json.Set("generation", instance.generation);
+  json.Set("started_ms", instance.started_ms);
   return json.Dump();
 }
 

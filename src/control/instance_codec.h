@@ -17,6 +17,9 @@
 
 namespace pixii::control {
 
+/// Routers and others stand in discovery, too; they serve no model.
+inline bool IsWorker(const Instance& instance) { return !instance.card.name.empty(); }
+
 /// The id as keys have it: hexadecimal digits without leading zeros.
 std::string InstanceName(InstanceId id);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/assert.h"
 #include "wire/messages/codec.h"
 #include "wire/mux_frame.h"
 
@@ -13,6 +14,7 @@ namespace pixii::control {
 namespace {
 
 constexpr std::size_t kFrameBytes = 16 * 1024;  // of a message, so that streams take turns
+constexpr std::int64_t kCreditMax = std::int64_t{1} << 40U;  // bytes; a stream never needs as many
 
 std::string NumberBytes(std::uint64_t value, std::size_t size) {
   std::string out(size, '\0');
@@ -43,15 +45,17 @@ Mux::Mux(MuxOptions options, Side side, rt::Time now)
     : options_(std::move(options)),
       side_(side),
       next_stream_(side == Side::kConnected ? 1 : 2),
+      begun_(now),
       heard_(now),
       pinged_(now) {
+  PX_ASSERT(options_.window_bytes >= wire::MuxHello::kWindowBytesMin);
   wire::MuxHello hello;
   hello.magic = wire::MuxHello::kMagic;
   hello.version_min = wire::kMuxVersionMin;
   hello.version_max = wire::kMuxVersionMax;
   hello.window_bytes = options_.window_bytes;
   hello.name = options_.name;
-  AppendMuxFrame(control_, MuxKind::kHello, 0, 0, wire::Encode(hello));
+  AppendMuxFrame(control_, {.kind = MuxKind::kHello, .stream = 0}, wire::Encode(hello));
 }
 
 Result<StreamId> Mux::Call(std::string_view method, rt::Duration deadline_left,
@@ -69,7 +73,7 @@ Result<StreamId> Mux::Call(std::string_view method, rt::Duration deadline_left,
   Stream& stream = streams_[id];
   stream.ours = true;
   stream.credit = peer_window_bytes_;
-  AppendMuxFrame(control_, MuxKind::kCall, 0, Raw(id),
+  AppendMuxFrame(control_, {.kind = MuxKind::kCall, .stream = Raw(id)},
                  wire::Encode(wire::MuxCall{std::string(method), deadline_left.count()}));
   PX_CHECK_OK(Send(id, std::move(message)));
   return id;
@@ -83,6 +87,7 @@ Result<void> Mux::Send(StreamId id, std::string message) {
   const auto found = streams_.find(id);
   if (found != streams_.end() && !found->second.ending) {
     found->second.queued_bytes += message.size();
+    queued_bytes_ += message.size();
     found->second.queue.push_back(std::move(message));
     MakeReady(id, found->second);
   }
@@ -94,7 +99,10 @@ void Mux::End(StreamId id, std::optional<Error> error) {
   if (found == streams_.end() || found->second.ours || found->second.ending) {
     return;
   }
-  found->second.ending = error ? wire::EncodeError(*error) : std::string();
+  found->second.ending =
+      error ? wire::EncodeError(Error(error->code(), error->detail().substr(0, kErrorBytesMax),
+                                      error->param().substr(0, kErrorBytesMax)))
+            : std::string();
   MakeReady(id, found->second);
 }
 
@@ -103,8 +111,28 @@ void Mux::Cancel(StreamId id) {
   if (found == streams_.end() || !found->second.ours) {
     return;
   }
-  AppendMuxFrame(control_, MuxKind::kCancel, 0, Raw(id), {});
+  AppendMuxFrame(control_, {.kind = MuxKind::kCancel, .stream = Raw(id)}, {});
+  Drop(found);
+}
+
+void Mux::Drop(Streams::iterator found) {
+  Stream& stream = found->second;
+  queued_bytes_ -= stream.queued_bytes;
+  long_in_ -= stream.partial.empty() ? 0 : 1;
+  peer_streams_ -= stream.ours ? 0 : 1;
+  EndTurn(stream);
   streams_.erase(found);
+}
+
+// A peer that asks and does not read what it asked for is not served without end.
+void Mux::Answer(const wire::MuxHeader& header, std::string_view payload) {
+  const std::size_t before = control_.size();
+  AppendMuxFrame(control_, header, payload);
+  answer_bytes_ += control_.size() - before;
+  if (answer_bytes_ > kAnswerBytesMax) {
+    Break(Error(Code::kDisconnected,
+                fmt::format("the peer reads none of {} bytes of answers", answer_bytes_)));
+  }
 }
 
 void Mux::Consumed(StreamId id, std::size_t bytes) {
@@ -117,15 +145,19 @@ void Mux::Consumed(StreamId id, std::size_t bytes) {
   stream.unread -= read;
   stream.to_grant += read;
   if (stream.to_grant >= options_.window_bytes / 2) {
-    AppendMuxFrame(control_, MuxKind::kCredit, 0, Raw(id), NumberBytes(stream.to_grant, 4));
-    stream.to_grant = 0;
+    Grant(id, stream);
   }
+}
+
+void Mux::Grant(StreamId id, Stream& stream) {
+  Answer({.kind = MuxKind::kCredit, .stream = Raw(id)},
+         NumberBytes(std::exchange(stream.to_grant, 0), 8));
 }
 
 void Mux::GoAway() {
   if (!going_away_) {
     going_away_ = true;
-    AppendMuxFrame(control_, MuxKind::kGoAway, 0, 0, {});
+    AppendMuxFrame(control_, {.kind = MuxKind::kGoAway, .stream = 0}, {});
   }
 }
 
@@ -147,7 +179,10 @@ void Mux::Receive(std::string_view bytes, rt::Time now) {
     }
     const std::string_view payload = rest.substr(wire::kMuxHeaderBytes, (*header)->payload_bytes);
     rest.remove_prefix(wire::kMuxHeaderBytes + payload.size());
-    Result<void> taken = OnFrame(**header, payload);
+    Result<void> taken = wire::CheckMuxPayload(**header, payload);
+    if (taken) {
+      taken = OnFrame(**header, payload);
+    }
     if (!taken) {
       Break(taken.error());
       return;
@@ -167,24 +202,26 @@ Result<void> Mux::OnFrame(const wire::MuxHeader& header, std::string_view payloa
     case MuxKind::kCall:
       return OnCall(id, payload);
     case MuxKind::kData:
-      return OnData(id, header.flags, payload);
+      return OnData(id, header.more, payload);
     case MuxKind::kEnd:
       return OnEnd(id, payload);
     case MuxKind::kCancel:
       if (const auto found = streams_.find(id); found != streams_.end() && !found->second.ours) {
-        streams_.erase(found);
+        Drop(found);
         Push({.kind = MuxEvent::Kind::kCancelled, .stream = id, .text = {}, .error = {}});
       }
       return {};
     case MuxKind::kCredit:
       return OnCredit(id, payload);
     case MuxKind::kPing:
-      AppendMuxFrame(control_, MuxKind::kPong, 0, 0, payload.substr(0, 8));
+      pong_ = payload.substr(0, 8);  // an answer to the last ping answers them all
       return {};
     case MuxKind::kPong:
       return {};
     case MuxKind::kGoAway:
-      peer_goes_away_ = true;
+      if (std::exchange(peer_goes_away_, true)) {
+        return {};
+      }
       Push({.kind = MuxEvent::Kind::kGoingAway, .stream = {}, .text = {}, .error = {}});
       return {};
   }
@@ -206,6 +243,10 @@ Result<void> Mux::OnHello(std::string_view payload) {
                             hello.name, hello.version_min, hello.version_max, wire::kMuxVersionMin,
                             wire::kMuxVersionMax));
   }
+  if (hello.window_bytes < wire::MuxHello::kWindowBytesMin) {
+    return Corrupt(fmt::format("the peer's window is {} bytes, at least {} are needed",
+                               hello.window_bytes, wire::MuxHello::kWindowBytesMin));
+  }
   peer_window_bytes_ = hello.window_bytes;
   for (auto& [id, stream] : streams_) {
     stream.credit = peer_window_bytes_;
@@ -222,46 +263,54 @@ Result<void> Mux::OnCall(StreamId id, std::string_view payload) {
   }
   last_peer_stream_ = Raw(id);
   PX_TRY(wire::MuxCall call, wire::Decode<wire::MuxCall>(payload));
-  const std::string refusal = wire::EncodeError(
-      going_away_ ? Error(Code::kShuttingDown, "this process takes no new calls")
-                  : Error(Code::kResourceExhausted,
-                          fmt::format("{} calls run on this connection", options_.streams_max)));
-  const auto theirs = static_cast<std::uint32_t>(
-      std::ranges::count_if(streams_, [](const auto& one) { return !one.second.ours; }));
-  if (going_away_ || theirs >= options_.streams_max) {
-    AppendMuxFrame(control_, MuxKind::kEnd, 0, Raw(id), refusal);
+  if (going_away_ || peer_streams_ >= options_.streams_max) {
+    const Error refusal =
+        going_away_ ? Error(Code::kShuttingDown, "this process takes no new calls")
+                    : Error(Code::kResourceExhausted,
+                            fmt::format("{} calls run on this connection", options_.streams_max));
+    Answer({.kind = MuxKind::kEnd, .stream = Raw(id)}, wire::EncodeError(refusal));
     return {};
   }
+  ++peer_streams_;
   Stream& stream = streams_[id];
   stream.credit = peer_window_bytes_;
   Push({.kind = MuxEvent::Kind::kCalled,
         .stream = id,
         .text = std::move(call.method),
-        .deadline_left = rt::Duration(std::max<std::int64_t>(call.deadline_left_ns, 0)),
+        .deadline_left = rt::Duration(call.deadline_left_ns),
         .error = {}});
   return {};
 }
 
-Result<void> Mux::OnData(StreamId id, std::uint8_t flags, std::string_view payload) {
+Result<void> Mux::OnData(StreamId id, bool more, std::string_view payload) {
   const auto found = streams_.find(id);
   if (found == streams_.end()) {
     return {};  // cancelled or refused here while it was under way
   }
   Stream& stream = found->second;
-  stream.unread += payload.size();
-  // A message longer than the window comes with credit for what was taken into `partial`.
-  if (stream.unread > std::uint64_t{options_.window_bytes} + wire::kMuxPayloadBytesMax) {
+  if (stream.partial.empty() && !payload.empty() &&
+      stream.unread + stream.to_grant >= options_.window_bytes) {
     return Corrupt(fmt::format("stream {} sends past its window", Raw(id)));
   }
   if (stream.partial.size() + payload.size() > options_.message_bytes_max) {
     return Corrupt(fmt::format("a message of stream {} is longer than {} bytes", Raw(id),
                                options_.message_bytes_max));
   }
-  if ((flags & wire::kMuxMore) != 0) {
+  if (more && payload.empty()) {
+    return Corrupt(fmt::format("stream {} sends a part without bytes", Raw(id)));
+  }
+  stream.unread += payload.size();
+  if (more) {
+    long_in_ += stream.partial.empty() ? 1 : 0;
+    if (long_in_ > kLongMessagesMax) {
+      return Corrupt(
+          fmt::format("the peer sends {} long messages at a time, at most {} are allowed", long_in_,
+                      kLongMessagesMax));
+    }
     stream.partial.append(payload);
-    Consumed(id, payload.size());
     return {};
   }
+  long_in_ -= stream.partial.empty() ? 0 : 1;
   std::string message = std::exchange(stream.partial, {});
   message.append(payload);
   Push({.kind = MuxEvent::Kind::kMessage, .stream = id, .text = std::move(message), .error = {}});
@@ -280,29 +329,32 @@ Result<void> Mux::OnEnd(StreamId id, std::string_view payload) {
   if (!payload.empty()) {
     PX_TRY(error, wire::DecodeError(payload));
   }
-  streams_.erase(found);
+  Drop(found);
   Push({.kind = MuxEvent::Kind::kEnded, .stream = id, .text = {}, .error = std::move(error)});
   return {};
 }
 
 Result<void> Mux::OnCredit(StreamId id, std::string_view payload) {
-  if (payload.size() != 4) {
-    return Corrupt(fmt::format("credit of {} bytes, not 4", payload.size()));
+  if (payload.size() != 8) {
+    return Corrupt(fmt::format("credit of {} bytes, not 8", payload.size()));
   }
+  const std::uint64_t more = NumberOf(payload);
   const auto found = streams_.find(id);
   if (found != streams_.end()) {
-    found->second.credit += NumberOf(payload);
-    if (found->second.credit > std::uint64_t{1} << 40U) {
+    Stream& stream = found->second;
+    // What a peer can have read at a time is what was sent.
+    if (more > static_cast<std::uint64_t>(kCreditMax) || stream.credit > kCreditMax) {
       return Corrupt(fmt::format("stream {} was given credit without end", Raw(id)));
     }
-    MakeReady(id, found->second);
+    stream.credit += static_cast<std::int64_t>(more);
+    MakeReady(id, stream);
   }
   return {};
 }
 
 bool Mux::MaySend(const Stream& stream) const {
   return stream.queue.empty() ? stream.ending.has_value()
-                              : stream.credit > 0 || stream.queue.front().empty();
+                              : stream.credit > 0 || stream.in_turn || stream.queue.front().empty();
 }
 
 void Mux::MakeReady(StreamId id, Stream& stream) {
@@ -312,19 +364,55 @@ void Mux::MakeReady(StreamId id, Stream& stream) {
   }
 }
 
+// Whether the next message may be sent, or go on. One that is longer than a frame waits for a turn.
+// Once begun it needs no more credit, so it ends and others get their turn.
+bool Mux::TakeTurn(StreamId id, Stream& stream) {
+  if (stream.in_turn || stream.queue.front().size() <= kFrameBytes) {
+    return true;
+  }
+  if (long_out_ == kLongMessagesMax) {
+    waiting_.push_back(id);
+    stream.in_ready = true;  // it stands in line, if in another one
+    return false;
+  }
+  ++long_out_;
+  stream.in_turn = true;
+  return true;
+}
+
+void Mux::EndTurn(Stream& stream) {
+  if (!std::exchange(stream.in_turn, false)) {
+    return;
+  }
+  --long_out_;
+  while (!waiting_.empty()) {
+    const StreamId next = waiting_.front();
+    waiting_.pop_front();
+    if (const auto found = streams_.find(next); found != streams_.end()) {
+      ++long_out_;
+      found->second.in_turn = true;
+      ready_.push_back(next);
+      return;
+    }
+  }
+}
+
 void Mux::SendSome(StreamId id, Stream& stream, std::string& out) {
   std::string& message = stream.queue.front();
-  const std::size_t size =
-      std::min<std::uint64_t>({message.size() - stream.offset, kFrameBytes, stream.credit});
+  if (stream.offset == 0) {
+    stream.credit -= static_cast<std::int64_t>(message.size());
+  }
+  const std::size_t size = std::min(message.size() - stream.offset, kFrameBytes);
   const bool last = stream.offset + size == message.size();
-  AppendMuxFrame(out, MuxKind::kData, last ? 0 : wire::kMuxMore, Raw(id),
+  AppendMuxFrame(out, {.kind = MuxKind::kData, .more = !last, .stream = Raw(id)},
                  std::string_view(message).substr(stream.offset, size));
-  stream.credit -= size;
   stream.queued_bytes -= size;
+  queued_bytes_ -= size;
   stream.offset += size;
   if (last) {
     stream.queue.pop_front();
     stream.offset = 0;
+    EndTurn(stream);
     if (stream.queue.empty()) {
       Push({.kind = MuxEvent::Kind::kDrained, .stream = id, .text = {}, .error = {}});
     }
@@ -334,6 +422,10 @@ void Mux::SendSome(StreamId id, Stream& stream, std::string& out) {
 bool Mux::TakeOutput(std::string& out, std::size_t size_max) {
   const std::size_t begin = out.size();
   out.append(std::exchange(control_, {}));
+  answer_bytes_ = 0;
+  if (const std::optional<std::string> pong = std::exchange(pong_, std::nullopt)) {
+    AppendMuxFrame(out, {.kind = MuxKind::kPong}, *pong);
+  }
   while (peer_said_hello_ && !ready_.empty() && out.size() - begin < size_max) {
     const StreamId id = ready_.front();
     ready_.pop_front();
@@ -344,11 +436,14 @@ bool Mux::TakeOutput(std::string& out, std::size_t size_max) {
     Stream& stream = found->second;
     stream.in_ready = false;
     if (!stream.queue.empty()) {
+      if (!TakeTurn(id, stream)) {
+        continue;
+      }
       SendSome(id, stream, out);
     }
     if (stream.queue.empty() && stream.ending) {
-      AppendMuxFrame(out, MuxKind::kEnd, 0, Raw(id), *stream.ending);
-      streams_.erase(found);
+      AppendMuxFrame(out, {.kind = MuxKind::kEnd, .stream = Raw(id)}, *stream.ending);
+      Drop(found);
       continue;
     }
     MakeReady(id, stream);
@@ -365,24 +460,29 @@ void Mux::Tick(rt::Time now) {
   if (broken_) {
     return;
   }
-  if (now - heard_ >= options_.dead_after) {
-    Break(Error(
-        Code::kDisconnected,
-        fmt::format("the peer said nothing for {} ms",
-                    std::chrono::duration_cast<std::chrono::milliseconds>(now - heard_).count())));
+  // Who stood still itself heard nothing, whatever the peer said: that time does not count.
+  rt::Time& since = peer_said_hello_ ? heard_ : begun_;
+  since += std::max(rt::Duration::zero(), now - next_tick());
+  const rt::Duration silence = now - since;
+  if (silence >= options_.dead_after) {
+    Break(
+        Error(Code::kDisconnected,
+              fmt::format("the peer said {} for {} ms", peer_said_hello_ ? "nothing" : "no hello",
+                          std::chrono::duration_cast<std::chrono::milliseconds>(silence).count())));
     return;
   }
-  if (now - heard_ >= options_.ping_after && now - pinged_ >= options_.ping_after) {
+  // Also while the peer talks: it must hear of this side as often.
+  if (now - pinged_ >= options_.ping_after) {
     pinged_ = now;
-    AppendMuxFrame(control_, MuxKind::kPing, 0, 0,
+    AppendMuxFrame(control_, {.kind = MuxKind::kPing, .stream = 0},
                    NumberBytes(static_cast<std::uint64_t>(now.time_since_epoch().count()), 8));
   }
 }
 
 rt::Time Mux::next_tick() const {
   return broken_ ? rt::kNever
-                 : std::min(heard_ + options_.dead_after,
-                            std::max(heard_, pinged_) + options_.ping_after);
+                 : std::min((peer_said_hello_ ? heard_ : begun_) + options_.dead_after,
+                            pinged_ + options_.ping_after);
 }
 
 void Mux::Break(Error error) {
@@ -392,8 +492,10 @@ void Mux::Break(Error error) {
   broken_ = true;
   streams_.clear();
   ready_.clear();
+  waiting_.clear();
   control_.clear();
-  input_.clear();
+  pong_.reset();
+  queued_bytes_ = 0;
   Push({.kind = MuxEvent::Kind::kBroken, .stream = {}, .text = {}, .error = std::move(error)});
 }
 

@@ -25,7 +25,8 @@ struct MuxClientOptions {
   /// The name that the peer has, if it says one: another process may have its port now. Empty: any.
   std::string expected_peer = {};
   rt::Duration connect_timeout = std::chrono::seconds(3);
-  rt::Duration backoff_min = std::chrono::milliseconds(50);  // between two attempts, doubling
+  /// Between two attempts, doubling until a peer said hello; half of it is drawn.
+  rt::Duration backoff_min = std::chrono::milliseconds(50);
   rt::Duration backoff_max = std::chrono::seconds(2);
 };
 
@@ -33,8 +34,8 @@ class MuxClient final : private MuxListener {
  public:
   struct CallHandlers {
     std::function<void(std::string message)> on_message;
-    /// Once, unless the caller gives up: the peer ended the call, or the connection broke
-    /// (kDisconnected).
+    /// Once, unless the caller gives up or the client goes: the peer ended the call, or the
+    /// connection broke (kDisconnected). Either may destroy the client.
     std::function<void(std::optional<Error> error)> on_end;
   };
 
@@ -42,7 +43,7 @@ class MuxClient final : private MuxListener {
   enum class CallKey : std::uint64_t {};
 
   /// All outlive it. `on_state` hears of true when calls can be made and of false when they cannot
-  /// any more; it may not destroy the client. Connects at once.
+  /// any more, before calls end for that; it may destroy the client. Connects at once.
   MuxClient(rt::Loop& loop, rt::Net& net, MuxClientOptions options,
             std::function<void(bool connected)> on_state);
 
@@ -63,6 +64,9 @@ class MuxClient final : private MuxListener {
 
   bool connected() const { return connected_; }
 
+  /// Of a call, given to Send and not yet sent; 0 for one that ended.
+  std::size_t queued_bytes(CallKey call) const;
+
   /// Why there is no connection, for logs.
   const std::string& trouble() const { return trouble_; }
 
@@ -74,7 +78,7 @@ class MuxClient final : private MuxListener {
 
   void OnMuxEvent(MuxConnection& connection, MuxEvent event) override;
   rt::Task<void> ConnectLoop();
-  void SetConnected(bool connected);
+  bool SetConnected(bool connected);
   std::shared_ptr<Open> Take(StreamId stream);
   void FailAll(const Error& error);
 
@@ -83,12 +87,14 @@ class MuxClient final : private MuxListener {
   MuxClientOptions options_;
   std::function<void(bool)> on_state_;
   std::unordered_map<std::uint64_t, std::shared_ptr<Open>> calls_;  // by key
-  std::unordered_map<std::uint32_t, std::uint64_t> keys_;           // by stream
+  std::unordered_map<std::uint64_t, std::uint64_t> keys_;           // by stream
   std::unique_ptr<MuxConnection> connection_;
   std::uint64_t last_call_ = 0;
   bool connected_ = false;
   bool peer_goes_away_ = false;
   bool wrong_peer_ = false;
+  bool said_hello_ = false;                                     // the peer of this connection
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
   std::string trouble_ = "no connection was made yet";
   rt::Event broken_;
   rt::SpawnedTasks tasks_;  // last: their frames use what stands above

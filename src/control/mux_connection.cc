@@ -5,17 +5,10 @@
 
 namespace pixii::control {
 
-namespace {
-
-constexpr std::size_t kReadBytes = 64 * 1024;
-constexpr std::size_t kWriteBytes = 128 * 1024;
-
-}  // namespace
-
 MuxConnection::MuxConnection(rt::Loop& loop, std::unique_ptr<rt::Stream> stream, MuxOptions options,
                              Mux::Side side, MuxListener& listener)
     : loop_(loop),
-      listener_(listener),
+      listener_(&listener),
       stream_(std::move(stream)),
       mux_(options, side, loop.Now()),
       dead_after_(options.dead_after),
@@ -65,6 +58,16 @@ void MuxConnection::Close(Error error) {
   writer_.WakeAll();
 }
 
+void MuxConnection::Retire(std::unique_ptr<MuxConnection> connection) {
+  connection->listener_ = nullptr;
+  if (!connection->telling_) {
+    return;
+  }
+  // Below this call stands a coroutine of its own.
+  rt::Loop& loop = connection->loop_;
+  loop.Post([ended = std::shared_ptr<MuxConnection>(std::move(connection))] {});
+}
+
 void MuxConnection::WakeWriter() {
   if (mux_.has_output()) {
     writer_.WakeAll();
@@ -72,14 +75,18 @@ void MuxConnection::WakeWriter() {
 }
 
 void MuxConnection::Tell() {
+  telling_ = true;
   for (MuxEvent& event : mux_.TakeEvents()) {
     const bool broken = event.kind == MuxEvent::Kind::kBroken;
-    listener_.OnMuxEvent(*this, std::move(event));
+    if (listener_ != nullptr) {
+      listener_->OnMuxEvent(*this, std::move(event));
+    }
     if (broken) {
       stream_->Close();
       writer_.WakeAll();
     }
   }
+  telling_ = false;
   WakeWriter();
 }
 
@@ -91,6 +98,7 @@ rt::Task<void> MuxConnection::ReadLoop() {
     const Result<std::size_t> read = co_await std::move(reading);
     if (read && *read > 0) {
       mux_.Receive(std::string_view(buffer.data(), *read), loop_.Now());
+      mux_.Tick(loop_.Now());
     } else if (read) {
       mux_.Break(Error(Code::kDisconnected, "the peer closed the connection"));
     } else if (read.error().code() == Code::kDeadlineExceeded) {
@@ -103,7 +111,22 @@ rt::Task<void> MuxConnection::ReadLoop() {
   Tell();
 }
 
+// A slow line is no dead one: each piece has its own deadline.
+rt::Task<Result<void>> MuxConnection::WriteAll(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const std::string_view piece = bytes.substr(0, kPieceBytes);
+    bytes.remove_prefix(piece.size());
+    auto writing = stream_->Write(piece, loop_.Now() + dead_after_);
+    const Result<void> written = co_await std::move(writing);
+    if (!written) {
+      co_return Fail(written.error());
+    }
+  }
+  co_return Result<void>();
+}
+
 rt::Task<void> MuxConnection::WriteLoop() {
+  co_await loop_.Yield();  // as the reader
   std::string out;
   while (!mux_.is_broken()) {
     out.clear();
@@ -111,8 +134,13 @@ rt::Task<void> MuxConnection::WriteLoop() {
       co_await writer_.Wait(rt::kNever);
       continue;
     }
-    auto writing = stream_->Write(out, loop_.Now() + dead_after_);
+    auto writing = WriteAll(out);
     const Result<void> written = co_await std::move(writing);
+    if (!written && written.error().code() != Code::kDeadlineExceeded) {
+      // The peer may have said its last before it closed: the reader comes to that, and to the end.
+      auto lingering = loop_.SleepFor(dead_after_);
+      co_await std::move(lingering);
+    }
     if (!written) {
       mux_.Break(Error(Code::kDisconnected, written.error().detail()));
     }

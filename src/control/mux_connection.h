@@ -1,6 +1,7 @@
 // A Mux over a byte stream: reads, writes, pings.
 //
 // Thread: one loop.
+// Bytes that came before the other side closed or broke are heard, also if ours could not be sent.
 #pragma once
 
 #include <memory>
@@ -18,7 +19,7 @@ namespace pixii::control {
 
 class MuxConnection;
 
-/// Hears what happens on a connection. May not destroy it inside the call.
+/// Hears what happens on a connection. May Retire it inside the call, not destroy it.
 class MuxListener {
  public:
   virtual void OnMuxEvent(MuxConnection& connection, MuxEvent event) = 0;
@@ -49,21 +50,31 @@ class MuxConnection final {
   /// The connection ends now; kBroken with `error` is heard soon.
   void Close(Error error);
 
+  /// Ends a connection from wherever it is, even from inside its listener's call: nothing is heard
+  /// any more.
+  static void Retire(std::unique_ptr<MuxConnection> connection);
+
   const Mux& mux() const { return mux_; }
 
   std::string peer() const { return stream_->peer(); }
 
  private:
+  static constexpr std::size_t kReadBytes = 64 * 1024;
+  static constexpr std::size_t kWriteBytes = 32 * 1024;  // taken from the Mux at a time
+  static constexpr std::size_t kPieceBytes = 16 * 1024;  // to be written within `dead_after`
+
   rt::Task<void> ReadLoop();
   rt::Task<void> WriteLoop();
+  rt::Task<Result<void>> WriteAll(std::string_view bytes);
   void Tell();
   void WakeWriter();
 
   rt::Loop& loop_;
-  MuxListener& listener_;
+  MuxListener* listener_;  // null: retired
   std::unique_ptr<rt::Stream> stream_;
   Mux mux_;
   rt::Duration dead_after_;
+  bool telling_ = false;
   rt::WaitList writer_;
   rt::SpawnedTasks tasks_;  // last: their frames use what stands above
 };

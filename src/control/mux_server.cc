@@ -19,6 +19,8 @@ class MuxServer::Peer final : public MuxListener {
 
   MuxConnection& connection() { return connection_; }
 
+  const std::string& name() const { return name_; }
+
   void End(StreamId stream, std::optional<Error> error) {
     if (calls_.erase(stream) > 0) {
       connection_.End(stream, std::move(error));
@@ -56,6 +58,8 @@ class MuxServer::Peer final : public MuxListener {
         server_.Forget(id_);
         return;
       case MuxEvent::Kind::kReady:
+        name_ = std::move(event.text);
+        return;
       case MuxEvent::Kind::kEnded:
       case MuxEvent::Kind::kGoingAway:
         return;  // of calls that this side would make
@@ -64,6 +68,7 @@ class MuxServer::Peer final : public MuxListener {
 
   MuxServer& server_;
   std::uint64_t id_;
+  std::string name_;          // of the process
   std::set<StreamId> calls_;  // neither ended nor gone
   MuxConnection connection_;
 };
@@ -121,6 +126,16 @@ void MuxServer::End(CallId call, std::optional<Error> error) {
 std::size_t MuxServer::queued_bytes(CallId call) const {
   Peer* peer = Find(call);
   return peer == nullptr ? 0 : peer->connection().mux().queued_bytes(call.stream);
+}
+
+std::size_t MuxServer::connection_queued_bytes(CallId call) const {
+  Peer* peer = Find(call);
+  return peer == nullptr ? 0 : peer->connection().mux().queued_bytes();
+}
+
+std::string MuxServer::peer_name(CallId call) const {
+  Peer* peer = Find(call);
+  return peer == nullptr ? std::string() : peer->name();
 }
 
 void MuxServer::GoAway() {

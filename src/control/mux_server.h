@@ -50,7 +50,7 @@ class MuxServer final {
 
   MuxServer(const MuxServer&) = delete;
   MuxServer& operator=(const MuxServer&) = delete;
-  /// Closes every connection; the service hears nothing any more.
+  /// Closes every connection; the service hears nothing any more. Not from inside its calls.
   ~MuxServer();
 
   /// Listens; returns the bound address.
@@ -61,6 +61,12 @@ class MuxServer final {
   void End(CallId call, std::optional<Error> error);
 
   std::size_t queued_bytes(CallId call) const;
+
+  /// Of all calls of its connection together.
+  std::size_t connection_queued_bytes(CallId call) const;
+
+  /// What the caller's process said it is; empty: nothing, or it is gone.
+  std::string peer_name(CallId call) const;
 
   /// Takes no new calls and no new connections.
   void GoAway();

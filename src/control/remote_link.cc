@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
+#include <type_traits>
 #include <utility>
 
 #include "wire/messages/codec.h"
@@ -11,98 +14,311 @@ namespace pixii::control {
 RemoteLink::RemoteLink(rt::Loop& loop, rt::Net& net, MuxClientOptions options, wire::ModelCard card,
                        std::function<void()> on_change)
     : on_change_(std::move(on_change)),
-      card_(std::move(card)),
+      card_(card),
+      known_card_(std::move(card)),
       client_(loop, net, std::move(options), [this](bool connected) { OnConnected(connected); }) {}
 
+RemoteLink::~RemoteLink() { *alive_ = false; }
+
 void RemoteLink::OnConnected(bool connected) {
+  kv_call_.reset();
+  kv_unsupported_ = false;
+  trouble_.clear();
   if (!connected) {
-    state_ = State::kAway;
-    on_change_();
+    SetAway({});
     return;
   }
   // If this call fails the connection is gone again, which is heard of anyway.
   (void)client_.Call(kReportMethod, {}, {},
                      {.on_message = [this](const std::string& message) { OnReport(message); },
-                      .on_end = [](const std::optional<Error>&) {}});
+                      .on_end =
+                          [this](const std::optional<Error>& error) {
+                            if (client_.connected()) {
+                              SetAway("the worker reports no more" +
+                                      (error ? ": " + error->detail() : std::string()));
+                            }
+                          }});
+}
+
+void RemoteLink::SetAway(std::string trouble) {
+  trouble_ = std::move(trouble);
+  if (std::exchange(state_, State::kAway) == State::kHere) {
+    const auto on_change = on_change_;  // it may destroy this
+    on_change();
+  }
+}
+
+// What the peer is that the worker is not; nothing: it is the worker.
+std::string RemoteLink::Mismatch(const wire::ModelCard& card) const {
+  const auto differs = [](std::string_view what, const auto& known, const auto& said) {
+    return known == std::decay_t<decltype(known)>{} || known == said
+               ? std::string()
+               : fmt::format("another worker is at this address: its {} is {}, not {}", what, said,
+                             known);
+  };
+  std::string out = differs("name", known_card_.name, card.name);
+  out += out.empty() ? differs("fingerprint", known_card_.fingerprint, card.fingerprint) : "";
+  out += out.empty() ? differs("numerics_id", known_card_.numerics_id, card.numerics_id) : "";
+  out += out.empty() ? differs("block_tokens", known_card_.block_tokens, card.block_tokens) : "";
+  return out;
 }
 
 void RemoteLink::OnReport(const std::string& message) {
   Result<wire::WorkerReport> report = wire::Decode<wire::WorkerReport>(message);
   if (!report) {
-    return;  // of a later version: what it is stays as discovery has it
+    SetAway("the worker's report cannot be read: " + report.error().detail());
+    return;
   }
   if (report->card) {
+    if (std::string mismatch = Mismatch(*report->card); !mismatch.empty()) {
+      SetAway(std::move(mismatch));
+      return;
+    }
     card_ = std::move(*report->card);
+    state_ = State::kHere;
+    trouble_.clear();
+  }
+  if (state_ == State::kAway) {
+    return;  // load of what is not this worker
   }
   load_ = report->load;
-  state_ = State::kHere;
-  on_change_();
+  rank_loads_ = std::move(report->ranks);
+  const std::shared_ptr<bool> alive = alive_;
+  if (load_.state == WorkerState::kUnhealthy) {
+    AbandonAll(Error(Code::kDisconnected, "the worker's engine does not answer"));
+    if (!*alive) {
+      return;
+    }
+  }
+  const auto on_change = on_change_;  // it may destroy this
+  on_change();
+  if (*alive) {
+    AskForKvEvents();
+  }
+}
+
+// What runs there gets no further: it ends here, and the worker need not go on with it.
+void RemoteLink::AbandonAll(const Error& error) {
+  const std::shared_ptr<bool> alive = alive_;
+  std::vector<Request> all;
+  all.reserve(requests_.size());
+  for (const auto& [id, request] : requests_) {
+    all.push_back(request);
+  }
+  for (const Request& request : all) {
+    client_.Cancel(request->call);
+    EndAll(request, error);
+    if (!*alive) {
+      return;  // whoever heard of the end took the link away
+    }
+  }
 }
 
 Result<void> RemoteLink::Generate(wire::GenerateRequest request, FrameHandler on_frame) {
   const RequestId id = request.id;
+  if (requests_.contains(id)) {
+    return Fail(Code::kInvalidArgument, fmt::format("request id {} is already running", Raw(id)),
+                "id");
+  }
+  if (request.choice_count == 0 || request.choice_count > kChoiceCountMax) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("n is {}; 1 to {} are allowed", request.choice_count, kChoiceCountMax),
+                "n");
+  }
+  if (state_ == State::kAway) {
+    return Fail(Code::kUnavailable, trouble());
+  }
   auto outstanding = std::make_shared<Outstanding>();
+  outstanding->id = id;
   outstanding->on_frame = std::move(on_frame);
   outstanding->ended.resize(request.choice_count);
   outstanding->live_choices = request.choice_count;
+  outstanding->prompt_size = request.prompt.size();
   PX_TRY(outstanding->call,
          client_.Call(
              kGenerateMethod, rt::Duration(request.deadline_left_ns), wire::Encode(request),
-             {.on_message = [this, id](const std::string& message) { OnFrame(id, message); },
+             {.on_message = [this, outstanding](
+                                const std::string& message) { OnFrame(outstanding, message); },
               .on_end =
-                  [this, id](const std::optional<Error>& error) {
-                    EndAll(id, error
-                                   ? *error
-                                   : Error(Code::kDisconnected, "the worker ended the call early"));
+                  [this, outstanding](const std::optional<Error>& error) {
+                    EndAll(outstanding,
+                           error ? *error
+                                 : Error(Code::kDisconnected, "the worker ended the call early"));
                   }}));
   requests_.emplace(id, std::move(outstanding));
   return {};
 }
 
-void RemoteLink::OnFrame(RequestId id, const std::string& message) {
-  const auto found = requests_.find(id);
-  if (found == requests_.end()) {
-    return;
+// Nothing that a worker sends may surprise those who read its frames.
+Result<wire::TokenFrame> RemoteLink::ReadFrame(const Outstanding& request,
+                                               const std::string& message) const {
+  PX_TRY(wire::TokenFrame frame, wire::Decode<wire::TokenFrame>(message));
+  const auto known = [this](TokenId token) {
+    return token >= 0 &&
+           (card_.vocab_size == 0 || static_cast<std::uint32_t>(token) < card_.vocab_size);
+  };
+  if (frame.choice >= request.ended.size()) {
+    return Fail(Code::kDataCorrupt, fmt::format("choice {}", frame.choice));
   }
-  const std::shared_ptr<Outstanding> outstanding = found->second;  // its handler may end it
-  Result<wire::TokenFrame> frame = wire::Decode<wire::TokenFrame>(message);
-  if (!frame || frame->choice >= outstanding->ended.size()) {
-    client_.Cancel(outstanding->call);
-    EndAll(id,
-           Error(Code::kDisconnected, fmt::format("the worker sent a frame that cannot be read: {}",
-                                                  frame ? fmt::format("choice {}", frame->choice)
-                                                        : frame.error().detail())));
-    return;
+  if (!std::ranges::all_of(frame.tokens, known) ||
+      (frame.stop_token && !known(*frame.stop_token))) {
+    return Fail(Code::kDataCorrupt, "a token that is not in the vocabulary");
   }
-  if (outstanding->ended[frame->choice]) {
-    return;
+  if (!frame.logprobs.empty() && frame.logprobs.size() != frame.tokens.size()) {
+    return Fail(Code::kDataCorrupt, fmt::format("{} logprobs of {} tokens", frame.logprobs.size(),
+                                                frame.tokens.size()));
   }
-  frame->id = id;
-  if (frame->finish) {
-    outstanding->ended[frame->choice] = true;
-    if (--outstanding->live_choices == 0) {
-      requests_.erase(found);  // first: the handler may send another of this id
+  if (frame.prompt_logprobs.size() > request.prompt_size) {
+    return Fail(Code::kDataCorrupt, fmt::format("{} logprobs of a prompt of {} tokens",
+                                                frame.prompt_logprobs.size(), request.prompt_size));
+  }
+  for (const auto* logprobs : {&frame.logprobs, &frame.prompt_logprobs}) {
+    for (const wire::TokenLogprob& one : *logprobs) {
+      if (!std::ranges::all_of(one.top, [&](const auto& top) { return known(top.first); })) {
+        return Fail(Code::kDataCorrupt, "a logprob of a token that is not in the vocabulary");
+      }
     }
   }
-  outstanding->on_frame(std::move(*frame));
+  if (frame.state.size() > wire::kStateBytesMax) {
+    return Fail(Code::kDataCorrupt, fmt::format("a state of {} bytes", frame.state.size()));
+  }
+  if (frame.finish == wire::FinishReason::kError && !frame.error) {
+    frame.error =
+        Error(Code::kInternal, "the worker ended the choice with an error, but said none");
+  }
+  frame.id = request.id;
+  return frame;
 }
 
-void RemoteLink::EndAll(RequestId id, const Error& error) {
-  const auto found = requests_.find(id);
-  if (found == requests_.end()) {
+void RemoteLink::OnFrame(const Request& held, const std::string& message) {
+  const Request request = held;  // what holds it may go inside its handler
+  if (request->live_choices == 0) {
     return;
   }
-  const std::shared_ptr<Outstanding> outstanding = found->second;
-  requests_.erase(found);
-  for (std::uint32_t choice = 0; choice < outstanding->ended.size(); ++choice) {
-    if (!outstanding->ended[choice]) {
+  Result<wire::TokenFrame> frame = ReadFrame(*request, message);
+  if (!frame) {
+    client_.Cancel(request->call);
+    EndAll(request, Error(Code::kDisconnected, "the worker sent a frame that cannot be read: " +
+                                                   frame.error().detail()));
+    return;
+  }
+  if (request->ended[frame->choice]) {
+    return;
+  }
+  if (frame->finish) {
+    request->ended[frame->choice] = true;
+    if (--request->live_choices == 0) {
+      Forget(request);  // first: the handler may send another of this id
+    }
+  }
+  request->on_frame(std::move(*frame));
+}
+
+void RemoteLink::Forget(const Request& request) {
+  const auto found = requests_.find(request->id);
+  if (found != requests_.end() && found->second == request) {
+    requests_.erase(found);
+  }
+}
+
+void RemoteLink::EndAll(const Request& held, const Error& error) {
+  const Request request = held;
+  request->live_choices = 0;
+  Forget(request);
+  const std::shared_ptr<bool> alive = alive_;
+  for (std::uint32_t choice = 0; *alive && choice < request->ended.size(); ++choice) {
+    if (!request->ended[choice]) {
+      request->ended[choice] = true;
       wire::TokenFrame frame;
-      frame.id = id;
+      frame.id = request->id;
       frame.choice = choice;
       frame.finish = wire::FinishReason::kError;
       frame.error = error;
-      outstanding->on_frame(std::move(frame));
+      request->on_frame(std::move(frame));
     }
+  }
+}
+
+Result<void> RemoteLink::WatchKvEvents(KvEventHandler on_events) {
+  on_kv_events_ = std::move(on_events);
+  kv_complete_ = false;  // the new handler hears everything
+  if (kv_call_) {
+    client_.Cancel(*std::exchange(kv_call_, std::nullopt));
+  }
+  AskForKvEvents();
+  return {};
+}
+
+// Called with every report, too: a call that failed is made again soon.
+void RemoteLink::AskForKvEvents() {
+  if (!on_kv_events_ || kv_call_ || kv_unsupported_ || state_ == State::kAway) {
+    return;
+  }
+  auto called =
+      client_.Call(kKvEventsMethod, {},
+                   wire::Encode(kv_complete_ ? wire::KvEventsRequest{kv_epoch_, kv_next_id_}
+                                             : wire::KvEventsRequest{}),
+                   {.on_message = [this](const std::string& message) { OnKvEvents(message); },
+                    .on_end =
+                        [this](const std::optional<Error>& error) {
+                          kv_call_.reset();
+                          kv_unsupported_ = error && error->code() == Code::kUnsupported;
+                        }});
+  if (called) {
+    kv_call_ = *called;
+  }
+}
+
+// False: something before these is missing.
+bool RemoteLink::TakeKvEvents(wire::KvEventBatch batch, std::vector<wire::KvEvent>& heard) {
+  if (batch.dump_begins) {
+    kv_epoch_ = batch.epoch;
+    kv_next_id_ = batch.next_id;
+    kv_complete_ = false;
+    kv_ranks_.insert(0);  // somebody is told, even if nothing was heard yet
+    for (const std::uint32_t rank : kv_ranks_) {
+      wire::KvEvent& cleared = heard.emplace_back();
+      cleared.kind = wire::KvEvent::Kind::kCleared;
+      cleared.id = batch.next_id;
+      cleared.rank = rank;
+    }
+  }
+  if (batch.epoch != kv_epoch_ || kv_complete_ == batch.dump) {
+    return false;
+  }
+  if (batch.dump) {
+    std::ranges::move(batch.events, std::back_inserter(heard));
+    kv_complete_ = batch.dump_ends;
+    return true;
+  }
+  for (wire::KvEvent& event : batch.events) {
+    if (event.id > kv_next_id_) {
+      return false;
+    }
+    if (event.id == kv_next_id_) {  // below: heard already
+      ++kv_next_id_;
+      heard.push_back(std::move(event));
+    }
+  }
+  return true;
+}
+
+void RemoteLink::OnKvEvents(const std::string& message) {
+  Result<wire::KvEventBatch> batch = wire::Decode<wire::KvEventBatch>(message);
+  std::vector<wire::KvEvent> heard;
+  const auto is_rank = [](const wire::KvEvent& event) { return event.rank < kRankCountMax; };
+  if (!batch || !std::ranges::all_of(batch->events, is_rank) ||
+      !TakeKvEvents(std::move(*batch), heard)) {
+    ++kv_gap_count_;
+    client_.Cancel(*std::exchange(kv_call_, std::nullopt));
+    AskForKvEvents();
+  }
+  for (const wire::KvEvent& event : heard) {
+    kv_ranks_.insert(event.rank);
+  }
+  if (!heard.empty()) {
+    const KvEventHandler on_events = on_kv_events_;  // it may destroy this, or replace itself
+    on_events(std::move(heard));
   }
 }
 

@@ -2,14 +2,19 @@
 //
 // Thread: one loop.
 // Every request that Generate took gets the end of each choice exactly once: if the worker, the
-// connection or the worker's process goes, with kError and kDisconnected.
+// connection or the worker's process goes, with kError and kDisconnected. A handler may destroy the
+// link; then none is called any more.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "base/result.h"
 #include "control/mux_client.h"
@@ -25,18 +30,27 @@ inline constexpr std::string_view kClearCacheMethod = "clear_cache";
 inline constexpr std::string_view kLoadAdapterMethod = "load_adapter";
 inline constexpr std::string_view kUnloadAdapterMethod = "unload_adapter";
 inline constexpr std::string_view kModelFilesMethod = "model_files";
+inline constexpr std::string_view kKvEventsMethod = "kv_events";
 
 class RemoteLink final : public WorkerLink {
  public:
   enum class State : std::uint8_t {
-    kAway,  // no connection, or the worker has not said what it is
+    kAway,  // no connection, or what is there has not said that it is this worker
     kHere,
   };
 
-  /// `card`: as discovery knows it, until the worker says more. `on_change` hears that state, card
-  /// or load changed; it may not destroy the link. All outlive the link.
+  static constexpr std::uint32_t kChoiceCountMax = 65536;  // of one request
+  static constexpr std::uint32_t kRankCountMax = 16'384;   // of the worker
+
+  /// `card`: as discovery knows it. What name, fingerprint, numerics_id and block_tokens it has,
+  /// the worker's own report must have, too: another worker at its address is not believed to be
+  /// this one. `on_change` hears that state, card or load changed. All outlive the link.
   RemoteLink(rt::Loop& loop, rt::Net& net, MuxClientOptions options, wire::ModelCard card,
              std::function<void()> on_change);
+
+  RemoteLink(const RemoteLink&) = delete;
+  RemoteLink& operator=(const RemoteLink&) = delete;
+  ~RemoteLink() override;
 
   const wire::ModelCard& card() const override { return card_; }
 
@@ -48,6 +62,10 @@ class RemoteLink final : public WorkerLink {
 
   WorkerLoad load() const override { return load_; }
 
+  std::vector<WorkerLoad> rank_loads() const override {
+    return rank_loads_.empty() ? std::vector<WorkerLoad>{load_} : rank_loads_;
+  }
+
   void LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) override;
   void UnloadAdapter(std::string name, AdapterHandler on_done) override;
 
@@ -58,23 +76,44 @@ class RemoteLink final : public WorkerLink {
 
   State state() const { return state_; }
 
+  /// Only what the peer has: if the worker has no KV events, the handler is never called.
+  Result<void> WatchKvEvents(KvEventHandler on_events) override;
+
   /// Why it is away, for logs.
-  const std::string& trouble() const { return client_.trouble(); }
+  const std::string& trouble() const { return trouble_.empty() ? client_.trouble() : trouble_; }
+
+  /// The worker said that it has none.
+  bool kv_unsupported() const { return kv_unsupported_; }
+
+  /// Times that events were missed and asked for again.
+  std::uint64_t kv_gap_count() const { return kv_gap_count_; }
 
   std::size_t outstanding_count() const { return requests_.size(); }
 
  private:
   struct Outstanding {
+    RequestId id{};
     MuxClient::CallKey call{};
     FrameHandler on_frame;
     std::vector<bool> ended;
     std::uint32_t live_choices = 0;
+    std::size_t prompt_size = 0;  // tokens
   };
+
+  using Request = std::shared_ptr<Outstanding>;
 
   void OnConnected(bool connected);
   void OnReport(const std::string& message);
-  void OnFrame(RequestId id, const std::string& message);
-  void EndAll(RequestId id, const Error& error);
+  void SetAway(std::string trouble);
+  void AbandonAll(const Error& error);
+  std::string Mismatch(const wire::ModelCard& card) const;
+  Result<wire::TokenFrame> ReadFrame(const Outstanding& request, const std::string& message) const;
+  void OnFrame(const Request& request, const std::string& message);
+  void EndAll(const Request& request, const Error& error);
+  void Forget(const Request& request);
+  void AskForKvEvents();
+  bool TakeKvEvents(wire::KvEventBatch batch, std::vector<wire::KvEvent>& heard);
+  void OnKvEvents(const std::string& message);
   template <class Message>
   void CallForOne(std::string_view method, std::string message,
                   std::function<void(Result<Message>)> on_done);
@@ -83,8 +122,20 @@ class RemoteLink final : public WorkerLink {
   std::function<void()> on_change_;
   wire::ModelCard card_;
   WorkerLoad load_;
+  std::vector<WorkerLoad> rank_loads_;
   State state_ = State::kAway;
-  std::unordered_map<RequestId, std::shared_ptr<Outstanding>> requests_;
+  std::string trouble_;         // of a peer that is connected
+  wire::ModelCard known_card_;  // of discovery
+  std::unordered_map<RequestId, Request> requests_;
+  KvEventHandler on_kv_events_;
+  std::optional<MuxClient::CallKey> kv_call_;
+  bool kv_unsupported_ = false;       // by the worker at the other end
+  bool kv_complete_ = false;          // a whole dump was heard, and everything up to kv_next_id_
+  std::uint64_t kv_epoch_ = 0;        // of the events heard
+  std::uint64_t kv_next_id_ = 0;      // of the first that was not heard
+  std::set<std::uint32_t> kv_ranks_;  // that events were heard of
+  std::uint64_t kv_gap_count_ = 0;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
   MuxClient client_;  // last: its handlers use what stands above
 };
 

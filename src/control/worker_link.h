@@ -5,13 +5,16 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "control/route_explanation.h"
 #include "rt/time.h"
 #include "wire/messages/adapters.h"
 #include "wire/messages/generate.h"
+#include "wire/messages/kv_event.h"
 #include "wire/messages/worker.h"
 
 namespace pixii::control {
@@ -19,6 +22,13 @@ namespace pixii::control {
 using wire::MemoryTags;
 using wire::WorkerLoad;
 using wire::WorkerState;
+
+/// Beyond any of these a worker takes nothing new; nothing: not looked at.
+struct BusyThresholds {
+  std::optional<double> decode_blocks = {};          // of its KV blocks, 0 .. 1
+  std::optional<std::uint64_t> prefill_tokens = {};  // that it has to compute
+  std::optional<double> prefill_tokens_frac = {};    // the same, of its tokens of a step
+};
 
 class WorkerLink {
  public:
@@ -62,6 +72,35 @@ class WorkerLink {
 
   /// The last known load.
   virtual WorkerLoad load() const = 0;
+
+  /// The same of each data-parallel rank, in order; load() is then their sum. Never empty.
+  virtual std::vector<WorkerLoad> rank_loads() const { return {load()}; }
+
+  /// Whether requests may name their worker (GenerateRequest::routing).
+  virtual bool routes() const { return false; }
+
+  /// Where `request` would go now, and why; nothing is sent. Errors: kUnsupported if nobody chooses
+  /// here.
+  virtual Result<RouteExplanation> ExplainRoute(const wire::GenerateRequest& /*request*/) {
+    return Fail(Code::kUnsupported, "this server has one worker, and no router that would choose");
+  }
+
+  /// When workers count as busy. Errors: kUnsupported if nobody chooses here.
+  virtual Result<void> SetBusyThresholds(const BusyThresholds& /*thresholds*/) {
+    return Fail(Code::kUnsupported, "this server has one worker, and no router that would choose");
+  }
+
+  virtual BusyThresholds busy_thresholds() const { return {}; }
+
+  using KvEventHandler = std::function<void(std::vector<wire::KvEvent> events)>;
+
+  /// From now on `on_events` hears what requests can find in the worker's KV cache, in order and
+  /// without gaps: first everything there is, then each change. A kCleared makes void what was
+  /// said; it comes again, with everything after it, whenever changes were missed. Replaces the
+  /// handler before. Errors: kUnsupported.
+  virtual Result<void> WatchKvEvents(KvEventHandler /*on_events*/) {
+    return Fail(Code::kUnsupported, "this worker tells nobody of its KV blocks");
+  }
 
   using AdapterHandler = std::function<void(Result<wire::AdapterCard>)>;
 

@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+
 #include "unit/control/store_worlds.h"
+#include "unit/rt/test_certificates.h"
 
 namespace pixii::control {
 namespace {
@@ -21,12 +25,54 @@ TEST(DiscoverySourceTest, TheFlagNamesEveryStore) {
   ASSERT_EQ(etcd->endpoints.size(), 2U);
   EXPECT_EQ(etcd->endpoints[0].ToString(), "h:2379");
   EXPECT_EQ(etcd->endpoints[1].ToString(), "[::1]:2380");
+  const auto proxy = ParseDiscoverySource("kubernetes://localhost:8001/fleet-2");
+  ASSERT_TRUE(proxy);
+  EXPECT_EQ(proxy->kind, Kind::kKubernetes);
+  EXPECT_FALSE(proxy->wants_pod());
+  EXPECT_EQ(proxy->kube.server.ToString(), "localhost:8001");
+  EXPECT_EQ(proxy->kube.space, "fleet-2");
+  EXPECT_EQ(proxy->kube.tls, nullptr);
+  EXPECT_EQ(ParseDiscoverySource("kubernetes://[::1]:8001")->kube.space, "default");
+}
+
+TEST(DiscoverySourceTest, InAPodTheClusterIsTheOneAroundIt) {
+  FileStoreWorld files;  // a folder that goes with the test
+  const rt::TestAuthority authority;
+  const auto write = [&](const std::string& name, const std::string& text) {
+    std::ofstream(files.folder() + "/" + name) << text;
+  };
+  PodSurroundings pod{.host = "10.0.0.1", .port = "443", .folder = files.folder()};
+  auto source = ParseDiscoverySource("kubernetes");
+  ASSERT_TRUE(source);
+  ASSERT_TRUE(source->wants_pod());
+  EXPECT_EQ(UsePod(*source, pod).error().code(), Code::kInvalidArgument) << "no namespace file";
+  write("namespace", "fleet\n");
+  EXPECT_EQ(UsePod(*source, pod).error().code(), Code::kInvalidArgument) << "no ca.crt";
+  std::filesystem::copy_file(authority.file(), files.folder() + "/ca.crt");
+  for (const char* port : {"", "0", "x", "70000", "443x"}) {
+    pod.port = port;
+    EXPECT_EQ(UsePod(*source, pod).error().code(), Code::kInvalidArgument) << port;
+    EXPECT_TRUE(source->wants_pod());
+  }
+  pod.port = "443";
+  ASSERT_TRUE(UsePod(*source, pod));
+  EXPECT_FALSE(source->wants_pod());
+  EXPECT_EQ(source->kube.server.ToString(), "10.0.0.1:443");
+  EXPECT_EQ(source->kube.space, "fleet");
+  EXPECT_EQ(source->kube.token_file, files.folder() + "/token");
+  EXPECT_NE(source->kube.tls, nullptr);
+  write("namespace", "../other");
+  EXPECT_EQ(UsePod(*source, pod).error().code(), Code::kInvalidArgument);
+  pod.host = "";
+  EXPECT_NE(UsePod(*source, pod).error().detail().find("KUBERNETES_SERVICE_HOST"),
+            std::string::npos);
 }
 
 TEST(DiscoverySourceTest, WhatIsNoStoreIsRefused) {
-  EXPECT_EQ(ParseDiscoverySource("kubernetes").error().code(), Code::kUnsupported);
-  for (const char* text : {"", "file:", "etcd://", "etcd://host", "etcd://h:1,", "memory",
-                           "http://h:1", "etcd://h:0"}) {
+  for (const char* text :
+       {"", "file:", "etcd://", "etcd://host", "etcd://h:1,", "memory", "http://h:1", "etcd://h:0",
+        "kubernetes:", "kubernetes://", "kubernetes://h", "kubernetes://h:1/", "kubernetes://h:1/A",
+        "kubernetes://h:1/a/b"}) {
     const auto source = ParseDiscoverySource(text);
     ASSERT_FALSE(source) << text;
     EXPECT_EQ(source.error().code(), Code::kInvalidArgument) << text;

@@ -43,7 +43,7 @@ class LeaseStoreTest : public testing::Test {
   int view_count_ = 0;
 };
 
-using Worlds = testing::Types<MemStoreWorld, FileStoreWorld, EtcdStoreWorld>;
+using Worlds = testing::Types<MemStoreWorld, FileStoreWorld, EtcdStoreWorld, KubeStoreWorld>;
 TYPED_TEST_SUITE(LeaseStoreTest, Worlds);
 
 TYPED_TEST(LeaseStoreTest, WhatOnePutsAnotherSeesChangeAndGo) {

@@ -17,12 +17,14 @@
 
 #include "control/etcd_store.h"
 #include "control/file_store.h"
+#include "control/kube_store.h"
 #include "control/lease_store.h"
 #include "control/mem_store.h"
 #include "rt/child_process.h"
 #include "rt/loop.h"
 #include "rt/net.h"
 #include "rt/sim_world.h"
+#include "support/kube_api_server.h"
 
 namespace pixii::control {
 
@@ -240,6 +242,71 @@ class EtcdStoreWorld : public RealStoreWorld {
   std::uint16_t peer_port_ = FreePort();
   rt::ChildProcess server_;
   pid_t pid_ = 0;
+};
+
+/// A Kubernetes API server of the tests' own and stores on another node, under virtual time. Who
+/// asks may do what docs/formats/discovery.md lists, and no more.
+class KubeStoreWorld {
+ public:
+  static std::string SkipReason() { return ""; }
+
+  static kube::Rules DocumentedRules() {
+    return {{{"leases", {"create", "delete", "list", "patch", "watch"}},
+             {"configmaps", {"create", "delete", "get", "list", "update", "watch"}}}};
+  }
+
+  KubeStoreWorld() { EXPECT_TRUE(server_.Start()); }
+
+  rt::Loop& loop() { return node_.loop(); }
+
+  rt::Net& net() { return node_.net(); }
+
+  rt::SimWorld& world() { return world_; }
+
+  kube::ApiServer& server() { return server_; }
+
+  KubeAccess access() const {
+    return {.server = {.host = "kube", .port = 8001}, .space = "fleet", .token_file = {}};
+  }
+
+  std::unique_ptr<KubeStore> OpenKube(KubeAccess access) {
+    KubeStoreOptions options;
+    options.access = std::move(access);
+    options.lease.ttl = std::chrono::seconds(3);
+    return std::make_unique<KubeStore>(loop(), net(), std::move(options));
+  }
+
+  std::unique_ptr<KubeStore> OpenKube() { return OpenKube(access()); }
+
+  std::unique_ptr<LeaseStore> Open() { return OpenKube(); }
+
+  bool RunUntil(const std::function<bool()>& done) {
+    return world_.RunUntil(done, world_.now() + std::chrono::seconds(60)) == rt::SimEnd::kDone;
+  }
+
+  void RunFor(rt::Duration time) { world_.RunTo(world_.now() + time); }
+
+  /// What stands in the ConfigMaps, whether or not their holders live.
+  StoreValues Dump() {
+    StoreValues values;
+    for (const wire::Json& object : server_.state().Objects("configmaps")) {
+      if (const std::optional<KubeEntry> entry = ReadKubeEntry(object)) {
+        values[entry->key] = entry->value;
+      }
+    }
+    return values;
+  }
+
+  void Wipe() { server_.Wipe(); }
+
+ private:
+  rt::SimWorld world_{rt::SimOptions{.seed = 11}};
+  rt::SimNode& server_node_ = world_.AddNode("kube");
+  rt::SimNode& node_ = world_.AddNode("node");
+  kube::ApiServer server_{
+      server_node_.loop(), server_node_.net(),
+      kube::ServerOptions{
+          .listen = {.host = "0.0.0.0", .port = 8001}, .tokens = {}, .rules = DocumentedRules()}};
 };
 
 /// The memory store under virtual time; the hub has a node of its own.

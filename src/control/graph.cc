@@ -1,0 +1,294 @@
+#include "control/graph.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string_view>
+
+#include "config/option.h"
+#include "config/parse.h"
+#include "config/yaml_adapter.h"
+
+namespace pixii::control {
+
+using config::YamlKind;
+using config::YamlLeaf;
+
+namespace {
+
+const std::vector<std::string> kRootKeys = {"namespace", "discovery", "environment", "components"};
+const std::vector<std::string> kComponentKeys = {"command",     "model", "replicas", "flags",
+                                                 "environment", "needs", "settle",   "stop-grace"};
+// What every component is told anyway.
+const std::vector<std::string> kOwnFlags = {"discovery", "namespace", "port-file", "parent-pid"};
+
+std::vector<std::string> Split(std::string_view path) {
+  std::vector<std::string> out;
+  while (true) {
+    const std::size_t dot = path.find('.');
+    out.emplace_back(path.substr(0, dot));
+    if (dot == std::string_view::npos) {
+      return out;
+    }
+    path.remove_prefix(dot + 1);
+  }
+}
+
+class GraphReader final {
+ public:
+  GraphReader(const std::string& file, const GraphRules& rules) : file_(file), rules_(rules) {}
+
+  Result<Graph> Read(const std::string& text) {
+    PX_TRY(const std::vector<YamlLeaf> leaves, config::ReadYamlTree(text, file_));
+    for (const YamlLeaf& leaf : leaves) {
+      PX_CHECK_OK(ReadLeaf(leaf));
+    }
+    if (graph_.components.empty()) {
+      return Fail(Code::kInvalidArgument, fmt::format("{}: components: there are none", file_),
+                  "components");
+    }
+    for (GraphComponent& component : graph_.components) {
+      PX_CHECK_OK(CheckComponent(component));
+    }
+    PX_CHECK_OK(SortByNeeds());
+    return std::move(graph_);
+  }
+
+ private:
+  tl::unexpected<Error> Wrong(std::uint32_t line, std::string_view key,
+                              std::string_view what) const {
+    return Fail(Code::kInvalidArgument, fmt::format("{}:{}: {}: {}", file_, line, key, what),
+                std::string(key));
+  }
+
+  tl::unexpected<Error> Unknown(const YamlLeaf& leaf, const std::string& key,
+                                const std::vector<std::string>& known) const {
+    const std::optional<std::string> nearest = config::Nearest(key, known);
+    return Wrong(leaf.line, leaf.path,
+                 fmt::format("there is no key \"{}\" here{}; known are {}", key,
+                             nearest ? fmt::format("; did you mean \"{}\"?", *nearest) : "",
+                             fmt::join(known, ", ")));
+  }
+
+  Result<std::string> Scalar(const YamlLeaf& leaf) const {
+    if (leaf.kind != YamlKind::kScalar) {
+      return Wrong(leaf.line, leaf.path, "must be one value");
+    }
+    return leaf.value;
+  }
+
+  // "environment.NAME" and the like: `keys` from there on.
+  Result<void> ReadEnvironment(const YamlLeaf& leaf, std::span<const std::string> keys,
+                               GraphValues& out) const {
+    if (keys.empty() && leaf.kind != YamlKind::kScalar && leaf.kind != YamlKind::kList) {
+      return {};  // nothing stands in it
+    }
+    if (keys.size() != 1) {
+      return Wrong(leaf.line, leaf.path, "must be a mapping of names to values");
+    }
+    PX_TRY(std::string value, Scalar(leaf));
+    out.emplace_back(keys[0], std::move(value));
+    return {};
+  }
+
+  Result<void> ReadLeaf(const YamlLeaf& leaf) {
+    const std::vector<std::string> keys = Split(leaf.path);
+    const std::span<const std::string> rest = std::span(keys).subspan(1);
+    if (keys[0] == "environment") {
+      return ReadEnvironment(leaf, rest, graph_.environment);
+    }
+    if (keys[0] == "components") {
+      return ReadComponent(leaf, rest);
+    }
+    if (std::ranges::find(kRootKeys, keys[0]) == kRootKeys.end()) {
+      return Unknown(leaf, keys[0], kRootKeys);
+    }
+    if (!rest.empty()) {
+      return Wrong(leaf.line, leaf.path, "must be one value");
+    }
+    PX_TRY(std::string value, Scalar(leaf));
+    (keys[0] == "namespace" ? graph_.ns : graph_.discovery) = std::move(value);
+    return {};
+  }
+
+  GraphComponent& Component(const std::string& name, std::uint32_t line) {
+    const auto found = std::ranges::find(graph_.components, name, &GraphComponent::name);
+    if (found != graph_.components.end()) {
+      return *found;
+    }
+    graph_.components.push_back({.name = name, .line = line});
+    return graph_.components.back();
+  }
+
+  Result<void> ReadComponent(const YamlLeaf& leaf, std::span<const std::string> keys) {
+    if (keys.empty()) {
+      return leaf.kind == YamlKind::kNull || leaf.kind == YamlKind::kMap
+                 ? Result<void>()
+                 : Wrong(leaf.line, leaf.path, "must be a mapping of names to components");
+    }
+    GraphComponent& component = Component(keys[0], leaf.line);
+    if (keys.size() == 1) {
+      return leaf.kind == YamlKind::kNull || leaf.kind == YamlKind::kMap
+                 ? Result<void>()
+                 : Wrong(leaf.line, leaf.path, "must be a mapping");
+    }
+    const std::string& key = keys[1];
+    if (key == "flags") {
+      return ReadFlag(leaf, keys.subspan(2), component);
+    }
+    if (key == "environment") {
+      return ReadEnvironment(leaf, keys.subspan(2), component.environment);
+    }
+    if (std::ranges::find(kComponentKeys, key) == kComponentKeys.end()) {
+      return Unknown(leaf, key, kComponentKeys);
+    }
+    if (keys.size() > 2) {
+      return Wrong(leaf.line, leaf.path, "must be one value");
+    }
+    if (key == "needs") {
+      return ReadNeeds(leaf, component);
+    }
+    PX_TRY(const std::string value, Scalar(leaf));
+    return ReadValue(leaf, key, value, component);
+  }
+
+  Result<void> ReadValue(const YamlLeaf& leaf, const std::string& key, const std::string& value,
+                         GraphComponent& component) {
+    constexpr std::int64_t kDayNs = 86'400'000'000'000;
+    if (key == "command") {
+      if (std::ranges::find(rules_.commands, value) == rules_.commands.end()) {
+        return Wrong(leaf.line, leaf.path,
+                     fmt::format("\"{}\" is none of {}", value, fmt::join(rules_.commands, ", ")));
+      }
+      component.command = value;
+      return {};
+    }
+    if (key == "model") {
+      component.model = value;
+      return {};
+    }
+    config::Option option;
+    option.name = key;
+    std::int64_t number = 0;
+    if (key == "replicas") {
+      option.field = config::IntegerField{&number, {0, kReplicasMax}};
+    } else {
+      option.field = config::DurationField{&number, {0, kDayNs}};
+    }
+    if (Result<void> read = config::Assign(option, value); !read) {
+      return Wrong(leaf.line, leaf.path, read.error().detail());
+    }
+    if (key == "replicas") {
+      component.replicas = number;
+    } else {
+      (key == "settle" ? component.settle : component.stop_grace) = rt::Duration(number);
+    }
+    return {};
+  }
+
+  Result<void> ReadNeeds(const YamlLeaf& leaf, GraphComponent& component) {
+    if (leaf.kind == YamlKind::kScalar) {
+      component.needs.push_back(leaf.value);
+    } else if (leaf.kind == YamlKind::kList) {
+      component.needs = leaf.items;
+    } else if (leaf.kind == YamlKind::kMap) {
+      return Wrong(leaf.line, leaf.path, "must be a list of components");
+    }
+    needs_lines_[component.name] = leaf.line;
+    return {};
+  }
+
+  Result<void> ReadFlag(const YamlLeaf& leaf, std::span<const std::string> keys,
+                        GraphComponent& component) {
+    if (keys.empty()) {
+      return leaf.kind == YamlKind::kNull || leaf.kind == YamlKind::kMap
+                 ? Result<void>()
+                 : Wrong(leaf.line, leaf.path, "must be a mapping of flags to values");
+    }
+    if (keys.size() > 1 || leaf.kind == YamlKind::kNull || leaf.kind == YamlKind::kMap) {
+      return Wrong(leaf.line, leaf.path, "must be a value, or a list of values");
+    }
+    if (std::ranges::find(kOwnFlags, keys[0]) != kOwnFlags.end()) {
+      return Wrong(leaf.line, leaf.path, "is set for every component by itself");
+    }
+    const std::vector<std::string> values =
+        leaf.kind == YamlKind::kList ? leaf.items : std::vector<std::string>{leaf.value};
+    for (const std::string& value : values) {
+      component.flags.emplace_back(keys[0], value);
+      flag_lines_[component.name].emplace_back(leaf.line, leaf.path);
+    }
+    return {};
+  }
+
+  // What can be told once all of it was read: its command may stand behind its flags.
+  Result<void> CheckComponent(const GraphComponent& component) {
+    const std::string at = "components." + component.name;
+    if (!component.model.empty() && std::ranges::find(rules_.model_commands, component.command) ==
+                                        rules_.model_commands.end()) {
+      return Wrong(component.line, at + ".model",
+                   fmt::format("pixii {} takes no model", component.command));
+    }
+    for (std::size_t i = 0; i < component.flags.size(); ++i) {
+      const auto& [flag, value] = component.flags[i];
+      if (Result<void> fits = rules_.check_flag(component.command, flag, value); !fits) {
+        const auto& [line, path] = flag_lines_[component.name][i];
+        return Wrong(line, path, fits.error().detail());
+      }
+    }
+    for (const std::string& needed : component.needs) {
+      if (std::ranges::find(graph_.components, needed, &GraphComponent::name) ==
+          graph_.components.end()) {
+        return Wrong(needs_lines_[component.name], at + ".needs",
+                     fmt::format("there is no component \"{}\"", needed));
+      }
+    }
+    return {};
+  }
+
+  Result<void> SortByNeeds() {
+    std::vector<GraphComponent> sorted;
+    std::set<std::string> placed;
+    while (sorted.size() < graph_.components.size()) {
+      const auto next = std::ranges::find_if(graph_.components, [&](const GraphComponent& one) {
+        return !placed.contains(one.name) &&
+               std::ranges::all_of(one.needs,
+                                   [&](const std::string& name) { return placed.contains(name); });
+      });
+      if (next == graph_.components.end()) {
+        const auto stuck = std::ranges::find_if(graph_.components, [&](const GraphComponent& one) {
+          return !placed.contains(one.name);
+        });
+        return Wrong(needs_lines_[stuck->name], "components." + stuck->name + ".needs",
+                     "leads back to itself");
+      }
+      placed.insert(next->name);
+      sorted.push_back(*next);
+    }
+    graph_.components = std::move(sorted);
+    return {};
+  }
+
+  const std::string& file_;
+  const GraphRules& rules_;
+  Graph graph_;
+  std::map<std::string, std::uint32_t> needs_lines_;  // by component
+  std::map<std::string, std::vector<std::pair<std::uint32_t, std::string>>>
+      flag_lines_;  // as `flags`: line and path
+};
+
+}  // namespace
+
+const std::string* GraphComponent::Flag(std::string_view flag) const {
+  const auto found = std::ranges::find(flags, flag, &std::pair<std::string, std::string>::first);
+  return found != flags.end() ? &found->second : nullptr;
+}
+
+Result<Graph> ReadGraph(const std::string& text, const std::string& file, const GraphRules& rules) {
+  return GraphReader(file, rules).Read(text);
+}
+
+}  // namespace pixii::control
