@@ -54,12 +54,11 @@ std::uint64_t CachedTokens(const CostOptions& options, const CostInput& input) {
 std::size_t PickByCost(std::span<const double> costs, double temperature, rt::Random& random) {
   const auto [least, most] = std::ranges::minmax(costs);
   if (temperature <= 0) {
+    const auto ties = static_cast<std::uint64_t>(std::ranges::count(costs, least));
+    std::uint64_t before = ties > 1 ? random.Below(ties) : 0;  // equal ones to pass
     std::size_t best = 0;
-    std::uint64_t ties = 0;
-    for (std::size_t i = 0; i < costs.size(); ++i) {
-      if (costs[i] == least && random.Below(++ties) == 0) {
-        best = i;
-      }
+    while (costs[best] != least || before-- > 0) {
+      ++best;
     }
     return best;
   }

@@ -8,6 +8,26 @@
 
 namespace pixii::router {
 
+std::string_view StandingName(Standing standing) {
+  switch (standing) {
+    case Standing::kEligible:
+      return "eligible";
+    case Standing::kDraining:
+      return "draining";
+    case Standing::kNotPinned:
+      return "not_pinned";
+    case Standing::kExcluded:
+      return "excluded";
+    case Standing::kTaint:
+      return "taint";
+    case Standing::kBusy:
+      return "busy";
+    case Standing::kOverloaded:
+      return "overloaded";
+  }
+  return "unknown";
+}
+
 CostOptions Router::CostsFor(const RouteRequest& request) const {
   CostOptions out = options_.cost;
   const RouteOverride& instead = request.instead;
@@ -22,6 +42,7 @@ CostOptions Router::CostsFor(const RouteRequest& request) const {
 // What each rank has of the prompt: stored, predicted, and in use.
 void Router::FindOverlaps(const Waiting& waiting, rt::Time now) {
   overlaps_.assign(rank_count_, {});
+  overlapping_.clear();
   shared_ = 0;
   if (waiting.block_hashes.empty()) {
     return;
@@ -32,6 +53,7 @@ void Router::FindOverlaps(const Waiting& waiting, rt::Time now) {
       known.device = std::max(known.device, match.device);
       known.host = std::max(known.host, match.host);
       known.disk = std::max(known.disk, match.disk);
+      overlapping_.push_back(match.rank);
     }
   };
   if (index_) {
@@ -50,6 +72,7 @@ void Router::FindOverlaps(const Waiting& waiting, rt::Time now) {
     tracker_.FindActive(waiting.block_hashes, matches_);
     for (const RankMatch& match : matches_.ranks) {
       overlaps_[static_cast<std::size_t>(match.rank)].active = match.device;
+      overlapping_.push_back(match.rank);
     }
   }
 }
@@ -61,6 +84,8 @@ bool Router::limits_load() const {
 
 void Router::MakeRows() {
   rows_.clear();
+  row_of_number_.resize(rank_count_);
+  rows_plain_ = true;
   for (auto& [id, worker] : workers_) {
     for (std::size_t i = 0; i < worker.numbers.size(); ++i) {
       rows_.push_back({{id, worker.instance.rank_first + static_cast<std::uint32_t>(i)},
@@ -69,6 +94,9 @@ void Router::MakeRows() {
                        !worker.instance.draining &&
                            worker.loads[i].state == wire::WorkerState::kAwake &&
                            worker.overloaded_until == rt::Time{}});
+      rows_plain_ = rows_plain_ && rows_.back().plain;
+      row_of_number_[static_cast<std::size_t>(worker.numbers[i])] =
+          static_cast<std::uint32_t>(rows_.size() - 1);
     }
   }
   rows_stale_ = false;
@@ -124,11 +152,45 @@ Standing Router::StandingOf(const Worker& worker, std::uint32_t rank, const Wait
   return worker.busy ? Standing::kBusy : Standing::kEligible;
 }
 
+Router::Question Router::QuestionOf(const Waiting& waiting) const {
+  const std::uint32_t block_tokens = std::max(block_tokens_, 1U);
+  return {.waiting = waiting,
+          .costs = CostsFor(waiting.request),
+          .block_tokens = block_tokens,
+          .blocks = static_cast<std::uint32_t>((waiting.prompt_tokens + block_tokens - 1) /
+                                               block_tokens)};
+}
+
+// All but the least load of any rank. Pre: FindOverlaps, in kv mode.
+CostInput Router::InputOf(const Row& row, const Question& question) const {
+  const RankLoad& load = tracker_.load(row.number);
+  CostInput out{.block_tokens = question.block_tokens,
+                .prompt_tokens = question.waiting.prompt_tokens,
+                .active_prefill_tokens = load.prefill_tokens,
+                .active_decode_blocks = load.blocks(),
+                .active_requests = load.requests};
+  if (!kv_mode()) {
+    return out;
+  }
+  const Overlap& overlap = overlaps_[static_cast<std::size_t>(row.number)];
+  out.device_blocks = overlap.match.device;
+  out.host_blocks = overlap.match.host - overlap.match.device;
+  out.disk_blocks = overlap.match.disk - overlap.match.host;
+  out.shared_blocks = shared_;
+  out.added_decode_blocks = options_.track_active_blocks ? question.blocks - overlap.active : 0;
+  for (const PreferredTaint& taint : question.waiting.request.preferred_taints) {
+    const std::vector<std::string>& has = row.worker->instance.taints;
+    out.preferred_taints += std::ranges::find(has, taint.taint) != has.end() ? taint.weight : 0;
+  }
+  return out;
+}
+
 // Fills candidates_ (every rank) and eligible_, both in the order of targets.
 void Router::Evaluate(const Waiting& waiting, rt::Time now) {
   const bool scored = kv_mode();
   if (scored) {
     FindOverlaps(waiting, now);
+    EndStage(RouteStage::kMatched);
   }
   if (rows_stale_) {
     MakeRows();
@@ -144,9 +206,7 @@ void Router::Evaluate(const Waiting& waiting, rt::Time now) {
   candidates_.resize(rows_.size());
   eligible_.clear();
   std::uint64_t least = ~std::uint64_t{0};
-  const std::uint32_t block_tokens = std::max(block_tokens_, 1U);
-  const auto blocks =
-      static_cast<std::uint32_t>((waiting.prompt_tokens + block_tokens - 1) / block_tokens);
+  const Question question = QuestionOf(waiting);
   for (std::size_t i = 0; i < rows_.size(); ++i) {
     const Row& row = rows_[i];
     Candidate& one = candidates_[i];
@@ -154,34 +214,15 @@ void Router::Evaluate(const Waiting& waiting, rt::Time now) {
     one.target = row.target;
     one.standing = is_plain && row.plain ? Standing::kEligible
                                          : StandingOf(*row.worker, row.target.rank, waiting, now);
-    const RankLoad& load = tracker_.load(one.number);
-    one.input = {.block_tokens = block_tokens,
-                 .prompt_tokens = waiting.prompt_tokens,
-                 .active_prefill_tokens = load.prefill_tokens,
-                 .active_decode_blocks = load.blocks(),
-                 .active_requests = load.requests};
-    if (scored) {
-      const Overlap& overlap = overlaps_[static_cast<std::size_t>(one.number)];
-      one.input.device_blocks = overlap.match.device;
-      one.input.host_blocks = overlap.match.host - overlap.match.device;
-      one.input.disk_blocks = overlap.match.disk - overlap.match.host;
-      one.input.shared_blocks = shared_;
-      one.input.added_decode_blocks = options_.track_active_blocks ? blocks - overlap.active : 0;
-      for (const PreferredTaint& taint : request.preferred_taints) {
-        const std::vector<std::string>& has = row.worker->instance.taints;
-        one.input.preferred_taints +=
-            std::ranges::find(has, taint.taint) != has.end() ? taint.weight : 0;
-      }
-    }
+    one.input = InputOf(row, question);
     if (one.standing == Standing::kEligible) {
-      least = std::min(least, load.prefill_tokens);
+      least = std::min(least, one.input.active_prefill_tokens);
     }
   }
-  const CostOptions costs = CostsFor(waiting.request);
   for (Candidate& one : candidates_) {
     one.input.active_prefill_tokens_least = least;
     if (scored) {
-      one.terms = CostOf(costs, one.input);
+      one.terms = CostOf(question.costs, one.input);
     }
     if (one.standing == Standing::kEligible) {
       eligible_.push_back(&one);
@@ -189,16 +230,71 @@ void Router::Evaluate(const Waiting& waiting, rt::Time now) {
   }
 }
 
+// Whether any rank may take the request and its cost is that of ChoosePlain: so it is for nearly
+// all requests of a fleet that is well.
+bool Router::IsPlain(const RouteRequest& request) {
+  if (rows_stale_) {
+    MakeRows();
+  }
+  const CostOptions& costs = options_.cost;
+  return kv_mode() && rows_plain_ && !rows_.empty() && !queues() && !limits_load() &&
+         !options_.tells_terms && !request.pinned && !request.rank && request.excluded.empty() &&
+         request.required_taints.empty() && request.preferred_taints.empty() &&
+         costs.overlap_credit_decay == 0 && costs.policy == SelectionPolicy::kCost &&
+         !costs.decode_pool;
+}
+
+// What Evaluate and Choose give, without a candidate for each of thousands of ranks: most have
+// nothing of the prompt, and differ in their loads alone. Pre: IsPlain.
+Candidate Router::ChoosePlain(const Waiting& waiting, rt::Time now) {
+  FindOverlaps(waiting, now);
+  const Question question = QuestionOf(waiting);
+  const CostOptions& costs = question.costs;
+  const auto block_tokens = static_cast<double>(question.block_tokens);
+  const double added = options_.track_active_blocks ? question.blocks : 0;
+  costs_.resize(rows_.size());
+  if (shared_ == 0) {
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      const RankLoad& load = tracker_.load(rows_[i].number);
+      const double prefill =
+          costs.track_prefill_tokens
+              ? static_cast<double>(load.prefill_tokens + waiting.prompt_tokens) / block_tokens
+              : 0;
+      costs_[i] = costs.prefill_load_scale * prefill + (load.blocks() + added) +
+                  costs.active_request_weight * load.requests;
+    }
+    for (const RankNumber number : overlapping_) {
+      const std::size_t row = row_of_number_[static_cast<std::size_t>(number)];
+      costs_[row] = CostOf(costs, InputOf(rows_[row], question)).cost;
+    }
+  } else {
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      costs_[i] = CostOf(costs, InputOf(rows_[i], question)).cost;
+    }
+  }
+  const double temperature = waiting.request.instead.temperature.value_or(options_.temperature);
+  const Row& row = rows_[PickByCost(costs_, temperature, random_)];
+  Candidate out;
+  out.target = row.target;
+  out.number = row.number;
+  out.input = InputOf(row, question);
+  return out;
+}
+
 Result<void> Router::SomebodyEligible(const RouteRequest& request) const {
   if (!eligible_.empty()) {
     return {};
   }
-  if (request.pinned && request.rank && workers_.contains(*request.pinned) &&
+  if (const bool is_there = !request.pinned || workers_.contains(*request.pinned);
+      request.rank && is_there && !candidates_.empty() &&
       std::ranges::none_of(candidates_, [&](const Candidate& one) {
-        return one.target == Target{*request.pinned, *request.rank};
+        return one.target.rank == *request.rank &&
+               (!request.pinned || one.target.instance == *request.pinned);
       })) {
     return Fail(Code::kInvalidArgument,
-                fmt::format("worker {:x} has no rank {}", Raw(*request.pinned), *request.rank),
+                request.pinned
+                    ? fmt::format("worker {} has no rank {}", Raw(*request.pinned), *request.rank)
+                    : fmt::format("no worker has a rank {}", *request.rank),
                 "dp_rank");
   }
   const auto is_full = [](const Candidate& one) {
@@ -206,12 +302,12 @@ Result<void> Router::SomebodyEligible(const RouteRequest& request) const {
   };
   if (std::ranges::any_of(candidates_, is_full)) {
     return Fail(Code::kResourceExhausted,
-                request.pinned ? fmt::format("worker {:x} is busy", Raw(*request.pinned))
+                request.pinned ? fmt::format("worker {} is busy", Raw(*request.pinned))
                                : "every worker that may take the request is busy");
   }
   return Fail(Code::kUnavailable,
               request.pinned
-                  ? fmt::format("worker {:x} cannot take the request", Raw(*request.pinned))
+                  ? fmt::format("worker {} cannot take the request", Raw(*request.pinned))
                   : fmt::format("none of {} workers may take the request", workers_.size()));
 }
 

@@ -102,6 +102,15 @@ void LoadTracker::OnTokens(RequestId id, std::uint32_t count, rt::Time now) {
   request.output_blocks = blocks;
 }
 
+void LoadTracker::OnOutputBlock(RequestId id, double weight, rt::Time now) {
+  const auto found = requests_.find(id);
+  if (found != requests_.end()) {
+    Lives(found->second, now);
+    found->second.output_blocks += weight;
+    LoadAt(found->second.rank).output_blocks += weight;
+  }
+}
+
 std::optional<RankNumber> LoadTracker::Remove(RequestId id) {
   const auto found = requests_.find(id);
   if (found == requests_.end()) {
@@ -133,9 +142,11 @@ std::optional<RankNumber> LoadTracker::Remove(RequestId id) {
   return request.rank;
 }
 
-void LoadTracker::RemoveRank(RankNumber rank) {
+std::vector<RequestId> LoadTracker::RemoveRank(RankNumber rank) {
+  std::vector<RequestId> out;
   for (auto at = requests_.begin(); at != requests_.end();) {
     if (at->second.rank == rank) {
+      out.push_back(at->first);
       by_expiry_.erase(at->second.place);
       at = requests_.erase(at);
     } else {
@@ -145,6 +156,7 @@ void LoadTracker::RemoveRank(RankNumber rank) {
   LoadAt(rank) = {};
   uses_[static_cast<std::size_t>(rank)].clear();
   active_.Clear(rank);
+  return out;
 }
 
 std::vector<RequestId> LoadTracker::Expire(rt::Time now) {

@@ -57,11 +57,14 @@ class LoadTracker final {
   /// `count` more tokens came: it lives.
   void OnTokens(RequestId id, std::uint32_t count, rt::Time now);
 
+  /// Whoever counts them himself: one more block of its answer, as `weight` of one.
+  void OnOutputBlock(RequestId id, double weight, rt::Time now);
+
   /// It is over. The rank it ran at, if it was there.
   std::optional<RankNumber> Remove(RequestId id);
 
-  /// What ran there counts no more.
-  void RemoveRank(RankNumber rank);
+  /// What ran there counts no more; it is returned.
+  std::vector<RequestId> RemoveRank(RankNumber rank);
 
   /// Requests of which nothing was heard for so long are over; they are returned.
   std::vector<RequestId> Expire(rt::Time now);
@@ -80,6 +83,8 @@ class LoadTracker final {
   void FindActive(std::span<const std::uint64_t> block_hashes, KvMatches& out) {
     active_.Find(block_hashes, out);
   }
+
+  bool Has(RequestId id) const { return requests_.contains(id); }
 
   std::size_t request_count() const { return requests_.size(); }
 

@@ -123,6 +123,9 @@ struct RouterOptions {
   std::optional<rt::Duration> session_affinity_ttl;  // nothing: sessions mean nothing
   AffinityMode session_affinity_mode = AffinityMode::kHard;
   std::uint32_t session_count_max = 1'000'000;
+
+  bool tells_terms = false;        // dispatches have their candidates, for logs
+  bool tell_load_changes = false;  // whoever sets it takes them (Router::TakeLoadChanges)
 };
 
 }  // namespace pixii::router

@@ -95,7 +95,7 @@ class RequestQueue final {
  private:
   // Before others: greater strict priority, then smaller key, then earlier.
   struct Place {
-    std::int32_t strict_priority = 0;
+    std::int64_t strict_priority = 0;
     double key = 0;
     std::uint64_t number = 0;
 

@@ -10,22 +10,17 @@
 
 #include "base/ids.h"
 #include "router/rank.h"
+#include "wire/messages/routing.h"
 
 namespace pixii::router {
 
-/// Of one request, instead of the router's options.
-struct RouteOverride {
-  std::optional<double> overlap_credit;
-  std::optional<double> prefill_load_scale;
-  std::optional<double> temperature;
-  std::optional<bool> assume_kv_reuse;
-  std::optional<bool> track_prefill_tokens;
-  std::optional<double> shared_cache_multiplier;
-};
+using wire::PreferredTaint;
+using wire::RouteOverride;
 
-struct PreferredTaint {
-  std::string taint;
-  double weight = 0;  // above 0: rather there; below: rather not
+/// A prompt as somebody sees it who has its hashes alone.
+struct HashedPrompt {
+  std::vector<std::uint64_t> block_hashes;  // of the complete blocks, by their tokens
+  std::uint64_t token_count = 0;
 };
 
 struct RouteRequest {
@@ -33,7 +28,9 @@ struct RouteRequest {
   std::vector<TokenId> tokens;  // prompt and what is generated already
   std::string adapter;
   std::string salt;                          // tenant's and client's own
+  std::optional<HashedPrompt> hashed;        // in place of these three
   std::optional<InstanceId> pinned;          // this worker and no other
+  bool anywhere = false;                     // any will do, also in mode direct
   std::optional<std::uint32_t> rank;         // and this rank of it
   std::vector<InstanceId> excluded;          // where it failed already
   std::vector<std::string> required_taints;  // a worker must have all of them
@@ -41,9 +38,31 @@ struct RouteRequest {
   std::string session;                       // empty: none
   std::string policy_class;                  // empty: the default one
   double priority_jump_s = 0;                // arrival is made earlier by so many seconds
-  std::int32_t strict_priority = 0;          // higher first, whatever the arrival
+  std::int64_t strict_priority = 0;          // higher first, whatever the arrival
   std::uint32_t expected_output_tokens = 0;  // 0: nobody knows
   RouteOverride instead;
+};
+
+/// A request that runs at a rank, whoever sent it there.
+struct Placement {
+  Target target = {};
+  HashedPrompt prompt = {};
+  std::uint64_t prefill_tokens = 0;          // of the prompt, not computed yet
+  std::uint32_t expected_output_tokens = 0;  // 0: nobody knows
+  std::string session = {};                  // empty: none
+};
+
+/// What others need to know to count what this router sends: in the order in which it happened.
+struct LoadChange {
+  enum class Kind : std::uint8_t {
+    kAdded,
+    kPrefilled,
+    kFreed,  // ended, expired, or its worker is gone
+  };
+
+  Kind kind = Kind::kAdded;
+  RequestId id{};
+  Placement placement = {};  // kAdded only
 };
 
 }  // namespace pixii::router

@@ -38,20 +38,37 @@ Router::Router(RouterOptions options, std::uint64_t seed)
 }
 
 void Router::SetWorker(const control::Instance& instance) {
-  const auto found = workers_.find(instance.id);
-  if (found != workers_.end()) {
-    const control::Instance& old = found->second.instance;
-    if (old.rank_first == instance.rank_first && old.rank_count == instance.rank_count) {
-      found->second.instance = instance;
-      rows_stale_ = true;
-      changed_ = true;
-      return;
-    }
-    RemoveWorker(instance.id);
-  }
-  Worker worker;
+  Worker& worker = workers_[instance.id];
+  SetRanks(worker, instance);
   worker.instance = instance;
+  if (block_tokens_ == 0) {
+    block_tokens_ = instance.card.block_tokens;
+  }
+  rows_stale_ = true;
+  changed_ = true;
+}
+
+// Ranks that it had keep what they hold and run.
+void Router::SetRanks(Worker& worker, const control::Instance& instance) {
+  const std::uint32_t old_first = worker.instance.rank_first;
+  std::vector<RankNumber> old = std::exchange(worker.numbers, {});
+  std::vector<wire::WorkerLoad> old_loads = std::exchange(worker.loads, {});
+  for (std::uint32_t i = 0; i < old.size(); ++i) {
+    if (old_first + i < instance.rank_first ||
+        old_first + i - instance.rank_first >= instance.rank_count) {
+      RemoveRank(old[i]);
+    }
+  }
   for (std::uint32_t i = 0; i < instance.rank_count; ++i) {
+    const std::uint32_t rank = instance.rank_first + i;
+    if (rank >= old_first && rank - old_first < old.size()) {
+      worker.numbers.push_back(old[rank - old_first]);
+      worker.loads.push_back(old_loads[rank - old_first]);
+      if (approximate_) {
+        approximate_->SetCapacity(worker.numbers.back(), instance.card.block_count);
+      }
+      continue;
+    }
     if (free_numbers_.empty()) {
       if (rank_count_ == kRankCountMax) {
         break;  // more ranks than one router knows get nothing
@@ -59,18 +76,30 @@ void Router::SetWorker(const control::Instance& instance) {
       free_numbers_.push_back(RankNumber{rank_count_++});
     }
     worker.numbers.push_back(free_numbers_.back());
+    worker.loads.emplace_back();
+    ranks_came_ = true;
     free_numbers_.pop_back();
     if (approximate_) {
       approximate_->SetCapacity(worker.numbers.back(), instance.card.block_count);
     }
   }
-  worker.loads.resize(worker.numbers.size());
-  if (block_tokens_ == 0) {
-    block_tokens_ = instance.card.block_tokens;
+}
+
+void Router::RemoveRank(RankNumber number) {
+  for (const RequestId id : tracker_.RemoveRank(number)) {
+    if (!elsewhere_.contains(id)) {
+      Tell({.kind = LoadChange::Kind::kFreed, .id = id, .placement = {}});
+    }
   }
-  workers_.emplace(instance.id, std::move(worker));
-  rows_stale_ = true;
-  changed_ = true;
+  if (index_) {
+    index_->Clear(number);
+  }
+  for (std::optional<ApproximateIndex>* one : {&approximate_, &predicted_}) {
+    if (*one) {
+      (*one)->Clear(number);
+    }
+  }
+  free_numbers_.push_back(number);
 }
 
 void Router::RemoveWorker(InstanceId instance) {
@@ -79,16 +108,7 @@ void Router::RemoveWorker(InstanceId instance) {
     return;
   }
   for (const RankNumber number : found->second.numbers) {
-    tracker_.RemoveRank(number);
-    if (index_) {
-      index_->Clear(number);
-    }
-    for (std::optional<ApproximateIndex>* one : {&approximate_, &predicted_}) {
-      if (*one) {
-        (*one)->Clear(number);
-      }
-    }
-    free_numbers_.push_back(number);
+    RemoveRank(number);
   }
   workers_.erase(found);
   rows_stale_ = true;
@@ -122,6 +142,10 @@ void Router::OnKvEvents(InstanceId instance, const std::vector<wire::KvEvent>& e
     const std::uint32_t index = event.rank - worker.instance.rank_first;
     if (event.rank >= worker.instance.rank_first && index < worker.numbers.size()) {
       index_->Apply(worker.numbers[index], event);
+      using Kind = wire::KvEvent::Kind;
+      ++(event.kind == Kind::kStored    ? kv_event_counts_.stored
+         : event.kind == Kind::kRemoved ? kv_event_counts_.removed
+                                        : kv_event_counts_.cleared);
     }
   }
 }
@@ -135,12 +159,24 @@ void Router::OnOverloaded(InstanceId instance, rt::Time now) {
   }
 }
 
+void Router::SetBusyThresholds(std::optional<double> decode_blocks,
+                               std::optional<std::uint64_t> prefill_tokens,
+                               std::optional<double> prefill_tokens_frac) {
+  options_.active_decode_blocks_threshold = decode_blocks;
+  options_.active_prefill_tokens_threshold = prefill_tokens;
+  options_.active_prefill_tokens_threshold_frac = prefill_tokens_frac;
+  changed_ = true;
+}
+
 std::unique_ptr<Waiting> Router::Prepare(RouteRequest request, rt::Time now) const {
   auto out = std::make_unique<Waiting>();
   out->request = std::move(request);
   out->arrived = now;
   out->prompt_tokens = out->request.tokens.size();
-  if (kv_mode() && block_tokens_ > 0) {
+  if (out->request.hashed) {
+    out->prompt_tokens = out->request.hashed->token_count;
+    out->block_hashes = out->request.hashed->block_hashes;
+  } else if (kv_mode() && block_tokens_ > 0) {
     out->block_hashes =
         wire::PublicBlockHashes(out->request.tokens, block_tokens_,
                                 wire::PublicHashSeed(out->request.salt, out->request.adapter));
@@ -173,26 +209,50 @@ void Router::Bind(RouteRequest& request, rt::Time now) {
   request.rank = bound->rank;
 }
 
+void Router::EndStage(RouteStage stage) const {
+  if (on_stage_) {
+    on_stage_(stage);
+  }
+}
+
 void Router::Submit(RouteRequest request, rt::Time now) {
   Bind(request, now);
-  Decide(Prepare(std::move(request), now), now);
+  std::unique_ptr<Waiting> waiting = Prepare(std::move(request), now);
+  EndStage(RouteStage::kHashed);
+  Decide(std::move(waiting), now);
+}
+
+Result<void> Router::NamesItsWorker(const RouteRequest& request) const {
+  if (options_.mode != RouterMode::kDirect || request.pinned || request.anywhere) {
+    return {};
+  }
+  return Fail(Code::kInvalidArgument,
+              "this router sends a request where it says, and it names no worker", "worker_id");
+}
+
+void Router::Refuse(RequestId id, const Error& error) {
+  dispatches_.push_back(
+      {.id = id,
+       .target = Fail(error),
+       .candidates = options_.tells_terms ? candidates_ : std::vector<Candidate>()});
 }
 
 // Goes now, waits, or fails.
 void Router::Decide(std::unique_ptr<Waiting> waiting, rt::Time now) {
   const RequestId id = waiting->request.id;
-  if (options_.mode == RouterMode::kDirect && !waiting->request.pinned) {
-    dispatches_.push_back(
-        {id,
-         Fail(Code::kInvalidArgument,
-              "this router sends a request where it says, and it names no worker", "worker_id"),
-         0});
+  if (const Result<void> named = NamesItsWorker(waiting->request); !named) {
+    candidates_.clear();
+    Refuse(id, named.error());
+    return;
+  }
+  if (IsPlain(waiting->request)) {
+    Send(*waiting, ChoosePlain(*waiting, now), now);
     return;
   }
   Evaluate(*waiting, now);
   const Result<void> somebody = SomebodyEligible(waiting->request);
   if (!somebody && !(queues() && somebody.error().code() == Code::kResourceExhausted)) {
-    dispatches_.push_back({id, Fail(somebody.error()), 0});
+    Refuse(id, somebody.error());
     return;
   }
   if (queues()) {
@@ -209,28 +269,36 @@ void Router::Decide(std::unique_ptr<Waiting> waiting, rt::Time now) {
     if (all_full || (!options_.policy.classes.empty() && queue_.HasBacklog(index))) {
       const Result<void> pushed = queue_.Push(std::move(waiting), index, workers_.size());
       if (!pushed) {
-        dispatches_.push_back({id, Fail(pushed.error()), 0});
+        Refuse(id, pushed.error());
       }
       changed_ = true;
       return;
     }
   }
-  Send(*waiting, now);
+  Send(*waiting, Choose(*waiting), now);
 }
 
-// Pre: Evaluate found somebody eligible.
-void Router::Send(const Waiting& waiting, rt::Time now) {
+void Router::Send(const Waiting& waiting, const Candidate& chosen, rt::Time now) {
   const RouteRequest& request = waiting.request;
-  const Candidate& chosen = Choose(waiting);
   const CostOptions costs = CostsFor(request);
   const std::uint64_t cached = CachedTokens(costs, chosen.input);
+  const std::uint64_t prefill = costs.track_prefill_tokens ? waiting.prompt_tokens - cached : 0;
   tracker_.Add(request.id, chosen.number,
                {.block_hashes = waiting.block_hashes,
                 .prompt_tokens = waiting.prompt_tokens,
-                .prefill_tokens = costs.track_prefill_tokens ? waiting.prompt_tokens - cached : 0,
+                .prefill_tokens = prefill,
                 .block_tokens = std::max(block_tokens_, 1U),
                 .expected_output_tokens = request.expected_output_tokens},
                now);
+  if (options_.tell_load_changes) {
+    Tell({.kind = LoadChange::Kind::kAdded,
+          .id = request.id,
+          .placement = {.target = chosen.target,
+                        .prompt = {waiting.block_hashes, waiting.prompt_tokens},
+                        .prefill_tokens = prefill,
+                        .expected_output_tokens = request.expected_output_tokens,
+                        .session = request.session}});
+  }
   for (std::optional<ApproximateIndex>* one : {&approximate_, &predicted_}) {
     if (*one) {
       (*one)->OnRouted(request.id, chosen.number, waiting.block_hashes, now);
@@ -240,7 +308,11 @@ void Router::Send(const Waiting& waiting, rt::Time now) {
       sessions_->Begin(request.session, chosen.target, now)) {
     session_of_.emplace(request.id, request.session);
   }
-  dispatches_.push_back({request.id, chosen.target, static_cast<std::uint32_t>(cached)});
+  dispatches_.push_back(
+      {.id = request.id,
+       .target = chosen.target,
+       .overlap_tokens = static_cast<std::uint32_t>(cached),
+       .candidates = options_.tells_terms ? candidates_ : std::vector<Candidate>()});
 }
 
 void Router::Withdraw(RequestId id, rt::Time now) {
@@ -258,11 +330,26 @@ void Router::Withdraw(RequestId id, rt::Time now) {
     sessions_->End(session->second, now);
     session_of_.erase(session);
   }
-  changed_ = tracker_.Remove(id).has_value() || changed_;
+  const bool is_elsewhere = elsewhere_.erase(id) > 0;
+  if (tracker_.Remove(id)) {
+    changed_ = true;
+    if (!is_elsewhere) {
+      Tell({.kind = LoadChange::Kind::kFreed, .id = id, .placement = {}});
+    }
+  }
 }
 
 void Router::OnFirstToken(RequestId id, rt::Time now) {
-  changed_ = tracker_.OnPrefillDone(id, now) || changed_;
+  const auto elsewhere = elsewhere_.find(id);
+  if (elsewhere != elsewhere_.end()) {
+    elsewhere->second.prefill_tokens = 0;
+  }
+  if (tracker_.OnPrefillDone(id, now)) {
+    changed_ = true;
+    if (elsewhere == elsewhere_.end()) {
+      Tell({.kind = LoadChange::Kind::kPrefilled, .id = id, .placement = {}});
+    }
+  }
 }
 
 void Router::OnTokens(RequestId id, std::uint32_t count, rt::Time now) {
@@ -270,7 +357,13 @@ void Router::OnTokens(RequestId id, std::uint32_t count, rt::Time now) {
 }
 
 std::vector<Dispatch> Router::TakeDispatches(rt::Time now) {
+  if (std::exchange(ranks_came_, false)) {
+    CountElsewhere(now);
+  }
   for (const RequestId id : tracker_.Expire(now)) {
+    if (!elsewhere_.contains(id)) {
+      Tell({.kind = LoadChange::Kind::kFreed, .id = id, .placement = {}});
+    }
     Withdraw(id, now);
     changed_ = true;
   }
@@ -294,9 +387,9 @@ std::vector<Dispatch> Router::TakeDispatches(rt::Time now) {
     changed_ = true;
     Evaluate(*next, now);
     if (const Result<void> somebody = SomebodyEligible(next->request); !somebody) {
-      dispatches_.push_back({next->request.id, Fail(somebody.error()), 0});
+      Refuse(next->request.id, somebody.error());
     } else {
-      Send(*next, now);
+      Send(*next, Choose(*next), now);
     }
   }
   return std::exchange(dispatches_, {});
@@ -322,6 +415,37 @@ std::vector<Candidate> Router::Explain(const RouteRequest& request, rt::Time now
   Bind(bound, now);
   Evaluate(*Prepare(std::move(bound), now), now);
   return candidates_;
+}
+
+Preview Router::Foresee(const RouteRequest& request, rt::Time now) {
+  Preview out{.candidates = {}, .target = Fail(Code::kUnavailable, "nothing is decided")};
+  RouteRequest bound = request;
+  Bind(bound, now);
+  const std::unique_ptr<Waiting> waiting = Prepare(std::move(bound), now);
+  Evaluate(*waiting, now);
+  out.candidates = candidates_;
+  Result<void> somebody = NamesItsWorker(waiting->request);
+  somebody = somebody ? SomebodyEligible(waiting->request) : std::move(somebody);
+  if (!somebody) {
+    out.target = Fail(somebody.error());
+    return out;
+  }
+  const rt::Random random = random_;
+  const std::optional<Target> last = last_;
+  const Candidate& chosen = Choose(*waiting);
+  out.target = chosen.target;
+  out.overlap_tokens =
+      static_cast<std::uint32_t>(CachedTokens(CostsFor(waiting->request), chosen.input));
+  random_ = random;
+  last_ = last;
+  if (queues()) {
+    const std::uint64_t uncached = waiting->prompt_tokens - out.overlap_tokens;
+    const PolicyClass& policy_class =
+        queue_.policy_class(queue_.ClassOf(waiting->request.policy_class, uncached));
+    out.waits = std::ranges::all_of(
+        eligible_, [&](const Candidate* one) { return OverThreshold(*one, policy_class); });
+  }
+  return out;
 }
 
 }  // namespace pixii::router

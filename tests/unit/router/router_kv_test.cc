@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <numeric>
 
@@ -410,6 +411,55 @@ TEST_F(RouterKv, LoadsReturnToNothing) {
   }
   for (const RankLoadRow& row : router.Loads()) {
     EXPECT_EQ(row.load, RankLoad{});
+  }
+}
+
+// Most decisions do not make a candidate for every rank; Explain always does.
+TEST_F(RouterKv, TheChosenRankIsTheBestOfThoseExplained) {
+  rt::Random random(11);
+  for (const double scale : {1.0, 2.5}) {
+    RouterOptions options;
+    options.cost.prefill_load_scale = scale;
+    options.cost.active_request_weight = 0.25;
+    options.cost.shared_cache_multiplier = 0.5;
+    options.track_output_blocks = true;
+    Router& router = Make(options, 0);
+    for (std::uint64_t i = 1; i <= 6; ++i) {
+      router.SetWorker(Worker(i, i % 3 == 0 ? 2 : 1));
+    }
+    std::uint64_t ties = 0;
+    for (std::uint64_t i = 1; i <= 2000; ++i) {
+      RouteRequest request =
+          Request(i, static_cast<TokenId>(100 * random.Below(9)), 1 + random.Below(60));
+      KvEvent event = StoredOf(Request(0, static_cast<TokenId>(100 * random.Below(9)), 30));
+      event.tier = static_cast<wire::KvTier>(random.Below(4));
+      router.OnKvEvents(InstanceId{1 + random.Below(6)}, {event}, At(0));
+      if (random.Chance(0.05)) {
+        router.RemoveWorker(InstanceId{4});
+        router.SetWorker(Worker(4));
+      }
+      double least = 1e300;
+      std::map<Target, double> costs;
+      for (const Candidate& one : router.Explain(request, At(0))) {
+        least = std::min(least, one.terms.cost);
+        costs[one.target] = one.terms.cost;
+      }
+      router.Submit(std::move(request), At(0));
+      const std::vector<Dispatch> out = router.TakeDispatches(At(0));
+      ASSERT_EQ(out.size(), 1U);
+      ASSERT_TRUE(out[0].target);
+      ASSERT_EQ(costs.at(*out[0].target), least) << "request " << i;
+      ties +=
+          std::ranges::count_if(costs, [&](const auto& one) { return one.second == least; }) > 1;
+      router.OnTokens(RequestId{i}, static_cast<std::uint32_t>(random.Below(9)), At(0));
+      if (random.Chance(0.5)) {
+        router.OnFirstToken(RequestId{1 + random.Below(i)}, At(0));
+      }
+      if (i > 15) {
+        router.Withdraw(RequestId{i - 15}, At(0));
+      }
+    }
+    EXPECT_LT(ties, 1500U);
   }
 }
 

@@ -1,0 +1,146 @@
+#include "router/service/pool.h"
+
+#include <fmt/format.h>
+
+namespace pixii::router {
+
+namespace {
+
+RouterOptions Telling(RouterOptions options) {
+  options.tell_load_changes = true;
+  return options;
+}
+
+}  // namespace
+
+Pool::Pool(rt::Loop& loop, wire::PoolName name, RouterOptions options, std::uint64_t seed,
+           ReplicaMesh* mesh)
+    : loop_(loop), name_(std::move(name)), router_(Telling(std::move(options)), seed) {
+  if (mesh != nullptr) {
+    member_ = mesh->Join(name_, router_, [this] { Pump(); });
+  }
+}
+
+Pool::~Pool() { loop_.CancelTimer(timer_); }
+
+RequestId Pool::Submit(RouteRequest request, DispatchHandler on_dispatch) {
+  const RequestId id{++last_id_};
+  request.id = id;
+  waiting_.emplace(id, std::move(on_dispatch));
+  router_.Submit(std::move(request), loop_.Now());
+  Pump();
+  return id;
+}
+
+std::optional<RequestId> Pool::Place(const Placement& placement) {
+  const RequestId id{++last_id_};
+  if (!router_.Place(id, placement, loop_.Now())) {
+    return std::nullopt;
+  }
+  Pump();
+  return id;
+}
+
+void Pool::OnFirstToken(RequestId id) {
+  router_.OnFirstToken(id, loop_.Now());
+  Pump();
+}
+
+void Pool::OnTokens(RequestId id, std::uint32_t count) { router_.OnTokens(id, count, loop_.Now()); }
+
+void Pool::Withdraw(RequestId id) {
+  waiting_.erase(id);
+  router_.Withdraw(id, loop_.Now());
+  Pump();
+}
+
+void Pool::Tell(std::vector<LoadChange>& changes,
+                std::unordered_map<RequestId, Placement>& placed) {
+  if (member_ && !changes.empty()) {
+    member_->Tell(changes);
+  }
+  for (LoadChange& change : changes) {
+    if (change.kind == LoadChange::Kind::kAdded && waiting_.contains(change.id)) {
+      placed[change.id] = std::move(change.placement);
+    } else if (change.kind == LoadChange::Kind::kFreed && on_freed_) {
+      on_freed_(change.id);
+    }
+  }
+}
+
+void Pool::Pump() {
+  if (pumping_) {
+    return;  // the loop below goes on
+  }
+  pumping_ = true;
+  std::unordered_map<RequestId, Placement> placed;
+  while (true) {
+    const std::vector<Dispatch> dispatches = router_.TakeDispatches(loop_.Now());
+    std::vector<LoadChange> changes = router_.TakeLoadChanges();
+    if (dispatches.empty() && changes.empty()) {
+      break;
+    }
+    Tell(changes, placed);
+    for (const Dispatch& dispatch : dispatches) {
+      const auto waiting = waiting_.extract(dispatch.id);
+      if (!waiting) {
+        continue;
+      }
+      const auto placement = placed.extract(dispatch.id);
+      waiting.mapped()(dispatch, placement ? &placement.mapped() : nullptr);
+      if (!dispatch.target) {
+        router_.Withdraw(dispatch.id, loop_.Now());
+      }
+    }
+  }
+  pumping_ = false;
+  SetTimer();
+}
+
+void Pool::SetTimer() {
+  const rt::Time next = router_.next_time();
+  if (next == timer_at_) {
+    return;
+  }
+  loop_.CancelTimer(timer_);
+  timer_at_ = next;
+  timer_ = next == rt::kNever ? rt::TimerId::kNone : loop_.RunAt(next, [this] {
+    timer_ = rt::TimerId::kNone;
+    timer_at_ = rt::kNever;
+    Pump();
+  });
+}
+
+Result<Pool*> PoolBook::Get(const wire::PoolName& name) {
+  if (Pool* const known = Find(name.model, name.group)) {
+    if (known->name().block_tokens != name.block_tokens) {
+      return Fail(
+          Code::kInvalidArgument,
+          fmt::format("block_size: {} tokens, where {} of group {} has {}", name.block_tokens,
+                      name.model, name.group, known->name().block_tokens),
+          "block_size");
+    }
+    return known;
+  }
+  if (name.block_tokens == 0) {
+    return Fail(Code::kInvalidArgument, "block_size: 0 tokens are no block", "block_size");
+  }
+  if (pools_.size() >= kPoolsMax) {
+    return Fail(Code::kResourceExhausted,
+                fmt::format("there are {} models and groups already", kPoolsMax));
+  }
+  auto pool = std::make_unique<Pool>(loop_, name, options_, loop_.random().Next(), mesh_);
+  Pool* const out = pool.get();
+  pools_.emplace(std::pair(name.model, name.group), std::move(pool));
+  if (on_made_) {
+    on_made_(*out);
+  }
+  return out;
+}
+
+Pool* PoolBook::Find(std::string_view model, std::string_view group) const {
+  const auto found = pools_.find(std::pair(std::string(model), std::string(group)));
+  return found == pools_.end() ? nullptr : found->second.get();
+}
+
+}  // namespace pixii::router

@@ -1,0 +1,114 @@
+// Routers at work: each decides for workers of one model among which a request may go anywhere.
+//
+// Thread: one loop. docs/subsystems/router.md, "The service"
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "router/router.h"
+#include "router/service/replica_mesh.h"
+#include "rt/loop.h"
+#include "wire/messages/route.h"
+
+namespace pixii::router {
+
+/// A Router with time and with those who wait for it.
+class Pool final {
+ public:
+  /// Where it went; `placement` is null where it went nowhere.
+  using DispatchHandler = std::function<void(const Dispatch& dispatch, const Placement* placement)>;
+
+  /// `loop` outlives it. `mesh`: those who are told and heard; null: nobody; outlives it.
+  Pool(rt::Loop& loop, wire::PoolName name, RouterOptions options, std::uint64_t seed,
+       ReplicaMesh* mesh);
+
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+  ~Pool();
+
+  const wire::PoolName& name() const { return name_; }
+
+  /// Call Pump after changing it.
+  Router& router() { return router_; }
+
+  /// The id of the request is given here. `on_dispatch` is called once, in this call or later,
+  /// unless it is withdrawn before.
+  RequestId Submit(RouteRequest request, DispatchHandler on_dispatch);
+
+  /// It has not been dispatched yet.
+  bool Waits(RequestId id) const { return waiting_.contains(id); }
+
+  /// It runs there. Nothing: no such rank is here.
+  std::optional<RequestId> Place(const Placement& placement);
+
+  void OnFirstToken(RequestId id);
+  void OnTokens(RequestId id, std::uint32_t count);
+  void Withdraw(RequestId id);
+
+  /// Hears of requests that count no more: withdrawn, expired, or their worker is gone.
+  void OnFreed(std::function<void(RequestId)> on_freed) { on_freed_ = std::move(on_freed); }
+
+  /// Tells everybody what was decided.
+  void Pump();
+
+  const ReplicaMesh::Member* member() const { return member_.get(); }
+
+ private:
+  void Tell(std::vector<LoadChange>& changes, std::unordered_map<RequestId, Placement>& placed);
+  void SetTimer();
+
+  rt::Loop& loop_;
+  wire::PoolName name_;
+  Router router_;
+  std::unordered_map<RequestId, DispatchHandler> waiting_;
+  std::function<void(RequestId)> on_freed_;
+  std::uint64_t last_id_ = 0;
+  bool pumping_ = false;
+  rt::TimerId timer_ = rt::TimerId::kNone;
+  rt::Time timer_at_ = rt::kNever;
+  std::unique_ptr<ReplicaMesh::Member> member_;  // uses the router
+};
+
+/// All of a process, by model and group.
+class PoolBook final {
+ public:
+  static constexpr std::size_t kPoolsMax = 1024;
+
+  PoolBook(rt::Loop& loop, RouterOptions options, ReplicaMesh* mesh)
+      : loop_(loop), options_(std::move(options)), mesh_(mesh) {}
+
+  /// The pool, made if it is new. Errors: kInvalidArgument if it has other blocks, or there are no
+  /// tokens in a block; kResourceExhausted.
+  Result<Pool*> Get(const wire::PoolName& name);
+
+  /// nullptr: there is none.
+  Pool* Find(std::string_view model, std::string_view group) const;
+
+  using Pools = std::map<std::pair<std::string, std::string>, std::unique_ptr<Pool>>;
+
+  const Pools& pools() const { return pools_; }
+
+  const RouterOptions& options() const { return options_; }
+
+  /// Hears of each pool that is made.
+  void OnMade(std::function<void(Pool&)> on_made) { on_made_ = std::move(on_made); }
+
+ private:
+  rt::Loop& loop_;
+  RouterOptions options_;
+  ReplicaMesh* mesh_;
+  std::function<void(Pool&)> on_made_;
+  Pools pools_;
+};
+
+}  // namespace pixii::router

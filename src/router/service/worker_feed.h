@@ -1,0 +1,63 @@
+// Workers that discovery tells of, as the routers of this process hear them: what they are, how
+// busy they are, what they have cached.
+//
+// Thread: one loop.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "control/instance.h"
+#include "control/remote_link.h"
+#include "router/service/pool.h"
+#include "rt/loop.h"
+#include "rt/net.h"
+
+namespace pixii::router {
+
+struct WorkerFeedOptions {
+  control::MuxClientOptions client = {};  // but for the address
+  std::string group = "default";          // of their pools
+  /// Hears whether there is a connection to a worker. May not destroy the feed.
+  std::function<void(InstanceId instance, bool connected)> on_connection = {};
+};
+
+class WorkerFeed final {
+ public:
+  struct Worker {
+    control::Instance instance;
+    Pool* pool = nullptr;
+    std::unique_ptr<control::RemoteLink> link;
+    bool connected = false;  // the router has it
+  };
+
+  /// All outlive it.
+  WorkerFeed(rt::Loop& loop, rt::Net& net, PoolBook& pools, WorkerFeedOptions options);
+
+  WorkerFeed(const WorkerFeed&) = delete;
+  WorkerFeed& operator=(const WorkerFeed&) = delete;
+  ~WorkerFeed();
+
+  /// Errors: kInvalidArgument for an address that is none, or blocks of another size than those of
+  /// its model's other workers.
+  Result<void> SetInstance(const control::Instance& instance);
+  void RemoveInstance(InstanceId instance);
+
+  const std::map<InstanceId, Worker>& workers() const { return workers_; }
+
+ private:
+  void OnChange(InstanceId instance);
+  void Listen(const Worker& worker);
+
+  rt::Loop& loop_;
+  rt::Net& net_;
+  PoolBook& pools_;
+  WorkerFeedOptions options_;
+  std::map<InstanceId, Worker> workers_;
+};
+
+}  // namespace pixii::router

@@ -1,0 +1,97 @@
+// A router's process that listens to workers with mock engines, over a simulated network.
+#include "router/service/worker_feed.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+
+#include "support/worker_process.h"
+#include "unit/router/service/router_process.h"
+
+namespace pixii::router {
+namespace {
+
+using std::chrono::seconds;
+
+class WorkerFeedTest : public ::testing::Test {
+ protected:
+  WorkerFeedTest() { StartWorker(); }
+
+  void StartWorker() {
+    if (worker_ && worker_->node.alive()) {
+      worker_->node.Kill();
+    }
+    worker_.reset();
+    worker_ = std::make_unique<pixii::testing::WorkerProcess>(world_.AddNode("worker"));
+  }
+
+  control::Instance Instance(std::uint64_t id) {
+    control::Instance out;
+    out.id = InstanceId{id};
+    out.address = "worker:7000";
+    out.card = worker_->link.card();
+    return out;
+  }
+
+  void RunUntil(const std::function<bool()>& done) {
+    ASSERT_EQ(world_.RunUntil(done, world_.now() + seconds(60)), rt::SimEnd::kDone);
+  }
+
+  std::size_t RankCount() {
+    Pool* const pool = router_.pools.Find("mock", "default");
+    return pool == nullptr ? 0 : pool->router().Loads().size();
+  }
+
+  rt::SimWorld world_{{.seed = 2}};
+  std::unique_ptr<pixii::testing::WorkerProcess> worker_;
+  RouterProcess router_{world_.AddNode("router")};
+  std::map<InstanceId, bool> heard_;
+  WorkerFeed feed_{router_.node.loop(),
+                   router_.node.net(),
+                   router_.pools,
+                   {.client = {}, .on_connection = [this](InstanceId id, bool connected) {
+                      heard_[id] = connected;
+                    }}};
+};
+
+TEST_F(WorkerFeedTest, AWorkerIsThereWhileItsConnectionIs) {
+  ASSERT_TRUE(feed_.SetInstance(Instance(7)));
+  RunUntil([&] { return RankCount() == 1; });
+  EXPECT_TRUE(heard_.at(InstanceId{7}));
+  EXPECT_EQ(router_.pools.Find("mock", "default")->name().block_tokens, 4U);
+  worker_->node.Kill();
+  RunUntil([&] { return RankCount() == 0; });
+  EXPECT_FALSE(heard_.at(InstanceId{7}));
+  StartWorker();
+  RunUntil([&] { return RankCount() == 1; });
+  feed_.RemoveInstance(InstanceId{7});
+  EXPECT_EQ(RankCount(), 0U);
+}
+
+TEST_F(WorkerFeedTest, OneThatDrainsTakesNothingNew) {
+  ASSERT_TRUE(feed_.SetInstance(Instance(7)));
+  RunUntil([&] { return RankCount() == 1; });
+  control::Instance draining = Instance(7);
+  draining.draining = true;
+  ASSERT_TRUE(feed_.SetInstance(draining));
+  Result<Target> target = Target{};
+  router_.pools.Find("mock", "default")
+      ->Submit(MakeRequest(1),
+               [&](const Dispatch& dispatch, const Placement*) { target = dispatch.target; });
+  EXPECT_EQ(target.error().code(), Code::kUnavailable);
+}
+
+TEST_F(WorkerFeedTest, OneThatCannotBeOfThePoolIsRefused) {
+  ASSERT_TRUE(feed_.SetInstance(Instance(7)));
+  control::Instance other = Instance(8);
+  other.card.block_tokens = 8;
+  EXPECT_EQ(feed_.SetInstance(other).error().param(), "block_size");
+  other = Instance(9);
+  other.address = "nonsense";
+  EXPECT_FALSE(feed_.SetInstance(other));
+  EXPECT_EQ(feed_.workers().size(), 1U);
+}
+
+}  // namespace
+}  // namespace pixii::router
