@@ -9,6 +9,8 @@
 
 #include <fmt/format.h>
 
+#include "worker/kv_changes.h"
+
 namespace pixii::worker {
 
 // The requests under way; lives on the frontend's loop.
@@ -75,10 +77,15 @@ class LocalLink::Core final {
     if (changed && on_state_) {
       on_state_(load_.state);
     }
+    if (on_kv_events_ && !output.kv_events.empty()) {
+      on_kv_events_(JoinChanges(output.kv_events, next_kv_event_));
+    }
     for (wire::TokenFrame& frame : output.frames) {
       Give(std::move(frame));
     }
   }
+
+  void WatchKvEvents(KvEventHandler on_events) { on_kv_events_ = std::move(on_events); }
 
   void EndAll(const Error& error) {
     closed_ = error;
@@ -156,6 +163,8 @@ class LocalLink::Core final {
   std::uint32_t sequences_ = 0;  // choices not ended
   engine::EngineLoad load_;
   std::optional<Error> closed_;
+  KvEventHandler on_kv_events_;
+  std::uint64_t next_kv_event_ = 0;
 };
 
 LocalLink::LocalLink(rt::Loop& frontend_loop, engine::EngineLoop& engine, LocalLinkOptions options)
@@ -288,6 +297,15 @@ control::WorkerState StateOf(engine::EngineState state) {
 
 }  // namespace
 
+Result<void> LocalLink::WatchKvEvents(KvEventHandler on_events) {
+  if (!engine_.tells_kv_events()) {
+    return Fail(Code::kUnsupported, "this worker was told to publish no KV events");
+  }
+  core_->WatchKvEvents(std::move(on_events));
+  engine_.WatchKvEvents(destination_);
+  return {};
+}
+
 control::WorkerLoad LocalLink::load() const {
   const engine::EngineLoad& load = core_->load();
   return {.state = StateOf(load.state),
@@ -299,7 +317,7 @@ control::WorkerLoad LocalLink::load() const {
           .steps = load.steps};
 }
 
-const engine::EngineLoad& LocalLink::engine_load() const { return core_->load(); }
+engine::EngineLoad LocalLink::engine_load() const { return core_->load(); }
 
 void LocalLink::Drain() {
   if (!core_->closed()) {

@@ -15,6 +15,7 @@
 #include "control/worker_link.h"
 #include "engine/engine_loop.h"
 #include "rt/loop.h"
+#include "worker/hosted_link.h"
 #include "worker/link_adapters.h"
 
 namespace pixii::worker {
@@ -29,7 +30,7 @@ struct LocalLinkOptions {
   std::function<void(engine::EngineState)> on_state = {};
 };
 
-class LocalLink final : public control::WorkerLink {
+class LocalLink final : public HostedLink {
  public:
   /// `frontend_loop` and `engine` outlive the link.
   LocalLink(rt::Loop& frontend_loop, engine::EngineLoop& engine, LocalLinkOptions options);
@@ -47,21 +48,16 @@ class LocalLink final : public control::WorkerLink {
                      MemoryHandler on_done) override;
   void ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) override;
   void ClearCache(MemoryHandler on_done) override;
+  /// Errors: kUnsupported without EngineOptions::kv_event_count_max.
+  Result<void> WatchKvEvents(KvEventHandler on_events) override;
   control::WorkerLoad load() const override;
   void LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) override;
   void UnloadAdapter(std::string name, AdapterHandler on_done) override;
 
-  /// Counters beyond WorkerLoad, for metrics; as of the last step heard of.
-  const engine::EngineLoad& engine_load() const;
-
-  /// From now on Generate answers kShuttingDown; what runs goes on.
-  void Drain();
-
-  /// Ends all that runs with `error`, now, by frames; Generate answers it from now on.
-  void Close(const Error& error);
-
-  /// Requests that have not ended.
-  std::size_t outstanding_count() const;
+  engine::EngineLoad engine_load() const override;
+  void Drain() override;
+  void Close(const Error& error) override;
+  std::size_t outstanding_count() const override;
 
  private:
   class Core;

@@ -19,6 +19,11 @@ bool SameLoad(const wire::WorkerLoad& a, const wire::WorkerLoad& b) {
          a.blocks_total == b.blocks_total && a.steps == b.steps;
 }
 
+// All that a report says but the card.
+bool SameReport(const wire::WorkerReport& a, const wire::WorkerReport& b) {
+  return SameLoad(a.load, b.load) && std::ranges::equal(a.ranks, b.ranks, SameLoad);
+}
+
 template <class T>
 void Append(std::vector<T>& to, std::vector<T>& from) {
   to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
@@ -39,6 +44,7 @@ void Join(wire::TokenFrame& first, wire::TokenFrame next) {
   first.stop_logprob = next.stop_logprob;
   first.error = std::move(next.error);
   first.state = std::move(next.state);
+  first.dp_rank = first.dp_rank ? first.dp_rank : next.dp_rank;
 }
 
 }  // namespace
@@ -48,13 +54,23 @@ WorkerService::WorkerService(rt::Loop& loop, rt::Net& net, control::WorkerLink& 
     : loop_(loop),
       link_(link),
       options_(std::move(options)),
+      kv_log_(options_.kv_log),
+      kv_epoch_(loop.random().Below(~std::uint64_t{0}) + 1),
       server_(loop, net, options_.mux, *this) {
+  if (options_.health) {
+    watch_.emplace(loop_, link_, *options_.health, [this] { return RequestId{++last_request_}; });
+    watch_->Start();
+  }
   tasks_.Start(ReportLoop());
+  if (options_.watches_kv_events && !WatchKvEvents()) {
+    options_.watches_kv_events = false;  // it has none
+  }
 }
 
 WorkerService::~WorkerService() {
   *alive_ = false;
   tasks_.Clear();
+  watch_.reset();
   for (const auto& [request, call] : running_) {
     link_.Cancel({request, std::nullopt});
   }
@@ -63,15 +79,29 @@ WorkerService::~WorkerService() {
 void WorkerService::Announce() {
   for (auto& [id, call] : calls_) {
     if (call.kind == Kind::kReport && call.begun) {
-      SendReport(id, call, true);
+      call.card_due = true;
     }
   }
+  SendReports();
 }
 
 void WorkerService::Drain() {
   draining_ = true;
+  if (watch_) {
+    watch_->Stop();
+  }
   server_.GoAway();
   SendReports();
+}
+
+std::vector<RequestId> WorkerService::RequestsOf(std::string_view caller) const {
+  std::vector<RequestId> out;
+  for (const auto& [request, call] : running_) {
+    if (server_.peer_name(call) == caller) {
+      out.push_back(request);
+    }
+  }
+  return out;
 }
 
 void WorkerService::OnCall(control::CallId id, std::string_view method,
@@ -80,7 +110,7 @@ void WorkerService::OnCall(control::CallId id, std::string_view method,
       {control::kGenerateMethod, Kind::kGenerate}, {control::kReportMethod, Kind::kReport},
       {control::kMemoryMethod, Kind::kMemory},     {control::kClearCacheMethod, Kind::kClear},
       {control::kLoadAdapterMethod, Kind::kLoad},  {control::kUnloadAdapterMethod, Kind::kUnload},
-      {control::kModelFilesMethod, Kind::kFiles}};
+      {control::kModelFilesMethod, Kind::kFiles},  {control::kKvEventsMethod, Kind::kKvEvents}};
   for (const auto& [name, kind] : kMethods) {
     if (name == method) {
       calls_[id].kind = kind;
@@ -116,7 +146,8 @@ void WorkerService::Begin(control::CallId id, Call& call, const std::string& mes
       begun = BeginGenerate(id, call, message);
       break;
     case Kind::kReport:
-      SendReport(id, call, true);
+      call.card_due = true;
+      SendReport(id, call);
       break;
     case Kind::kMemory:
       begun = BeginMemory(id, message);
@@ -133,6 +164,9 @@ void WorkerService::Begin(control::CallId id, Call& call, const std::string& mes
     case Kind::kFiles:
       begun = BeginFiles(id);
       break;
+    case Kind::kKvEvents:
+      begun = BeginKvEvents(id, call, message);
+      break;
     case Kind::kUnknown:
       break;
   }
@@ -146,6 +180,12 @@ Result<void> WorkerService::BeginGenerate(control::CallId id, Call& call,
                                           const std::string& message) {
   PX_TRY(wire::GenerateRequest request, wire::Decode<wire::GenerateRequest>(message));
   request.id = RequestId{++last_request_};
+  if (const std::size_t queued = server_.connection_queued_bytes(id);
+      queued > options_.connection_bytes_max) {
+    return Fail(Code::kResourceExhausted,
+                fmt::format("{} bytes wait to be read by this caller, {} are allowed", queued,
+                            options_.connection_bytes_max));
+  }
   if (request.choice_count == 0) {
     return Fail(Code::kInvalidArgument, "choice_count: 0, at least 1 is needed", "choice_count");
   }
@@ -212,6 +252,9 @@ void WorkerService::OnGone(control::CallId id) {
 void WorkerService::OnFrame(control::CallId id, wire::TokenFrame frame) {
   const RequestId request = frame.id;
   const bool last = frame.finish.has_value();
+  if (watch_ && (!frame.tokens.empty() || !frame.pooled.empty())) {
+    watch_->OnToken();
+  }
   const auto found = calls_.find(id);
   if (found == calls_.end()) {
     // Its caller is gone; the request ends by itself.
@@ -244,9 +287,91 @@ bool WorkerService::SendFrame(control::CallId id, const wire::TokenFrame& frame)
   return sent.has_value();
 }
 
+Result<void> WorkerService::WatchKvEvents() {
+  if (kv_watched_) {
+    return {};
+  }
+  PX_CHECK_OK(link_.WatchKvEvents(
+      [this, alive = std::weak_ptr<bool>(alive_)](std::vector<wire::KvEvent> events) {
+        if (const auto here = alive.lock(); here && *here) {
+          OnKvEvents(std::move(events));
+        }
+      }));
+  kv_watched_ = true;
+  return {};
+}
+
+Result<void> WorkerService::BeginKvEvents(control::CallId id, Call& call,
+                                          const std::string& message) {
+  PX_TRY(const wire::KvEventsRequest request, wire::Decode<wire::KvEventsRequest>(message));
+  PX_CHECK_OK(WatchKvEvents());
+  // One of another log is behind everything.
+  call.kv.next_id = request.epoch == kv_epoch_ ? request.from_id : kv_log_.next_id() + 1;
+  SendKvEvents(id, call.kv);
+  return {};
+}
+
+void WorkerService::OnKvEvents(std::vector<wire::KvEvent> events) {
+  for (wire::KvEvent& event : events) {
+    kv_log_.Add(std::move(event));
+  }
+  for (auto next = calls_.begin(); next != calls_.end();) {
+    auto& [id, call] = *next++;  // it may be finished here
+    if (call.kind == Kind::kKvEvents && call.begun) {
+      SendKvEvents(id, call.kv);
+    }
+  }
+}
+
+wire::KvEventBatch WorkerService::NextBatch(KvReader& reader) const {
+  wire::KvEventBatch batch;
+  batch.epoch = kv_epoch_;
+  if (!reader.in_dump) {
+    if (auto events = kv_log_.Since(reader.next_id, options_.kv_blocks_max)) {
+      reader.next_id += events->size();
+      batch.events = std::move(*events);
+      batch.next_id = reader.next_id;
+      return batch;
+    }
+    reader = {
+        .next_id = kv_log_.next_id(), .dump = kv_log_.Dump(), .dump_sent = 0, .in_dump = true};
+    batch.dump_begins = true;
+  }
+  batch.dump = true;
+  batch.next_id = reader.next_id;
+  for (std::size_t blocks = 0;
+       reader.dump_sent < reader.dump.size() && blocks < options_.kv_blocks_max;
+       ++reader.dump_sent) {
+    blocks += reader.dump[reader.dump_sent].blocks.size();
+    batch.events.push_back(std::move(reader.dump[reader.dump_sent]));
+  }
+  if (reader.dump_sent == reader.dump.size()) {
+    batch.dump_ends = true;
+    reader.dump = {};
+    reader.in_dump = false;
+  }
+  return batch;
+}
+
+// A caller that reads slowly is behind in the log, and at worst gets a dump; nothing is queued.
+void WorkerService::SendKvEvents(control::CallId id, KvReader& reader) {
+  while (server_.queued_bytes(id) == 0 && (reader.in_dump || reader.next_id != kv_log_.next_id())) {
+    Result<void> sent = server_.Send(id, wire::Encode(NextBatch(reader)));
+    if (!sent) {
+      return Finish(id, sent.error());
+    }
+  }
+}
+
 void WorkerService::OnDrained(control::CallId id) {
   const auto found = calls_.find(id);
-  if (found == calls_.end() || found->second.held.empty()) {
+  if (found == calls_.end()) {
+    return;
+  }
+  if (found->second.kind == Kind::kKvEvents && found->second.begun) {
+    return SendKvEvents(id, found->second.kv);
+  }
+  if (found->second.held.empty()) {
     return;
   }
   const bool all_ended = found->second.live_choices == 0;
@@ -285,31 +410,40 @@ control::WorkerLink::AdapterHandler WorkerService::AnswerWith(control::CallId id
   };
 }
 
-void WorkerService::SendReport(control::CallId id, Call& call, bool with_card) {
-  wire::WorkerReport report;
-  if (with_card) {
+void WorkerService::SendReport(control::CallId id, Call& call) {
+  wire::WorkerReport report = Report();
+  call.told = report;
+  if (std::exchange(call.card_due, false)) {
     report.card = link_.card();
   }
-  report.load = Load();
-  call.told = report.load;
   (void)server_.Send(id, wire::Encode(report));  // a report is small
 }
 
-wire::WorkerLoad WorkerService::Load() const {
-  wire::WorkerLoad load = link_.load();
-  if (draining_) {
-    load.state = wire::WorkerState::kDraining;
+wire::WorkerReport WorkerService::Report() {
+  wire::WorkerReport report{.card = {}, .load = link_.load(), .ranks = link_.rank_loads()};
+  if (report.ranks.size() == 1) {
+    report.ranks.clear();
   }
-  return load;
+  if (watch_ && report.load.state == wire::WorkerState::kAwake) {
+    const bool healthy = watch_->ready();
+    if (std::exchange(healthy_, healthy) != healthy && options_.on_health) {
+      options_.on_health(healthy, watch_->Describe());
+    }
+    report.load.state = healthy ? wire::WorkerState::kAwake : wire::WorkerState::kUnhealthy;
+  }
+  if (draining_ && report.load.state == wire::WorkerState::kAwake) {
+    report.load.state = wire::WorkerState::kDraining;
+  }
+  return report;
 }
 
 void WorkerService::SendReports() {
-  const wire::WorkerLoad load = Load();
+  const wire::WorkerReport report = Report();
   for (auto& [id, call] : calls_) {
     // Who does not read what was sent gets the newest report later.
-    if (call.kind == Kind::kReport && call.begun && !SameLoad(load, call.told) &&
-        server_.queued_bytes(id) == 0) {
-      SendReport(id, call, false);
+    if (call.kind == Kind::kReport && call.begun &&
+        (call.card_due || !SameReport(report, call.told)) && server_.queued_bytes(id) == 0) {
+      SendReport(id, call);
     }
   }
 }

@@ -2,23 +2,27 @@
 //
 // Thread: one loop, that of the link. docs/formats/messages.md
 // A request whose caller is gone is cancelled. Frames for a caller that reads slowly are joined, so
-// that a stream costs no more memory than its tokens.
+// that a stream costs no more memory than its tokens; a caller that lets too much wait gets nothing
+// more to do.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "base/result.h"
+#include "control/engine_watch.h"
 #include "control/mux_server.h"
 #include "control/worker_link.h"
 #include "rt/loop.h"
 #include "rt/net.h"
+#include "worker/kv_event_log.h"
 
 namespace pixii::worker {
 
@@ -27,7 +31,19 @@ struct WorkerServiceOptions {
   std::size_t stream_bytes_max = 64 * 1024;  // sent and not yet read; what follows is joined
   /// What frontends ask for to read and write the model's texts; empty: there is nothing.
   std::function<Result<wire::ModelFiles>()> files = {};
+  /// The same of a connection's streams together: above, requests are refused (kResourceExhausted).
+  std::size_t connection_bytes_max = 32U << 20U;
+  std::size_t kv_blocks_max = 1024;  // of one message of KV events; one event may have more
+  KvEventLogOptions kv_log = {};
+  /// The link's KV events are watched from the start on; else once a frontend asks. For those that
+  /// cannot be told again.
+  bool watches_kv_events = false;
   rt::Duration report_period = std::chrono::milliseconds(100);  // between two that tell of load
+  /// An engine that does not answer is told of: it gets no requests, and what it has goes
+  /// elsewhere.
+  std::optional<control::ReadinessOptions> health = {};
+  /// Hears when it stops or begins to answer; it may not destroy the service.
+  std::function<void(bool healthy, const std::string& why)> on_health = {};
 };
 
 class WorkerService final : private control::MuxService {
@@ -51,6 +67,14 @@ class WorkerService final : private control::MuxService {
 
   std::size_t request_count() const { return running_.size(); }
 
+  /// Those that callers of this name sent, by the ids that the link knows.
+  std::vector<RequestId> RequestsOf(std::string_view caller) const;
+
+  /// Of every kind, reports included, of which each connection of a frontend has one.
+  std::size_t call_count() const { return calls_.size(); }
+
+  std::size_t connection_count() const { return server_.connection_count(); }
+
  private:
   enum class Kind : std::uint8_t {
     kUnknown,
@@ -60,7 +84,16 @@ class WorkerService final : private control::MuxService {
     kClear,
     kLoad,
     kUnload,
-    kFiles
+    kFiles,
+    kKvEvents,
+  };
+
+  /// Where a caller is in the log of KV events.
+  struct KvReader {
+    std::uint64_t next_id = 0;
+    std::vector<wire::KvEvent> dump;  // what is to be sent before
+    std::size_t dump_sent = 0;        // of it
+    bool in_dump = false;
   };
 
   struct Call {
@@ -68,7 +101,9 @@ class WorkerService final : private control::MuxService {
     bool begun = false;  // its first message was taken
     RequestId request{};
     std::uint32_t live_choices = 0;
-    wire::WorkerLoad told;               // with the last report
+    wire::WorkerReport told;  // last, but for the card
+    bool card_due = false;    // with the next report
+    KvReader kv;
     std::vector<wire::TokenFrame> held;  // [choice] joined frames that wait for the caller
   };
 
@@ -84,14 +119,19 @@ class WorkerService final : private control::MuxService {
   Result<void> BeginLoad(control::CallId id, const std::string& message);
   Result<void> BeginFiles(control::CallId id);
   Result<void> BeginUnload(control::CallId id, const std::string& message);
+  Result<void> BeginKvEvents(control::CallId id, Call& call, const std::string& message);
+  Result<void> WatchKvEvents();
+  void OnKvEvents(std::vector<wire::KvEvent> events);
+  void SendKvEvents(control::CallId id, KvReader& reader);
+  wire::KvEventBatch NextBatch(KvReader& reader) const;
   void OnFrame(control::CallId id, wire::TokenFrame frame);
   bool SendFrame(control::CallId id, const wire::TokenFrame& frame);
   void Finish(control::CallId id, std::optional<Error> error);
   control::WorkerLink::MemoryHandler FinishWith(control::CallId id);
   control::WorkerLink::AdapterHandler AnswerWith(control::CallId id);
-  void SendReport(control::CallId id, Call& call, bool with_card);
+  void SendReport(control::CallId id, Call& call);
   void SendReports();
-  wire::WorkerLoad Load() const;
+  wire::WorkerReport Report();
   rt::Task<void> ReportLoop();
 
   rt::Loop& loop_;
@@ -100,8 +140,13 @@ class WorkerService final : private control::MuxService {
   std::map<control::CallId, Call> calls_;
   std::unordered_map<RequestId, control::CallId> running_;
   std::uint64_t last_request_ = 0;
+  KvEventLog kv_log_;
+  std::uint64_t kv_epoch_;  // of `kv_log_`: other starts of this worker have another
+  bool kv_watched_ = false;
   bool draining_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
+  std::optional<control::EngineWatch> watch_;
+  bool healthy_ = false;
   control::MuxServer server_;
   rt::SpawnedTasks tasks_;  // last: their frames use what stands above
 };

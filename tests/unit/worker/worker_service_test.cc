@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +15,8 @@
 #include "control/remote_link.h"
 #include "engine/mock_executor.h"
 #include "rt/sim_world.h"
+#include "wire/messages/codec.h"
+#include "wire/public_hash.h"
 #include "worker/local_link.h"
 
 namespace pixii::worker {
@@ -21,7 +26,7 @@ constexpr std::uint32_t kVocab = 64;
 constexpr std::uint32_t kContext = 4096;
 constexpr std::uint16_t kPort = 7000;
 
-std::unique_ptr<engine::Engine> MakeEngine() {
+std::unique_ptr<engine::Engine> MakeEngine(std::uint32_t kv_event_count_max) {
   auto executor = std::make_unique<engine::MockExecutor>(
       engine::MockOptions{.limits = {.vocab_size = kVocab,
                                      .context_tokens_max = kContext,
@@ -31,9 +36,11 @@ std::unique_ptr<engine::Engine> MakeEngine() {
                                      .step_logit_rows_max = 64},
                           .timing = {.step_ns = 1'000'000},
                           .faults = {}});
-  return std::move(*engine::Engine::Create(
-      {.batch_sequences_max = 8, .batch_tokens_max = 32, .queue_length_max = 64},
-      std::move(executor)));
+  return std::move(*engine::Engine::Create({.batch_sequences_max = 8,
+                                            .batch_tokens_max = 32,
+                                            .queue_length_max = 64,
+                                            .kv_event_count_max = kv_event_count_max},
+                                           std::move(executor)));
 }
 
 wire::GenerateRequest MakeRequest(std::uint64_t id, std::uint32_t max_tokens,
@@ -47,13 +54,23 @@ wire::GenerateRequest MakeRequest(std::uint64_t id, std::uint32_t max_tokens,
   return request;
 }
 
+struct WorkerOptions {
+  std::string name = "mock";
+  std::uint32_t kv_event_count_max = 256;
+  std::size_t kv_log_blocks_max = 65536;
+};
+
 // What a process that is a worker has.
 struct WorkerProcess {
-  explicit WorkerProcess(rt::SimNode& node)
-      : engine(node.loop(), MakeEngine()),
-        link(node.loop(), engine, {.name = "mock", .eos_token_ids = {}}),
-        service(node.loop(), node.net(), link,
-                {.mux = {.name = "worker"}, .stream_bytes_max = 2048}) {
+  explicit WorkerProcess(rt::SimNode& node, rt::Net& net, const WorkerOptions& options)
+      : engine(node.loop(), MakeEngine(options.kv_event_count_max)),
+        link(node.loop(), engine, {.name = options.name, .eos_token_ids = {}}),
+        service(node.loop(), net, link,
+                {.mux = {.name = "worker"},
+                 .stream_bytes_max = 2048,
+                 .connection_bytes_max = 64 * 1024,
+                 .kv_blocks_max = 16,
+                 .kv_log = {.blocks_max = options.kv_log_blocks_max}}) {
     EXPECT_TRUE(service.Start({.host = "0.0.0.0", .port = kPort}));
   }
 
@@ -76,17 +93,37 @@ class WorkerServiceTest : public testing::Test {
     RunUntil([this] { return link_->get()->state() == control::RemoteLink::State::kHere; });
   }
 
-  void StartWorker() {
+  void StartWorker(const WorkerOptions& options = {}) {
+    worker_.reset();
+    if (worker_node_ != nullptr && worker_node_->alive()) {
+      worker_node_->Kill();
+    }
     worker_node_ = &world_.AddNode("worker");
-    worker_.emplace(*worker_node_);
+    worker_.emplace(*worker_node_, worker_node_->net(), options);
   }
 
-  std::unique_ptr<control::RemoteLink> Connect() {
+  std::unique_ptr<control::RemoteLink> Connect(wire::ModelCard known = {}) {
     return std::make_unique<control::RemoteLink>(
         frontend_node_.loop(), frontend_node_.net(),
         control::MuxClientOptions{.address = {.host = "worker", .port = kPort},
                                   .mux = {.name = "frontend"}},
-        wire::ModelCard{}, [] {});
+        std::move(known), [] {});
+  }
+
+  void RunFor(rt::Duration duration) { world_.RunTo(world_.now() + duration); }
+
+  // Runs `count` requests to their ends, with prompts that share beginnings.
+  void RunSome(std::uint64_t count) {
+    std::vector<wire::GenerateRequest> requests;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const std::uint64_t id = ++last_request_;
+      wire::GenerateRequest request = MakeRequest(id, 10);
+      request.prompt.assign(20 + id % 17, static_cast<TokenId>(id % 5));
+      request.prompt.back() = static_cast<TokenId>(id % kVocab);
+      requests.push_back(request);
+      ASSERT_TRUE(Generate(request));
+      RunUntil([&] { return Ended(request); });
+    }
   }
 
   control::RemoteLink& link() { return **link_; }
@@ -129,6 +166,7 @@ class WorkerServiceTest : public testing::Test {
   std::optional<WorkerProcess> worker_;
   std::optional<std::unique_ptr<control::RemoteLink>> link_;
   std::map<std::uint64_t, Received> received_;
+  std::uint64_t last_request_ = 1000;
 };
 
 TEST_F(WorkerServiceTest, WhatAWorkerIsCrossesWithTheConnection) {
@@ -236,13 +274,297 @@ TEST_F(WorkerServiceTest, ADrainingWorkerEndsWhatItHasAndTakesNothing) {
 }
 
 TEST_F(WorkerServiceTest, FramesForASlowLineAreJoinedAndNothingIsLost) {
-  world_.options().bandwidth_bytes_per_s = 100'000;
-  wire::GenerateRequest request = MakeRequest(1, 3500);
-  request.top_logprobs = 20;
+  world_.options().bandwidth_bytes_per_s = 5'000;
+  world_.options().window_size_bytes_max = 4096;
+  link_.emplace(Connect());  // a line of such a kind
+  RunUntil([this] { return link().state() == control::RemoteLink::State::kHere; });
+  wire::GenerateRequest request = MakeRequest(1, 1500);
+  request.top_logprobs = 5;
   ASSERT_TRUE(Generate(request));
   RunUntil([&] { return Ended(request); });
   ExpectOracle(request);
-  EXPECT_LT(received_[1].frames, 3500U);
+  EXPECT_LT(received_[1].frames, 1500U);
+}
+
+TEST_F(WorkerServiceTest, AnIdMayBeUsedAgainFromItsLastFrameOn) {
+  int ends = 0;
+  std::vector<TokenId> tokens;
+  std::function<void(wire::TokenFrame)> on_frame = [&](const wire::TokenFrame& frame) {
+    if (ends == 1) {
+      tokens.insert(tokens.end(), frame.tokens.begin(), frame.tokens.end());
+    }
+    if (frame.finish) {
+      EXPECT_EQ(frame.finish, wire::FinishReason::kLength);
+      if (++ends == 1) {
+        EXPECT_TRUE(link().Generate(MakeRequest(7, 20), on_frame));
+      }
+    }
+  };
+  ASSERT_TRUE(link().Generate(MakeRequest(7, 5), on_frame));
+  RunUntil([&] { return ends == 2; });
+  EXPECT_EQ(tokens, engine::MockStream(MakeRequest(7, 20), 0, kVocab, kContext).tokens);
+  EXPECT_EQ(link().outstanding_count(), 0U);
+}
+
+TEST_F(WorkerServiceTest, WhatCouldNotEndOnceIsRefusedAtOnce) {
+  ASSERT_TRUE(Generate(MakeRequest(1, 50)));
+  EXPECT_EQ(Generate(MakeRequest(1, 50)).error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(Generate(MakeRequest(2, 50, 0)).error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(Generate(MakeRequest(2, 50, ~0U)).error().code(), Code::kInvalidArgument);
+  RunUntil([&] { return Ended(MakeRequest(1, 50)); });
+}
+
+TEST_F(WorkerServiceTest, AHandlerMayDestroyItsLink) {
+  int frames = 0;
+  ASSERT_TRUE(link().Generate(MakeRequest(1, 3000), [&](const wire::TokenFrame&) {
+    if (++frames == 5) {
+      link_.reset();
+    }
+  }));
+  ASSERT_TRUE(link().Generate(MakeRequest(2, 3000), [](const wire::TokenFrame&) {}));
+  RunUntil([&] { return frames == 5; });
+  RunUntil([&] { return worker_->link.outstanding_count() == 0; });
+  EXPECT_EQ(frames, 5);
+}
+
+TEST_F(WorkerServiceTest, AHandlerMayDestroyItsLinkWhenTheWorkerDies) {
+  int ends = 0;
+  for (std::uint64_t id = 1; id <= 3; ++id) {
+    ASSERT_TRUE(link().Generate(MakeRequest(id, 3000, 3), [&](const wire::TokenFrame& frame) {
+      if (frame.finish) {
+        ++ends;
+        link_.reset();
+      }
+    }));
+  }
+  RunFor(std::chrono::milliseconds(20));
+  worker_node_->Kill();
+  RunUntil([&] { return ends > 0; });
+  RunFor(std::chrono::seconds(20));
+  EXPECT_EQ(ends, 1) << "nothing is heard of a link that is gone";
+  worker_.reset();
+}
+
+TEST_F(WorkerServiceTest, AnotherModelAtTheSameAddressIsNotBelieved) {
+  wire::ModelCard known = link().card();
+  link_.emplace(Connect(known));
+  RunUntil([this] { return link().state() == control::RemoteLink::State::kHere; });
+  StartWorker({.name = "other"});
+  RunFor(std::chrono::seconds(10));
+  EXPECT_EQ(link().state(), control::RemoteLink::State::kAway);
+  EXPECT_EQ(link().card().name, "mock");
+  EXPECT_EQ(link().trouble(), "another worker is at this address: its name is other, not mock");
+  EXPECT_EQ(Generate(MakeRequest(1, 5)).error().code(), Code::kUnavailable);
+  StartWorker();
+  RunUntil([this] { return link().state() == control::RemoteLink::State::kHere; });
+}
+
+TEST_F(WorkerServiceTest, ACallerThatIsCutOffIsNoticedByTheWorker) {
+  ASSERT_TRUE(Generate(MakeRequest(1, 4000)));
+  ASSERT_TRUE(Generate(MakeRequest(2, 4000, 8)));
+  RunUntil([&] { return received_[1].tokens[0].size() >= 5; });
+  world_.SetPartition("frontend", "worker", true);
+  const rt::Time begin = world_.now();
+  RunUntil([this] { return worker_->service.request_count() == 0; });
+  EXPECT_LE(world_.now() - begin, control::MuxOptions{}.dead_after + std::chrono::seconds(1));
+  RunUntil([this] { return worker_->link.outstanding_count() == 0; });
+}
+
+// A peer that calls and never reads what it is answered.
+class Sink final : public control::MuxListener {
+ public:
+  void OnMuxEvent(control::MuxConnection& connection, control::MuxEvent event) override {
+    if (event.kind == control::MuxEvent::Kind::kReady) {
+      for (int i = 0; i < 60; ++i) {
+        Ask(connection);
+      }
+    } else if (event.kind == control::MuxEvent::Kind::kEnded) {
+      end = std::move(event.error);
+    }
+  }
+
+  void Ask(control::MuxConnection& connection) {
+    EXPECT_TRUE(connection.Call(control::kGenerateMethod, {}, wire::Encode(MakeRequest(1, 1000))));
+  }
+
+  std::optional<Error> end;
+};
+
+rt::Task<void> ConnectSink(rt::SimNode& node, Sink& sink,
+                           std::unique_ptr<control::MuxConnection>& out) {
+  const rt::Address address{.host = "worker", .port = kPort};
+  auto connecting = node.net().Connect(address, rt::kNever);
+  Result<std::unique_ptr<rt::Stream>> stream = co_await std::move(connecting);
+  const control::MuxOptions options{.name = "sink", .window_bytes = 4096};
+  out = std::make_unique<control::MuxConnection>(node.loop(), std::move(*stream), options,
+                                                 control::Mux::Side::kConnected, sink);
+}
+
+TEST_F(WorkerServiceTest, WhoReadsNothingGetsNothingMore) {
+  Sink sink;
+  std::unique_ptr<control::MuxConnection> connection;
+  frontend_node_.loop().Spawn(ConnectSink(frontend_node_, sink, connection));
+  RunUntil([this] { return worker_->link.outstanding_count() == 60; });
+  RunUntil([this] { return worker_->link.outstanding_count() == 0; });
+  // Beyond the window of each stream 2048 bytes wait, and what was joined.
+  EXPECT_FALSE(sink.end);
+  sink.Ask(*connection);
+  RunUntil([&] { return sink.end.has_value(); });
+  EXPECT_EQ(sink.end->code(), Code::kResourceExhausted);
+  EXPECT_NE(sink.end->detail().find("wait to be read"), std::string::npos);
+  const wire::GenerateRequest request = MakeRequest(1, 20);
+  ASSERT_TRUE(Generate(request));
+  RunUntil([&] { return Ended(request); });
+  ExpectOracle(request);
+  connection.reset();
+}
+
+// What a router makes of the events of one worker.
+struct Index {
+  control::WorkerLink::KvEventHandler Handler() {
+    return [this](const std::vector<wire::KvEvent>& events) {
+      for (const wire::KvEvent& event : events) {
+        if (event.kind == wire::KvEvent::Kind::kCleared) {
+          held.clear();
+          ++clears;
+        }
+        EXPECT_TRUE(!event.parent || held.contains(*event.parent));
+        for (const wire::KvBlock& block : event.blocks) {
+          EXPECT_TRUE(held.insert(block.block_hash).second);
+        }
+        for (const std::uint64_t hash : event.removed) {
+          EXPECT_EQ(held.erase(hash), 1U);
+        }
+      }
+    };
+  }
+
+  std::set<std::uint64_t> held;
+  int clears = 0;
+};
+
+class KvEventsTest : public WorkerServiceTest {
+ protected:
+  // All that runs has ended: what is in the cache is what can be found.
+  bool Agrees(const Index& index) {
+    const engine::EngineLoad& load = worker_->link.engine_load();
+    return load.blocks_cached > 0 && load.blocks_used == 0 &&
+           index.held.size() == load.blocks_cached;
+  }
+
+  void ExpectAgreement(const Index& index) {
+    RunUntil([&] { return Agrees(index); });
+    Index fresh;  // hears a dump
+    const auto other = Connect();
+    ASSERT_TRUE(other->WatchKvEvents(fresh.Handler()));
+    RunUntil([&] { return fresh.held.size() == index.held.size(); });
+    EXPECT_EQ(fresh.held, index.held);
+  }
+
+  bool Holds(const Index& index, const std::vector<TokenId>& prompt) {
+    std::optional<std::uint64_t> chain;
+    for (const std::uint64_t hash :
+         wire::PublicBlockHashes(prompt, 4, wire::PublicHashSeed({}, {}))) {
+      chain = chain ? wire::PublicChainHash(*chain, hash) : hash;
+      if (!index.held.contains(*chain)) {
+        return false;
+      }
+    }
+    return chain.has_value();
+  }
+};
+
+TEST_F(KvEventsTest, RoutersHearWhatCanBeFound) {
+  RunSome(5);
+  Index index;
+  ASSERT_TRUE(link().WatchKvEvents(index.Handler()));
+  RunSome(40);
+  ExpectAgreement(index);
+  EXPECT_EQ(index.clears, 2) << "the dump at first, and the engine's own beginning";
+  EXPECT_EQ(link().kv_gap_count(), 0U);
+  wire::GenerateRequest request = MakeRequest(1, 10);
+  request.prompt = {9, 8, 7, 6, 5, 4, 3, 2, 1, 0};
+  EXPECT_FALSE(Holds(index, request.prompt));
+  ASSERT_TRUE(Generate(request));
+  RunUntil([&] { return Ended(request) && Holds(index, request.prompt); });
+}
+
+TEST_F(KvEventsTest, ALostConnectionLosesNoEvent) {
+  Index index;
+  ASSERT_TRUE(link().WatchKvEvents(index.Handler()));
+  RunSome(5);
+  ExpectAgreement(index);
+  const int clears = index.clears;
+  const auto back = std::exchange(link_, Connect());  // another frontend goes on
+  world_.options().reset_probability = 1;
+  RunUntil([&] { return (*back)->state() == control::RemoteLink::State::kAway; });
+  world_.options().reset_probability = 0;
+  RunUntil([this] { return link().state() == control::RemoteLink::State::kHere; });
+  RunSome(5);
+  ExpectAgreement(index);
+  EXPECT_EQ(index.clears, clears) << "the rest was told, not everything";
+}
+
+TEST_F(KvEventsTest, WhoIsTooFarBehindGetsADump) {
+  StartWorker({.kv_log_blocks_max = 4});
+  RunUntil([this] { return link().state() == control::RemoteLink::State::kAway; });
+  RunUntil([this] { return link().state() == control::RemoteLink::State::kHere; });
+  Index index;
+  ASSERT_TRUE(link().WatchKvEvents(index.Handler()));
+  RunSome(30);
+  ExpectAgreement(index);
+  const int clears = index.clears;
+  const auto back = std::exchange(link_, Connect());
+  world_.SetPartition("frontend", "worker", true);
+  RunUntil([&] { return (*back)->state() == control::RemoteLink::State::kAway; });
+  rt::SimNode& other_node = world_.AddNode("other");
+  control::RemoteLink other(
+      other_node.loop(), other_node.net(),
+      {.address = {.host = "worker", .port = kPort}, .mux = {.name = "other"}}, {}, [] {});
+  RunUntil([&] { return other.state() == control::RemoteLink::State::kHere; });
+  int ends = 0;
+  for (std::uint64_t id = 1; id <= 20; ++id) {
+    ASSERT_TRUE(other.Generate(
+        MakeRequest(id, 20), [&](const wire::TokenFrame& frame) { ends += frame.finish ? 1 : 0; }));
+  }
+  RunUntil([&] { return ends == 20; });
+  world_.SetPartition("frontend", "worker", false);
+  ExpectAgreement(index);
+  EXPECT_EQ(index.clears, clears + 1);
+}
+
+TEST_F(KvEventsTest, AWorkerThatStartsAnewIsHeardFromTheBeginning) {
+  Index index;
+  ASSERT_TRUE(link().WatchKvEvents(index.Handler()));
+  RunSome(10);
+  ExpectAgreement(index);
+  StartWorker();
+  RunUntil([this] { return link().state() == control::RemoteLink::State::kAway; });
+  RunUntil([this] { return link().state() == control::RemoteLink::State::kHere; });
+  RunUntil([&] { return index.held.empty(); });
+  RunSome(3);
+  ExpectAgreement(index);
+}
+
+TEST_F(KvEventsTest, AClearedCacheIsHeardOf) {
+  Index index;
+  ASSERT_TRUE(link().WatchKvEvents(index.Handler()));
+  RunSome(3);
+  ExpectAgreement(index);
+  bool cleared = false;
+  link().ClearCache([&](const Result<void>& done) { cleared = done.has_value(); });
+  RunUntil([&] { return cleared && index.held.empty(); });
+}
+
+TEST_F(KvEventsTest, AWorkerThatPublishesNothingSaysSo) {
+  StartWorker({.kv_event_count_max = 0});
+  RunUntil([this] { return link().state() == control::RemoteLink::State::kAway; });
+  RunUntil([this] { return link().state() == control::RemoteLink::State::kHere; });
+  EXPECT_EQ(worker_->link.WatchKvEvents({}).error().code(), Code::kUnsupported);
+  Index index;
+  ASSERT_TRUE(link().WatchKvEvents(index.Handler()));
+  RunSome(3);
+  EXPECT_EQ(index.clears, 0);
 }
 
 }  // namespace
