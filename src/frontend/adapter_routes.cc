@@ -73,7 +73,7 @@ Result<std::string> ReadSource(const Json& value) {
 }
 
 Result<void> ReadLoadField(const std::string& name, const Json& value, bool dynamo,
-                           wire::LoadAdapterRequest& out) {
+                           wire::LoadAdapterRequest& out, std::string& base) {
   if (name == "lora_name") {
     PX_TRY(out.name, ReadText(name, value));
   } else if (name == "pinned") {
@@ -85,8 +85,8 @@ Result<void> ReadLoadField(const std::string& name, const Json& value, bool dyna
     PX_TRY(out.source, FolderOf(name, path));
   } else if (!dynamo && name == "load_inplace") {
     PX_TRY(out.replace, ReadFlag(name, value));
-  } else if (!dynamo && name == "base_model_name") {
-    return {};  // of vLLM's; the adapter's tensors say what it fits
+  } else if (name == "base_model_name") {
+    PX_TRY(base, ReadText(name, value));
   } else {
     return UnknownMember(name);
   }
@@ -157,14 +157,15 @@ control::WorkerLink::AdapterHandler Frontend::MakeAdapterHandler(Call& call, Ada
   };
 }
 
-Result<wire::LoadAdapterRequest> Frontend::ReadLoadRequest(const wire::HttpRequest& request,
-                                                           bool dynamo) const {
-  PX_TRY(const Json body, ParseBody(request));
+// Chooses the call's model, too: the only one, or the one that base_model_name says.
+Result<wire::LoadAdapterRequest> Frontend::ReadLoadRequest(Call& call, bool dynamo) const {
+  PX_TRY(const Json body, ParseBody(call.exchange.request()));
   wire::LoadAdapterRequest out;
   out.replace = dynamo;
+  std::string base;
   for (const auto& [name, value] : body.object()) {
     if (!value.is_null()) {
-      PX_CHECK_OK(ReadLoadField(name, value, dynamo, out));
+      PX_CHECK_OK(ReadLoadField(name, value, dynamo, out, base));
     }
   }
   if (out.name.empty()) {
@@ -173,19 +174,34 @@ Result<wire::LoadAdapterRequest> Frontend::ReadLoadRequest(const wire::HttpReque
   if (out.source.empty()) {
     return Bad(dynamo ? "source.uri" : "lora_path", "is missing");
   }
-  if (model_.Serves(out.name)) {
-    return Bad("lora_name", "is the model's own name");
+  for (const auto& service : models_.serving()) {
+    if (service->model().Serves(out.name)) {
+      return Bad("lora_name",
+                 models_.only() != nullptr ? "is the model's own name" : "is a model's own name");
+    }
+  }
+  call.service = models_.only();  // the adapter's tensors say what it fits
+  if (call.service == nullptr) {
+    if (base.empty()) {
+      return Bad("base_model_name", "is missing, and there are several models");
+    }
+    PX_TRY(call.service, models_.Find(base));
   }
   return out;
 }
 
-void Frontend::LoadAdapter(Call& call, Result<wire::LoadAdapterRequest> request,
-                           AdapterAnswer answer) {
+void Frontend::LoadAdapter(Call& call, bool dynamo, AdapterAnswer answer) {
+  const auto read = [&]() -> Result<wire::LoadAdapterRequest> {
+    PX_CHECK_OK(CheckAdapterApi());
+    return ReadLoadRequest(call, dynamo);
+  };
+  Result<wire::LoadAdapterRequest> request = read();
   if (!request) {
     Refuse(call, request.error());
     return;
   }
-  environment_.link.LoadAdapter(std::move(*request), MakeAdapterHandler(call, answer));
+  control::WorkerLink& link = call.service->link();
+  link.LoadAdapter(std::move(*request), MakeAdapterHandler(call, answer));
 }
 
 void Frontend::UnloadAdapter(Call& call, Result<std::string> name, AdapterAnswer answer) {
@@ -193,30 +209,41 @@ void Frontend::UnloadAdapter(Call& call, Result<std::string> name, AdapterAnswer
     Refuse(call, name.error());
     return;
   }
-  environment_.link.UnloadAdapter(std::move(*name), MakeAdapterHandler(call, answer));
+  ModelService* service = models_.only();
+  for (const auto& one : models_.serving()) {
+    service = service == nullptr && one->Serves(*name) ? one.get() : service;
+  }
+  if (service == nullptr) {
+    Refuse(call, Error(Code::kNotFound,
+                       fmt::format("there is no adapter {}", Json(name->substr(0, 100)).Dump()),
+                       "lora_name"));
+    return;
+  }
+  service->link().UnloadAdapter(std::move(*name), MakeAdapterHandler(call, answer));
 }
 
 void Frontend::HandleAdapters(Call& call) {
-  const std::vector<wire::AdapterCard>& cards = environment_.link.card().adapters;
   std::string loras;
   std::string adapters;
   std::size_t count = 0;
-  for (const wire::AdapterCard& card : cards) {
-    if (!adapters.empty()) {
-      adapters += ',';
-    }
-    adapters += R"({"name":)";
-    wire::AppendJsonString(adapters, card.name);
-    adapters += R"(,"source":)";
-    wire::AppendJsonString(adapters, card.source);
-    adapters += R"(,"fingerprint":)";
-    wire::AppendJsonString(adapters, card.version);
-    fmt::format_to(std::back_inserter(adapters), R"(,"loaded":{},"pinned":{},"size_bytes":{}}})",
-                   card.is_loaded(), card.pinned, card.size_bytes);
-    if (card.is_loaded()) {
-      loras += count++ == 0 ? "" : ",";
-      wire::AppendJsonString(loras, card.name);
-      fmt::format_to(std::back_inserter(loras), ":{}", card.id);
+  for (const auto& service : models_.serving()) {
+    for (const wire::AdapterCard& card : service->card().adapters) {
+      if (!adapters.empty()) {
+        adapters += ',';
+      }
+      adapters += R"({"name":)";
+      wire::AppendJsonString(adapters, card.name);
+      adapters += R"(,"source":)";
+      wire::AppendJsonString(adapters, card.source);
+      adapters += R"(,"fingerprint":)";
+      wire::AppendJsonString(adapters, card.version);
+      fmt::format_to(std::back_inserter(adapters), R"(,"loaded":{},"pinned":{},"size_bytes":{}}})",
+                     card.is_loaded(), card.pinned, card.size_bytes);
+      if (card.is_loaded()) {
+        loras += count++ == 0 ? "" : ",";
+        wire::AppendJsonString(loras, card.name);
+        fmt::format_to(std::back_inserter(loras), ":{}", card.id);
+      }
     }
   }
   Answer(call, fmt::format(R"({{"status":"success","loras":{{{}}},"count":{},"adapters":[{}]}})",
@@ -224,11 +251,7 @@ void Frontend::HandleAdapters(Call& call) {
 }
 
 void Frontend::HandleLoadAdapter(Call& call) {
-  auto read = [&]() -> Result<wire::LoadAdapterRequest> {
-    PX_CHECK_OK(CheckAdapterApi());
-    return ReadLoadRequest(call.exchange.request(), true);
-  };
-  LoadAdapter(call, read(), [](const wire::AdapterCard& card) {
+  LoadAdapter(call, true, [](const wire::AdapterCard& card) {
     return Response{
         .body = DynamoBody(card, fmt::format("LoRA adapter '{}' loaded successfully", card.name)),
         .fields = {}};
@@ -254,11 +277,7 @@ void Frontend::HandleDeleteAdapter(Call& call) {
 }
 
 void Frontend::HandleLoadLoraAdapter(Call& call) {
-  auto read = [&]() -> Result<wire::LoadAdapterRequest> {
-    PX_CHECK_OK(CheckAdapterApi());
-    return ReadLoadRequest(call.exchange.request(), false);
-  };
-  LoadAdapter(call, read(), [](const wire::AdapterCard& card) {
+  LoadAdapter(call, false, [](const wire::AdapterCard& card) {
     return Plain(fmt::format("Success: LoRA adapter '{}' added successfully.", card.name));
   });
 }

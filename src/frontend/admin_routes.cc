@@ -1,6 +1,7 @@
 // /busy_threshold and /clear_kv_blocks, as Dynamo's frontend has them.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
 #include <memory>
 #include <utility>
@@ -16,13 +17,33 @@ using wire::Json;
 namespace {
 
 constexpr std::string_view kBlocks = "active_decode_blocks_threshold";
+constexpr std::string_view kTokens = "active_prefill_tokens_threshold";
+constexpr std::string_view kTokensShare = "active_prefill_tokens_threshold_frac";
 constexpr int kUnprocessable = 422;  // this route's status for JSON of another shape
 
 struct Thresholds {
   std::string model;
-  std::optional<double> blocks_share;
-  bool sets_blocks = false;
+  control::BusyThresholds values;
+
+  bool sets() const {
+    return values.decode_blocks || values.prefill_tokens || values.prefill_tokens_frac;
+  }
 };
+
+std::string NumberText(const std::optional<double>& number) {
+  return number ? Json(*number).Dump() : "null";
+}
+
+// Of those that may be set. Errors: kInvalidArgument.
+Result<void> CheckThresholds(const control::BusyThresholds& wanted) {
+  if (wanted.decode_blocks && !(*wanted.decode_blocks >= 0 && *wanted.decode_blocks <= 1)) {
+    return Bad(kBlocks, "must be from 0 to 1");
+  }
+  if (wanted.prefill_tokens_frac && !(*wanted.prefill_tokens_frac >= 0)) {
+    return Bad(kTokensShare, "must be at least 0");
+  }
+  return {};
+}
 
 Result<Thresholds> ReadThresholds(const Json& body) {
   Thresholds out;
@@ -32,8 +53,11 @@ Result<Thresholds> ReadThresholds(const Json& body) {
     } else if (value.is_null() && name != "model") {
       continue;
     } else if (name == kBlocks && value.is_number()) {
-      out.blocks_share = value.AsDouble();
-      out.sets_blocks = true;
+      out.values.decode_blocks = value.AsDouble();
+    } else if (name == kTokens && value.AsInt().value_or(-1) >= 0) {
+      out.values.prefill_tokens = static_cast<std::uint64_t>(*value.AsInt());
+    } else if (name == kTokensShare && value.is_number()) {
+      out.values.prefill_tokens_frac = value.AsDouble();
     } else {
       const std::string shown = name.substr(0, 100);
       return Bad(shown, "is no field of this route, or of another type");
@@ -47,34 +71,27 @@ Result<Thresholds> ReadThresholds(const Json& body) {
 
 }  // namespace
 
-Result<void> Frontend::AdmitByLoad() const {
-  if (!busy_blocks_share_) {
-    return {};
-  }
-  const control::WorkerLoad load = environment_.link.load();
-  if (load.blocks_total == 0 ||
-      load.blocks_used <= *busy_blocks_share_ * static_cast<double>(load.blocks_total)) {
-    return {};
-  }
-  return Fail(Code::kResourceExhausted,
-              fmt::format("{} of {} blocks of the KV cache are in use, past the busy threshold {}",
-                          load.blocks_used, load.blocks_total, *busy_blocks_share_));
-}
-
-std::string Frontend::BusyThreshold(std::string_view model) const {
+std::string Frontend::BusyThreshold(std::string_view model,
+                                    const control::BusyThresholds& thresholds) {
   std::string out = R"({"model":)";
   wire::AppendJsonString(out, model);
-  const bool ours = model_.Serves(model) && busy_blocks_share_.has_value();
-  fmt::format_to(std::back_inserter(out),
-                 R"(,"{}":{},"active_prefill_tokens_threshold":null,)"
-                 R"("active_prefill_tokens_threshold_frac":null}})",
-                 kBlocks, ours ? Json(*busy_blocks_share_).Dump() : "null");
+  const std::optional<std::uint64_t>& tokens = thresholds.prefill_tokens;
+  fmt::format_to(std::back_inserter(out), R"(,"{}":{},"{}":{},"{}":{}}})", kBlocks,
+                 NumberText(thresholds.decode_blocks), kTokens,
+                 tokens ? std::to_string(*tokens) : "null", kTokensShare,
+                 NumberText(thresholds.prefill_tokens_frac));
   return out;
 }
 
 void Frontend::HandleBusyThreshold(Call& call) {
-  Answer(call, fmt::format(R"({{"thresholds":[{}]}})",
-                           busy_blocks_share_ ? BusyThreshold(model_.name()) : std::string()));
+  std::string all;
+  for (const auto& service : models_.serving()) {
+    const control::BusyThresholds thresholds = service->busy_thresholds();
+    if (thresholds.decode_blocks || thresholds.prefill_tokens || thresholds.prefill_tokens_frac) {
+      all += (all.empty() ? "" : ",") + BusyThreshold(service->name(), thresholds);
+    }
+  }
+  Answer(call, fmt::format(R"({{"thresholds":[{}]}})", all));
 }
 
 void Frontend::HandleSetBusyThreshold(Call& call) {
@@ -91,23 +108,28 @@ void Frontend::HandleSetBusyThreshold(Call& call) {
     call.exchange.Respond(std::move(response));
     return;
   }
-  if (wanted->sets_blocks) {
-    const double share = wanted->blocks_share.value_or(-1);
-    if (!(share >= 0 && share <= 1)) {
-      Refuse(call, Error(Code::kInvalidArgument, fmt::format("{}: must be from 0 to 1", kBlocks),
-                         std::string(kBlocks)));
+  const auto named = std::ranges::find_if(
+      models_.serving(), [&](const auto& one) { return one->model().Serves(wanted->model); });
+  ModelService* service = named != models_.serving().end() ? named->get() : nullptr;
+  if (wanted->sets()) {
+    if (const Result<void> good = CheckThresholds(wanted->values); !good) {
+      Refuse(call, good.error());
       return;
     }
-    if (!model_.Serves(wanted->model)) {
+    if (service == nullptr) {
       Refuse(call, Error(Code::kNotFound,
                          fmt::format("Model {} not found. Thresholds can only be set for "
                                      "discovered models.",
                                      Json(wanted->model.substr(0, 100)).Dump())));
       return;
     }
-    busy_blocks_share_ = share;
+    if (const Result<void> set = service->SetBusyThresholds(wanted->values); !set) {
+      Refuse(call, set.error());
+      return;
+    }
   }
-  Answer(call, BusyThreshold(wanted->model));
+  Answer(call, BusyThreshold(wanted->model, service != nullptr ? service->busy_thresholds()
+                                                               : control::BusyThresholds{}));
 }
 
 namespace {
@@ -118,32 +140,46 @@ struct ClearJob final : ExchangeWatcher {
 
   void OnRoom() override {}
 
-  Exchange* exchange = nullptr;
-  std::vector<wire::HttpField> fields;
-};
-
-}  // namespace
-
-void Frontend::HandleClearCache(Call& call) {
-  auto job = std::make_shared<ClearJob>();
-  job->exchange = &call.exchange;
-  job->fields = std::move(call.fields);
-  call.exchange.Watch(job.get());
-  environment_.link.ClearCache([job](const Result<void>& result) {
-    if (job->exchange == nullptr) {
-      return;
-    }
+  void OnCleared(const Result<void>& result) {
     std::string instance =
         R"({"name":"dynamo/backend-instance-0","endpoint":"clear_kv_blocks","status":)";
     wire::AppendJsonString(
         instance, result ? "Successfully cleared kv blocks for instance" : result.error().detail());
     instance += '}';
-    Exchange& exchange = *std::exchange(job->exchange, nullptr);
-    exchange.Watch(nullptr);
-    exchange.Respond({.body = fmt::format(R"({{"cleared_workers":[{}],"failed_workers":[{}]}})",
-                                          result ? instance : "", result ? "" : instance),
-                      .fields = std::move(job->fields)});
-  });
+    std::string& list = result ? cleared : failed;
+    list += (list.empty() ? "" : ",") + std::move(instance);
+    if (--left > 0 || exchange == nullptr) {
+      return;
+    }
+    Exchange& waiting = *std::exchange(exchange, nullptr);
+    waiting.Watch(nullptr);
+    waiting.Respond({.body = fmt::format(R"({{"cleared_workers":[{}],"failed_workers":[{}]}})",
+                                         cleared, failed),
+                     .fields = std::move(fields)});
+  }
+
+  Exchange* exchange = nullptr;
+  std::vector<wire::HttpField> fields;
+  std::size_t left = 0;  // models that have not answered
+  std::string cleared;
+  std::string failed;
+};
+
+}  // namespace
+
+void Frontend::HandleClearCache(Call& call) {
+  if (models_.serving().empty()) {
+    Answer(call, std::string(R"({"message":"No active worker groups found"})"));
+    return;
+  }
+  auto job = std::make_shared<ClearJob>();
+  job->exchange = &call.exchange;
+  job->fields = std::move(call.fields);
+  job->left = models_.serving().size();
+  call.exchange.Watch(job.get());
+  for (const auto& service : models_.serving()) {
+    service->link().ClearCache([job](const Result<void>& result) { job->OnCleared(result); });
+  }
 }
 
 }  // namespace pixii::frontend

@@ -27,7 +27,8 @@ Result<SurfaceRequest> MakeSurfaceRequest(wire::Json body, Surface common,
   }
   request->names = request->names.Then(names);
   const NvextAnswer& shown = request->nvext;
-  if (shown.shows_fields() || shown.request_id_event || shown.token_ids_event) {
+  if (shown.shows_fields() || shown.request_id_event || shown.token_ids_event ||
+      shown.query_worker) {
     const Error no_place(Code::kUnsupported,
                          "nvext: answers in this form have no place for extra_fields and "
                          "annotations",

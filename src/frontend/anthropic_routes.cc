@@ -17,12 +17,13 @@ void Frontend::HandleMessages(Call& call) {
 // How many tokens a chat's prompt has, as `opening` and the number and "}".
 Result<std::string> Frontend::CountTokens(const Call& call, const OpenAiRequest& request,
                                           std::string_view opening) const {
-  PX_CHECK_OK(FindAllowed(call, request.model));
-  if (!model_.text) {
-    return Fail(Code::kUnsupported, fmt::format("the model \"{}\" has no tokenizer", model_.name()),
+  PX_TRY(const Named named, FindAllowed(call, request.model));
+  const ServedModel& model = named.service->model();
+  if (!model.text) {
+    return Fail(Code::kUnsupported, fmt::format("the model \"{}\" has no tokenizer", model.name()),
                 "model");
   }
-  const Result<std::vector<TokenId>> tokens = model_.text->EncodeChat(request.chat);
+  const Result<std::vector<TokenId>> tokens = model.text->EncodeChat(request.chat);
   if (!tokens) {
     return Fail(request.names.InCallersWords(tokens.error()));
   }

@@ -21,6 +21,7 @@ constexpr double kPatienceMax = 3600;
 
 struct MemoryRequest {
   control::MemoryTags tags;
+  std::string model;  // empty: every one
   double patience_seconds = kPatienceDefault;
 };
 
@@ -51,7 +52,7 @@ Result<double> ReadPatience(const Json& value) {
 }
 
 Result<MemoryRequest> ReadMemoryRequest(const Json& body) {
-  MemoryRequest out{.tags = {.kv_cache = true, .weights = true}};
+  MemoryRequest out{.tags = {.kv_cache = true, .weights = true}, .model = {}};
   for (const auto& [name, value] : body.object()) {
     if (value.is_null()) {
       continue;
@@ -60,6 +61,8 @@ Result<MemoryRequest> ReadMemoryRequest(const Json& body) {
       PX_TRY(out.tags, ReadTags(value));
     } else if (name == "timeout_s") {
       PX_TRY(out.patience_seconds, ReadPatience(value));
+    } else if (name == "model" && value.is_string()) {
+      out.model = value.string();
     } else {
       std::string shown = name.substr(0, 100);
       return Fail(Code::kInvalidArgument, fmt::format("unknown field \"{}\"", shown), shown);
@@ -82,19 +85,9 @@ struct Frontend::MemoryJob final : ExchangeWatcher {
 
   void OnRoom() override {}
 
-  Exchange* exchange = nullptr;
-  std::vector<wire::HttpField> fields;
-};
-
-control::WorkerLink::MemoryHandler Frontend::MakeMemoryHandler(Call& call, std::string message) {
-  auto job = std::make_shared<MemoryJob>();
-  job->exchange = &call.exchange;
-  job->fields = std::move(call.fields);
-  call.exchange.Watch(job.get());
-  return [this, job, message = std::move(message)](const Result<void>& result) {
-    readiness_.Observe(environment_.link.load(), Now());
-    canary_.WakeAll();  // whoever woke up has to answer first
-    if (job->exchange == nullptr) {
+  void OnDone(const Result<void>& done, std::uint32_t retry_after_seconds) {
+    result = result ? done : result;
+    if (--left > 0 || exchange == nullptr) {
       return;
     }
     Response response;
@@ -103,13 +96,53 @@ control::WorkerLink::MemoryHandler Frontend::MakeMemoryHandler(Call& call, std::
       wire::AppendJsonString(response.body, message);
       response.body += '}';
     } else {
-      response = Failure(result.error(), options_.retry_after_seconds);
+      response = Failure(result.error(), retry_after_seconds);
     }
-    response.fields.insert(response.fields.end(), job->fields.begin(), job->fields.end());
-    Exchange& exchange = *std::exchange(job->exchange, nullptr);
-    exchange.Watch(nullptr);
-    exchange.Respond(std::move(response));
-  };
+    response.fields.insert(response.fields.end(), fields.begin(), fields.end());
+    Exchange& waiting = *std::exchange(exchange, nullptr);
+    waiting.Watch(nullptr);
+    waiting.Respond(std::move(response));
+  }
+
+  Exchange* exchange = nullptr;
+  std::vector<wire::HttpField> fields;
+  std::string message;
+  std::size_t left = 0;  // models that have not answered
+  Result<void> result;   // the first error
+};
+
+// Asks the models that are meant; `message` is the answer once the last one has done it.
+void Frontend::ControlMemory(Call& call, std::string_view model, std::string message,
+                             const MemoryCall& ask) {
+  std::vector<ModelService*> services;
+  if (model.empty()) {
+    for (const auto& service : models_.serving()) {
+      services.push_back(service.get());
+    }
+  } else if (const Result<ModelService*> one = models_.Find(model)) {
+    services.push_back(*one);
+  } else {
+    Refuse(call, one.error());
+    return;
+  }
+  if (services.empty()) {
+    Refuse(call, Error(Code::kUnavailable, models_.Trouble()));
+    return;
+  }
+  auto job = std::make_shared<MemoryJob>();
+  job->exchange = &call.exchange;
+  job->fields = std::move(call.fields);
+  job->message = std::move(message);
+  job->left = services.size();
+  call.exchange.Watch(job.get());
+  for (ModelService* service : services) {
+    ask(service->link(), [this, job, id = service->id()](const Result<void>& result) {
+      if (ModelService* asked = models_.ById(id)) {
+        asked->Probe();  // whoever woke up has to answer first
+      }
+      job->OnDone(result, options_.retry_after_seconds);
+    });
+  }
 }
 
 Result<wire::Json> Frontend::ReadControlBody(const Call& call) const {
@@ -131,11 +164,12 @@ void Frontend::HandleReleaseMemory(Call& call) {
     Refuse(call, asked.error());
     return;
   }
-  environment_.link.ReleaseMemory(
-      asked->tags,
-      std::chrono::duration_cast<rt::Duration>(
-          std::chrono::duration<double>(asked->patience_seconds)),
-      MakeMemoryHandler(call, "memory is released; the engine sleeps until it is resumed"));
+  const auto patience = std::chrono::duration_cast<rt::Duration>(
+      std::chrono::duration<double>(asked->patience_seconds));
+  ControlMemory(call, asked->model, "memory is released; the engine sleeps until it is resumed",
+                [&](control::WorkerLink& link, control::WorkerLink::MemoryHandler on_done) {
+                  link.ReleaseMemory(asked->tags, patience, std::move(on_done));
+                });
 }
 
 void Frontend::HandleResumeMemory(Call& call) {
@@ -146,7 +180,10 @@ void Frontend::HandleResumeMemory(Call& call) {
     Refuse(call, asked.error());
     return;
   }
-  environment_.link.ResumeMemory(asked->tags, MakeMemoryHandler(call, "memory is there again"));
+  ControlMemory(call, asked->model, "memory is there again",
+                [&](control::WorkerLink& link, control::WorkerLink::MemoryHandler on_done) {
+                  link.ResumeMemory(asked->tags, std::move(on_done));
+                });
 }
 
 }  // namespace pixii::frontend

@@ -13,14 +13,6 @@ namespace {
 
 constexpr std::size_t kClientRequestIdBytesMax = 256;
 constexpr rt::Duration kTickMin = std::chrono::milliseconds(5);
-constexpr rt::Duration kSleepPoll =
-    std::chrono::milliseconds(100);  // until it is awake and answers
-
-ReadinessOptions ReadinessOf(const FrontendOptions& options) {
-  return {.canary_interval = options.canary_interval,
-          .canary_timeout = options.canary_timeout,
-          .stall_limit = options.stall_limit};
-}
 
 // A label of the client's that goes back to it and into the log: bounded and printable.
 Result<std::vector<wire::HttpField>> LabelFields(const wire::HttpRequest& request) {
@@ -41,23 +33,18 @@ Result<std::vector<wire::HttpField>> LabelFields(const wire::HttpRequest& reques
 
 }  // namespace
 
-Frontend::Frontend(FrontendEnvironment environment, const FrontendOptions& options,
-                   ServedModel model, ApiKeys keys)
-    : environment_(environment),
+Frontend::Frontend(FrontendEnvironment environment, const FrontendOptions& options, ApiKeys keys)
+    : environment_(std::move(environment)),
       options_(options),
       routes_(ServedRoutes(options)),
-      model_(std::move(model)),
       keys_(std::make_shared<const ApiKeys>(std::move(keys))),
-      quotas_(*keys_, environment.loop.Now()),
+      quotas_(*keys_, environment_.loop.Now()),
       responses_(std::make_shared<ResponseStore>(options.responses)),
-      metrics_(environment.registry != nullptr ? *environment.registry : own_registry_,
-               model_.name(), environment.link.card()),
-      readiness_(ReadinessOf(options), environment.loop.Now()),
-      last_request_id_(environment.loop.random().Next() >>
+      registry_(environment_.registry != nullptr ? *environment_.registry : own_registry_),
+      last_request_id_(environment_.loop.random().Next() >>
                        8),  // frontends that share a link do not meet
-      reap_(environment.loop),
-      idle_(environment.loop),
-      canary_(environment.loop) {}
+      reap_(environment_.loop),
+      idle_(environment_.loop) {}
 
 Frontend::~Frontend() {
   tasks_.Clear();
@@ -74,13 +61,11 @@ Result<rt::Address> Frontend::Start(const rt::Address& address, const rt::Listen
   if (options_.text_threads > 0) {
     pool_ = std::make_unique<rt::WorkPool>(environment_.loop, "text", options_.text_threads,
                                            options_.text_queue_length_max);
-    if (model_.grammars) {
-      // Before the first request wants it; one that comes earlier waits for it on such a thread.
-      (void)pool_->Submit([grammars = model_.grammars] { (void)grammars->Vocabulary(); }, [] {});
+    for (const auto& service : models_.serving()) {
+      WarmUp(service->model());
     }
   }
   tasks_.Start(ReapLoop());
-  tasks_.Start(CanaryLoop());
   tasks_.Start(batches_->Run());
   if (TickInterval() > rt::Duration::zero()) {
     tasks_.Start(TickLoop());
@@ -93,9 +78,56 @@ void Frontend::UseKeys(ApiKeys keys) {
   quotas_.Update(*keys_, Now());
 }
 
+// Before the first request wants it; one that comes earlier waits for it on such a thread.
+void Frontend::WarmUp(const ServedModel& model) {
+  if (pool_ && model.grammars) {
+    (void)pool_->Submit([grammars = model.grammars] { (void)grammars->Vocabulary(); }, [] {});
+  }
+}
+
+ServiceId Frontend::Serve(ServedModel model, std::shared_ptr<control::WorkerLink> link) {
+  ServiceHost& host = *this;
+  ModelService& service = models_.Add(std::make_unique<ModelService>(
+      host, ServiceId{++last_service_id_}, std::move(model), std::move(link), registry_));
+  WarmUp(service.model());
+  service.Start();
+  reap_.WakeAll();  // one of its name was retired, perhaps
+  return service.id();
+}
+
+ServiceId Frontend::Serve(ServedModel model, control::WorkerLink& link) {
+  return Serve(std::move(model),
+               std::shared_ptr<control::WorkerLink>(std::shared_ptr<void>(), &link));
+}
+
+void Frontend::Retire(ServiceId service) {
+  models_.Retire(service);
+  reap_.WakeAll();
+}
+
 bool Frontend::ready() {
-  readiness_.Observe(environment_.link.load(), Now());
-  return !draining_ && readiness_.ready(Now());
+  return !draining_ && std::ranges::any_of(models_.serving(),
+                                           [](const auto& service) { return service->ready(); });
+}
+
+std::string Frontend::readiness() {
+  if (models_.serving().empty()) {
+    return models_.Trouble();
+  }
+  for (const auto& service : models_.serving()) {
+    if (!service->ready() && !ready()) {
+      return service->Describe();
+    }
+  }
+  return "the model answers";
+}
+
+std::uint64_t Frontend::cancelled_count() const {
+  std::uint64_t out = 0;
+  for (const auto& service : models_.serving()) {
+    out += service->metrics().cancelled();
+  }
+  return out;
 }
 
 // Paths are compared as they were sent: nothing is decoded or cleaned up, so nothing can be reached
@@ -173,23 +205,16 @@ void Frontend::AnswerDeleted(Call& call, std::string_view object, std::string_vi
   Answer(call, std::move(body));
 }
 
-void Frontend::OnTokens(const GenerationRecord& record, std::uint64_t count) {
-  readiness_.OnToken(Now());
-  metrics_.OnTokens(record, count, Now());
-}
-
-void Frontend::OnAnswered(const GenerationRecord& record) {
-  metrics_.OnRequest(record.surface, record.stream,
-                     record.error ? ClientStatus(*record.error) : 200,
-                     record.error ? MetricClass(*record.error) : std::string_view());
-  metrics_.OnGeneration(record, Now());
-}
-
-void Frontend::OnPooled() { readiness_.OnToken(Now()); }
-
 void Frontend::OnDone(ClientWork& work) {
   done_.push_back(&work);
   reap_.WakeAll();
+}
+
+void Frontend::Take(ModelService& service, std::unique_ptr<ClientWork> work) {
+  service.Hold();
+  service.metrics().OnAdmitted();
+  ClientWork* raw = work.get();
+  work_.emplace(raw, Work{std::move(work), &service});
 }
 
 rt::Task<void> Frontend::ReapLoop() {
@@ -198,8 +223,12 @@ rt::Task<void> Frontend::ReapLoop() {
       co_await reap_.Wait(rt::kNever);
     }
     for (ClientWork* work : std::exchange(done_, {})) {
-      work_.erase(work);
+      const auto found = work_.find(work);
+      ModelService* service = found->second.service;
+      work_.erase(found);
+      service->Release();
     }
+    models_.Sweep();
     if (work_.empty()) {
       idle_.WakeAll();
     }
@@ -232,86 +261,11 @@ rt::Task<void> Frontend::TickLoop() {
   }
 }
 
-namespace {
-
-// Outlives the coroutine that waits for it: the engine may answer late.
-struct Canary {
-  explicit Canary(rt::Loop& loop) : ended(loop) {}
-
-  rt::Event ended;
-  bool token = false;
-  std::optional<Error> error;
-};
-
-}  // namespace
-
-rt::Task<std::optional<Error>> Frontend::RunCanary() {
-  const wire::ModelCard& card = environment_.link.card();
-  wire::GenerateRequest request;
-  request.id = NextRequestId();
-  request.model = card.name;
-  request.prompt = {card.bos_token_id >= 0 ? card.bos_token_id : 0};
-  request.sampling.temperature = 0;
-  if (card.task == wire::ModelTask::kGenerate) {
-    request.stop.max_tokens = 1;
-    request.stop.ignore_eos = true;
-  } else {
-    request.pool.emplace();
-  }
-  request.priority = 1;
-  RequestId id = request.id;
-  auto canary = std::make_shared<Canary>(environment_.loop);
-  Result<void> sent =
-      environment_.link.Generate(std::move(request), [canary](const wire::TokenFrame& frame) {
-        canary->token = canary->token || !frame.tokens.empty() || !frame.pooled.empty();
-        if (frame.finish) {
-          canary->error = frame.error;
-          canary->ended.Set();
-        }
-      });
-  if (!sent) {
-    // A full queue is no sign of illness: own traffic proves what a canary would.
-    bool busy = sent.error().code() == Code::kResourceExhausted;
-    co_return busy ? std::nullopt : std::optional(sent.error());
-  }
-  bool ended = co_await canary->ended.Wait(Now() + options_.canary_timeout);
-  if (!ended) {
-    environment_.link.Cancel({id, std::nullopt});
-    bool steps = environment_.link.load().running > 0 && !readiness_.CanaryDue(Now());
-    co_return steps
-        ? std::nullopt
-        : std::optional(Error(Code::kDeadlineExceeded, "a test request did not end in time"));
-  }
-  if (canary->error) {
-    co_return *canary->error;
-  }
-  if (!canary->token) {
-    co_return Error(Code::kInternal, "a test request gave no result");
-  }
-  readiness_.OnToken(Now());
-  co_return std::nullopt;
-}
-
-rt::Task<void> Frontend::CanaryLoop() {
-  while (true) {
-    readiness_.Observe(environment_.link.load(), Now());
-    rt::Duration pause = options_.canary_interval / 4;
-    if (!draining_ && readiness_.CanaryDue(Now())) {
-      std::optional<Error> error = co_await RunCanary();
-      if (error) {
-        readiness_.OnCanaryFailed(error->ToString());
-        pause = std::min(pause, rt::Duration(std::chrono::seconds(1)));
-      }
-    }
-    if (readiness_.slept()) {
-      pause = std::min(pause, kSleepPoll);
-    }
-    co_await canary_.Wait(Now() + pause);
-  }
-}
-
 rt::Task<void> Frontend::Drain(rt::Time deadline) {
   draining_ = true;
+  for (const std::unique_ptr<ModelService>& service : models_.serving()) {
+    service->StopCanaries();
+  }
   if (!server_) {
     co_return;
   }

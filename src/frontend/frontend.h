@@ -1,5 +1,5 @@
-// The HTTP surface of a served model: OpenAI's API, health, metrics. The app wires it and the
-// simulator runs it.
+// The HTTP surface of served models: OpenAI's API, health, metrics. The app wires it and the
+// simulator runs it. Models come and go while it runs.
 //
 // Thread: one loop. Several frontends on several loops can share a port and a worker link each.
 // docs/subsystems/frontend.md, docs/api.md
@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "control/instance.h"
 #include "control/worker_link.h"
 #include "frontend/api_keys.h"
 #include "frontend/batch_runner.h"
@@ -22,10 +24,11 @@
 #include "frontend/frontend_metrics.h"
 #include "frontend/generation.h"
 #include "frontend/http_server.h"
+#include "frontend/model_service.h"
+#include "frontend/model_table.h"
 #include "frontend/options.h"
 #include "frontend/pooling_plan.h"
 #include "frontend/quota.h"
-#include "frontend/readiness.h"
 #include "frontend/receipt.h"
 #include "frontend/response_store.h"
 #include "frontend/responses.h"
@@ -42,20 +45,36 @@ namespace pixii::frontend {
 struct FrontendEnvironment {
   rt::Loop& loop;
   rt::Net& net;
-  control::WorkerLink& link;
   obs::Registry* registry = nullptr;  // null: one of its own
   RecordSink record = {};             // empty: nobody records
+  /// The workers that /health shows; empty: it has none of other processes.
+  std::function<std::vector<control::Instance>()> instances = {};
 };
 
-class Frontend final : private ExchangeHandler, private GenerationHost, private BatchHost {
+class Frontend final : private ExchangeHandler, private ServiceHost, private BatchHost {
  public:
-  Frontend(FrontendEnvironment environment, const FrontendOptions& options, ServedModel model,
-           ApiKeys keys);
+  Frontend(FrontendEnvironment environment, const FrontendOptions& options, ApiKeys keys);
   /// Pre: the loop does not run any more, or Drain() has ended.
   ~Frontend() override;
 
-  /// Listens and returns the bound address. Test generations begin at once; /ready says when one
+  /// From now on requests that name `model` or one of its adapters go to `link`; those of a model
+  /// that has one of its names do no more. Test requests begin at once; /ready says when one
   /// succeeded.
+  ServiceId Serve(ServedModel model, std::shared_ptr<control::WorkerLink> link);
+  /// `link` outlives the frontend.
+  ServiceId Serve(ServedModel model, control::WorkerLink& link);
+
+  /// Takes nothing new for a model; what runs of it ends, then its link is let go. No effect if
+  /// another one has taken its name.
+  void Retire(ServiceId service);
+
+  /// Models that are known and cannot serve yet, to why: a request for one is told so (503), not
+  /// that there is no such model.
+  void SetPending(std::map<std::string, std::string> pending) {
+    models_.SetPending(std::move(pending));
+  }
+
+  /// Listens and returns the bound address.
   Result<rt::Address> Start(const rt::Address& address, const rt::ListenOptions& listen = {});
 
   /// What FrontendOptions::disabled_endpoints may name.
@@ -64,7 +83,7 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
   /// Takes requests that came another way than over its own port; gone with the frontend.
   ExchangeHandler& handler() { return *this; }
 
-  /// Becomes true once, and then follows the engine.
+  /// Whether a model answers.
   bool ready();
 
   /// From now on these are the keys: whoever asked with one that is gone is still answered. Pre:
@@ -72,7 +91,7 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
   void UseKeys(ApiKeys keys);
 
   /// A sentence: ready, or what is in the way.
-  std::string readiness() const { return readiness_.Describe(environment_.loop.Now()); }
+  std::string readiness();
 
   /// Takes no new generations (503 with Retry-After), lets running ones end until `deadline`, fails
   /// the rest with kShuttingDown, then closes every connection. Call once.
@@ -83,7 +102,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
 
   std::size_t connection_count() const { return server_ ? server_->connection_count() : 0; }
 
-  const FrontendMetrics& metrics() const { return metrics_; }
+  /// Requests for models that are served which their clients gave up.
+  std::uint64_t cancelled_count() const;
 
  private:
   struct Route;
@@ -96,7 +116,8 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
     QuotaTicket ticket = {};                   // once its key's limits let it in
     std::uint32_t retry_after_seconds = 0;     // with a refusal; 0: the option's
     const Route* route = nullptr;
-    bool background = false;  // it has time: whatever clients wait for goes first
+    ModelService* service = nullptr;  // whose model it means, once that is known
+    bool background = false;          // it has time: whatever clients wait for goes first
   };
 
   /// Who may use a route.
@@ -157,6 +178,7 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
   void HandleKserveGenerate(Call& call);
   void HandleKserveStream(Call& call);
   void HandleOpenApi(Call& call);
+  void HandleExplainRoute(Call& call);
   void HandleBusyThreshold(Call& call);
   void HandleSetBusyThreshold(Call& call);
   void HandleClearCache(Call& call);
@@ -185,6 +207,7 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
   std::int64_t UnixNow() const { return environment_.loop.WallNow().unix_seconds; }
 
   Result<void> OpenFiles();
+  void WarmUp(const ServedModel& model);
 
   // BatchHost
   void RunLine(Exchange& exchange, const std::string& owner) override;
@@ -197,7 +220,10 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
   /// A request that waits for the worker to give its memory back or to take it.
   struct MemoryJob;
   Result<wire::Json> ReadControlBody(const Call& call) const;
-  control::WorkerLink::MemoryHandler MakeMemoryHandler(Call& call, std::string message);
+  using MemoryCall =
+      std::function<void(control::WorkerLink& link, control::WorkerLink::MemoryHandler on_done)>;
+  void ControlMemory(Call& call, std::string_view model, std::string message,
+                     const MemoryCall& ask);
 
   /// A request that waits for the worker to load or unload an adapter.
   struct AdapterJob;
@@ -207,13 +233,13 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
   static std::vector<const Route*> ServedRoutes(const FrontendOptions& options);
   static bool Matches(const Route& route, const wire::HttpRequest& request);
   bool Answers(const Route& route) const;
+  static bool Answers(const ModelService& service, Needs needs);
   /// What stands in a path for the route's parameter, not decoded.
   static std::string_view ParameterOf(const Route& route, const wire::HttpRequest& request);
   std::string AllowedMethods(const wire::HttpRequest& request) const;
   Result<void> CheckAdapterApi() const;
-  Result<wire::LoadAdapterRequest> ReadLoadRequest(const wire::HttpRequest& request,
-                                                   bool dynamo) const;
-  void LoadAdapter(Call& call, Result<wire::LoadAdapterRequest> request, AdapterAnswer answer);
+  Result<wire::LoadAdapterRequest> ReadLoadRequest(Call& call, bool dynamo) const;
+  void LoadAdapter(Call& call, bool dynamo, AdapterAnswer answer);
   void UnloadAdapter(Call& call, Result<std::string> name, AdapterAnswer answer);
   control::WorkerLink::AdapterHandler MakeAdapterHandler(Call& call, AdapterAnswer answer);
 
@@ -221,26 +247,44 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
   struct Preparation;
 
   /// What reads a body, on any thread; nothing it uses changes.
-  using BodyReader = std::function<void(const std::string& body, const wire::ModelCard& card)>;
+  using BodyReader = std::function<void(const std::string& body, const ServedModel& model,
+                                        const wire::ModelCard& card)>;
   /// What goes on with the call behind it, or with why nothing was read.
   using AfterBody = std::function<void(Call& call, Result<void> read)>;
 
   /// Makes the common request of a body, on any thread.
   using SurfaceReader = std::function<Result<SurfaceRequest>(const wire::Json& body)>;
 
-  void Generate(Call& call, Surface surface, SurfaceReader reader);
-  Result<std::string> KserveModel(const Call& call) const;
+  /// What is done with a request that was read.
+  using PlanUse = void (Frontend::*)(Call& call, Surface surface, bool stream,
+                                     Result<GenerationPlan> plan);
+
+  void Generate(Call& call, Surface surface, SurfaceReader reader, PlanUse use = &Frontend::Begin);
+  Result<void> Complete(const Call& call, GenerationPlan& plan) const;
+  void Explain(Call& call, Surface surface, bool stream, Result<GenerationPlan> plan);
+  void AnswerQuery(Call& call, Surface surface, const GenerationPlan& plan);
+  Result<std::string> KserveModel(Call& call) const;
   void GenerateKserve(Call& call, bool stream);
   Result<ResponsesContext> MakeResponsesContext(const Call& call);
   Result<std::string> CountTokens(const Call& call, const OpenAiRequest& request,
                                   std::string_view opening) const;
+  Result<ModelService*> ChooseModel(const Call& call) const;
   void Pool(Call& call, Surface surface);
-  Result<void> Admit(Call& call, Surface surface);
+  Result<void> Admit(Call& call);
   Result<void> AdmitByQuota(Call& call);
-  Result<void> AdmitByLoad() const;
-  std::string BusyThreshold(std::string_view model) const;
+  void CountRejection(const Call& call, Surface surface);
+  static std::string BusyThreshold(std::string_view model,
+                                   const control::BusyThresholds& thresholds);
   Result<void> CheckMayUse(const Call& call, const std::string& adapter) const;
-  Result<const wire::AdapterCard*> FindAllowed(const Call& call, std::string_view name) const;
+
+  /// What a request names.
+  struct Named {
+    ModelService* service;
+    const wire::AdapterCard* adapter;  // null: the model itself
+  };
+
+  Result<Named> FindAllowed(const Call& call, std::string_view name) const;
+  void Take(ModelService& service, std::unique_ptr<ClientWork> work);
   void Prepare(Call& call, Surface surface, BodyReader reader, AfterBody after);
   void PrepareOnThread(Call& call, Surface surface, BodyReader reader, AfterBody after);
   void Begin(Call& call, Surface surface, bool stream, Result<GenerationPlan> plan);
@@ -258,58 +302,52 @@ class Frontend final : private ExchangeHandler, private GenerationHost, private 
   /// That the `object` ("file", "response") named `id` is gone.
   void AnswerDeleted(Call& call, std::string_view object, std::string_view id);
   void Refuse(Call& call, const Error& error);
-  std::string ModelObject() const;
-  std::string AdapterObject(const wire::AdapterCard& card) const;
+  static std::string ModelObject(const ModelService& service);
+  static std::string AdapterObject(const ModelService& service, const wire::AdapterCard& card);
   std::string HealthBody(bool healthy, std::string_view status, std::string_view message) const;
 
-  // GenerationHost
-  control::WorkerLink& link() override { return environment_.link; }
+  // ServiceHost
+  rt::Loop& loop() override { return environment_.loop; }
 
-  void OnRecorded(RequestRecord record) override { environment_.record(std::move(record)); }
+  const FrontendOptions& options() const override { return options_; }
 
-  const TextProcessor* text() const override { return model_.text.get(); }
-
-  rt::Time Now() const override { return environment_.loop.Now(); }
+  bool draining() const override { return draining_; }
 
   RequestId NextRequestId() override { return RequestId{++last_request_id_}; }
 
-  std::uint32_t held_tokens_max() const override { return options_.held_tokens_max; }
+  void OnRecorded(RequestRecord record) override { environment_.record(std::move(record)); }
 
-  std::uint32_t retry_after_seconds() const override { return options_.retry_after_seconds; }
-
-  int overload_status() const override { return options_.overload_status; }
-
-  void OnTokens(const GenerationRecord& record, std::uint64_t count) override;
-  void OnAnswered(const GenerationRecord& record) override;
-  void OnPooled() override;
   void OnDone(ClientWork& work) override;
+
+  rt::Time Now() const { return environment_.loop.Now(); }
 
   rt::Duration TickInterval() const;
   rt::Task<void> TickLoop();
   rt::Task<void> ReapLoop();
-  rt::Task<void> CanaryLoop();
-  /// Nothing: success.
-  rt::Task<std::optional<Error>> RunCanary();
+
+  /// What runs, and whose it is.
+  struct Work {
+    std::unique_ptr<ClientWork> work;
+    ModelService* service;  // held
+  };
 
   FrontendEnvironment environment_;
   FrontendOptions options_;
   std::vector<const Route*> routes_;
-  ServedModel model_;
   std::shared_ptr<const ApiKeys> keys_;
   QuotaLedger quotas_;
   std::shared_ptr<ResponseStore> responses_;
-  std::optional<double> busy_blocks_share_;  // of the KV blocks; past it requests are refused
-  obs::Registry own_registry_;               // used if the environment has none
-  FrontendMetrics metrics_;
-  Readiness readiness_;
-  std::unordered_map<ClientWork*, std::unique_ptr<ClientWork>> work_;
+  obs::Registry own_registry_;  // used if the environment has none
+  obs::Registry& registry_;     // that one, or the environment's
+  ModelTable models_;
+  std::uint64_t last_service_id_ = 0;
+  std::unordered_map<ClientWork*, Work> work_;
   std::vector<ClientWork*> done_;
   std::uint64_t last_request_id_;
   std::size_t preparing_count_ = 0;
   bool draining_ = false;
   rt::WaitList reap_;
   rt::WaitList idle_;
-  rt::WaitList canary_;               // a test generation may be due
   std::unique_ptr<FileStore> files_;  // from Start on, as what follows
   std::unique_ptr<BatchRunner> batches_;
   std::unique_ptr<HttpServer> server_;

@@ -70,9 +70,14 @@ FrontendMetrics::FrontendMetrics(obs::Registry& registry, std::string model,
 
 void FrontendMetrics::OnRequest(Surface surface, bool stream, int status,
                                 std::string_view error_class) {
-  registry_
+  CountRequest(registry_, model_, surface, stream, status, error_class);
+}
+
+void FrontendMetrics::CountRequest(obs::Registry& registry, std::string_view model, Surface surface,
+                                   bool stream, int status, std::string_view error_class) {
+  registry
       .GetCounter(MetricId::kRequestsTotal,
-                  {model_, EndpointName(surface), stream ? "stream" : "unary",
+                  {model, EndpointName(surface), stream ? "stream" : "unary",
                    status == 200 ? "success" : "error", error_class})
       .Add();
 }
@@ -111,14 +116,6 @@ void FrontendMetrics::OnTokens(const GenerationRecord& record, std::uint64_t cou
 
 void FrontendMetrics::OnRejected(Surface surface) {
   registry_.GetCounter(MetricId::kModelRejectionTotal, {model_, EndpointName(surface)}).Add();
-}
-
-std::string FrontendMetrics::Expose(const control::WorkerLoad& load, std::uint64_t connections_open,
-                                    std::uint64_t connections_total) {
-  queued_.Set(load.queued);
-  registry_.GetGauge(MetricId::kHttpConnectionsOpen).Set(static_cast<double>(connections_open));
-  registry_.GetCounter(MetricId::kHttpConnectionsTotal).SetTotal(connections_total);
-  return registry_.Expose();
 }
 
 }  // namespace pixii::frontend

@@ -16,6 +16,9 @@
 
 namespace pixii::frontend {
 
+/// Stands for the model of requests that name none that is served.
+inline constexpr std::string_view kUnknownModel = "unknown";
+
 class FrontendMetrics final {
  public:
   /// `registry` outlives it.
@@ -23,15 +26,17 @@ class FrontendMetrics final {
 
   /// A generation request was answered, or refused with `status`. `error_class`: of MetricClass.
   void OnRequest(Surface surface, bool stream, int status, std::string_view error_class);
+  /// The same of any model. `model`: one that is served, or kUnknownModel.
+  static void CountRequest(obs::Registry& registry, std::string_view model, Surface surface,
+                           bool stream, int status, std::string_view error_class);
   /// A generation was admitted; OnGeneration follows when its client was answered.
   void OnAdmitted();
   void OnGeneration(const GenerationRecord& record, rt::Time now);
   void OnTokens(const GenerationRecord& record, std::uint64_t count, rt::Time now);
   void OnRejected(Surface surface);
 
-  /// Prometheus text of the whole registry, with these read now.
-  std::string Expose(const control::WorkerLoad& load, std::uint64_t connections_open,
-                     std::uint64_t connections_total);
+  /// Before the registry is read.
+  void Observe(const control::WorkerLoad& load) { queued_.Set(load.queued); }
 
   std::uint64_t cancelled() const { return cancelled_count_; }
 

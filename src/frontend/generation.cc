@@ -156,6 +156,7 @@ void Generation::Deliver(std::size_t index, wire::TokenFrame& frame) {
     part.first_frame_seen = true;
     usage_.cached_tokens += std::min<std::uint64_t>(frame.cached_tokens, part.prompt.size());
   }
+  served_by_ = frame.served_by.value_or(served_by_);
   if (plan_.prototype.adapter_version.empty()) {
     plan_.prototype.adapter_version = frame.adapter_version;  // of what is sent from now on
   }
@@ -399,7 +400,7 @@ void Generation::Write(std::size_t index, std::uint32_t choice_index) {
     const ChoiceFinish* only = choices_.size() == 1 ? &*delta_.finish : nullptr;
     writer_->AppendFinish(
         out, choice_index, *delta_.finish,
-        unfinished_ == 0 ? NvextMember(plan_.shape, only, Timing()) : std::string());
+        unfinished_ == 0 ? NvextMember(plan_.shape, only, Timing(), served_by_) : std::string());
   }
 }
 
@@ -526,7 +527,7 @@ void Generation::Complete() {
       {.body = UnaryBody(
            plan_.shape, results, usage_, shown,
            NvextMember(plan_.shape, results.size() == 1 ? &results.front().finish : nullptr,
-                       Timing())),
+                       Timing(), served_by_)),
        .fields = plan_.fields});
 }
 

@@ -173,6 +173,7 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   std::deque<HeldFrame> held_;
   ChoiceDelta delta_;
   Usage usage_;
+  wire::WorkerRank served_by_;  // the last one
   GenerationRecord record_;
   rt::Time last_frame_;    // or the start
   rt::Time last_comment_;  // likewise

@@ -7,6 +7,7 @@
 
 #include "frontend/error_body.h"
 #include "frontend/frontend.h"
+#include "frontend/routing_fields.h"
 
 namespace pixii::frontend {
 
@@ -98,25 +99,24 @@ struct Frontend::Preparation final : ExchangeWatcher {
   const ApiKey* key = nullptr;
   QuotaTicket ticket;
   const Route* route = nullptr;
+  ModelService* service = nullptr;  // held
   bool background = false;
   std::string body;
   BodyReader reader;
   AfterBody after;
 };
 
-Result<void> Frontend::Admit(Call& call, Surface surface) {
+Result<void> Frontend::Admit(Call& call) {
   if (draining_) {
     return Fail(Code::kShuttingDown, "the server shuts down; ask another");
   }
   if (call.key->limited()) {
     PX_CHECK_OK(AdmitByQuota(call));
   }
-  if (Result<void> room = AdmitByLoad(); !room) {
-    metrics_.OnRejected(surface);
-    return room;
+  if (call.service != nullptr) {
+    PX_CHECK_OK(call.service->AdmitByLoad());
   }
   if (admitted_count() >= options_.generations_max) {
-    metrics_.OnRejected(surface);
     return Fail(Code::kResourceExhausted,
                 fmt::format("{} requests run or wait, which is the limit; try again later",
                             options_.generations_max));
@@ -162,7 +162,7 @@ Result<void> Frontend::AdmitByQuota(Call& call) {
 
 // As if it were not there: a key learns nothing of what others use.
 Result<void> Frontend::CheckMayUse(const Call& call, const std::string& adapter) const {
-  const std::string& name = adapter.empty() ? model_.name() : adapter;
+  const std::string& name = adapter.empty() ? call.service->name() : adapter;
   return call.key->MayUse(name) ? Result<void>() : Fail(ModelNotFound(name));
 }
 
@@ -177,11 +177,46 @@ bool MayConstrain(std::string_view body) {
 
 }  // namespace
 
+// By the name in the body, which is read no further for that.
+Result<ModelService*> Frontend::ChooseModel(const Call& call) const {
+  if (call.service != nullptr) {
+    return call.service;
+  }
+  if (ModelService* only = models_.only()) {
+    return only;
+  }
+  const std::string& body = call.exchange.request().body;
+  if (const std::optional<std::string> name = PeekModel(body)) {
+    return models_.Find(*name);
+  }
+  PX_TRY(const wire::Json read, ParseBody(call.exchange.request()));
+  const wire::Json* model = read.Find("model");
+  if (model != nullptr && !model->is_null() && !models_.serving().empty()) {
+    return models_.serving().front().get();  // whoever reads it says that it is no text
+  }
+  return models_.Find({});
+}
+
+// Of work that no model takes.
+void Frontend::CountRejection(const Call& call, Surface surface) {
+  if (call.service != nullptr) {
+    call.service->metrics().OnRejected(surface);
+  }
+}
+
 // Reads the body here, or on a thread if it is long or may take long.
 void Frontend::Prepare(Call& call, Surface surface, BodyReader reader, AfterBody after) {
-  Result<void> admitted = Admit(call, surface);
+  const Result<ModelService*> chosen = ChooseModel(call);
+  call.service = chosen ? *chosen : nullptr;
+  Result<void> admitted = Admit(call);
+  if (!admitted && admitted.error().code() == Code::kResourceExhausted) {
+    CountRejection(call, surface);
+  }
   if (admitted) {
     admitted = CheckContentType(call.exchange.request());
+  }
+  if (admitted && !chosen) {
+    admitted = Fail(chosen.error());
   }
   if (!admitted) {
     after(call, Fail(admitted.error()));
@@ -192,7 +227,7 @@ void Frontend::Prepare(Call& call, Surface surface, BodyReader reader, AfterBody
     PrepareOnThread(call, surface, std::move(reader), std::move(after));
     return;
   }
-  reader(body, environment_.link.card());
+  reader(body, call.service->model(), call.service->card());
   after(call, {});
 }
 
@@ -204,37 +239,43 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
   job->key = call.key;
   job->ticket = std::move(call.ticket);
   job->route = call.route;
+  job->service = call.service;
   job->background = call.background;
   job->body = call.exchange.request().body;
   job->reader = std::move(reader);
   job->after = std::move(after);
   call.exchange.Watch(job.get());
   bool taken = pool_->Submit(
-      [job, card = std::make_unique<wire::ModelCard>(environment_.link.card())] {
-        job->reader(job->body, *card);
+      [job, model = call.service->shared_model(),
+       card = std::make_unique<wire::ModelCard>(call.service->card())] {
+        job->reader(job->body, *model, *card);
       },
       [this, job] {
         --preparing_count_;
+        reap_.WakeAll();  // the last of a model that is retired, perhaps
         idle_.WakeAll();
         if (job->exchange != nullptr) {
           Call again{*job->exchange, std::move(job->fields), job->key, std::move(job->ticket)};
           again.route = job->route;
+          again.service = job->service;
           again.background = job->background;
           job->after(again, {});
         }
+        job->service->Release();
       });
   if (!taken) {
     call.exchange.Watch(nullptr);
     call.fields = std::move(job->fields);
-    metrics_.OnRejected(surface);
+    CountRejection(call, surface);
     job->after(call, Fail(Code::kResourceExhausted,
                           "too many long prompts wait to be tokenized; try again later"));
     return;
   }
+  call.service->Hold();
   ++preparing_count_;
 }
 
-void Frontend::Generate(Call& call, Surface surface, SurfaceReader reader) {
+void Frontend::Generate(Call& call, Surface surface, SurfaceReader reader, PlanUse use) {
   struct Prepared {
     bool stream = false;
     Result<GenerationPlan> plan = Fail(Code::kInternal, "not prepared");
@@ -245,19 +286,22 @@ void Frontend::Generate(Call& call, Surface surface, SurfaceReader reader) {
   bool keep_body = static_cast<bool>(environment_.record);
   Prepare(
       call, surface,
-      [this, prepared, seed, keep_body, reader = std::move(reader)](const std::string& body,
-                                                                    const wire::ModelCard& card) {
-        prepared->plan = PrepareBody(body, reader, model_, card, seed, keep_body,
-                                     options_.rules.ignore_nvext, prepared->stream);
+      [prepared, seed, keep_body, ignore_nvext = options_.rules.ignore_nvext,
+       reader = std::move(reader)](const std::string& body, const ServedModel& model,
+                                   const wire::ModelCard& card) {
+        prepared->plan =
+            PrepareBody(body, reader, model, card, seed, keep_body, ignore_nvext, prepared->stream);
       },
-      [this, prepared, surface](Call& ready, Result<void> read) {
-        Begin(ready, surface, prepared->stream,
-              read ? std::move(prepared->plan) : Fail(read.error()));
+      [this, prepared, surface, use](Call& ready, Result<void> read) {
+        (this->*use)(ready, surface, prepared->stream,
+                     read ? std::move(prepared->plan) : Fail(read.error()));
       });
 }
 
 void Frontend::RefuseWork(Call& call, Surface surface, bool stream, const Error& error) {
-  metrics_.OnRequest(surface, stream, ClientStatus(error), MetricClass(error));
+  FrontendMetrics::CountRequest(registry_,
+                                call.service != nullptr ? call.service->name() : kUnknownModel,
+                                surface, stream, ClientStatus(error), MetricClass(error));
   call.exchange.Watch(nullptr);
   Refuse(call, error);
 }
@@ -272,19 +316,38 @@ std::string Frontend::NewId(std::string_view prefix) {
   return fmt::format("{}{:016x}{:08x}", prefix, random.Next(), random.Next() >> 32);
 }
 
+// What the body does not say: whose request it is, and where its headers want it to go.
+Result<void> Frontend::Complete(const Call& call, GenerationPlan& plan) const {
+  PX_CHECK_OK(CheckMayUse(call, plan.prototype.adapter));
+  if (!options_.rules.ignore_nvext) {
+    PX_CHECK_OK(ReadRoutingHeaders(call.exchange.request(), plan.prototype));
+  }
+  if (plan.prototype.routing && plan.prototype.routing->worker && !call.service->link().routes()) {
+    return Fail(
+        Code::kUnsupported,
+        "nvext.backend_instance_id: this server has one worker, and a request cannot choose",
+        "nvext.backend_instance_id");
+  }
+  plan.prototype.tenant = call.key->tenant;
+  plan.prototype.priority = PriorityOf(plan.prototype.priority, call.background);
+  return {};
+}
+
 void Frontend::Begin(Call& call, Surface surface, bool stream, Result<GenerationPlan> plan) {
-  const Result<void> allowed = plan ? CheckMayUse(call, plan->prototype.adapter) : Result<void>();
-  if (!plan || !allowed) {
-    RefuseWork(call, surface, stream, plan ? allowed.error() : plan.error());
+  const Result<void> complete = plan ? Complete(call, *plan) : Result<void>();
+  if (!plan || !complete) {
+    RefuseWork(call, surface, stream, plan ? complete.error() : plan.error());
     return;
   }
   plan->shape.id = NewId(surface == Surface::kChat ? "chatcmpl-" : "cmpl-");
   plan->shape.created = environment_.loop.WallNow().unix_seconds;
-  plan->prototype.tenant = call.key->tenant;
-  plan->prototype.priority = PriorityOf(plan->prototype.priority, call.background);
   plan->ticket = std::move(call.ticket);
   for (const std::vector<TokenId>& prompt : plan->prompts) {
     plan->ticket.Charge(prompt.size(), Now());
+  }
+  if (plan->shape.nvext.query_worker) {
+    AnswerQuery(call, surface, *plan);
+    return;
   }
   plan->fields = call.fields;
   plan->dialect = call.route->dialect;
@@ -295,11 +358,9 @@ void Frontend::Begin(Call& call, Surface surface, bool stream, Result<Generation
                          .tenant = call.key->tenant,
                          .now = Now()});
   }
-  GenerationHost& host = *this;
-  auto generation = std::make_unique<Generation>(host, call.exchange, std::move(*plan));
+  auto generation = std::make_unique<Generation>(*call.service, call.exchange, std::move(*plan));
   Generation* raw = generation.get();
-  work_.emplace(raw, std::move(generation));
-  metrics_.OnAdmitted();
+  Take(*call.service, std::move(generation));
   raw->Start();
 }
 

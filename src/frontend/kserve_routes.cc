@@ -15,7 +15,7 @@ constexpr std::string_view kVersion = "/versions/1";  // the only one there is; 
 
 }  // namespace
 
-Result<std::string> Frontend::KserveModel(const Call& call) const {
+Result<std::string> Frontend::KserveModel(Call& call) const {
   std::string_view name = ParameterOf(*call.route, call.exchange.request());
   if (name.ends_with(kVersion)) {
     name.remove_suffix(kVersion.size());
@@ -24,7 +24,8 @@ Result<std::string> Frontend::KserveModel(const Call& call) const {
   if (!model) {
     return Fail(Code::kInvalidArgument, "model: the name is badly encoded", "model");
   }
-  PX_CHECK_OK(FindAllowed(call, *model));
+  PX_TRY(const Named named, FindAllowed(call, *model));
+  call.service = named.service;
   return std::move(*model);
 }
 
@@ -35,7 +36,7 @@ void Frontend::HandleKserveServer(Call& call) {
 void Frontend::HandleKserveLive(Call& call) { Answer(call, std::string(R"({"live":true})")); }
 
 void Frontend::HandleKserveReady(Call& call) {
-  const bool is_ready = ready();
+  const bool is_ready = call.service != nullptr ? !draining_ && call.service->ready() : ready();
   call.exchange.Respond({.status = is_ready ? 200 : 503,
                          .body = fmt::format(R"({{"ready":{}}})", is_ready),
                          .fields = std::move(call.fields)});

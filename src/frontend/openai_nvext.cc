@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "frontend/openai_draft.h"
+#include "frontend/routing_fields.h"
 
 namespace pixii::frontend {
 
@@ -28,7 +29,8 @@ Result<std::int64_t> ReadInteger(const std::string& field, const Json& value, st
   return *number;
 }
 
-// Names that are not known are left out: other deployments know others.
+// Names that are not known are left out: other deployments know others. What stands behind a colon
+// is a value, which none of these has.
 Result<void> ReadNames(const std::string& field, const Json& value,
                        std::initializer_list<std::pair<std::string_view, bool*>> known) {
   if (!value.is_array() || value.array().size() > 64) {
@@ -38,14 +40,19 @@ Result<void> ReadNames(const std::string& field, const Json& value,
     if (!name.is_string()) {
       return Bad(field, fmt::format("{} is not a string", Shown(name)));
     }
+    const std::string_view asked(name.string());
     for (const auto& [word, flag] : known) {
-      *flag = *flag || name.string() == word;
+      *flag = *flag || asked.substr(0, asked.find(':')) == word;
     }
   }
   return {};
 }
 
-// Hints about what is to come. A router would use the length; a single process needs none.
+wire::RoutingHints& HintsOf(Draft& draft) {
+  return draft.routing ? *draft.routing : draft.routing.emplace();
+}
+
+// Hints about what is to come, for routers; a single process needs none but the priority.
 Result<void> ReadHints(const std::string& field, const Json& value, Draft& draft) {
   if (!value.is_object()) {
     return Bad(field, "must be an object");
@@ -58,7 +65,11 @@ Result<void> ReadHints(const std::string& field, const Json& value, Draft& draft
     if (key == "priority") {
       PX_TRY(draft.hinted_priority, ReadInteger(name, hint, -kCountMax));
     } else if (key == "osl") {
-      PX_CHECK_OK(ReadInteger(name, hint, 0));
+      PX_TRY(const std::int64_t tokens, ReadInteger(name, hint, 0));
+      HintsOf(draft).expected_output_tokens = static_cast<std::uint32_t>(tokens);
+    } else if (key == "strict_priority") {
+      PX_TRY(const std::int64_t priority, ReadInteger(name, hint, 0));
+      HintsOf(draft).strict_priority = static_cast<std::uint32_t>(priority);
     } else if (key == "speculative_prefill" && hint == Json(false)) {
       continue;
     } else {
@@ -82,15 +93,25 @@ Result<void> ReadNvextOnly(const std::string& key, const Json& value, Draft& dra
     PX_TRY(draft.token_data, ParseTokenIds(value, field));
   } else if (key == "annotations") {
     NvextAnswer& out = draft.nvext;
-    PX_CHECK_OK(
-        ReadNames(field, value,
-                  {{"request_id", &out.request_id_event}, {"token_ids", &out.token_ids_event}}));
+    PX_CHECK_OK(ReadNames(field, value,
+                          {{"request_id", &out.request_id_event},
+                           {"token_ids", &out.token_ids_event},
+                           {"query_instance_id", &out.query_worker}}));
   } else if (key == "extra_fields") {
     NvextAnswer& out = draft.nvext;
     PX_CHECK_OK(ReadNames(field, value,
                           {{"timing", &out.timing},
                            {"worker_id", &out.worker_id},
                            {"stop_reason", &out.stop_reason}}));
+  } else if (key == "backend_instance_id" || key == "decode_worker_id") {
+    PX_TRY(HintsOf(draft).worker, ReadWorkerId(field, value));
+  } else if (key == "dp_rank") {
+    PX_TRY(const std::int64_t rank, ReadInteger(field, value, 0));
+    draft.dp_rank = static_cast<std::uint32_t>(rank);
+  } else if (key == "router_config_override") {
+    PX_TRY(HintsOf(draft).instead, ReadRouteOverride(field, value));
+  } else if (key == "routing_constraints") {
+    return ReadRoutingConstraints(field, value, HintsOf(draft));
   } else if (key == "agent_hints") {
     return ReadHints(field, value, draft);
   } else if (key == "agent_context") {

@@ -21,6 +21,7 @@
 #include "frontend/text_processor.h"
 #include "wire/json.h"
 #include "wire/messages/constraint.h"
+#include "wire/messages/routing.h"
 
 namespace pixii::frontend {
 
@@ -73,6 +74,7 @@ struct NvextAnswer {
   bool stop_reason = false;
   bool request_id_event = false;
   bool token_ids_event = false;
+  bool query_worker = false;  // where it would go, in place of an answer
 
   bool shows_fields() const { return timing || worker_id || stop_reason; }
 };
@@ -155,6 +157,10 @@ struct OpenAiRequest {
   std::optional<bool> include_reasoning;
   std::optional<bool> receipt;
   NvextAnswer nvext;
+
+  // Where it goes.
+  std::optional<wire::RoutingHints> routing;
+  std::optional<std::uint32_t> dp_rank;
 
   bool streams() const { return stream.value_or(false); }
 

@@ -252,16 +252,45 @@ std::string PromptLogprobs(std::span<const TokenId> prompt,
   return out;
 }
 
+namespace {
+
+// One worker does both halves of the work.
+void AppendWorkerId(std::string& out, const wire::WorkerRank& worker) {
+  fmt::format_to(std::back_inserter(out),
+                 R"("worker_id":{{"prefill_worker_id":{0},"prefill_dp_rank":{1},)"
+                 R"("decode_worker_id":{0},"decode_dp_rank":{1}}})",
+                 worker.worker, worker.rank);
+}
+
+}  // namespace
+
+std::string QueryBody(const ResponseShape& shape, std::span<const TokenId> prompt,
+                      const wire::WorkerRank& worker, bool stream) {
+  const bool chat = shape.surface == Surface::kChat;
+  std::string out = "{";
+  AppendCommon(out, shape,
+               !chat    ? "text_completion"
+               : stream ? "chat.completion.chunk"
+                        : "chat.completion");
+  out += R"(,"choices":[],"usage":)";
+  AppendUsage(out, {.prompt_tokens = prompt.size()});
+  out += R"(,"nvext":{)";
+  AppendWorkerId(out, worker);
+  out += R"(,"token_ids":)";
+  AppendIds(out, prompt);
+  out += "}}";
+  return out;
+}
+
 std::string NvextMember(const ResponseShape& shape, const ChoiceFinish* finish,
-                        const AnswerTiming& timing) {
+                        const AnswerTiming& timing, const wire::WorkerRank& worker) {
   if (!shape.nvext.shows_fields()) {
     return {};
   }
   std::string out;
   if (shape.nvext.worker_id) {
-    // The only worker there is.
-    out += R"(,"worker_id":{"prefill_worker_id":0,"prefill_dp_rank":0,)"
-           R"("decode_worker_id":0,"decode_dp_rank":0})";
+    out += ',';
+    AppendWorkerId(out, worker);
   }
   if (shape.nvext.timing) {
     fmt::format_to(std::back_inserter(out),

@@ -54,9 +54,13 @@ struct AnswerTiming {
 };
 
 /// The members of nvext that were asked for, as ,"nvext":{…}; empty: none. `finish`: of the only
-/// choice, else null.
+/// choice, else null. `worker`: all zero where there is only one.
 std::string NvextMember(const ResponseShape& shape, const ChoiceFinish* finish,
-                        const AnswerTiming& timing);
+                        const AnswerTiming& timing, const wire::WorkerRank& worker);
+
+/// An answer without choices that says where the request would go and what its prompt is.
+std::string QueryBody(const ResponseShape& shape, std::span<const TokenId> prompt,
+                      const wire::WorkerRank& worker, bool stream);
 
 /// Events that stand beside the answer, before it.
 void AppendAnnotations(std::string& out, const ResponseShape& shape,

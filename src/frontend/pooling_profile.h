@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "base/result.h"
 
 namespace pixii::frontend {
 
@@ -26,6 +27,8 @@ enum class ClassActivation : std::uint8_t { kSigmoid, kSoftmax, kIdentity };
 struct ScorePair {
   TokenId yes = -1;
   TokenId no = -1;  // -1: the logit of `yes` alone
+
+  bool operator==(const ScorePair&) const = default;
 };
 
 struct PoolingProfile {
@@ -45,6 +48,15 @@ struct PoolingProfile {
 
   /// Null: there is none of this name.
   const std::string* FindPrompt(std::string_view name) const;
+
+  bool operator==(const PoolingProfile&) const = default;
 };
+
+/// As JSON, for frontends that do not have the checkpoint. docs/formats/messages.md
+std::string PoolingProfileText(const PoolingProfile& profile);
+
+/// The reverse; members that are unknown are skipped, absent ones keep their default. Errors:
+/// kDataCorrupt.
+Result<PoolingProfile> ReadPoolingProfile(std::string_view text);
 
 }  // namespace pixii::frontend

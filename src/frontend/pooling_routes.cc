@@ -34,8 +34,9 @@ void Frontend::Pool(Call& call, Surface surface) {
   auto plan = std::make_shared<Result<PoolingPlan>>(Fail(Code::kInternal, "not prepared"));
   Prepare(
       call, surface,
-      [this, plan, surface](const std::string& body, const wire::ModelCard& card) {
-        *plan = ReadBody(body, surface, model_, card, options_.rules.ignore_nvext);
+      [plan, surface, ignore_nvext = options_.rules.ignore_nvext](
+          const std::string& body, const ServedModel& model, const wire::ModelCard& card) {
+        *plan = ReadBody(body, surface, model, card, ignore_nvext);
       },
       [this, plan, surface](Call& ready, Result<void> read) {
         BeginPooling(ready, surface, read ? std::move(*plan) : Fail(read.error()));
@@ -54,21 +55,20 @@ void Frontend::BeginPooling(Call& call, Surface surface, Result<PoolingPlan> pla
   plan->created = environment_.loop.WallNow().unix_seconds;
   plan->fields = call.fields;
   wire::GenerateRequest prototype;
-  prototype.model = environment_.link.card().name;
+  ModelService& service = *call.service;
+  prototype.model = service.card().name;
   prototype.tenant = call.key->tenant;
   prototype.priority = PriorityOf(0, call.background);
   plan->ticket = std::move(call.ticket);
   plan->ticket.Charge(plan->prompt_tokens, Now());
   prototype.adapter = plan->adapter;
-  GenerationHost& host = *this;
   auto pooling = std::make_unique<Pooling>(
-      host, call.exchange, std::move(*plan), std::move(prototype),
-      [this](const PoolingPlan& done, std::span<const std::vector<float>> results) {
-        return PoolingBody(done, model_, environment_.link.card(), results);
+      service, call.exchange, std::move(*plan), std::move(prototype),
+      [&service](const PoolingPlan& done, std::span<const std::vector<float>> results) {
+        return PoolingBody(done, service.model(), service.card(), results);
       });
   Pooling* raw = pooling.get();
-  work_.emplace(raw, std::move(pooling));
-  metrics_.OnAdmitted();
+  Take(service, std::move(pooling));
   raw->Start();
 }
 

@@ -274,6 +274,13 @@ const std::vector<Frontend::Route>& Frontend::Routes() {
        .handle = &Frontend::HandleMetrics,
        .summary = "Prometheus text",
        .access = Access::kOpen},
+      {.path = "/router/explain",
+       .method = "POST",
+       .handle = &Frontend::HandleExplainRoute,
+       .summary = "Where a request would go, and why",
+       .access = Access::kAdmin,
+       .enabled = &FrontendOptions::admin_api,
+       .needs = Needs::kGenerate},
       {.path = "/busy_threshold",
        .method = "GET",
        .handle = &Frontend::HandleBusyThreshold,
@@ -392,12 +399,11 @@ std::string_view Frontend::ParameterOf(const Route& route, const wire::HttpReque
   return out;
 }
 
-// Whether a route does anything with the model that is served.
-bool Frontend::Answers(const Route& route) const {
-  const wire::ModelCard& card = environment_.link.card();
+bool Frontend::Answers(const ModelService& service, Needs needs) {
+  const wire::ModelCard& card = service.card();
   const bool generates = card.task == wire::ModelTask::kGenerate;
   const bool classifies = card.task == wire::ModelTask::kClassify;
-  switch (route.needs) {
+  switch (needs) {
     case Needs::kNothing:
       return true;
     case Needs::kGenerate:
@@ -407,9 +413,17 @@ bool Frontend::Answers(const Route& route) const {
     case Needs::kClassify:
       return classifies;
     case Needs::kScore:
-      return generates ? model_.pooling.score.has_value() : !classifies || card.feature_count == 1;
+      return generates ? service.model().pooling.score.has_value()
+                       : !classifies || card.feature_count == 1;
   }
   return false;
+}
+
+// Whether a route does anything with the models that are served.
+bool Frontend::Answers(const Route& route) const {
+  return route.needs == Needs::kNothing ||
+         std::ranges::any_of(models_.serving(),
+                             [&](const auto& service) { return Answers(*service, route.needs); });
 }
 
 void Frontend::HandleOpenApi(Call& call) {

@@ -306,6 +306,8 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
   PX_TRY(prototype.processors, Processors(request, model, card));
   prototype.processed_logprobs = request.processed_logprobs;
   prototype.cache_salt = request.cache_salt;
+  prototype.routing = request.routing;
+  prototype.dp_rank = request.dp_rank;
   prototype.priority = static_cast<std::int32_t>(-request.priority.value_or(0));
   prototype.stop.max_tokens = max_tokens;
   prototype.stop.min_tokens = static_cast<std::uint32_t>(request.min_tokens.value_or(0));

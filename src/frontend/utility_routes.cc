@@ -1,6 +1,8 @@
 // The routes that need no engine: models, tokenizer, health, metrics.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
 #include <utility>
 
 #include "frontend/field_error.h"
@@ -131,14 +133,14 @@ std::string_view TaskName(const wire::ModelCard& card, const ServedModel& model)
 
 }  // namespace
 
-std::string Frontend::ModelObject() const {
-  const wire::ModelCard& card = environment_.link.card();
+std::string Frontend::ModelObject(const ModelService& service) {
+  const wire::ModelCard& card = service.card();
   std::string out = R"({"id":)";
-  wire::AppendJsonString(out, model_.name());
+  wire::AppendJsonString(out, service.name());
   fmt::format_to(
       std::back_inserter(out),
       R"(,"object":"model","created":{},"owned_by":"pixii","max_model_len":{},"task":"{}")",
-      model_.created, card.context_tokens_max, TaskName(card, model_));
+      service.model().created, card.context_tokens_max, TaskName(card, service.model()));
   if (card.task == wire::ModelTask::kEmbed) {
     fmt::format_to(std::back_inserter(out), R"(,"dimensions":{})", card.feature_count);
   } else if (card.task == wire::ModelTask::kClassify) {
@@ -148,40 +150,47 @@ std::string Frontend::ModelObject() const {
   return out;
 }
 
-std::string Frontend::AdapterObject(const wire::AdapterCard& card) const {
+std::string Frontend::AdapterObject(const ModelService& service, const wire::AdapterCard& card) {
   std::string out = R"({"id":)";
   wire::AppendJsonString(out, card.name);
   fmt::format_to(
       std::back_inserter(out),
       R"(,"object":"model","created":{},"owned_by":"pixii","max_model_len":{},"parent":)",
-      model_.created, environment_.link.card().context_tokens_max);
-  wire::AppendJsonString(out, model_.name());
+      service.model().created, service.card().context_tokens_max);
+  wire::AppendJsonString(out, service.name());
   out += R"(,"root":)";
   wire::AppendJsonString(out, card.source);
   out += '}';
   return out;
 }
 
-/// The adapter of a name, null for the model itself. Errors: kNotFound, also if the call's key may
-/// not use it.
-Result<const wire::AdapterCard*> Frontend::FindAllowed(const Call& call,
-                                                       std::string_view name) const {
-  PX_TRY(const wire::AdapterCard* adapter, FindAdapter(name, model_, environment_.link.card()));
-  PX_CHECK_OK(CheckMayUse(call, adapter != nullptr ? adapter->name : std::string()));
-  return adapter;
+/// What a name means. Errors: those of ModelTable::Find, kNotFound also if the call's key may not
+/// use it.
+Result<Frontend::Named> Frontend::FindAllowed(const Call& call, std::string_view name) const {
+  PX_TRY(ModelService * service, models_.Find(name));
+  PX_TRY(const wire::AdapterCard* adapter, FindAdapter(name, service->model(), service->card()));
+  const std::string& used = adapter != nullptr ? adapter->name : service->name();
+  if (!call.key->MayUse(used)) {
+    return Fail(ModelNotFound(used));
+  }
+  return Named{.service = service, .adapter = adapter};
 }
 
 // Listed once it answers, so that a client that sees a model can use it.
 void Frontend::HandleModels(Call& call) {
   std::string models;
   const auto add = [&](const std::string& name, std::string object) {
-    if (readiness_.ever_ready() && call.key->MayUse(name)) {
+    if (call.key->MayUse(name)) {
       models += (models.empty() ? "" : ",") + std::move(object);
     }
   };
-  add(model_.name(), ModelObject());
-  for (const wire::AdapterCard& card : environment_.link.card().adapters) {
-    add(card.name, AdapterObject(card));
+  for (const auto& service : models_.serving()) {
+    if (service->ever_ready()) {
+      add(service->name(), ModelObject(*service));
+      for (const wire::AdapterCard& card : service->card().adapters) {
+        add(card.name, AdapterObject(*service, card));
+      }
+    }
   }
   Answer(call, fmt::format(R"({{"object":"list","data":[{}]}})", models));
 }
@@ -190,34 +199,36 @@ void Frontend::HandleModel(Call& call) {
   constexpr std::string_view kPrefix = "/v1/models/";
   std::optional<std::string> name =
       wire::PercentDecode(std::string_view(call.exchange.request().path).substr(kPrefix.size()));
-  Result<const wire::AdapterCard*> adapter =
-      name ? FindAllowed(call, *name)
-           : Result<const wire::AdapterCard*>(Bad("model", "the name is badly encoded"));
-  if (!adapter) {
-    Refuse(call, adapter.error());
+  const Result<Named> named =
+      name ? FindAllowed(call, *name) : Result<Named>(Bad("model", "the name is badly encoded"));
+  if (!named) {
+    Refuse(call, named.error());
     return;
   }
-  Answer(call, *adapter != nullptr ? AdapterObject(**adapter) : ModelObject());
+  Answer(call, named->adapter != nullptr ? AdapterObject(*named->service, *named->adapter)
+                                         : ModelObject(*named->service));
 }
 
 Result<std::string> Frontend::Tokenize(const Call& call) {
   PX_TRY(Json body, ParseBody(call.exchange.request()));
   PX_TRY(TokenizeRequest wanted, ReadTokenize(body));
-  PX_CHECK_OK(FindAllowed(call, wanted.model));
-  if (!model_.text) {
-    return Fail(NoTokenizer(model_));
+  PX_TRY(const Named named, FindAllowed(call, wanted.model));
+  const ServedModel& model = named.service->model();
+  const wire::ModelCard& card = named.service->card();
+  if (!model.text) {
+    return Fail(NoTokenizer(model));
   }
   std::vector<TokenId> tokens;
   if (wanted.prompt) {
-    PX_CHECK_OK(CheckTextSize(*wanted.prompt, "prompt", environment_.link.card()));
-    PX_TRY(tokens, model_.text->Encode(*wanted.prompt,
-                                       {.add_special = wanted.add_special_tokens.value_or(true),
-                                        .parse_special = true}));
+    PX_CHECK_OK(CheckTextSize(*wanted.prompt, "prompt", card));
+    PX_TRY(tokens, model.text->Encode(*wanted.prompt,
+                                      {.add_special = wanted.add_special_tokens.value_or(true),
+                                       .parse_special = true}));
   } else {
-    PX_TRY(tokens, model_.text->EncodeChat(wanted.chat));
+    PX_TRY(tokens, model.text->EncodeChat(wanted.chat));
   }
   std::string out = fmt::format(R"({{"count":{},"max_model_len":{},"tokens":)", tokens.size(),
-                                environment_.link.card().context_tokens_max);
+                                card.context_tokens_max);
   AppendIds(out, tokens);
   if (wanted.return_token_strs) {
     out += R"(,"token_strs":[)";
@@ -225,7 +236,7 @@ Result<std::string> Frontend::Tokenize(const Call& call) {
       if (i > 0) {
         out += ',';
       }
-      wire::AppendJsonString(out, model_.text->TokenBytes(tokens[i]));
+      wire::AppendJsonString(out, model.text->TokenBytes(tokens[i]));
     }
     out += ']';
   }
@@ -250,21 +261,23 @@ Result<std::string> Frontend::Detokenize(const Call& call) {
       return Fail(Code::kInvalidArgument, fmt::format("unknown field \"{}\"", shown), shown);
     }
   }
-  PX_CHECK_OK(FindAllowed(call, name));
+  PX_TRY(const Named named, FindAllowed(call, name));
+  const ServedModel& model = named.service->model();
+  const std::uint32_t vocab_size = named.service->card().vocab_size;
   if (!tokens) {
     return Bad("tokens", "is missing");
   }
-  if (!model_.text) {
-    return Fail(NoTokenizer(model_));
+  if (!model.text) {
+    return Fail(NoTokenizer(model));
   }
   for (TokenId token : *tokens) {
-    if (static_cast<std::uint32_t>(token) >= environment_.link.card().vocab_size) {
+    if (static_cast<std::uint32_t>(token) >= vocab_size) {
       return Bad("tokens", fmt::format("token id {} is out of range, allowed is [0, {}]", token,
-                                       environment_.link.card().vocab_size - 1));
+                                       vocab_size - 1));
     }
   }
   std::string out = R"({"prompt":)";
-  wire::AppendJsonString(out, DecodeAll(*model_.text, *tokens, false));
+  wire::AppendJsonString(out, DecodeAll(*model.text, *tokens, false));
   out += '}';
   return out;
 }
@@ -273,23 +286,59 @@ void Frontend::HandleTokenize(Call& call) { Answer(call, Tokenize(call)); }
 
 void Frontend::HandleDetokenize(Call& call) { Answer(call, Detokenize(call)); }
 
+namespace {
+
+constexpr std::string_view kOwnEndpoint = "dyn://dynamo.backend.generate";  // of an engine in here
+
+Json InstanceObject(const control::Instance& instance) {
+  Json transport{Json::Object{}};
+  transport.Set("pixii", instance.address);
+  Json out{Json::Object{}};
+  out.Set("component", instance.component);
+  out.Set("endpoint", instance.endpoint);
+  out.Set("instance_id", static_cast<std::uint64_t>(instance.id));
+  out.Set("namespace", instance.ns);
+  out.Set("transport", std::move(transport));
+  out.Set("model", instance.card.name);
+  out.Set("draining", instance.draining);
+  return out;
+}
+
+}  // namespace
+
 std::string Frontend::HealthBody(bool healthy, std::string_view status,
                                  std::string_view message) const {
-  bool discovered = readiness_.ever_ready();
+  const bool discovered = std::ranges::any_of(
+      models_.serving(), [](const auto& service) { return service->ever_ready(); });
+  std::set<std::string> endpoints;
+  Json::Array instances;
+  if (environment_.instances) {
+    for (const control::Instance& instance : environment_.instances()) {
+      endpoints.insert(
+          fmt::format("dyn://{}.{}.{}", instance.ns, instance.component, instance.endpoint));
+      instances.push_back(InstanceObject(instance));
+    }
+  } else if (healthy) {
+    endpoints.emplace(kOwnEndpoint);
+  }
+  Json::Array names;
+  for (const std::string& endpoint : endpoints) {
+    names.emplace_back(endpoint);
+  }
   std::string out = fmt::format(R"({{"status":"{}","message":)", status);
   wire::AppendJsonString(out, message);
   out += draining_ ? R"(,"stage":"draining")" : "";
   fmt::format_to(
       std::back_inserter(out),
-      R"(,"initial_discovery_complete":{},"initial_discovery_error":null,"endpoints":[{}],"instances":[]}})",
-      discovered, healthy ? R"("dyn://dynamo.backend.generate")" : "");
+      R"(,"initial_discovery_complete":{},"initial_discovery_error":null,"endpoints":{},"instances":{}}})",
+      discovered, Json(std::move(names)).Dump(), Json(std::move(instances)).Dump());
   return out;
 }
 
 void Frontend::HandleHealth(Call& call) {
   bool healthy = ready();
   std::string_view status = draining_ ? "shutting_down" : healthy ? "healthy" : "not_ready";
-  std::string message = draining_ ? "Service is shutting down" : readiness_.Describe(Now());
+  std::string message = draining_ ? "Service is shutting down" : readiness();
   call.exchange.Respond({.status = healthy ? 200 : 503,
                          .body = HealthBody(healthy, status, message),
                          .fields = std::move(call.fields)});
@@ -304,8 +353,13 @@ void Frontend::HandleLive(Call& call) {
 }
 
 void Frontend::HandleMetrics(Call& call) {
-  std::string text =
-      metrics_.Expose(environment_.link.load(), connection_count(), server_->accepted_count());
+  for (const auto& service : models_.serving()) {
+    service->metrics().Observe(service->link().load());
+  }
+  registry_.GetGauge(obs::MetricId::kHttpConnectionsOpen)
+      .Set(static_cast<double>(connection_count()));
+  registry_.GetCounter(obs::MetricId::kHttpConnectionsTotal).SetTotal(server_->accepted_count());
+  std::string text = registry_.Expose();
   call.exchange.Respond({.content_type = "text/plain; version=0.0.4; charset=utf-8",
                          .body = std::move(text),
                          .fields = std::move(call.fields)});

@@ -20,7 +20,12 @@
 #include "control/instance.h"
 #include "control/remote_link.h"
 #include "control/worker_link.h"
+#include "frontend/fleet/adapter_places.h"
+#include "frontend/fleet/fleet_metrics.h"
 #include "frontend/fleet/flight.h"
+#include "obs/log.h"
+#include "obs/metrics.h"
+#include "router/route_adviser.h"
 #include "router/router.h"
 #include "rt/loop.h"
 #include "rt/net.h"
@@ -33,9 +38,13 @@ struct FleetOptions {
   rt::Duration patience = std::chrono::seconds(10);
   control::MuxClientOptions client = {};  // but for the address
   router::RouterOptions router = {};
-  std::uint64_t seed = 0;  // of random choices
+  std::uint64_t seed = 0;             // of random choices
+  obs::Log* log = nullptr;            // hears of decisions at debug; null: nobody does
+  obs::Registry* registry = nullptr;  // what decisions take, and what they rest on; null: nobody
   /// Hears whether there is a connection to a worker. May not destroy the link.
   std::function<void(control::InstanceId instance, bool connected)> on_connection = {};
+  /// Asked before the link's own router, which keeps to the advice if it can; null: nobody.
+  router::RouteAdviser* adviser = nullptr;
 };
 
 struct FleetCounters {
@@ -55,7 +64,8 @@ class FleetLink final : public control::WorkerLink {
   /// Cancels what runs; no handler is called any more.
   ~FleetLink() override;
 
-  /// A worker came or changed. Errors: kInvalidArgument if it is not of this model and version.
+  /// A worker came or changed; what runs at its old address goes on there. Errors: kInvalidArgument
+  /// if it is not of this model and version.
   Result<void> SetInstance(const control::Instance& instance);
 
   /// A worker takes no new requests; what runs there goes on.
@@ -71,25 +81,52 @@ class FleetLink final : public control::WorkerLink {
   void ClearCache(MemoryHandler on_done) override;
   /// The sum over all workers.
   control::WorkerLoad load() const override;
+
+  bool routes() const override { return true; }
+
+  Result<control::RouteExplanation> ExplainRoute(const wire::GenerateRequest& request) override;
+  Result<void> SetBusyThresholds(const control::BusyThresholds& thresholds) override;
+  control::BusyThresholds busy_thresholds() const override;
   void LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) override;
   void UnloadAdapter(std::string name, AdapterHandler on_done) override;
 
   /// The files that a frontend needs of the model, from any worker. Errors: kUnavailable.
   void FetchFiles(control::RemoteLink::FilesHandler on_done);
 
+  /// What decides here. Whoever changes it calls OnRouterChanged.
+  router::Router& router() { return router_; }
+
+  void OnRouterChanged() { Pump(); }
+
+  /// Called whenever the router was told something or decided. Lives as long as the link.
+  void OnPumped(std::function<void()> on_pumped) { on_pumped_ = std::move(on_pumped); }
+
   const FleetCounters& counters() const { return counters_; }
+
+  const router::Router& router() const { return router_; }
+
+  /// To the registry of the options: what is not written at once.
+  void ExportMetrics();
 
   /// Workers that requests can be sent to now.
   std::size_t worker_count() const;
 
+  /// Whether they can be sent to this one.
+  bool uses(control::InstanceId instance) const;
+
   std::size_t outstanding_count() const { return entries_.size(); }
+
+  /// Attempts that the router or a worker has, left ones included until the worker knows.
+  std::size_t attempt_count() const;
 
  private:
   struct Worker {
     control::Instance instance;
     std::unique_ptr<control::RemoteLink> link;
-    bool listed = true;   // discovery has it
-    bool routed = false;  // the router has it
+    bool listed = true;    // discovery has it
+    bool routed = false;   // the router has it
+    bool changed = false;  // and not what was said last
+    bool no_events_said = false;
     bool connected = false;
   };
 
@@ -103,17 +140,29 @@ class FleetLink final : public control::WorkerLink {
     FrameHandler on_frame;
     Where where = Where::kQueued;
     RequestId attempt{};  // as router and worker know it
-    control::InstanceId instance{};
+    router::Target target{};
+    control::RemoteLink* link = nullptr;  // of `target`, while kRunning
+    bool told_worker = false;             // the client's side knows `target`
     std::vector<control::InstanceId> failed_at;
     rt::Time begun{};
+    rt::Time deadline = rt::kNever;
     rt::Time give_up{};  // once it has moved
     rt::Time wake{};     // kWaiting: looks for a worker again, or gives up
     bool has_token = false;
+    std::uint32_t advised_overlap = 0;  // tokens, where the adviser sends it
+    bool advised = false;               // its attempt is pinned to where the adviser said
   };
 
   using EntryPtr = std::shared_ptr<Entry>;
 
   void OnWorkerChange(control::InstanceId instance);
+  void TellRouter(Worker& worker);
+  void ListenToCache(Worker& worker);
+  void Route(const EntryPtr& entry);
+  void RouteHere(router::RouteRequest request);
+  void OnAdvice(RequestId attempt, const std::optional<Result<router::Advice>>& advice);
+  router::RouteRequest RouteOf(const Entry& entry) const;
+  void Say(const router::Dispatch& dispatch) const;
   void Submit(const EntryPtr& entry);
   void Pump();
   void Send(const EntryPtr& entry, const router::Dispatch& dispatch);
@@ -124,12 +173,22 @@ class FleetLink final : public control::WorkerLink {
   void Retry(const EntryPtr& entry);
   void RetryWaiting();
   void OnTime();
+  void EndLate(const EntryPtr& entry);
   void SetTimer();
   void SweepLater();
+  std::vector<AdapterWorker> AdapterWorkers() const;
+  void JoinAdapterCards();
+  void LoadWantedAdapters(Worker& worker);
   void ForEveryWorker(MemoryHandler on_done,
                       const std::function<void(control::RemoteLink&, MemoryHandler)>& call);
   void ForEveryWorker(AdapterHandler on_done,
                       const std::function<void(control::RemoteLink&, AdapterHandler)>& call);
+
+  /// An adapter that clients loaded, at every worker and at those that come.
+  struct WantedAdapter {
+    wire::LoadAdapterRequest request;
+    wire::AdapterCard card;  // as the last worker said
+  };
 
   rt::Loop& loop_;
   rt::Net& net_;
@@ -137,13 +196,19 @@ class FleetLink final : public control::WorkerLink {
   FleetOptions options_;
   router::Router router_;
   FleetCounters counters_;
+  std::function<void()> on_pumped_;
+  std::optional<FleetMetrics> metrics_;
+  RouteTimes times_;  // of the decision in progress
   std::map<control::InstanceId, Worker> workers_;
-  std::unordered_map<RequestId, EntryPtr> entries_;   // by the caller's id
-  std::unordered_map<RequestId, EntryPtr> attempts_;  // by the attempt's
+  std::map<std::string, WantedAdapter> wanted_adapters_;       // by name
+  std::vector<std::unique_ptr<control::RemoteLink>> retired_;  // of old addresses, with requests
+  std::unordered_map<RequestId, EntryPtr> entries_;            // by the caller's id
+  std::unordered_map<RequestId, EntryPtr> attempts_;           // by the attempt's
   std::uint64_t last_attempt_ = 0;
   bool pumping_ = false;
   bool sweeping_ = false;
-  std::set<std::pair<rt::Time, RequestId>> waiting_;  // by `wake`, of the caller's id
+  std::set<std::pair<rt::Time, RequestId>> waiting_;    // by `wake`, of the caller's id
+  std::set<std::pair<rt::Time, RequestId>> deadlines_;  // likewise
   rt::TimerId timer_ = rt::TimerId::kNone;
   rt::Time timer_at_ = rt::kNever;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace pixii::frontend {
@@ -17,7 +18,12 @@ Flight::Flight(wire::GenerateRequest request, FlightOptions options)
 
 wire::GenerateRequest Flight::Attempt() {
   request_.attempt = ++attempt_;
-  return request_;
+  wire::GenerateRequest out = request_;
+  if (out.pool) {  // nothing is generated, and nobody may say otherwise
+    out.generated.clear();
+    out.states.clear();
+  }
+  return out;
 }
 
 std::vector<std::uint32_t> Flight::ended_choices() const {

@@ -60,8 +60,6 @@ class Flight final {
 
   const wire::GenerateRequest& request() const { return request_; }
 
-  std::uint32_t attempt() const { return attempt_; }
-
   /// Why it moved last; nothing: it has not.
   const std::optional<Error>& last_failure() const { return last_failure_; }
 

@@ -57,7 +57,10 @@ class FakeWorker final : public control::WorkerLink {
 
   std::optional<Error> adapter_refusal;  // of LoadAdapter and UnloadAdapter
 
+  std::optional<control::RouteExplanation> explanation;  // nothing: it has no router
+
   // What happened.
+  std::vector<wire::GenerateRequest> explained;
   std::vector<wire::LoadAdapterRequest> loads;
   std::vector<wire::GenerateRequest> seen;
   std::vector<wire::CancelRequest> cancels;
@@ -73,6 +76,16 @@ class FakeWorker final : public control::WorkerLink {
   std::map<RequestId, Open> open;
 
   const wire::ModelCard& card() const override { return card_; }
+
+  bool routes() const override { return explanation.has_value(); }
+
+  Result<control::RouteExplanation> ExplainRoute(const wire::GenerateRequest& request) override {
+    if (!explanation) {
+      return WorkerLink::ExplainRoute(request);
+    }
+    explained.push_back(request);
+    return *explanation;
+  }
 
   wire::ModelCard& mutable_card() { return card_; }
 

@@ -130,8 +130,9 @@ class FrontendTest : public ::testing::Test {
   rt::SpawnedTasks tasks;
 
   void Start() {
-    FrontendEnvironment environment{.loop = server.loop(), .net = server.net(), .link = worker};
-    frontend.emplace(environment, options, model, keys);
+    FrontendEnvironment environment{.loop = server.loop(), .net = server.net()};
+    frontend.emplace(environment, options, keys);
+    frontend->Serve(model, worker);
     auto bound = frontend->Start({.host = "server", .port = 8000});
     ASSERT_TRUE(bound) << bound.error().ToString();
     address = {.host = "server", .port = bound->port};

@@ -73,14 +73,15 @@ class HttpCasesTest : public ::testing::Test {
     loop = std::move(*made);
     net = rt::MakeNet(*loop);
     worker.emplace(*loop);
-    FrontendEnvironment environment{.loop = *loop, .net = *net, .link = *worker};
+    FrontendEnvironment environment{.loop = *loop, .net = *net};
     ServedModel model{.names = {"tiny"},
                       .text = std::make_shared<testing::FakeText>(),
                       .defaults = {},
                       .created = 1};
     FrontendOptions options;
     options.http.linger_timeout = 100ms;
-    frontend.emplace(environment, options, model, ApiKeys());
+    frontend.emplace(environment, options, ApiKeys());
+    frontend->Serve(model, *worker);
     auto bound = frontend->Start({.host = "127.0.0.1", .port = 0});
     ASSERT_TRUE(bound) << bound.error().ToString();
     address = *bound;

@@ -41,8 +41,8 @@ TEST_F(LongPromptTest, IsTokenizedOnAnotherThread) {
                     .defaults = {},
                     .created = 1};
   std::optional<Frontend> frontend;
-  frontend.emplace(FrontendEnvironment{.loop = *loop, .net = *net, .link = worker}, options, model,
-                   ApiKeys());
+  frontend.emplace(FrontendEnvironment{.loop = *loop, .net = *net}, options, ApiKeys());
+  frontend->Serve(model, worker);
   auto address = frontend->Start({.host = "127.0.0.1", .port = 0});
   ASSERT_TRUE(address);
   std::string answer;

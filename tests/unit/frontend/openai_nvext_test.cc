@@ -103,9 +103,6 @@ TEST(Nvext, ReadsWhatOneProcessHas) {
   EXPECT_EQ(Read(R"("nvext":{"agent_hints":{"priority":5,"osl":9}})")->priority, -5);
   EXPECT_EQ(Param(R"("priority":1,"nvext":{"agent_hints":{"priority":5}})"),
             "nvext.agent_hints.priority");
-  EXPECT_EQ(Param(R"("nvext":{"agent_hints":{"strict_priority":5}})"),
-            "nvext.agent_hints.strict_priority");
-  EXPECT_EQ(Param(R"("nvext":{"backend_instance_id":5})"), "nvext.backend_instance_id");
   EXPECT_EQ(Param(R"("nvext":{"extra_fields":"timing"})"), "nvext.extra_fields");
   EXPECT_EQ(Param(R"("nvext":{"use_raw_prompt":true},"chat_template_kwargs":{"a":1})"),
             "nvext.use_raw_prompt");

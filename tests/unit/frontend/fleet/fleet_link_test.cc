@@ -10,127 +10,61 @@
 #include <utility>
 #include <vector>
 
-#include "engine/mock_executor.h"
-#include "rt/sim_world.h"
-#include "support/worker_process.h"
+#include "unit/frontend/fleet/fleet_fixture.h"
 
 namespace pixii::frontend {
 namespace {
 
 using control::InstanceId;
 using testing::MakeMockRequest;
-using testing::WorkerProcess;
 
-struct Received {
-  std::map<std::uint32_t, std::vector<TokenId>> tokens;  // by choice
-  std::map<std::uint32_t, wire::TokenFrame> ends;
-};
+class FleetLinkTest : public FleetFixture {};
 
-class FleetLinkTest : public ::testing::Test {
- protected:
-  // Workers are numbered from 1; one that starts again is another instance.
-  void StartWorker(std::uint64_t number) {
-    const std::string host = "worker" + std::to_string(++starts_);
-    rt::SimNode& node = world_.AddNode(host);
-    workers_[number] = std::make_unique<WorkerProcess>(node);
-    control::Instance instance;
-    instance.id = InstanceId{starts_};
-    instance.address = host + ":" + std::to_string(WorkerProcess::kPort);
-    instance.card = workers_[number]->link.card();
-    instances_[number] = instance;
-    if (fleet_) {
-      ASSERT_TRUE(fleet_->SetInstance(instance));
-    }
+TEST_F(FleetLinkTest, ADeadlineEndsARequestThatHangsWithItsWorker) {
+  StartFleet(1);
+  wire::GenerateRequest request = MakeMockRequest(1, 20, 2);
+  request.deadline_left_ns = 500'000'000;
+  const rt::Time begun = world_.now();
+  Generate(request);
+  RunUntil([&] { return !received_[1].tokens[0].empty(); });
+  workers_[1]->node.Freeze(begun +
+                           std::chrono::seconds(3));  // not long enough to be taken for dead
+  RunToEnd(request);
+  ExpectError(1, Code::kDeadlineExceeded);
+  EXPECT_LT(world_.now(), begun + std::chrono::milliseconds(501));
+  const std::vector<TokenId> received = received_[1].tokens[0];
+  RunUntil([&] { return fleet_->attempt_count() == 0; });  // the worker heard of it, too
+  EXPECT_EQ(received_[1].tokens[0], received);
+}
+
+TEST_F(FleetLinkTest, ADeadlineEndsARequestThatWaitsForAWorker) {
+  FleetOptions options;
+  options.patience = std::chrono::seconds(30);
+  StartFleet(1, options);
+  wire::GenerateRequest request = MakeMockRequest(1, 20, 1);
+  request.deadline_left_ns = 800'000'000;
+  const rt::Time begun = world_.now();
+  Generate(request);
+  KillAfter(1);
+  RunToEnd(request);
+  ExpectError(1, Code::kDeadlineExceeded);
+  EXPECT_LT(world_.now(), begun + std::chrono::milliseconds(801));
+  EXPECT_EQ(fleet_->attempt_count(), 0U);
+}
+
+TEST_F(FleetLinkTest, ALineThatChangesBytesIsLeftAndItsRequestsMove) {
+  StartFleet(2);
+  for (std::uint64_t id = 1; id <= 20; ++id) {
+    Generate(MakeMockRequest(id, 20, 1));
   }
-
-  void StartFleet(std::uint64_t workers, FleetOptions options = {}) {
-    for (std::uint64_t number = 1; number <= workers; ++number) {
-      StartWorker(number);
-    }
-    options.client.mux.name = "frontend";
-    fleet_ = std::make_unique<FleetLink>(frontend_.loop(), frontend_.net(),
-                                         instances_.begin()->second.card, std::move(options));
-    for (const auto& [number, instance] : instances_) {
-      ASSERT_TRUE(fleet_->SetInstance(instance));
-    }
-    RunUntil([&] { return fleet_->worker_count() == workers; });
+  world_.SetCorruption("frontend", "worker1", 0.2);
+  for (std::uint64_t id = 1; id <= 20; ++id) {
+    const wire::GenerateRequest request = MakeMockRequest(id, 20, 1);
+    RunToEnd(request);
+    ExpectOracle(request);
   }
-
-  void Kill(std::uint64_t number) {
-    workers_[number]->node.Kill();
-    dead_.push_back(std::move(workers_[number]));
-    workers_.erase(number);
-  }
-
-  void RunUntil(const std::function<bool()>& done) {
-    EXPECT_EQ(world_.RunUntil(done, world_.now() + std::chrono::seconds(120)), rt::SimEnd::kDone);
-  }
-
-  void Generate(const wire::GenerateRequest& request) {
-    const std::uint64_t id = Raw(request.id);
-    ASSERT_TRUE(fleet_->Generate(request, [this, id](wire::TokenFrame frame) {
-      EXPECT_EQ(Raw(frame.id), id);
-      Received& received = received_[id];
-      EXPECT_FALSE(received.ends.contains(frame.choice)) << "a frame after the end";
-      std::vector<TokenId>& tokens = received.tokens[frame.choice];
-      tokens.insert(tokens.end(), frame.tokens.begin(), frame.tokens.end());
-      if (frame.finish) {
-        received.ends.emplace(frame.choice, std::move(frame));
-      }
-    }));
-  }
-
-  bool Ended(const wire::GenerateRequest& request) {
-    return received_[Raw(request.id)].ends.size() == request.choice_count;
-  }
-
-  void RunToEnd(const wire::GenerateRequest& request) {
-    RunUntil([&] { return Ended(request); });
-  }
-
-  /// The worker that runs something, 0: none.
-  std::uint64_t Busy() {
-    for (const auto& [number, worker] : workers_) {
-      if (worker->link.outstanding_count() > 0) {
-        return number;
-      }
-    }
-    return 0;
-  }
-
-  /// Kills whoever runs request 1, once its first choice has `tokens` more tokens.
-  void KillAfter(std::size_t tokens) {
-    const std::size_t until = received_[1].tokens[0].size() + tokens;
-    RunUntil([&] { return received_[1].tokens[0].size() >= until; });
-    Kill(Busy());
-  }
-
-  void ExpectOracle(const wire::GenerateRequest& request) {
-    Received& received = received_[Raw(request.id)];
-    for (std::uint32_t choice = 0; choice < request.choice_count; ++choice) {
-      EXPECT_EQ(
-          received.tokens[choice],
-          engine::MockStream(request, choice, testing::kMockVocab, testing::kMockContext).tokens)
-          << "choice " << choice;
-      EXPECT_EQ(received.ends[choice].finish, wire::FinishReason::kLength);
-    }
-  }
-
-  void ExpectError(std::uint64_t id, Code code) {
-    ASSERT_TRUE(received_[id].ends[0].error);
-    EXPECT_EQ(CodeName(received_[id].ends[0].error->code()), CodeName(code))
-        << received_[id].ends[0].error->detail();
-  }
-
-  rt::SimWorld world_{rt::SimOptions{.seed = 11}};
-  rt::SimNode& frontend_ = world_.AddNode("frontend");
-  std::uint64_t starts_ = 0;
-  std::map<std::uint64_t, control::Instance> instances_;
-  std::map<std::uint64_t, std::unique_ptr<WorkerProcess>> workers_;
-  std::vector<std::unique_ptr<WorkerProcess>> dead_;
-  std::unique_ptr<FleetLink> fleet_;
-  std::map<std::uint64_t, Received> received_;
-};
+  EXPECT_GT(fleet_->counters().moves_ongoing + fleet_->counters().moves_new_request, 0U);
+}
 
 TEST_F(FleetLinkTest, RequestsAreSpreadAndAnsweredAsByOneWorker) {
   StartFleet(3);
@@ -318,6 +252,15 @@ TEST_F(FleetLinkTest, AnotherModelOrVersionIsNotTaken) {
   const auto taken = fleet_->SetInstance(other);
   ASSERT_FALSE(taken);
   EXPECT_EQ(taken.error().param(), "model");
+}
+
+TEST_F(FleetLinkTest, AnAddressThatIsNoneLeavesNothingBehind) {
+  StartFleet(1);
+  control::Instance other = instances_[1];
+  other.id = InstanceId{999};
+  other.address = "nowhere";
+  ASSERT_FALSE(fleet_->SetInstance(other));
+  EXPECT_EQ(fleet_->load().blocks_total, workers_[1]->link.load().blocks_total);
 }
 
 }  // namespace

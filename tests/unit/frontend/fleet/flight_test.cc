@@ -108,5 +108,17 @@ TEST(Flight, ACancelledRequestEndsWhereItIs) {
   EXPECT_EQ(out.frames[1].finish, wire::FinishReason::kCancelled);
 }
 
+TEST(Flight, ATextThatIsReadGoesOutAsItCame) {
+  wire::GenerateRequest request = Request(1, 0);
+  request.pool.emplace();
+  Flight flight(std::move(request), {});
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    const wire::GenerateRequest sent = flight.Attempt();
+    EXPECT_TRUE(sent.generated.empty()) << "engines refuse texts that something was generated for";
+    EXPECT_TRUE(sent.states.empty());
+    EXPECT_TRUE(flight.OnFrame(Death(0, Code::kUnavailable)).move);
+  }
+}
+
 }  // namespace
 }  // namespace pixii::frontend

@@ -1,0 +1,85 @@
+#include "frontend/fleet/fleet_metrics.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <utility>
+
+namespace pixii::frontend {
+
+using obs::MetricId;
+
+namespace {
+
+double Milliseconds(rt::Time from, rt::Time to) {
+  return std::chrono::duration<double, std::milli>(to - from).count();
+}
+
+// As aggregated workers are called where workers have kinds.
+constexpr std::string_view kWorkerType = "decode";
+
+}  // namespace
+
+FleetMetrics::FleetMetrics(obs::Registry& registry, std::string model)
+    : registry_(registry),
+      model_(std::move(model)),
+      hashing_(registry.GetHistogram(MetricId::kRouterOverheadBlockHashingMs, {model_})),
+      matching_(registry.GetHistogram(MetricId::kRouterOverheadFindMatchesMs, {model_})),
+      scheduling_(registry.GetHistogram(MetricId::kRouterOverheadSchedulingMs, {model_})),
+      total_(registry.GetHistogram(MetricId::kRouterOverheadTotalMs, {model_})) {}
+
+void FleetMetrics::OnRouted(const RouteTimes& times) {
+  hashing_.Observe(Milliseconds(times.begun, times.hashed));
+  matching_.Observe(Milliseconds(times.hashed, times.matched));
+  scheduling_.Observe(Milliseconds(times.matched, times.decided));
+  total_.Observe(Milliseconds(times.begun, times.decided));
+}
+
+void FleetMetrics::Export(const router::Router& router, std::size_t known_count) {
+  registry_.GetGauge(MetricId::kRouterWorkers, {model_}).Set(static_cast<double>(known_count));
+  registry_.GetGauge(MetricId::kRouterQueuePendingRequests, {model_})
+      .Set(static_cast<double>(router.waiting_count()));
+  registry_.GetGauge(MetricId::kRouterQueuePendingIslTokens, {model_})
+      .Set(static_cast<double>(router.waiting_tokens()));
+  ExportLoads(router);
+  if (router.index() != nullptr) {
+    ExportIndex(*router.index(), router.kv_event_counts());
+  }
+}
+
+void FleetMetrics::ExportLoads(const router::Router& router) {
+  std::map<router::Target, router::RankLoad> loads;
+  for (const router::RankLoadRow& row : router.Loads()) {
+    loads.emplace(row.target, row.load);
+    ranks_.insert(row.target);
+  }
+  for (const router::Target& target : ranks_) {
+    const auto found = loads.find(target);
+    const router::RankLoad load = found == loads.end() ? router::RankLoad{} : found->second;
+    const std::string worker = fmt::format("{}", Raw(target.instance));
+    const std::string rank = fmt::format("{}", target.rank);
+    registry_.GetGauge(MetricId::kWorkerActiveDecodeBlocks, {worker, rank, kWorkerType})
+        .Set(load.blocks());
+    registry_.GetGauge(MetricId::kWorkerActivePrefillTokens, {worker, rank, kWorkerType})
+        .Set(static_cast<double>(load.prefill_tokens));
+  }
+  std::erase_if(ranks_, [&](const router::Target& target) { return !loads.contains(target); });
+}
+
+void FleetMetrics::ExportIndex(const router::KvIndex& index, const router::KvEventCounts& counts) {
+  const auto set = [this](std::string_view type, std::string_view status, std::uint64_t total) {
+    registry_.GetCounter(MetricId::kKvCacheEventsApplied, {model_, type, status}).SetTotal(total);
+  };
+  const router::KvIndexCounters& counters = index.counters();
+  set("stored", "ok", counts.stored);
+  set("removed", "ok", counts.removed);
+  set("cleared", "ok", counts.cleared);
+  set("stored", "parent_block_not_found", counters.orphaned);
+  set("stored", "capacity_exhausted", counters.refused);
+  set("removed", "block_not_found", counters.unknown);
+  registry_.GetGauge(MetricId::kRouterIndexBlocks, {model_})
+      .Set(static_cast<double>(index.block_count()));
+  registry_.GetGauge(MetricId::kRouterIndexBytes, {model_}).Set(static_cast<double>(index.bytes()));
+}
+
+}  // namespace pixii::frontend
