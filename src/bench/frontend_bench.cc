@@ -3,23 +3,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <csignal>
 #include <memory>
 #include <span>
 #include <string_view>
 #include <utility>
 
+#include "bench/bench_loop.h"
+#include "bench/columns.h"
 #include "bench/flood.h"
 #include "bench/floor_server.h"
 #include "bench/http_target.h"
-#include "rt/process.h"
 
 namespace pixii::bench {
 
 namespace {
 
-constexpr rt::Duration kStartPatience = std::chrono::seconds(20);
-constexpr rt::Duration kStartPoll = std::chrono::milliseconds(5);
 constexpr std::uint32_t kPipeline = 16;       // requests sent at once by the pipelined cases
 constexpr std::uint32_t kTokensOfFirst = 16;  // of each stream where only its first token counts
 
@@ -79,89 +77,15 @@ bool IsNginx(Case which) {
   return which == Case::kNginx || which == Case::kNginxPipelined || which == Case::kNginxAlone;
 }
 
-/// What is sampled in each round.
-class Columns final {
- public:
-  void Put(std::string_view name, std::string_view unit, double value) {
-    Column& column = At(name);
-    column.unit = unit;
-    column.values.push_back(value);
-  }
-
-  /// The figures, in the order they first came; `limits`: figure, and the one measured beside it.
-  std::vector<Figure> Figures(
-      std::span<const std::pair<std::string_view, std::string_view>> limits) {
-    std::vector<Figure> out;
-    for (const Column& column : columns_) {
-      Figure figure = MakeFigure(column.name, column.unit, column.values);
-      std::optional<Figure> ratio;
-      for (const auto& [name, beside] : limits) {
-        if (column.name == name) {
-          ratio = RatioTo(column, beside);
-        }
-      }
-      if (ratio) {
-        figure.limit = figure.value / ratio->value;
-        figure.limit_name = ratio->limit_name;
-      }
-      out.push_back(std::move(figure));
-      if (ratio) {
-        ratio->limit_name.clear();
-        out.push_back(std::move(*ratio));
-      }
-    }
-    return out;
-  }
-
- private:
-  struct Column {
-    std::string name;
-    std::string unit;
-    std::vector<double> values;
-  };
-
-  Column& At(std::string_view name) {
-    for (Column& column : columns_) {
-      if (column.name == name) {
-        return column;
-      }
-    }
-    columns_.push_back({.name = std::string(name), .unit = {}, .values = {}});
-    return columns_.back();
-  }
-
-  // Of the rounds' own ratios.
-  std::optional<Figure> RatioTo(const Column& column, std::string_view beside) const {
-    for (const Column& limit : columns_) {
-      if (limit.name != beside || limit.values.size() != column.values.size()) {
-        continue;
-      }
-      std::vector<double> ratios;
-      for (std::size_t i = 0; i < column.values.size(); ++i) {
-        ratios.push_back(column.values[i] / limit.values[i]);
-      }
-      Figure out =
-          MakeFigure(fmt::format("{}_of_{}", column.name, limit.name), "ratio", std::move(ratios));
-      out.limit_name = limit.name;
-      return out;
-    }
-    return std::nullopt;
-  }
-
-  std::vector<Column> columns_;
-};
-
 class FrontendBench final {
  public:
   explicit FrontendBench(const FrontendBenchOptions& options) : options_(options) {}
 
   Result<FrontendBenchResult> Run() {
     PX_CHECK_OK(CheckOnly());
-    PX_TRY(loop_, rt::MakeLoop());
-    net_ = rt::MakeNet(*loop_);
-    PX_TRY(signals_, rt::WatchSignals(*loop_, {SIGTERM, SIGINT}, [this](int) { Interrupt(); }));
+    PX_TRY(loop_, BenchLoop::Make([this] { Interrupt(); }));
     PX_TRY(mock_, HttpTarget::StartMock(options_.program, options_.model));
-    PX_TRY(mock_address_, WaitFor(*mock_));
+    PX_TRY(mock_address_, loop_->WaitFor(*mock_));
     PX_CHECK_OK(StartPeers());
     PX_CHECK_OK(WarmUp());
     for (std::uint32_t round = 0; round < options_.repeats; ++round) {
@@ -179,21 +103,6 @@ class FrontendBench final {
   }
 
  private:
-  /// Runs `task` on the loop to its end.
-  template <class T>
-  Result<T> Wait(rt::Task<Result<T>> task) {
-    Result<T> out = Fail(Code::kInternal, "it did not run");
-    loop_->Spawn(Keep(std::move(task), out));
-    loop_->Run();
-    return out;
-  }
-
-  template <class T>
-  rt::Task<void> Keep(rt::Task<Result<T>> task, Result<T>& out) {
-    out = co_await std::move(task);
-    loop_->Stop();
-  }
-
   // Without servers every case ends with an error, and nothing is left behind.
   void Interrupt() {
     for (HttpTarget* target : {mock_.get(), nginx_.get()}) {
@@ -215,30 +124,6 @@ class FrontendBench final {
                 fmt::format("only: \"{}\" is none of {}", options_.only, names), "only");
   }
 
-  Result<rt::Address> WaitFor(HttpTarget& target) {
-    return Wait(Listening(target, loop_->Now() + kStartPatience));
-  }
-
-  rt::Task<Result<rt::Address>> Listening(HttpTarget& target, rt::Time deadline) {
-    while (true) {
-      Result<rt::Address> address = target.address();
-      if (address) {
-        auto connect = net_->Connect(*address, deadline);
-        const Result<std::unique_ptr<rt::Stream>> stream = co_await std::move(connect);
-        if (stream) {
-          co_return address;
-        }
-      }
-      const bool ended = !address && address.error().code() == Code::kNotFound && !target.running();
-      if (ended || loop_->Now() > deadline) {
-        co_return Fail(address ? Error(Code::kUnavailable, "the server does not listen")
-                               : address.error());
-      }
-      auto sleep = loop_->SleepFor(kStartPoll);
-      co_await std::move(sleep);
-    }
-  }
-
   /// nginx and the floor, which answer with the bytes that /health has.
   Result<void> StartPeers() {
     PX_TRY(const FloodResult health, Flood(Case::kHealth, true));
@@ -251,13 +136,13 @@ class FrontendBench final {
     // A port that was free a moment ago.
     std::uint16_t port = 0;
     {
-      PX_TRY(const auto listener, net_->Listen({.host = "127.0.0.1", .port = 0}, {}));
+      PX_TRY(const auto listener, loop_->net().Listen({.host = "127.0.0.1", .port = 0}, {}));
       port = listener->address().port;
     }
     const std::string body = answer.substr(answer.find("\r\n\r\n") + 4);
     Result<std::unique_ptr<HttpTarget>> nginx = HttpTarget::StartNginx(options_.nginx, body, port);
     Result<rt::Address> address =
-        nginx ? WaitFor(**nginx) : Result<rt::Address>(Fail(nginx.error()));
+        nginx ? loop_->WaitFor(**nginx) : Result<rt::Address>(Fail(nginx.error()));
     if (!address) {
       nginx_missing_ = address.error().detail();
       return {};
@@ -319,7 +204,7 @@ class FrontendBench final {
     options.time = once ? rt::Duration::zero()
                         : std::chrono::duration_cast<rt::Duration>(
                               std::chrono::duration<double>(options_.seconds));
-    return Wait(RunFlood(*loop_, *net_, std::move(options)));
+    return loop_->Wait(RunFlood(loop_->loop(), loop_->net(), std::move(options)));
   }
 
   // Turned around every other time, so that no case always comes behind the same one.
@@ -408,9 +293,7 @@ class FrontendBench final {
   }
 
   FrontendBenchOptions options_;
-  std::unique_ptr<rt::Loop> loop_;
-  std::unique_ptr<rt::Net> net_;
-  std::unique_ptr<rt::SignalWatch> signals_;
+  std::unique_ptr<BenchLoop> loop_;
   std::unique_ptr<HttpTarget> mock_;
   rt::Address mock_address_;
   std::unique_ptr<FloorServer> floor_;

@@ -87,6 +87,7 @@ class Load final {
   rt::Task<Result<LoadResult>> Run() {
     rt::Time begin = loop_.Now();
     next_arrival_ = begin;
+    end_ = options_.time > rt::Duration::zero() ? begin + options_.time : rt::kNever;
     rt::Gate& gate = finished_;
     for (std::uint32_t i = 0; i < options_.concurrency; ++i) {
       PX_CO_TRY(rt::Gate::Pass pass, gate.Enter());
@@ -108,8 +109,13 @@ class Load final {
         double gap_s = loop_.random().Exponential(1 / options_.rate_per_second);
         next_arrival_ +=
             std::chrono::duration_cast<rt::Duration>(std::chrono::duration<double>(gap_s));
+        if (next_arrival_ >= end_) {
+          break;
+        }
         auto sleep = loop_.SleepUntil(next_arrival_);
         co_await std::move(sleep);
+      } else if (loop_.Now() >= end_) {
+        break;
       }
       RequestSample sample;
       auto one = One(connection, index, sample);
@@ -207,6 +213,7 @@ class Load final {
   LoadOptions options_;
   rt::Gate finished_;
   rt::Time next_arrival_;
+  rt::Time end_ = rt::kNever;
   std::uint32_t started_ = 0;
   LoadResult result_;
 };

@@ -17,6 +17,7 @@ struct LoadOptions {
   std::string model;    // empty: the server's only one
   std::string api_key;  // empty: none
   std::uint32_t request_count = 200;
+  rt::Duration time{};                     // after so long none is begun any more; zero: no limit
   std::uint32_t concurrency = 32;          // open requests at most
   double rate_per_second = 0;              // Poisson arrivals; 0: as soon as a place is free
   std::uint32_t input_tokens = 128;        // of each prompt, random token ids

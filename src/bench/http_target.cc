@@ -21,18 +21,6 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kOutputSizeMax = 1 << 20;  // bytes
 
-Result<std::string> MakeFolder() {
-  std::error_code failed;
-  const fs::path parent = fs::temp_directory_path(failed);
-  const fs::path folder =
-      parent / fmt::format("pixii-bench-{:016x}", rt::Random::FromSystem().Next());
-  if (failed || !fs::create_directory(folder, failed)) {
-    return Fail(Code::kUnavailable,
-                fmt::format("cannot make the folder {}: {}", folder.string(), failed.message()));
-  }
-  return folder.string();
-}
-
 // One process, no log of requests, connections that live for ever.
 std::string NginxConfig(const std::string& folder, const std::string& body, std::uint16_t port) {
   std::string paths;
@@ -50,26 +38,54 @@ std::string NginxConfig(const std::string& folder, const std::string& body, std:
 
 }  // namespace
 
+Result<BenchFolder> BenchFolder::Make() {
+  std::error_code failed;
+  const fs::path parent = fs::temp_directory_path(failed);
+  const fs::path folder =
+      parent / fmt::format("pixii-bench-{:016x}", rt::Random::FromSystem().Next());
+  if (failed || !fs::create_directory(folder, failed)) {
+    return Fail(Code::kUnavailable,
+                fmt::format("cannot make the folder {}: {}", folder.string(), failed.message()));
+  }
+  BenchFolder out;
+  out.path_ = folder.string();
+  return out;
+}
+
+BenchFolder::~BenchFolder() {
+  if (!path_.empty()) {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+}
+
+Result<std::unique_ptr<HttpTarget>> HttpTarget::StartPixii(std::vector<std::string> arguments) {
+  auto target = std::make_unique<HttpTarget>();
+  PX_TRY(target->folder_, BenchFolder::Make());
+  for (const std::string& added : {std::string("--port-file"), target->folder_.path() + "/port",
+                                   std::string("--log-level"), std::string("warn")}) {
+    arguments.push_back(added);
+  }
+  PX_CHECK_OK(target->Start(std::move(arguments)));
+  return target;
+}
+
 Result<std::unique_ptr<HttpTarget>> HttpTarget::StartMock(const std::string& program,
                                                           const std::string& model) {
-  auto target = std::make_unique<HttpTarget>();
-  PX_TRY(target->folder_, MakeFolder());
-  PX_CHECK_OK(target->Start({program, "serve", model, "--engine", "mock", "--port", "0",
-                             "--port-file", target->folder_ + "/port", "--log-level", "warn"}));
-  return target;
+  return StartPixii({program, "serve", model, "--engine", "mock", "--port", "0"});
 }
 
 Result<std::unique_ptr<HttpTarget>> HttpTarget::StartNginx(const std::string& program,
                                                            const std::string& body,
                                                            std::uint16_t port) {
   auto target = std::make_unique<HttpTarget>();
-  PX_TRY(target->folder_, MakeFolder());
+  PX_TRY(target->folder_, BenchFolder::Make());
   target->port_ = port;
-  const std::string config = target->folder_ + "/nginx.conf";
-  PX_CHECK_OK(rt::WriteFileAtomic(config, NginxConfig(target->folder_, body, port), 0644));
-  Result<void> started = target->Start({program, "-p", target->folder_, "-c", config});
+  const std::string config = target->folder_.path() + "/nginx.conf";
+  PX_CHECK_OK(rt::WriteFileAtomic(config, NginxConfig(target->folder_.path(), body, port), 0644));
+  Result<void> started = target->Start({program, "-p", target->folder_.path(), "-c", config});
   if (!started && started.error().code() == Code::kNotFound && program == "nginx") {
-    started = target->Start({"/usr/sbin/nginx", "-p", target->folder_, "-c", config});
+    started = target->Start({"/usr/sbin/nginx", "-p", target->folder_.path(), "-c", config});
   }
   if (!started) {
     return Fail(started.error());
@@ -83,29 +99,23 @@ void HttpTarget::Stop() {
   }
 }
 
-HttpTarget::~HttpTarget() {
-  Stop();
-  if (!folder_.empty()) {
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
-  }
-}
+HttpTarget::~HttpTarget() { Stop(); }
 
 Result<void> HttpTarget::Start(std::vector<std::string> arguments) {
   PX_TRY(child_, rt::ChildProcess::Start(
-                     {.arguments = std::move(arguments), .output = folder_ + "/output"}));
+                     {.arguments = std::move(arguments), .output = folder_.path() + "/output"}));
   return {};
 }
 
 Result<rt::Address> HttpTarget::address() {
   if (!child_.running()) {
-    const Result<std::string> output = rt::ReadFile(folder_ + "/output", kOutputSizeMax);
+    const Result<std::string> output = rt::ReadFile(folder_.path() + "/output", kOutputSizeMax);
     return Fail(Code::kNotFound,
                 fmt::format("the server ended: {}", output ? *output : std::string()));
   }
   std::uint16_t port = port_;
   if (port == 0) {
-    PX_TRY(const std::string text, rt::ReadFile(folder_ + "/port", kOutputSizeMax));
+    PX_TRY(const std::string text, rt::ReadFile(folder_.path() + "/port", kOutputSizeMax));
     std::from_chars(text.data(), text.data() + text.size(), port);
   }
   if (port == 0) {

@@ -1,11 +1,13 @@
-// The servers that `pixii bench frontend` compares: ours with the mock engine, nginx and a floor of
-// our own, each on a free loopback port.
+// The servers that benches drive: ours in its several commands, nginx and a floor of our own, each
+// on a free loopback port.
 //
 // Thread: one.
 #pragma once
 
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/result.h"
 #include "rt/child_process.h"
@@ -13,9 +15,34 @@
 
 namespace pixii::bench {
 
+/// A folder of its own that goes with it, and what is in it.
+class BenchFolder final {
+ public:
+  /// Errors: kUnavailable.
+  static Result<BenchFolder> Make();
+  BenchFolder() = default;
+
+  BenchFolder(BenchFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+
+  BenchFolder& operator=(BenchFolder&& other) noexcept {
+    std::swap(path_, other.path_);
+    return *this;
+  }
+
+  ~BenchFolder();
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
 /// A server in another process, with its files.
 class HttpTarget final {
  public:
+  /// `arguments`: the program and what it is told; --port-file and --log-level are added. Without
+  /// waiting for it. Errors: kNotFound.
+  static Result<std::unique_ptr<HttpTarget>> StartPixii(std::vector<std::string> arguments);
   /// `program serve MODEL --engine mock`, without waiting for it. Errors: kNotFound.
   static Result<std::unique_ptr<HttpTarget>> StartMock(const std::string& program,
                                                        const std::string& model);
@@ -41,7 +68,7 @@ class HttpTarget final {
  private:
   Result<void> Start(std::vector<std::string> arguments);
 
-  std::string folder_;
+  BenchFolder folder_;
   std::uint16_t port_ = 0;  // 0: in the file port
   rt::ChildProcess child_;
 };

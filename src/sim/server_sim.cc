@@ -21,30 +21,12 @@ constexpr rt::Duration kTimeLimit =
 constexpr rt::Duration kCheckPeriod = std::chrono::milliseconds(5);
 constexpr rt::Duration kCancelGrace =
     std::chrono::seconds(2);  // promise 3: nothing held longer after a cancel
-constexpr std::size_t kViolationsMax = 20;
-
-template <class T>
-T Pick(rt::Random& random, std::initializer_list<T> values) {
-  return values.begin()[random.Below(values.size())];
-}
-
-rt::SimOptions WorldOptions(std::uint64_t seed) {
-  rt::SimOptions options;
-  options.seed = seed;
-  rt::Random random(seed ^ 0x5157);
-  options.window_size_bytes_max = Pick<std::uint32_t>(random, {512, 4096, 65536, 262144});
-  options.latency_max =
-      Pick<rt::Duration>(random, {std::chrono::microseconds(50), std::chrono::milliseconds(2)});
-  options.partial_read_probability = random.Unit() * 0.5;
-  options.partial_write_probability = random.Unit() * 0.5;
-  return options;
-}
 
 class Simulation final {
  public:
   Simulation(std::uint64_t seed, SimEngine engine)
       : engine_(std::move(engine)),
-        world_(WorldOptions(seed)),
+        world_(DrawWorldOptions(seed)),
         random_(seed),
         server_(world_.AddNode("server")),
         worker_(world_.AddNode("worker")),
@@ -63,9 +45,9 @@ class Simulation final {
     options.generations_max = Pick<std::uint32_t>(random_, {4, 64, 1024});
     frontend::ServedModel model;
     model.names = {"sim"};
-    frontend_.emplace(
-        frontend::FrontendEnvironment{.loop = server_.loop(), .net = server_.net(), .link = *link_},
-        options, std::move(model), frontend::ApiKeys());
+    frontend_.emplace(frontend::FrontendEnvironment{.loop = server_.loop(), .net = server_.net()},
+                      options, frontend::ApiKeys());
+    frontend_->Serve(std::move(model), *link_);
     if (auto started = frontend_->Start({.host = "server", .port = kPort}); !started) {
       Violation("the server did not start: " + started.error().ToString());
       return Finish();
@@ -93,11 +75,7 @@ class Simulation final {
     ClientReport report;
   };
 
-  void Violation(std::string text) {
-    if (result_.violations.size() < kViolationsMax) {
-      result_.violations.push_back(std::move(text));
-    }
-  }
+  void Violation(std::string text) { AddViolation(result_, std::move(text)); }
 
   // Oracle 3 all through the run: asserts inside, which end the process with the seed's number.
   void CheckBlocksNow() {
@@ -109,17 +87,16 @@ class Simulation final {
   }
 
   void PlanClients() {
-    // A few prompts that share beginnings make the prefix cache matter.
-    std::vector<TokenId> shared(random_.Below(48) + 1);
-    for (TokenId& token : shared) {
-      token = static_cast<TokenId>(random_.Below(engine_.vocab_size));
-    }
+    const RequestBounds bounds{.vocab_size = engine_.vocab_size,
+                               .context_tokens_max = raw_engine_->context_tokens_max(),
+                               .eos_token_ids = engine_.eos_token_ids};
+    const std::vector<TokenId> shared = DrawSharedPrompt(random_, engine_.vocab_size);
     auto count = static_cast<std::size_t>(random_.Between(4, 40));
     double mean_gap_ns = Pick(random_, {2e4, 1e6, 2e7});
     rt::Time at = world_.now();
     jobs_.reserve(count);  // reports are referred to
     for (std::size_t i = 0; i < count; ++i) {
-      jobs_.push_back({MakePlan(shared), {}});
+      jobs_.push_back({DrawPlan(random_, shared, bounds), {}});
       at += rt::Duration(static_cast<std::int64_t>(random_.Exponential(mean_gap_ns)));
       ++open_clients_;
       world_.RunAt(at, [this, i] { clients_.loop().Spawn(RunJob(i)); });
@@ -144,49 +121,6 @@ class Simulation final {
     --open_clients_;
   }
 
-  ClientPlan MakePlan(const std::vector<TokenId>& shared) {
-    ClientPlan plan;
-    wire::GenerateRequest& request = plan.request;
-    if (random_.Chance(0.6)) {
-      request.prompt.assign(
-          shared.begin(),
-          shared.begin() + random_.Between(1, static_cast<std::int64_t>(shared.size())));
-    }
-    std::int64_t own = random_.Between(request.prompt.empty() ? 1 : 0, 24);
-    for (std::int64_t i = 0; i < own; ++i) {
-      request.prompt.push_back(static_cast<TokenId>(random_.Below(engine_.vocab_size)));
-    }
-    auto room =
-        static_cast<std::int64_t>(raw_engine_->context_tokens_max() - request.prompt.size());
-    request.stop.max_tokens =
-        static_cast<std::uint32_t>(random_.Between(1, std::min<std::int64_t>(room, 60)));
-    request.stop.ignore_eos = random_.Chance(0.7);
-    request.stop.eos_token_ids = engine_.eos_token_ids;
-    request.choice_count = Pick<std::uint32_t>(random_, {1, 1, 1, 2, 4});
-    request.sampling.seed = random_.Below(1 << 30);
-    if (random_.Chance(0.5)) {
-      request.sampling.temperature = 0;
-    } else {
-      request.sampling.temperature = Pick(random_, {0.5F, 1.0F, 1.5F});
-      request.sampling.top_p = Pick(random_, {1.0F, 0.75F});
-      request.sampling.top_k = Pick(random_, {0, 5});
-      request.sampling.presence_penalty = Pick(random_, {0.0F, 0.5F});
-      request.sampling.repetition_penalty = Pick(random_, {1.0F, 1.25F});
-    }
-    if (random_.Chance(0.2)) {
-      request.stop.stop_token_ids = {static_cast<TokenId>(random_.Below(engine_.vocab_size))};
-      request.stop.min_tokens =
-          std::min<std::uint32_t>(request.stop.max_tokens, Pick<std::uint32_t>(random_, {0, 3}));
-    }
-    plan.stream = random_.Chance(0.7);
-    plan.behaviour =
-        Pick(random_, {Behaviour::kPatient, Behaviour::kPatient, Behaviour::kSlowReader,
-                       Behaviour::kHangsUp, Behaviour::kHangsUpEarly});
-    plan.pause = rt::Duration(random_.Between(1'000, 5'000'000));
-    plan.hang_up_after = rt::Duration(static_cast<std::int64_t>(random_.Exponential(5e6)));
-    return plan;
-  }
-
   void Judge() {
     for (std::size_t i = 0; i < jobs_.size(); ++i) {
       const ClientReport& report = jobs_[i].report;
@@ -209,6 +143,7 @@ class Simulation final {
             Violation(fmt::format("request {} could not connect: {}", i, report.detail));
           }
           break;
+        case Outcome::kFailed:
         case Outcome::kBroken:
         case Outcome::kPending:
           // A connection made while the server closes may die before its request is read: nothing
@@ -230,21 +165,7 @@ class Simulation final {
 
   void JudgeTokens(std::size_t index, bool whole) {
     const Job& job = jobs_[index];
-    for (std::uint32_t choice = 0; choice < job.plan.request.choice_count; ++choice) {
-      SimEngine::Expected expected = engine_.expect(job.plan.request, choice);
-      const std::vector<TokenId>& got = job.report.tokens[choice];
-      bool begins = got.size() <= expected.tokens.size() &&
-                    std::equal(got.begin(), got.end(), expected.tokens.begin());
-      if (!begins || (whole && got.size() != expected.tokens.size())) {
-        Violation(fmt::format("request {} choice {}: got [{}], expected [{}]", index, choice,
-                              fmt::join(got, " "), fmt::join(expected.tokens, " ")));
-      }
-      std::string_view reason = expected.finish == wire::FinishReason::kStop ? "stop" : "length";
-      if (whole && job.report.finish_reasons[choice] != reason) {
-        Violation(fmt::format("request {} choice {}: finish_reason {}, expected {}", index, choice,
-                              job.report.finish_reasons[choice], reason));
-      }
-    }
+    sim::JudgeTokens(index, job.plan, job.report, engine_.expect, whole, result_);
   }
 
   // The last client is gone: within the grace nothing may be held for any of them.
@@ -310,40 +231,13 @@ class Simulation final {
 }  // namespace
 
 Result<SimEngine> MakeMockEngine(std::uint64_t seed) {
-  rt::Random random(seed ^ 0xE1161E);
-  engine::MockOptions mock;
-  mock.limits.vocab_size = Pick<std::uint32_t>(random, {16, 64, 300});
-  mock.limits.context_tokens_max = Pick<std::uint32_t>(random, {80, 128, 256});
-  mock.limits.block_tokens = Pick<std::uint32_t>(random, {4, 8, 16});
-  std::uint32_t context_blocks = mock.limits.context_tokens_max / mock.limits.block_tokens + 1;
-  // From one context, where everything preempts everything, to plenty.
-  mock.limits.block_count = context_blocks * Pick<std::uint32_t>(random, {1, 2, 8, 40});
-  mock.limits.step_tokens_max = 256;
-  mock.limits.step_logit_rows_max = 64;
-  mock.timing.step_ns = Pick<std::int64_t>(random, {1'000, 100'000, 2'000'000});
-  mock.timing.token_ns = Pick<std::int64_t>(random, {0, 1'000, 50'000});
-  engine::EngineOptions options;
-  options.batch_sequences_max = Pick<std::uint32_t>(random, {1, 4, 32});
-  options.batch_tokens_max =
-      std::max(options.batch_sequences_max, Pick<std::uint32_t>(random, {4, 16, 64}));
-  options.queue_length_max = Pick<std::uint32_t>(random, {8, 64, 1024});
-  options.admission = Pick(random, {engine::Admission::kEager, engine::Admission::kForecast,
-                                    engine::Admission::kGuaranteed});
-  options.preemption = Pick(random, {engine::Preemption::kRecompute, engine::Preemption::kSwap});
-  mock.limits.host_block_count = Pick<std::uint32_t>(random, {0, 4, 64});
-  options.model_fingerprint = "mock";
-  options.numerics_id = "mock";
-  options.kv_dtype = "mock";
-  options.identity_key = fmt::format("key of seed {}", seed);
+  MockSetup setup = DrawMockSetup(seed);
   SimEngine out;
-  PX_TRY(out.engine, engine::Engine::Create(options, std::make_unique<engine::MockExecutor>(mock)));
-  out.vocab_size = mock.limits.vocab_size;
+  PX_TRY(out.engine,
+         engine::Engine::Create(setup.options, std::make_unique<engine::MockExecutor>(setup.mock)));
+  out.vocab_size = setup.mock.limits.vocab_size;
   out.eos_token_ids = {2};
-  out.expect = [limits = mock.limits](const wire::GenerateRequest& request, std::uint32_t choice) {
-    engine::MockChoice expected =
-        engine::MockStream(request, choice, limits.vocab_size, limits.context_tokens_max);
-    return SimEngine::Expected{.tokens = std::move(expected.tokens), .finish = expected.finish};
-  };
+  out.expect = MockExpectation(setup.mock.limits);
   return out;
 }
 
@@ -358,7 +252,7 @@ SimEngine MakeModelEngine(std::unique_ptr<engine::Engine> engine,
                    const wire::GenerateRequest& request, std::uint32_t choice) mutable {
     wire::GenerateRequest alone = request;
     alone.id = RequestId{++last_id};
-    SimEngine::Expected expected;
+    Expected expected;
     if (!lonely->Submit(std::move(alone), rt::Time{})) {
       return expected;
     }

@@ -7,14 +7,12 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "engine/engine.h"
-#include "wire/messages/generate.h"
+#include "sim/workload.h"
 
 namespace pixii::sim {
 
@@ -24,13 +22,7 @@ struct SimEngine {
   std::uint32_t vocab_size = 0;
   std::vector<TokenId> eos_token_ids;
 
-  struct Expected {
-    std::vector<TokenId> tokens;
-    wire::FinishReason finish = wire::FinishReason::kLength;
-  };
-
-  /// The stream of one choice if nothing ends it early: a pure function of the request.
-  std::function<Expected(const wire::GenerateRequest& request, std::uint32_t choice)> expect;
+  Expectation expect;  // a pure function of the request
 };
 
 /// The mock engine of a seed: sizes, timing and limits are drawn from it.
@@ -41,21 +33,6 @@ Result<SimEngine> MakeMockEngine(std::uint64_t seed);
 SimEngine MakeModelEngine(std::unique_ptr<engine::Engine> engine,
                           std::shared_ptr<engine::Engine> lonely,
                           std::vector<TokenId> eos_token_ids);
-
-struct SimResult {
-  std::uint64_t seed = 0;
-  std::uint64_t state_hash = 0;
-  std::uint64_t events = 0;
-  std::uint64_t requests = 0;   // sent
-  std::uint64_t finished = 0;   // answered whole and as expected
-  std::uint64_t cancelled = 0;  // given up by their client on purpose
-  std::uint64_t refused = 0;    // 503 and 529, and connections refused while draining
-  std::uint64_t tokens = 0;     // received
-  std::uint64_t preemptions = 0;
-  std::uint64_t prefix_hit_tokens = 0;
-  double virtual_seconds = 0;
-  std::vector<std::string> violations;  // of the oracles; empty: the run passed
-};
 
 /// Runs one seed to its end. Oracles:
 ///  1. every accepted request ends exactly once, with its whole answer or a typed error, before the

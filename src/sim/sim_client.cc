@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "wire/http_response_parser.h"
 #include "wire/json.h"
 #include "wire/sse.h"
@@ -14,14 +16,21 @@ constexpr std::size_t kReadSize = 4096;
 
 std::string MakeBody(const ClientPlan& plan) {
   const wire::GenerateRequest& request = plan.request;
+  std::string prompts = fmt::format("[{}]", fmt::join(request.prompt, ","));
+  for (const std::vector<TokenId>& prompt : plan.more_prompts) {
+    prompts += fmt::format(",[{}]", fmt::join(prompt, ","));
+  }
+  if (!plan.more_prompts.empty()) {
+    prompts = "[" + prompts + "]";
+  }
   std::string body = fmt::format(
-      "{{\"prompt\":[{}],\"max_tokens\":{},\"min_tokens\":{},\"n\":{},\"seed\":{},\"temperature\":{"
+      "{{\"prompt\":{},\"max_tokens\":{},\"min_tokens\":{},\"n\":{},\"seed\":{},\"temperature\":{"
       "},\"top_p\":{},\"top_k\":{},"
       "\"presence_penalty\":{},\"repetition_penalty\":{},\"ignore_eos\":{},\"return_token_ids\":"
       "true,\"stream\":{}",
-      fmt::join(request.prompt, ","), request.stop.max_tokens, request.stop.min_tokens,
-      request.choice_count, request.sampling.seed, request.sampling.temperature,
-      request.sampling.top_p, request.sampling.top_k, request.sampling.presence_penalty,
+      prompts, request.stop.max_tokens, request.stop.min_tokens, request.choice_count,
+      request.sampling.seed, request.sampling.temperature, request.sampling.top_p,
+      request.sampling.top_k, request.sampling.presence_penalty,
       request.sampling.repetition_penalty, request.stop.ignore_eos, plan.stream);
   if (!request.stop.stop_token_ids.empty()) {
     body += fmt::format(",\"stop_token_ids\":[{}]", fmt::join(request.stop.stop_token_ids, ","));
@@ -70,9 +79,21 @@ class AnswerReader final {
 
   bool error() const { return error_; }
 
+  /// Something was wrong with the answer, other than that it ended with an error.
+  bool broken() const { return broken_; }
+
  private:
+  void TakeError(const wire::Json& error, const std::string& text) {
+    const wire::Json* code = error.Find("code");
+    if (code == nullptr || !code->is_string() || code->string().empty()) {
+      return Broken("an error without a code: " + text.substr(0, 300));
+    }
+    report_.error_code = code->string();
+    report_.detail = text.substr(0, 300);
+  }
+
   void Broken(std::string detail) {
-    if (report_.detail.empty()) {
+    if (!std::exchange(broken_, true)) {
       report_.detail = std::move(detail);
     }
   }
@@ -82,9 +103,16 @@ class AnswerReader final {
     if (!json) {
       return Broken(json.error().ToString());
     }
-    if (json->Find("error") != nullptr) {
+    if (const wire::Json* error = json->Find("error")) {
+      if (error_) {
+        return Broken("a second error");
+      }
       error_ = true;
-      return Broken("an error instead of an answer: " + text.substr(0, 300));
+      TakeError(*error, text);
+      return;
+    }
+    if (error_) {
+      return Broken("more of an answer after its error");
     }
     const wire::Json* choices = json->Find("choices");
     if (choices == nullptr || !choices->is_array()) {
@@ -123,6 +151,7 @@ class AnswerReader final {
   wire::SseParser sse_;
   bool done_ = false;
   bool error_ = false;
+  bool broken_ = false;
 };
 
 class Client final {
@@ -133,8 +162,9 @@ class Client final {
         plan_(std::move(plan)),
         report_(report),
         reader_(plan_.stream, report) {
-    report_.tokens.resize(plan_.request.choice_count);
-    report_.finish_reasons.resize(plan_.request.choice_count);
+    const std::size_t count = plan_.request.choice_count * (1 + plan_.more_prompts.size());
+    report_.tokens.resize(count);
+    report_.finish_reasons.resize(count);
   }
 
   rt::Task<Outcome> Run(rt::Address server) {
@@ -172,6 +202,7 @@ class Client final {
  private:
   rt::Task<Outcome> Nothing() {
     report_.detail = "the request could not be sent";
+    report_.transport_broke = true;
     co_return Outcome::kBroken;
   }
 
@@ -187,6 +218,7 @@ class Client final {
       Result<std::size_t> got = co_await std::move(read);
       if (!got || *got == 0) {
         report_.detail = got ? "the server closed before the end" : got.error().ToString();
+        report_.transport_broke = true;
         co_return Outcome::kBroken;
       }
       unread_.append(buffer.data(), *got);
@@ -201,17 +233,27 @@ class Client final {
       }
     }
     report_.status = parser.status();
-    if (report_.status == 503 || report_.status == 529) {
-      report_.detail = parser.TakeBody();
-      co_return parser.Field("retry-after").empty() ? Outcome::kBroken : Outcome::kRefused;
-    }
     if (report_.status != 200) {
-      report_.detail =
-          fmt::format("status {}: {}", report_.status, parser.TakeBody().substr(0, 300));
-      co_return Outcome::kBroken;
+      co_return Refusal(parser);
     }
     reader_.End();
-    co_return report_.detail.empty() ? Outcome::kWhole : Outcome::kBroken;
+    if (reader_.broken()) {
+      co_return Outcome::kBroken;
+    }
+    co_return reader_.error() ? Outcome::kFailed : Outcome::kWhole;
+  }
+
+  Outcome Refusal(wire::HttpResponseParser& parser) {
+    const std::string body = parser.TakeBody();
+    AnswerReader error(false, report_);
+    error.Take(body);
+    error.End();
+    const bool typed = error.error() && !error.broken();
+    report_.detail = fmt::format("status {}: {}", report_.status, body.substr(0, 300));
+    if (report_.status == 503 || report_.status == 529) {
+      return typed && !parser.Field("retry-after").empty() ? Outcome::kRefused : Outcome::kBroken;
+    }
+    return typed ? Outcome::kFailed : Outcome::kBroken;
   }
 
   rt::Loop& loop_;

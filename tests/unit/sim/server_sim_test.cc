@@ -47,7 +47,7 @@ TEST(ServerSim, AWrongTokenIsAViolation) {
   SimEngine engine = Mock(26);
   auto truth = engine.expect;
   engine.expect = [truth](const wire::GenerateRequest& request, std::uint32_t choice) {
-    SimEngine::Expected expected = truth(request, choice);
+    Expected expected = truth(request, choice);
     if (!expected.tokens.empty()) {
       expected.tokens.back() ^= 1;
     }

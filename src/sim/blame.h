@@ -1,0 +1,95 @@
+// What the faults of a run may have done to whom and when, and which ends of requests that
+// explains.
+//
+// Thread: a value. Knows faults and what the simulator sees of the cluster, not how the product
+// works: an error that is not explained here is a violation.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rt/time.h"
+
+namespace pixii::sim {
+
+struct BlameOptions {
+  std::size_t frontend_count = 1;
+  std::uint32_t moves_max = 3;   // of a request
+  std::uint32_t deaths_max = 2;  // workers that may die under one
+  rt::Duration settle{};         // after a fault, until its last effect
+};
+
+class Blame final {
+ public:
+  enum class Kind : std::uint8_t {
+    kJoining,     // a worker that is new: it takes nothing away
+    kOnce,        // requests there may fail, each once
+    kTwice,       // once more when it is over: either side may have taken the other for dead
+    kRepeatedly,  // and however often they come back
+  };
+
+  explicit Blame(BlameOptions options) : options_(options) {}
+
+  /// A worker begins; returns its number. It joins each frontend.
+  std::size_t AddWorker(rt::Time now);
+  /// It has ended, by whatever.
+  void RemoveWorker(std::size_t worker, rt::Time now);
+
+  /// From now to `until`, and until it is used again after that, `worker` may be lost to
+  /// `frontend`.
+  void Disturb(std::string_view fault, std::size_t worker, std::size_t frontend, Kind kind,
+               rt::Time now, rt::Time until);
+
+  /// What is seen: whether `frontend` uses `worker`. A sentence if nothing explains it.
+  std::string See(std::size_t worker, std::size_t frontend, bool used, rt::Time now);
+
+  /// Forgets what this frontend has to recover from: it has ended, and its successor joins anew.
+  void RestartFrontend(std::size_t frontend, rt::Time now);
+
+  /// Whether anything of `worker` may be lost to `frontend` within these.
+  bool IsDisturbed(std::size_t worker, std::size_t frontend, rt::Time begin, rt::Time end) const;
+
+  /// Whether a fault of `worker` falls into these, for whatever frontend.
+  bool WasHit(std::size_t worker, rt::Time begin, rt::Time end) const;
+
+  /// The names of the faults that explain an end with `code` of a request of `frontend` that was
+  /// under way from `begin` to `end`, joined by +; empty: nothing does. kUnavailable,
+  /// kDisconnected, kShuttingDown, kRequestPoisoned.
+  std::string Explain(std::string_view code, std::size_t frontend, rt::Time begin,
+                      rt::Time end) const;
+
+  /// Workers that ran at some time within these, and those of them that were disturbed.
+  std::size_t ServingCount(rt::Time begin, rt::Time end) const;
+  std::uint64_t DisruptionCount(std::size_t frontend, rt::Time begin, rt::Time end) const;
+
+ private:
+  struct Trouble {
+    std::string fault;
+    std::size_t worker = 0;
+    std::size_t frontend = 0;
+    Kind kind{};
+    rt::Time begin{};
+    rt::Time until{};           // the fault itself
+    rt::Time end = rt::kNever;  // and what came of it
+
+    bool Overlaps(rt::Time from, rt::Time to) const { return begin <= to && end >= from; }
+  };
+
+  struct Worker {
+    rt::Time begin{};
+    rt::Time end = rt::kNever;
+  };
+
+  bool Outage(std::size_t frontend, rt::Time begin, rt::Time end) const;
+  bool NobodyServes(std::size_t frontend, rt::Time at) const;
+
+  BlameOptions options_;
+  std::vector<Worker> workers_;
+  std::vector<Trouble> troubles_;
+  std::vector<std::vector<std::size_t>> open_;  // [worker * frontends + frontend] in `troubles_`
+};
+
+}  // namespace pixii::sim

@@ -1,0 +1,420 @@
+#include "sim/cluster.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "sim/mock_fleet.h"
+
+namespace pixii::sim {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Promise: what a frontend that died had asked for costs nothing after so long.
+constexpr rt::Duration kStopLimit = seconds(2);
+constexpr std::uint32_t kWindowBytesMin = 16 * 1024;
+constexpr std::int64_t kSlowStepNs = 10'000'000;  // of whoever needs a large batch
+
+router::RouterOptions DrawRouter(rt::Random& random) {
+  router::RouterOptions options;
+  options.mode = Pick(random, {router::RouterMode::kRoundRobin, router::RouterMode::kRandom,
+                               router::RouterMode::kPowerOfTwo, router::RouterMode::kLeastLoaded,
+                               router::RouterMode::kKv, router::RouterMode::kKv});
+  options.use_kv_events = false;
+  options.approximate_policy =
+      Pick(random, {router::ApproximatePolicy::kTtl, router::ApproximatePolicy::kLru});
+  options.temperature = Pick(random, {0.0, 0.0, 0.5});
+  options.track_output_blocks = random.Chance(0.5);
+  if (random.Chance(0.3)) {
+    options.queue_threshold = Pick(random, {0.5, 2.0});
+    options.queue_policy = Pick(random, {router::QueuePolicy::kFcfs, router::QueuePolicy::kLcfs,
+                                         router::QueuePolicy::kWspt});
+    options.queue_requests_max = Pick<std::uint32_t>(random, {2, 100'000});
+  }
+  if (random.Chance(0.2)) {
+    options.active_decode_blocks_threshold = 0.8;
+  }
+  if (random.Chance(0.2)) {
+    router::PolicyConfig& policy = options.policy;
+    policy.default_family = "all";
+    policy.buckets = {{.tokens_min = 0, .name = "short"}, {.tokens_min = 24, .name = "long"}};
+    for (const router::CacheBucket& bucket : policy.buckets) {
+      router::PolicyClass& one = policy.classes.emplace_back();
+      one.name = bucket.name;
+      one.family = policy.default_family;
+      one.cache_bucket = bucket.name;
+      one.quantum = Pick<std::uint64_t>(random, {16, 256});
+      one.prefill_busy_tokens = Pick<std::uint64_t>(random, {64, 100'000});
+      one.requests_per_worker = Pick<std::uint64_t>(random, {4, 100'000});
+    }
+  }
+  return options;
+}
+
+}  // namespace
+
+ClusterShape DrawClusterShape(rt::Random& random, std::uint64_t seed) {
+  ClusterShape shape;
+  shape.workers = Pick<std::uint32_t>(random, {1, 2, 2, 3, 4});
+  shape.frontends = Pick<std::uint32_t>(random, {1, 1, 2, 3});
+  shape.moves_max = Pick<std::uint32_t>(random, {3, 3, 3, 1, 0});
+  shape.generations_max = Pick<std::uint32_t>(random, {16, 1024, 1024});
+  shape.patience = Pick<rt::Duration>(random, {seconds(10), seconds(2)});
+  shape.dead_after = Pick<rt::Duration>(random, {milliseconds(200), seconds(1), seconds(3)});
+  shape.mock = DrawMockSetup(seed);
+  shape.mock.mock.limits.context_tokens_max = Pick<std::uint32_t>(random, {128, 256});
+  AddGrammarsAndAdapters(shape.mock);
+  // The slow ones show work that goes on for nobody.
+  shape.step_ns_max = Pick<std::int64_t>(random, {5'000'000, 5'000'000, 5'000'000, 40'000'000});
+  shape.lease.ttl = Pick<rt::Duration>(random, {seconds(1), seconds(10)});
+  shape.discovery.membership.absence_grace =
+      Pick<rt::Duration>(random, {milliseconds(200), seconds(5)});
+  shape.window_bytes =
+      Pick<std::uint32_t>(random, {wire::MuxHello::kWindowBytesMin, 16 * 1024, 256 * 1024});
+  shape.router = DrawRouter(random);
+  shape.clocks_drift = random.Chance(0.3);
+  shape.faults = Pick<std::uint32_t>(random, {0, 1, 2, 4, 8, 16});
+  shape.requests_per_s = Pick(random, {60.0, 120.0, 400.0, 2000.0});
+  shape.requests = static_cast<std::uint32_t>(random.Between(20, 100));
+  return shape;
+}
+
+Cluster::Cluster(std::uint64_t seed, rt::Random& random, ViolationSink on_violation)
+    : random_(random),
+      shape_(DrawClusterShape(random, seed)),
+      on_violation_(std::move(on_violation)),
+      world_(DrawWorldOptions(seed)),
+      calm_(world_.options()),
+      store_node_(world_.AddNode("store")),
+      clients_(world_.AddNode("clients")),
+      observer_node_(world_.AddNode("observer")),
+      log_(
+          {.severity_min = obs::Severity::kError, .format = obs::LogFormat::kLogfmt},
+          [this] { return store_node_.loop().WallNow(); },
+          [this](obs::Severity, std::string_view line) {
+            on_violation_("logged: " + std::string(line));
+          }),
+      blame_({.frontend_count = shape_.frontends,
+              .moves_max = shape_.moves_max,
+              .deaths_max = frontend::FlightOptions{}.deaths_max,
+              .settle = 2 * shape_.dead_after + milliseconds(200)}),
+      frontends_(shape_.frontends) {
+  // Lines are slow by a fault alone: what they carry is more than one server's clients have.
+  world_.options().window_size_bytes_max =
+      std::max<std::uint32_t>(world_.options().window_size_bytes_max, kWindowBytesMin);
+  calm_ = world_.options();
+  setup_.hub = std::make_shared<control::MemHub>(store_node_.loop(), shape_.lease);
+  setup_.mux.dead_after = shape_.dead_after;
+  setup_.mux.ping_after = shape_.dead_after / 4;
+  setup_.mux.window_bytes = shape_.window_bytes;
+  setup_.discovery = shape_.discovery;
+  setup_.discovery.log = &log_;
+  setup_.eos_token_ids = {2};
+  control::MuxOptions mux = setup_.mux;
+  mux.name = "observer";
+  observer_ =
+      std::make_unique<KvObserver>(observer_node_.loop(), observer_node_.net(), std::move(mux));
+  for (std::uint32_t i = 0; i < shape_.workers; ++i) {
+    StartWorker("");
+  }
+  for (std::size_t i = 0; i < frontends_.size(); ++i) {
+    StartFrontend(i);
+  }
+}
+
+std::string Cluster::FrontendHost(std::size_t frontend) {
+  return fmt::format("frontend{}", frontend + 1);
+}
+
+ClockDrift Cluster::DrawClock() {
+  if (!shape_.clocks_drift) {
+    return {};
+  }
+  return {.rate = 0.98 + 0.04 * random_.Unit(), .wall_offset = seconds(random_.Between(0, 7200))};
+}
+
+// Another machine of the same model.
+WorkerSetup Cluster::DrawWorker() {
+  const MockSetup& first = shape_.mock;
+  WorkerSetup setup;
+  MockSetup& own = setup.mock;
+  own = DrawMockSetup(random_.Next());
+  AddGrammarsAndAdapters(own);
+  engine::ExecutorLimits& limits = own.mock.limits;
+  limits.vocab_size = first.mock.limits.vocab_size;
+  limits.context_tokens_max = first.mock.limits.context_tokens_max;
+  limits.block_tokens = first.mock.limits.block_tokens;
+  limits.block_count = (limits.context_tokens_max / limits.block_tokens + 1) *
+                       Pick<std::uint32_t>(random_, {1, 2, 40});
+  own.mock.timing.step_ns = Pick<std::int64_t>(random_, {100'000, 1'000'000, shape_.step_ns_max});
+  if (own.mock.timing.step_ns > kSlowStepNs) {
+    own.options.batch_sequences_max = 32;
+    own.options.batch_tokens_max = 64;
+  }
+  own.options.identity_key = first.options.identity_key;
+  own.options.grammars = first.options.grammars;
+  own.options.kv_event_count_max = Pick<std::uint32_t>(random_, {1, 8, 1024});
+  setup.kv_log.blocks_max = Pick<std::size_t>(random_, {4, 32, 65536});
+  setup.stream_bytes_max = Pick<std::size_t>(random_, {64, 1024, 64 * 1024});
+  setup.clock = DrawClock();
+  return setup;
+}
+
+void Cluster::StartWorker(const std::string& host) {
+  const bool taken = host.empty() || std::ranges::any_of(workers_, [&](const Worker& one) {
+                       return one.process->alive() && one.process->host() == host;
+                     });
+  const std::string own = taken ? fmt::format("worker{}", ++hosts_) : host;
+  auto process = WorkerProcess::Start(world_, own, DrawWorker(), setup_);
+  if (!process) {
+    return on_violation_("a worker did not start: " + process.error().ToString());
+  }
+  observer_->Watch((*process)->instance(), fmt::format("{}:{}", own, WorkerProcess::kPort),
+                   (*process)->card());
+  workers_.push_back({.process = std::move(*process), .number = blame_.AddWorker(world_.now())});
+}
+
+void Cluster::StartFrontend(std::size_t frontend) {
+  frontend::FleetOptions fleet;
+  fleet.flight.moves_max = shape_.moves_max;
+  fleet.patience = shape_.patience;
+  fleet.router = shape_.router;
+  fleet.seed = random_.Next();
+  frontend::FrontendOptions options;
+  options.generations_max = shape_.generations_max;
+  Frontend& slot = frontends_[frontend];
+  rt::SimNode& node = world_.AddNode(FrontendHost(frontend));
+  const ClockDrift clock = DrawClock();
+  node.SetClock(clock.rate, clock.wall_offset);
+  slot.process = std::make_unique<FrontendProcess>(
+      node, fmt::format("{}.{}", FrontendHost(frontend), ++slot.starts), setup_, std::move(fleet),
+      options);
+  slot.down_since = std::min(slot.down_since, world_.now());
+  slot.knew.clear();
+  slot.forgot.clear();
+  blame_.RestartFrontend(frontend, world_.now());
+}
+
+void Cluster::KillWorker(std::size_t worker, bool vanish) {
+  WorkerProcess& process = *workers_[worker].process;
+  if (vanish) {
+    process.Vanish();
+  } else {
+    process.Kill();
+  }
+  blame_.RemoveWorker(worker, world_.now());
+  observer_->Leave(process.instance());
+}
+
+void Cluster::DrainWorker(std::size_t worker, rt::Duration patience) {
+  workers_[worker].process->Drain(patience);
+  workers_[worker].withdrawn = true;
+  blame_.RemoveWorker(worker, world_.now());
+}
+
+void Cluster::KillFrontend(std::size_t frontend) {
+  Frontend& slot = frontends_[frontend];
+  for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
+    const WorkerProcess& process = *workers_[worker].process;
+    if (process.alive()) {
+      ExpectEnded(worker, process.RequestsOf(slot.process->name()), slot.process->name());
+    }
+  }
+  slot.process->node().Kill();
+  dead_frontends_.push_back(std::move(slot.process));
+  slot.down_since = std::min(slot.down_since, world_.now());
+}
+
+void Cluster::ExpectEnded(std::size_t worker, std::vector<RequestId> requests,
+                          const std::string& caller) {
+  const rt::Time begin = world_.now();
+  world_.RunAt(begin + kStopLimit, [this, worker, requests = std::move(requests), caller, begin] {
+    const WorkerProcess& process = *workers_[worker].process;
+    if (blame_.WasHit(worker, begin, world_.now())) {
+      return;  // it may not have heard of it yet
+    }
+    const auto left =
+        std::ranges::count_if(requests, [&](RequestId id) { return process.watched().runs(id); });
+    if (process.alive() && left > 0) {
+      on_violation_(fmt::format("{} runs {} requests of {}, which died 2 s ago", process.host(),
+                                left, caller));
+    }
+  });
+}
+
+std::vector<std::size_t> Cluster::Usable() const {
+  std::vector<std::size_t> out;
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    if (workers_[i].process->alive() && !workers_[i].process->draining()) {
+      out.push_back(i);
+    }
+  }
+  return out;
+}
+
+bool Cluster::AllUsed() const {
+  const std::vector<std::size_t> usable = Usable();
+  return std::ranges::all_of(frontends_, [&](const Frontend& one) {
+    return one.process && one.process->ready() &&
+           one.process->fleet().worker_count() == usable.size() &&
+           std::ranges::all_of(usable, [&](std::size_t worker) {
+             return one.process->uses(workers_[worker].process->instance());
+           });
+  });
+}
+
+bool Cluster::AllReady() const {
+  return std::ranges::all_of(
+      frontends_, [](const Frontend& one) { return one.process && one.process->ready(); });
+}
+
+void Cluster::Check() {
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    WorkerProcess& worker = *workers_[i].process;
+    if (worker.alive()) {
+      if (std::optional<std::string> wrong = worker.Check()) {
+        on_violation_(std::move(*wrong));
+      }
+      if (worker.stopped()) {
+        worker.End();
+        observer_->Leave(worker.instance());
+      }
+    }
+  }
+  for (std::size_t i = 0; i < frontends_.size(); ++i) {
+    Frontend& slot = frontends_[i];
+    if (slot.process && slot.process->ready() && slot.down_since != rt::kNever) {
+      slot.down_since = rt::kNever;
+      slot.last_down = world_.now();
+    }
+    if (slot.process) {
+      CheckWithdrawn(slot);
+    }
+    for (std::size_t worker = 0; slot.process && worker < workers_.size(); ++worker) {
+      std::string wrong = blame_.See(
+          worker, i, slot.process->uses(workers_[worker].process->instance()), world_.now());
+      if (!wrong.empty()) {
+        on_violation_(std::move(wrong));
+      }
+    }
+  }
+}
+
+// Whatever the store says later: who withdrew does not come back.
+void Cluster::CheckWithdrawn(Frontend& slot) {
+  for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
+    if (!workers_[worker].withdrawn) {
+      continue;
+    }
+    const bool knows = slot.process->instances().contains(workers_[worker].process->instance());
+    if (knows && slot.forgot.contains(worker)) {
+      unexplained_.push_back(fmt::format("{} believes again in {}, which withdrew",
+                                         slot.process->name(), workers_[worker].process->host()));
+      slot.forgot.erase(worker);
+    }
+    if (knows) {
+      slot.knew.insert(worker);
+    } else if (slot.knew.contains(worker)) {
+      slot.forgot.insert(worker);
+    }
+  }
+}
+
+bool Cluster::WasDownSince(std::size_t frontend, rt::Time begin) const {
+  const Frontend& slot = frontends_[frontend];
+  return slot.down_since != rt::kNever || slot.last_down >= begin;
+}
+
+std::uint64_t Cluster::MoveCount() const {
+  std::uint64_t count = 0;
+  const auto add = [&](FrontendProcess* process) {
+    if (process != nullptr && process->has_fleet()) {
+      const frontend::FleetCounters& moves = process->fleet().counters();
+      count += moves.moves_new_request + moves.moves_ongoing;
+    }
+  };
+  for (const Frontend& slot : frontends_) {
+    add(slot.process.get());
+  }
+  for (const auto& process : dead_frontends_) {
+    add(process.get());
+  }
+  return count;
+}
+
+std::optional<std::string> Cluster::Held() const {
+  const std::vector<std::size_t> usable = Usable();
+  for (const Frontend& slot : frontends_) {
+    if (!slot.process || !slot.process->ready()) {
+      return "a frontend does not come back";
+    }
+    frontend::FleetLink& fleet = slot.process->fleet();
+    const std::size_t generations = slot.process->frontend().generation_count();
+    if (generations + fleet.outstanding_count() + fleet.attempt_count() > 0) {
+      return fmt::format("{}: {} generations, {} requests of the fleet, {} attempts",
+                         slot.process->name(), generations, fleet.outstanding_count(),
+                         fleet.attempt_count());
+    }
+    for (const router::RankLoadRow& row : fleet.router().Loads()) {
+      if (row.load.requests > 0) {
+        return fmt::format("{}: the router counts {} requests", slot.process->name(),
+                           row.load.requests);
+      }
+    }
+    if (slot.process->instances().size() != usable.size()) {
+      return fmt::format("{} knows {} instances of {}", slot.process->name(),
+                         slot.process->instances().size(), usable.size());
+    }
+  }
+  for (const Worker& worker : workers_) {
+    if (worker.process->alive() && worker.process->draining()) {
+      return worker.process->host() + " drains for ever";
+    }
+    if (worker.process->alive()) {
+      if (std::optional<std::string> held = worker.process->Held()) {
+        return held;
+      }
+    }
+  }
+  return AllUsed() ? std::nullopt : std::optional<std::string>("not every worker is used");
+}
+
+void Cluster::CheckKvTruth() {
+  for (const std::size_t i : Usable()) {
+    const WorkerProcess& worker = *workers_[i].process;
+    const std::set<std::uint64_t>& told = observer_->blocks(worker.instance());
+    const std::set<std::uint64_t> truth = worker.FindableBlocks();
+    if (told != truth) {
+      on_violation_(fmt::format(
+          "{} has {} blocks that can be found; by its events they are {}, of which it has {}",
+          worker.host(), truth.size(), told.size(),
+          std::ranges::count_if(told, [&](std::uint64_t hash) { return truth.contains(hash); })));
+    }
+  }
+}
+
+void Cluster::Destroy() {
+  // Whatever still waits dies with its node before what it refers to.
+  clients_.Kill();
+  observer_node_.Kill();
+  for (Frontend& slot : frontends_) {
+    if (slot.process) {
+      slot.process->node().Kill();
+    }
+  }
+  for (const Worker& worker : workers_) {
+    worker.process->Kill();
+  }
+  store_node_.Kill();
+  frontends_.clear();
+  dead_frontends_.clear();
+  observer_.reset();
+  workers_.clear();
+}
+
+}  // namespace pixii::sim

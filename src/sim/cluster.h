@@ -1,0 +1,158 @@
+// A simulated cluster: its processes, and who may have lost what because of which fault.
+//
+// Thread: one. What a seed decides stands in ClusterShape; what happens meanwhile is done to it
+// from outside, by ClusterFaults and the simulation.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "obs/log.h"
+#include "rt/sim_world.h"
+#include "sim/blame.h"
+#include "sim/kv_observer.h"
+#include "sim/processes.h"
+
+namespace pixii::sim {
+
+struct ClusterShape {
+  std::uint32_t workers = 1;
+  std::uint32_t frontends = 1;
+  std::uint32_t moves_max = 3;
+  std::uint32_t generations_max = 1024;  // of a frontend
+  rt::Duration patience{};
+  rt::Duration dead_after{};
+  MockSetup mock;
+  std::int64_t step_ns_max = 0;  // of a worker's step
+  control::LeaseOptions lease;
+  control::DiscoveryOptions discovery;
+  std::uint32_t window_bytes = 0;
+  router::RouterOptions router;
+  bool clocks_drift = false;
+  std::uint32_t faults = 0;
+  double requests_per_s = 50;
+  std::uint32_t requests = 1;
+};
+
+ClusterShape DrawClusterShape(rt::Random& random, std::uint64_t seed);
+
+class Cluster final {
+ public:
+  using ViolationSink = std::function<void(std::string)>;
+
+  struct Worker {
+    std::unique_ptr<WorkerProcess> process;
+    std::size_t number = 0;  // to Blame
+    bool withdrawn = false;  // it said itself that it goes
+  };
+
+  struct Frontend {
+    std::unique_ptr<FrontendProcess> process;  // null: it is down
+    std::uint32_t starts = 0;
+    rt::Time down_since = rt::kNever;  // kNever: it is up, and ready
+    rt::Time last_down = rt::Time::min();
+    rt::Time frozen_until = rt::Time::min();
+    std::set<std::size_t> knew;    // workers that withdrew, while it knew them
+    std::set<std::size_t> forgot;  // and that it has forgotten since
+  };
+
+  Cluster(std::uint64_t seed, rt::Random& random, ViolationSink on_violation);
+  ~Cluster() = default;
+  Cluster(const Cluster&) = delete;
+  Cluster& operator=(const Cluster&) = delete;
+
+  const ClusterShape& shape() const { return shape_; }
+
+  rt::SimWorld& world() { return world_; }
+
+  /// As it was before any fault.
+  const rt::SimOptions& calm() const { return calm_; }
+
+  rt::SimNode& clients() { return clients_; }
+
+  rt::SimNode& store_node() { return store_node_; }
+
+  const ClusterSetup& setup() const { return setup_; }
+
+  Blame& blame() { return blame_; }
+
+  /// Dead ones, too, by their numbers.
+  const std::vector<Worker>& workers() const { return workers_; }
+
+  std::vector<Frontend>& frontends() { return frontends_; }
+
+  static std::string FrontendHost(std::size_t frontend);
+
+  /// A new process on `host`, or on another one if that is taken; an empty `host`: a new one.
+  void StartWorker(const std::string& host);
+  void StartFrontend(std::size_t frontend);
+  void KillWorker(std::size_t worker, bool vanish);
+  void DrainWorker(std::size_t worker, rt::Duration patience);
+  /// What runs for it has to end at each worker within 2 s.
+  void KillFrontend(std::size_t frontend);
+
+  /// Views for which no fault is known to be why.
+  const std::vector<std::string>& unexplained() const { return unexplained_; }
+
+  void Violate(std::string what) { on_violation_(std::move(what)); }
+
+  /// Who listens to KV events does nothing until then.
+  void FreezeListener(rt::Time until) { observer_node_.Freeze(until); }
+
+  /// Workers that should be used now.
+  std::vector<std::size_t> Usable() const;
+  bool AllUsed() const;
+  bool AllReady() const;
+
+  /// Between any two steps: invariants and bounds; what frontends see; processes that drained end.
+  void Check();
+
+  /// Whether this frontend was not there at some time since `begin`.
+  bool WasDownSince(std::size_t frontend, rt::Time begin) const;
+
+  /// Of requests, by all frontends that ever were.
+  std::uint64_t MoveCount() const;
+
+  engine::EngineLoad LoadOf(std::size_t worker) const { return workers_[worker].process->load(); }
+
+  /// What is held for any request anywhere, or not as it should be when all is well again; nothing:
+  /// it is quiet.
+  std::optional<std::string> Held() const;
+  /// What somebody believes that a worker has and it has not, or the other way round. Last call:
+  /// the workers' events are used up.
+  void CheckKvTruth();
+
+  /// Ends all processes.
+  void Destroy();
+
+ private:
+  WorkerSetup DrawWorker();
+  ClockDrift DrawClock();
+  void CheckWithdrawn(Frontend& slot);
+  void ExpectEnded(std::size_t worker, std::vector<RequestId> requests, const std::string& caller);
+
+  rt::Random& random_;
+  ClusterShape shape_;
+  ViolationSink on_violation_;
+  std::vector<std::string> unexplained_;
+  rt::SimWorld world_;
+  rt::SimOptions calm_;
+  rt::SimNode& store_node_;
+  rt::SimNode& clients_;
+  rt::SimNode& observer_node_;
+  obs::Log log_;
+  ClusterSetup setup_;
+  Blame blame_;
+  std::unique_ptr<KvObserver> observer_;
+  std::vector<Worker> workers_;
+  std::vector<Frontend> frontends_;
+  std::vector<std::unique_ptr<FrontendProcess>> dead_frontends_;
+  std::uint64_t hosts_ = 0;
+};
+
+}  // namespace pixii::sim

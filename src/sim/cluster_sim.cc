@@ -1,0 +1,437 @@
+#include "sim/cluster_sim.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "sim/cluster.h"
+#include "sim/cluster_faults.h"
+#include "sim/direct_call.h"
+#include "sim/direct_judge.h"
+#include "sim/mock_fleet.h"
+
+namespace pixii::sim {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr rt::Duration kTimeLimit =
+    std::chrono::minutes(30);  // of virtual time: what is not done then hangs
+constexpr rt::Duration kCheckPeriod = milliseconds(20);
+constexpr rt::Duration kQuietLimit = seconds(90);  // from the last client and fault to nothing held
+constexpr rt::Duration kCalmQuietLimit = seconds(2);  // the same if there was no fault
+constexpr rt::Duration kEventsLimit = seconds(6);  // until who listens to KV events is up to date
+constexpr double kDirectShare = 0.4;               // of requests, that do not come over HTTP
+constexpr std::uint64_t kDirectIds = std::uint64_t{1} << 60U;
+
+class ClusterSimulation final {
+ public:
+  ClusterSimulation(std::uint64_t seed, const ClusterSimOptions& options)
+      : random_(seed ^ 0xC105732),
+        cluster_(seed, random_, [this](std::string text) { Violation(std::move(text)); }),
+        faults_(cluster_, random_, result_.faults),
+        reference_(cluster_.shape().mock) {
+    result_.seed = seed;
+    expect_ = MockExpectation(cluster_.shape().mock.mock.limits);
+    if (options.expect) {
+      expect_ = options.expect(std::move(expect_));
+    }
+  }
+
+  SimResult Run() {
+    CheckNow();
+    if (world().RunUntil([&] { return all_used_; }, world().now() + kTimeLimit) !=
+        rt::SimEnd::kDone) {
+      Violation("the cluster never became ready");
+      return Finish();
+    }
+    const rt::Time last = PlanClients();
+    faults_.Plan(last);
+    if (world().RunUntil([&] { return open_ == 0; }, world().now() + kTimeLimit) !=
+        rt::SimEnd::kDone) {
+      Violation(fmt::format("{} requests neither ended nor failed", open_));
+    }
+    faults_.Stop();
+    load_over_ = true;
+    ExpectQuiet();
+    return Finish();
+  }
+
+ private:
+  struct Job {
+    ClientPlan plan;
+    ClientReport report;
+    std::shared_ptr<DirectCall> direct;  // null: it comes over HTTP
+    std::size_t frontend = 0;
+    std::uint32_t frontend_starts = 0;
+    rt::Time begun{};
+    rt::Time ended = rt::kNever;
+  };
+
+  rt::SimWorld& world() { return cluster_.world(); }
+
+  void Violation(std::string text) { AddViolation(result_, std::move(text)); }
+
+  void CheckNow() {
+    if (finished_) {
+      return;
+    }
+    cluster_.Check();
+    faults_.Continue();
+    std::erase_if(open_direct_, [this](std::size_t index) { return IsOver(index); });
+    all_used_ = all_used_ || cluster_.AllUsed();
+    if (load_over_) {
+      held_ = cluster_.Held();
+    }
+    world().RunAt(world().now() + kCheckPeriod, [this] { CheckNow(); });
+  }
+
+  // --- clients
+
+  rt::Time PlanClients() {
+    const engine::ExecutorLimits& limits = cluster_.shape().mock.mock.limits;
+    const RequestBounds bounds{.vocab_size = limits.vocab_size,
+                               .context_tokens_max = limits.context_tokens_max,
+                               .output_tokens_max = 100,
+                               .eos_token_ids = cluster_.setup().eos_token_ids};
+    const std::vector<TokenId> shared = DrawSharedPrompt(random_, bounds.vocab_size);
+    const std::size_t count = cluster_.shape().requests;
+    const rt::Time first = world().now();
+    rt::Time at = first;
+    jobs_.resize(count);  // reports are referred to
+    for (std::size_t i = 0; i < count; ++i) {
+      Job& job = jobs_[i];
+      if (random_.Chance(kDirectShare)) {
+        job.direct = std::make_shared<DirectCall>(DrawDirectPlan(
+            random_, shared, bounds, RequestId{kDirectIds + i}, cluster_.shape().faults > 0));
+      } else {
+        job.plan = DrawPlan(random_, shared, bounds);
+        job.plan.hang_up_after *= 20;
+      }
+      job.frontend = random_.Below(cluster_.frontends().size());
+      const double gap_s = (0.75 + 0.5 * random_.Unit()) / cluster_.shape().requests_per_s;
+      at += rt::Duration(static_cast<std::int64_t>(gap_s * 1e9));
+      ++open_;
+      world().RunAt(at, [this, i] { Begin(i); });
+    }
+    result_.requests = count;
+    result_.load_seconds = std::chrono::duration<double>(at - first).count();
+    return at;
+  }
+
+  void Begin(std::size_t index) {
+    Job& job = jobs_[index];
+    job.begun = world().now();
+    Cluster::Frontend& slot = cluster_.frontends()[job.frontend];
+    job.frontend_starts = slot.starts;
+    if (!job.direct) {
+      cluster_.clients().loop().Spawn(RunJob(index));
+      return;
+    }
+    if (!slot.process || !slot.process->ready()) {
+      End(index);
+      ++result_.refused;
+      return;
+    }
+    rt::Loop& loop = slot.process->node().loop();
+    loop.Post(
+        [call = job.direct, &loop, link = &slot.process->fleet()] { call->Start(loop, *link); });
+    open_direct_.push_back(index);
+  }
+
+  rt::Task<void> RunJob(std::size_t index) {
+    Job& job = jobs_[index];
+    auto run =
+        RunClient(cluster_.clients().loop(), cluster_.clients().net(),
+                  {.host = Cluster::FrontendHost(job.frontend), .port = FrontendProcess::kPort},
+                  job.plan, job.report);
+    co_await std::move(run);
+    End(index);
+    JudgeClient(index);
+  }
+
+  void End(std::size_t index) {
+    jobs_[index].ended = world().now();
+    --open_;
+  }
+
+  // Of a direct call.
+  bool IsOver(std::size_t index) {
+    const Job& job = jobs_[index];
+    const Cluster::Frontend& slot = cluster_.frontends()[job.frontend];
+    const bool lost = !slot.process || slot.starts != job.frontend_starts;
+    if (!job.direct->report().ended && !lost) {
+      return false;
+    }
+    End(index);
+    JudgeDirect(index);
+    return true;
+  }
+
+  // --- oracles
+
+  bool RouterMayRefuse() const {
+    const router::RouterOptions& router = cluster_.shape().router;
+    return router.queue_threshold || router.active_decode_blocks_threshold ||
+           !router.policy.classes.empty();
+  }
+
+  // Requests of this frontend that were under way with this one.
+  std::size_t ConcurrentCount(const Job& job) const {
+    return static_cast<std::size_t>(std::ranges::count_if(jobs_, [&](const Job& other) {
+      return other.frontend == job.frontend && other.begun > rt::Time{} &&
+             other.begun <= job.ended && other.ended >= job.begun - kCalmQuietLimit;
+    }));
+  }
+
+  // Enough workers said that they are full, or were not there to be asked.
+  bool WorkersWereFull(const Job& job) {
+    std::uint64_t full = 0;
+    const rt::Duration hint = router::RouterOptions{}.overloaded_hint;  // so long it is believed
+    for (const Cluster::Worker& worker : cluster_.workers()) {
+      full += worker.process->watched().refused_since(job.begun - hint) ? 1 : 0;
+    }
+    const Blame& blame = cluster_.blame();
+    const std::uint64_t asked = full + blame.DisruptionCount(job.frontend, job.begun, job.ended);
+    return full > 0 && asked >= std::min<std::uint64_t>(cluster_.shape().moves_max + 1,
+                                                        blame.ServingCount(job.begun, job.ended));
+  }
+
+  // A request that was at a worker already waits for another one before it gives up.
+  bool WaitedEnough(const Job& job) {
+    const bool moved =
+        job.direct ? std::ranges::any_of(job.direct->report().choices,
+                                         [](const auto& choice) { return !choice.tokens.empty(); })
+                   : std::ranges::any_of(job.report.tokens,
+                                         [](const auto& tokens) { return !tokens.empty(); });
+    return !moved || job.ended - job.begun >= cluster_.shape().patience * 95 / 100 ||
+           cluster_.blame().DisruptionCount(job.frontend, job.begun, job.ended) >
+               cluster_.shape().moves_max;
+  }
+
+  // Which faults explain that it ended with this code; empty: none.
+  std::string Reason(const Job& job, const std::string& code) {
+    if (code == "overloaded") {
+      return RouterMayRefuse()                                          ? "router"
+             : ConcurrentCount(job) >= cluster_.shape().generations_max ? "frontend"
+             : WorkersWereFull(job)                                     ? "workers"
+                                                                        : "";
+    }
+    if (cluster_.WasDownSince(job.frontend, job.begun) && code == "unavailable") {
+      return "frontend_kill";
+    }
+    if (code == "unavailable" && !WaitedEnough(job)) {
+      return {};
+    }
+    return cluster_.blame().Explain(code, job.frontend, job.begun, job.ended);
+  }
+
+  void Explain(std::size_t index, const std::string& code, std::string reason,
+               std::string_view detail) {
+    // Not every pair of fault and error has its rule yet: what has none is counted and printed.
+    if (reason.empty()) {
+      result_.unexplained.push_back(fmt::format("request {}: {} {}", index, code, detail));
+    } else {
+      ++result_.errors[code + " by " + std::move(reason)];
+    }
+  }
+
+  void JudgeClient(std::size_t index) {
+    const Job& job = jobs_[index];
+    const ClientReport& report = job.report;
+    for (const std::vector<TokenId>& tokens : report.tokens) {
+      result_.tokens += tokens.size();
+    }
+    const bool was_down = cluster_.WasDownSince(job.frontend, job.begun);
+    switch (report.outcome) {
+      case Outcome::kWhole:
+        ++result_.finished;
+        break;
+      case Outcome::kGaveUp:
+        ++result_.cancelled;
+        break;
+      case Outcome::kRefused:
+        ++result_.refused;
+        if (report.status == 0) {
+          Explain(index, "no connection",
+                  was_down                     ? "frontend_kill"
+                  : faults_.happened("refuse") ? "refuse"
+                  : faults_.happened("reset")  ? "reset"
+                                               : "",
+                  report.detail);
+        } else {
+          Explain(index, report.error_code, Reason(job, report.error_code), report.detail);
+        }
+        break;
+      case Outcome::kFailed:
+        ++result_.failed;
+        Explain(index, report.error_code, Reason(job, report.error_code), report.detail);
+        break;
+      case Outcome::kBroken:
+      case Outcome::kPending:
+        ++result_.failed;
+        Explain(index, "broken",
+                !report.transport_broke     ? ""
+                : was_down                  ? "frontend_kill"
+                : faults_.happened("reset") ? "reset"
+                                            : "",
+                report.detail);
+        break;
+    }
+    JudgeTokens(index, job.plan, report, expect_, report.outcome == Outcome::kWhole, result_);
+  }
+
+  void JudgeDirect(std::size_t index) {
+    const Job& job = jobs_[index];
+    const DirectReport& report = job.direct->report();
+    const DirectReport expected = reference_.Run(job.direct->plan().request);
+    DirectVerdict verdict = JudgeDirectCall(job.direct->plan(), report, expected);
+    if (BelievedAStranger(job)) {
+      verdict.wrong.push_back("blocks of another salt were used");
+    }
+    for (const std::string& wrong : verdict.wrong) {
+      Violation(fmt::format("request {}: {}", index, wrong));
+    }
+    for (const DirectChoice& choice : report.choices) {
+      result_.tokens += choice.tokens.size();
+    }
+    if (!report.ended) {
+      ++result_.failed;
+      ++result_.errors["lost by frontend_kill"];
+      return;
+    }
+    JudgeTimes(index);
+    if (verdict.error) {
+      ++result_.failed;
+      const std::string code(NameOf(verdict.error->code()));
+      const bool late = verdict.error->code() == Code::kDeadlineExceeded;
+      Explain(index, code, late ? LateReason(job) : Reason(job, code), verdict.error->ToString());
+    } else if (verdict.cancelled) {
+      ++result_.cancelled;
+    } else {
+      ++result_.finished;
+    }
+  }
+
+  // Without a preemption or a move its own blocks cannot have been there before it, either.
+  bool BelievedAStranger(const Job& job) {
+    const wire::GenerateRequest& request = job.direct->plan().request;
+    if (request.cache_salt.empty() || request.choice_count > 1 ||
+        job.direct->report().cached_tokens == 0 ||
+        cluster_.blame().DisruptionCount(job.frontend, job.begun, job.ended) > 0) {
+      return false;
+    }
+    for (std::size_t i = 0; i < cluster_.workers().size(); ++i) {
+      if (cluster_.LoadOf(i).scheduler.preemptions > 0) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  std::string LateReason(const Job& job) const {
+    const rt::Duration deadline(job.direct->plan().request.deadline_left_ns);
+    return deadline > rt::Duration::zero() && job.ended - job.begun >= deadline * 95 / 100
+               ? "deadline"
+               : "";
+  }
+
+  // A deadline is kept whatever the workers do; a cancel takes effect in time if they are there.
+  void JudgeTimes(std::size_t index) {
+    const Job& job = jobs_[index];
+    if (cluster_.frontends()[job.frontend].frozen_until >= job.begun) {
+      return;
+    }
+    const rt::Duration took = job.ended - job.begun;
+    const rt::Duration deadline(job.direct->plan().request.deadline_left_ns);
+    if (deadline > rt::Duration::zero() && took > deadline * 105 / 100 + kDeadlineGrace) {
+      Violation(fmt::format("request {} ended {} ms after its deadline", index,
+                            (took - deadline).count() / 1'000'000));
+    }
+    const bool calm = cluster_.blame().DisruptionCount(job.frontend, job.begun, job.ended) == 0;
+    if (calm && job.direct->report().cancelled != rt::kNever &&
+        *job.direct->plan().cancel_after * 105 / 100 + kCancelGrace < took) {
+      Violation(fmt::format("request {} ended {} ms after it began, cancelled after {} ms", index,
+                            took.count() / 1'000'000,
+                            job.direct->plan().cancel_after->count() / 1'000'000));
+    }
+  }
+
+  static constexpr rt::Duration kDeadlineGrace = milliseconds(500);
+  static constexpr rt::Duration kCancelGrace = seconds(2);
+
+  // --- the end
+
+  // The last client is gone and nothing fails any more: nothing may be held, and all be well again.
+  void ExpectQuiet() {
+    const bool calm = cluster_.shape().faults == 0;
+    const rt::Time faults_end = std::max(world().now(), faults_.last_until());
+    held_ = "not looked at";
+    if (world().RunUntil([&] { return !held_; },
+                         calm ? world().now() + kCalmQuietLimit : faults_end + kQuietLimit) !=
+        rt::SimEnd::kDone) {
+      Violation("still held long after the last client: " + held_.value_or(""));
+      return;
+    }
+    for (Cluster::Frontend& slot : cluster_.frontends()) {
+      slot.process->node().loop().Spawn(slot.process->frontend().Drain(rt::kNever));
+    }
+    auto closed = [&] {
+      return cluster_.clients().loop().spawned_count() == 0 &&
+             std::ranges::all_of(cluster_.frontends(), [](const auto& slot) {
+               return slot.process->frontend().connection_count() == 0;
+             });
+    };
+    if (world().RunUntil(closed, world().now() + kTimeLimit) != rt::SimEnd::kDone) {
+      Violation("the drain left connections");
+    }
+    world().RunTo(world().now() + kEventsLimit);
+    cluster_.CheckKvTruth();
+  }
+
+  SimResult Finish() {
+    finished_ = true;
+    for (std::size_t i = 0; i < cluster_.workers().size(); ++i) {
+      const engine::EngineLoad load = cluster_.LoadOf(i);
+      result_.preemptions += load.scheduler.preemptions;
+      result_.prefix_hit_tokens += load.scheduler.cached_tokens;
+    }
+    result_.moves = cluster_.MoveCount();
+    result_.state_hash = world().state_hash();
+    result_.events = world().event_count();
+    result_.unexplained.insert(result_.unexplained.end(), cluster_.unexplained().begin(),
+                               cluster_.unexplained().end());
+    result_.virtual_seconds =
+        std::chrono::duration<double>(world().now().time_since_epoch()).count();
+    cluster_.Destroy();
+    return std::move(result_);
+  }
+
+  rt::Random random_;
+  SimResult result_;
+  Cluster cluster_;
+  ClusterFaults faults_;
+  ReferenceEngine reference_;
+  Expectation expect_;
+  std::vector<Job> jobs_;
+  std::vector<std::size_t> open_direct_;
+  std::size_t open_ = 0;
+  std::optional<std::string> held_;
+  bool all_used_ = false;
+  bool load_over_ = false;
+  bool finished_ = false;
+};
+
+}  // namespace
+
+SimResult RunClusterSim(std::uint64_t seed, const ClusterSimOptions& options) {
+  return ClusterSimulation(seed, options).Run();
+}
+
+}  // namespace pixii::sim

@@ -1,0 +1,31 @@
+// A cluster and its clients under virtual time: workers that are killed, freeze, are cut off, drain
+// and come back; a store that hangs or forgets.
+//
+// Thread: one. A seed decides everything; equal seeds give equal events (state_hash).
+// What runs is the product's own frontend, fleet, discovery, service and engine; only the model is
+// a mock. docs/subsystems/sim.md
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "sim/workload.h"
+
+namespace pixii::sim {
+
+struct ClusterSimOptions {
+  /// What replaces the expectation, for tests of the oracles; empty: the mock's.
+  std::function<Expectation(Expectation)> expect = {};
+};
+
+/// Runs one seed to its end. Oracles:
+///  1. every accepted request ends exactly once, with its whole answer or a typed error that the
+///  faults of the run explain, before the time limit;
+///  2. every stream's tokens equal the mock's pure function, or are its beginning where the client
+///  gave up or an error came;
+///  3. when the clients are gone and the faults over, nothing is held for any request anywhere, and
+///  every worker that lives is used again;
+///  4. no queue is ever past its bound, and nothing was logged as an error.
+SimResult RunClusterSim(std::uint64_t seed, const ClusterSimOptions& options = {});
+
+}  // namespace pixii::sim

@@ -1,0 +1,199 @@
+#include "sim/processes.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "control/instance_codec.h"
+#include "sim/mock_fleet.h"
+
+namespace pixii::sim {
+
+namespace {
+
+constexpr rt::Duration kDrainPoll = std::chrono::milliseconds(5);
+constexpr std::size_t kStandingCalls = 2;  // of a connection: its reports and its KV events
+
+}  // namespace
+
+Result<std::unique_ptr<WorkerProcess>> WorkerProcess::Start(rt::SimWorld& world,
+                                                            const std::string& host,
+                                                            const WorkerSetup& own,
+                                                            const ClusterSetup& setup) {
+  PX_TRY(std::unique_ptr<engine::Engine> engine, MakeFleetEngine(own.mock));
+  rt::SimNode& node = world.AddNode(host);
+  rt::SimNode& engine_node = world.AddNode(host + ".engine");
+  for (rt::SimNode* one : {&node, &engine_node}) {
+    one->SetClock(own.clock.rate, own.clock.wall_offset);
+  }
+  auto worker =
+      std::make_unique<WorkerProcess>(world, node, engine_node, std::move(engine), own, setup);
+  PX_TRY(const rt::Address bound, worker->service_->Start({.host = "0.0.0.0", .port = kPort}));
+  control::Instance instance;
+  instance.id = worker->instance_;
+  instance.address = rt::Address{.host = host, .port = bound.port}.ToString();
+  instance.card = worker->link_.card();
+  PX_TRY(worker->registration_, worker->discovery_.Register(std::move(instance)));
+  return worker;
+}
+
+WorkerProcess::WorkerProcess(rt::SimWorld& world, rt::SimNode& node, rt::SimNode& engine_node,
+                             std::unique_ptr<engine::Engine> engine, const WorkerSetup& own,
+                             const ClusterSetup& setup)
+    : node_(node),
+      engine_node_(engine_node),
+      raw_engine_(engine.get()),
+      discovery_(node.loop(), std::make_unique<control::MemStore>(node.loop(), setup.hub),
+                 setup.discovery),
+      instance_(discovery_.NewInstanceId()),
+      engine_(engine_node.loop(), std::move(engine)),
+      link_(node.loop(), engine_, {.name = "sim", .eos_token_ids = setup.eos_token_ids}),
+      watched_(link_, [&world] { return world.now(); }) {
+  worker::WorkerServiceOptions options;
+  options.mux = setup.mux;
+  options.mux.name = control::InstanceName(instance_);
+  options.files = [] { return Result<wire::ModelFiles>(wire::ModelFiles{}); };
+  options.kv_log = own.kv_log;
+  options.stream_bytes_max = own.stream_bytes_max;
+  service_.emplace(node.loop(), node.net(), watched_, std::move(options));
+}
+
+void WorkerProcess::Kill() {
+  alive_ = false;
+  node_.Kill();
+  engine_node_.Kill();
+}
+
+void WorkerProcess::Vanish() {
+  alive_ = false;
+  node_.Vanish();
+  engine_node_.Vanish();
+}
+
+void WorkerProcess::Sleep(rt::Duration patience, rt::Duration time) {
+  const control::MemoryTags kv_cache{.kv_cache = true, .weights = false};
+  node_.loop().Post([this, kv_cache, patience, time] {
+    watched_.ReleaseMemory(kv_cache, patience, [](const Result<void>&) {});
+    node_.loop().RunAt(node_.loop().Now() + time, [this, kv_cache] {
+      watched_.ResumeMemory(kv_cache, [](const Result<void>&) {});
+    });
+  });
+}
+
+void WorkerProcess::Freeze(rt::Time until) {
+  node_.Freeze(until);
+  engine_node_.Freeze(until);
+}
+
+void WorkerProcess::Drain(rt::Duration patience) {
+  draining_ = true;
+  node_.loop().Spawn(DrainAndStop(patience));
+}
+
+rt::Task<void> WorkerProcess::DrainAndStop(rt::Duration patience) {
+  registration_->Withdraw();
+  service_->Drain();
+  const rt::Time deadline = node_.loop().Now() + patience;
+  while (service_->request_count() > 0 && node_.loop().Now() < deadline) {
+    auto pause = node_.loop().SleepFor(kDrainPoll);
+    co_await std::move(pause);
+  }
+  link_.Close(Error(Code::kShuttingDown, "the worker ends"));
+  discovery_.Close([this] { node_.loop().Stop(); });
+}
+
+void WorkerProcess::End() {
+  registration_.reset();
+  service_.reset();
+  Kill();
+}
+
+std::set<std::uint64_t> WorkerProcess::FindableBlocks() const {
+  raw_engine_->ResyncKvEvents();
+  std::vector<kv::CacheEvent> events;
+  raw_engine_->DrainKvEvents(events);
+  std::set<std::uint64_t> blocks;
+  for (const kv::CacheEvent& event : events) {
+    if (event.kind == kv::CacheEvent::Kind::kStored) {
+      blocks.insert(event.chain_hash);
+    }
+  }
+  return blocks;
+}
+
+std::optional<std::string> WorkerProcess::Check() const {
+  raw_engine_->CheckInvariants();
+  const engine::EngineLoad now = load();
+  if (now.running + now.queued > engine_.sequence_count_max()) {
+    return fmt::format("{}: {} sequences run and {} wait, at most {} may", host(), now.running,
+                       now.queued, engine_.sequence_count_max());
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> WorkerProcess::Held() const {
+  const std::uint32_t pinned = raw_engine_->cache().pool().pinned_count();
+  if (service_->request_count() == 0 && link_.outstanding_count() == 0 &&
+      raw_engine_->request_count() == 0 && pinned == 0 &&
+      service_->call_count() <= kStandingCalls * service_->connection_count()) {
+    return std::nullopt;
+  }
+  return fmt::format(
+      "{}: {} requests served, {} in the link, {} in the engine, {} pinned blocks, {} calls of {} "
+      "connections",
+      host(), service_->request_count(), link_.outstanding_count(), raw_engine_->request_count(),
+      pinned, service_->call_count(), service_->connection_count());
+}
+
+FrontendProcess::FrontendProcess(rt::SimNode& node, std::string name, const ClusterSetup& setup,
+                                 frontend::FleetOptions fleet, frontend::FrontendOptions options)
+    : node_(node),
+      fleet_options_(std::move(fleet)),
+      options_(std::move(options)),
+      discovery_(node.loop(), std::make_unique<control::MemStore>(node.loop(), setup.hub),
+                 setup.discovery) {
+  fleet_options_.client.mux = setup.mux;
+  fleet_options_.client.mux.name = std::move(name);
+  fleet_options_.on_connection = [this](control::InstanceId instance, bool connected) {
+    OnConnection(instance, connected);
+  };
+  watch_ = discovery_.Watch(
+      "", [this](const std::vector<control::MembershipChange>& changes) { OnChanges(changes); });
+}
+
+void FrontendProcess::OnChanges(const std::vector<control::MembershipChange>& changes) {
+  for (const control::MembershipChange& change : changes) {
+    if (!fleet_) {
+      fleet_.emplace(node_.loop(), node_.net(), change.instance.card, fleet_options_);
+    }
+    if (change.kind == control::MembershipChange::Kind::kRemoved) {
+      fleet_->RemoveInstance(change.instance.id);
+    } else {
+      (void)fleet_->SetInstance(
+          change.instance);  // all serve the same; a lack shows as a worker too few
+    }
+  }
+}
+
+void FrontendProcess::OnConnection(control::InstanceId instance, bool connected) {
+  watch_->SetConnected(instance, connected);
+  if (!connected || frontend_ || fetching_) {
+    return;
+  }
+  fetching_ = true;
+  fleet_->FetchFiles([this](const Result<wire::ModelFiles>& files) {
+    fetching_ = false;
+    if (!files || frontend_) {
+      return;
+    }
+    frontend::ServedModel model;
+    model.names = {"sim"};
+    frontend_ = std::make_unique<frontend::Frontend>(
+        frontend::FrontendEnvironment{.loop = node_.loop(), .net = node_.net()}, options_,
+        frontend::ApiKeys());
+    frontend_->Serve(std::move(model), *fleet_);
+    (void)frontend_->Start({.host = "0.0.0.0", .port = kPort});  // failed: it never becomes ready
+  });
+}
+
+}  // namespace pixii::sim

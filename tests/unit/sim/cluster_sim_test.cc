@@ -1,0 +1,66 @@
+#include "sim/cluster_sim.h"
+
+#include <gtest/gtest.h>
+
+namespace pixii::sim {
+namespace {
+
+TEST(ClusterSim, ASeedRepeatsExactlyAndSeedsDiffer) {
+  const SimResult first = RunClusterSim(7);
+  const SimResult again = RunClusterSim(7);
+  EXPECT_EQ(first.state_hash, again.state_hash);
+  EXPECT_EQ(first.events, again.events);
+  EXPECT_EQ(first.tokens, again.tokens);
+  EXPECT_EQ(first.faults, again.faults);
+  EXPECT_NE(first.state_hash, RunClusterSim(8).state_hash);
+}
+
+TEST(ClusterSim, AHundredSeedsPassAndExerciseWhatTheyShould) {
+  SimResult sum;
+  for (std::uint64_t seed = 1; seed <= 100; ++seed) {
+    const SimResult result = RunClusterSim(seed);
+    EXPECT_TRUE(result.violations.empty()) << "seed " << seed << ": " << result.violations.front();
+    sum.finished += result.finished;
+    sum.cancelled += result.cancelled;
+    sum.moves += result.moves;
+    sum.preemptions += result.preemptions;
+    for (const auto& [fault, count] : result.faults) {
+      sum.faults[fault] += count;
+    }
+    sum.requests += result.requests;
+    for (const auto& [error, count] : result.errors) {
+      sum.failed += count;
+    }
+    EXPECT_GE(static_cast<double>(result.requests), 50 * result.load_seconds) << "seed " << seed;
+  }
+  EXPECT_LT(sum.failed, sum.requests / 4) << "most requests must live through what happens";
+  EXPECT_GT(sum.finished, 500U);
+  EXPECT_GT(sum.cancelled, 100U);
+  EXPECT_GT(sum.moves, 50U);
+  EXPECT_GT(sum.preemptions, 10U);
+  for (const char* fault :
+       {"clear_cache",     "clock_drift",     "corrupt",       "delay",     "drain",
+        "freeze",          "frontend_freeze", "frontend_kill", "half_open", "kill",
+        "listener_freeze", "partition",       "poison",        "refuse",    "reset",
+        "restart",         "rolling_update",  "sleep",         "slow_line", "store_freeze",
+        "store_set_back",  "store_wipe",      "vanish"}) {
+    EXPECT_GT(sum.faults[fault], 3U) << fault;
+  }
+}
+
+// The oracles must be able to fail: here the expectation is of another token.
+TEST(ClusterSim, AWrongTokenIsAViolation) {
+  const auto wrong = [](const Expectation& truth) -> Expectation {
+    return [truth](const wire::GenerateRequest& request, std::uint32_t choice) {
+      Expected expected = truth(request, choice);
+      if (!expected.tokens.empty()) {
+        expected.tokens.back() ^= 1;
+      }
+      return expected;
+    };
+  };
+  EXPECT_FALSE(RunClusterSim(3, {.expect = wrong}).violations.empty());
+}
+
+}  // namespace
+}  // namespace pixii::sim
