@@ -2,18 +2,20 @@
 
 #include <optional>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 #include "apps/command.h"
 #include "apps/load_tokenizer.h"
 #include "apps/model_host.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
-#include "apps/version.h"
+#include "apps/print_figures.h"
 #include "bench/adapter_bench.h"
+#include "bench/cluster_bench.h"
 #include "bench/engine_bench.h"
 #include "bench/frontend_bench.h"
 #include "bench/http_load.h"
-#include "bench/machine.h"
 #include "bench/report.h"
 #include "bench/router_bench.h"
 #include "bench/tokenizer_bench.h"
@@ -25,20 +27,6 @@
 namespace pixii::apps {
 
 namespace {
-
-wire::Json FlagsJson(const config::Parsed& parsed) {
-  wire::Json out(wire::Json::Object{});
-  for (const config::Resolved& value : parsed.values) {
-    if (value.option->name != "json" && value.option->name != "api-key") {
-      out.Set(value.option->name, value.value);
-    }
-  }
-  return out;
-}
-
-void Print(const bench::Report& report, bool json) {
-  Say("{}\n", json ? report.ToJson().Dump() : report.ToText());
-}
 
 bench::LoadOptions MakeLoad(const BenchServeFlags& flags) {
   bench::LoadOptions options;
@@ -187,13 +175,7 @@ int RunBenchServe(const Arguments& arguments) {
                   (*cpu_after - *cpu_before) * 1e6 / (figures.output_tokens() - tokens_before));
     }
   }
-  bench::Report report;
-  report.commit = kCommit;
-  report.machine = bench::MachineJson();
-  report.flags = FlagsJson(parsed);
-  report.figures = figures.Take();
-  Print(report, flags.json);
-  return kExitDone;
+  return PrintFigures(parsed, flags.json, figures.Take());
 }
 
 int RunBenchEngine(const Arguments& arguments) {
@@ -226,16 +208,8 @@ int RunBenchEngine(const Arguments& arguments) {
           : bench::BenchAdapters({.engine = options,
                                   .adapter_count = static_cast<std::uint32_t>(flags.adapters),
                                   .rank = static_cast<std::uint32_t>(flags.rank)});
-  if (!figures) {
-    return Complain(figures.error());
-  }
-  bench::Report report;
-  report.commit = kCommit;
-  report.machine = bench::MachineJson();
-  report.flags = FlagsJson(parsed);
-  report.figures = std::move(*figures);
-  Print(report, flags.json);
-  return kExitDone;
+  return figures ? PrintFigures(parsed, flags.json, std::move(*figures))
+                 : Complain(figures.error());
 }
 
 int RunBenchTokenizer(const Arguments& arguments) {
@@ -261,16 +235,8 @@ int RunBenchTokenizer(const Arguments& arguments) {
   }
   Result<std::vector<bench::Figure>> figures = bench::BenchTokenizer(
       **tokenizer, *text, {.repeats = static_cast<std::uint32_t>(flags.repeats)});
-  if (!figures) {
-    return Complain(figures.error());
-  }
-  bench::Report report;
-  report.commit = kCommit;
-  report.machine = bench::MachineJson();
-  report.flags = FlagsJson(parsed);
-  report.figures = std::move(*figures);
-  Print(report, flags.json);
-  return kExitDone;
+  return figures ? PrintFigures(parsed, flags.json, std::move(*figures))
+                 : Complain(figures.error());
 }
 
 int RunBenchFrontend(const Arguments& arguments) {
@@ -307,13 +273,7 @@ int RunBenchFrontend(const Arguments& arguments) {
   if (!result->nginx_missing.empty()) {
     SayError("pixii: without nginx: {}\n", result->nginx_missing);
   }
-  bench::Report report;
-  report.commit = kCommit;
-  report.machine = bench::MachineJson();
-  report.flags = FlagsJson(parsed);
-  report.figures = std::move(result->figures);
-  Print(report, flags.json);
-  return kExitDone;
+  return PrintFigures(parsed, flags.json, std::move(result->figures));
 }
 
 int RunBenchRouter(const Arguments& arguments) {
@@ -336,16 +296,45 @@ int RunBenchRouter(const Arguments& arguments) {
                           .decisions_per_s = flags.rate,
                           .seconds = flags.seconds,
                           .seed = static_cast<std::uint64_t>(flags.seed)});
-  if (!figures) {
-    return Complain(figures.error());
+  return figures ? PrintFigures(parsed, flags.json, std::move(*figures))
+                 : Complain(figures.error());
+}
+
+int RunBenchCluster(const Arguments& arguments) {
+  BenchClusterFlags flags;
+  config::Command command;
+  command.name = "bench cluster";
+  command.summary =
+      "Measures what frontends, router and workers as processes on loopback add to a request, "
+      "beside "
+      "one server with the same mock engine, in turns.";
+  command.options = RowsOf(flags);
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
   }
-  bench::Report report;
-  report.commit = kCommit;
-  report.machine = bench::MachineJson();
-  report.flags = FlagsJson(parsed);
-  report.figures = std::move(*figures);
-  Print(report, flags.json);
-  return kExitDone;
+  Result<ModelSource> source = ResolveModel(flags.model, false);
+  Result<std::string> program = rt::RealPath("/proc/self/exe");
+  if (!source || !program) {
+    return Complain(source ? program.error() : source.error());
+  }
+  Result<std::vector<bench::Figure>> figures =
+      bench::BenchCluster({.program = *program,
+                           .model = source->folder,
+                           .frontends = static_cast<std::uint32_t>(flags.frontends),
+                           .workers = static_cast<std::uint32_t>(flags.workers),
+                           .router_mode = flags.router_mode,
+                           .load = flags.load,
+                           .rate = flags.rate,
+                           .seconds = flags.seconds,
+                           .repeats = static_cast<std::uint32_t>(flags.repeats),
+                           .input_tokens = static_cast<std::uint32_t>(flags.input_tokens),
+                           .output_tokens = static_cast<std::uint32_t>(flags.output_tokens),
+                           .stream_tokens = static_cast<std::uint32_t>(flags.stream_tokens),
+                           .connections = static_cast<std::uint32_t>(flags.connections),
+                           .step_time = rt::Duration(flags.step_time)});
+  return figures ? PrintFigures(parsed, flags.json, std::move(*figures))
+                 : Complain(figures.error());
 }
 
 }  // namespace
@@ -370,9 +359,12 @@ int RunBench(const Arguments& arguments) {
   if (!arguments.empty() && arguments[0] == "router") {
     return RunBenchRouter(rest);
   }
-  return Complain(
-      Error(Code::kInvalidArgument,
-            "pixii bench takes one of: engine, frontend, grammar, router, serve, tokenizer"));
+  if (!arguments.empty() && arguments[0] == "cluster") {
+    return RunBenchCluster(rest);
+  }
+  return Complain(Error(
+      Code::kInvalidArgument,
+      "pixii bench takes one of: cluster, engine, frontend, grammar, router, serve, tokenizer"));
 }
 
 }  // namespace pixii::apps

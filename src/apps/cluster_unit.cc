@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -24,21 +25,42 @@ namespace {
 
 constexpr std::uint64_t kModelFileBytesMax = 32U << 20U;
 
-// What the texts, the defaults and the pooling of a model are read from.
-constexpr std::array<std::string_view, 7> kModelFiles = {"config.json",
-                                                         "generation_config.json",
-                                                         "tokenizer.json",
-                                                         "tokenizer_config.json",
-                                                         "chat_template.jinja",
-                                                         "chat_template.json",
-                                                         "special_tokens_map.json"};
+// What the defaults of a model are read from, and its texts.
+constexpr std::array<std::string_view, 2> kConfigFiles = {"config.json", "generation_config.json"};
+constexpr std::array<std::string_view, 5> kTextFiles = {"tokenizer.json", "tokenizer_config.json",
+                                                        "chat_template.jinja", "chat_template.json",
+                                                        "special_tokens_map.json"};
+// How it reads texts, which a checkpoint says in many places.
+constexpr std::string_view kPoolingFile = "pooling.json";
+
+Result<void> AddFiles(const std::string& folder, std::span<const std::string_view> names,
+                      wire::ModelFiles& out) {
+  PX_TRY(const model::CheckpointFolder source, model::CheckpointFolder::Open(folder));
+  for (const std::string_view name : names) {
+    if (source.Has(name)) {
+      PX_TRY(std::string content, source.ReadText(name, kModelFileBytesMax));
+      out.files.push_back({std::string(name), std::move(content)});
+    }
+  }
+  return {};
+}
+
+bool IsKnown(std::string_view name) {
+  return std::ranges::find(kConfigFiles, name) != kConfigFiles.end() ||
+         std::ranges::find(kTextFiles, name) != kTextFiles.end();
+}
+
+std::string Environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
 
 }  // namespace
 
 Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
                                                           const ClusterFlags& flags) {
   const bool own_folder = flags.discovery == "file:";
-  PX_TRY(const control::DiscoverySource source,
+  PX_TRY(control::DiscoverySource source,
          control::ParseDiscoverySource(own_folder ? "file:" + CacheFolder() + "/pixii/cluster"
                                                   : flags.discovery));
   if (source.kind == control::DiscoverySource::Kind::kMem) {
@@ -48,21 +70,22 @@ Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
   if (own_folder) {
     PX_CHECK_OK(rt::CreateFolders(source.folder));
   }
+  if (source.wants_pod()) {
+    PX_CHECK_OK(control::UsePod(source, {.host = Environment("KUBERNETES_SERVICE_HOST"),
+                                         .port = Environment("KUBERNETES_SERVICE_PORT"),
+                                         .folder = std::string(control::kServiceAccountFolder)}));
+  }
   return std::make_unique<control::Discovery>(
       process.loop(),
       control::OpenLeaseStore(source, {.loop = process.loop(), .net = process.net()}, {}),
       control::DiscoveryOptions{.membership = {}, .log = &process.log()});
 }
 
-Result<wire::ModelFiles> ReadModelFiles(const std::string& folder) {
-  PX_TRY(const model::CheckpointFolder source, model::CheckpointFolder::Open(folder));
+Result<wire::ModelFiles> ReadModelFiles(const ModelTexts& texts) {
   wire::ModelFiles out;
-  for (const std::string_view name : kModelFiles) {
-    if (source.Has(name)) {
-      PX_TRY(std::string content, source.ReadText(name, kModelFileBytesMax));
-      out.files.push_back({std::string(name), std::move(content)});
-    }
-  }
+  PX_CHECK_OK(AddFiles(texts.folder, kConfigFiles, out));
+  PX_CHECK_OK(AddFiles(texts.text_folder, kTextFiles, out));
+  out.files.push_back({std::string(kPoolingFile), frontend::PoolingProfileText(texts.pooling)});
   return out;
 }
 
@@ -73,15 +96,20 @@ Result<frontend::ServedModel> ServedModelOf(const wire::ModelFiles& files, std::
                   Hash64(std::as_bytes(std::span<const char>(bytes.data(), bytes.size()))));
   PX_CHECK_OK(rt::CreateFolders(folder));
   for (const wire::ModelFile& file : files.files) {
-    if (std::ranges::find(kModelFiles, file.name) == kModelFiles.end()) {
-      continue;  // of a later version, which knows how to do without
+    if (!IsKnown(file.name)) {
+      continue;  // no file of a checkpoint, or of a later version, which knows how to do without
     }
     PX_CHECK_OK(rt::WriteFileAtomic(fmt::format("{}/{}", folder, file.name), file.content, 0644));
   }
   PX_TRY(const model::CheckpointFolder source, model::CheckpointFolder::Open(folder));
   PX_TRY(const model::ModelConfig config, model::LoadConfig(source));
   PX_TRY(const model::ModelSpec spec, model::MakeTextSpec(config));
-  return LoadServedModel(folder, spec, std::move(name));
+  PX_TRY(frontend::ServedModel served, LoadServedModel(folder, spec, std::move(name)));
+  const auto pooling = std::ranges::find(files.files, kPoolingFile, &wire::ModelFile::name);
+  if (pooling != files.files.end()) {
+    PX_TRY(served.pooling, frontend::ReadPoolingProfile(pooling->content));
+  }
+  return served;
 }
 
 }  // namespace pixii::apps

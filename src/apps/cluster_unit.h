@@ -19,9 +19,15 @@ namespace pixii::apps {
 Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
                                                           const ClusterFlags& flags);
 
-/// What a worker gives frontends of the model in `folder`: configuration, tokenizer, templates.
-/// Errors: kTooLarge.
-Result<wire::ModelFiles> ReadModelFiles(const std::string& folder);
+/// Where a worker has what frontends need of its model.
+struct ModelTexts {
+  std::string folder;       // of the checkpoint: configuration, defaults
+  std::string text_folder;  // of tokenizer and templates
+  frontend::PoolingProfile pooling = {};
+};
+
+/// What a worker gives frontends. Errors: kTooLarge.
+Result<wire::ModelFiles> ReadModelFiles(const ModelTexts& texts);
 
 /// The texts of a model whose files came from a worker. Errors: those of LoadServedModel,
 /// kInvalidArgument for names that leave the folder.

@@ -23,7 +23,9 @@ using Arguments = std::vector<std::string>;
 
 int RunServe(const Arguments& arguments);
 int RunWorker(const Arguments& arguments);
+int RunUp(const Arguments& arguments);
 int RunFrontend(const Arguments& arguments);
+int RunRouter(const Arguments& arguments);
 int RunChat(const Arguments& arguments);
 int RunTokenize(const Arguments& arguments);
 int RunDetokenize(const Arguments& arguments);

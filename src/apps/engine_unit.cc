@@ -43,15 +43,17 @@ Result<std::unique_ptr<EngineUnit>> EngineUnit::Load(rt::Loop& loop, obs::Log& l
 
 EngineUnit::~EngineUnit() {
   link_.reset();
-  if (thread_) {
-    engine_loop_->Stop();
-    thread_->Join();
+  for (std::size_t rank = 0; rank < threads_.size(); ++rank) {
+    engine_loops_[rank]->Stop();
   }
-  engine_.reset();
+  threads_.clear();
+  engines_.clear();
 }
 
 void EngineUnit::Start() {
-  thread_.emplace("engine", [this] { engine_loop_->Run(); });
+  for (const std::unique_ptr<rt::Loop>& loop : engine_loops_) {
+    threads_.emplace_back("engine", [&loop = *loop] { loop.Run(); });
+  }
 }
 
 Result<void> EngineUnit::LoadModel(const std::string& model) {
@@ -68,22 +70,15 @@ Result<void> EngineUnit::LoadModel(const std::string& model) {
   name_ = options_.model.served_model_name.empty() ? source.name : options_.model.served_model_name;
   PX_TRY(frontend::ServedModel served, LoadTexts());
   served.created = loop_.WallNow().unix_seconds;
+  for (std::uint32_t rank = 1; rank < host_->rank_count(); ++rank) {
+    frontend::ServedModel same = served;  // it is told of the processor once, below
+    PX_CHECK_OK(AddTestProcessor(host_->spec().eos_token_ids, host_->processors(rank), same));
+  }
+  pooling_ = served.pooling;
   PX_CHECK_OK(AddTestProcessor(host_->spec().eos_token_ids, host_->processors(), served));
   host_->UseGrammars(served.grammars);
   served_ = std::move(served);
-  PX_TRY(std::unique_ptr<engine::Engine> engine, host_->MakeEngine());
-  PX_TRY(engine_loop_, rt::MakeLoop());
-  engine_.emplace(*engine_loop_, std::move(engine));
-  worker::LocalLinkOptions link_options;
-  link_options.name = name_;
-  link_options.eos_token_ids = host_->spec().eos_token_ids;
-  link_options.on_state = [this](engine::EngineState state) { SaySleep(state); };
-  link_options.bos_token_id = host_->spec().bos_token_id;
-  link_options.adapters = host_->MakeAdapterLink();
-  if (link_options.adapters.read) {
-    link_options.adapters.read = Logged(std::move(link_options.adapters.read));
-  }
-  link_.emplace(loop_, *engine_, std::move(link_options));
+  PX_CHECK_OK(MakeLink());
   PX_CHECK_OK(CheckAdapterNames());
   const wire::ModelCard& card = link_->card();
   obs::Event(log_, obs::EventId::kModelLoaded)
@@ -92,8 +87,64 @@ Result<void> EngineUnit::LoadModel(const std::string& model) {
       .kv("numerics_id", host_->numerics_id())
       .kv("context_tokens", card.context_tokens_max)
       .kv("kv_blocks", card.block_count)
+      .kv("ranks", host_->rank_count())
       .kv("seconds", std::chrono::duration<double>(loop_.Now() - began).count());
   return {};
+}
+
+// One engine is reached as it is: nothing stands between it and the frontend.
+Result<void> EngineUnit::MakeLink() {
+  PX_TRY(std::vector<std::unique_ptr<engine::Engine>> engines,
+         host_->MakeRankEngines(options_.kv_event_count_max));
+  std::vector<std::unique_ptr<worker::LocalLink>> links;
+  for (std::unique_ptr<engine::Engine>& engine : engines) {
+    PX_TRY(engine_loops_.emplace_back(), rt::MakeLoop());
+    engines_.push_back(
+        std::make_unique<engine::EngineLoop>(*engine_loops_.back(), std::move(engine)));
+    worker::LocalLinkOptions options = LinkOptions();
+    if (links.empty()) {  // all ranks sleep and wake together
+      options.on_state = [this](engine::EngineState state) { SaySleep(state); };
+    }
+    links.push_back(
+        std::make_unique<worker::LocalLink>(loop_, *engines_.back(), std::move(options)));
+  }
+  if (links.size() == 1) {
+    link_ = std::move(links.front());
+  } else {
+    link_ = std::make_unique<worker::RankedLink>(loop_, std::move(links), RankOptions());
+  }
+  return {};
+}
+
+worker::LocalLinkOptions EngineUnit::LinkOptions() {
+  worker::LocalLinkOptions options;
+  options.name = name_;
+  options.eos_token_ids = host_->spec().eos_token_ids;
+  options.bos_token_id = host_->spec().bos_token_id;
+  options.adapters = host_->MakeAdapterLink();
+  if (options.adapters.read) {
+    options.adapters.read = Logged(std::move(options.adapters.read));
+  }
+  return options;
+}
+
+worker::RankedLinkOptions EngineUnit::RankOptions() {
+  const EngineFlags& flags = options_.engine;
+  worker::RankedLinkOptions options;
+  options.mode = flags.dp_rank_mode == "relaxed" ? worker::RankMode::kRelaxed
+                 : flags.dp_rank_mode == "none"  ? worker::RankMode::kNone
+                                                 : worker::RankMode::kStrict;
+  options.max_wait = rt::Duration(flags.dp_rank_max_wait);
+  options.placement.session_affinity = flags.conversation_affinity;
+  options.placement.session_first = flags.conversation_rank_source == "engine";
+  options.placement.sessions_max = static_cast<std::uint32_t>(flags.conversation_sessions);
+  options.on_unknown_rank = [this](std::uint32_t rank) {
+    obs::Event(log_, obs::EventId::kRankUnknown).kv("rank", rank);
+  };
+  options.on_dead_rank = [this](std::uint32_t rank, const Error& why) {
+    obs::Event(log_, obs::EventId::kRankDead).kv("rank", rank).kv("why", why.ToString());
+  };
+  return options;
 }
 
 Result<void> EngineUnit::LoadHost() {
@@ -120,11 +171,13 @@ void EngineUnit::SayLoading(double done) {
 }
 
 // Tokenizer and template of the model, or those that --tokenizer names.
-Result<frontend::ServedModel> EngineUnit::LoadTexts() const {
+Result<frontend::ServedModel> EngineUnit::LoadTexts() {
+  text_folder_ = folder_;
   if (options_.model.tokenizer.empty()) {
     return LoadServedModel(folder_, host_->spec(), name_);
   }
   PX_TRY(ModelSource source, ResolveModel(options_.model.tokenizer, options_.offline));
+  text_folder_ = source.folder;
   PX_TRY(frontend::ServedModel served, LoadServedModel(source.folder, host_->spec(), name_));
   if (!served.text) {
     return Fail(Code::kNotFound, fmt::format("tokenizer: {} has no tokenizer.json", source.folder),
@@ -168,7 +221,7 @@ Result<void> EngineUnit::CheckAdapterNames() const {
 // The engine's counters change on its own thread; the last step's figures come with its frames.
 void EngineUnit::Export(obs::Registry& registry) const {
   using obs::MetricId;
-  const engine::EngineLoad& load = link_->engine_load();
+  const engine::EngineLoad load = link_->engine_load();
   auto total = [&](MetricId id, std::uint64_t value) {
     registry.GetCounter(id, {name_}).SetTotal(value);
   };
@@ -200,23 +253,40 @@ void EngineUnit::Export(obs::Registry& registry) const {
   now(MetricId::kEngineBlocksPinned, load.blocks_used);
   now(MetricId::kEngineBlocksCached, load.blocks_cached);
   now(MetricId::kEngineBlocksFree, load.blocks_total - load.blocks_used - load.blocks_cached);
+  ExportRanks(registry);
   ExportProcessors(registry);
   registry.GetCounter(MetricId::kErrorEventsTotal).SetTotal(log_.error_count());
 }
 
+void EngineUnit::ExportRanks(obs::Registry& registry) const {
+  using obs::MetricId;
+  const std::vector<control::WorkerLoad> loads = link_->rank_loads();
+  for (std::size_t rank = 0; loads.size() > 1 && rank < loads.size(); ++rank) {
+    auto now = [&](MetricId id, double value) {
+      registry.GetGauge(id, {name_, std::to_string(rank)}).Set(value);
+    };
+    now(MetricId::kRankRunning, loads[rank].running);
+    now(MetricId::kRankWaiting, loads[rank].queued);
+    now(MetricId::kRankBlocksPinned, loads[rank].blocks_used);
+    now(MetricId::kRankDead, loads[rank].state == control::WorkerState::kDead ? 1 : 0);
+  }
+}
+
 void EngineUnit::ExportProcessors(obs::Registry& registry) const {
   using obs::MetricId;
-  const engine::ProcessorSet& processors = host_->processors();
-  for (std::size_t i = 0; i < processors.size(); ++i) {
-    const engine::ProcessorCounters& counters = processors.counters(i);
-    auto total = [&](MetricId id, std::uint64_t value) {
-      registry.GetCounter(id, {name_, processors.name(i)}).SetTotal(value);
+  for (std::size_t i = 0; i < host_->processors().size(); ++i) {
+    auto total = [&](MetricId id, std::atomic<std::uint64_t> engine::ProcessorCounters::* counter,
+                     std::uint64_t unit) {
+      std::uint64_t sum = 0;
+      for (std::uint32_t rank = 0; rank < host_->rank_count(); ++rank) {
+        sum += (host_->processors(rank).counters(i).*counter).load(std::memory_order_relaxed);
+      }
+      registry.GetCounter(id, {name_, host_->processors().name(i)}).SetTotal(sum / unit);
     };
-    total(MetricId::kLogitsProcessorRowsTotal, counters.rows.load(std::memory_order_relaxed));
-    total(MetricId::kLogitsProcessorFailuresTotal,
-          counters.failures.load(std::memory_order_relaxed));
-    total(MetricId::kLogitsProcessorMicrosecondsTotal,
-          counters.nanoseconds.load(std::memory_order_relaxed) / 1000);
+    total(MetricId::kLogitsProcessorRowsTotal, &engine::ProcessorCounters::rows, 1);
+    total(MetricId::kLogitsProcessorFailuresTotal, &engine::ProcessorCounters::failures, 1);
+    total(MetricId::kLogitsProcessorMicrosecondsTotal, &engine::ProcessorCounters::nanoseconds,
+          1000);
   }
 }
 
@@ -230,7 +300,7 @@ void EngineUnit::SaySleep(engine::EngineState state) {
 }
 
 void EngineUnit::DumpState(std::size_t requests, std::size_t connections) const {
-  const engine::EngineLoad& load = link_->engine_load();
+  const engine::EngineLoad load = link_->engine_load();
   obs::Event(log_, obs::EventId::kStateDump)
       .kv("requests", requests)
       .kv("connections", connections)
@@ -241,6 +311,30 @@ void EngineUnit::DumpState(std::size_t requests, std::size_t connections) const 
       .kv("blocks_total", load.blocks_total)
       .kv("steps", load.steps)
       .kv("preemptions", load.scheduler.preemptions);
+}
+
+int RunModelCommand(std::string name, std::string summary, std::vector<config::Option> options,
+                    EngineFlags& engine, const Arguments& arguments,
+                    const std::function<Result<int>(const std::string& model)>& run) {
+  config::Command command;
+  command.name = std::move(name);
+  command.summary = std::move(summary);
+  command.positionals = {
+      {.name = "MODEL",
+       .help = "folder, bundled name or org/name[@revision]; tiny-chat if none is given",
+       .required = false,
+       .repeated = false}};
+  command.options = std::move(options);
+  for (config::Option& option : RowsOf(engine)) {
+    command.options.push_back(std::move(option));
+  }
+  command.takes_engine_args = true;
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  Result<int> done = run(parsed.positionals.empty() ? kBundledModel : parsed.positionals[0]);
+  return done ? *done : Complain(done.error());
 }
 
 }  // namespace pixii::apps

@@ -3,10 +3,14 @@
 // Thread: made and used on one loop's; the engine runs on another.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "apps/command.h"
 #include "apps/model_host.h"
 #include "apps/option_structs.h"
 #include "base/result.h"
@@ -16,7 +20,9 @@
 #include "obs/metrics.h"
 #include "rt/loop.h"
 #include "rt/thread.h"
+#include "worker/hosted_link.h"
 #include "worker/local_link.h"
+#include "worker/ranked_link.h"
 
 namespace pixii::apps {
 
@@ -25,6 +31,7 @@ struct EngineUnitOptions {
   EngineFlags engine;
   MockFlags mock;
   bool offline = false;
+  std::uint32_t kv_event_count_max = 0;  // engine::EngineOptions
 };
 
 class EngineUnit final {
@@ -42,13 +49,24 @@ class EngineUnit final {
   /// The engine begins to run.
   void Start();
 
-  worker::LocalLink& link() { return *link_; }
+  worker::HostedLink& link() { return *link_; }
+
+  /// The same for who shares links; the unit outlives it.
+  std::shared_ptr<control::WorkerLink> shared_link() {
+    return std::shared_ptr<control::WorkerLink>(std::shared_ptr<void>(), &*link_);
+  }
 
   /// In the API, unless it is told another one.
   const std::string& name() const { return name_; }
 
-  /// Where the checkpoint and its tokenizer are.
+  /// Where the checkpoint is.
   const std::string& folder() const { return folder_; }
+
+  /// Where tokenizer and template are: there, unless a flag names others.
+  const std::string& text_folder() const { return text_folder_; }
+
+  /// How it reads texts.
+  const frontend::PoolingProfile& pooling() const { return pooling_; }
 
   /// Tokenizer, template and defaults; call once.
   frontend::ServedModel TakeServed() { return std::move(*served_); }
@@ -65,11 +83,15 @@ class EngineUnit final {
 
   Result<void> LoadModel(const std::string& model);
   Result<void> LoadHost();
-  Result<frontend::ServedModel> LoadTexts() const;
+  Result<void> MakeLink();
+  worker::LocalLinkOptions LinkOptions();
+  worker::RankedLinkOptions RankOptions();
+  Result<frontend::ServedModel> LoadTexts();
   void SayLoading(double done);
   void SaySleep(engine::EngineState state);
   worker::AdapterLinkOptions::Reader Logged(worker::AdapterLinkOptions::Reader read);
   Result<void> CheckAdapterNames() const;
+  void ExportRanks(obs::Registry& registry) const;
   void ExportProcessors(obs::Registry& registry) const;
 
   rt::Loop& loop_;
@@ -77,13 +99,21 @@ class EngineUnit final {
   EngineUnitOptions options_;
   std::string name_;
   std::string folder_;
+  std::string text_folder_;
+  frontend::PoolingProfile pooling_;
   rt::Time loading_said_{};
   std::unique_ptr<ModelHost> host_;
   std::optional<frontend::ServedModel> served_;
-  std::unique_ptr<rt::Loop> engine_loop_;
-  std::optional<engine::EngineLoop> engine_;
-  std::optional<worker::LocalLink> link_;
-  std::optional<rt::Thread> thread_;
+  std::vector<std::unique_ptr<rt::Loop>> engine_loops_;       // [rank]
+  std::vector<std::unique_ptr<engine::EngineLoop>> engines_;  // [rank]
+  std::unique_ptr<worker::HostedLink> link_;
+  std::vector<rt::Thread> threads_;  // [rank]
 };
+
+/// Parses the options of a command that loads MODEL into `options` and `engine` and runs it with
+/// the model that was named, else the bundled one. Returns the exit status.
+int RunModelCommand(std::string name, std::string summary, std::vector<config::Option> options,
+                    EngineFlags& engine, const Arguments& arguments,
+                    const std::function<Result<int>(const std::string& model)>& run);
 
 }  // namespace pixii::apps

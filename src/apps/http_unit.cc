@@ -216,12 +216,23 @@ Result<void> HttpUnit::UseParsers(frontend::ServedModel& served) const {
   return {};
 }
 
-Result<void> HttpUnit::Start(control::WorkerLink& link, frontend::ServedModel served,
-                             bool adapter_api, obs::Registry& registry) {
-  link_ = &link;
-  model_name_ = served.name();
-  frontend::FrontendEnvironment environment{
-      .loop = loop_, .net = *net_, .link = link, .registry = &registry, .record = {}};
+Result<frontend::ServiceId> HttpUnit::Serve(frontend::ServedModel served,
+                                            std::shared_ptr<control::WorkerLink> link) {
+  PX_CHECK_OK(UseParsers(served));
+  if (model_name_.empty()) {
+    card_ = link->card();
+    model_name_ = served.name();
+  }
+  return frontend_->Serve(std::move(served), std::move(link));
+}
+
+Result<void> HttpUnit::Start(bool adapter_api, obs::Registry& registry,
+                             std::function<std::vector<control::Instance>()> instances) {
+  frontend::FrontendEnvironment environment{.loop = loop_,
+                                            .net = *net_,
+                                            .registry = &registry,
+                                            .record = {},
+                                            .instances = std::move(instances)};
   if (!flags_.record.empty()) {
     PX_TRY(recorder_, RecordWriter::Create(flags_.record,
                                            static_cast<std::uint64_t>(flags_.record_limit), log_));
@@ -231,7 +242,7 @@ Result<void> HttpUnit::Start(control::WorkerLink& link, frontend::ServedModel se
   }
   frontend::FrontendOptions options = MakeFrontendOptions(flags_, adapter_api);
   PX_TRY(options.disabled_endpoints, ReadEndpoints(flags_.disable_endpoints));
-  frontend_.emplace(environment, options, std::move(served), std::move(keys_));
+  frontend_.emplace(std::move(environment), options, std::move(keys_));
   PX_TRY(address_, frontend_->Start(address_));
   PX_CHECK_OK(ListenGrpc());
   reload_pool_ = std::make_unique<rt::WorkPool>(loop_, "reload", 1, 1);
@@ -295,7 +306,7 @@ Result<void> HttpUnit::WritePorts() const {
 }
 
 void HttpUnit::SayExample(std::string_view note) const {
-  const auto [path, body] = Example(link_->card());
+  const auto [path, body] = Example(card_);
   const bool file = address_.host.starts_with("unix:");
   const std::string scheme = flags_.tls_cert.empty() ? "http" : "https";
   Say("{}pixii serves {} on {}{}\n\n"
@@ -306,7 +317,14 @@ void HttpUnit::SayExample(std::string_view note) const {
   std::fflush(stdout);
 }
 
-rt::Task<void> HttpUnit::DrainAndStop() {
+bool HttpUnit::Drain(std::function<void()> on_done) {
+  if (is_started()) {
+    loop_.Spawn(DrainAndStop(std::move(on_done)));
+  }
+  return is_started();
+}
+
+rt::Task<void> HttpUnit::DrainAndStop(std::function<void()> on_done) {
   draining_ = true;
   obs::Event(log_, obs::EventId::kServeDraining).kv("running", frontend_->generation_count());
   const rt::Time deadline = loop_.Now() + rt::Duration(process_.drain_timeout);
@@ -315,7 +333,11 @@ rt::Task<void> HttpUnit::DrainAndStop() {
   }
   auto drain = frontend_->Drain(deadline);
   co_await std::move(drain);
-  loop_.Stop();
+  if (on_done) {
+    on_done();
+  } else {
+    loop_.Stop();
+  }
 }
 
 }  // namespace pixii::apps

@@ -3,13 +3,16 @@
 // Thread: one loop.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "apps/option_structs.h"
 #include "apps/record_writer.h"
 #include "base/result.h"
+#include "control/instance.h"
 #include "control/worker_link.h"
 #include "frontend/api_keys.h"
 #include "frontend/frontend.h"
@@ -35,12 +38,13 @@ class HttpUnit final {
   /// Reads what the flags name, before anything that takes long: a wrong file is said at once.
   Result<void> Prepare();
 
-  /// How answers of the model are taken apart.
-  Result<void> UseParsers(frontend::ServedModel& served) const;
+  /// Listens. `instances`: what /health shows, of workers of other processes.
+  Result<void> Start(bool adapter_api, obs::Registry& registry,
+                     std::function<std::vector<control::Instance>()> instances = {});
 
-  /// Takes requests for `served` from now on; `link` outlives the unit.
-  Result<void> Start(control::WorkerLink& link, frontend::ServedModel served, bool adapter_api,
-                     obs::Registry& registry);
+  /// frontend().Serve(), with how answers of the model are taken apart.
+  Result<frontend::ServiceId> Serve(frontend::ServedModel served,
+                                    std::shared_ptr<control::WorkerLink> link);
 
   /// Once the model has answered: writes the port files, says so. Stops the loop if it cannot.
   void AnnounceWhenReady(std::string_view note);
@@ -48,8 +52,9 @@ class HttpUnit final {
   /// Reads keys and certificates anew.
   void Reload();
 
-  /// Lets what runs end, then stops the loop.
-  rt::Task<void> DrainAndStop();
+  /// Lets what runs end, then stops the loop, or calls `on_done` if it is given. False, and nothing
+  /// happens: it was not started.
+  bool Drain(std::function<void()> on_done = {});
 
   /// Pre: Start.
   frontend::Frontend& frontend() { return *frontend_; }
@@ -62,12 +67,14 @@ class HttpUnit final {
  private:
   struct Reloaded;
 
+  Result<void> UseParsers(frontend::ServedModel& served) const;
   Result<rt::Address> ListenAddress() const;
   Result<void> UseTls();
   rt::TlsFiles TlsFiles() const;
   void UseReloaded(Reloaded& fresh);
   Result<void> ListenGrpc();
   rt::Task<void> Announce(std::string note);
+  rt::Task<void> DrainAndStop(std::function<void()> on_done);
   Result<void> WritePorts() const;
   void SayExample(std::string_view note) const;
 
@@ -79,8 +86,8 @@ class HttpUnit final {
   std::unique_ptr<rt::Net> tls_net_;  // null: plain HTTP
   const std::shared_ptr<rt::TlsSlot> tls_ = std::make_shared<rt::TlsSlot>();
   frontend::ApiKeys keys_;
-  rt::Address address_;  // asked for, then bound
-  control::WorkerLink* link_ = nullptr;
+  rt::Address address_;   // asked for, then bound
+  wire::ModelCard card_;  // of the model that was served first
   std::string model_name_;
   bool draining_ = false;
   std::optional<int> exit_;

@@ -22,6 +22,8 @@ constexpr Row kCommands[] = {
     {"serve", "answers the OpenAI API with a model", RunServe},
     {"worker", "runs a model for frontends of other processes", RunWorker},
     {"frontend", "answers the OpenAI API with workers of other processes", RunFrontend},
+    {"router", "decides where requests go, for frontends and others", RunRouter},
+    {"up", "runs a fleet on this host as a file says", RunUp},
     {"chat", "answers words in the terminal", RunChat},
     {"tokenize", "JSON strings to lists of token ids, a line each", RunTokenize},
     {"detokenize", "lists of token ids to JSON strings, a line each", RunDetokenize},

@@ -11,8 +11,11 @@
 
 namespace pixii::apps {
 
+/// Whether the flags ask for a mock engine.
+inline bool IsMock(const MockFlags& flags) { return flags.mock || flags.engine == "mock"; }
+
 /// What the flags ask of a mock engine; nothing unless --engine says so. Errors: kInvalidArgument
-/// for mock flags without it, and for flags that it cannot go with.
+/// for mock flags without it, and for flags that it cannot go with; those of reading the profile.
 Result<std::optional<engine::MockOptions>> MockOptionsOf(const MockFlags& serve,
                                                          const EngineFlags& engine);
 

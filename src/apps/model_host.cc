@@ -16,6 +16,7 @@
 #include "engine/draft_model.h"
 #include "engine/model_executor.h"
 #include "engine/prompt_lookup.h"
+#include "engine/rank_group.h"
 #include "engine/threaded_executor.h"
 #include "frontend/model_text.h"
 #include "kernels/cuda/cuda_operators.h"
@@ -66,8 +67,10 @@ Result<std::string> ReadIdentityKey(const std::string& path) {
   return key;
 }
 
+/// Of each rank.
 Result<std::uint32_t> PlanBlocks(const model::LanguageModel& model, const EngineFlags& flags,
                                  kernels::KvDType kv_dtype, std::uint32_t context_tokens) {
+  const std::uint32_t ranks = RankCountOf(flags);
   auto block_tokens = static_cast<std::uint32_t>(flags.block_size);
   std::uint64_t block_bytes =
       model.MakeKvLayout(static_cast<std::int32_t>(block_tokens), kv_dtype).block_size_bytes();
@@ -84,12 +87,14 @@ Result<std::uint32_t> PlanBlocks(const model::LanguageModel& model, const Engine
   } else if (memory == 0) {
     PX_TRY(rt::MachineLimits machine, rt::ReadMachineLimits());
     std::uint64_t contexts_bytes =
-        kAutoContexts * (context_tokens / block_tokens + 1) * block_bytes;
+        ranks * kAutoContexts * (context_tokens / block_tokens + 1) * block_bytes;
     memory =
         std::min(machine.memory_available_bytes / 2, std::max(kAutoKvMemoryMax, contexts_bytes));
   }
-  std::uint32_t blocks = engine::BlocksThatFit(model, block_tokens, kv_dtype, memory,
-                                               static_cast<std::uint32_t>(flags.max_batch));
+  std::uint32_t blocks =
+      engine::BlocksThatFit(model, block_tokens, kv_dtype, memory,
+                            ranks * static_cast<std::uint32_t>(flags.max_batch)) /
+      ranks;
   if (flags.kv_tokens > 0) {
     std::uint64_t asked =
         CeilDiv<std::uint64_t>(static_cast<std::uint64_t>(flags.kv_tokens), block_tokens);
@@ -97,18 +102,23 @@ Result<std::uint32_t> PlanBlocks(const model::LanguageModel& model, const Engine
   }
   std::uint32_t needed = (context_tokens + block_tokens - 1) / block_tokens;
   if (blocks < needed) {
-    return Fail(Code::kInvalidArgument,
-                fmt::format("kv-memory: {} bytes{} hold {} blocks of {} tokens, one request of {} "
-                            "tokens needs {}; give more memory or a "
-                            "smaller --max-context",
-                            memory, flags.kv_tokens > 0 ? " and kv-tokens" : "", blocks,
-                            block_tokens, context_tokens, needed),
-                "kv-memory");
+    return Fail(
+        Code::kInvalidArgument,
+        fmt::format("kv-memory: {} bytes{} hold {} blocks of {} tokens{}, one request of {} "
+                    "tokens needs {}; give more memory or a "
+                    "smaller --max-context",
+                    memory, flags.kv_tokens > 0 ? " and kv-tokens" : "", blocks, block_tokens,
+                    ranks > 1 ? " for each rank" : "", context_tokens, needed),
+        "kv-memory");
   }
   return blocks;
 }
 
 }  // namespace
+
+std::uint32_t RankCountOf(const EngineFlags& flags) {
+  return flags.enable_attention_dp ? static_cast<std::uint32_t>(flags.tensor_parallel_size) : 1;
+}
 
 Result<std::unique_ptr<kernels::Operators>> MakeOperators(const EngineFlags& flags) {
   const std::string& isa = flags.isa;
@@ -161,6 +171,14 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Start(const std::string& folder,
                 "max-context: 1 has no room for a prompt and an answer; give 2 or more",
                 "max-context");
   }
+  if (flags.tensor_parallel_size > 1 && !flags.enable_attention_dp) {
+    return Fail(
+        Code::kUnsupported,
+        fmt::format("tensor-parallel-size: {} devices for one model are not available; with "
+                    "--enable-attention-dp it is the number of data-parallel ranks",
+                    flags.tensor_parallel_size),
+        "tensor-parallel-size");
+  }
   auto host = std::unique_ptr<ModelHost>(new ModelHost);  // tidy: new the constructor is private
   host->folder_ = folder;
   host->flags_ = flags;
@@ -175,8 +193,7 @@ Result<std::unique_ptr<ModelHost>> ModelHost::LoadMock(const std::string& folder
   PX_TRY(model::InspectReport report, model::InspectFolder(folder));
   host->spec_ = std::move(report.spec);
   host->mock_ = mock;
-  PX_TRY(host->processors_, MakeProcessors(flags.logits_processor,
-                                           static_cast<std::uint32_t>(host->spec_.vocab_size)));
+  PX_CHECK_OK(host->MakeProcessorSets());
   host->numerics_id_ = fmt::format("mock-{}", mock.seed);  // no worker with a model has its like
   return host;
 }
@@ -195,10 +212,11 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
   model::LoadOptions options;
   options.compute = ComputeOf(flags);
   options.context_tokens_max = static_cast<std::int32_t>(flags.max_context);
-  options.step_tokens_max = static_cast<std::int32_t>(flags.max_batched_tokens);
-  options.step_logit_rows_max =
-      static_cast<std::int32_t>(std::min<std::int64_t>(kLogitRowsMax, flags.max_batched_tokens));
-  options.adapter_slots = static_cast<std::int32_t>(AdapterOptionsOf(flags).slot_count);
+  const auto ranks = static_cast<std::int32_t>(RankCountOf(flags));  // whose steps are one
+  options.step_tokens_max = ranks * static_cast<std::int32_t>(flags.max_batched_tokens);
+  options.step_logit_rows_max = ranks * static_cast<std::int32_t>(std::min<std::int64_t>(
+                                            kLogitRowsMax, flags.max_batched_tokens));
+  options.adapter_slots = ranks * static_cast<std::int32_t>(AdapterOptionsOf(flags).slot_count);
   options.progress = std::move(progress);
   Result<std::unique_ptr<LoadedModel>> loaded =
       LoadedModel::Open(folder, *host->operators_, options);
@@ -216,9 +234,8 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
         fmt::format("compute: {} has no weights that this device multiplies as integers", folder),
         "compute");
   }
-  PX_TRY(host->processors_,
-         MakeProcessors(flags.logits_processor,
-                        static_cast<std::uint32_t>(host->model_->spec().vocab_size)));
+  PX_CHECK_OK(host->CheckRanks());
+  PX_CHECK_OK(host->MakeProcessorSets());
   PX_CHECK_OK(host->LoadDraftModel());
   host->kv_dtype_ = kernels::KvDTypeOf(flags.kv_dtype)  // "auto" is none
                         .value_or(fp32 ? kernels::KvDType::kF32 : kernels::KvDType::kBf16);
@@ -235,6 +252,32 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
     host->numerics_id_ += fmt::format("-rope{}", host->model_->spec().rope_context_tokens);
   }
   return host;
+}
+
+// Processors have one caller, so each rank has its own.
+Result<void> ModelHost::MakeProcessorSets() {
+  for (std::uint32_t rank = 0; rank < RankCountOf(flags_); ++rank) {
+    PX_TRY(processors_.emplace_back(),
+           MakeProcessors(flags_.logits_processor, static_cast<std::uint32_t>(spec_.vocab_size)));
+  }
+  return {};
+}
+
+Result<void> ModelHost::CheckRanks() const {
+  if (RankCountOf(flags_) == 1) {
+    return {};
+  }
+  if (spec_.task != model::ModelTask::kGenerate || spec_.whole_texts) {
+    return Fail(Code::kUnsupported, "enable-attention-dp: this model does not generate",
+                "enable-attention-dp");
+  }
+  if (flags_.speculation != "none" && flags_.speculation != "lookup") {
+    return Fail(Code::kUnsupported,
+                fmt::format("speculation: {} does not go with --enable-attention-dp; lookup does",
+                            flags_.speculation),
+                "speculation");
+  }
+  return {};
 }
 
 Result<void> ModelHost::LoadDraftModel() {
@@ -315,9 +358,10 @@ Result<std::unique_ptr<engine::StepExecutor>> ModelHost::MakeExecutor(std::uint3
   PX_TRY(std::uint32_t blocks, PlanBlocks(model_->model(), flags_, kv_dtype_, context_tokens));
   engine::ModelExecutorOptions options;
   options.block_tokens = static_cast<std::uint32_t>(flags_.block_size);
-  options.block_count = blocks;
-  options.step_tokens_max = step_tokens;
-  options.step_logit_rows_max = logit_rows;
+  const std::uint32_t ranks = rank_count();
+  options.block_count = ranks * blocks;
+  options.step_tokens_max = ranks * step_tokens;
+  options.step_logit_rows_max = ranks * logit_rows;
   options.kv_dtype = kv_dtype_;
   options.reload = model_.get();
   options.keep_hidden =
@@ -327,7 +371,49 @@ Result<std::unique_ptr<engine::StepExecutor>> ModelHost::MakeExecutor(std::uint3
   return std::unique_ptr<engine::StepExecutor>(std::move(executor));
 }
 
-Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
+// One, or one a rank: a mock for each, or what they have of the model.
+Result<std::vector<std::unique_ptr<engine::StepExecutor>>> ModelHost::MakeExecutors(
+    std::uint32_t context_tokens, std::uint32_t step_tokens) {
+  std::vector<std::unique_ptr<engine::StepExecutor>> executors;
+  const std::uint32_t ranks = rank_count();
+  if (mock_ || ranks == 1) {
+    for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+      PX_TRY(std::unique_ptr<engine::StepExecutor> executor,
+             MakeExecutor(context_tokens, step_tokens));
+      if (flags_.overlap) {
+        executor = std::make_unique<engine::ThreadedExecutor>(std::move(executor));
+      }
+      executors.push_back(std::move(executor));
+    }
+    return executors;
+  }
+  PX_TRY(std::unique_ptr<engine::StepExecutor> joint, MakeExecutor(context_tokens, step_tokens));
+  engine::RankGroupOptions options;
+  options.rank_count = ranks;
+  options.overlap = flags_.overlap;
+  options.balance = {.enable = flags_.rank_balance,
+                     .timeout_steps = static_cast<std::uint32_t>(flags_.rank_balance_timeout),
+                     .batching_steps = static_cast<std::uint32_t>(flags_.rank_balance_batching)};
+  PX_TRY(const std::shared_ptr<engine::RankGroup> group,
+         engine::RankGroup::Create(std::move(joint), options));
+  for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+    executors.push_back(group->MakeExecutor(rank));
+  }
+  return executors;
+}
+
+Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine(std::uint32_t kv_event_count_max) {
+  if (rank_count() > 1) {
+    return Fail(Code::kInvalidArgument,
+                "enable-attention-dp: ranks are for pixii serve and pixii worker",
+                "enable-attention-dp");
+  }
+  PX_TRY(std::vector<std::unique_ptr<engine::Engine>> engines, MakeRankEngines(kv_event_count_max));
+  return std::move(engines.front());
+}
+
+Result<std::vector<std::unique_ptr<engine::Engine>>> ModelHost::MakeRankEngines(
+    std::uint32_t kv_event_count_max) {
   auto context = static_cast<std::uint32_t>(spec_.context_tokens_max);
   if (flags_.max_context > 0) {
     context = std::min(context, static_cast<std::uint32_t>(flags_.max_context));
@@ -335,10 +421,8 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
   // A text of an encoder is never cut.
   const auto step_tokens = std::max(static_cast<std::uint32_t>(flags_.max_batched_tokens),
                                     spec_.whole_texts ? context : 0U);
-  PX_TRY(std::unique_ptr<engine::StepExecutor> executor, MakeExecutor(context, step_tokens));
-  if (flags_.overlap) {
-    executor = std::make_unique<engine::ThreadedExecutor>(std::move(executor));
-  }
+  PX_TRY(std::vector<std::unique_ptr<engine::StepExecutor>> executors,
+         MakeExecutors(context, step_tokens));
   engine::EngineOptions options;
   options.batch_sequences_max =
       static_cast<std::uint32_t>(std::min(flags_.max_batch, flags_.max_batched_tokens));
@@ -353,6 +437,7 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
                        : flags_.preemption == "swap"    ? engine::Preemption::kSwap
                                                         : engine::Preemption::kAuto;
   options.reuse_blocks = flags_.prefix_cache;
+  options.kv_event_count_max = flags_.prefix_cache ? kv_event_count_max : 0;
   options.model_fingerprint = spec_.fingerprint;
   options.numerics_id = numerics_id_;
   options.kv_dtype = mock_ ? "mock" : kernels::KvDTypeName(kv_dtype_);
@@ -364,11 +449,16 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine() {
   }
   options.grammars = grammars_;
   options.jump_ahead = flags_.jump_ahead;
-  PX_TRY(std::unique_ptr<engine::Drafter> drafter, MakeDrafter(context));
-  PX_TRY(std::unique_ptr<engine::Engine> engine,
-         engine::Engine::Create(options, std::move(executor), processors_, std::move(drafter)));
-  PX_CHECK_OK(LoadAdapters(*engine));
-  return engine;
+  std::vector<std::unique_ptr<engine::Engine>> engines;
+  for (std::uint32_t rank = 0; rank < rank_count(); ++rank) {
+    PX_TRY(std::unique_ptr<engine::Drafter> drafter, MakeDrafter(context));
+    PX_TRY(std::unique_ptr<engine::Engine> engine,
+           engine::Engine::Create(options, std::move(executors[rank]), processors_[rank],
+                                  std::move(drafter)));
+    PX_CHECK_OK(LoadAdapters(*engine));
+    engines.push_back(std::move(engine));
+  }
+  return engines;
 }
 
 // Those of --lora stay, whatever else is loaded.

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "apps/loaded_model.h"
 #include "apps/option_structs.h"
@@ -34,14 +35,21 @@ class ModelHost final {
                                                      const EngineFlags& flags,
                                                      const engine::MockOptions& mock);
 
-  /// The engine; call once.
-  Result<std::unique_ptr<engine::Engine>> MakeEngine();
+  /// The engine; call once. `kv_event_count_max`: of its options. Errors: kInvalidArgument if the
+  /// flags ask for several ranks.
+  Result<std::unique_ptr<engine::Engine>> MakeEngine(std::uint32_t kv_event_count_max = 0);
+
+  /// The engines of all data-parallel ranks, which share the model; call once.
+  Result<std::vector<std::unique_ptr<engine::Engine>>> MakeRankEngines(
+      std::uint32_t kv_event_count_max);
 
   /// How a link to the engine loads adapters.
   worker::AdapterLinkOptions MakeAdapterLink() const;
 
-  /// What requests may ask for; to be completed before MakeEngine.
-  engine::ProcessorSet& processors() { return *processors_; }
+  std::uint32_t rank_count() const { return static_cast<std::uint32_t>(processors_.size()); }
+
+  /// What requests may ask for; to be completed before MakeEngine. Each rank has its own.
+  engine::ProcessorSet& processors(std::uint32_t rank = 0) { return *processors_[rank]; }
 
   /// What compiles the grammars of answers; to be given before MakeEngine.
   void UseGrammars(std::shared_ptr<text::grammar::GrammarLibrary> grammars) {
@@ -57,8 +65,12 @@ class ModelHost final {
 
   static Result<std::unique_ptr<ModelHost>> Start(const std::string& folder,
                                                   const EngineFlags& flags);
+  Result<void> MakeProcessorSets();
+  Result<void> CheckRanks() const;
   Result<std::unique_ptr<engine::StepExecutor>> MakeExecutor(std::uint32_t context_tokens,
                                                              std::uint32_t step_tokens);
+  Result<std::vector<std::unique_ptr<engine::StepExecutor>>> MakeExecutors(
+      std::uint32_t context_tokens, std::uint32_t step_tokens);
   Result<void> LoadDraftModel();
   Result<void> LoadAdapters(engine::Engine& engine) const;
   Result<std::unique_ptr<engine::Drafter>> MakeDrafter(std::uint32_t context_tokens);
@@ -77,11 +89,14 @@ class ModelHost final {
   model::ModelSpec spec_;
   std::unique_ptr<LoadedModel> model_;  // null: there is a mock in its place
   std::optional<engine::MockOptions> mock_;
-  std::shared_ptr<engine::ProcessorSet> processors_;
+  std::vector<std::shared_ptr<engine::ProcessorSet>> processors_;  // [rank]
   std::shared_ptr<text::grammar::GrammarLibrary> grammars_;
   std::unique_ptr<LoadedModel> draft_model_;  // null: none asked for
   std::vector<worker::CatalogueEntry> adapter_catalogue_;
 };
+
+/// As --enable-attention-dp and --tensor-parallel-size spell it.
+std::uint32_t RankCountOf(const EngineFlags& flags);
 
 /// As --isa and --threads spell it.
 kernels::CpuOptions CpuOptionsOf(const std::string& isa, std::int64_t threads);

@@ -87,6 +87,20 @@ void AddAliases(std::vector<config::Option>& options) {
       {"lora-slots", "max-loras", nullptr},
       {"lora-count", "max-cpu-loras", nullptr},
       {"lora-rank", "max-lora-rank", nullptr},
+      {"max-batch", "max-num-seqs", nullptr},
+      {"max-batched-tokens", "max-num-batched-tokens", nullptr},
+      {"prefix-cache", "enable-prefix-caching", nullptr},
+      {"mock-blocks", "num-gpu-blocks-override", nullptr},
+      {"mock-profile", "planner-profile-data", nullptr},
+      {"mock-speedup", "speedup", nullptr},
+      {"mock-speedup", "speedup-ratio", nullptr},
+      {"mock-decode-speedup", "decode-speedup-ratio", nullptr},
+      {"enable-attention-dp", nullptr, "DYN_TRTLLM_ENABLE_ATTENTION_DP"},
+      {"tensor-parallel-size", "tp-size", "DYN_TRTLLM_TENSOR_PARALLEL_SIZE"},
+      {"tensor-parallel-size", "dp-size", nullptr},
+      {"kv-block-size", nullptr, "DYN_TRTLLM_KV_BLOCK_SIZE"},
+      {"conversation-affinity", nullptr, "DYN_ENGINE_CONV_AFFINITY"},
+      {"conversation-affinity-dp-rank-source", nullptr, "DYN_ENGINE_CONV_AFFINITY_DP_RANK_SOURCE"},
       {"namespace", nullptr, "DYN_NAMESPACE"},
       {"router-mode", nullptr, "DYN_ROUTER_MODE"},
       {"migration-limit", nullptr, "DYN_MIGRATION_LIMIT"},
@@ -135,21 +149,34 @@ std::vector<config::Option> RowsOf(EngineFlags& flags) {
 
 std::vector<config::Option> RowsOf(ServeFlags& flags) {
   std::vector<config::Option> options;
+#include "apps/fleet_options.def"
 #include "apps/http_options.def"
 #include "apps/mock_options.def"
 #include "apps/model_options.def"
 #include "apps/process_options.def"
+#include "apps/router_options.def"
+#include "apps/serve_options.def"
+  AddAliases(options);
+  return options;
+}
+
+std::vector<config::Option> RowsOf(UpFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/process_options.def"
+#include "apps/up_options.def"
   AddAliases(options);
   return options;
 }
 
 std::vector<config::Option> RowsOf(WorkerFlags& flags) {
   std::vector<config::Option> options;
+#include "apps/attach_options.def"
 #include "apps/cluster_options.def"
 #include "apps/mock_options.def"
 #include "apps/model_options.def"
 #include "apps/process_options.def"
 #include "apps/worker_options.def"
+#include "apps/worker_tls_options.def"
   AddAliases(options);
   return options;
 }
@@ -158,9 +185,26 @@ std::vector<config::Option> RowsOf(FrontendFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/cluster_options.def"
 #include "apps/fleet_options.def"
+#include "apps/fleet_tls_options.def"
+#include "apps/frontend_options.def"
 #include "apps/http_options.def"
 #include "apps/process_options.def"
+#include "apps/remote_router_options.def"
+#include "apps/replica_options.def"
 #include "apps/router_options.def"
+  AddAliases(options);
+  return options;
+}
+
+std::vector<config::Option> RowsOf(RouterProcessFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/cluster_options.def"
+#include "apps/fleet_tls_options.def"
+#include "apps/process_options.def"
+#include "apps/replica_options.def"
+#include "apps/router_options.def"
+#include "apps/router_process_options.def"
+#include "apps/worker_tls_options.def"
   AddAliases(options);
   return options;
 }
@@ -207,6 +251,12 @@ std::vector<config::Option> RowsOf(BenchRouterFlags& flags) {
   return options;
 }
 
+std::vector<config::Option> RowsOf(BenchClusterFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/bench_cluster_options.def"
+  return options;
+}
+
 std::vector<config::Option> RowsOf(RouterFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/router_options.def"
@@ -223,6 +273,14 @@ std::vector<config::Option> RowsOf(RenderFlags& flags) {
 std::vector<config::Option> RowsOf(SimulateFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/simulate_options.def"
+  return options;
+}
+
+std::vector<config::Option> RowsOf(TraceFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/router_options.def"
+#include "apps/trace_options.def"
+  AddAliases(options);
   return options;
 }
 

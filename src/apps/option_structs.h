@@ -42,9 +42,20 @@ struct ClusterFlags {
 #include "apps/cluster_options.def"
 };
 
-struct ServeFlags : ProcessFlags, HttpFlags, ModelFlags, MockFlags {};
+struct AttachFlags {
+#include "apps/attach_options.def"
+};
 
-struct WorkerFlags : ProcessFlags, ModelFlags, MockFlags, ClusterFlags {
+struct WorkerTlsFlags {
+#include "apps/worker_tls_options.def"
+};
+
+struct WorkerFlags : ProcessFlags,
+                     ModelFlags,
+                     MockFlags,
+                     ClusterFlags,
+                     WorkerTlsFlags,
+                     AttachFlags {
 #include "apps/worker_options.def"
 };
 
@@ -52,8 +63,56 @@ struct RouterFlags {
 #include "apps/router_options.def"
 };
 
-struct FrontendFlags : ProcessFlags, HttpFlags, ClusterFlags, RouterFlags {
+struct FleetTlsFlags {
+#include "apps/fleet_tls_options.def"
+};
+
+struct ReplicaFlags {
+#include "apps/replica_options.def"
+};
+
+struct RemoteRouterFlags {
+#include "apps/remote_router_options.def"
+};
+
+struct RouterProcessFlags : ProcessFlags,
+                            ClusterFlags,
+                            RouterFlags,
+                            ReplicaFlags,
+                            FleetTlsFlags,
+                            WorkerTlsFlags {
+#include "apps/router_process_options.def"
+};
+
+/// By default a router's process routes by what workers say that they have cached.
+inline RouterProcessFlags RouterDefaults() {
+  RouterProcessFlags out;
+  out.mode = "kv";
+  out.kv_events = true;
+  return out;
+}
+
+struct FleetFlags {
 #include "apps/fleet_options.def"
+};
+
+struct ServeFlags : ProcessFlags, HttpFlags, ModelFlags, MockFlags, RouterFlags, FleetFlags {
+#include "apps/serve_options.def"
+};
+
+struct UpFlags : ProcessFlags {
+#include "apps/up_options.def"
+};
+
+struct FrontendFlags : ProcessFlags,
+                       HttpFlags,
+                       ClusterFlags,
+                       RouterFlags,
+                       FleetFlags,
+                       FleetTlsFlags,
+                       RemoteRouterFlags,
+                       ReplicaFlags {
+#include "apps/frontend_options.def"
 };
 
 struct ChatFlags {
@@ -84,7 +143,9 @@ struct BenchRouterFlags {
 #include "apps/bench_router_options.def"
 };
 
-/// Of every command that routes.
+struct BenchClusterFlags {
+#include "apps/bench_cluster_options.def"
+};
 
 struct RenderFlags {
 #include "apps/render_options.def"
@@ -94,11 +155,17 @@ struct SimulateFlags {
 #include "apps/simulate_options.def"
 };
 
+struct TraceFlags : RouterFlags {
+#include "apps/trace_options.def"
+};
+
 /// Rows whose targets are the fields of the struct, which outlives them.
 std::vector<config::Option> RowsOf(EngineFlags& flags);
 std::vector<config::Option> RowsOf(ServeFlags& flags);
 std::vector<config::Option> RowsOf(WorkerFlags& flags);
+std::vector<config::Option> RowsOf(UpFlags& flags);
 std::vector<config::Option> RowsOf(FrontendFlags& flags);
+std::vector<config::Option> RowsOf(RouterProcessFlags& flags);
 std::vector<config::Option> RowsOf(ChatFlags& flags);
 std::vector<config::Option> RowsOf(ReplayFlags& flags);
 std::vector<config::Option> RowsOf(BenchServeFlags& flags);
@@ -106,9 +173,11 @@ std::vector<config::Option> RowsOf(BenchEngineFlags& flags);
 std::vector<config::Option> RowsOf(BenchFrontendFlags& flags);
 std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags);
 std::vector<config::Option> RowsOf(BenchRouterFlags& flags);
+std::vector<config::Option> RowsOf(BenchClusterFlags& flags);
 std::vector<config::Option> RowsOf(RouterFlags& flags);
 std::vector<config::Option> RowsOf(RenderFlags& flags);
 std::vector<config::Option> RowsOf(SimulateFlags& flags);
+std::vector<config::Option> RowsOf(TraceFlags& flags);
 
 }  // namespace pixii::apps
 

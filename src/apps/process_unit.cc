@@ -4,6 +4,8 @@
 #include <string>
 #include <utility>
 
+#include "rt/child_process.h"
+
 namespace pixii::apps {
 
 namespace {
@@ -18,17 +20,38 @@ obs::Severity SeverityOf(const std::string& word) {
 
 }  // namespace
 
-Result<void> ProcessUnit::Open(const ProcessFlags& flags,
-                               std::function<void(int signal)> on_signal) {
+Result<void> ProcessUnit::Open(const ProcessFlags& flags, SignalHandlers handlers) {
+  handlers_ = std::move(handlers);
+  if (flags.parent_pid > 0) {
+    PX_CHECK_OK(rt::EndWithParent(static_cast<std::int32_t>(flags.parent_pid)));
+  }
   PX_TRY(loop_, rt::MakeLoop());
   net_ = rt::MakeNet(*loop_);
   const obs::LogOptions options{
       .severity_min = SeverityOf(flags.log_level),
       .format = flags.log_format == "json" ? obs::LogFormat::kJson : obs::LogFormat::kLogfmt};
   log_.emplace(options, [this] { return loop_->WallNow(); }, obs::StderrSink());
-  PX_TRY(signals_,
-         rt::WatchSignals(*loop_, {SIGTERM, SIGINT, SIGUSR1, SIGHUP}, std::move(on_signal)));
+  PX_TRY(signals_, rt::WatchSignals(*loop_, {SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGCHLD},
+                                    [this](int signal) { OnSignal(signal); }));
   return {};
+}
+
+void ProcessUnit::OnSignal(int signal) {
+  if (signal == SIGCHLD) {
+    if (handlers_.child) {
+      handlers_.child();
+    }
+  } else if (signal == SIGUSR1) {
+    handlers_.dump();
+  } else if (signal == SIGHUP) {
+    if (handlers_.reload) {
+      handlers_.reload();
+    }
+  } else if (!draining_ && handlers_.drain()) {
+    draining_ = true;
+  } else {
+    loop_->Stop();
+  }
 }
 
 }  // namespace pixii::apps

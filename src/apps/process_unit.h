@@ -16,13 +16,22 @@
 
 namespace pixii::apps {
 
+/// What signals ask of a command.
+struct SignalHandlers {
+  std::function<void()> dump;    // SIGUSR1: its state to the log
+  std::function<void()> reload;  // SIGHUP: its files anew; empty: it has none
+  /// SIGTERM, SIGINT: ends what runs and stops the loop. False: there is nothing to end yet.
+  std::function<bool()> drain;
+  std::function<void()> child = {};  // SIGCHLD: one that this process started has ended
+};
+
 class ProcessUnit final {
  public:
   ProcessUnit() = default;
 
-  /// Call once, before any other thread starts: they inherit the mask of signals. `on_signal` hears
-  /// of SIGTERM, SIGINT, SIGUSR1 and SIGHUP.
-  Result<void> Open(const ProcessFlags& flags, std::function<void(int signal)> on_signal);
+  /// Call once, before any other thread starts: they inherit the mask of signals. Who is asked to
+  /// end twice, or before there is anything to end, stops at once.
+  Result<void> Open(const ProcessFlags& flags, SignalHandlers handlers);
 
   rt::Loop& loop() { return *loop_; }
 
@@ -31,6 +40,10 @@ class ProcessUnit final {
   obs::Log& log() { return *log_; }
 
  private:
+  void OnSignal(int signal);
+
+  SignalHandlers handlers_;
+  bool draining_ = false;
   std::unique_ptr<rt::Loop> loop_;
   std::unique_ptr<rt::Net> net_;
   std::optional<obs::Log> log_;

@@ -1,5 +1,10 @@
 #include <fmt/format.h>
 
+#include <iterator>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "apps/command.h"
 #include "apps/option_structs.h"
 #include "config/engine_args.h"
@@ -21,59 +26,59 @@ std::string ConfigReference() {
   BenchEngineFlags bench_engine;
   BenchServeFlags bench_serve;
   SimulateFlags simulate;
+  TraceFlags trace;
   ReplayFlags replay;
   BenchTokenizerFlags bench_tokenizer;
   RenderFlags render;
   BenchFrontendFlags bench_frontend;
   WorkerFlags worker;
   FrontendFlags frontend;
+  RouterProcessFlags router = RouterDefaults();
   BenchRouterFlags bench_router;
-  config::Command commands[12];
-  commands[0].name = "serve";
-  commands[0].summary = "Answers the OpenAI API with a model.";
-  commands[0].positionals = {{.name = "MODEL", .help = "", .required = false, .repeated = false}};
-  commands[0].options = RowsOf(serve);
-  Append(commands[0].options, RowsOf(engine));
-  commands[1].name = "chat";
-  commands[1].summary =
-      "Answers words in the terminal. It also takes the engine options of `pixii serve`.";
-  commands[1].positionals = {{.name = "WORDS", .help = "", .required = false, .repeated = true}};
-  commands[1].options = RowsOf(chat);
-  commands[2].name = "bench engine";
-  commands[2].summary = "Measures the engine with random weights beside the machine's limits.";
-  commands[2].options = RowsOf(bench_engine);
-  commands[3].name = "bench serve";
-  commands[3].summary = "Drives a running server and measures what a client feels.";
-  commands[3].options = RowsOf(bench_serve);
-  commands[4].name = "simulate";
-  commands[4].summary = "Runs the whole server under virtual time, by seed.";
-  commands[4].options = RowsOf(simulate);
-  commands[5].name = "replay";
-  commands[5].summary =
-      "Repeats recorded requests. It also takes the engine options of `pixii serve`.";
-  commands[5].positionals = {{.name = "RECORD", .help = "", .required = true, .repeated = true}};
-  commands[5].options = RowsOf(replay);
-  commands[6].name = "bench tokenizer";
-  commands[6].summary = "Measures how fast a tokenizer encodes and decodes a text in one thread.";
-  commands[6].options = RowsOf(bench_tokenizer);
-  commands[7].name = "render";
-  commands[7].summary = "Renders a chat template, a JSON context a line.";
-  commands[7].options = RowsOf(render);
-  commands[8].name = "bench frontend";
-  commands[8].summary = "Measures what the front end costs, with a mock engine, beside plain HTTP.";
-  commands[8].options = RowsOf(bench_frontend);
-  commands[9].name = "worker";
-  commands[9].summary =
+  BenchClusterFlags bench_cluster;
+  UpFlags up;
+  std::vector<config::Command> commands;
+  const auto add = [&](std::string name, std::string summary, std::vector<config::Option> options,
+                       std::vector<config::Positional> positionals = {}) {
+    config::Command& command = commands.emplace_back();
+    command.name = std::move(name);
+    command.summary = std::move(summary);
+    command.options = std::move(options);
+    command.positionals = std::move(positionals);
+  };
+  std::vector<config::Option> serve_options = RowsOf(serve);
+  Append(serve_options, RowsOf(engine));
+  add("serve", "Answers the OpenAI API with a model.", std::move(serve_options),
+      {{.name = "MODEL", .help = "", .required = false, .repeated = false}});
+  add("chat", "Answers words in the terminal. It also takes the engine options of `pixii serve`.",
+      RowsOf(chat), {{.name = "WORDS", .help = "", .required = false, .repeated = true}});
+  add("bench engine", "Measures the engine with random weights beside the machine's limits.",
+      RowsOf(bench_engine));
+  add("bench serve", "Drives a running server and measures what a client feels.",
+      RowsOf(bench_serve));
+  std::vector<config::Option> simulate_options = RowsOf(simulate);
+  Append(simulate_options, RowsOf(trace));
+  add("simulate", "Runs the whole server under virtual time, by seed.",
+      std::move(simulate_options));
+  add("replay", "Repeats recorded requests. It also takes the engine options of `pixii serve`.",
+      RowsOf(replay), {{.name = "RECORD", .help = "", .required = true, .repeated = true}});
+  add("bench tokenizer", "Measures how fast a tokenizer encodes and decodes a text in one thread.",
+      RowsOf(bench_tokenizer));
+  add("render", "Renders a chat template, a JSON context a line.", RowsOf(render));
+  add("bench frontend", "Measures what the front end costs, with a mock engine, beside plain HTTP.",
+      RowsOf(bench_frontend));
+  add("worker",
       "Runs a model for frontends of other processes. It also takes the engine options of `pixii "
-      "serve`.";
-  commands[9].positionals = {{.name = "MODEL", .help = "", .required = false, .repeated = false}};
-  commands[9].options = RowsOf(worker);
-  commands[10].name = "frontend";
-  commands[10].summary = "Answers the OpenAI API with workers of other processes.";
-  commands[10].options = RowsOf(frontend);
-  commands[11].name = "bench router";
-  commands[11].summary = "Measures the router's index and its decisions while events come.";
-  commands[11].options = RowsOf(bench_router);
+      "serve`.",
+      RowsOf(worker), {{.name = "MODEL", .help = "", .required = false, .repeated = false}});
+  add("frontend", "Answers the OpenAI API with workers of other processes.", RowsOf(frontend));
+  add("router", "Decides where requests go, for frontends and for others.", RowsOf(router));
+  add("up", "Runs the processes that a graph file says, and keeps them running.", RowsOf(up),
+      {{.name = "GRAPH", .help = "", .required = true, .repeated = false}});
+  add("bench router", "Measures the router's index and its decisions while events come.",
+      RowsOf(bench_router));
+  add("bench cluster", "Measures what a cluster of processes adds to a request, beside one server.",
+      RowsOf(bench_cluster));
   std::string out =
       "# Options\n\nGenerated from the tables in `src/apps/`. Precedence: flag, environment, "
       "`--config FILE` (YAML; a section "

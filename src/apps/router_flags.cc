@@ -68,6 +68,15 @@ router::RouterOptions RouterOptionsOf(const RouterFlags& flags) {
   out.session_affinity_ttl = Span(flags.session_ttl);
   out.session_affinity_mode =
       flags.session_mode == "soft" ? router::AffinityMode::kSoft : router::AffinityMode::kHard;
+  if (flags.load_aware) {
+    out.mode = router::RouterMode::kKv;
+    out.cost.overlap_credit = 0;
+    out.cost.shared_cache_multiplier = 0;
+    out.cost.track_prefill_tokens = true;
+    out.use_kv_events = false;
+    out.assume_kv_reuse = false;
+    out.track_active_blocks = true;
+  }
   return out;
 }
 

@@ -1,13 +1,25 @@
-#include <csignal>
-#include <optional>
-#include <utility>
+#include <fmt/format.h>
 
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/cluster_unit.h"
 #include "apps/command.h"
 #include "apps/engine_unit.h"
+#include "apps/fleet_host.h"
 #include "apps/http_unit.h"
+#include "apps/mock_engine.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
 #include "apps/process_unit.h"
+#include "apps/router_flags.h"
+#include "apps/supervisor.h"
+#include "apps/worker_arguments.h"
+#include "control/discovery.h"
+#include "rt/file.h"
 
 namespace pixii::apps {
 
@@ -22,11 +34,13 @@ class Server final {
         registry_(flags_.metrics_prefix) {}
 
   Result<int> Run(const std::string& model) {
-    if (flags_.engine == "mock" && !flags_.record.empty()) {
+    if (IsMock(flags_) && !flags_.record.empty()) {
       return Fail(Code::kInvalidArgument,
                   "record: does not go with --engine mock, which has no model", "record");
     }
-    PX_CHECK_OK(process_.Open(flags_, [this](int signal) { OnSignal(signal); }));
+    PX_CHECK_OK(process_.Open(flags_, {.dump = [this] { DumpState(); },
+                                       .reload = [this] { http_->Reload(); },
+                                       .drain = [this] { return http_->Drain(); }}));
     http_.emplace(process_.loop(), process_.net(), process_.log(), flags_, flags_);
     PX_CHECK_OK(http_->Prepare());
     PX_TRY(
@@ -35,13 +49,11 @@ class Server final {
             process_.loop(), process_.log(),
             {.model = flags_, .engine = engine_flags_, .mock = flags_, .offline = flags_.offline},
             model));
-    frontend::ServedModel served = engine_->TakeServed();
-    PX_CHECK_OK(http_->UseParsers(served));
-    PX_CHECK_OK(
-        http_->Start(engine_->link(), std::move(served), engine_flags_.enable_lora, registry_));
+    PX_CHECK_OK(http_->Start(engine_flags_.enable_lora, registry_));
+    PX_CHECK_OK(http_->Serve(engine_->TakeServed(), engine_->shared_link()));
     engine_->Start();
-    http_->AnnounceWhenReady(
-        flags_.engine == "mock" ? "The engine is a mock: its answers mean nothing.\n" : "");
+    http_->AnnounceWhenReady(IsMock(flags_) ? "The engine is a mock: its answers mean nothing.\n"
+                                            : "");
     registry_.OnExpose([this] { engine_->Export(registry_); });
     process_.loop().Run();
     const std::size_t cancelled = engine_->link().outstanding_count();
@@ -53,23 +65,8 @@ class Server final {
   }
 
  private:
-  void OnSignal(int signal) {
-    const bool serves = http_ && http_->is_started();
-    if (signal == SIGUSR1) {
-      if (serves) {
-        engine_->DumpState(http_->frontend().generation_count(),
-                           http_->frontend().connection_count());
-      }
-    } else if (signal == SIGHUP) {
-      if (serves) {
-        http_->Reload();
-      }
-    } else if (!draining_ && serves) {
-      draining_ = true;
-      process_.loop().Spawn(http_->DrainAndStop());
-    } else {
-      process_.loop().Stop();  // before there is anything to drain, or asked twice
-    }
+  void DumpState() {
+    engine_->DumpState(http_->frontend().generation_count(), http_->frontend().connection_count());
   }
 
   ServeFlags flags_;
@@ -78,7 +75,109 @@ class Server final {
   ProcessUnit process_;
   std::unique_ptr<EngineUnit> engine_;
   std::optional<HttpUnit> http_;
-  bool draining_ = false;
+};
+
+// The same with the model in processes of its own.
+class FleetServer final {
+ public:
+  FleetServer(ServeFlags serve, EngineFlags engine)
+      : flags_(std::move(serve)),
+        engine_flags_(std::move(engine)),
+        registry_(flags_.metrics_prefix) {}
+
+  Result<int> Run(const std::string& model) {
+    PX_CHECK_OK(process_.Open(
+        flags_, {.dump = [this] { DumpState(); },
+                 .reload = [this] { http_->Reload(); },
+                 .drain = [this] { return http_->Drain([this] { supervisor_->Drain(); }); },
+                 .child = [this] { supervisor_->OnChild(); }}));
+    http_.emplace(process_.loop(), process_.net(), process_.log(), flags_, flags_);
+    PX_CHECK_OK(http_->Prepare());
+    cluster_.ns = fmt::format("serve-{}-{:x}", rt::OwnPid(), process_.loop().random().Next());
+    PX_TRY(discovery_, OpenDiscovery(process_, cluster_));
+    fleets_.emplace(process_, process_.net(), *http_, registry_,
+                    FleetHost::Options{.fleet = flags_, .router = flags_});
+    PX_CHECK_OK(http_->Start(engine_flags_.enable_lora, registry_,
+                             [this] { return fleets_->instances(); }));
+    fleets_->Watch(*discovery_, cluster_.ns);
+    http_->AnnounceWhenReady(
+        flags_.engine == "mock" ? "The engine is a mock: its answers mean nothing.\n" : "");
+    PX_CHECK_OK(StartWorkers(model));
+    process_.loop().Run();
+    const std::size_t cancelled = fleets_->outstanding_count();
+    const int exit = http_->exit().value_or(exit_);
+    supervisor_.reset();
+    http_.reset();
+    fleets_.reset();
+    discovery_.reset();
+    obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", cancelled);
+    return exit;
+  }
+
+ private:
+  Result<void> StartWorkers(const std::string& model) {
+    const std::string folder = CacheFolder() + "/pixii/serve";
+    PX_CHECK_OK(rt::CreateFolders(folder));
+    const std::vector<std::string> arguments =
+        WorkerArguments(flags_, engine_flags_, cluster_, model);
+    supervisor_.emplace(
+        process_,
+        Supervisor::Options{
+            .launch =
+                [arguments, folder, ns = cluster_.ns](const control::KeeperAction& start) {
+                  Launch out;
+                  out.port_file = fmt::format("{}/{}-{}", folder, ns,
+                                              static_cast<std::uint64_t>(start.replica));
+                  out.child.arguments = arguments;
+                  out.child.arguments.push_back("--port-file=" + out.port_file);
+                  out.child.shares_output = true;
+                  out.child.own_group = true;
+                  return out;
+                },
+            .on_change = [this](const control::ReplicaStatus& replica, std::int32_t pid,
+                                const std::string& what) { OnWorker(replica, pid, what); },
+            .on_finished = [this] { process_.loop().Stop(); }});
+    supervisor_->SetParts({{.name = "worker",
+                            .version = "1",
+                            .replicas = static_cast<std::uint32_t>(flags_.workers),
+                            .stop_grace = rt::Duration(flags_.drain_timeout)}});
+    return {};
+  }
+
+  void OnWorker(const control::ReplicaStatus& replica, std::int32_t pid, const std::string& what) {
+    using State = control::ReplicaStatus::State;
+    obs::Event(process_.log(), obs::EventId::kWorkerProcess)
+        .kv("worker", static_cast<std::uint64_t>(replica.replica))
+        .kv("pid", pid)
+        .kv("what", what);
+    any_ready_ = any_ready_ || replica.state == State::kReady;
+    // Nobody waits for a model that cannot be loaded.
+    if (!any_ready_ && pid == 0 && replica.state == State::kStarting &&
+        ++failed_starts_ >= flags_.workers) {
+      exit_ = kExitFailed;
+      process_.loop().Stop();
+    }
+  }
+
+  void DumpState() {
+    obs::Event(process_.log(), obs::EventId::kStateDump)
+        .kv("requests", http_->frontend().generation_count())
+        .kv("connections", http_->frontend().connection_count())
+        .kv("workers", fleets_->worker_count());
+  }
+
+  ServeFlags flags_;
+  EngineFlags engine_flags_;
+  ClusterFlags cluster_;
+  obs::Registry registry_;
+  ProcessUnit process_;
+  std::unique_ptr<control::Discovery> discovery_;
+  std::optional<FleetHost> fleets_;
+  std::optional<HttpUnit> http_;
+  std::optional<Supervisor> supervisor_;
+  bool any_ready_ = false;
+  std::int64_t failed_starts_ = 0;
+  int exit_ = kExitDone;
 };
 
 }  // namespace
@@ -86,26 +185,12 @@ class Server final {
 int RunServe(const Arguments& arguments) {
   ServeFlags serve;
   EngineFlags engine;
-  config::Command command;
-  command.name = "serve";
-  command.summary = "Answers the OpenAI API with a model.";
-  command.positionals = {
-      {.name = "MODEL",
-       .help = "folder, bundled name or org/name[@revision]; tiny-chat if none is given",
-       .required = false,
-       .repeated = false}};
-  command.options = RowsOf(serve);
-  for (config::Option& option : RowsOf(engine)) {
-    command.options.push_back(std::move(option));
-  }
-  command.takes_engine_args = true;
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
-  Server server(std::move(serve), std::move(engine));
-  Result<int> done = server.Run(parsed.positionals.empty() ? kBundledModel : parsed.positionals[0]);
-  return done ? *done : Complain(done.error());
+  return RunModelCommand("serve", "Answers the OpenAI API with a model.", RowsOf(serve), engine,
+                         arguments, [&](const std::string& model) {
+                           return serve.workers > 0
+                                      ? FleetServer(std::move(serve), std::move(engine)).Run(model)
+                                      : Server(std::move(serve), std::move(engine)).Run(model);
+                         });
 }
 
 }  // namespace pixii::apps

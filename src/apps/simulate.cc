@@ -1,13 +1,22 @@
 #include <fmt/format.h>
 
 #include <unistd.h>
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "apps/command.h"
 #include "apps/model_host.h"
 #include "apps/model_source.h"
+#include "apps/simulate_trace.h"
+#include "rt/thread.h"
+#include "sim/cluster_sim.h"
 #include "sim/server_sim.h"
 
 namespace pixii::apps {
@@ -18,13 +27,14 @@ namespace {
 constexpr std::uint64_t kModelEvery = 100;
 
 // Read by the handler of SIGABRT: an assertion must name the seed that reached it.
-std::atomic<std::uint64_t> running_seed{0};
+thread_local std::uint64_t running_seed = 0;
+std::atomic<bool> running_cluster{false};
 
 void NameSeed(int) {
-  char text[80];
-  int size =
-      std::snprintf(text, sizeof(text), "pixii: repeat it with: pixii simulate --seed %llu\n",
-                    static_cast<unsigned long long>(running_seed.load()));
+  char text[120];
+  int size = std::snprintf(
+      text, sizeof(text), "pixii: repeat it with: pixii simulate%s --seed %llu\n",
+      running_cluster ? " --scenario cluster" : "", static_cast<unsigned long long>(running_seed));
   [[maybe_unused]] ssize_t written = write(STDERR_FILENO, text, static_cast<std::size_t>(size));
 }
 
@@ -35,22 +45,51 @@ struct Totals {
   std::uint64_t finished = 0;
   std::uint64_t cancelled = 0;
   std::uint64_t refused = 0;
+  std::uint64_t excused = 0;
   std::uint64_t tokens = 0;
   std::uint64_t preemptions = 0;
   std::uint64_t prefix_hit_tokens = 0;
+  std::uint64_t moves = 0;
+  std::map<std::string, std::uint64_t> faults;
+  std::map<std::string, std::uint64_t> errors;
+  std::uint64_t unexplained = 0;
   double virtual_seconds = 0;
+  double load_seconds = 0;
+  double requests_per_s_min = 0;  // of any run
 
   void Add(const sim::SimResult& result) {
     ++runs;
     failed += result.violations.empty() ? 0 : 1;
+    unexplained += result.unexplained.size();
     requests += result.requests;
     finished += result.finished;
     cancelled += result.cancelled;
     refused += result.refused;
+    excused += result.failed;
     tokens += result.tokens;
     preemptions += result.preemptions;
     prefix_hit_tokens += result.prefix_hit_tokens;
+    moves += result.moves;
+    for (const auto& [fault, count] : result.faults) {
+      faults[fault] += count;
+    }
+    for (const auto& [error, count] : result.errors) {
+      errors[error] += count;
+    }
     virtual_seconds += result.virtual_seconds;
+    if (result.load_seconds > 0) {
+      const double rate = static_cast<double>(result.requests) / result.load_seconds;
+      requests_per_s_min = load_seconds == 0 ? rate : std::min(requests_per_s_min, rate);
+      load_seconds += result.load_seconds;
+    }
+  }
+
+  static wire::Json CountsOf(const std::map<std::string, std::uint64_t>& counts) {
+    wire::Json out(wire::Json::Object{});
+    for (const auto& [name, count] : counts) {
+      out.Set(name, count);
+    }
+    return out;
   }
 
   wire::Json ToJson() const {
@@ -61,9 +100,18 @@ struct Totals {
     out.Set("finished", finished);
     out.Set("cancelled", cancelled);
     out.Set("refused", refused);
+    out.Set("errors_explained", excused);
+    out.Set("unexplained", unexplained);
     out.Set("tokens", tokens);
     out.Set("preemptions", preemptions);
     out.Set("prefix_hit_tokens", prefix_hit_tokens);
+    out.Set("moves", moves);
+    out.Set("faults", CountsOf(faults));
+    out.Set("errors", CountsOf(errors));
+    if (load_seconds > 0) {
+      out.Set("requests_per_s", static_cast<double>(requests) / load_seconds);
+      out.Set("requests_per_s_min", requests_per_s_min);
+    }
     out.Set("virtual_seconds", virtual_seconds);
     return out;
   }
@@ -105,6 +153,82 @@ class ModelEngines final {
   std::shared_ptr<engine::Engine> lonely_;
 };
 
+// All seeds, on as many threads as there are jobs: a run knows nothing of the others.
+class Runs final {
+ public:
+  explicit Runs(const SimulateFlags& flags) : flags_(flags), next_(0) {}
+
+  Result<Totals> Run() {
+    {
+      std::vector<rt::Thread> threads;
+      for (std::int64_t job = 1; job < flags_.jobs; ++job) {
+        threads.emplace_back("simulate", [this] { Work(); });
+      }
+      Work();
+    }
+    const rt::MutexLock lock(mutex_);
+    if (error_) {
+      return Fail(*error_);
+    }
+    return totals_;
+  }
+
+ private:
+  void Work() {
+    ModelEngines models;
+    for (std::int64_t i = next_++; i < flags_.seeds; i = next_++) {
+      const auto seed = static_cast<std::uint64_t>(flags_.seed + i);
+      running_seed = seed;
+      Result<sim::SimResult> result = RunOne(seed, models);
+      const rt::MutexLock lock(mutex_);
+      if (!result) {
+        error_ = result.error();
+        return;
+      }
+      totals_.Add(*result);
+      Report(*result);
+      if (flags_.until_failure && totals_.failed > 0) {
+        next_ = flags_.seeds;
+      }
+    }
+  }
+
+  Result<sim::SimResult> RunOne(std::uint64_t seed, ModelEngines& models) const {
+    if (flags_.scenario == "cluster") {
+      return sim::RunClusterSim(seed);
+    }
+    const bool model =
+        flags_.engine == "model" || (flags_.engine == "mixed" && seed % kModelEvery == 0);
+    PX_TRY(sim::SimEngine engine, model ? models.Make(seed) : sim::MakeMockEngine(seed));
+    return sim::RunServerSim(seed, std::move(engine));
+  }
+
+  void Report(const sim::SimResult& result) const {
+    if (flags_.verbose || !result.violations.empty()) {
+      Say("seed {}: {} requests, {} finished, {} cancelled, {} refused, {} tokens, {} events, "
+          "state {:016x}\n",
+          result.seed, result.requests, result.finished, result.cancelled, result.refused,
+          result.tokens, result.events, result.state_hash);
+    }
+    for (const std::string& text : result.unexplained) {
+      Say("seed {}: unexplained: {}\n", result.seed, text);
+    }
+    for (const std::string& violation : result.violations) {
+      Say("seed {}: {}\n", result.seed, violation);
+    }
+    if (!result.violations.empty()) {
+      Say("repeat it with: pixii simulate --scenario {} --seed {} --verbose\n", flags_.scenario,
+          result.seed);
+    }
+  }
+
+  const SimulateFlags& flags_;
+  std::atomic<std::int64_t> next_;
+  rt::Mutex mutex_;
+  Totals totals_ PX_GUARDED_BY(mutex_);
+  std::optional<Error> error_ PX_GUARDED_BY(mutex_);
+};
+
 }  // namespace
 
 int RunSimulate(const Arguments& arguments) {
@@ -114,45 +238,40 @@ int RunSimulate(const Arguments& arguments) {
   command.summary =
       "Runs the whole server under virtual time; exit status 1 if an oracle is violated.";
   command.options = RowsOf(flags);
+  TraceFlags trace;
+  for (config::Option& option : RowsOf(trace)) {
+    command.options.push_back(std::move(option));
+  }
   auto [parsed, exit] = ParseOrExit(command, arguments);
   if (exit != kGoOn) {
     return exit;
   }
-  std::signal(SIGABRT, NameSeed);
-  ModelEngines models;
-  Totals totals;
-  for (std::int64_t i = 0; i < flags.seeds; ++i) {
-    auto seed = static_cast<std::uint64_t>(flags.seed + i);
-    running_seed = seed;
-    bool model = flags.engine == "model" || (flags.engine == "mixed" && seed % kModelEvery == 0);
-    Result<sim::SimEngine> engine = model ? models.Make(seed) : sim::MakeMockEngine(seed);
-    if (!engine) {
-      return Complain(engine.error());
-    }
-    sim::SimResult result = sim::RunServerSim(seed, std::move(*engine));
-    totals.Add(result);
-    if (flags.verbose || !result.violations.empty()) {
-      Say("seed {}: {} requests, {} finished, {} cancelled, {} refused, {} tokens, {} events, "
-          "state {:016x}\n",
-          seed, result.requests, result.finished, result.cancelled, result.refused, result.tokens,
-          result.events, result.state_hash);
-    }
-    for (const std::string& violation : result.violations) {
-      Say("seed {}: {}\n", seed, violation);
-    }
-    if (!result.violations.empty()) {
-      Say("repeat it with: pixii simulate --seed {} --verbose\n", seed);
-    }
+  if (flags.scenario == "trace") {
+    return SimulateTrace(trace, static_cast<std::uint64_t>(flags.seed), flags.json, parsed);
   }
+  std::signal(SIGABRT, NameSeed);
+  running_cluster = flags.scenario == "cluster";
+  Runs runs(flags);
+  Result<Totals> done = runs.Run();
+  if (!done) {
+    return Complain(done.error());
+  }
+  const Totals& totals = *done;
   if (flags.json) {
     Say("{}\n", totals.ToJson().Dump());
   } else {
-    Say("{} runs, {} failed: {} requests, {} finished, {} cancelled, {} refused, {} tokens, {} "
-        "preemptions, {} prefix hit tokens, "
-        "{:.1f} virtual seconds\n",
+    Say("{} runs, {} failed: {} requests, {} finished, {} cancelled, {} refused, {} errors "
+        "explained, {} tokens, {} preemptions, {} prefix hit tokens, {} moves, {:.1f} virtual "
+        "seconds\n",
         totals.runs, totals.failed, totals.requests, totals.finished, totals.cancelled,
-        totals.refused, totals.tokens, totals.preemptions, totals.prefix_hit_tokens,
-        totals.virtual_seconds);
+        totals.refused, totals.excused, totals.tokens, totals.preemptions, totals.prefix_hit_tokens,
+        totals.moves, totals.virtual_seconds);
+    for (const auto& [fault, count] : totals.faults) {
+      Say("fault {}: {}\n", fault, count);
+    }
+    for (const auto& [error, count] : totals.errors) {
+      Say("error {}: {}\n", error, count);
+    }
   }
   return totals.failed == 0 ? kExitDone : kExitNotSo;
 }

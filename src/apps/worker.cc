@@ -1,12 +1,12 @@
-#include <csignal>
 #include <memory>
 #include <optional>
 #include <utility>
 
+#include "apps/attached_unit.h"
+#include "apps/cluster_net.h"
 #include "apps/cluster_unit.h"
 #include "apps/command.h"
 #include "apps/engine_unit.h"
-#include "apps/model_source.h"
 #include "apps/option_structs.h"
 #include "apps/process_unit.h"
 #include "control/discovery.h"
@@ -27,42 +27,107 @@ class Worker final {
       : flags_(std::move(flags)), engine_flags_(std::move(engine)) {}
 
   Result<int> Run(const std::string& model) {
-    PX_CHECK_OK(process_.Open(flags_, [this](int signal) { OnSignal(signal); }));
+    if (flags_.kv_block_size > 0 && flags_.kv_block_size != engine_flags_.block_size) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("kv-block-size: routers would be told of blocks of {} tokens, the "
+                              "engine has blocks of {} (--block-size)",
+                              flags_.kv_block_size, engine_flags_.block_size),
+                  "kv-block-size");
+    }
+    PX_CHECK_OK(process_.Open(flags_, {.dump = [this] { DumpState(); },
+                                       .reload = {},
+                                       .drain =
+                                           [this] {
+                                             if (!registration_) {
+                                               return false;  // nobody knows of it yet
+                                             }
+                                             process_.loop().Spawn(DrainAndStop());
+                                             return true;
+                                           }}));
     PX_TRY(const rt::Address address, ListenAddress());
+    PX_TRY(tls_net_, OpenWorkerNet(process_.loop(), process_.net(), flags_));
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
-    PX_TRY(
-        engine_,
-        EngineUnit::Load(
-            process_.loop(), process_.log(),
-            {.model = flags_, .engine = engine_flags_, .mock = flags_, .offline = flags_.offline},
-            model));
+    PX_CHECK_OK(OpenEngine(model));
     const control::InstanceId id = discovery_->NewInstanceId();
     service_.emplace(
-        process_.loop(), process_.net(), engine_->link(),
-        worker::WorkerServiceOptions{.mux = {.name = control::InstanceName(id)}, .files = [this] {
-                                       return ReadModelFiles(engine_->folder());
-                                     }});
+        process_.loop(), tls_net_ ? *tls_net_ : process_.net(), link(),
+        worker::WorkerServiceOptions{
+            .mux = {.name = control::InstanceName(id)},
+            .files = [this] { return ReadModelFiles(texts()); },
+            .watches_kv_events = attached_ != nullptr,
+            .health =
+                control::ReadinessOptions{.canary_interval = rt::Duration(flags_.canary_interval),
+                                          .canary_timeout = rt::Duration(flags_.canary_timeout),
+                                          .stall_limit = rt::Duration(flags_.stall_limit)},
+            .on_health = [this](bool healthy, const std::string& why) { OnHealth(healthy, why); }});
     PX_TRY(const rt::Address bound, service_->Start(address));
-    engine_->Start();
+    if (engine_) {
+      engine_->Start();
+    }
     PX_CHECK_OK(Register(id, bound));
     if (!flags_.port_file.empty()) {
       PX_CHECK_OK(rt::WriteFileAtomic(flags_.port_file, fmt::format("{}\n", bound.port), 0644));
     }
     obs::Event(process_.log(), obs::EventId::kWorkerReady)
         .kv("address", bound.ToString())
-        .kv("model", engine_->name())
+        .kv("model", link().card().name)
         .kv("instance", fmt::format("{:x}", Raw(registration_->instance().id)));
     process_.loop().Run();
-    const std::size_t cancelled = engine_->link().outstanding_count();
+    const std::size_t cancelled = outstanding_count();
     registration_.reset();
     service_.reset();
     engine_.reset();
+    attached_.reset();
     discovery_.reset();
     obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", cancelled);
     return kExitDone;
   }
 
  private:
+  // Its own, or one of others.
+  Result<void> OpenEngine(const std::string& model) {
+    if (!flags_.attach.empty()) {
+      PX_TRY(attached_, AttachedUnit::Open(process_, flags_, model));
+      return {};
+    }
+    PX_TRY(engine_, EngineUnit::Load(process_.loop(), process_.log(),
+                                     {.model = flags_,
+                                      .engine = engine_flags_,
+                                      .mock = flags_,
+                                      .offline = flags_.offline,
+                                      .kv_event_count_max =
+                                          flags_.publish_kv_events
+                                              ? static_cast<std::uint32_t>(flags_.kv_event_buffer)
+                                              : 0},
+                                     model));
+    return {};
+  }
+
+  control::WorkerLink& link() {
+    return attached_ ? static_cast<control::WorkerLink&>(attached_->link()) : engine_->link();
+  }
+
+  ModelTexts texts() const {
+    if (attached_) {
+      return {.folder = attached_->folder(), .text_folder = attached_->folder()};
+    }
+    return {.folder = engine_->folder(),
+            .text_folder = engine_->text_folder(),
+            .pooling = engine_->pooling()};
+  }
+
+  std::size_t outstanding_count() const {
+    return attached_ ? attached_->link().outstanding_count() : engine_->link().outstanding_count();
+  }
+
+  void DumpState() {
+    if (engine_) {
+      engine_->DumpState(service_->request_count(), 0);
+    } else if (attached_) {
+      attached_->DumpState(service_->request_count());
+    }
+  }
+
   Result<rt::Address> ListenAddress() const {
     if (flags_.worker_listen.empty()) {
       return rt::Address{.host = flags_.worker_host,
@@ -76,6 +141,12 @@ class Worker final {
     return rt::Address{.host = flags_.worker_listen, .port = 0};
   }
 
+  void OnHealth(bool healthy, const std::string& why) {
+    obs::Event(process_.log(),
+               healthy ? obs::EventId::kWorkerHealthy : obs::EventId::kWorkerUnhealthy)
+        .kv("why", why);
+  }
+
   Result<void> Register(control::InstanceId id, const rt::Address& bound) {
     control::Instance instance;
     instance.id = id;
@@ -83,24 +154,13 @@ class Worker final {
     instance.component = flags_.component;
     instance.endpoint = flags_.endpoint;
     instance.address = bound.ToString();
-    instance.card = engine_->link().card();
+    instance.taints = flags_.taints;
+    instance.card = link().card();
+    instance.rank_count = static_cast<std::uint32_t>(link().rank_loads().size());
+    const rt::WallTime now = process_.loop().WallNow();
+    instance.started_ms = now.unix_seconds * 1000 + now.nanoseconds / 1'000'000;
     PX_TRY(registration_, discovery_->Register(std::move(instance)));
     return {};
-  }
-
-  void OnSignal(int signal) {
-    if (signal == SIGUSR1) {
-      if (service_) {
-        engine_->DumpState(service_->request_count(), 0);
-      }
-    } else if (signal != SIGHUP) {
-      if (draining_ || !registration_) {
-        process_.loop().Stop();
-        return;
-      }
-      draining_ = true;
-      process_.loop().Spawn(DrainAndStop());
-    }
   }
 
   // What runs may end here; what is left then goes on elsewhere.
@@ -115,18 +175,20 @@ class Worker final {
       auto pause = loop.SleepFor(kDrainPoll);
       co_await std::move(pause);
     }
-    engine_->link().Close(Error(Code::kShuttingDown, "the worker ends"));
+    const Error ends(Code::kShuttingDown, "the worker ends");
+    attached_ ? attached_->link().Close(ends) : engine_->link().Close(ends);
     discovery_->Close([this] { process_.loop().Stop(); });
   }
 
   WorkerFlags flags_;
   EngineFlags engine_flags_;
   ProcessUnit process_;
+  std::unique_ptr<rt::Net> tls_net_;  // null: in the clear
   std::unique_ptr<control::Discovery> discovery_;
-  std::unique_ptr<EngineUnit> engine_;
+  std::unique_ptr<EngineUnit> engine_;  // or
+  std::unique_ptr<AttachedUnit> attached_;
   std::optional<worker::WorkerService> service_;
   std::unique_ptr<control::Registration> registration_;
-  bool draining_ = false;
 };
 
 }  // namespace
@@ -134,26 +196,10 @@ class Worker final {
 int RunWorker(const Arguments& arguments) {
   WorkerFlags flags;
   EngineFlags engine;
-  config::Command command;
-  command.name = "worker";
-  command.summary = "Runs a model for frontends of other processes.";
-  command.positionals = {
-      {.name = "MODEL",
-       .help = "folder, bundled name or org/name[@revision]; tiny-chat if none is given",
-       .required = false,
-       .repeated = false}};
-  command.options = RowsOf(flags);
-  for (config::Option& option : RowsOf(engine)) {
-    command.options.push_back(std::move(option));
-  }
-  command.takes_engine_args = true;
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
-  Worker worker(std::move(flags), std::move(engine));
-  Result<int> done = worker.Run(parsed.positionals.empty() ? kBundledModel : parsed.positionals[0]);
-  return done ? *done : Complain(done.error());
+  return RunModelCommand("worker", "Runs a model for frontends of other processes.", RowsOf(flags),
+                         engine, arguments, [&](const std::string& model) {
+                           return Worker(std::move(flags), std::move(engine)).Run(model);
+                         });
 }
 
 }  // namespace pixii::apps

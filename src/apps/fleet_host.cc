@@ -1,0 +1,309 @@
+#include "apps/fleet_host.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "apps/cluster_unit.h"
+#include "apps/router_flags.h"
+#include "control/instance_codec.h"
+
+namespace pixii::apps {
+
+namespace {
+
+constexpr std::uint32_t kModelsRead = 256;  // whose texts wait to be read
+constexpr rt::Duration kSweepPause = std::chrono::seconds(1);
+// A model whose texts were not given is asked again so late.
+constexpr rt::Duration kFetchPause = std::chrono::seconds(1);
+
+void Add(frontend::FleetCounters& sum, const frontend::FleetCounters& one) {
+  sum.moves_new_request += one.moves_new_request;
+  sum.moves_ongoing += one.moves_ongoing;
+  sum.moves_too_long += one.moves_too_long;
+}
+
+}  // namespace
+
+control::MuxClientOptions FleetClientOptions(const FleetFlags& flags) {
+  control::MuxClientOptions client;
+  client.mux.name = "frontend";
+  client.mux.dead_after = rt::Duration(flags.worker_dead_after);
+  client.mux.ping_after = rt::Duration(flags.worker_dead_after) / 4;
+  return client;
+}
+
+FleetHost::FleetHost(ProcessUnit& process, rt::Net& net, HttpUnit& http, obs::Registry& registry,
+                     Options options)
+    : process_(process),
+      net_(net),
+      http_(http),
+      registry_(registry),
+      options_(std::move(options)),
+      texts_pool_(process.loop(), "models", 1, kModelsRead) {
+  registry_.OnExpose([this] { Export(); });
+}
+
+FleetHost::~FleetHost() {
+  *alive_ = false;
+  process_.loop().CancelTimer(sweep_);
+  fleets_.clear();
+}
+
+void FleetHost::Watch(control::Discovery& discovery, std::string_view ns) {
+  watch_ = discovery.Watch(
+      ns, [this](const std::vector<control::MembershipChange>& changes) { OnChanges(changes); });
+}
+
+std::vector<control::Instance> FleetHost::instances() const {
+  std::vector<control::Instance> out;
+  for (const auto& [id, instance] : watch_->instances()) {
+    out.push_back(instance);
+  }
+  return out;
+}
+
+std::size_t FleetHost::worker_count() const {
+  std::size_t out = 0;
+  for (const auto& [key, fleet] : fleets_) {
+    out += fleet.link->worker_count();
+  }
+  return out;
+}
+
+std::size_t FleetHost::outstanding_count() const {
+  std::size_t out = 0;
+  for (const auto& [key, fleet] : fleets_) {
+    out += fleet.link->outstanding_count();
+  }
+  return out;
+}
+
+void FleetHost::OnChanges(const std::vector<control::MembershipChange>& changes) {
+  for (const control::MembershipChange& change : changes) {
+    if (!control::IsWorker(change.instance)) {
+      if (options_.routing != nullptr) {
+        options_.routing->OnChange(change);
+      }
+      continue;
+    }
+    if (change.kind != control::MembershipChange::Kind::kRemoved) {
+      SetInstance(change.instance);
+      continue;
+    }
+    versions_.RemoveInstance(change.instance.id);
+    for (auto& [key, fleet] : fleets_) {
+      fleet.link->RemoveInstance(change.instance.id);
+    }
+  }
+  Settle();
+}
+
+void FleetHost::SetInstance(const control::Instance& instance) {
+  if (!options_.model.empty() && instance.card.name != options_.model) {
+    return;
+  }
+  const frontend::VersionKey key = frontend::VersionOf(instance);
+  versions_.SetInstance(instance);
+  if (!frontend::ServesClients(instance.role)) {
+    return;
+  }
+  Fleet& fleet = fleets_[key];
+  if (!fleet.link) {
+    frontend::FleetOptions options = MakeFleetOptions();
+    if (options_.routing != nullptr) {
+      options_.routing->Prepare(instance.card, options);
+    }
+    fleet.link = std::make_shared<frontend::FleetLink>(process_.loop(), net_, instance.card,
+                                                       std::move(options));
+    if (options_.routing != nullptr) {
+      options_.routing->Begin(*fleet.link);
+    }
+  }
+  if (Result<void> taken = fleet.link->SetInstance(instance); !taken) {
+    versions_.RemoveInstance(instance.id);
+    obs::Event(process_.log(), obs::EventId::kWorkerRefused)
+        .kv("address", instance.address)
+        .kv("why", taken.error().ToString());
+  }
+}
+
+void FleetHost::OnConnection(control::InstanceId instance, bool connected) {
+  watch_->SetConnected(instance, connected);
+  SettleLater();
+}
+
+// Not inside a call of a fleet, which is about to know more.
+void FleetHost::SettleLater() {
+  if (std::exchange(settling_, true)) {
+    return;
+  }
+  process_.loop().Post([this, alive = std::weak_ptr<bool>(alive_)] {
+    if (const auto here = alive.lock(); here && *here) {
+      settling_ = false;
+      Settle();
+    }
+  });
+}
+
+// Brings what is served in line with what there is.
+void FleetHost::Settle() {
+  const frontend::VersionChoice choice = versions_.Choose([this](const frontend::VersionKey& key) {
+    const auto found = fleets_.find(key);
+    return found == fleets_.end()
+               ? frontend::VersionState{}
+               : frontend::VersionState{.ready = found->second.texts.has_value(),
+                                        .trouble = found->second.trouble,
+                                        .workers = found->second.link->worker_count()};
+  });
+  for (auto& [key, fleet] : fleets_) {
+    const auto chosen = choice.serving.find(key.name);
+    if (fleet.service && (chosen == choice.serving.end() || chosen->second != key)) {
+      http_.frontend().Retire(*std::exchange(fleet.service, std::nullopt));
+    }
+  }
+  for (auto& [key, fleet] : fleets_) {
+    const auto chosen = choice.serving.find(key.name);
+    if (!fleet.service && chosen != choice.serving.end() && chosen->second == key) {
+      Serve(key, fleet);
+    }
+    if (!fleet.texts && !fleet.fetching && fleet.link->worker_count() > 0) {
+      Fetch(key, fleet);
+    }
+  }
+  http_.frontend().SetPending(choice.pending);
+  SweepLater();
+}
+
+void FleetHost::Serve(const frontend::VersionKey& key, Fleet& fleet) {
+  Result<frontend::ServiceId> service = http_.Serve(*fleet.texts, fleet.link);
+  if (!service) {
+    fleet.texts.reset();
+    fleet.trouble = service.error().detail();
+    fleet.fetching = true;  // it would be the same again
+  } else {
+    fleet.service = *service;
+  }
+  obs::Event(process_.log(), service ? obs::EventId::kModelServed : obs::EventId::kModelRefused)
+      .kv("model", key.name)
+      .kv("fingerprint", key.fingerprint)
+      .kv("why", service ? "" : service.error().ToString());
+}
+
+void FleetHost::Fetch(const frontend::VersionKey& key, Fleet& fleet) {
+  fleet.fetching = true;
+  fleet.link->FetchFiles([this, key,
+                          alive = std::weak_ptr<bool>(alive_)](Result<wire::ModelFiles> files) {
+    const auto here = alive.lock();
+    if (!here || !*here) {
+      return;
+    }
+    if (!files) {
+      TakeTexts(key, Fail(files.error()));
+      return;
+    }
+    auto read = std::make_shared<Result<frontend::ServedModel>>(Fail(Code::kInternal, "not read"));
+    const bool taken = texts_pool_.Submit(
+        [read, files = std::move(*files), name = key.name] { *read = ServedModelOf(files, name); },
+        [this, read, key] { TakeTexts(key, std::move(*read)); });
+    if (!taken) {
+      TakeTexts(key, Fail(Code::kResourceExhausted, "too many models came at once"));
+    }
+  });
+}
+
+void FleetHost::TakeTexts(const frontend::VersionKey& key, Result<frontend::ServedModel> texts) {
+  const auto found = fleets_.find(key);
+  if (found == fleets_.end()) {
+    return;
+  }
+  Fleet& fleet = found->second;
+  if (texts) {
+    fleet.fetching = false;
+    fleet.texts = std::move(*texts);
+    fleet.texts->created = process_.loop().WallNow().unix_seconds;
+    SettleLater();
+    return;
+  }
+  if (texts.error().code() != Code::kDisconnected) {
+    fleet.trouble = texts.error().detail();
+    obs::Event(process_.log(), obs::EventId::kModelRefused)
+        .kv("model", key.name)
+        .kv("fingerprint", key.fingerprint)
+        .kv("why", texts.error().ToString());
+  }
+  process_.loop().RunAt(process_.loop().Now() + kFetchPause,
+                        [this, key, alive = std::weak_ptr<bool>(alive_)] {
+                          const auto here = alive.lock();
+                          const auto again = here && *here ? fleets_.find(key) : fleets_.end();
+                          if (again != fleets_.end()) {
+                            again->second.fetching = false;
+                            Settle();
+                          }
+                        });
+}
+
+void FleetHost::SweepLater() {
+  const bool any =
+      std::ranges::any_of(fleets_, [this](const auto& one) { return !versions_.Knows(one.first); });
+  if (any && sweep_ == rt::TimerId::kNone) {
+    sweep_ = process_.loop().RunAt(process_.loop().Now() + kSweepPause, [this] {
+      sweep_ = rt::TimerId::kNone;
+      Sweep();
+    });
+  }
+}
+
+// Fleets without workers whose last request has ended.
+void FleetHost::Sweep() {
+  std::erase_if(fleets_, [this](const auto& one) {
+    const auto& [key, fleet] = one;
+    const bool over = !versions_.Knows(key) && fleet.link->outstanding_count() == 0;
+    if (over) {
+      Add(gone_[key.name], fleet.link->counters());
+    }
+    return over;
+  });
+  SweepLater();
+}
+
+frontend::FleetOptions FleetHost::MakeFleetOptions() {
+  const FleetFlags& flags = options_.fleet;
+  frontend::FleetOptions options;
+  options.flight.moves_max = static_cast<std::uint32_t>(flags.migration_limit);
+  options.flight.tokens_max = static_cast<std::uint32_t>(flags.migration_max_seq_len);
+  options.patience = rt::Duration(flags.migration_patience);
+  options.client = FleetClientOptions(flags);
+  options.router = RouterOptionsOf(options_.router);
+  options.log = &process_.log();
+  options.registry = &registry_;
+  options.seed = process_.loop().random().Next();
+  options.on_connection = [this](control::InstanceId instance, bool connected) {
+    OnConnection(instance, connected);
+  };
+  return options;
+}
+
+void FleetHost::Export() {
+  using obs::MetricId;
+  Counters counters = gone_;
+  std::map<std::string, std::size_t> workers;
+  for (const auto& [key, fleet] : fleets_) {
+    fleet.link->ExportMetrics();
+    Add(counters[key.name], fleet.link->counters());
+    workers[key.name] += fleet.link->worker_count();
+  }
+  for (const auto& [model, sum] : counters) {
+    registry_.GetCounter(MetricId::kModelMigrationTotal, {model, "new_request"})
+        .SetTotal(sum.moves_new_request);
+    registry_.GetCounter(MetricId::kModelMigrationTotal, {model, "ongoing_request"})
+        .SetTotal(sum.moves_ongoing);
+    registry_.GetCounter(MetricId::kModelMigrationMaxSeqLenExceededTotal, {model})
+        .SetTotal(sum.moves_too_long);
+    registry_.GetGauge(MetricId::kModelMigrationLimit, {model})
+        .Set(static_cast<double>(options_.fleet.migration_limit));
+    registry_.GetGauge(MetricId::kModelWorkers, {model}).Set(static_cast<double>(workers[model]));
+  }
+  registry_.GetCounter(MetricId::kErrorEventsTotal).SetTotal(process_.log().error_count());
+}
+
+}  // namespace pixii::apps

@@ -1,0 +1,102 @@
+// The fleets behind a frontend: one for each model and version that discovery shows, added and
+// taken back as their workers come and go.
+//
+// Thread: one loop; texts of new models are read on another thread.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/fleet_routing.h"
+#include "apps/http_unit.h"
+#include "apps/option_structs.h"
+#include "apps/process_unit.h"
+#include "control/discovery.h"
+#include "frontend/fleet/fleet_link.h"
+#include "frontend/fleet/model_versions.h"
+#include "frontend/served_model.h"
+#include "obs/metrics.h"
+#include "rt/work_pool.h"
+
+namespace pixii::apps {
+
+/// How a frontend's connections to workers are made.
+control::MuxClientOptions FleetClientOptions(const FleetFlags& flags);
+
+class FleetHost final {
+ public:
+  struct Options {
+    const FleetFlags& fleet;
+    const RouterFlags& router;
+    std::string model = {};           // the only one that is served; empty: all
+    FleetRouting* routing = nullptr;  // who helps to choose; null: nobody
+  };
+
+  /// Workers are reached by `net`. `http` is started before the first worker is found. All outlive
+  /// it.
+  FleetHost(ProcessUnit& process, rt::Net& net, HttpUnit& http, obs::Registry& registry,
+            Options options);
+
+  FleetHost(const FleetHost&) = delete;
+  FleetHost& operator=(const FleetHost&) = delete;
+  /// Pre: `http` has stopped.
+  ~FleetHost();
+
+  /// From now on workers are found. `discovery` outlives it.
+  void Watch(control::Discovery& discovery, std::string_view ns);
+
+  /// All that discovery shows.
+  std::vector<control::Instance> instances() const;
+
+  /// That requests can be sent to now.
+  std::size_t worker_count() const;
+
+  /// Requests of all fleets.
+  std::size_t outstanding_count() const;
+
+ private:
+  struct Fleet {
+    std::shared_ptr<frontend::FleetLink> link;
+    std::optional<frontend::ServedModel> texts;
+    std::string trouble;  // why there are none
+    bool fetching = false;
+    std::optional<frontend::ServiceId> service;
+  };
+
+  /// Of fleets that are gone, by model: what is counted never shrinks.
+  using Counters = std::map<std::string, frontend::FleetCounters>;
+
+  void OnChanges(const std::vector<control::MembershipChange>& changes);
+  void SetInstance(const control::Instance& instance);
+  void OnConnection(control::InstanceId instance, bool connected);
+  void SettleLater();
+  void Settle();
+  void Fetch(const frontend::VersionKey& key, Fleet& fleet);
+  void TakeTexts(const frontend::VersionKey& key, Result<frontend::ServedModel> texts);
+  void Serve(const frontend::VersionKey& key, Fleet& fleet);
+  void SweepLater();
+  void Sweep();
+  frontend::FleetOptions MakeFleetOptions();
+  void Export();
+
+  ProcessUnit& process_;
+  rt::Net& net_;
+  HttpUnit& http_;
+  obs::Registry& registry_;
+  Options options_;
+  frontend::ModelVersions versions_;
+  std::map<frontend::VersionKey, Fleet> fleets_;
+  Counters gone_;
+  bool settling_ = false;
+  rt::TimerId sweep_ = rt::TimerId::kNone;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
+  std::unique_ptr<control::InstanceWatch> watch_;
+  rt::WorkPool texts_pool_;
+};
+
+}  // namespace pixii::apps

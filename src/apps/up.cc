@@ -1,0 +1,300 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <csignal>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/command.h"
+#include "apps/model_source.h"
+#include "apps/option_structs.h"
+#include "apps/process_unit.h"
+#include "apps/supervisor.h"
+#include "apps/version.h"
+#include "base/hash.h"
+#include "control/graph.h"
+#include "rt/file.h"
+#include "rt/file_lock.h"
+
+namespace pixii::apps {
+
+namespace {
+
+constexpr std::uint64_t kGraphBytesMax = 1U << 20U;
+constexpr std::uint64_t kSmallFileBytesMax = 64;
+
+// The options of a command that a component may run.
+Result<void> CheckFlag(const std::string& command, const std::string& flag,
+                       const std::string& value) {
+  FrontendFlags frontend;
+  WorkerFlags worker;
+  EngineFlags engine;
+  std::vector<config::Option> options = command == "frontend" ? RowsOf(frontend) : RowsOf(worker);
+  if (command != "frontend") {
+    for (config::Option& option : RowsOf(engine)) {
+      options.push_back(std::move(option));
+    }
+  }
+  std::vector<std::string> names;
+  for (const config::Option& option : options) {
+    if (option.name == flag ||
+        std::ranges::find(option.flag_aliases, flag) != option.flag_aliases.end()) {
+      return config::Assign(option, value);
+    }
+    names.push_back(option.name);
+  }
+  const std::optional<std::string> nearest = config::Nearest(flag, names);
+  return Fail(Code::kInvalidArgument,
+              fmt::format("pixii {} has no flag --{}{}", command, flag,
+                          nearest ? fmt::format("; did you mean {}?", *nearest) : ""),
+              flag);
+}
+
+std::string HexOf(std::string_view text) {
+  return fmt::format("{:016x}",
+                     Hash64(std::as_bytes(std::span<const char>(text.data(), text.size()))));
+}
+
+// Whether two of it can run at a time: not if both want the same port or socket.
+bool Overlaps(const control::GraphComponent& component) {
+  const auto free = [&](std::string_view flag, std::string_view otherwise) {
+    const std::string* value = component.Flag(flag);
+    return (value != nullptr ? *value : otherwise) == "0";
+  };
+  if (component.command == "frontend") {
+    return free("port", "8000") && component.Flag("listen") == nullptr &&
+           (component.Flag("kserve-grpc-server") == nullptr || free("grpc-port", "8001"));
+  }
+  return free("worker-port", "0") && component.Flag("worker-listen") == nullptr;
+}
+
+Result<control::Graph> ReadGraphFile(const std::string& path) {
+  const control::GraphRules rules = {
+      .commands = {"frontend", "worker"}, .model_commands = {"worker"}, .check_flag = CheckFlag};
+  PX_TRY(const std::string text, rt::ReadFile(path, kGraphBytesMax));
+  PX_TRY(control::Graph graph, control::ReadGraph(text, path, rules));
+  for (const control::GraphComponent& component : graph.components) {
+    if (component.replicas > 1 && !Overlaps(component)) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("{}:{}: components.{}.replicas: several cannot have one port; give "
+                              "them port 0",
+                              path, component.line, component.name),
+                  "replicas");
+    }
+  }
+  return graph;
+}
+
+// What a graph says, kept true.
+class Fleet final {
+ public:
+  Fleet(UpFlags flags, std::string path) : flags_(std::move(flags)), path_(std::move(path)) {}
+
+  Result<int> Run() {
+    PX_TRY(graph_, ReadGraphFile(path_));
+    if (flags_.check) {
+      std::int64_t processes = 0;
+      for (const control::GraphComponent& component : graph_.components) {
+        processes += component.replicas;
+      }
+      Say("{}: {} components, {} processes\n", path_, graph_.components.size(), processes);
+      return kExitDone;
+    }
+    PX_CHECK_OK(OpenState());
+    PX_TRY(const bool first, TakeOver());
+    if (!first) {
+      return kExitDone;
+    }
+    PX_CHECK_OK(process_.Open(flags_, {.dump = [this] { SayStatus(); },
+                                       .reload = [this] { Reload(); },
+                                       .drain =
+                                           [this] {
+                                             Say("all shall end\n");
+                                             supervisor_->Drain();
+                                             return true;
+                                           },
+                                       .child = [this] { supervisor_->OnChild(); }}));
+    // Only now may another `pixii up` send a signal.
+    PX_CHECK_OK(rt::WriteFileAtomic(state_ + "/pid", fmt::format("{}\n", rt::OwnPid()), 0644));
+    supervisor_.emplace(
+        process_,
+        Supervisor::Options{
+            .launch = [this](const control::KeeperAction& start) { return LaunchOf(start); },
+            .on_change = [this](const control::ReplicaStatus& replica, std::int32_t pid,
+                                const std::string& what) { OnChange(replica, pid, what); },
+            .on_settled = [this] { Flushed("all is as {} says\n", path_); },
+            .on_finished = [this] { process_.loop().Stop(); }});
+    Apply();
+    process_.loop().Run();
+    supervisor_.reset();
+    (void)rt::RemoveFile(state_ + "/pid");
+    return kExitDone;
+  }
+
+ private:
+  template <class... Values>
+  static void Flushed(fmt::format_string<Values...> form, Values&&... values) {
+    Say(form, std::forward<Values>(values)...);
+    std::fflush(stdout);
+  }
+
+  Result<void> OpenState() {
+    PX_TRY(const std::string real, rt::RealPath(path_));
+    state_ =
+        flags_.state_dir.empty() ? CacheFolder() + "/pixii/up/" + HexOf(real) : flags_.state_dir;
+    PX_CHECK_OK(rt::CreateFolders(state_ + "/logs"));
+    PX_CHECK_OK(rt::CreateFolders(state_ + "/ports"));
+    return rt::CreateFolders(state_ + "/cluster");
+  }
+
+  // False: another process keeps this graph, and was told to read it anew.
+  Result<bool> TakeOver() {
+    Result<rt::FileLock> lock = rt::FileLock::Take(state_ + "/lock");
+    if (lock) {
+      lock_.emplace(std::move(*lock));
+      return true;
+    }
+    if (lock.error().code() != Code::kUnavailable) {
+      return Fail(lock.error());
+    }
+    PX_TRY(const std::string text, rt::ReadFile(state_ + "/pid", kSmallFileBytesMax));
+    std::int32_t pid = 0;
+    std::from_chars(text.data(), text.data() + text.size(), pid);
+    if (!rt::SignalProcess(pid, SIGHUP)) {
+      return Fail(Code::kUnavailable,
+                  fmt::format("process {} keeps {} and cannot be told", pid, path_));
+    }
+    Say("process {} keeps {} and reads it anew\n", pid, path_);
+    return false;
+  }
+
+  void Reload() {
+    Result<control::Graph> fresh = ReadGraphFile(path_);
+    if (!fresh) {
+      SayError("pixii: {}; what runs stays as it is\n", fresh.error().detail());
+      return;
+    }
+    graph_ = std::move(*fresh);
+    Flushed("{} is read anew\n", path_);
+    Apply();
+  }
+
+  void Apply() {
+    std::vector<control::KeptPart> parts;
+    for (const control::GraphComponent& component : graph_.components) {
+      parts.push_back({.name = component.name,
+                       .version = HexOf(TextOf(component)),
+                       .replicas = static_cast<std::uint32_t>(component.replicas),
+                       .needs = component.needs,
+                       .overlaps = Overlaps(component),
+                       .settle = component.settle,
+                       .stop_grace = component.stop_grace});
+    }
+    supervisor_->SetParts(std::move(parts));
+  }
+
+  // All that makes one process of a component another than before.
+  std::string TextOf(const control::GraphComponent& component) const {
+    std::string out = fmt::format("{}\n{}\n{}\n{}\n{}\n", kCommit, component.command,
+                                  component.model, graph_.ns, graph_.discovery);
+    for (const auto* values : {&graph_.environment, &component.environment, &component.flags}) {
+      for (const auto& [name, value] : *values) {
+        out += fmt::format("{}:{}={}:{}\n", name.size(), name, value.size(), value);
+      }
+      out += '\n';
+    }
+    return out;
+  }
+
+  static std::string NameOf(const std::string& part, control::ReplicaId replica) {
+    return fmt::format("{}-{}", part, static_cast<std::uint64_t>(replica));
+  }
+
+  Launch LaunchOf(const control::KeeperAction& start) const {
+    const control::GraphComponent& component =
+        *std::ranges::find(graph_.components, start.part, &control::GraphComponent::name);
+    const std::string name = NameOf(start.part, start.replica);
+    Launch out;
+    out.port_file = fmt::format("{}/ports/{}", state_, name);
+    std::vector<std::string>& words = out.child.arguments;
+    words = {kOwnProgram, component.command};
+    if (!component.model.empty()) {
+      words.push_back(component.model);
+    }
+    for (const auto& [flag, value] : component.flags) {
+      words.push_back(fmt::format("--{}={}", flag, value));
+    }
+    words.push_back("--discovery=" +
+                    (graph_.discovery.empty() ? "file:" + state_ + "/cluster" : graph_.discovery));
+    words.push_back("--namespace=" + graph_.ns);
+    words.push_back("--port-file=" + out.port_file);
+    words.push_back(fmt::format("--parent-pid={}", rt::OwnPid()));
+    out.child.output = fmt::format("{}/logs/{}.log", state_, name);
+    out.child.own_group = true;
+    out.child.environment = component.environment;
+    for (const auto& [variable, value] : graph_.environment) {
+      const bool own = std::ranges::any_of(component.environment,
+                                           [&](const auto& one) { return one.first == variable; });
+      if (!own) {
+        out.child.environment.emplace_back(variable, value);
+      }
+    }
+    return out;
+  }
+
+  void OnChange(const control::ReplicaStatus& replica, std::int32_t pid, const std::string& what) {
+    const std::string name = NameOf(replica.part, replica.replica);
+    std::string port;
+    if (replica.state == control::ReplicaStatus::State::kReady) {
+      port =
+          rt::ReadFile(fmt::format("{}/ports/{}", state_, name), kSmallFileBytesMax).value_or("");
+      port.erase(std::ranges::find(port, '\n'), port.end());
+    }
+    Flushed("{} {}{}{}\n", name, what, pid > 0 ? fmt::format(", process {}", pid) : "",
+            port.empty() || pid == 0 ? "" : ", port " + port);
+  }
+
+  void SayStatus() {
+    for (const control::ReplicaStatus& one : supervisor_->keeper().replicas()) {
+      using State = control::ReplicaStatus::State;
+      Say("{} {}\n", NameOf(one.part, one.replica),
+          one.state == State::kReady      ? "is ready"
+          : one.state == State::kStarting ? "starts"
+                                          : "ends");
+    }
+    std::fflush(stdout);
+  }
+
+  UpFlags flags_;
+  std::string path_;
+  std::string state_;
+  control::Graph graph_;
+  std::optional<rt::FileLock> lock_;
+  ProcessUnit process_;
+  std::optional<Supervisor> supervisor_;
+};
+
+}  // namespace
+
+int RunUp(const Arguments& arguments) {
+  UpFlags flags;
+  config::Command command;
+  command.name = "up";
+  command.summary = "Runs the processes that a graph file says, and keeps them running.";
+  command.positionals = {
+      {.name = "GRAPH", .help = "the file", .required = true, .repeated = false}};
+  command.options = RowsOf(flags);
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  Result<int> done = Fleet(std::move(flags), parsed.positionals[0]).Run();
+  return done ? *done : Complain(done.error());
+}
+
+}  // namespace pixii::apps
