@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 import unittest
 
 import harness
@@ -59,6 +60,61 @@ class Bench(unittest.TestCase):
                                               "decision_p50", "decision_p99"])
         for name in ("stored", "lookup", "decision_p50"):
             self.assertGreater(rows[name]["value"], 0)
+
+    def test_cluster_measures_what_each_hop_takes(self):
+        out = harness.run_pixii("bench", "cluster", "--frontends", "2", "--workers", "3", "--seconds", "0.2", "--repeats", "2",
+                                "--output-tokens", "4", "--stream-tokens", "20", "--connections", "4", "--json")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        rows = self.check_report(out.stdout, ["direct_ttft_p50", "cluster_ttft_p99", "added_ttft_p50", "added_latency_p99",
+                                              "frontend_cpu", "worker_cpu", "direct_cpu", "cluster_capacity", "rate"])
+        for name in ("direct_latency_p50", "cluster_latency_p50", "cluster_stream", "cluster_rate"):
+            self.assertGreater(rows[name]["value"], 0)
+        # The load that is asked for is that of half of what the cluster takes.
+        self.assertAlmostEqual(rows["rate"]["value"] / rows["cluster_capacity"]["value"], 0.5, places=6)
+
+    def test_a_trace_is_replayed_by_every_mode(self):
+        # Six conversations of four turns; each turn's prompt is the last one's and 512 tokens more.
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "trace.jsonl"
+            rows = [{"timestamp": 4000 * turn + 700 * talk, "input_length": 512 * (turn + 2) - 7, "output_length": 6,
+                     "hash_ids": [100 * talk + block for block in range(turn + 2)]} for turn in range(4) for talk in range(6)]
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            results = {}
+            for mode in ("kv", "round-robin", "random", "power-of-two", "least-loaded"):
+                flags = ["simulate", "--scenario", "trace", "--trace", str(path), "--workers", "5", "--router-mode", mode,
+                         "--router-kv-events", "--json"]
+                out = harness.run_pixii(*flags)
+                self.assertEqual(out.returncode, 0, out.stderr)
+                got = {name: row["value"] for name, row in self.check_report(out.stdout, ["ttft_mean", "itl_p99"]).items()}
+                self.assertEqual((got["requests"], got["finished"], got["refused"], got["output_tokens"]), (24, 24, 0, 144))
+                self.assertLessEqual(got["chosen_hit_rate"], got["oracle_hit_rate"])
+                results[mode] = got
+                again = json.loads(harness.run_pixii(*flags).stdout)
+                self.assertEqual(again["results"], json.loads(out.stdout)["results"])
+            # All whole blocks of 64 tokens of the last turn, which end 7 tokens before its prompt does.
+            hits = sum(512 * (turn + 1) // 64 * 64 - 64 for turn in range(1, 4)) * 6 / sum(row["input_length"] for row in rows)
+            self.assertAlmostEqual(results["kv"]["hit_rate"], hits)
+            self.assertAlmostEqual(results["kv"]["oracle_hit_rate"], hits)
+            self.assertLess(results["round-robin"]["hit_rate"], hits)
+            self.assertLess(results["kv"]["ttft_mean"], results["round-robin"]["ttft_mean"])
+
+    def test_a_trace_of_azure_is_read_and_wrong_ones_are_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "trace.csv"
+            path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n"
+                            "2023-11-16 18:17:04.0319600,3180,8")
+            flags = ["simulate", "--scenario", "trace", "--trace", str(path), "--json"]
+            out = harness.run_pixii(*flags)
+            self.assertEqual(out.returncode, 0, out.stderr)
+            rows = self.check_report(out.stdout, ["ttft_mean"])
+            self.assertEqual((rows["prompt_tokens"]["value"], rows["output_tokens"]["value"], rows["seen_rate"]["value"]),
+                             (7988, 18, 0))
+            path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n")
+            for more, word in (([], "line 2"), (["--trace", folder + "/none"], "none"), (["--trace", ""], "--trace FILE"),
+                               (["--router-mode", "direct"], "line 2")):
+                out = harness.run_pixii(*flags, *more)
+                self.assertEqual(out.returncode, 2)
+                self.assertIn(word, out.stderr)
 
     def test_serve_counts_every_token_of_every_request(self):
         with harness.Server() as server:

@@ -1,5 +1,6 @@
 """Several processes as one server: workers that find a frontend through a folder."""
 import os
+import pathlib
 import random
 import signal
 import tempfile
@@ -43,6 +44,10 @@ class Cluster:
         self.workers.append(Worker(self.folder.name, self.model, *self.worker_flags))
         return self.workers[-1]
 
+    def frontend_of(self, *flags):
+        """One more frontend; whoever asks ends it."""
+        return Frontend(self.folder.name, *flags)
+
     def worker_count(self):
         values = self.frontend.metrics()
         return sum(v for k, v in values.items() if k.startswith("dynamo_frontend_model_workers{"))
@@ -59,7 +64,7 @@ class Cluster:
     def busiest(self):
         """The worker that used most processor time since it was asked last."""
         def spent(worker):
-            fields = open(f"/proc/{worker.process.pid}/stat").read().rsplit(")", 1)[1].split()
+            fields = pathlib.Path(f"/proc/{worker.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
             total = int(fields[11]) + int(fields[12])
             since = total - getattr(worker, "spent", 0)
             worker.spent = total
@@ -96,8 +101,8 @@ def resume(worker):
     os.kill(worker.process.pid, signal.SIGCONT)
 
 
-def requests(count, seed):
-    """Bodies of chats and completions that ask for different things: seeds, penalties, n, schemas, tools, logprobs."""
+def requests(count, seed, adapters=()):
+    """Bodies of chats that ask for different things: seeds, penalties, n, schemas, tools, logprobs, and adapters by name."""
     draw = random.Random(seed)
     tools = [{"type": "function", "function": {
         "name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
@@ -111,7 +116,7 @@ def requests(count, seed):
         body = {"messages": [{"role": "user", "content": f"What is {draw.randint(10, 99)} + {draw.randint(10, 99)}? Note {number}."}],
                 "seed": number, "max_tokens": draw.randint(60, 200), "temperature": draw.choice([0, 0.7, 1.2]),
                 "chat_template_kwargs": {"enable_thinking": draw.random() < 0.5}}
-        kind = draw.choice(["plain", "penalties", "n", "schema", "tools", "logprobs"])
+        kind = draw.choice(["plain", "penalties", "n", "schema", "tools", "logprobs", *(["adapter"] if adapters else [])])
         if kind == "penalties":
             body.update(frequency_penalty=0.8, presence_penalty=0.3, repetition_penalty=1.1, min_tokens=40, ignore_eos=True)
         elif kind == "n":
@@ -123,6 +128,8 @@ def requests(count, seed):
             body.update(tools=tools, tool_choice="required")
         elif kind == "logprobs":
             body.update(logprobs=True, top_logprobs=3, ignore_eos=True)
+        elif kind == "adapter":
+            body.update(model=draw.choice(adapters), ignore_eos=True)
         yield body
 
 

@@ -104,7 +104,7 @@ class EngineYaml(unittest.TestCase):
 
     def test_what_is_wrong_is_said_with_place_and_suggestion(self):
         for text, word in (("kv_cache_config:\n  max_token: 5\n", "engine.yaml:2: unknown key kv_cache_config.max_token; did you mean kv_cache_config.max_tokens?"),
-                           ("tensor_parallel_size: 2", "engine.yaml:1: tensor_parallel_size: 2 is not available"),
+                           ("pipeline_parallel_size: 2", "engine.yaml:1: pipeline_parallel_size: 2 is not available"),
                            ("max_batch_size: 0", "1 .. 4096"), ("max_batch_size: [8]", "one plain value"),
                            ("model: other", "was asked for"), ("a: [", "engine.yaml")):
             self.assertIn(word, self.refused("--extra-engine-args", self.file(text)), text)
@@ -115,7 +115,13 @@ class EngineYaml(unittest.TestCase):
         page = (harness.ROOT / "docs/reference/engine_yaml.md").read_text()
         keys = re.findall(r"^\| `([a-z_.]+)` \| `", page, re.M)
         self.assertGreater(len(keys), 20)
-        elsewhere = {"revision", "kv_cache_config.max_gpu_total_bytes", "speculative_config.speculative_model_dir"}
+        ranks = {"tensor_parallel_size": ("tensor-parallel-size", "2"), "enable_attention_dp": ("enable-attention-dp", "true"),
+                 "attention_dp_config.enable_balance": ("attention-dp-balance", "true"),
+                 "attention_dp_config.timeout_iters": ("attention-dp-timeout-iters", "7"),
+                 "attention_dp_config.batching_wait_iters": ("attention-dp-batching-wait-iters", "3"),
+                 "attention_dp_config.conversation_affinity": ("conversation-affinity", "true"),
+                 "attention_dp_config.max_sessions": ("conversation-affinity-max-sessions", "99")}
+        elsewhere = {"revision", "kv_cache_config.max_gpu_total_bytes", "speculative_config.speculative_model_dir", *ranks}
         for key in keys:
             if key not in elsewhere:
                 self.assertRegex(WHOLE, rf"\b{key.rsplit('.', 1)[-1]}:", key)
@@ -123,6 +129,9 @@ class EngineYaml(unittest.TestCase):
                               "--trtllm.speculative_config.decoding_type", "DraftTarget",
                               "--trtllm.speculative_config.speculative_model_dir", "x")
         self.assertEqual((rows["revision"][0], rows["kv-memory"][0], rows["draft-model"][0]), ("abc", "2MiB", "x"))
+        words = [word for key, (_, value) in ranks.items() for word in (f"--trtllm.{key}", value)]
+        rows, _ = self.config("tiny-chat", *words)
+        self.assertEqual({name: rows[name][0] for name, _ in ranks.values()}, dict(ranks.values()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`pixii serve --engine mock`: the whole way of a request around made-up tokens."""
 import contextlib
 import json
+import tempfile
 import time
 import unittest
 
@@ -58,6 +59,32 @@ class MockEngine(unittest.TestCase):
             took = time.monotonic() - begin
             self.assertEqual(status, 200, answer)
             self.assertGreaterEqual(took, (10 + 5 * 40 + 4 * (10 + 20)) / 2 / 1000)
+
+    def test_it_takes_the_names_and_the_times_of_the_mocker(self):
+        profile = {"prefill_isl": [1], "prefill_ttft_ms": [40], "decode_active_kv_tokens": [0], "decode_context_length": [0],
+                   "decode_itl_ms": [[20]]}
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(profile, file)
+            file.flush()
+            cases = (["--mock", "--speedup", "10", "--num-gpu-blocks-override", "600", "--max-num-seqs", "8"],
+                     ["--engine", "mock", "--planner-profile-data", file.name, "--speedup-ratio", "2", "--mock-blocks", "600"])
+            least = ((16.5 + 4 * 5.74) / 10, (40 + 4 * 20) / 2)
+            for flags, milliseconds in zip(cases, least):
+                with harness.Server("tiny-chat", *flags) as server:
+                    begin = time.monotonic()
+                    status, answer = server.post("/v1/completions", {**BODY, "max_tokens": 5})
+                    took = time.monotonic() - begin
+                    self.assertEqual(status, 200, answer)
+                    self.assertGreaterEqual(took * 1000, milliseconds)
+                    self.assertEqual(self.figure(server, "pixii_engine_blocks_free")
+                                     + self.figure(server, "pixii_engine_blocks_cached"), 600)
+            for flags, word in ((["--mock", "--mock-step-time", "1ms"], "mock-timing"), (["--mock-timing", "polynomial"], "--engine mock"),
+                                (["--mock", "--mock-timing", "profile"], "mock-profile"),
+                                (["--mock", "--mock-profile", "/nowhere"], "/nowhere"),
+                                (["--mock", "--mock-blocks", "9", "--kv-tokens", "999"], "mock-blocks")):
+                out = harness.run_pixii("serve", "tiny-chat", "--port", "0", *flags)
+                self.assertNotEqual(out.returncode, 0, flags)
+                self.assertIn(word, out.stderr)
 
     def test_it_is_never_there_by_accident(self):
         for flags, word in ((["--mock-seed", "3"], "--engine mock"), (["--mock-step-time", "1ms"], "--engine mock"),

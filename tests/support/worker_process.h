@@ -17,7 +17,12 @@ namespace pixii::testing {
 inline constexpr std::uint32_t kMockVocab = 64;
 inline constexpr std::uint32_t kMockContext = 4096;
 
-inline std::unique_ptr<engine::Engine> MakeMockEngine() {
+inline engine::EngineOptions MockEngineOptions() {
+  return {.batch_sequences_max = 8, .batch_tokens_max = 32, .queue_length_max = 64};
+}
+
+inline std::unique_ptr<engine::Engine> MakeMockEngine(
+    const engine::EngineOptions& options = MockEngineOptions()) {
   auto executor = std::make_unique<engine::MockExecutor>(
       engine::MockOptions{.limits = {.vocab_size = kMockVocab,
                                      .context_tokens_max = kMockContext,
@@ -27,17 +32,16 @@ inline std::unique_ptr<engine::Engine> MakeMockEngine() {
                                      .step_logit_rows_max = 64},
                           .timing = {.step_ns = 1'000'000},
                           .faults = {}});
-  return std::move(*engine::Engine::Create(
-      {.batch_sequences_max = 8, .batch_tokens_max = 32, .queue_length_max = 64},
-      std::move(executor)));
+  return std::move(*engine::Engine::Create(options, std::move(executor)));
 }
 
 struct WorkerProcess {
   static constexpr std::uint16_t kPort = 7000;
 
-  explicit WorkerProcess(rt::SimNode& node_in, worker::WorkerServiceOptions options = {})
+  explicit WorkerProcess(rt::SimNode& node_in, worker::WorkerServiceOptions options = {},
+                         const engine::EngineOptions& engine_options = MockEngineOptions())
       : node(node_in),
-        engine(node.loop(), MakeMockEngine()),
+        engine(node.loop(), MakeMockEngine(engine_options)),
         link(node.loop(), engine, {.name = "mock", .eos_token_ids = {}}),
         service(node.loop(), node.net(), link, std::move(options)) {
     EXPECT_TRUE(service.Start({.host = "0.0.0.0", .port = kPort}));
