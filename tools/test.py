@@ -19,6 +19,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FUZZ_SECONDS = 20
 SIM_SEEDS = 1000
+CLUSTER_SEEDS = 300  # of the cluster scenario
 PROGRAM_SECONDS_MAX = 900
 
 
@@ -76,6 +77,7 @@ def house_checks(tally):
     tally.add("format", *run(["clang-format-19", "--dry-run", "--Werror", *files]))
     tally.add("layers", *run(["python3", "tools/layers.py"]))
     tally.add("tidy", *run(["python3", "tools/tidy.py"]))
+    tally.add("mutations apply", *run(["python3", "tools/mutate", "--check"]))
     disjoint = ROOT / "models/tiny-chat/train/test_disjoint.py"
     if disjoint.exists():
         tally.add("tiny-chat held-out data", *run(["python3", str(disjoint)]))
@@ -164,13 +166,16 @@ def end_to_end(tally, only, long):
         print(f"{script.name}: {time.monotonic() - started:.1f} s", flush=True)
 
 
-def simulation(tally, seeds, long):
+def simulation(tally, factor, long):
     binary = pixii_binary(tally, long)
     if binary is None:
         return
-    ok, output = run([str(binary), "simulate", "--seeds", str(seeds)], seconds=14400)
-    print(output.strip().splitlines()[-1] if output.strip() else "simulate: no output", flush=True)
-    tally.add(f"simulate {seeds} seeds", ok, output[-6000:])
+    for scenario, seeds in (("server", factor * SIM_SEEDS), ("cluster", factor * CLUSTER_SEEDS)):
+        ok, output = run([str(binary), "simulate", "--scenario", scenario, "--seeds", str(seeds), "--jobs",
+                          str(os.cpu_count() or 1)], seconds=14400)
+        lines = [line for line in output.strip().splitlines() if not line.startswith(("fault ", "error "))]
+        print(lines[-1] if lines else "simulate: no output", flush=True)
+        tally.add(f"simulate {scenario} {seeds} seeds", ok, output[-6000:])
 
 
 def fuzz(tally, only, seconds):
@@ -198,13 +203,13 @@ def main():
         "checks": lambda only: house_checks(tally),
         "unit": lambda only: unit_programs(tally, only),
         "e2e": lambda only: end_to_end(tally, only, False),
-        "simulation": lambda only: simulation(tally, SIM_SEEDS, False),
+        "simulation": lambda only: simulation(tally, 1, False),
         "fuzz": lambda only: fuzz(tally, only, FUZZ_SECONDS),
     }
     if options.long:
         steps = {
             "e2e": lambda only: end_to_end(tally, only, True),
-            "simulation": lambda only: simulation(tally, 20 * SIM_SEEDS, True),
+            "simulation": lambda only: simulation(tally, 20, True),
             "fuzz": lambda only: fuzz(tally, only, 60 * FUZZ_SECONDS),
         }
     if options.only in steps:
