@@ -108,6 +108,7 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
   }
   const bool takes = here && worker.listed && !worker.instance.draining &&
                      worker.link->load().state == control::WorkerState::kAwake;
+  const bool counted = worker.routed;
   if (takes) {
     const bool is_new = !std::exchange(worker.routed, true);
     worker.changed = worker.changed || is_new;
@@ -119,6 +120,9 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
     }
   } else if (std::exchange(worker.routed, false)) {
     router_.RemoveWorker(instance);
+  }
+  if (takes != counted && options_.on_worker_count) {
+    options_.on_worker_count();
   }
   if (!retired_.empty()) {
     SweepLater();
