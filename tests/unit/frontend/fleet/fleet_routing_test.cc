@@ -51,7 +51,7 @@ class FleetRoutingTest : public FleetFixture {
     std::map<std::uint64_t, std::uint32_t> out;
     const control::RouteExplanation explained = *fleet_->ExplainRoute(request);
     for (const control::RouteCandidate& one : explained.candidates) {
-      out[one.target.worker] = one.device_blocks;
+      out[one.target.worker] = one.input.device_blocks;
     }
     return out;
   }
@@ -225,7 +225,7 @@ TEST_F(FleetRoutingTest, DirectModeNeedsAPin) {
 TEST_F(FleetRoutingTest, ChangedTaintsReachTheRouter) {
   StartFleet(2);
   wire::GenerateRequest picky = Ask(1);
-  picky.routing = wire::RoutingHints{.required_taints = {"gpu=large"}};
+  picky.routing.emplace().required_taints = {"gpu=large"};
   Answer(picky);
   ExpectError(last_id_, Code::kUnavailable);
   instances_[2].taints = {"gpu=large"};
@@ -243,7 +243,7 @@ TEST_F(FleetRoutingTest, APreferredTaintTipsTheScales) {
   ASSERT_TRUE(fleet_->SetInstance(instances_[2]));
   for (const auto& [weight, number] : {std::pair(2.0, 2U), std::pair(-2.0, 1U)}) {
     wire::GenerateRequest request = Ask(1);
-    request.routing = wire::RoutingHints{.preferred_taints = {{"cheap", weight}}};
+    request.routing.emplace().preferred_taints = {{"cheap", weight}};
     EXPECT_EQ(fleet_->ExplainRoute(request)->choice->worker, IdOf(number)) << weight;
   }
 }
@@ -273,7 +273,7 @@ TEST_F(FleetRoutingTest, AnOverrideIsOfOneRequest) {
     const std::vector<control::RouteCandidate> candidates =
         fleet_->ExplainRoute(request)->candidates;
     return std::ranges::find(candidates, WorkerRank{worker, 0}, &control::RouteCandidate::target)
-        ->cost;
+        ->terms.cost;
   };
   const double usual = cost();
   request.routing.emplace().instead.overlap_credit = 0;
@@ -452,7 +452,7 @@ class RankedFleetTest : public FleetRoutingTest {
     std::vector<std::uint32_t> out;
     const control::RouteExplanation explained = *fleet_->ExplainRoute(Ask(prompt));
     for (const control::RouteCandidate& one : explained.candidates) {
-      out.push_back(one.device_blocks);
+      out.push_back(one.input.device_blocks);
     }
     return out;
   }
