@@ -169,9 +169,9 @@ class RouterProcess final {
 
   router::WorkerFeedOptions FeedOptions() {
     return {.client = ClientOptions(),
-            .on_connection = [this](control::InstanceId instance, bool connected) {
-              watch_->SetConnected(instance, connected);
-            }};
+            .on_connection = [this](control::InstanceId instance,
+                                    bool connected) { watch_->SetConnected(instance, connected); },
+            .log = &process_.log()};
   }
 
   Result<std::unique_ptr<router::KvListener>> Listen(const router::KvListenerSpec& spec,

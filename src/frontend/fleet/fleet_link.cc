@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "control/instance_codec.h"
 #include "frontend/fleet/route_texts.h"
 
 namespace pixii::frontend {
@@ -22,12 +21,6 @@ FleetOptions WithTerms(FleetOptions options) {
   options.router.tells_terms =
       options.log != nullptr && options.log->enabled(obs::EventId::kRouterDecision);
   return options;
-}
-
-// What the router reads of a card.
-bool SameForRouter(const wire::ModelCard& a, const wire::ModelCard& b) {
-  return a.block_count == b.block_count && a.batch_tokens_max == b.batch_tokens_max &&
-         a.block_tokens == b.block_tokens;
 }
 
 }  // namespace
@@ -66,22 +59,25 @@ Result<void> FleetLink::SetInstance(const control::Instance& instance) {
                     card.block_tokens, card_.name, card_.fingerprint, card_.block_tokens),
         "model");
   }
-  PX_TRY(rt::Address address, rt::ParseAddress(instance.address));
-  Worker& worker = workers_[instance.id];
-  const bool same = worker.link && worker.instance.address == instance.address;
-  worker.instance = instance;
-  worker.listed = true;
-  worker.changed = true;
-  if (!same) {
-    if (worker.link) {
-      retired_.push_back(std::move(worker.link));
+  auto found = workers_.find(instance.id);
+  if (found == workers_.end()) {
+    auto linked = std::make_unique<router::LinkedWorker>(
+        router::LinkedWorkerParts{.loop = loop_,
+                                  .net = net_,
+                                  .router = router_,
+                                  .client = options_.client,
+                                  .on_change = [this](InstanceId id) { OnWorkerChange(id); },
+                                  .on_connection = options_.on_connection,
+                                  .log = options_.log});
+    PX_CHECK_OK(linked->SetInstance(instance));
+    workers_[instance.id].linked = std::move(linked);
+  } else {
+    PX_TRY(std::unique_ptr<RemoteLink> old, found->second.linked->SetInstance(instance));
+    found->second.listed = true;
+    if (old) {
+      retired_.push_back(std::move(old));
       SweepLater();
     }
-    control::MuxClientOptions client = options_.client;
-    client.address = std::move(address);
-    client.expected_peer = control::InstanceName(instance.id);
-    worker.link = std::make_unique<RemoteLink>(loop_, net_, std::move(client), card,
-                                               [this, id = instance.id] { OnWorkerChange(id); });
   }
   OnWorkerChange(instance.id);
   return {};
@@ -98,69 +94,32 @@ void FleetLink::RemoveInstance(InstanceId instance) {
 
 void FleetLink::OnWorkerChange(InstanceId instance) {
   const auto found = workers_.find(instance);
-  if (found == workers_.end() || !found->second.link) {  // the link is being made
+  if (found == workers_.end()) {  // it is being made
     return;
   }
   Worker& worker = found->second;
-  const bool here = worker.link->state() == RemoteLink::State::kHere;
-  if (std::exchange(worker.connected, here) != here && options_.on_connection) {
-    options_.on_connection(instance, here);
-  }
-  const bool takes = here && worker.listed && !worker.instance.draining &&
-                     worker.link->load().state == control::WorkerState::kAwake;
-  if (takes) {
-    const bool is_new = !std::exchange(worker.routed, true);
-    worker.changed = worker.changed || is_new;
-    TellRouter(worker);
-    if (is_new) {
-      ListenToCache(worker);
-      LoadWantedAdapters(worker);
-      RetryWaiting();
-    }
-  } else if (std::exchange(worker.routed, false)) {
-    router_.RemoveWorker(instance);
+  router::LinkedWorker& linked = *worker.linked;
+  const bool takes = worker.listed && !linked.instance().draining &&
+                     linked.link().load().state == control::WorkerState::kAwake;
+  const router::LinkedWorker::Change change = linked.Update(takes);
+  if (change.came) {
+    LoadWantedAdapters(linked.link());
+    RetryWaiting();
   }
   if (!retired_.empty()) {
     SweepLater();
   }
-  JoinAdapterCards();
+  if (change.came || change.left || change.card) {
+    JoinAdapterCards();
+  }
   Pump();
-}
-
-void FleetLink::TellRouter(Worker& worker) {
-  const wire::ModelCard& card = worker.link->card();
-  if (std::exchange(worker.changed, false) || !SameForRouter(card, worker.instance.card)) {
-    worker.instance.card = card;
-    router_.SetWorker(worker.instance);
-  }
-  std::uint32_t rank = worker.instance.rank_first;
-  for (const control::WorkerLoad& load : worker.link->rank_loads()) {
-    router_.OnLoad(worker.instance.id, rank++, load, loop_.Now());
-  }
-  if (router_.index() != nullptr && worker.link->kv_unsupported() && options_.log != nullptr &&
-      !std::exchange(worker.no_events_said, true)) {
-    obs::Event(*options_.log, obs::EventId::kRouterNoEvents)
-        .kv("worker", Raw(worker.instance.id))
-        .kv("address", worker.instance.address);
-  }
-}
-
-// Anew each time that the router gets the worker: it knows nothing of it then.
-void FleetLink::ListenToCache(Worker& worker) {
-  if (router_.index() != nullptr) {
-    // A remote link takes every handler; a worker without events never calls it.
-    (void)worker.link->WatchKvEvents(
-        [this, id = worker.instance.id](const std::vector<wire::KvEvent>& events) {
-          router_.OnKvEvents(id, events, loop_.Now());
-        });
-  }
 }
 
 std::vector<AdapterWorker> FleetLink::AdapterWorkers() const {
   std::vector<AdapterWorker> out;
   for (const auto& [id, worker] : workers_) {
-    if (worker.routed) {
-      out.push_back({.instance = id, .adapters = &worker.link->card().adapters});
+    if (worker.linked->routed()) {
+      out.push_back({.instance = id, .adapters = &worker.linked->link().card().adapters});
     }
   }
   return out;
@@ -178,20 +137,20 @@ void FleetLink::JoinAdapterCards() {
 
 // A worker that comes gets what the others were told to load; requests go there once it says that
 // it has it.
-void FleetLink::LoadWantedAdapters(Worker& worker) {
+void FleetLink::LoadWantedAdapters(RemoteLink& link) {
   for (const auto& [name, wanted] : wanted_adapters_) {
-    const std::vector<wire::AdapterCard>& has = worker.link->card().adapters;
+    const std::vector<wire::AdapterCard>& has = link.card().adapters;
     const auto found = std::ranges::find(has, name, &wire::AdapterCard::name);
     if (found == has.end() || found->version != wanted.card.version) {
-      worker.link->LoadAdapter(wanted.request, [](const Result<wire::AdapterCard>&) {});
+      link.LoadAdapter(wanted.request, [](const Result<wire::AdapterCard>&) {});
     }
   }
 }
 
 void FleetLink::FetchFiles(RemoteLink::FilesHandler on_done) {
   for (auto& [id, worker] : workers_) {
-    if (worker.connected) {
-      worker.link->FetchFiles(std::move(on_done));
+    if (worker.linked->connected()) {
+      worker.linked->link().FetchFiles(std::move(on_done));
       return;
     }
   }
@@ -200,18 +159,18 @@ void FleetLink::FetchFiles(RemoteLink::FilesHandler on_done) {
 
 std::size_t FleetLink::worker_count() const {
   return static_cast<std::size_t>(
-      std::ranges::count_if(workers_, [](const auto& one) { return one.second.routed; }));
+      std::ranges::count_if(workers_, [](const auto& one) { return one.second.linked->routed(); }));
 }
 
 bool FleetLink::uses(InstanceId instance) const {
   const auto found = workers_.find(instance);
-  return found != workers_.end() && found->second.routed;
+  return found != workers_.end() && found->second.linked->routed();
 }
 
 std::size_t FleetLink::attempt_count() const {
   std::size_t count = std::max(attempts_.size(), router_.outstanding_count());
   for (const auto& [id, worker] : workers_) {
-    count = std::max(count, worker.link->outstanding_count());
+    count = std::max(count, worker.linked->link().outstanding_count());
   }
   for (const auto& link : retired_) {
     count = std::max(count, link->outstanding_count());
@@ -313,7 +272,7 @@ void FleetLink::OnAdvice(RequestId attempt, const std::optional<Result<router::A
     if (advice) {
       const router::Advice& said = **advice;
       const auto worker = workers_.find(said.target.instance);
-      entry->advised = worker != workers_.end() && worker->second.routed;
+      entry->advised = worker != workers_.end() && worker->second.linked->routed();
       if (entry->advised) {
         entry->advised_overlap = said.overlap_tokens;
         request.pinned = said.target.instance;
@@ -398,7 +357,7 @@ void FleetLink::Send(const EntryPtr& entry, const router::Dispatch& dispatch) {
   }
   Worker& worker = workers_.at(dispatch.target->instance);
   entry->target = *dispatch.target;
-  entry->link = worker.link.get();
+  entry->link = &worker.linked->link();
   entry->where = Entry::Where::kRunning;
   wire::GenerateRequest request = entry->flight.Attempt();
   if (request.deadline_left_ns > 0) {
@@ -408,10 +367,10 @@ void FleetLink::Send(const EntryPtr& entry, const router::Dispatch& dispatch) {
   const RequestId attempt = entry->attempt;
   request.id = attempt;
   request.routing.reset();
-  if (worker.instance.rank_count > 1) {
+  if (worker.linked->instance().rank_count > 1) {
     request.dp_rank = entry->target.rank;
   }
-  Result<void> taken = worker.link->Generate(
+  Result<void> taken = worker.linked->link().Generate(
       std::move(request),
       [this, entry, attempt, alive = std::weak_ptr<bool>(alive_)](wire::TokenFrame frame) {
         if (const auto here = alive.lock(); here && *here) {
@@ -426,7 +385,7 @@ void FleetLink::Send(const EntryPtr& entry, const router::Dispatch& dispatch) {
     return;
   }
   for (const std::uint32_t choice : entry->flight.ended_choices()) {
-    worker.link->Cancel({attempt, choice});
+    worker.linked->link().Cancel({attempt, choice});
   }
 }
 
@@ -607,7 +566,7 @@ void FleetLink::SweepLater() {
       sweeping_ = false;
       std::erase_if(retired_, [](const auto& link) { return link->outstanding_count() == 0; });
       std::erase_if(workers_, [](const auto& one) {
-        return !one.second.listed && one.second.link->outstanding_count() == 0;
+        return !one.second.listed && one.second.linked->link().outstanding_count() == 0;
       });
     }
   });
@@ -618,15 +577,15 @@ control::WorkerLoad FleetLink::load() const {
   bool awake = false;
   bool sleeps = false;
   for (const auto& [id, worker] : workers_) {
-    const control::WorkerLoad load = worker.link->load();
+    const control::WorkerLoad load = worker.linked->link().load();
     sum.running += load.running;
     sum.queued += load.queued;
     sum.blocks_used += load.blocks_used;
     sum.blocks_cached += load.blocks_cached;
     sum.blocks_total += load.blocks_total;
     sum.steps += load.steps;
-    awake |= worker.routed;
-    sleeps |= worker.connected && load.state == control::WorkerState::kAsleep;
+    awake |= worker.linked->routed();
+    sleeps |= worker.linked->connected() && load.state == control::WorkerState::kAsleep;
   }
   sum.state = awake    ? control::WorkerState::kAwake
               : sleeps ? control::WorkerState::kAsleep
@@ -655,8 +614,8 @@ void FleetLink::ForEveryWorker(MemoryHandler on_done,
     }
   };
   for (auto& [id, worker] : workers_) {
-    if (worker.routed) {
-      call(*worker.link, one);
+    if (worker.linked->routed()) {
+      call(worker.linked->link(), one);
     }
   }
   one({});

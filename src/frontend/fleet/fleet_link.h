@@ -27,6 +27,7 @@
 #include "obs/metrics.h"
 #include "router/route_adviser.h"
 #include "router/router.h"
+#include "router/service/linked_worker.h"
 #include "rt/loop.h"
 #include "rt/net.h"
 
@@ -121,13 +122,8 @@ class FleetLink final : public control::WorkerLink {
 
  private:
   struct Worker {
-    control::Instance instance;
-    std::unique_ptr<control::RemoteLink> link;
-    bool listed = true;    // discovery has it
-    bool routed = false;   // the router has it
-    bool changed = false;  // and not what was said last
-    bool no_events_said = false;
-    bool connected = false;
+    std::unique_ptr<router::LinkedWorker> linked;
+    bool listed = true;  // discovery has it
   };
 
   struct Entry {
@@ -156,8 +152,6 @@ class FleetLink final : public control::WorkerLink {
   using EntryPtr = std::shared_ptr<Entry>;
 
   void OnWorkerChange(control::InstanceId instance);
-  void TellRouter(Worker& worker);
-  void ListenToCache(Worker& worker);
   void Route(const EntryPtr& entry);
   void RouteHere(router::RouteRequest request);
   void OnAdvice(RequestId attempt, const std::optional<Result<router::Advice>>& advice);
@@ -178,7 +172,7 @@ class FleetLink final : public control::WorkerLink {
   void SweepLater();
   std::vector<AdapterWorker> AdapterWorkers() const;
   void JoinAdapterCards();
-  void LoadWantedAdapters(Worker& worker);
+  void LoadWantedAdapters(control::RemoteLink& link);
   void ForEveryWorker(MemoryHandler on_done,
                       const std::function<void(control::RemoteLink&, MemoryHandler)>& call);
   void ForEveryWorker(AdapterHandler on_done,

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/ranked_link.h"
 #include "unit/frontend/fleet/fleet_fixture.h"
 #include "wire/public_hash.h"
 
@@ -16,6 +17,7 @@ namespace {
 
 using control::InstanceId;
 using testing::MakeMockRequest;
+using testing::RankedLink;
 using wire::WorkerRank;
 
 constexpr std::uint32_t kPromptBlocks = 8;  // of 4 tokens
@@ -378,44 +380,6 @@ TEST_F(FleetRoutingTest, MetricsCountDecisionsAndEvents) {
 }
 
 // A worker of two ranks, which does nothing but say what it was asked.
-class RankedLink final : public control::WorkerLink {
- public:
-  RankedLink(rt::Loop& loop, wire::ModelCard card) : loop_(loop), card_(std::move(card)) {}
-
-  const wire::ModelCard& card() const override { return card_; }
-
-  Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override {
-    ranks.push_back(request.dp_rank);
-    loop_.Post([id = request.id, on_frame = std::move(on_frame)] {
-      wire::TokenFrame frame;
-      frame.id = id;
-      frame.tokens = {1};
-      frame.finish = wire::FinishReason::kLength;
-      on_frame(std::move(frame));
-    });
-    return {};
-  }
-
-  void Cancel(const wire::CancelRequest&) override {}
-
-  control::WorkerLoad load() const override { return {.blocks_total = 200}; }
-
-  std::vector<control::WorkerLoad> rank_loads() const override { return loads; }
-
-  Result<void> WatchKvEvents(KvEventHandler on_events) override {
-    on_kv_events = std::move(on_events);
-    return {};
-  }
-
-  std::vector<control::WorkerLoad> loads = {{.blocks_total = 100}, {.blocks_total = 100}};
-  std::vector<std::optional<std::uint32_t>> ranks;  // of requests
-  KvEventHandler on_kv_events;
-
- private:
-  rt::Loop& loop_;
-  wire::ModelCard card_;
-};
-
 class RankedFleetTest : public FleetRoutingTest {
  protected:
   void Start(FleetOptions options) {
@@ -507,6 +471,19 @@ TEST_F(RankedFleetTest, AWorkerIsBusyOnceAllItsRanksAre) {
   link_->loads[0].blocks_used = 0;
   RunFor(std::chrono::seconds(1));
   EXPECT_EQ(StandingOf(0), "eligible");
+}
+
+TEST_F(RankedFleetTest, AdaptersAreThoseOfTheLastCardWhateverIsReportedOfLoads) {
+  Start({});
+  EXPECT_TRUE(fleet_->card().adapters.empty());
+  link_->card_said.adapters = {{.name = "a", .source = "folder", .version = "1", .id = 1}};
+  RunUntil([&] { return !fleet_->card().adapters.empty(); });
+  const wire::AdapterCard* const joined = fleet_->card().adapters.data();
+  link_->loads[1].blocks_used = 7;
+  RunFor(std::chrono::seconds(2));
+  EXPECT_EQ(fleet_->card().adapters.data(), joined) << "joined anew for a report of loads alone";
+  link_->card_said.adapters.clear();
+  RunUntil([&] { return fleet_->card().adapters.empty(); });
 }
 
 TEST_F(RankedFleetTest, EventsAreOfTheirRankAndSoIsAClearing) {
