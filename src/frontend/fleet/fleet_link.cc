@@ -30,7 +30,8 @@ FleetLink::FleetLink(rt::Loop& loop, rt::Net& net, wire::ModelCard card, FleetOp
       net_(net),
       card_(std::move(card)),
       options_(WithTerms(std::move(options))),
-      router_(options_.router, options_.seed) {
+      router_(options_.router, options_.seed),
+      alarm_(loop, [this] { OnTime(); }) {
   if (options_.registry != nullptr) {
     metrics_.emplace(*options_.registry, card_.name);
     router_.WatchStages([this](router::RouteStage stage) {
@@ -42,10 +43,7 @@ FleetLink::FleetLink(rt::Loop& loop, rt::Net& net, wire::ModelCard card, FleetOp
   }
 }
 
-FleetLink::~FleetLink() {
-  *alive_ = false;
-  loop_.CancelTimer(timer_);
-}
+FleetLink::~FleetLink() { *alive_ = false; }
 
 Result<void> FleetLink::SetInstance(const control::Instance& instance) {
   const wire::ModelCard& card = instance.card;
@@ -102,49 +100,25 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
   const bool takes = worker.listed && !linked.instance().draining &&
                      linked.link().load().state == control::WorkerState::kAwake;
   const router::LinkedWorker::Change change = linked.Update(takes);
+  if (change.left) {
+    adapters_.RemoveWorker(instance);
+  } else if (change.came || change.card) {
+    adapters_.SetWorker(instance, linked.link().card().adapters);
+  }
   if (change.came) {
-    LoadWantedAdapters(linked.link());
+    // Requests go there once it says that it has them.
+    for (wire::LoadAdapterRequest& request : adapters_.MissingAt(instance)) {
+      linked.link().LoadAdapter(std::move(request), [](const Result<wire::AdapterCard>&) {});
+    }
     RetryWaiting();
   }
   if (!retired_.empty()) {
     SweepLater();
   }
   if (change.came || change.left || change.card) {
-    JoinAdapterCards();
+    card_.adapters = adapters_.Joined();
   }
   Pump();
-}
-
-std::vector<AdapterWorker> FleetLink::AdapterWorkers() const {
-  std::vector<AdapterWorker> out;
-  for (const auto& [id, worker] : workers_) {
-    if (worker.linked->routed()) {
-      out.push_back({.instance = id, .adapters = &worker.linked->link().card().adapters});
-    }
-  }
-  return out;
-}
-
-// What requests may name is what any worker has, or was told to have a moment ago.
-void FleetLink::JoinAdapterCards() {
-  card_.adapters = JoinAdapters(AdapterWorkers());
-  for (const auto& [name, wanted] : wanted_adapters_) {
-    if (std::ranges::find(card_.adapters, name, &wire::AdapterCard::name) == card_.adapters.end()) {
-      card_.adapters.push_back(wanted.card);
-    }
-  }
-}
-
-// A worker that comes gets what the others were told to load; requests go there once it says that
-// it has it.
-void FleetLink::LoadWantedAdapters(RemoteLink& link) {
-  for (const auto& [name, wanted] : wanted_adapters_) {
-    const std::vector<wire::AdapterCard>& has = link.card().adapters;
-    const auto found = std::ranges::find(has, name, &wire::AdapterCard::name);
-    if (found == has.end() || found->version != wanted.card.version) {
-      link.LoadAdapter(wanted.request, [](const Result<wire::AdapterCard>&) {});
-    }
-  }
 }
 
 void FleetLink::FetchFiles(RemoteLink::FilesHandler on_done) {
@@ -209,8 +183,7 @@ Result<void> FleetLink::Generate(wire::GenerateRequest request, FrameHandler on_
   auto entry = std::make_shared<Entry>(std::move(request), options_.flight, std::move(on_frame));
   entry->begun = loop_.Now();
   if (const std::int64_t left = entry->flight.request().deadline_left_ns; left > 0) {
-    entry->deadline = entry->begun + rt::Duration(left);
-    deadlines_.emplace(entry->deadline, id);
+    deadlines_.Set(id, entry->begun + rt::Duration(left));
   }
   entries_.emplace(id, entry);
   Submit(entry);
@@ -238,7 +211,7 @@ router::RouteRequest FleetLink::RouteOf(const Entry& entry) const {
   out.id = entry.attempt;
   out.excluded = entry.failed_at;
   if (const std::string& adapter = entry.flight.request().adapter; !adapter.empty()) {
-    const std::vector<InstanceId> others = NotForAdapter(adapter, AdapterWorkers());
+    const std::vector<InstanceId> others = adapters_.NotFor(adapter);
     out.excluded.insert(out.excluded.end(), others.begin(), others.end());
   }
   return out;
@@ -334,7 +307,7 @@ void FleetLink::Pump() {
     }
   }
   pumping_ = false;
-  SetTimer();
+  alarm_.Set(std::min({router_.next_time(), waiting_.next(), deadlines_.next()}));
   if (on_pumped_) {
     on_pumped_();
   }
@@ -435,7 +408,7 @@ void FleetLink::Apply(const EntryPtr& entry, Flight::Outcome outcome) {
   if (entry->flight.ended()) {
     Leave(entry);
     entries_.erase(id);  // first: the handler may send another of this id
-    deadlines_.erase({entry->deadline, id});
+    deadlines_.Remove(id);
     const auto worker = workers_.find(entry->target.instance);
     if (!retired_.empty() || (worker != workers_.end() && !worker->second.listed)) {
       SweepLater();
@@ -472,8 +445,7 @@ void FleetLink::NobodyTakes(const EntryPtr& entry, const Error& error) {
   }
   Leave(entry);
   entry->where = Entry::Where::kWaiting;
-  entry->wake = std::min(entry->give_up, loop_.Now() + kRetryPause);
-  waiting_.emplace(entry->wake, entry->flight.request().id);
+  waiting_.Set(entry->flight.request().id, std::min(entry->give_up, loop_.Now() + kRetryPause));
 }
 
 // Better a worker that failed than none: it may have come back already.
@@ -484,22 +456,9 @@ void FleetLink::Retry(const EntryPtr& entry) {
 
 // A worker came.
 void FleetLink::RetryWaiting() {
-  for (const auto& [wake, id] : std::exchange(waiting_, {})) {
+  for (const RequestId id : waiting_.TakeAll()) {
     Retry(entries_.at(id));
   }
-}
-
-void FleetLink::SetTimer() {
-  rt::Time next = router_.next_time();
-  for (const auto* times : {&waiting_, &deadlines_}) {
-    next = times->empty() ? next : std::min(next, times->begin()->first);
-  }
-  if (next == timer_at_) {
-    return;
-  }
-  loop_.CancelTimer(timer_);
-  timer_at_ = next;
-  timer_ = next == rt::kNever ? rt::TimerId::kNone : loop_.RunAt(next, [this] { OnTime(); });
 }
 
 // A worker that hangs does not end it by itself.
@@ -507,25 +466,22 @@ void FleetLink::EndLate(const EntryPtr& entry) {
   if (entry->where == Entry::Where::kRunning) {
     entry->link->Cancel({entry->attempt, std::nullopt});
   } else {
-    waiting_.erase({entry->wake, entry->flight.request().id});
+    waiting_.Remove(entry->flight.request().id);
   }
   entry->where = Entry::Where::kQueued;  // what still comes is of an attempt that it has left
   Apply(entry, entry->flight.Fail(Error(Code::kDeadlineExceeded, "the request's deadline passed")));
 }
 
 void FleetLink::OnTime() {
-  timer_ = rt::TimerId::kNone;
-  timer_at_ = rt::kNever;
   const std::weak_ptr<bool> alive(alive_);
-  while (!deadlines_.empty() && deadlines_.begin()->first <= loop_.Now()) {
-    EndLate(EntryPtr(entries_.at(deadlines_.begin()->second)));
+  while (const std::optional<RequestId> late = deadlines_.TakeDue(loop_.Now())) {
+    EndLate(EntryPtr(entries_.at(*late)));
     if (alive.expired()) {
       return;
     }
   }
-  while (!waiting_.empty() && waiting_.begin()->first <= loop_.Now()) {
-    const EntryPtr entry = entries_.at(waiting_.begin()->second);
-    waiting_.erase(waiting_.begin());
+  while (const std::optional<RequestId> waiting = waiting_.TakeDue(loop_.Now())) {
+    const EntryPtr entry = entries_.at(*waiting);
     if (loop_.Now() < entry->give_up) {
       Retry(entry);
       continue;
@@ -549,7 +505,7 @@ void FleetLink::Cancel(const wire::CancelRequest& cancel) {
   if (entry->where == Entry::Where::kRunning) {
     entry->link->Cancel({entry->attempt, cancel.choice});
   } else if (entry->flight.ended_choices().size() == entry->flight.request().choice_count) {
-    waiting_.erase({entry->wake, cancel.id});
+    waiting_.Remove(cancel.id);
     Apply(entry, entry->flight.Fail(Error(Code::kCancelled, "it was cancelled")));
     Pump();
   }
@@ -578,12 +534,7 @@ control::WorkerLoad FleetLink::load() const {
   bool sleeps = false;
   for (const auto& [id, worker] : workers_) {
     const control::WorkerLoad load = worker.linked->link().load();
-    sum.running += load.running;
-    sum.queued += load.queued;
-    sum.blocks_used += load.blocks_used;
-    sum.blocks_cached += load.blocks_cached;
-    sum.blocks_total += load.blocks_total;
-    sum.steps += load.steps;
+    control::AddLoad(load, sum);
     awake |= worker.linked->routed();
     sleeps |= worker.linked->connected() && load.state == control::WorkerState::kAsleep;
   }
@@ -593,67 +544,58 @@ control::WorkerLoad FleetLink::load() const {
   return sum;
 }
 
-// One answer of many: the first error, or what the last one said.
-void FleetLink::ForEveryWorker(MemoryHandler on_done,
-                               const std::function<void(RemoteLink&, MemoryHandler)>& call) {
-  struct Joined {
-    MemoryHandler on_done;
-    std::size_t left = 0;
-    Result<void> result;
-  };
-
-  auto joined = std::make_shared<Joined>();
-  joined->on_done = std::move(on_done);
-  joined->left = worker_count() + 1;
-  const auto one = [joined](Result<void> done) {
-    if (!done && joined->result) {
-      joined->result = std::move(done);
-    }
-    if (--joined->left == 0) {
-      joined->on_done(std::move(joined->result));
-    }
-  };
+template <class T>
+void FleetLink::AskEveryWorker(
+    typename control::JoinedAnswers<T>::Then then,
+    const std::function<void(RemoteLink&, std::function<void(Result<T>)>)>& ask) {
+  std::vector<RemoteLink*> links;
   for (auto& [id, worker] : workers_) {
     if (worker.linked->routed()) {
-      call(worker.linked->link(), one);
+      links.push_back(&worker.linked->link());
     }
   }
-  one({});
+  if (links.empty()) {
+    then({});
+    return;
+  }
+  const auto answers = std::make_shared<control::JoinedAnswers<T>>(links.size(), std::move(then));
+  for (std::size_t i = 0; i < links.size(); ++i) {
+    ask(*links[i], answers->At(i));
+  }
 }
 
-void FleetLink::ForEveryWorker(AdapterHandler on_done,
-                               const std::function<void(RemoteLink&, AdapterHandler)>& call) {
-  auto card = std::make_shared<Result<wire::AdapterCard>>(
-      Fail(Code::kUnavailable, "no worker is there to do it"));
-  ForEveryWorker(
-      [card, on_done = std::move(on_done)](Result<void> done) {
-        on_done(done ? std::move(*card) : Result<wire::AdapterCard>(Fail(done.error())));
+void FleetLink::AskEveryWorkerForCard(AdapterHandler on_done,
+                                      const std::function<void(RemoteLink&, AdapterHandler)>& ask) {
+  using Card = wire::AdapterCard;
+  AskEveryWorker<Card>(
+      [on_done = std::move(on_done)](const std::vector<Result<Card>>& cards) {
+        const Result<Card>* const failure = control::FirstFailure(cards);
+        on_done(failure != nullptr ? *failure
+                : cards.empty()
+                    ? Result<Card>(Fail(Code::kUnavailable, "no worker is there to do it"))
+                    : cards.back());
       },
-      [card, &call](RemoteLink& link, MemoryHandler one) {
-        call(link, [card, one = std::move(one)](Result<wire::AdapterCard> loaded) {
-          const Result<void> done = loaded ? Result<void>() : Result<void>(Fail(loaded.error()));
-          *card = std::move(loaded);
-          one(done);
-        });
-      });
+      ask);
 }
 
 void FleetLink::ReleaseMemory(const control::MemoryTags& tags, rt::Duration patience,
                               MemoryHandler on_done) {
-  ForEveryWorker(std::move(on_done), [&](RemoteLink& link, MemoryHandler one) {
-    link.ReleaseMemory(tags, patience, std::move(one));
-  });
+  AskEveryWorker<void>(control::AllOrFirstFailure(std::move(on_done)),
+                       [&](RemoteLink& link, MemoryHandler one) {
+                         link.ReleaseMemory(tags, patience, std::move(one));
+                       });
 }
 
 void FleetLink::ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) {
-  ForEveryWorker(std::move(on_done), [&](RemoteLink& link, MemoryHandler one) {
-    link.ResumeMemory(tags, std::move(one));
-  });
+  AskEveryWorker<void>(
+      control::AllOrFirstFailure(std::move(on_done)),
+      [&](RemoteLink& link, MemoryHandler one) { link.ResumeMemory(tags, std::move(one)); });
 }
 
 void FleetLink::ClearCache(MemoryHandler on_done) {
-  ForEveryWorker(std::move(on_done),
-                 [](RemoteLink& link, MemoryHandler one) { link.ClearCache(std::move(one)); });
+  AskEveryWorker<void>(
+      control::AllOrFirstFailure(std::move(on_done)),
+      [](RemoteLink& link, MemoryHandler one) { link.ClearCache(std::move(one)); });
 }
 
 void FleetLink::LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) {
@@ -662,19 +604,20 @@ void FleetLink::LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_
                                    std::weak_ptr<bool>(alive_)](Result<wire::AdapterCard> card) {
     const auto here = alive.lock();
     if (card && here && *here) {
-      wanted_adapters_[card->name] = {.request = request, .card = *card};
-      JoinAdapterCards();
+      adapters_.Want(request, *card);
+      card_.adapters = adapters_.Joined();
     }
     on_done(std::move(card));
   };
-  ForEveryWorker(done, [&](RemoteLink& link, AdapterHandler one) {
+  AskEveryWorkerForCard(done, [&](RemoteLink& link, AdapterHandler one) {
     link.LoadAdapter(request, std::move(one));
   });
 }
 
 void FleetLink::UnloadAdapter(std::string name, AdapterHandler on_done) {
-  wanted_adapters_.erase(name);
-  ForEveryWorker(std::move(on_done), [&](RemoteLink& link, AdapterHandler one) {
+  adapters_.Unwant(name);
+  card_.adapters = adapters_.Joined();
+  AskEveryWorkerForCard(std::move(on_done), [&](RemoteLink& link, AdapterHandler one) {
     link.UnloadAdapter(name, std::move(one));
   });
 }
