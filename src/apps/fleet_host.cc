@@ -263,6 +263,10 @@ void FleetHost::Sweep() {
     }
     return over;
   });
+  std::erase_if(gone_, [this](const auto& sum) {  // whose series are gone, too
+    return std::ranges::none_of(fleets_,
+                                [&](const auto& one) { return one.first.name == sum.first; });
+  });
   SweepLater();
 }
 

@@ -377,6 +377,18 @@ TEST_F(FleetRoutingTest, MetricsCountDecisionsAndEvents) {
         "\"ok\"} "}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   }
+  const auto counts_of = [&](std::uint64_t worker) {
+    fleet_->ExportMetrics();
+    return registry.Expose().find("worker_id=\"" + std::to_string(IdOf(worker)) + "\"") !=
+           std::string::npos;
+  };
+  EXPECT_TRUE(counts_of(1) && counts_of(2));
+  Kill(2);
+  RunUntil([&] { return fleet_->worker_count() == 1; });
+  EXPECT_TRUE(counts_of(1));
+  EXPECT_FALSE(counts_of(2)) << "a worker that is gone";
+  fleet_.reset();
+  EXPECT_EQ(registry.Expose(), "") << "a model that is gone";
 }
 
 // A worker of two ranks, which does nothing but say what it was asked.
