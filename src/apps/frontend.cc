@@ -34,6 +34,7 @@ class FrontendProcess final {
     routing_.emplace(process_, net, *discovery_,
                      FleetRouting::Options{.remote = flags_,
                                            .replicas = flags_,
+                                           .tls = flags_,
                                            .ns = flags_.ns,
                                            .client = FleetClientOptions(flags_),
                                            .request_expiry = rt::Duration(flags_.request_expiry)});
