@@ -55,8 +55,9 @@ inline JoinedAnswers<void>::Then AllOrFirstFailure(WorkerLink::MemoryHandler on_
   };
 }
 
-/// All but the state.
-inline void AddLoad(const WorkerLoad& one, WorkerLoad& sum) {
+/// All but the state, of a load by whatever type it has these.
+template <class Load>
+void AddLoad(const Load& one, Load& sum) {
   sum.running += one.running;
   sum.queued += one.queued;
   sum.blocks_used += one.blocks_used;

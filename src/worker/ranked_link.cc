@@ -24,12 +24,7 @@ RankPlacementOptions PlacementOf(RankPlacementOptions options,
 }
 
 void Add(const engine::EngineLoad& rank, engine::EngineLoad& sum) {
-  sum.running += rank.running;
-  sum.queued += rank.queued;
-  sum.blocks_used += rank.blocks_used;
-  sum.blocks_cached += rank.blocks_cached;
-  sum.blocks_total += rank.blocks_total;
-  sum.steps += rank.steps;
+  control::AddLoad(rank, sum);
   sum.engine.steps += rank.engine.steps;
   sum.engine.sampled_tokens += rank.engine.sampled_tokens;
   sum.engine.faults += rank.engine.faults;
