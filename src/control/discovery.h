@@ -3,8 +3,6 @@
 // Thread: one loop; handlers run on it. docs/subsystems/control.md
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>

@@ -4,7 +4,6 @@
 // Thread: one loop.
 #pragma once
 
-#include <cstddef>
 #include <functional>
 #include <map>
 #include <memory>
