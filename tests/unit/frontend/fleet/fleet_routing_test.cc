@@ -489,12 +489,14 @@ TEST_F(RankedFleetTest, AdaptersAreThoseOfTheLastCardWhateverIsReportedOfLoads) 
   Start({});
   EXPECT_TRUE(fleet_->card().adapters.empty());
   link_->card_said.adapters = {{.name = "a", .source = "folder", .version = "1", .id = 1}};
+  service_->Announce();
   RunUntil([&] { return !fleet_->card().adapters.empty(); });
   const wire::AdapterCard* const joined = fleet_->card().adapters.data();
   link_->loads[1].blocks_used = 7;
   RunFor(std::chrono::seconds(2));
   EXPECT_EQ(fleet_->card().adapters.data(), joined) << "joined anew for a report of loads alone";
   link_->card_said.adapters.clear();
+  service_->Announce();
   RunUntil([&] { return fleet_->card().adapters.empty(); });
 }
 
