@@ -284,6 +284,7 @@ frontend::FleetOptions FleetHost::MakeFleetOptions() {
   options.on_connection = [this](control::InstanceId instance, bool connected) {
     OnConnection(instance, connected);
   };
+  options.on_workers = [this] { SettleLater(); };  // one that was away, or not healthy yet
   return options;
 }
 

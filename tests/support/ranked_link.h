@@ -32,7 +32,7 @@ class RankedLink final : public control::WorkerLink {
 
   void Cancel(const wire::CancelRequest&) override {}
 
-  control::WorkerLoad load() const override { return {.blocks_total = 200}; }
+  control::WorkerLoad load() const override { return {.state = state, .blocks_total = 200}; }
 
   std::vector<control::WorkerLoad> rank_loads() const override { return loads; }
 
@@ -42,6 +42,7 @@ class RankedLink final : public control::WorkerLink {
   }
 
   wire::ModelCard card_said;
+  control::WorkerState state = control::WorkerState::kAwake;
   std::vector<control::WorkerLoad> loads = {{.blocks_total = 100}, {.blocks_total = 100}};
   std::vector<std::optional<std::uint32_t>> ranks;  // of requests
   KvEventHandler on_kv_events;

@@ -118,6 +118,9 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
   if (change.came || change.left || change.card) {
     card_.adapters = adapters_.Joined();
   }
+  if ((change.came || change.left) && options_.on_workers) {
+    options_.on_workers();
+  }
   Pump();
 }
 

@@ -45,6 +45,8 @@ struct FleetOptions {
   obs::Registry* registry = nullptr;  // what decisions take, and what they rest on; null: nobody
   /// Hears whether there is a connection to a worker. May not destroy the link.
   std::function<void(control::InstanceId instance, bool connected)> on_connection = {};
+  /// Hears that requests can be sent to other workers than before. May not destroy the link.
+  std::function<void()> on_workers = {};
   /// Asked before the link's own router, which keeps to the advice if it can; null: nobody.
   router::RouteAdviser* adviser = nullptr;
 };

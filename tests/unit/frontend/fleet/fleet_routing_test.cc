@@ -485,6 +485,20 @@ TEST_F(RankedFleetTest, AWorkerIsBusyOnceAllItsRanksAre) {
   EXPECT_EQ(StandingOf(0), "eligible");
 }
 
+TEST_F(RankedFleetTest, SomebodyHearsOfWorkersThatGetHealthyOnAConnectionThatStands) {
+  std::vector<std::size_t> heard;
+  FleetOptions options;
+  options.on_workers = [&] { heard.push_back(fleet_->worker_count()); };
+  Start(std::move(options));
+  link_->state = control::WorkerState::kUnhealthy;
+  RunUntil([&] { return fleet_->worker_count() == 0; });
+  link_->state = control::WorkerState::kAwake;
+  RunUntil([&] { return fleet_->worker_count() == 1; });
+  link_->loads[0].blocks_used = 7;
+  RunFor(std::chrono::seconds(1));
+  EXPECT_EQ(heard, (std::vector<std::size_t>{1, 0, 1}));
+}
+
 TEST_F(RankedFleetTest, AdaptersAreThoseOfTheLastCardWhateverIsReportedOfLoads) {
   Start({});
   EXPECT_TRUE(fleet_->card().adapters.empty());
