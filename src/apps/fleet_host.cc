@@ -263,6 +263,10 @@ void FleetHost::Sweep() {
     }
     return over;
   });
+  std::erase_if(gone_, [this](const auto& sum) {  // whose series are gone, too
+    return std::ranges::none_of(fleets_,
+                                [&](const auto& one) { return one.first.name == sum.first; });
+  });
   SweepLater();
 }
 
@@ -280,7 +284,7 @@ frontend::FleetOptions FleetHost::MakeFleetOptions() {
   options.on_connection = [this](control::InstanceId instance, bool connected) {
     OnConnection(instance, connected);
   };
-  options.on_worker_count = [this] { SettleLater(); };
+  options.on_workers = [this] { SettleLater(); };  // one that was away, or not healthy yet
   return options;
 }
 

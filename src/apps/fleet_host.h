@@ -68,7 +68,7 @@ class FleetHost final {
     std::optional<frontend::ServiceId> service;
   };
 
-  /// Of fleets that are gone, by model: what is counted never shrinks.
+  /// Of fleets that are gone, by models that others serve: what is counted never shrinks.
   using Counters = std::map<std::string, frontend::FleetCounters>;
 
   void OnChanges(const std::vector<control::MembershipChange>& changes);

@@ -34,6 +34,7 @@ class FrontendProcess final {
     routing_.emplace(process_, net, *discovery_,
                      FleetRouting::Options{.remote = flags_,
                                            .replicas = flags_,
+                                           .tls = flags_,
                                            .ns = flags_.ns,
                                            .client = FleetClientOptions(flags_),
                                            .request_expiry = rt::Duration(flags_.request_expiry)});
@@ -79,18 +80,11 @@ class FrontendProcess final {
 }  // namespace
 
 int RunFrontend(const Arguments& arguments) {
-  FrontendFlags flags;
-  config::Command command;
-  command.name = "frontend";
-  command.summary = "Answers the OpenAI API with workers of other processes.";
-  command.options = RowsOf(flags);
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
-  FrontendProcess frontend(std::move(flags));
-  Result<int> done = frontend.Run();
-  return done ? *done : Complain(done.error());
+  return RunCommand({"frontend", "Answers the OpenAI API with workers of other processes."},
+                    FrontendFlags{}, arguments,
+                    [](FrontendFlags flags, const config::Parsed& /*parsed*/) {
+                      return FrontendProcess(std::move(flags)).Run();
+                    });
 }
 
 }  // namespace pixii::apps

@@ -169,9 +169,9 @@ class RouterProcess final {
 
   router::WorkerFeedOptions FeedOptions() {
     return {.client = ClientOptions(),
-            .on_connection = [this](control::InstanceId instance, bool connected) {
-              watch_->SetConnected(instance, connected);
-            }};
+            .on_connection = [this](control::InstanceId instance,
+                                    bool connected) { watch_->SetConnected(instance, connected); },
+            .log = &process_.log()};
   }
 
   Result<std::unique_ptr<router::KvListener>> Listen(const router::KvListenerSpec& spec,
@@ -354,17 +354,11 @@ class RouterProcess final {
 }  // namespace
 
 int RunRouter(const Arguments& arguments) {
-  RouterProcessFlags flags = RouterDefaults();
-  config::Command command;
-  command.name = "router";
-  command.summary = "Decides where requests go, for frontends and for others.";
-  command.options = RowsOf(flags);
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
-  Result<int> done = RouterProcess(std::move(flags)).Run();
-  return done ? *done : Complain(done.error());
+  return RunCommand({"router", "Decides where requests go, for frontends and for others."},
+                    RouterDefaults(), arguments,
+                    [](RouterProcessFlags flags, const config::Parsed& /*parsed*/) {
+                      return RouterProcess(std::move(flags)).Run();
+                    });
 }
 
 }  // namespace pixii::apps

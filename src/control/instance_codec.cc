@@ -31,10 +31,6 @@ constexpr std::array kRoles = {
     RoleName{WorkerRole::kAggregated, "aggregated"}, RoleName{WorkerRole::kPrefill, "prefill"},
     RoleName{WorkerRole::kDecode, "decode"}, RoleName{WorkerRole::kEncode, "encode"}};
 
-std::string_view NameOf(WorkerRole role) {
-  return std::ranges::find(kRoles, role, &RoleName::role)->name;
-}
-
 Error NotA(std::string_view what) {
   return Error(Code::kInvalidArgument, fmt::format("it is not {}", what));
 }
@@ -297,6 +293,10 @@ Result<void> CheckInstance(const Instance& instance) {
     return Fail(Code::kInvalidArgument, "an instance has at least one rank", "data_parallel_size");
   }
   return {};
+}
+
+std::string_view NameOf(WorkerRole role) {
+  return std::ranges::find(kRoles, role, &RoleName::role)->name;
 }
 
 std::string EncodeInstance(const Instance& instance) {

@@ -75,6 +75,7 @@ void RemoteLink::OnReport(const std::string& message) {
       return;
     }
     card_ = std::move(*report->card);
+    ++card_number_;
     state_ = State::kHere;
     trouble_.clear();
   }

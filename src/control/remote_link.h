@@ -76,6 +76,9 @@ class RemoteLink final : public WorkerLink {
 
   State state() const { return state_; }
 
+  /// Of the card that the worker said last; 0: none yet.
+  std::uint64_t card_number() const { return card_number_; }
+
   /// Only what the peer has: if the worker has no KV events, the handler is never called.
   Result<void> WatchKvEvents(KvEventHandler on_events) override;
 
@@ -124,6 +127,7 @@ class RemoteLink final : public WorkerLink {
   WorkerLoad load_;
   std::vector<WorkerLoad> rank_loads_;
   State state_ = State::kAway;
+  std::uint64_t card_number_ = 0;
   std::string trouble_;         // of a peer that is connected
   wire::ModelCard known_card_;  // of discovery
   std::unordered_map<RequestId, Request> requests_;

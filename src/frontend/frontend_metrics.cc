@@ -41,6 +41,7 @@ FrontendMetrics::FrontendMetrics(obs::Registry& registry, std::string model,
                                  const wire::ModelCard& card)
     : registry_(registry),
       model_(std::move(model)),
+      hold_(registry, model_),
       output_tokens_(registry.GetCounter(MetricId::kOutputTokensTotal, {model_})),
       duration_(registry.GetHistogram(MetricId::kRequestDurationSeconds, {model_})),
       first_token_(registry.GetHistogram(MetricId::kTimeToFirstTokenSeconds, {model_})),

@@ -43,6 +43,7 @@ class FrontendMetrics final {
  private:
   obs::Registry& registry_;
   std::string model_;
+  obs::ModelHold hold_;
   std::uint64_t cancelled_count_ = 0;
   obs::Counter& output_tokens_;
   obs::Histogram& duration_;

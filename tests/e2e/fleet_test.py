@@ -58,6 +58,7 @@ class Models(unittest.TestCase):
             second = cluster.Worker(fleet.folder.name, "tiny-chat", *FLAGS, "--served-model-name", "second")
             fleet.workers.append(second)
             server.wait_for(lambda: listed(server) == ["second", "tiny-chat"], 10, "both models")
+            self.assertTrue(any('"second"' in name for name in server.metrics()))
             # The same weights under two names answer alike, each under its own.
             self.assertEqual(ask(server, {**body, "model": "second"}), expected)
             status, answer = server.post(CHAT, {**body, "model": "second"})
@@ -76,6 +77,9 @@ class Models(unittest.TestCase):
             self.assertEqual(rest["usage"]["completion_tokens"], 200)
             self.assertEqual(server.post(CHAT, {**body, "model": "second"})[0], 404)
             self.assertEqual(ask(server, {**body, "model": "tiny-chat"}), expected)
+            # What was counted of it goes with it.
+            server.wait_for(lambda: not any('"second"' in name for name in server.metrics()), 10, "its series to go")
+            self.assertTrue(any('"tiny-chat"' in name for name in server.metrics()))
             # It comes back.
             again = cluster.Worker(fleet.folder.name, "tiny-chat", *FLAGS, "--served-model-name", "second")
             fleet.workers.remove(second)

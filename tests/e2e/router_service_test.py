@@ -311,7 +311,9 @@ class WithWorkers(unittest.TestCase):
                 self.assertEqual(router.post("/register", body)[0], 201)
             self.assertEqual(router.post("/register", body)[0], 400)  # twice
             router.wait_for(lambda: self.longest(router, tokens) >= blocks - 16, 20, "the blocks")
-            _, workers = router.get(f"/workers?model_name={self.model}&routing_group=default")
+            ours = f"/workers?model_name={self.model}&routing_group=default"
+            router.wait_for(lambda: all(one["status"] == "active" for one in router.get(ours)[1]), 20, "both workers")
+            _, workers = router.get(ours)
             self.assertEqual([(one["instance_id"], one["source"], one["status"], one["block_size"]) for one in workers],
                              [(0, "zmq", "active", 16), (1, "zmq", "active", 16)])
             self.assertEqual(workers[0]["endpoints"], {"0": f"pixii://{ports[0]}"})

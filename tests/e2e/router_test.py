@@ -5,6 +5,8 @@ import json
 import pathlib
 import random
 import shutil
+import socket
+import ssl
 import subprocess
 import tempfile
 import unittest
@@ -346,7 +348,8 @@ class Secured(unittest.TestCase):  # C13
 
         key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
         openssl("req", "-x509", *key, "-days", "1", "-subj", f"/CN={name}", "-keyout", at / "ca.key", "-out", at / "ca.pem")
-        for who, names in (("worker", "IP:127.0.0.1"), ("frontend", "DNS:frontend"), ("elsewhere", "IP:127.0.0.9")):
+        for who, names in (("worker", "IP:127.0.0.1"), ("frontend", "DNS:frontend"), ("elsewhere", "IP:127.0.0.9"),
+                           ("replica", "IP:127.0.0.1")):
             (at / "names").write_text(f"subjectAltName={names}\n")
             openssl("req", *key, "-subj", f"/CN={who}", "-keyout", at / f"{who}.key", "-out", at / f"{who}.csr")
             openssl("x509", "-req", "-in", at / f"{who}.csr", "-CA", at / "ca.pem", "-CAkey", at / "ca.key", "-CAcreateserial",
@@ -359,9 +362,9 @@ class Secured(unittest.TestCase):  # C13
                 "--worker-tls-client-ca", str(at / "ca.pem"))
 
     @staticmethod
-    def frontend(at):
-        return ("--fleet-tls-ca", str(at / "ca.pem"), "--fleet-tls-cert", str(at / "frontend.pem"),
-                "--fleet-tls-key", str(at / "frontend.key"))
+    def frontend(at, who="frontend"):
+        return ("--fleet-tls-ca", str(at / "ca.pem"), "--fleet-tls-cert", str(at / f"{who}.pem"),
+                "--fleet-tls-key", str(at / f"{who}.key"))
 
     def test_who_belongs_together_works_together_and_nobody_else(self):
         with Fleet(1, *self.frontend(self.ours), worker_flags=self.worker(self.ours)) as fleet:
@@ -379,10 +382,46 @@ class Secured(unittest.TestCase):  # C13
             self.assertTrue(set(good) < set(fleet.ids()))
             self.assertEqual(fleet.answer([1, 2, 3])["usage"]["completion_tokens"], 4)
 
+    def test_frontends_that_tell_each_other_their_loads_do_so_in_secret(self):
+        flags = (*self.frontend(self.ours, "replica"), "--router-mode", "least-loaded", "--router-replica-sync")
+        with Fleet(1, *flags, worker_flags=(*self.worker(self.ours), "--mock-step-time", "5ms")) as fleet:
+            with fleet.frontend_of(*flags) as other:
+                def seen():
+                    status, why = other.post("/router/explain", {"token_ids": [1, 2, 3]})
+                    return sum(row["input"]["active_requests"] for row in why["candidates"]) if status == 200 else None
+                other.wait_for(lambda: seen() == 0, 20, "a worker")
+                heard = []
+                for _ in fleet.frontend.stream(PATH, {"prompt": [1, 2, 3], "max_tokens": 200, "ignore_eos": True}):
+                    if not heard:
+                        other.wait_for(lambda: seen() == 1, 10, "a stream that it has not sent")
+                        heard.append(True)
+                self.assertTrue(heard)
+                # Nobody else is answered: not one without a certificate, not one of another authority.
+                entries = [json.loads(path.read_text().split("\n", 1)[1])
+                           for path in pathlib.Path(fleet.folder.name).rglob("*.entry")]
+                addresses = [entry["transport"]["pixii"] for entry in entries if entry.get("endpoint") == "replica"]
+                self.assertEqual(len(addresses), 2)
+                for at, works in ((self.ours, True), (None, False), (self.theirs, False)):
+                    self.assertEqual([self.is_answered(address, at) for address in addresses], [works] * 2, at)
+
+    def is_answered(self, address, certificate_of):
+        """By a replica at the address that shows a certificate of ours."""
+        context = ssl.create_default_context(cafile=str(self.ours / "ca.pem"))
+        if certificate_of is not None:
+            context.load_cert_chain(certificate_of / "replica.pem", certificate_of / "replica.key")
+        host, port = address.rsplit(":", 1)
+        try:
+            with socket.create_connection((host, int(port)), 10) as plain, \
+                    context.wrap_socket(plain, server_hostname=host) as secured:
+                return bool(secured.recv(1))  # it says hello first, once it believes who is there
+        except OSError:
+            return False
+
     def test_wrong_files_are_named(self):
         for words, named in ((("worker", "tiny-chat", "--worker-tls-cert", str(self.ours / "worker.pem")), "worker-tls-key"),
                              (("worker", "tiny-chat", "--worker-tls-client-ca", str(self.ours / "ca.pem")), "worker-tls-client-ca"),
                              (("frontend", "--fleet-tls-cert", "a", "--fleet-tls-key", "b"), "fleet-tls-ca"),
+                             (("frontend", "--fleet-tls-ca", str(self.ours / "ca.pem"), "--router-replica-sync"), "fleet-tls-cert"),
                              (("frontend", "--fleet-tls-ca", "/nowhere.pem"), "/nowhere.pem")):
             done = harness.run_pixii(*words)
             self.assertNotEqual(done.returncode, 0)

@@ -8,25 +8,9 @@
 #include <tuple>
 #include <utility>
 
+#include "control/instance_codec.h"
+
 namespace pixii::frontend {
-
-namespace {
-
-std::string_view NameOf(control::WorkerRole role) {
-  switch (role) {
-    case control::WorkerRole::kPrefill:
-      return "prefill";
-    case control::WorkerRole::kDecode:
-      return "decode";
-    case control::WorkerRole::kEncode:
-      return "encode";
-    case control::WorkerRole::kAggregated:
-      break;
-  }
-  return "aggregated";
-}
-
-}  // namespace
 
 VersionKey VersionOf(const control::Instance& instance) {
   return {.name = instance.card.name, .fingerprint = instance.card.fingerprint};
@@ -80,7 +64,7 @@ std::optional<std::string> ModelVersions::Missing(const Version& version) {
       for (const control::WorkerRole role : set) {
         if (!there.contains(role)) {
           whole = false;
-          missing.insert(NameOf(role));
+          missing.insert(control::NameOf(role));
         }
       }
       met = met || whole;

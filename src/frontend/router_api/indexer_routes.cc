@@ -314,16 +314,17 @@ Json RouterApi::WorkerList(const std::optional<std::string>& model,
     return Json(std::move(out));
   }
   for (const auto& [id, worker] : parts_.feed->workers()) {
-    if (worker.pool == nullptr || !wanted(worker.pool->name())) {
+    if (!wanted(worker.pool->name())) {
       continue;
     }
-    const control::Instance& instance = worker.instance;
+    const control::Instance& instance = worker.linked->instance();
+    const bool connected = worker.linked->connected();
     Json one = WorkerToJson(worker.pool->name(), id, "discovery", instance.address,
                             instance.rank_first, instance.rank_count,
-                            !worker.connected   ? "incomplete"
+                            !connected          ? "incomplete"
                             : instance.draining ? "draining"
                                                 : "schedulable");
-    one.Set("status", worker.connected ? "active" : "pending");
+    one.Set("status", connected ? "active" : "pending");
     one.Set("endpoints", Json(Json::Object{}));
     one.Set("listeners", Json(Json::Object{}));
     out.push_back(std::move(one));
@@ -338,7 +339,7 @@ std::size_t RouterApi::SchedulableCount() const {
   }
   if (parts_.feed != nullptr) {
     for (const auto& [id, worker] : parts_.feed->workers()) {
-      out += worker.connected && !worker.instance.draining ? 1 : 0;
+      out += worker.linked->connected() && !worker.linked->instance().draining ? 1 : 0;
     }
   }
   return out;

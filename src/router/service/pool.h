@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "router/router.h"
 #include "router/service/replica_mesh.h"
+#include "rt/alarm.h"
 #include "rt/loop.h"
 #include "wire/messages/route.h"
 
@@ -34,7 +35,6 @@ class Pool final {
 
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
-  ~Pool();
 
   const wire::PoolName& name() const { return name_; }
 
@@ -65,7 +65,6 @@ class Pool final {
 
  private:
   void Tell(std::vector<LoadChange>& changes, std::unordered_map<RequestId, Placement>& placed);
-  void SetTimer();
 
   rt::Loop& loop_;
   wire::PoolName name_;
@@ -74,8 +73,7 @@ class Pool final {
   std::function<void(RequestId)> on_freed_;
   std::uint64_t last_id_ = 0;
   bool pumping_ = false;
-  rt::TimerId timer_ = rt::TimerId::kNone;
-  rt::Time timer_at_ = rt::kNever;
+  rt::Alarm alarm_;
   std::unique_ptr<ReplicaMesh::Member> member_;  // uses the router
 };
 

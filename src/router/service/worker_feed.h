@@ -4,7 +4,6 @@
 // Thread: one loop.
 #pragma once
 
-#include <cstddef>
 #include <functional>
 #include <map>
 #include <memory>
@@ -12,7 +11,8 @@
 
 #include "base/result.h"
 #include "control/instance.h"
-#include "control/remote_link.h"
+#include "obs/log.h"
+#include "router/service/linked_worker.h"
 #include "router/service/pool.h"
 #include "rt/loop.h"
 #include "rt/net.h"
@@ -24,15 +24,14 @@ struct WorkerFeedOptions {
   std::string group = "default";          // of their pools
   /// Hears whether there is a connection to a worker. May not destroy the feed.
   std::function<void(InstanceId instance, bool connected)> on_connection = {};
+  obs::Log* log = nullptr;  // hears of workers that tell nothing of their cache; null: nobody does
 };
 
 class WorkerFeed final {
  public:
   struct Worker {
-    control::Instance instance;
     Pool* pool = nullptr;
-    std::unique_ptr<control::RemoteLink> link;
-    bool connected = false;  // the router has it
+    std::unique_ptr<LinkedWorker> linked;
   };
 
   /// All outlive it.
@@ -51,7 +50,6 @@ class WorkerFeed final {
 
  private:
   void OnChange(InstanceId instance);
-  void Listen(const Worker& worker);
 
   rt::Loop& loop_;
   rt::Net& net_;

@@ -299,7 +299,7 @@ inline constexpr auto kFields<RouteAsk> =
                Field{"priority_jump_s", &RouteAsk::priority_jump_s},
                Field{"strict_priority", &RouteAsk::strict_priority},
                Field{"expected_output_tokens", &RouteAsk::expected_output_tokens},
-               Field{"instead", &RouteAsk::instead});
+               Field{"instead", &RouteAsk::instead}, Field{"anywhere", &RouteAsk::anywhere});
 
 template <>
 inline constexpr auto kFields<RouteNews> =

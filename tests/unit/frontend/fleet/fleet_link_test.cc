@@ -219,7 +219,7 @@ TEST_F(FleetLinkTest, ADrainingWorkerFinishesAndGetsNothingNew) {
 TEST_F(FleetLinkTest, WhoeverAsksHearsThatAWorkerTakesNothingMoreThoughItStaysConnected) {
   std::vector<std::size_t> heard;
   FleetOptions options;
-  options.on_worker_count = [&] { heard.push_back(fleet_->worker_count()); };
+  options.on_workers = [&] { heard.push_back(fleet_->worker_count()); };
   StartFleet(2, std::move(options));
   workers_[1]->service.Drain();
   RunUntil([&] { return heard.size() >= 3; });
