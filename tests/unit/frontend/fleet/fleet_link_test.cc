@@ -216,16 +216,6 @@ TEST_F(FleetLinkTest, ADrainingWorkerFinishesAndGetsNothingNew) {
   EXPECT_EQ(fleet_->counters().moves_ongoing, 0U);
 }
 
-TEST_F(FleetLinkTest, WhoeverAsksHearsThatAWorkerTakesNothingMoreThoughItStaysConnected) {
-  std::vector<std::size_t> heard;
-  FleetOptions options;
-  options.on_workers = [&] { heard.push_back(fleet_->worker_count()); };
-  StartFleet(2, std::move(options));
-  workers_[1]->service.Drain();
-  RunUntil([&] { return heard.size() >= 3; });
-  EXPECT_EQ(heard, (std::vector<std::size_t>{1, 2, 1}));
-}
-
 TEST_F(FleetLinkTest, ACancelReachesTheWorkerAndNothingMovesBehindIt) {
   StartFleet(2);
   const wire::GenerateRequest request = MakeMockRequest(1, 1000);
