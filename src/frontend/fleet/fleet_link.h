@@ -43,6 +43,8 @@ struct FleetOptions {
   obs::Registry* registry = nullptr;  // what decisions take, and what they rest on; null: nobody
   /// Hears whether there is a connection to a worker. May not destroy the link.
   std::function<void(control::InstanceId instance, bool connected)> on_connection = {};
+  /// Hears that worker_count() changed, inside the link's own calls: look at it later.
+  std::function<void()> on_workers = {};
   /// Asked before the link's own router, which keeps to the advice if it can; null: nobody.
   router::RouteAdviser* adviser = nullptr;
 };
@@ -179,7 +181,9 @@ class FleetLink final : public control::WorkerLink {
   std::vector<AdapterWorker> AdapterWorkers() const;
   void JoinAdapterCards();
   void LoadWantedAdapters(Worker& worker);
-  void ForEveryWorker(MemoryHandler on_done,
+  std::vector<control::RemoteLink*> LinksInUse();
+  std::vector<control::RemoteLink*> LinksThatMaySleep();
+  static void ForEach(const std::vector<control::RemoteLink*>& links, MemoryHandler on_done,
                       const std::function<void(control::RemoteLink&, MemoryHandler)>& call);
   void ForEveryWorker(AdapterHandler on_done,
                       const std::function<void(control::RemoteLink&, AdapterHandler)>& call);
