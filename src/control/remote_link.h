@@ -79,6 +79,9 @@ class RemoteLink final : public WorkerLink {
   /// Of the card that the worker said last; 0: none yet.
   std::uint64_t card_number() const { return card_number_; }
 
+  /// The worker's process takes no new calls: it is about to end.
+  bool goes_away() const { return client_.peer_goes_away(); }
+
   /// Only what the peer has: if the worker has no KV events, the handler is never called.
   Result<void> WatchKvEvents(KvEventHandler on_events) override;
 
@@ -105,7 +108,9 @@ class RemoteLink final : public WorkerLink {
 
   using Request = std::shared_ptr<Outstanding>;
 
+  MuxClientOptions WithGoingAway(MuxClientOptions options);
   void OnConnected(bool connected);
+  void MarkDraining();
   void OnReport(const std::string& message);
   void SetAway(std::string trouble);
   void AbandonAll(const Error& error);

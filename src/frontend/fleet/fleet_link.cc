@@ -126,12 +126,12 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
 
 void FleetLink::FetchFiles(RemoteLink::FilesHandler on_done) {
   for (auto& [id, worker] : workers_) {
-    if (worker.linked->connected()) {
+    if (worker.linked->routed()) {  // one that drains answers no new call
       worker.linked->link().FetchFiles(std::move(on_done));
       return;
     }
   }
-  on_done(Fail(Code::kUnavailable, "there is no connection to any worker"));
+  on_done(Fail(Code::kUnavailable, "no worker is there to give them"));
 }
 
 std::size_t FleetLink::worker_count() const {
@@ -547,16 +547,33 @@ control::WorkerLoad FleetLink::load() const {
   return sum;
 }
 
-template <class T>
-void FleetLink::AskEveryWorker(
-    typename control::JoinedAnswers<T>::Then then,
-    const std::function<void(RemoteLink&, std::function<void(Result<T>)>)>& ask) {
-  std::vector<RemoteLink*> links;
+std::vector<RemoteLink*> FleetLink::LinksInUse() {
+  std::vector<RemoteLink*> out;
   for (auto& [id, worker] : workers_) {
     if (worker.linked->routed()) {
-      links.push_back(&worker.linked->link());
+      out.push_back(&worker.linked->link());
     }
   }
+  return out;
+}
+
+// Who sleeps gets no requests, and yet must hear that it shall wake up.
+std::vector<RemoteLink*> FleetLink::LinksThatMaySleep() {
+  std::vector<RemoteLink*> out;
+  for (auto& [id, worker] : workers_) {
+    router::LinkedWorker& linked = *worker.linked;
+    const bool here = linked.connected() && worker.listed && !linked.instance().draining;
+    if (here && !linked.link().goes_away()) {
+      out.push_back(&linked.link());
+    }
+  }
+  return out;
+}
+
+template <class T>
+void FleetLink::Ask(const std::vector<RemoteLink*>& links,
+                    typename control::JoinedAnswers<T>::Then then,
+                    const std::function<void(RemoteLink&, std::function<void(Result<T>)>)>& ask) {
   if (links.empty()) {
     then({});
     return;
@@ -570,7 +587,8 @@ void FleetLink::AskEveryWorker(
 void FleetLink::AskEveryWorkerForCard(AdapterHandler on_done,
                                       const std::function<void(RemoteLink&, AdapterHandler)>& ask) {
   using Card = wire::AdapterCard;
-  AskEveryWorker<Card>(
+  Ask<Card>(
+      LinksInUse(),
       [on_done = std::move(on_done)](const std::vector<Result<Card>>& cards) {
         const Result<Card>* const failure = control::FirstFailure(cards);
         on_done(failure != nullptr ? *failure
@@ -583,22 +601,20 @@ void FleetLink::AskEveryWorkerForCard(AdapterHandler on_done,
 
 void FleetLink::ReleaseMemory(const control::MemoryTags& tags, rt::Duration patience,
                               MemoryHandler on_done) {
-  AskEveryWorker<void>(control::AllOrFirstFailure(std::move(on_done)),
-                       [&](RemoteLink& link, MemoryHandler one) {
-                         link.ReleaseMemory(tags, patience, std::move(one));
-                       });
+  Ask<void>(LinksThatMaySleep(), control::AllOrFirstFailure(std::move(on_done)),
+            [&](RemoteLink& link, MemoryHandler one) {
+              link.ReleaseMemory(tags, patience, std::move(one));
+            });
 }
 
 void FleetLink::ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) {
-  AskEveryWorker<void>(
-      control::AllOrFirstFailure(std::move(on_done)),
-      [&](RemoteLink& link, MemoryHandler one) { link.ResumeMemory(tags, std::move(one)); });
+  Ask<void>(LinksThatMaySleep(), control::AllOrFirstFailure(std::move(on_done)),
+            [&](RemoteLink& link, MemoryHandler one) { link.ResumeMemory(tags, std::move(one)); });
 }
 
 void FleetLink::ClearCache(MemoryHandler on_done) {
-  AskEveryWorker<void>(
-      control::AllOrFirstFailure(std::move(on_done)),
-      [](RemoteLink& link, MemoryHandler one) { link.ClearCache(std::move(one)); });
+  Ask<void>(LinksInUse(), control::AllOrFirstFailure(std::move(on_done)),
+            [](RemoteLink& link, MemoryHandler one) { link.ClearCache(std::move(one)); });
 }
 
 void FleetLink::LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) {

@@ -45,7 +45,7 @@ struct FleetOptions {
   obs::Registry* registry = nullptr;  // what decisions take, and what they rest on; null: nobody
   /// Hears whether there is a connection to a worker. May not destroy the link.
   std::function<void(control::InstanceId instance, bool connected)> on_connection = {};
-  /// Hears that requests can be sent to other workers than before. May not destroy the link.
+  /// Hears that worker_count() changed, inside the link's own calls: look at it later.
   std::function<void()> on_workers = {};
   /// Asked before the link's own router, which keeps to the advice if it can; null: nobody.
   router::RouteAdviser* adviser = nullptr;
@@ -170,9 +170,11 @@ class FleetLink final : public control::WorkerLink {
   void OnTime();
   void EndLate(const EntryPtr& entry);
   void SweepLater();
+  std::vector<control::RemoteLink*> LinksInUse();
+  std::vector<control::RemoteLink*> LinksThatMaySleep();
   template <class T>
-  void AskEveryWorker(
-      typename control::JoinedAnswers<T>::Then then,
+  static void Ask(
+      const std::vector<control::RemoteLink*>& links, typename control::JoinedAnswers<T>::Then then,
       const std::function<void(control::RemoteLink&, std::function<void(Result<T>)>)>& ask);
   void AskEveryWorkerForCard(AdapterHandler on_done,
                              const std::function<void(control::RemoteLink&, AdapterHandler)>& ask);
