@@ -39,10 +39,13 @@ class FrontendProcess final {
                                            .client = FleetClientOptions(flags_),
                                            .request_expiry = rt::Duration(flags_.request_expiry)});
     PX_CHECK_OK(routing_->Start());
-    fleets_.emplace(
-        process_, net, *http_, registry_,
-        FleetHost::Options{
-            .fleet = flags_, .router = flags_, .model = flags_.model_name, .routing = &*routing_});
+    PX_TRY(router::PolicyFile policies, ReadPolicies(flags_));
+    fleets_.emplace(process_, net, *http_, registry_,
+                    FleetHost::Options{.fleet = flags_,
+                                       .router = flags_,
+                                       .policies = std::move(policies),
+                                       .model = flags_.model_name,
+                                       .routing = &*routing_});
     PX_CHECK_OK(http_->Start(true, registry_, [this] { return fleets_->instances(); }));
     fleets_->Watch(*discovery_, flags_.ns);
     http_->AnnounceWhenReady("");

@@ -26,7 +26,11 @@ struct ProcessFlags {
 #include "apps/process_options.def"
 };
 
-struct HttpFlags {
+struct AccessFlags {
+#include "apps/access_options.def"
+};
+
+struct HttpFlags : AccessFlags {
 #include "apps/http_options.def"
 };
 
@@ -51,6 +55,7 @@ struct WorkerTlsFlags {
 };
 
 struct WorkerFlags : ProcessFlags,
+                     AccessFlags,
                      ModelFlags,
                      MockFlags,
                      ClusterFlags,
@@ -76,6 +81,7 @@ struct RemoteRouterFlags {
 };
 
 struct RouterProcessFlags : ProcessFlags,
+                            AccessFlags,
                             ClusterFlags,
                             RouterFlags,
                             ReplicaFlags,

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/access_log_writer.h"
 #include "apps/cluster_net.h"
 #include "apps/cluster_unit.h"
 #include "apps/command.h"
@@ -105,7 +106,9 @@ class RouterProcess final {
     if (flags_.replica_sync) {
       mesh_.emplace(process_.loop(), reach_net(), MeshOptions(self));
     }
-    pools_.emplace(process_.loop(), RouterOptionsOf(flags_), mesh_ ? &*mesh_ : nullptr);
+    PX_TRY(router::PolicyFile policies, ReadPolicies(flags_));
+    pools_.emplace(process_.loop(), RouterOptionsOf(flags_), mesh_ ? &*mesh_ : nullptr,
+                   std::move(policies));
     feed_.emplace(process_.loop(), reach_net(), *pools_, FeedOptions());
     catalog_.emplace(
         *pools_,
@@ -120,7 +123,13 @@ class RouterProcess final {
                                             .catalog = *catalog_,
                                             .reservations = *reservations_,
                                             .mesh = mesh_ ? &*mesh_ : nullptr,
-                                            .registry = registry_},
+                                            .registry = registry_,
+                                            .reopen_logs =
+                                                [this] {
+                                                  if (access_log_) {
+                                                    access_log_->Reopen();
+                                                  }
+                                                }},
                  std::move(keys));
     service_.emplace(process_.loop(), listen_net_ ? *listen_net_ : process_.net(), &*pools_,
                      mesh_ ? &*mesh_ : nullptr,
@@ -255,6 +264,8 @@ class RouterProcess final {
   Result<void> Serve(control::InstanceId self, const rt::Address& route) {
     frontend::HttpServerOptions options;
     options.limits.body_bytes_max = static_cast<std::uint64_t>(flags_.body_limit);
+    PX_TRY(options.on_answered,
+           AccessLogWriter::Open(flags_, process_.loop(), process_.log(), access_log_));
     PX_TRY(server_, frontend::HttpServer::Listen(
                         process_.loop(), process_.net(),
                         {.host = flags_.host, .port = static_cast<std::uint16_t>(flags_.port)}, {},
@@ -300,6 +311,9 @@ class RouterProcess final {
   }
 
   void Reload() {
+    if (access_log_) {
+      access_log_->Reopen();
+    }
     Result<frontend::ApiKeys> keys = ReadKeys();
     if (keys) {
       api_->SetKeys(std::move(*keys));
@@ -347,6 +361,7 @@ class RouterProcess final {
   std::optional<frontend::RouterApi> api_;
   std::optional<router::RouteService> service_;
   std::unique_ptr<control::Registration> registration_;
+  std::unique_ptr<AccessLogWriter> access_log_;  // null: there is none
   std::unique_ptr<frontend::HttpServer> server_;
   int exit_ = kExitDone;
 };

@@ -249,6 +249,7 @@ Result<Instance> ReadInstance(std::string_view text) {
   PX_CHECK_OK(ReadMember(json, "draining", instance.draining));
   PX_CHECK_OK(ReadMember(json, "generation", instance.generation));
   PX_CHECK_OK(ReadMember(json, "started_ms", instance.started_ms));
+  PX_CHECK_OK(ReadMember(json, "texts", instance.texts));
   PX_CHECK_OK(CheckInstance(instance));
   return instance;
 }
@@ -314,6 +315,7 @@ std::string EncodeInstance(const Instance& instance) {
   json.Set("draining", instance.draining);
   json.Set("generation", instance.generation);
   json.Set("started_ms", instance.started_ms);
+  json.Set("texts", instance.texts);
   return json.Dump();
 }
 

@@ -43,6 +43,7 @@ FrontendMetrics::FrontendMetrics(obs::Registry& registry, std::string model,
       model_(std::move(model)),
       hold_(registry, model_),
       output_tokens_(registry.GetCounter(MetricId::kOutputTokensTotal, {model_})),
+      recomputed_(registry.GetCounter(MetricId::kAnswersRecomputedTotal, {model_})),
       duration_(registry.GetHistogram(MetricId::kRequestDurationSeconds, {model_})),
       first_token_(registry.GetHistogram(MetricId::kTimeToFirstTokenSeconds, {model_})),
       between_tokens_(registry.GetHistogram(MetricId::kInterTokenLatencySeconds, {model_})),
@@ -83,6 +84,16 @@ void FrontendMetrics::CountRequest(obs::Registry& registry, std::string_view mod
       .Add();
 }
 
+void FrontendMetrics::ExportCanaries(obs::Registry& registry, const std::string& model,
+                                     const control::CanaryCounts& counts) {
+  const auto total = [&](std::string_view result, std::uint64_t count) {
+    registry.GetCounter(MetricId::kCanariesTotal, {model, result}).SetTotal(count);
+  };
+  total("ok", counts.ok);
+  total("failed", counts.failed);
+  total("busy", counts.busy);
+}
+
 void FrontendMetrics::OnAdmitted() {
   active_.Add(1);
   inflight_.Add(1);
@@ -91,6 +102,7 @@ void FrontendMetrics::OnAdmitted() {
 void FrontendMetrics::OnGeneration(const GenerationRecord& record, rt::Time now) {
   active_.Add(-1);
   inflight_.Add(-1);
+  recomputed_.Add(record.recomputed ? 1 : 0);
   duration_.Observe(Seconds(now - record.started));
   input_.Observe(static_cast<double>(record.prompt_tokens));
   output_.Observe(static_cast<double>(record.output_tokens));

@@ -107,6 +107,60 @@ class Cluster(unittest.TestCase):
                 self.assertEqual(ask(late, body), expected)
             self.assertEqual(ask(both.frontend, body), expected)
 
+    def test_an_answer_that_others_recompute_says_so(self):
+        body = {"messages": [{"role": "user", "content": "Tell me of rivers."}], "max_tokens": 500, "temperature": 0.8, "seed": 4,
+                "ignore_eos": True}
+        with cluster.Cluster(1, worker_flags=FLAGS) as both:
+            both.workers.append(cluster.Worker(both.folder.name, "tiny-chat", *FLAGS, "--kv-dtype", "int8"))
+            both.wait_for_workers(2)
+            both.busiest()
+            killed = []
+
+            def after(event):
+                if event == 40:
+                    killed.append(both.busiest())
+                    both.kill(killed[0])
+
+            events = []
+            for number, event in enumerate(both.frontend.stream(CHAT, body)):
+                events.append(event)
+                after(number)
+            said = [event["nvext"]["recomputed"] for event in events if "nvext" in event]
+            self.assertEqual(len(said), 1, "with the last finish and nowhere else")
+            self.assertIn("nvext", events[-1])
+            [choice] = said[0]
+            first, second = choice["parts"]
+            self.assertEqual((choice["index"], first["first_token"]), (0, 0))
+            self.assertGreater(second["first_token"], 5)
+            self.assertNotEqual(first["numerics_id"], second["numerics_id"])
+            self.assertEqual(both.migrations()["ongoing_request"], 1)
+            self.assertEqual(sum(v for k, v in both.frontend.metrics().items() if k.startswith("pixii_answers_recomputed_total")), 1)
+
+            # A whole answer says it in its head, too. The other kind of worker is there again.
+            has_int8 = "int8" in both.workers[0].process.args
+            both.workers.append(cluster.Worker(both.folder.name, "tiny-chat", *FLAGS, *(() if has_int8 else ("--kv-dtype", "int8"))))
+            both.wait_for_workers(2)
+            tokens = lambda: sum(v for k, v in both.frontend.metrics().items()  # noqa: E731
+                                 if k.startswith("dynamo_frontend_output_tokens_total"))
+            before = tokens()
+            both.busiest()
+            with ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(both.frontend.request, "POST", CHAT, {**body, "receipt": True})
+                both.frontend.wait_for(lambda: tokens() >= before + 30, 20, "tokens")
+                both.kill(both.busiest())
+                status, headers, whole = answer.result()
+            self.assertEqual(status, 200, whole)
+            parts = whole["nvext"]["recomputed"][0]["parts"]
+            ids = [part["numerics_id"] for part in parts]
+            self.assertEqual(headers["x-pixii-recomputed"], ", ".join(ids))
+            self.assertEqual(len(set(ids)), 2)
+            self.assertEqual(whole["receipt"]["numerics_id"], ids[0])
+            self.assertEqual(whole["receipt"]["choices"][0]["computed"], parts)
+            # Undisturbed nothing is said.
+            status, headers, whole = both.frontend.request("POST", CHAT, {**body, "max_tokens": 4})
+            self.assertNotIn("x-pixii-recomputed", headers)
+            self.assertNotIn("nvext", whole)
+
     def test_all_workers_are_replaced_under_load_and_nothing_fails(self):
         bodies = list(cluster.requests(8, 4))
         with cluster.Cluster(2, worker_flags=FLAGS) as both:
@@ -155,7 +209,7 @@ class Cluster(unittest.TestCase):
             both.busiest()
 
             def after(event):
-                if event == 5:
+                if event == 40:  # so late that the busier one shows
                     both.kill(both.busiest())
 
             with self.assertRaisesRegex(AssertionError, "Disconnected|connection"):

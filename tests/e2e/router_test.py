@@ -318,6 +318,61 @@ class Choice(unittest.TestCase):
                 self.assertEqual([one.result()[0] for one in first], [200, 200])
             self.assertEqual(fleet.try_ask([1])[0], 200)
 
+    def test_classes_of_a_file_wait_apart_and_share_by_their_quanta(self):  # B23, B24, B25
+        policy = """default_policy_family: chat
+uncached_isl_buckets: [{min_tokens: 0, bucket: any}]
+policy_classes:
+  - {name: chat, policy_family: chat, cache_bucket: any, quantum: 512, prefill_busy_threshold: 0}
+  - {name: bulk, policy_family: bulk, cache_bucket: any, quantum: 64, prefill_busy_threshold: 0, request_queue_limit_per_worker: 6}
+"""
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "policy.yaml"
+            path.write_text(policy)
+            worker = (*WORKER, "--mock-prefill-time", "100us")
+            with Fleet(1, "--router-mode", "kv", "--router-policy-config", str(path), worker_flags=worker) as fleet:
+                bulk = {"x-dynamo-meta-policy-class": "bulk"}
+
+                def value(name, **labels):
+                    return sum(v for k, v in fleet.frontend.metrics().items() if k.startswith(name + "{")
+                               and all(f'{label}="{wanted}"' in k for label, wanted in labels.items()))
+
+                pending = "dynamo_frontend_router_queue_pending_requests"
+                order = []
+
+                def ask(number, headers):
+                    status, _, answer = fleet.try_ask(tokens(number, 800), headers, max_tokens=1)
+                    order.append("bulk" if headers else "chat")
+                    return status, answer
+
+                with ThreadPoolExecutor(20) as pool:
+                    # 80 ms of prefill each: one runs, the others wait in their classes.
+                    first = pool.submit(ask, 0, None)
+                    harness.wait_for(lambda: value("dynamo_frontend_worker_active_prefill_tokens") > 0, 10, "a prefill")
+                    bulks = [pool.submit(ask, 100 + i, bulk) for i in range(9)]
+                    harness.wait_for(lambda: value(pending, policy_class="bulk") == 6, 10, "bulk waits")
+                    chats = [pool.submit(ask, 200 + i, None) for i in range(6)]
+                    harness.wait_for(lambda: value(pending, policy_class="chat") > 0, 10, "chat waits")
+                    statuses = [future.result() for future in (first, *bulks, *chats)]
+                refused = [answer for status, answer in statuses if status == 529]
+                self.assertEqual(sum(status == 200 for status, _ in statuses) + len(refused), len(statuses), statuses)
+                self.assertGreaterEqual(len(refused), 1)
+                for answer in refused:
+                    self.assertIn("policy class bulk has 6 requests waiting; its limit is 6 (6 for each of 1 workers)",
+                                  answer["error"]["message"])
+                self.assertEqual(value("dynamo_frontend_router_queue_backpressure_total", policy_class="bulk", reason="requests"),
+                                 len(refused))
+                # Of those that waited together the heavier class went first, though it came later.
+                served = [word for word in order if word == "chat"]
+                last_chat = max(i for i, word in enumerate(order) if word == "chat")
+                self.assertEqual(len(served), 7)
+                self.assertLess(last_chat, len(order) - 1, order)
+                self.assertEqual(value(pending), 0)
+            path.write_text(policy.replace("quantum: 64", "quantum: 0"))
+            done = harness.run_pixii("frontend", "--router-policy-config", str(path), "--discovery", f"file:{folder}")
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("policy.yaml:5: policy_classes.1.quantum", done.stdout + done.stderr)
+            self.assertIn("1 .. 1000000000", done.stdout + done.stderr)
+
     def test_decisions_are_in_the_log_with_their_terms(self):
         with Fleet(2, "--router-mode", "kv", "--log-level", "debug") as fleet:
             worker, _, _ = fleet.ask(tokens("a", 40))

@@ -144,6 +144,26 @@ bool FleetLink::uses(InstanceId instance) const {
   return found != workers_.end() && found->second.linked->routed();
 }
 
+std::string_view FleetLink::WhyNot(InstanceId instance) const {
+  const auto found = workers_.find(instance);
+  if (found == workers_.end() || !found->second.linked->connected()) {
+    return "unreachable";
+  }
+  router::LinkedWorker& linked = *found->second.linked;
+  switch (linked.link().load().state) {
+    case control::WorkerState::kAsleep:
+      return "asleep";
+    case control::WorkerState::kUnhealthy:
+    case control::WorkerState::kDead:
+      return "unhealthy";
+    case control::WorkerState::kDraining:
+      return "draining";
+    case control::WorkerState::kAwake:
+      break;
+  }
+  return linked.instance().draining ? "draining" : linked.routed() ? "" : "unreachable";
+}
+
 std::size_t FleetLink::attempt_count() const {
   std::size_t count = std::max(attempts_.size(), router_.outstanding_count());
   for (const auto& [id, worker] : workers_) {
@@ -217,7 +237,28 @@ router::RouteRequest FleetLink::RouteOf(const Entry& entry) const {
     const std::vector<InstanceId> others = adapters_.NotFor(adapter);
     out.excluded.insert(out.excluded.end(), others.begin(), others.end());
   }
+  const std::vector<InstanceId> others = OfOtherNumerics(entry);
+  out.excluded.insert(out.excluded.end(), others.begin(), others.end());
   return out;
+}
+
+// Workers that would go on with other bits than what the client has, as long as one goes on with
+// the same: there the answer is the one that would have come.
+std::vector<InstanceId> FleetLink::OfOtherNumerics(const Entry& entry) const {
+  const std::string_view known = entry.flight.numerics_id();
+  std::vector<InstanceId> out;
+  bool same = false;
+  for (const auto& [id, worker] : workers_) {
+    if (known.empty() || entry.any_numerics || !worker.linked->routed()) {
+      continue;
+    }
+    if (worker.linked->instance().card.numerics_id != known) {
+      out.push_back(id);
+    } else {
+      same = same || std::ranges::find(entry.failed_at, id) == entry.failed_at.end();
+    }
+  }
+  return same ? out : std::vector<InstanceId>();
 }
 
 void FleetLink::Route(const EntryPtr& entry) {
@@ -335,7 +376,7 @@ void FleetLink::Send(const EntryPtr& entry, const router::Dispatch& dispatch) {
   entry->target = *dispatch.target;
   entry->link = &worker.linked->link();
   entry->where = Entry::Where::kRunning;
-  wire::GenerateRequest request = entry->flight.Attempt();
+  wire::GenerateRequest request = entry->flight.Attempt(worker.linked->instance().card.numerics_id);
   if (request.deadline_left_ns > 0) {
     request.deadline_left_ns =
         std::max<std::int64_t>(request.deadline_left_ns - (loop_.Now() - entry->begun).count(), 1);
@@ -435,10 +476,17 @@ void FleetLink::Apply(const EntryPtr& entry, Flight::Outcome outcome) {
   Leave(entry);
   entry->failed_at.push_back(entry->target.instance);
   entry->give_up = loop_.Now() + options_.patience;
+  entry->any_numerics = false;
   Submit(entry);
 }
 
 void FleetLink::NobodyTakes(const EntryPtr& entry, const Error& error) {
+  if (!OfOtherNumerics(*entry).empty()) {  // better computed anew than not at all
+    Leave(entry);
+    entry->any_numerics = true;
+    Submit(entry);
+    return;
+  }
   const bool moved = !entry->failed_at.empty();
   const std::optional<Error>& failure = entry->flight.last_failure();
   const bool all_full = failure && failure->code() == Code::kResourceExhausted;
@@ -454,6 +502,7 @@ void FleetLink::NobodyTakes(const EntryPtr& entry, const Error& error) {
 // Better a worker that failed than none: it may have come back already.
 void FleetLink::Retry(const EntryPtr& entry) {
   entry->failed_at.assign(1, InstanceId{});  // it has moved; nobody is excluded
+  entry->any_numerics = false;
   Submit(entry);
 }
 

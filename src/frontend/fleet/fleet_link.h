@@ -118,6 +118,9 @@ class FleetLink final : public control::WorkerLink {
   /// Whether they can be sent to this one.
   bool uses(control::InstanceId instance) const;
 
+  /// Why they cannot, in one word; empty: they can. Pre: discovery has it, and SetInstance took it.
+  std::string_view WhyNot(control::InstanceId instance) const;
+
   std::size_t outstanding_count() const { return entries_.size(); }
 
   /// Attempts that the router or a worker has, left ones included until the worker knows.
@@ -148,6 +151,7 @@ class FleetLink final : public control::WorkerLink {
     bool has_token = false;
     std::uint32_t advised_overlap = 0;  // tokens, where the adviser sends it
     bool advised = false;               // its attempt is pinned to where the adviser said
+    bool any_numerics = false;          // nobody who computes with the same bits took it
   };
 
   using EntryPtr = std::shared_ptr<Entry>;
@@ -170,6 +174,7 @@ class FleetLink final : public control::WorkerLink {
   void OnTime();
   void EndLate(const EntryPtr& entry);
   void SweepLater();
+  std::vector<control::InstanceId> OfOtherNumerics(const Entry& entry) const;
   std::vector<control::RemoteLink*> LinksInUse();
   std::vector<control::RemoteLink*> LinksThatMaySleep();
   template <class T>

@@ -44,13 +44,31 @@ void FleetMetrics::OnRouted(const RouteTimes& times) {
 
 void FleetMetrics::Export(const router::Router& router, std::size_t known_count) {
   registry_.GetGauge(MetricId::kRouterWorkers, {model_}).Set(static_cast<double>(known_count));
-  registry_.GetGauge(MetricId::kRouterQueuePendingRequests, {model_})
-      .Set(static_cast<double>(router.waiting_count()));
-  registry_.GetGauge(MetricId::kRouterQueuePendingIslTokens, {model_})
-      .Set(static_cast<double>(router.waiting_tokens()));
+  ExportQueue(router.queue());
   ExportLoads(router);
   if (router.index() != nullptr) {
     ExportIndex(*router.index(), router.kv_event_counts());
+  }
+}
+
+void FleetMetrics::ExportQueue(const router::RequestQueue& queue) {
+  for (std::size_t i = 0; i < queue.class_count(); ++i) {
+    const std::string& name = queue.policy_class(i).name;
+    const router::ClassCounts counts = queue.counts(i);
+    const auto now = [&](MetricId id, double value) {
+      registry_.GetGauge(id, {model_, name}).Set(value);
+    };
+    now(MetricId::kRouterQueuePendingRequests, static_cast<double>(counts.requests));
+    now(MetricId::kRouterQueuePendingIslTokens, static_cast<double>(counts.prompt_tokens));
+    now(MetricId::kRouterQueuePendingCachedTokens, static_cast<double>(counts.cached_tokens));
+    const auto refused = [&](std::string_view reason, std::uint64_t total) {
+      registry_.GetCounter(MetricId::kRouterQueueBackpressureTotal, {model_, name, reason})
+          .SetTotal(total);
+    };
+    refused("requests", counts.refused_by_requests);
+    refused("isl_tokens", counts.refused_by_prompt_tokens);
+    refused("cached_tokens", counts.refused_by_cached_tokens);
+    refused("queue", counts.refused_by_queue);
   }
 }
 

@@ -35,6 +35,7 @@ class FleetMetrics final {
   void Export(const router::Router& router, std::size_t known_count);
 
  private:
+  void ExportQueue(const router::RequestQueue& queue);
   void ExportLoads(const router::Router& router);
   void DropRank(const router::Target& target);
   void ExportIndex(const router::KvIndex& index, const router::KvEventCounts& counts);

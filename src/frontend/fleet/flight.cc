@@ -16,14 +16,27 @@ Flight::Flight(wire::GenerateRequest request, FlightOptions options)
   request_.states.resize(request_.choice_count);
 }
 
-wire::GenerateRequest Flight::Attempt() {
+wire::GenerateRequest Flight::Attempt(std::string_view numerics_id) {
   request_.attempt = ++attempt_;
+  numerics_id_ = numerics_id;
+  for (Choice& choice : choices_) {
+    choice.greeted = false;
+  }
   wire::GenerateRequest out = request_;
   if (out.pool) {  // nothing is generated, and nobody may say otherwise
     out.generated.clear();
     out.states.clear();
   }
   return out;
+}
+
+std::string_view Flight::numerics_id() const {
+  for (const Choice& choice : choices_) {
+    if (!choice.ended && !choice.numerics_id.empty()) {
+      return choice.numerics_id;
+    }
+  }
+  return {};
 }
 
 std::vector<std::uint32_t> Flight::ended_choices() const {
@@ -54,9 +67,14 @@ Flight::Outcome Flight::OnFrame(wire::TokenFrame frame) {
     return Failed(*frame.error, MoveKind::kOngoing);
   }
   begun_ = true;
+  frame.numerics_id.clear();
+  if (!std::exchange(choice.greeted, true)) {
+    frame.numerics_id = numerics_id_;
+  }
   std::vector<TokenId>& generated = request_.generated[frame.choice];
   generated.insert(generated.end(), frame.tokens.begin(), frame.tokens.end());
   if (!frame.tokens.empty()) {
+    choice.numerics_id = numerics_id_;
     request_.states[frame.choice] = frame.state;
   }
   if (!frame.adapter_version.empty()) {

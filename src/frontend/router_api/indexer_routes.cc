@@ -240,7 +240,12 @@ RouterApi::Answer RouterApi::Peers(Call&) {
 }
 
 // There is no log of accesses beside the process's own, which is not a file.
-RouterApi::Answer RouterApi::ReopenLogs(Call&) { return Done(); }
+RouterApi::Answer RouterApi::ReopenLogs(Call&) {
+  if (parts_.reopen_logs) {
+    parts_.reopen_logs();
+  }
+  return Done();
+}
 
 RouterApi::Answer RouterApi::Workers(Call& call) {
   const std::string& query = call.exchange.request().query;

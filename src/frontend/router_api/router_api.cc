@@ -77,7 +77,7 @@ const std::vector<RouterApi::Route>& RouterApi::Routes() {
   return kRoutes;
 }
 
-RouterApi::RouterApi(Parts parts, ApiKeys keys) : parts_(parts), keys_(std::move(keys)) {
+RouterApi::RouterApi(Parts parts, ApiKeys keys) : parts_(std::move(parts)), keys_(std::move(keys)) {
   parts_.registry.OnExpose([this] { Collect(); });
 }
 

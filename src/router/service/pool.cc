@@ -116,7 +116,11 @@ Result<Pool*> PoolBook::Get(const wire::PoolName& name) {
     return Fail(Code::kResourceExhausted,
                 fmt::format("there are {} models and groups already", kPoolsMax));
   }
-  auto pool = std::make_unique<Pool>(loop_, name, options_, loop_.random().Next(), mesh_);
+  RouterOptions options = options_;
+  if (!policies_.empty()) {
+    options.policy = policies_.For(name.model);
+  }
+  auto pool = std::make_unique<Pool>(loop_, name, std::move(options), loop_.random().Next(), mesh_);
   Pool* const out = pool.get();
   pools_.emplace(std::pair(name.model, name.group), std::move(pool));
   if (on_made_) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "router/policy_file.h"
 #include "router/router.h"
 #include "router/service/replica_mesh.h"
 #include "rt/alarm.h"
@@ -82,8 +83,9 @@ class PoolBook final {
  public:
   static constexpr std::size_t kPoolsMax = 1024;
 
-  PoolBook(rt::Loop& loop, RouterOptions options, ReplicaMesh* mesh)
-      : loop_(loop), options_(std::move(options)), mesh_(mesh) {}
+  /// `policies`: what replaces the options' policy classes, by model; empty: nothing does.
+  PoolBook(rt::Loop& loop, RouterOptions options, ReplicaMesh* mesh, PolicyFile policies = {})
+      : loop_(loop), options_(std::move(options)), mesh_(mesh), policies_(std::move(policies)) {}
 
   /// The pool, made if it is new. Errors: kInvalidArgument if it has other blocks, or there are no
   /// tokens in a block; kResourceExhausted.
@@ -105,6 +107,7 @@ class PoolBook final {
   rt::Loop& loop_;
   RouterOptions options_;
   ReplicaMesh* mesh_;
+  PolicyFile policies_;
   std::function<void(Pool&)> on_made_;
   Pools pools_;
 };

@@ -130,6 +130,38 @@ TEST_F(FleetLinkTest, OfSeveralChoicesEachGoesOnWhereItWas) {
   }
 }
 
+TEST_F(FleetLinkTest, ARequestThatMovesGoesWhereTheSameBitsComeFrom) {
+  for (const std::string other : {"y", "z"}) {
+    SCOPED_TRACE(other);
+    workers_.clear();
+    dead_.clear();
+    instances_.clear();
+    fleet_.reset();
+    received_.clear();
+    const std::vector<std::string> numerics = {"y", "z", "z", "z", other, "y"};
+    for (std::uint64_t number = 1; number <= numerics.size(); ++number) {
+      engine_options_.numerics_id = numerics[number - 1];
+      StartWorker(number);
+    }
+    StartFleet(0, {.flight = {.moves_max = 5, .deaths_max = 10}});
+    RunUntil([&] { return fleet_->worker_count() == numerics.size(); });
+    const wire::GenerateRequest request = MakeMockRequest(1, 100);
+    Generate(request);
+    RunUntil([&] { return received_[1].tokens[0].size() >= 3; });
+    const std::string first = received_[1].numerics.at(0);
+    const auto same = static_cast<std::size_t>(std::ranges::count(numerics, first));
+    for (std::size_t death = 1; death < same; ++death) {
+      KillAfter(3);
+      RunUntil([&] { return received_[1].numerics.size() == death + 1; });
+      EXPECT_EQ(received_[1].numerics.back(), first) << death;
+    }
+    KillAfter(3);  // nobody is left who computes as it began
+    RunToEnd(request);
+    ExpectOracle(request);
+    EXPECT_NE(received_[1].numerics.back(), first) << "better than not at all";
+  }
+}
+
 TEST_F(FleetLinkTest, WithoutMovesTheFirstFailureIsFinal) {
   StartFleet(2, {.flight = {.moves_max = 0}});
   const wire::GenerateRequest request = MakeMockRequest(1, 100);

@@ -64,6 +64,23 @@ TEST(Flight, WhatAFirstFrameSaysIsSaidOnce) {
   EXPECT_TRUE(again.frames[0].prompt_logprobs.empty());
 }
 
+TEST(Flight, EachChoiceIsToldOnceByWhomItIsComputed) {
+  Flight flight(Request(2, 10), {});
+  (void)flight.Attempt("a");
+  EXPECT_EQ(flight.numerics_id(), "") << "there is nothing yet";
+  EXPECT_EQ(flight.OnFrame(Frame(0, {4})).frames[0].numerics_id, "a");
+  EXPECT_EQ(flight.OnFrame(Frame(0, {5})).frames[0].numerics_id, "");
+  EXPECT_EQ(flight.numerics_id(), "a");
+  (void)flight.OnFrame(Death(0));
+  (void)flight.Attempt("b");
+  EXPECT_EQ(flight.numerics_id(), "a") << "what the client has";
+  wire::TokenFrame forged = Frame(1, {6});
+  forged.numerics_id = "c";
+  EXPECT_EQ(flight.OnFrame(forged).frames[0].numerics_id, "b");
+  EXPECT_EQ(flight.OnFrame(Frame(0, {7})).frames[0].numerics_id, "b");
+  EXPECT_EQ(flight.numerics_id(), "b");
+}
+
 TEST(Flight, AChoiceWhoseBudgetIsSpentEndsHere) {
   Flight flight(Request(2, 2), {});
   (void)flight.OnFrame(Frame(0, {4, 5}));
