@@ -108,17 +108,20 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
   }
   const bool takes = here && worker.listed && !worker.instance.draining &&
                      worker.link->load().state == control::WorkerState::kAwake;
+  const bool took = std::exchange(worker.routed, takes);
   if (takes) {
-    const bool is_new = !std::exchange(worker.routed, true);
-    worker.changed = worker.changed || is_new;
+    worker.changed = worker.changed || !took;
     TellRouter(worker);
-    if (is_new) {
+    if (!took) {
       ListenToCache(worker);
       LoadWantedAdapters(worker);
       RetryWaiting();
     }
-  } else if (std::exchange(worker.routed, false)) {
+  } else if (took) {
     router_.RemoveWorker(instance);
+  }
+  if (took != takes && options_.on_workers) {
+    options_.on_workers();
   }
   if (!retired_.empty()) {
     SweepLater();
@@ -227,7 +230,7 @@ void FleetLink::ExportMetrics() {
 }
 
 Result<control::RouteExplanation> FleetLink::ExplainRoute(const wire::GenerateRequest& request) {
-  const router::RouteRequest route = RouteRequestOf(request);
+  const router::RouteRequest route = Wanted(request);
   return ExplanationOf(router_, router_.Foresee(route, loop_.Now()), route.tokens.size());
 }
 
@@ -274,8 +277,27 @@ void FleetLink::Submit(const EntryPtr& entry) {
   Route(entry);
 }
 
+// A rank without a worker that no worker has is a wish that nobody can grant; of a worker it is an
+// order.
+router::RouteRequest FleetLink::Wanted(const wire::GenerateRequest& request) const {
+  router::RouteRequest out = RouteRequestOf(request);
+  const auto has = [&](const auto& one) {
+    const control::Instance& instance = one.second.instance;
+    return *out.rank >= instance.rank_first &&
+           *out.rank - instance.rank_first < instance.rank_count;
+  };
+  if (out.rank && !out.pinned && std::ranges::none_of(workers_, has)) {
+    out.rank.reset();
+  }
+  return out;
+}
+
 router::RouteRequest FleetLink::RouteOf(const Entry& entry) const {
-  router::RouteRequest out = RouteRequestOf(entry.flight.request());
+  router::RouteRequest out = Wanted(entry.flight.request());
+  if (entry.flight.request().dp_rank && !out.rank && options_.log != nullptr) {
+    obs::Event(*options_.log, obs::EventId::kRankUnknown)
+        .kv("rank", *entry.flight.request().dp_rank);
+  }
   out.id = entry.attempt;
   out.excluded = entry.failed_at;
   if (const std::string& adapter = entry.flight.request().adapter; !adapter.empty()) {

@@ -43,6 +43,8 @@ struct FleetOptions {
   obs::Registry* registry = nullptr;  // what decisions take, and what they rest on; null: nobody
   /// Hears whether there is a connection to a worker. May not destroy the link.
   std::function<void(control::InstanceId instance, bool connected)> on_connection = {};
+  /// Hears that worker_count() changed, inside the link's own calls: look at it later.
+  std::function<void()> on_workers = {};
   /// Asked before the link's own router, which keeps to the advice if it can; null: nobody.
   router::RouteAdviser* adviser = nullptr;
 };
@@ -161,6 +163,7 @@ class FleetLink final : public control::WorkerLink {
   void Route(const EntryPtr& entry);
   void RouteHere(router::RouteRequest request);
   void OnAdvice(RequestId attempt, const std::optional<Result<router::Advice>>& advice);
+  router::RouteRequest Wanted(const wire::GenerateRequest& request) const;
   router::RouteRequest RouteOf(const Entry& entry) const;
   void Say(const router::Dispatch& dispatch) const;
   void Submit(const EntryPtr& entry);
