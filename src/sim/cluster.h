@@ -14,6 +14,7 @@
 
 #include "obs/log.h"
 #include "rt/sim_world.h"
+#include "sim/attempt_watch.h"
 #include "sim/blame.h"
 #include "sim/kv_observer.h"
 #include "sim/processes.h"
@@ -81,6 +82,8 @@ class Cluster final {
 
   Blame& blame() { return blame_; }
 
+  const AttemptWatch& attempts() const { return attempts_; }
+
   /// Dead ones, too, by their numbers.
   const std::vector<Worker>& workers() const { return workers_; }
 
@@ -133,6 +136,8 @@ class Cluster final {
  private:
   WorkerSetup DrawWorker();
   ClockDrift DrawClock();
+  void OnRequest(control::InstanceId instance, const wire::GenerateRequest& request);
+  bool AnotherServes(std::size_t worker, rt::Time since) const;
   void CheckWithdrawn(Frontend& slot);
   void ExpectEnded(std::size_t worker, std::vector<RequestId> requests, const std::string& caller);
 
@@ -148,6 +153,7 @@ class Cluster final {
   obs::Log log_;
   ClusterSetup setup_;
   Blame blame_;
+  AttemptWatch attempts_;
   std::unique_ptr<KvObserver> observer_;
   std::vector<Worker> workers_;
   std::vector<Frontend> frontends_;

@@ -18,7 +18,7 @@
 #include "frontend/fleet/fleet_link.h"
 #include "frontend/frontend.h"
 #include "rt/sim_world.h"
-#include "sim/watched_link.h"
+#include "sim/asked_link.h"
 #include "sim/workload.h"
 #include "worker/local_link.h"
 #include "worker/worker_service.h"
@@ -30,6 +30,8 @@ struct ClusterSetup {
   std::shared_ptr<control::MemHub> hub;
   control::MuxOptions mux;
   control::DiscoveryOptions discovery;
+  /// Hears what workers are asked.
+  std::function<void(control::InstanceId, const wire::GenerateRequest&)> on_request;
   std::vector<TokenId> eos_token_ids;
 };
 
@@ -119,7 +121,7 @@ class WorkerProcess final {
   control::InstanceId instance_;
   engine::EngineLoop engine_;
   worker::LocalLink link_;
-  WatchedLink watched_;
+  AskedLink watched_;
   std::optional<worker::WorkerService> service_;
   std::unique_ptr<control::Registration> registration_;
   bool draining_ = false;
