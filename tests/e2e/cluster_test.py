@@ -161,7 +161,7 @@ class Cluster(unittest.TestCase):
                 dumps = [line for line in worker.log_text().splitlines() if "state.dump" in line]
                 return dumps and " running=0" in dumps[-1] and "requests=0" in dumps[-1]
 
-            harness.wait_for(idle, 2, "the worker is idle", worker.log_text)
+            harness.wait_for(idle, 1, "the worker is idle", worker.log_text)  # D10
             one.frontend = cluster.Frontend(one.folder.name)
             self.assertEqual(one.frontend.post(CHAT, {**body, "max_tokens": 3})[0], 200)
 
