@@ -1,4 +1,4 @@
-"""Rows of the router's acceptance table that need time to pass or several frontends: B20 to B22, B26 to B28, C14. Real processes."""
+"""Rows of the router's acceptance table that need time to pass or several frontends: B20 to B22, B26 to B28, C14, C17. Real processes."""
 import json
 import pathlib
 import random
@@ -191,6 +191,22 @@ class Caps(unittest.TestCase):
             for connection in connections:
                 connection.close()
             cluster.wait_until_idle(fleet.workers)
+
+    def test_a_frontend_admits_so_many_and_reads_no_further_prompt(self):  # C17
+        with Fleet(1, "--max-requests", "2", worker_flags=(*WORKER, "--mock-step-time", "20ms")) as fleet:
+            body = {"prompt": [5, 6, 7], "max_tokens": 4000, "ignore_eos": True}
+            streams = [fleet.frontend.stream(PATH, body) for _ in range(2)]
+            for stream in streams:
+                next(stream)
+            began = time.monotonic()
+            status, headers, _ = fleet.frontend.request("POST", PATH, {"prompt": "all the words of a long text " * 100_000})
+            self.assertEqual(status, 529)  # 3 MB of text: to encode it takes longer, and then it is too long
+            self.assertLess(time.monotonic() - began, 0.5)
+            self.assertIn("retry-after", {key.lower() for key in headers})
+            self.assertEqual(cluster.total(fleet.frontend, "dynamo_frontend_model_rejection_total"), 1)
+            self.assertEqual(cluster.dump(fleet.workers[0])["requests"], 2)
+            for stream in streams:
+                stream.close()
 
 
 if __name__ == "__main__":
