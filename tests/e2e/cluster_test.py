@@ -1,4 +1,5 @@
 """Workers in processes of their own behind a frontend: they answer as one, and their deaths are not seen."""
+import json
 import os
 import pathlib
 import random
@@ -47,6 +48,9 @@ class Cluster(unittest.TestCase):
         pauses = []
         with cluster.Cluster(2, worker_flags=(*FLAGS, "--enable-lora", "--lora-dir", root.name)) as both:
             undisturbed = [ask(both.frontend, body) for body in bodies]
+            for body, whole in zip(bodies, undisturbed):
+                if "response_format" in body and whole["choices"][0]["finish"] == "stop":
+                    self.assertEqual(set(json.loads(whole["choices"][0]["text"])), {"name", "age", "tags"})
             for number, (body, expected) in enumerate(zip(bodies, undisturbed)):
                 at = draw.choice([0, 1, 2, draw.randint(3, 60)])
                 both.busiest()
