@@ -3,6 +3,7 @@
 Workers with mock engines at a pace that leaves time to hit a token; what real engines carry along is in cluster_test.py.
 """
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -13,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cluster
 import harness
+from attached_engine_test import HELLO, Attached, tokens_of
+from fake_engines import FakeEngine
 
 PATH = "/v1/completions"
 CHAT = "/v1/chat/completions"
@@ -165,6 +168,20 @@ class Migration(unittest.TestCase):
             self.assertGreaterEqual(moved[0], 1)
             self.assertLessEqual(max(moved), 3, "a stream moved twice")
             cluster.wait_until_idle(both.workers, 5)
+
+    def test_no_mode_goes_back_to_an_engine_that_broke_off(self):  # D5; its worker is well, so only the exclusion keeps it away
+        with FakeEngine("vllm") as broken, FakeEngine("vllm") as one, FakeEngine("vllm") as two, \
+                Attached([broken, one, two]) as both, contextlib.ExitStack() as ends:
+            seeds = itertools.count(1)
+            broken.script = "cut 2"
+            for mode in MODES:
+                frontend = ends.enter_context(cluster.Frontend(both.folder.name, "--router-mode", mode))
+                frontend.wait_for(lambda: cluster.total(frontend, "dynamo_frontend_model_workers") == 3, 20, "three workers")
+                for _ in range(8):
+                    self.assertEqual(len(tokens_of(frontend, {**HELLO, "seed": next(seeds)})[1]), 12, mode)
+            asked = [body["seed"] for body in broken.seen]
+            self.assertGreater(len(asked), len(MODES))
+            self.assertEqual(len(asked), len(set(asked)), "a request came back")
 
     def test_a_storm_of_deaths_changes_no_answer(self):  # D6
         bodies = [completion(40, seed=seed, temperature=1.0) for seed in range(16)]
