@@ -247,6 +247,7 @@ void EngineUnit::Export(obs::Registry& registry) const {
   total(MetricId::kEngineStepsAheadTotal, load.engine.steps_ahead);
   total(MetricId::kEngineRetriedChunksTotal, load.engine.retried_chunks);
   total(MetricId::kEngineExpiredRequestsTotal, load.engine.expired_requests);
+  total(MetricId::kEngineCancelledRequestsTotal, load.engine.cancelled_requests);
   total(MetricId::kEnginePrefixHitTokensTotal, load.scheduler.cached_tokens);
   total(MetricId::kEngineDraftsTotal, load.engine.drafts);
   total(MetricId::kEngineDraftedTokensTotal, load.engine.drafted_tokens);
@@ -320,6 +321,9 @@ void EngineUnit::DumpState(std::size_t requests, std::size_t connections) const 
       .kv("blocks_cached", load.blocks_cached)
       .kv("blocks_total", load.blocks_total)
       .kv("steps", load.steps)
+      .kv("computed_tokens", load.scheduler.computed_tokens)
+      .kv("sampled_tokens", load.engine.sampled_tokens)
+      .kv("cancelled", load.engine.cancelled_requests)
       .kv("preemptions", load.scheduler.preemptions);
 }
 

@@ -76,6 +76,7 @@ std::vector<bench::Figure> FiguresOf(const sim::TraceSimResult& result) {
     put(fmt::format("{}_p50", name), "ms", values->p50);
     put(fmt::format("{}_p90", name), "ms", values->p90);
     put(fmt::format("{}_p99", name), "ms", values->p99);
+    put(fmt::format("{}_max", name), "ms", values->max);
   }
   put("request_rate", "requests/s", result.requests_per_second);
   put("output_throughput", "tokens/s", result.output_tokens_per_second);

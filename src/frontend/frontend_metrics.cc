@@ -35,6 +35,8 @@ std::string_view EndpointName(Surface surface) {
   }
 }
 
+std::string_view TypeName(bool stream) { return stream ? "stream" : "unary"; }
+
 }  // namespace
 
 FrontendMetrics::FrontendMetrics(obs::Registry& registry, std::string model,
@@ -65,7 +67,10 @@ FrontendMetrics::FrontendMetrics(obs::Registry& registry, std::string model,
   for (Surface surface : {Surface::kChat, Surface::kCompletions, Surface::kEmbeddings,
                           Surface::kScore, Surface::kRerank, Surface::kClassify, Surface::kMessages,
                           Surface::kResponses, Surface::kKserve, Surface::kTokens}) {
-    registry.GetCounter(MetricId::kModelCancellationTotal, {model_, EndpointName(surface)});
+    for (const bool stream : {false, true}) {
+      registry.GetCounter(MetricId::kModelCancellationTotal,
+                          {model_, EndpointName(surface), TypeName(stream)});
+    }
     registry.GetCounter(MetricId::kModelRejectionTotal, {model_, EndpointName(surface)});
   }
 }
@@ -78,9 +83,8 @@ void FrontendMetrics::OnRequest(Surface surface, bool stream, int status,
 void FrontendMetrics::CountRequest(obs::Registry& registry, std::string_view model, Surface surface,
                                    bool stream, int status, std::string_view error_class) {
   registry
-      .GetCounter(MetricId::kRequestsTotal,
-                  {model, EndpointName(surface), stream ? "stream" : "unary",
-                   status == 200 ? "success" : "error", error_class})
+      .GetCounter(MetricId::kRequestsTotal, {model, EndpointName(surface), TypeName(stream),
+                                             status == 200 ? "success" : "error", error_class})
       .Add();
 }
 
@@ -111,9 +115,14 @@ void FrontendMetrics::OnGeneration(const GenerationRecord& record, rt::Time now)
     hit_rate_.Observe(static_cast<double>(record.cached_tokens) /
                       static_cast<double>(record.prompt_tokens));
   }
+  if (record.error && record.error->code() == Code::kResourceExhausted) {
+    OnRejected(record.surface);
+  }
   if (record.error && record.error->code() == Code::kCancelled) {
     ++cancelled_count_;
-    registry_.GetCounter(MetricId::kModelCancellationTotal, {model_, EndpointName(record.surface)})
+    registry_
+        .GetCounter(MetricId::kModelCancellationTotal,
+                    {model_, EndpointName(record.surface), TypeName(record.stream)})
         .Add();
   }
 }

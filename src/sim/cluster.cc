@@ -130,10 +130,14 @@ Cluster::Cluster(std::uint64_t seed, rt::Random& random, ViolationSink on_violat
       }
     });
   };
+  setup_.on_request = [this](control::InstanceId worker, const wire::GenerateRequest& request) {
+    OnRequest(worker, request);
+  };
   control::MuxOptions mux = setup_.mux;
   mux.name = "observer";
   observer_ =
-      std::make_unique<KvObserver>(observer_node_.loop(), observer_node_.net(), std::move(mux));
+      std::make_unique<KvObserver>(observer_node_.loop(), observer_node_.net(), std::move(mux),
+                                   [this](std::string text) { on_violation_(std::move(text)); });
   for (std::uint32_t i = 0; i < shape_.workers; ++i) {
     StartWorker("");
   }
@@ -180,7 +184,7 @@ WorkerSetup Cluster::DrawWorker() {
   own.options.grammars = first.options.grammars;
   own.options.kv_event_count_max = Pick<std::uint32_t>(random_, {1, 8, 1024});
   setup.kv_log.blocks_max = Pick<std::size_t>(random_, {4, 32, 65536});
-  setup.stream_bytes_max = Pick<std::size_t>(random_, {64, 1024, 64 * 1024});
+  setup.stream_bytes_max = Pick<std::size_t>(random_, {64, 1024, 8 * 1024});
   setup.clock = DrawClock();
   setup.health = shape_.health;
   return setup;
@@ -281,6 +285,45 @@ void Cluster::KillFrontend(std::size_t frontend) {
   slot.process->node().Kill();
   dead_frontends_.push_back(std::move(slot.process));
   slot.down_since = std::min(slot.down_since, world_.now());
+}
+
+// Whoever sends it again must have somewhere better, or nowhere else, to send it.
+void Cluster::OnRequest(control::InstanceId instance, const wire::GenerateRequest& request) {
+  const auto asked = std::ranges::find(
+      workers_, instance, [](const Worker& worker) { return worker.process->instance(); });
+  if (request.attempt == 0 || asked == workers_.end()) {
+    return;  // no frontend's
+  }
+  if (AttemptWatch::IsWhole(request)) {
+    on_violation_(asked->process->host() + " is asked for an answer that its client has");
+  }
+  const auto worker = static_cast<std::size_t>(asked - workers_.begin());
+  const std::optional<rt::Time> since = attempts_.OnRequest(worker, request, world_.now());
+  if (since && AnotherServes(worker, *since)) {
+    on_violation_(fmt::format("a request comes back to {}, which failed it, and another was there",
+                              asked->process->host()));
+  }
+}
+
+// Whether any frontend could have sent to another worker, all the time since.
+bool Cluster::AnotherServes(std::size_t worker, rt::Time since) const {
+  const router::RouterOptions& router = shape_.router;
+  if (router.queue_threshold || router.active_decode_blocks_threshold ||
+      !router.policy.classes.empty()) {
+    return false;  // the others may have been busy
+  }
+  return std::ranges::any_of(Usable(), [&](std::size_t other) {
+    if (other == worker ||
+        workers_[other].process->watched().refused_since(since - router.overloaded_hint)) {
+      return false;
+    }
+    for (std::size_t frontend = 0; frontend < frontends_.size(); ++frontend) {
+      if (blame_.IsDisturbed(other, frontend, since, world_.now())) {
+        return false;
+      }
+    }
+    return true;
+  });
 }
 
 void Cluster::ExpectEnded(std::size_t worker, std::vector<RequestId> requests,

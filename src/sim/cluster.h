@@ -17,6 +17,7 @@
 
 #include "obs/log.h"
 #include "rt/sim_world.h"
+#include "sim/attempt_watch.h"
 #include "sim/blame.h"
 #include "sim/kv_observer.h"
 #include "sim/processes.h"
@@ -85,6 +86,8 @@ class Cluster final {
   const ClusterSetup& setup() const { return setup_; }
 
   Blame& blame() { return blame_; }
+
+  const AttemptWatch& attempts() const { return attempts_; }
 
   /// Dead ones, too, by their numbers.
   const std::vector<Worker>& workers() const { return workers_; }
@@ -157,6 +160,8 @@ class Cluster final {
   std::string StoryTime() const;
   WorkerSetup DrawWorker();
   ClockDrift DrawClock();
+  void OnRequest(control::InstanceId instance, const wire::GenerateRequest& request);
+  bool AnotherServes(std::size_t worker, rt::Time since) const;
   void CheckWithdrawn(std::size_t frontend);
   void CheckStalled(std::size_t worker, rt::Time begin) const;
   void ExpectEnded(std::size_t worker, std::vector<RequestId> requests, const std::string& caller);
@@ -174,6 +179,7 @@ class Cluster final {
   obs::Log log_;
   ClusterSetup setup_;
   Blame blame_;
+  AttemptWatch attempts_;
   std::unique_ptr<KvObserver> observer_;
   std::vector<Worker> workers_;
   std::vector<Frontend> frontends_;

@@ -386,6 +386,7 @@ class ClusterSimulation final {
     if (cluster_.frontends()[job.frontend].frozen_until >= job.begun) {
       return;
     }
+    JudgeCancel(index);
     const rt::Duration took = job.ended - job.begun;
     const rt::Duration deadline(job.direct->plan().request.deadline_left_ns);
     if (deadline > rt::Duration::zero() && took > deadline * 105 / 100 + kDeadlineGrace) {
@@ -401,6 +402,20 @@ class ClusterSimulation final {
     }
   }
 
+  // Whom nobody waits for goes nowhere else.
+  void JudgeCancel(std::size_t index) {
+    const Job& job = jobs_[index];
+    const DirectPlan& plan = job.direct->plan();
+    const AttemptWatch::Attempt last = cluster_.attempts().last(plan.request);
+    if (job.direct->report().cancelled != rt::kNever && last.number > 1 &&
+        last.at > job.begun + *plan.cancel_after * 105 / 100 + kMoveGrace &&
+        !cluster_.blame().IsDisturbed(last.worker, job.frontend, job.begun, last.at)) {
+      Violation(
+          fmt::format("request {} was sent to another worker long after it was cancelled", index));
+    }
+  }
+
+  static constexpr rt::Duration kMoveGrace = milliseconds(500);  // on its way already
   static constexpr rt::Duration kDeadlineGrace = milliseconds(500);
   static constexpr rt::Duration kCancelGrace = seconds(2);
 

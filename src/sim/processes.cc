@@ -57,6 +57,12 @@ WorkerProcess::WorkerProcess(rt::SimWorld& world, rt::SimNode& node, rt::SimNode
   options.kv_log = own.kv_log;
   options.stream_bytes_max = own.stream_bytes_max;
   options.health = own.health;
+  watched_.OnRequest([on_request = setup.on_request, id = instance_](const auto& request) {
+    on_request(id, request);
+  });
+  if (Raw(instance_) % 2 == 0) {
+    watched_.EndLate(node.loop());
+  }
   service_.emplace(node.loop(), node.net(), watched_, std::move(options));
 }
 

@@ -19,7 +19,7 @@
 #include "frontend/fleet/fleet_link.h"
 #include "frontend/frontend.h"
 #include "rt/sim_world.h"
-#include "sim/watched_link.h"
+#include "sim/asked_link.h"
 #include "sim/workload.h"
 #include "worker/local_link.h"
 #include "worker/worker_service.h"
@@ -31,6 +31,8 @@ struct ClusterSetup {
   std::shared_ptr<control::MemHub> hub;
   control::MuxOptions mux;
   control::DiscoveryOptions discovery;
+  /// Hears what workers are asked.
+  std::function<void(control::InstanceId, const wire::GenerateRequest&)> on_request;
   std::vector<TokenId> eos_token_ids;
   /// A request that kills whoever runs it gave its first token somewhere.
   std::function<void()> on_poison;
@@ -125,7 +127,7 @@ class WorkerProcess final {
   control::InstanceId instance_;
   engine::EngineLoop engine_;
   worker::LocalLink link_;
-  WatchedLink watched_;
+  AskedLink watched_;
   std::optional<worker::WorkerService> service_;
   std::unique_ptr<control::Registration> registration_;
   bool draining_ = false;

@@ -19,7 +19,7 @@
 
 namespace pixii::sim {
 
-class WatchedLink final : public control::WorkerLink {
+class WatchedLink : public control::WorkerLink {
  public:
   /// With this begin the salts of such requests.
   static constexpr std::string_view kPoison = "poison";

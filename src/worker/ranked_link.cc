@@ -32,6 +32,7 @@ void Add(const engine::EngineLoad& rank, engine::EngineLoad& sum) {
   sum.engine.steps_ahead += rank.engine.steps_ahead;
   sum.engine.failed_requests += rank.engine.failed_requests;
   sum.engine.expired_requests += rank.engine.expired_requests;
+  sum.engine.cancelled_requests += rank.engine.cancelled_requests;
   sum.engine.drafts += rank.engine.drafts;
   sum.engine.drafted_tokens += rank.engine.drafted_tokens;
   sum.engine.accepted_tokens += rank.engine.accepted_tokens;

@@ -1,4 +1,5 @@
 """Workers in processes of their own behind a frontend: they answer as one, and their deaths are not seen."""
+import json
 import os
 import pathlib
 import random
@@ -47,6 +48,9 @@ class Cluster(unittest.TestCase):
         pauses = []
         with cluster.Cluster(2, worker_flags=(*FLAGS, "--enable-lora", "--lora-dir", root.name)) as both:
             undisturbed = [ask(both.frontend, body) for body in bodies]
+            for body, whole in zip(bodies, undisturbed):
+                if "response_format" in body and whole["choices"][0]["finish"] == "stop":
+                    self.assertEqual(set(json.loads(whole["choices"][0]["text"])), {"name", "age", "tags"})
             for number, (body, expected) in enumerate(zip(bodies, undisturbed)):
                 at = draw.choice([0, 1, 2, draw.randint(3, 60)])
                 both.busiest()
@@ -231,7 +235,7 @@ class Cluster(unittest.TestCase):
                 dumps = [line for line in worker.log_text().splitlines() if "state.dump" in line]
                 return dumps and " running=0" in dumps[-1] and "requests=0" in dumps[-1]
 
-            harness.wait_for(idle, 2, "the worker is idle", worker.log_text)
+            harness.wait_for(idle, 1, "the worker is idle", worker.log_text)  # D10
             one.frontend = cluster.Frontend(one.folder.name)
             self.assertEqual(one.frontend.post(CHAT, {**body, "max_tokens": 3})[0], 200)
 

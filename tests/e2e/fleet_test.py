@@ -292,7 +292,7 @@ class ServeWorkers(unittest.TestCase):
         workers = children(server.process.pid)
         self.assertEqual(len(workers), 2)
         server.kill()
-        harness.wait_for(lambda: not any(alive(pid) for pid in workers), 5, "no worker is left", lambda: str(workers))
+        harness.wait_for(lambda: not any(alive(pid) for pid in workers), 2, "no worker is left", lambda: str(workers))
 
     def test_a_model_that_cannot_be_loaded_is_said(self):
         program = subprocess.run([harness.BINARY, "serve", "/nowhere", "--port", "0", "--workers", "2"],

@@ -183,7 +183,7 @@ void FleetLink::ExportMetrics() {
 }
 
 Result<control::RouteExplanation> FleetLink::ExplainRoute(const wire::GenerateRequest& request) {
-  const router::RouteRequest route = RouteRequestOf(request);
+  const router::RouteRequest route = Wanted(request);
   return ExplanationOf(router_, router_.Foresee(route, loop_.Now()), route.tokens.size());
 }
 
@@ -229,8 +229,27 @@ void FleetLink::Submit(const EntryPtr& entry) {
   Route(entry);
 }
 
+// A rank without a worker that no worker has is a wish that nobody can grant; of a worker it is an
+// order.
+router::RouteRequest FleetLink::Wanted(const wire::GenerateRequest& request) const {
+  router::RouteRequest out = RouteRequestOf(request);
+  const auto has = [&](const auto& one) {
+    const control::Instance& instance = one.second.linked->instance();
+    return *out.rank >= instance.rank_first &&
+           *out.rank - instance.rank_first < instance.rank_count;
+  };
+  if (out.rank && !out.pinned && std::ranges::none_of(workers_, has)) {
+    out.rank.reset();
+  }
+  return out;
+}
+
 router::RouteRequest FleetLink::RouteOf(const Entry& entry) const {
-  router::RouteRequest out = RouteRequestOf(entry.flight.request());
+  router::RouteRequest out = Wanted(entry.flight.request());
+  if (entry.flight.request().dp_rank && !out.rank && options_.log != nullptr) {
+    obs::Event(*options_.log, obs::EventId::kRankUnknown)
+        .kv("rank", *entry.flight.request().dp_rank);
+  }
   out.id = entry.attempt;
   out.excluded = entry.failed_at;
   if (const std::string& adapter = entry.flight.request().adapter; !adapter.empty()) {

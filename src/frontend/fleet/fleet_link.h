@@ -160,6 +160,7 @@ class FleetLink final : public control::WorkerLink {
   void Route(const EntryPtr& entry);
   void RouteHere(router::RouteRequest request);
   void OnAdvice(RequestId attempt, const std::optional<Result<router::Advice>>& advice);
+  router::RouteRequest Wanted(const wire::GenerateRequest& request) const;
   router::RouteRequest RouteOf(const Entry& entry) const;
   void Say(const router::Dispatch& dispatch) const;
   void Submit(const EntryPtr& entry);

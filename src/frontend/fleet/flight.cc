@@ -64,7 +64,7 @@ Flight::Outcome Flight::OnFrame(wire::TokenFrame frame) {
     return {};
   }
   if (frame.finish == wire::FinishReason::kError && frame.error && MayMove(frame.error->code())) {
-    return Failed(*frame.error, MoveKind::kOngoing);
+    return Failed(*frame.error, begun_ ? MoveKind::kOngoing : MoveKind::kNewRequest);
   }
   begun_ = true;
   frame.numerics_id.clear();
@@ -115,11 +115,12 @@ Flight::Outcome Flight::Failed(const Error& error, MoveKind kind) {
   }
   last_failure_ = error;
   deaths_ += error.code() == Code::kDisconnected ? 1 : 0;
-  Error end = error;
-  if (deaths_ >= options_.deaths_max) {
+  Error end = error;  // the answer, if it may not move
+  const bool may_move = moves_ < options_.moves_max;
+  if (may_move && deaths_ >= options_.deaths_max) {
     end = Error(Code::kRequestPoisoned,
                 fmt::format("{} workers died while they had this request", deaths_));
-  } else if (moves_ < options_.moves_max) {
+  } else if (may_move) {
     out.too_long = options_.tokens_max > 0 && token_count() > options_.tokens_max;
     if (!out.too_long) {
       ++moves_;

@@ -26,8 +26,8 @@ struct FlightOptions {
 class Flight final {
  public:
   enum class MoveKind : std::uint8_t {
-    kNewRequest,  // no worker had taken it
-    kOngoing,     // a worker had taken it
+    kNewRequest,  // no worker had given anything of its answer
+    kOngoing,     // one had
   };
 
   struct Outcome {

@@ -107,7 +107,8 @@ TEST_F(FleetLinkTest, AStreamOutlivesItsWorkerAtAnyToken) {
     KillAfter(tokens);
     RunToEnd(request);
     ExpectOracle(request);
-    EXPECT_EQ(fleet_->counters().moves_ongoing, 1U);
+    EXPECT_EQ(fleet_->counters().moves_ongoing, tokens == 0 ? 0U : 1U);
+    EXPECT_EQ(fleet_->counters().moves_new_request, tokens == 0 ? 1U : 0U);
   }
 }
 

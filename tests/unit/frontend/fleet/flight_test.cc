@@ -115,6 +115,25 @@ TEST(Flight, RefusalsMoveButAreNoDeaths) {
   EXPECT_EQ(last.frames.at(0).error->code(), Code::kUnavailable);
 }
 
+TEST(Flight, AMoveIsOfANewRequestUntilSomethingOfItCame) {
+  Flight flight(Request(1, 10), {});
+  EXPECT_EQ(flight.OnFrame(Death(0)).move, Flight::MoveKind::kNewRequest);
+  (void)flight.OnFrame(Frame(0, {4}));
+  EXPECT_EQ(flight.OnFrame(Death(0, Code::kUnavailable)).move, Flight::MoveKind::kOngoing);
+}
+
+TEST(Flight, WithoutAMoveLeftTheLastFailureIsTheAnswerAndElseItIsPoisoned) {
+  for (const std::uint32_t moves : {0U, 1U, 2U}) {
+    Flight flight(Request(1, 10), {.moves_max = moves, .deaths_max = 2});
+    Flight::Outcome out;
+    do {
+      out = flight.OnFrame(Death(0));
+    } while (out.move);
+    EXPECT_EQ(out.frames.at(0).error->code(),
+              moves < 2 ? Code::kDisconnected : Code::kRequestPoisoned);
+  }
+}
+
 TEST(Flight, ACancelledRequestEndsWhereItIs) {
   Flight flight(Request(2, 10), {});
   (void)flight.OnFrame(Frame(0, {4}));
