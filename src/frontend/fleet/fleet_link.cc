@@ -106,6 +106,7 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
   if (std::exchange(worker.connected, here) != here && options_.on_connection) {
     options_.on_connection(instance, here);
   }
+  const bool was_routed = worker.routed;
   const bool takes = here && worker.listed && !worker.instance.draining &&
                      worker.link->load().state == control::WorkerState::kAwake;
   if (takes) {
@@ -119,6 +120,9 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
     }
   } else if (std::exchange(worker.routed, false)) {
     router_.RemoveWorker(instance);
+  }
+  if (worker.routed != was_routed && options_.on_connection) {
+    options_.on_connection(instance, here);
   }
   if (!retired_.empty()) {
     SweepLater();

@@ -41,7 +41,8 @@ struct FleetOptions {
   std::uint64_t seed = 0;             // of random choices
   obs::Log* log = nullptr;            // hears of decisions at debug; null: nobody does
   obs::Registry* registry = nullptr;  // what decisions take, and what they rest on; null: nobody
-  /// Hears whether there is a connection to a worker. May not destroy the link.
+  /// Hears whether there is a connection to a worker when that changed, or whether requests can be
+  /// sent to it. May not destroy the link.
   std::function<void(control::InstanceId instance, bool connected)> on_connection = {};
   /// Asked before the link's own router, which keeps to the advice if it can; null: nobody.
   router::RouteAdviser* adviser = nullptr;

@@ -162,6 +162,19 @@ TEST_F(FleetLinkTest, ARequestThatMovesGoesWhereTheSameBitsComeFrom) {
   }
 }
 
+TEST_F(FleetLinkTest, WhoeverWaitsForAWorkerHearsThatItTakesRequestsOrNoMore) {
+  std::vector<std::pair<bool, std::size_t>> told;  // connected, workers that take requests
+  FleetOptions options;
+  options.on_connection = [&](InstanceId, bool connected) {
+    told.emplace_back(connected, fleet_ ? fleet_->worker_count() : 0);
+  };
+  StartFleet(1, options);
+  EXPECT_EQ(told.back(), std::pair(true, std::size_t{1}));
+  workers_[1]->service.Drain();  // its connection stays
+  RunUntil([&] { return fleet_->worker_count() == 0; });
+  EXPECT_EQ(told.back(), std::pair(true, std::size_t{0}));
+}
+
 TEST_F(FleetLinkTest, WithoutMovesTheFirstFailureIsFinal) {
   StartFleet(2, {.flight = {.moves_max = 0}});
   const wire::GenerateRequest request = MakeMockRequest(1, 100);
