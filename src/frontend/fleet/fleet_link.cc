@@ -82,6 +82,9 @@ Result<void> FleetLink::SetInstance(const control::Instance& instance) {
     client.expected_peer = control::InstanceName(instance.id);
     worker.link = std::make_unique<RemoteLink>(loop_, net_, std::move(client), card,
                                                [this, id = instance.id] { OnWorkerChange(id); });
+    if (options_.plane != nullptr) {
+      worker.link->UsePlane(*options_.plane, control::InstanceName(instance.id));
+    }
   }
   OnWorkerChange(instance.id);
   return {};

@@ -77,8 +77,13 @@ const std::vector<RouterApi::Route>& RouterApi::Routes() {
   return kRoutes;
 }
 
-RouterApi::RouterApi(Parts parts, ApiKeys keys) : parts_(parts), keys_(std::move(keys)) {
-  parts_.registry.OnExpose([this] { Collect(); });
+RouterApi::RouterApi(Parts parts, ApiKeys keys) : parts_(std::move(parts)), keys_(std::move(keys)) {
+  parts_.registry.OnExpose([this] {
+    Collect();
+    if (parts_.on_expose) {
+      parts_.on_expose();
+    }
+  });
 }
 
 RouterApi::~RouterApi() = default;

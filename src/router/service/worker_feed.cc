@@ -28,6 +28,9 @@ Result<void> WorkerFeed::SetInstance(const control::Instance& instance) {
     client.expected_peer = control::InstanceName(instance.id);
     worker.link = std::make_unique<RemoteLink>(loop_, net_, std::move(client), instance.card,
                                                [this, id = instance.id] { OnChange(id); });
+    if (options_.plane != nullptr) {
+      worker.link->UsePlane(*options_.plane, control::InstanceName(instance.id));
+    }
   }
   if (worker.connected) {
     pool->router().SetWorker(worker.instance);
