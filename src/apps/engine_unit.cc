@@ -95,7 +95,7 @@ Result<void> EngineUnit::LoadModel(const std::string& model) {
 // One engine is reached as it is: nothing stands between it and the frontend.
 Result<void> EngineUnit::MakeLink() {
   PX_TRY(std::vector<std::unique_ptr<engine::Engine>> engines,
-         host_->MakeRankEngines(options_.kv_event_count_max));
+         host_->MakeRankEngines(options_.kv_event_count_max, options_.kv_event_tokens));
   std::vector<std::unique_ptr<worker::LocalLink>> links;
   for (std::unique_ptr<engine::Engine>& engine : engines) {
     PX_TRY(engine_loops_.emplace_back(), rt::MakeLoop());

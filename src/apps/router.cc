@@ -13,6 +13,7 @@
 #include "apps/cluster_unit.h"
 #include "apps/command.h"
 #include "apps/option_structs.h"
+#include "apps/plane_unit.h"
 #include "apps/process_unit.h"
 #include "apps/router_flags.h"
 #include "control/discovery.h"
@@ -101,6 +102,7 @@ class RouterProcess final {
     PX_TRY(reach_net_, OpenFleetNet(process_.loop(), process_.net(), flags_));
     PX_TRY(listen_net_, OpenWorkerNet(process_.loop(), process_.net(), flags_));
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
+    PX_TRY(plane_, PlaneUnit::Open(process_, flags_, true));
     const control::InstanceId self = discovery_->NewInstanceId();
     if (flags_.replica_sync) {
       mesh_.emplace(process_.loop(), reach_net(), MeshOptions(self));
@@ -120,7 +122,13 @@ class RouterProcess final {
                                             .catalog = *catalog_,
                                             .reservations = *reservations_,
                                             .mesh = mesh_ ? &*mesh_ : nullptr,
-                                            .registry = registry_},
+                                            .registry = registry_,
+                                            .on_expose =
+                                                [this] {
+                                                  if (plane_) {
+                                                    plane_->Export(registry_);
+                                                  }
+                                                }},
                  std::move(keys));
     service_.emplace(process_.loop(), listen_net_ ? *listen_net_ : process_.net(), &*pools_,
                      mesh_ ? &*mesh_ : nullptr,
@@ -137,6 +145,7 @@ class RouterProcess final {
     feed_.reset();
     pools_.reset();
     mesh_.reset();
+    plane_.reset();
     discovery_.reset();
     obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", 0);
     return exit_;
@@ -169,6 +178,7 @@ class RouterProcess final {
 
   router::WorkerFeedOptions FeedOptions() {
     return {.client = ClientOptions(),
+            .plane = plane_ ? &plane_->plane() : nullptr,
             .on_connection = [this](control::InstanceId instance, bool connected) {
               watch_->SetConnected(instance, connected);
             }};
@@ -338,6 +348,7 @@ class RouterProcess final {
   std::unique_ptr<rt::Net> reach_net_;   // null: workers and routers are reached in the clear
   std::unique_ptr<rt::Net> listen_net_;  // null: frontends are answered so
   std::unique_ptr<control::Discovery> discovery_;
+  std::unique_ptr<PlaneUnit> plane_;  // null: none
   std::optional<router::ReplicaMesh> mesh_;
   std::optional<router::PoolBook> pools_;
   std::unique_ptr<control::InstanceWatch> watch_;

@@ -7,7 +7,9 @@
 #include "apps/cluster_unit.h"
 #include "apps/command.h"
 #include "apps/engine_unit.h"
+#include "apps/kv_zmq_unit.h"
 #include "apps/option_structs.h"
+#include "apps/plane_unit.h"
 #include "apps/process_unit.h"
 #include "control/discovery.h"
 #include "control/instance_codec.h"
@@ -34,6 +36,10 @@ class Worker final {
                               flags_.kv_block_size, engine_flags_.block_size),
                   "kv-block-size");
     }
+    if (!flags_.kv_events_zmq.empty() && !flags_.publish_kv_events) {
+      return Fail(Code::kInvalidArgument, "kv-events-zmq: does not go with --no-publish-kv-events",
+                  "kv-events-zmq");
+    }
     PX_CHECK_OK(process_.Open(flags_, {.dump = [this] { DumpState(); },
                                        .reload = {},
                                        .drain =
@@ -47,6 +53,7 @@ class Worker final {
     PX_TRY(const rt::Address address, ListenAddress());
     PX_TRY(tls_net_, OpenWorkerNet(process_.loop(), process_.net(), flags_));
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
+    PX_TRY(plane_, PlaneUnit::Open(process_, flags_, false));
     PX_CHECK_OK(OpenEngine(model));
     const control::InstanceId id = discovery_->NewInstanceId();
     service_.emplace(
@@ -54,7 +61,9 @@ class Worker final {
         worker::WorkerServiceOptions{
             .mux = {.name = control::InstanceName(id)},
             .files = [this] { return ReadModelFiles(texts()); },
-            .watches_kv_events = attached_ != nullptr,
+            // Else the first who asks would make everything be told anew to all who listen.
+            .watches_kv_events = attached_ != nullptr || kv_zmq_ != nullptr,
+            .plane = plane_ ? &plane_->plane() : nullptr,
             .health =
                 control::ReadinessOptions{.canary_interval = rt::Duration(flags_.canary_interval),
                                           .canary_timeout = rt::Duration(flags_.canary_timeout),
@@ -76,8 +85,10 @@ class Worker final {
     const std::size_t cancelled = outstanding_count();
     registration_.reset();
     service_.reset();
+    kv_zmq_.reset();
     engine_.reset();
     attached_.reset();
+    plane_.reset();
     discovery_.reset();
     obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", cancelled);
     return kExitDone;
@@ -87,6 +98,11 @@ class Worker final {
   // Its own, or one of others.
   Result<void> OpenEngine(const std::string& model) {
     if (!flags_.attach.empty()) {
+      if (!flags_.kv_events_zmq.empty()) {
+        return Fail(Code::kInvalidArgument,
+                    "kv-events-zmq: an engine that is attached publishes its own KV events",
+                    "kv-events-zmq");
+      }
       PX_TRY(attached_, AttachedUnit::Open(process_, flags_, model));
       return {};
     }
@@ -98,8 +114,10 @@ class Worker final {
                                       .kv_event_count_max =
                                           flags_.publish_kv_events
                                               ? static_cast<std::uint32_t>(flags_.kv_event_buffer)
-                                              : 0},
+                                              : 0,
+                                      .kv_event_tokens = !flags_.kv_events_zmq.empty()},
                                      model));
+    PX_TRY(kv_zmq_, KvZmqUnit::Open(process_, flags_, engine_->link()));
     return {};
   }
 
@@ -121,6 +139,12 @@ class Worker final {
   }
 
   void DumpState() {
+    if (plane_) {
+      plane_->DumpState();
+    }
+    if (kv_zmq_) {
+      kv_zmq_->DumpState();
+    }
     if (engine_) {
       engine_->DumpState(service_->request_count(), 0);
     } else if (attached_) {
@@ -185,8 +209,10 @@ class Worker final {
   ProcessUnit process_;
   std::unique_ptr<rt::Net> tls_net_;  // null: in the clear
   std::unique_ptr<control::Discovery> discovery_;
+  std::unique_ptr<PlaneUnit> plane_;    // null: none
   std::unique_ptr<EngineUnit> engine_;  // or
   std::unique_ptr<AttachedUnit> attached_;
+  std::unique_ptr<KvZmqUnit> kv_zmq_;  // null: not published
   std::optional<worker::WorkerService> service_;
   std::unique_ptr<control::Registration> registration_;
 };
