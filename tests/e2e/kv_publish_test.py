@@ -91,7 +91,7 @@ class KvPublish(unittest.TestCase):
                 self.assertTrue(subscriber.holds(prompt_of(0)), subscriber.state())
                 for number in range(1, 30):  # more than fits: blocks go
                     ask(fleet.frontend, prompt_of(number), 20)
-                    harness.wait_for(lambda: subscriber.holds(prompt_of(number)), 5, "the prompt is heard of")
+                    harness.wait_for(lambda: subscriber.holds(prompt_of(number)), 15, "the prompt is heard of")
                 self.assertFalse(subscriber.holds(prompt_of(0)), "it was evicted")
                 self.agree(fleet.frontend, subscriber)
                 state = subscriber.state()
@@ -101,7 +101,7 @@ class KvPublish(unittest.TestCase):
                 subscriber.ask(miss=5)
                 for number in range(30, 40):
                     ask(fleet.frontend, prompt_of(number), 20)
-                harness.wait_for(lambda: subscriber.holds(prompt_of(39)), 5, "what was missed is asked for")
+                harness.wait_for(lambda: subscriber.holds(prompt_of(39)), 15, "what was missed is asked for")
                 state = subscriber.state()
                 self.assertEqual((state["missed"], state["gaps"]), (5, 1))
                 self.assertGreaterEqual(state["replayed"], 5)
@@ -110,7 +110,7 @@ class KvPublish(unittest.TestCase):
                     self.agree(fleet.frontend, late)
 
                 self.assertEqual(fleet.frontend.post("/clear_kv_blocks", {})[0], 200)
-                harness.wait_for(lambda: not subscriber.blocks(), 5, "nothing is left")
+                harness.wait_for(lambda: not subscriber.blocks(), 15, "nothing is left")
 
     def test_salts_are_told(self):
         flags = (*MOCK, "--kv-events-zmq", "tcp://127.0.0.1:0", "--kv-events-replay", "tcp://127.0.0.1:0")
@@ -118,7 +118,7 @@ class KvPublish(unittest.TestCase):
             with Subscriber(*published(fleet.workers[0])[0]) as subscriber:
                 ask(fleet.frontend, prompt_of(1), cache_salt="mine")
                 ask(fleet.frontend, prompt_of(1))
-                harness.wait_for(lambda: subscriber.holds(prompt_of(1), salt=None) and subscriber.holds(prompt_of(1), salt="mine"), 5,
+                harness.wait_for(lambda: subscriber.holds(prompt_of(1), salt=None) and subscriber.holds(prompt_of(1), salt="mine"), 15,
                                  "both are held apart", lambda: json.dumps(subscriber.state()))
                 self.agree(fleet.frontend, subscriber)
 
@@ -133,7 +133,7 @@ class KvPublish(unittest.TestCase):
                     name = next(one["id"] for one in server.request("GET", "/v1/models")[2]["data"] if one["id"] != "owl")
                     ask(server, prompt_of(1), model="owl")
                     ask(server, prompt_of(2), model=name)
-                    harness.wait_for(lambda: subscriber.holds(prompt_of(1), lora="owl") and subscriber.holds(prompt_of(2), lora=None), 5,
+                    harness.wait_for(lambda: subscriber.holds(prompt_of(1), lora="owl") and subscriber.holds(prompt_of(2), lora=None), 15,
                                      "each is told of with its adapter", lambda: json.dumps(subscriber.state()))
                     self.assertFalse(subscriber.holds(prompt_of(1), lora=None))
 
@@ -153,13 +153,13 @@ class KvPublish(unittest.TestCase):
                     self.assertEqual(status, 200, said)
                 for number, prompt in enumerate(prompts):
                     rank = number % 3
-                    harness.wait_for(lambda: heard[rank].holds(prompt, rank=rank), 5, f"rank {rank} tells what it holds",
+                    harness.wait_for(lambda: heard[rank].holds(prompt, rank=rank), 15, f"rank {rank} tells what it holds",
                                      lambda: json.dumps([one.state() for one in heard]))
                     self.assertFalse(any(heard[other].holds(prompt) for other in range(3) if other != rank))
 
     def test_workers_of_a_server_publish_apart_and_a_new_one_where_the_old_one_did(self):
         with tempfile.TemporaryDirectory() as folder:
-            flags = ("--workers", "2", "--router-mode", "kv", "--kv-events-zmq", f"ipc://{folder}/e", "--kv-events-replay", f"ipc://{folder}/r")
+            flags = ("--workers", "2", "--router-mode", "round-robin", "--kv-events-zmq", f"ipc://{folder}/e", "--kv-events-replay", f"ipc://{folder}/r")
             with harness.Server("tiny-chat", *MOCK, *flags) as server:
                 def workers():
                     return sum(v for k, v in server.metrics().items() if k.startswith("dynamo_frontend_model_workers{"))
@@ -168,7 +168,7 @@ class KvPublish(unittest.TestCase):
                     for number in range(8):
                         ask(server, prompt_of(number))
                     for number in range(8):
-                        harness.wait_for(lambda: one.holds(prompt_of(number)) or two.holds(prompt_of(number)), 5, "one of them tells")
+                        harness.wait_for(lambda: one.holds(prompt_of(number)) or two.holds(prompt_of(number)), 15, "one of them tells")
                     self.assertTrue(one.blocks() and two.blocks())
                 pids = [int(pid) for pid in re.findall(r"event=worker.process .*?pid=(\d+) what=started", server.log_text())]
                 subprocess.run(["kill", "-9", str(pids[0])], check=True)
@@ -177,8 +177,8 @@ class KvPublish(unittest.TestCase):
                     for number in range(20, 28):
                         ask(server, prompt_of(number))
                     for number in range(20, 28):
-                        harness.wait_for(lambda: one.holds(prompt_of(number)) or two.holds(prompt_of(number)), 5, "one of them tells")
-                    harness.wait_for(lambda: one.blocks() and two.blocks(), 5, "both publish")
+                        harness.wait_for(lambda: one.holds(prompt_of(number)) or two.holds(prompt_of(number)), 15, "one of them tells")
+                    harness.wait_for(lambda: one.blocks() and two.blocks(), 15, "both publish")
 
     def test_a_router_that_only_listens_finds_the_blocks(self):
         flags = (*MOCK, "--kv-events-zmq", "tcp://127.0.0.1:0", "--kv-events-replay", "tcp://127.0.0.1:0")
@@ -195,7 +195,7 @@ class KvPublish(unittest.TestCase):
                     return said["instances"].get("5", {}).get("gpu", 0) if status == 200 else 0
                 harness.wait_for(lambda: overlap(prompt_of(1)) == 64, 10, "what was stored before is found", router.log_text)
                 ask(fleet.frontend, prompt_of(2), cache_salt="mine")
-                harness.wait_for(lambda: overlap(prompt_of(2), cache_salt="mine") == 64, 5, "salted blocks are found by their salt")
+                harness.wait_for(lambda: overlap(prompt_of(2), cache_salt="mine") == 64, 15, "salted blocks are found by their salt")
                 self.assertEqual(overlap(prompt_of(2)), 0)
 
     def test_what_cannot_be_is_said_at_the_start(self):
