@@ -372,7 +372,9 @@ Result<wire::ModelCard> AttachedUnit::MakeCard(const model::ModelSpec& spec) con
     }
   }
   card.fingerprint = fmt::format("attached-{:016x}", fingerprint);
-  card.numerics_id = fmt::format("outside-{}", NameOf(kind_));
+  // Of this engine alone: nobody knows whether another one computes with the same bits.
+  card.numerics_id = fmt::format("outside-{}-{:08x}", NameOf(kind_),
+                                 static_cast<std::uint32_t>(HashOf(flags_.attach, 0)));
   card.vocab_size = static_cast<std::uint32_t>(spec.vocab_size);
   const std::int64_t context = spec.context_tokens_max;
   card.context_tokens_max = static_cast<std::uint32_t>(

@@ -139,57 +139,33 @@ rt::Task<void> Drive(rt::Loop& loop, rt::Net& net, bench::LoadOptions options,
   loop.Stop();
 }
 
-int RunBenchServe(const Arguments& arguments) {
-  BenchServeFlags flags;
-  config::Command command;
-  command.name = "bench serve";
-  command.summary =
-      "Drives a running server with streamed completions; prints what a client feels.";
-  command.options = RowsOf(flags);
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
-  Result<std::unique_ptr<rt::Loop>> loop = rt::MakeLoop();
-  if (!loop) {
-    return Complain(loop.error());
-  }
-  std::unique_ptr<rt::Net> net = rt::MakeNet(**loop);
+using Figures = Result<std::vector<bench::Figure>>;
+
+Figures MeasureServe(const BenchServeFlags& flags) {
+  PX_TRY(const std::unique_ptr<rt::Loop> loop, rt::MakeLoop());
+  const std::unique_ptr<rt::Net> net = rt::MakeNet(*loop);
   ServeFigures figures;
   for (std::int64_t repeat = 0; repeat < flags.repeats; ++repeat) {
     bench::LoadOptions options = MakeLoad(flags);
     options.seed +=
         static_cast<std::uint64_t>(repeat);  // equal prompts would only measure the prefix cache
-    std::optional<double> cpu_before = CpuSecondsOf(flags.server_pid);
-    double tokens_before = figures.output_tokens();
+    const std::optional<double> cpu_before = CpuSecondsOf(flags.server_pid);
+    const double tokens_before = figures.output_tokens();
     Result<bench::LoadResult> load = Fail(Code::kInternal, "the load did not run");
-    (*loop)->Spawn(Drive(**loop, *net, std::move(options), load));
-    (*loop)->Run();
-    Result<void> added = load ? figures.Add(*load) : Result<void>(Fail(load.error()));
-    if (!added) {
-      return Complain(added.error());
-    }
-    std::optional<double> cpu_after = CpuSecondsOf(flags.server_pid);
+    loop->Spawn(Drive(*loop, *net, std::move(options), load));
+    loop->Run();
+    PX_TRY(const bench::LoadResult result, std::move(load));
+    PX_CHECK_OK(figures.Add(result));
+    const std::optional<double> cpu_after = CpuSecondsOf(flags.server_pid);
     if (cpu_before && cpu_after) {
       figures.Put("server_cpu_per_token", "us",
                   (*cpu_after - *cpu_before) * 1e6 / (figures.output_tokens() - tokens_before));
     }
   }
-  return PrintFigures(parsed, flags.json, figures.Take());
+  return figures.Take();
 }
 
-int RunBenchEngine(const Arguments& arguments) {
-  BenchEngineFlags flags;
-  config::Command command;
-  command.name = "bench engine";
-  command.summary =
-      "Measures prefill and decode with random weights beside this machine's limits, measured in "
-      "the same run.";
-  command.options = RowsOf(flags);
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
+Figures MeasureEngine(const BenchEngineFlags& flags) {
   bench::EngineBenchOptions options;
   options.shape = flags.shape;
   options.form = flags.dtype == "int8"   ? model::RandomForm::kInt8
@@ -202,165 +178,127 @@ int RunBenchEngine(const Arguments& arguments) {
                                             : kernels::ComputeType::kInt8;
   options.cpu = CpuOptionsOf(flags.isa, flags.threads);
   options.repeats = static_cast<std::uint32_t>(flags.repeats);
-  Result<std::vector<bench::Figure>> figures =
-      flags.adapters == 0
-          ? bench::BenchEngine(options)
-          : bench::BenchAdapters({.engine = options,
-                                  .adapter_count = static_cast<std::uint32_t>(flags.adapters),
-                                  .rank = static_cast<std::uint32_t>(flags.rank)});
-  return figures ? PrintFigures(parsed, flags.json, std::move(*figures))
-                 : Complain(figures.error());
+  return flags.adapters == 0
+             ? bench::BenchEngine(options)
+             : bench::BenchAdapters({.engine = options,
+                                     .adapter_count = static_cast<std::uint32_t>(flags.adapters),
+                                     .rank = static_cast<std::uint32_t>(flags.rank)});
 }
 
-int RunBenchTokenizer(const Arguments& arguments) {
-  BenchTokenizerFlags flags;
-  config::Command command;
-  command.name = "bench tokenizer";
-  command.summary = "Measures how fast a tokenizer encodes and decodes a text in one thread.";
-  command.options = RowsOf(flags);
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
+Figures MeasureTokenizer(const BenchTokenizerFlags& flags) {
   if (flags.text.empty()) {
-    return Complain(Error(Code::kInvalidArgument, "--text FILE names the text to encode", "text"));
+    return Fail(Code::kInvalidArgument, "--text FILE names the text to encode", "text");
   }
-  Result<std::unique_ptr<const text::Tokenizer>> tokenizer = LoadTokenizer(flags.model);
-  if (!tokenizer) {
-    return Complain(tokenizer.error());
-  }
-  Result<std::string> text = rt::ReadFile(flags.text, text::kEncodeTextBytesMax);
-  if (!text) {
-    return Complain(text.error());
-  }
-  Result<std::vector<bench::Figure>> figures = bench::BenchTokenizer(
-      **tokenizer, *text, {.repeats = static_cast<std::uint32_t>(flags.repeats)});
-  return figures ? PrintFigures(parsed, flags.json, std::move(*figures))
-                 : Complain(figures.error());
+  PX_TRY(const std::unique_ptr<const text::Tokenizer> tokenizer, LoadTokenizer(flags.model));
+  PX_TRY(const std::string text, rt::ReadFile(flags.text, text::kEncodeTextBytesMax));
+  return bench::BenchTokenizer(*tokenizer, text,
+                               {.repeats = static_cast<std::uint32_t>(flags.repeats)});
 }
 
-int RunBenchFrontend(const Arguments& arguments) {
-  BenchFrontendFlags flags;
-  config::Command command;
-  command.name = "bench frontend";
-  command.summary =
-      "Measures what the front end costs: a server of its own with a mock engine beside plain "
-      "HTTP, "
-      "in turns, on the same cores as the load.";
-  command.options = RowsOf(flags);
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
+Figures MeasureFrontend(const BenchFrontendFlags& flags) {
   bench::FrontendBenchOptions options;
-  Result<ModelSource> source = ResolveModel(flags.model, false);
-  Result<std::string> program = rt::RealPath("/proc/self/exe");
-  if (!source || !program) {
-    return Complain(source ? program.error() : source.error());
-  }
-  options.program = *program;
-  options.model = source->folder;
+  PX_TRY(const ModelSource source, ResolveModel(flags.model, false));
+  PX_TRY(options.program, rt::RealPath("/proc/self/exe"));
+  options.model = source.folder;
   options.nginx = flags.nginx;
   options.only = flags.only;
   options.seconds = flags.seconds;
   options.repeats = static_cast<std::uint32_t>(flags.repeats);
   options.connections = static_cast<std::uint32_t>(flags.connections);
   options.output_tokens = static_cast<std::uint32_t>(flags.output_tokens);
-  Result<bench::FrontendBenchResult> result = bench::BenchFrontend(options);
-  if (!result) {
-    return Complain(result.error());
+  PX_TRY(bench::FrontendBenchResult result, bench::BenchFrontend(options));
+  if (!result.nginx_missing.empty()) {
+    SayError("pixii: without nginx: {}\n", result.nginx_missing);
   }
-  if (!result->nginx_missing.empty()) {
-    SayError("pixii: without nginx: {}\n", result->nginx_missing);
-  }
-  return PrintFigures(parsed, flags.json, std::move(result->figures));
+  return std::move(result.figures);
 }
 
-int RunBenchRouter(const Arguments& arguments) {
-  BenchRouterFlags flags;
-  config::Command command;
-  command.name = "bench router";
-  command.summary =
-      "Measures the router: look-ups and stores of its index, what a block weighs, and how long a "
-      "decision takes while events come.";
-  command.options = RowsOf(flags);
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
-  Result<std::vector<bench::Figure>> figures =
-      bench::BenchRouter({.blocks = static_cast<std::uint64_t>(flags.blocks),
-                          .workers = static_cast<std::uint32_t>(flags.workers),
-                          .prompt_blocks = static_cast<std::uint32_t>(flags.prompt_blocks),
-                          .copies = static_cast<std::uint32_t>(flags.copies),
-                          .decisions_per_s = flags.rate,
-                          .seconds = flags.seconds,
-                          .seed = static_cast<std::uint64_t>(flags.seed)});
-  return figures ? PrintFigures(parsed, flags.json, std::move(*figures))
-                 : Complain(figures.error());
+Figures MeasureRouter(const BenchRouterFlags& flags) {
+  return bench::BenchRouter({.blocks = static_cast<std::uint64_t>(flags.blocks),
+                             .workers = static_cast<std::uint32_t>(flags.workers),
+                             .prompt_blocks = static_cast<std::uint32_t>(flags.prompt_blocks),
+                             .copies = static_cast<std::uint32_t>(flags.copies),
+                             .decisions_per_s = flags.rate,
+                             .seconds = flags.seconds,
+                             .seed = static_cast<std::uint64_t>(flags.seed)});
 }
 
-int RunBenchCluster(const Arguments& arguments) {
-  BenchClusterFlags flags;
-  config::Command command;
-  command.name = "bench cluster";
-  command.summary =
-      "Measures what frontends, router and workers as processes on loopback add to a request, "
-      "beside "
-      "one server with the same mock engine, in turns.";
-  command.options = RowsOf(flags);
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
-  Result<ModelSource> source = ResolveModel(flags.model, false);
-  Result<std::string> program = rt::RealPath("/proc/self/exe");
-  if (!source || !program) {
-    return Complain(source ? program.error() : source.error());
-  }
-  Result<std::vector<bench::Figure>> figures =
-      bench::BenchCluster({.program = *program,
-                           .model = source->folder,
-                           .frontends = static_cast<std::uint32_t>(flags.frontends),
-                           .workers = static_cast<std::uint32_t>(flags.workers),
-                           .router_mode = flags.router_mode,
-                           .load = flags.load,
-                           .rate = flags.rate,
-                           .seconds = flags.seconds,
-                           .repeats = static_cast<std::uint32_t>(flags.repeats),
-                           .input_tokens = static_cast<std::uint32_t>(flags.input_tokens),
-                           .output_tokens = static_cast<std::uint32_t>(flags.output_tokens),
-                           .stream_tokens = static_cast<std::uint32_t>(flags.stream_tokens),
-                           .connections = static_cast<std::uint32_t>(flags.connections),
-                           .step_time = rt::Duration(flags.step_time)});
-  return figures ? PrintFigures(parsed, flags.json, std::move(*figures))
-                 : Complain(figures.error());
+Figures MeasureCluster(const BenchClusterFlags& flags) {
+  PX_TRY(const ModelSource source, ResolveModel(flags.model, false));
+  PX_TRY(std::string program, rt::RealPath("/proc/self/exe"));
+  return bench::BenchCluster({.program = std::move(program),
+                              .model = source.folder,
+                              .frontends = static_cast<std::uint32_t>(flags.frontends),
+                              .workers = static_cast<std::uint32_t>(flags.workers),
+                              .router_mode = flags.router_mode,
+                              .load = flags.load,
+                              .rate = flags.rate,
+                              .seconds = flags.seconds,
+                              .repeats = static_cast<std::uint32_t>(flags.repeats),
+                              .input_tokens = static_cast<std::uint32_t>(flags.input_tokens),
+                              .output_tokens = static_cast<std::uint32_t>(flags.output_tokens),
+                              .stream_tokens = static_cast<std::uint32_t>(flags.stream_tokens),
+                              .connections = static_cast<std::uint32_t>(flags.connections),
+                              .step_time = rt::Duration(flags.step_time)});
+}
+
+template <class Flags>
+int RunMeasurement(CommandTitle title, Figures (*measure)(const Flags&),
+                   const Arguments& arguments) {
+  return RunCommand(std::move(title), Flags{}, arguments,
+                    [measure](const Flags& flags, const config::Parsed& parsed) -> Result<int> {
+                      PX_TRY(std::vector<bench::Figure> figures, measure(flags));
+                      return PrintFigures(parsed, flags.json, std::move(figures));
+                    });
 }
 
 }  // namespace
 
 int RunBench(const Arguments& arguments) {
-  Arguments rest(arguments.empty() ? arguments.begin() : arguments.begin() + 1, arguments.end());
-  if (!arguments.empty() && arguments[0] == "serve") {
-    return RunBenchServe(rest);
+  const std::string what = arguments.empty() ? std::string() : arguments[0];
+  const Arguments rest(arguments.begin() + (arguments.empty() ? 0 : 1), arguments.end());
+  if (what == "serve") {
+    return RunMeasurement(
+        {"bench serve",
+         "Drives a running server with streamed completions; prints what a client feels."},
+        MeasureServe, rest);
   }
-  if (!arguments.empty() && arguments[0] == "engine") {
-    return RunBenchEngine(rest);
+  if (what == "engine") {
+    return RunMeasurement(
+        {"bench engine",
+         "Measures prefill and decode with random weights beside this machine's limits, measured "
+         "in the same run."},
+        MeasureEngine, rest);
   }
-  if (!arguments.empty() && arguments[0] == "frontend") {
-    return RunBenchFrontend(rest);
+  if (what == "frontend") {
+    return RunMeasurement(
+        {"bench frontend",
+         "Measures what the front end costs: a server of its own with a mock engine beside plain "
+         "HTTP, in turns, on the same cores as the load."},
+        MeasureFrontend, rest);
   }
-  if (!arguments.empty() && arguments[0] == "tokenizer") {
-    return RunBenchTokenizer(rest);
+  if (what == "tokenizer") {
+    return RunMeasurement(
+        {"bench tokenizer",
+         "Measures how fast a tokenizer encodes and decodes a text in one thread."},
+        MeasureTokenizer, rest);
   }
-  if (!arguments.empty() && arguments[0] == "grammar") {
+  if (what == "grammar") {
     return RunBenchGrammar(rest);
   }
-  if (!arguments.empty() && arguments[0] == "router") {
-    return RunBenchRouter(rest);
+  if (what == "router") {
+    return RunMeasurement(
+        {"bench router",
+         "Measures the router: look-ups and stores of its index, what a block weighs, and how long "
+         "a decision takes while events come."},
+        MeasureRouter, rest);
   }
-  if (!arguments.empty() && arguments[0] == "cluster") {
-    return RunBenchCluster(rest);
+  if (what == "cluster") {
+    return RunMeasurement(
+        {"bench cluster",
+         "Measures what frontends, router and workers as processes on loopback add to a request, "
+         "beside one server with the same mock engine, in turns."},
+        MeasureCluster, rest);
   }
   return Complain(Error(
       Code::kInvalidArgument,

@@ -94,4 +94,22 @@ Result<std::unique_ptr<rt::Net>> OpenFleetNet(rt::Loop& loop, rt::Net& inner,
   return std::make_unique<FleetNet>(loop, inner, std::move(files), flags.fleet_tls_server_name);
 }
 
+Result<std::unique_ptr<rt::Net>> OpenReplicaNet(rt::Loop& loop, rt::Net& inner,
+                                                const FleetTlsFlags& flags) {
+  if (flags.fleet_tls_ca.empty()) {
+    return std::unique_ptr<rt::Net>();
+  }
+  if (flags.fleet_tls_cert.empty()) {
+    return Fail(Code::kInvalidArgument,
+                "fleet-tls-cert: is missing; with fleet-tls-ca and router-replica-sync other "
+                "frontends are shown it",
+                "fleet-tls-cert");
+  }
+  PX_TRY(std::shared_ptr<const rt::TlsContext> server,
+         rt::TlsContext::ForServer({.certificate = flags.fleet_tls_cert,
+                                    .key = flags.fleet_tls_key,
+                                    .authorities = flags.fleet_tls_ca}));
+  return rt::MakeTlsNet(loop, inner, std::move(server), std::shared_ptr<const rt::TlsContext>());
+}
+
 }  // namespace pixii::apps

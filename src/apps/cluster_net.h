@@ -24,4 +24,9 @@ Result<std::unique_ptr<rt::Net>> OpenWorkerNet(rt::Loop& loop, rt::Net& inner,
 Result<std::unique_ptr<rt::Net>> OpenFleetNet(rt::Loop& loop, rt::Net& inner,
                                               const FleetTlsFlags& flags);
 
+/// What a frontend answers its replicas by: with the certificate that it shows workers, to those
+/// that have one of the same authorities; null: `inner` itself. Errors and lives as above.
+Result<std::unique_ptr<rt::Net>> OpenReplicaNet(rt::Loop& loop, rt::Net& inner,
+                                                const FleetTlsFlags& flags);
+
 }  // namespace pixii::apps

@@ -89,11 +89,14 @@ Result<wire::ModelFiles> ReadModelFiles(const ModelTexts& texts) {
   return out;
 }
 
-Result<frontend::ServedModel> ServedModelOf(const wire::ModelFiles& files, std::string name) {
+std::string DigestOf(const wire::ModelFiles& files) {
   const std::string bytes = wire::Encode(files);
-  const std::string folder =
-      fmt::format("{}/pixii/models/{:016x}", CacheFolder(),
-                  Hash64(std::as_bytes(std::span<const char>(bytes.data(), bytes.size()))));
+  return fmt::format("{:016x}",
+                     Hash64(std::as_bytes(std::span<const char>(bytes.data(), bytes.size()))));
+}
+
+Result<frontend::ServedModel> ServedModelOf(const wire::ModelFiles& files, std::string name) {
+  const std::string folder = fmt::format("{}/pixii/models/{}", CacheFolder(), DigestOf(files));
   PX_CHECK_OK(rt::CreateFolders(folder));
   for (const wire::ModelFile& file : files.files) {
     if (!IsKnown(file.name)) {

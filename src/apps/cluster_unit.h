@@ -29,6 +29,9 @@ struct ModelTexts {
 /// What a worker gives frontends. Errors: kTooLarge.
 Result<wire::ModelFiles> ReadModelFiles(const ModelTexts& texts);
 
+/// 16 hexadecimal digits: equal for equal files.
+std::string DigestOf(const wire::ModelFiles& files);
+
 /// The texts of a model whose files came from a worker. Errors: those of LoadServedModel,
 /// kInvalidArgument for names that leave the folder.
 Result<frontend::ServedModel> ServedModelOf(const wire::ModelFiles& files, std::string name);

@@ -64,4 +64,25 @@ std::pair<config::Parsed, int> ParseOrExit(const config::Command& command,
                                            const Arguments& arguments);
 inline constexpr int kGoOn = -1;
 
+struct CommandTitle {
+  std::string name;     // "serve"
+  std::string summary;  // one line
+};
+
+/// A command without words whose options are the rows of `flags`: `run` gets these, and all that
+/// was parsed. The exit status.
+template <class Flags, class Run>
+int RunCommand(CommandTitle title, Flags flags, const Arguments& arguments, const Run& run) {
+  config::Command command;
+  command.name = std::move(title.name);
+  command.summary = std::move(title.summary);
+  command.options = RowsOf(flags);
+  auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  Result<int> done = run(std::move(flags), parsed);
+  return done ? *done : Complain(done.error());
+}
+
 }  // namespace pixii::apps

@@ -35,10 +35,16 @@ Result<std::string> WithRevision(const std::string& model, const std::string& re
 Result<std::unique_ptr<EngineUnit>> EngineUnit::Load(rt::Loop& loop, obs::Log& log,
                                                      EngineUnitOptions options,
                                                      const std::string& model) {
-  std::unique_ptr<EngineUnit> unit(
-      new EngineUnit(loop, log, std::move(options)));  // tidy: new the constructor is private
-  PX_CHECK_OK(unit->LoadModel(model));
+  std::unique_ptr<EngineUnit> unit = Make(loop, log, std::move(options));
+  PX_CHECK_OK(unit->Prepare(model));
+  PX_CHECK_OK(unit->Connect());
   return unit;
+}
+
+std::unique_ptr<EngineUnit> EngineUnit::Make(rt::Loop& loop, obs::Log& log,
+                                             EngineUnitOptions options) {
+  return std::unique_ptr<EngineUnit>(
+      new EngineUnit(loop, log, std::move(options)));  // tidy: new the constructor is private
 }
 
 EngineUnit::~EngineUnit() {
@@ -56,9 +62,9 @@ void EngineUnit::Start() {
   }
 }
 
-Result<void> EngineUnit::LoadModel(const std::string& model) {
-  rt::Time began = loop_.Now();
-  loading_said_ = began;
+Result<void> EngineUnit::Prepare(const std::string& model) {
+  began_ = loop_.Now();
+  loading_said_ = began_;
   PX_TRY(std::string asked, WithRevision(model, options_.model.revision));
   PX_TRY(ModelSource source, ResolveModel(asked, options_.offline));
   folder_ = source.folder;
@@ -78,6 +84,11 @@ Result<void> EngineUnit::LoadModel(const std::string& model) {
   PX_CHECK_OK(AddTestProcessor(host_->spec().eos_token_ids, host_->processors(), served));
   host_->UseGrammars(served.grammars);
   served_ = std::move(served);
+  PX_TRY(prepared_, host_->MakeRankEngines(options_.kv_event_count_max, options_.kv_event_tokens));
+  return {};
+}
+
+Result<void> EngineUnit::Connect() {
   PX_CHECK_OK(MakeLink());
   PX_CHECK_OK(CheckAdapterNames());
   const wire::ModelCard& card = link_->card();
@@ -88,16 +99,14 @@ Result<void> EngineUnit::LoadModel(const std::string& model) {
       .kv("context_tokens", card.context_tokens_max)
       .kv("kv_blocks", card.block_count)
       .kv("ranks", host_->rank_count())
-      .kv("seconds", std::chrono::duration<double>(loop_.Now() - began).count());
+      .kv("seconds", std::chrono::duration<double>(loop_.Now() - began_).count());
   return {};
 }
 
 // One engine is reached as it is: nothing stands between it and the frontend.
 Result<void> EngineUnit::MakeLink() {
-  PX_TRY(std::vector<std::unique_ptr<engine::Engine>> engines,
-         host_->MakeRankEngines(options_.kv_event_count_max, options_.kv_event_tokens));
   std::vector<std::unique_ptr<worker::LocalLink>> links;
-  for (std::unique_ptr<engine::Engine>& engine : engines) {
+  for (std::unique_ptr<engine::Engine>& engine : prepared_) {
     PX_TRY(engine_loops_.emplace_back(), rt::MakeLoop());
     engines_.push_back(
         std::make_unique<engine::EngineLoop>(*engine_loops_.back(), std::move(engine)));
@@ -108,6 +117,7 @@ Result<void> EngineUnit::MakeLink() {
     links.push_back(
         std::make_unique<worker::LocalLink>(loop_, *engines_.back(), std::move(options)));
   }
+  prepared_.clear();
   if (links.size() == 1) {
     link_ = std::move(links.front());
   } else {
@@ -237,6 +247,7 @@ void EngineUnit::Export(obs::Registry& registry) const {
   total(MetricId::kEngineStepsAheadTotal, load.engine.steps_ahead);
   total(MetricId::kEngineRetriedChunksTotal, load.engine.retried_chunks);
   total(MetricId::kEngineExpiredRequestsTotal, load.engine.expired_requests);
+  total(MetricId::kEngineCancelledRequestsTotal, load.engine.cancelled_requests);
   total(MetricId::kEnginePrefixHitTokensTotal, load.scheduler.cached_tokens);
   total(MetricId::kEngineDraftsTotal, load.engine.drafts);
   total(MetricId::kEngineDraftedTokensTotal, load.engine.drafted_tokens);
@@ -310,6 +321,9 @@ void EngineUnit::DumpState(std::size_t requests, std::size_t connections) const 
       .kv("blocks_cached", load.blocks_cached)
       .kv("blocks_total", load.blocks_total)
       .kv("steps", load.steps)
+      .kv("computed_tokens", load.scheduler.computed_tokens)
+      .kv("sampled_tokens", load.engine.sampled_tokens)
+      .kv("cancelled", load.engine.cancelled_requests)
       .kv("preemptions", load.scheduler.preemptions);
 }
 

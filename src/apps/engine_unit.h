@@ -42,6 +42,12 @@ class EngineUnit final {
                                                   EngineUnitOptions options,
                                                   const std::string& model);
 
+  /// The same in two halves: Prepare takes long and may run on any thread, then Connect on the
+  /// loop's.
+  static std::unique_ptr<EngineUnit> Make(rt::Loop& loop, obs::Log& log, EngineUnitOptions options);
+  Result<void> Prepare(const std::string& model);
+  Result<void> Connect();
+
   EngineUnit(const EngineUnit&) = delete;
   EngineUnit& operator=(const EngineUnit&) = delete;
   /// Stops the engine; what runs is not answered any more.
@@ -82,7 +88,6 @@ class EngineUnit final {
   EngineUnit(rt::Loop& loop, obs::Log& log, EngineUnitOptions options)
       : loop_(loop), log_(log), options_(std::move(options)) {}
 
-  Result<void> LoadModel(const std::string& model);
   Result<void> LoadHost();
   Result<void> MakeLink();
   worker::LocalLinkOptions LinkOptions();
@@ -105,6 +110,8 @@ class EngineUnit final {
   rt::Time loading_said_{};
   std::unique_ptr<ModelHost> host_;
   std::optional<frontend::ServedModel> served_;
+  rt::Time began_{};
+  std::vector<std::unique_ptr<engine::Engine>> prepared_;     // [rank], between the halves
   std::vector<std::unique_ptr<rt::Loop>> engine_loops_;       // [rank]
   std::vector<std::unique_ptr<engine::EngineLoop>> engines_;  // [rank]
   std::unique_ptr<worker::HostedLink> link_;

@@ -1,5 +1,7 @@
 #include "apps/fleet_host.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -54,12 +56,82 @@ void FleetHost::Watch(control::Discovery& discovery, std::string_view ns) {
       ns, [this](const std::vector<control::MembershipChange>& changes) { OnChanges(changes); });
 }
 
-std::vector<control::Instance> FleetHost::instances() const {
-  std::vector<control::Instance> out;
+std::vector<frontend::ShownInstance> FleetHost::instances() const {
+  std::vector<frontend::ShownInstance> out;
   for (const auto& [id, instance] : watch_->instances()) {
-    out.push_back(instance);
+    out.push_back(Show(instance));
   }
   return out;
+}
+
+frontend::ShownInstance FleetHost::Show(const control::Instance& instance) const {
+  frontend::ShownInstance out{.instance = instance};
+  if (!control::IsWorker(instance)) {
+    return out;
+  }
+  const auto conflict = conflicts_.find(instance.id);
+  const auto fleet = fleets_.find(frontend::VersionOf(instance));
+  if (conflict != conflicts_.end()) {
+    out.state = "excluded";
+    out.reason = "config_conflict";
+    out.detail = conflict->second;
+  } else if (!options_.model.empty() && instance.card.name != options_.model) {
+    out.state = "excluded";
+    out.reason = "other_model";
+  } else if (fleet == fleets_.end()) {
+    out.state = "excluded";
+    out.reason = frontend::ServesClients(instance.role) ? "refused" : "no_client_requests";
+  } else if (const std::string_view why = fleet->second.link->WhyNot(instance.id); !why.empty()) {
+    out.state = "unavailable";
+    out.reason = why;
+  } else if (!fleet->second.service) {
+    out.state = "excluded";
+    out.reason = "other_version";
+  } else {
+    out.state = "available";
+  }
+  return out;
+}
+
+void FleetHost::SayConflicts(std::map<control::InstanceId, std::string> conflicts) {
+  for (const auto& [id, why] : conflicts) {
+    const auto known = conflicts_.find(id);
+    if (known == conflicts_.end() || known->second != why) {
+      obs::Event(process_.log(), obs::EventId::kWorkerConflict)
+          .kv("worker", fmt::format("{:x}", static_cast<std::uint64_t>(id)))
+          .kv("reason", "config_conflict")
+          .kv("why", why);
+    }
+  }
+  for (const auto& [id, why] : conflicts_) {
+    if (!conflicts.contains(id) && watch_->instances().contains(id)) {
+      obs::Event(process_.log(), obs::EventId::kWorkerAgrees)
+          .kv("worker", fmt::format("{:x}", static_cast<std::uint64_t>(id)));
+    }
+  }
+  conflicts_ = std::move(conflicts);
+}
+
+// A state that nobody has any more stays, with nothing in it.
+void FleetHost::ExportStates() {
+  if (!watch_) {
+    return;
+  }
+  std::map<std::tuple<std::string, std::string_view, std::string_view>, double> counts;
+  for (const auto& told : states_told_) {
+    counts[told] = 0;
+  }
+  for (const auto& [id, instance] : watch_->instances()) {
+    if (control::IsWorker(instance)) {
+      const frontend::ShownInstance shown = Show(instance);
+      ++counts[{instance.card.name, shown.state, shown.reason}];
+    }
+  }
+  for (const auto& [told, count] : counts) {
+    const auto& [model, state, reason] = told;
+    registry_.GetGauge(obs::MetricId::kRouterWorkerState, {model, state, reason}).Set(count);
+    states_told_.insert(told);
+  }
 }
 
 std::size_t FleetHost::worker_count() const {
@@ -109,7 +181,7 @@ void FleetHost::SetInstance(const control::Instance& instance) {
   }
   Fleet& fleet = fleets_[key];
   if (!fleet.link) {
-    frontend::FleetOptions options = MakeFleetOptions();
+    frontend::FleetOptions options = MakeFleetOptions(instance.card.name);
     if (options_.routing != nullptr) {
       options_.routing->Prepare(instance.card, options);
     }
@@ -171,6 +243,7 @@ void FleetHost::Settle() {
     }
   }
   http_.frontend().SetPending(choice.pending);
+  SayConflicts(choice.conflicts);
   SweepLater();
 }
 
@@ -263,10 +336,14 @@ void FleetHost::Sweep() {
     }
     return over;
   });
+  std::erase_if(gone_, [this](const auto& sum) {  // whose series are gone, too
+    return std::ranges::none_of(fleets_,
+                                [&](const auto& one) { return one.first.name == sum.first; });
+  });
   SweepLater();
 }
 
-frontend::FleetOptions FleetHost::MakeFleetOptions() {
+frontend::FleetOptions FleetHost::MakeFleetOptions(std::string_view model) {
   const FleetFlags& flags = options_.fleet;
   frontend::FleetOptions options;
   options.flight.moves_max = static_cast<std::uint32_t>(flags.migration_limit);
@@ -275,12 +352,14 @@ frontend::FleetOptions FleetHost::MakeFleetOptions() {
   options.client = FleetClientOptions(flags);
   options.router = RouterOptionsOf(options_.router);
   options.plane = options_.plane == nullptr ? nullptr : &options_.plane->plane();
+  options.router.policy = options_.policies.For(model);
   options.log = &process_.log();
   options.registry = &registry_;
   options.seed = process_.loop().random().Next();
   options.on_connection = [this](control::InstanceId instance, bool connected) {
     OnConnection(instance, connected);
   };
+  options.on_workers = [this] { SettleLater(); };  // one that was away, or not healthy yet
   return options;
 }
 
@@ -307,6 +386,7 @@ void FleetHost::Export() {
   if (options_.plane != nullptr) {
     options_.plane->Export(registry_);
   }
+  ExportStates();
   registry_.GetCounter(MetricId::kErrorEventsTotal).SetTotal(process_.log().error_count());
 }
 

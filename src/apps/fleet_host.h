@@ -9,7 +9,10 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "apps/fleet_routing.h"
@@ -22,6 +25,7 @@
 #include "frontend/fleet/model_versions.h"
 #include "frontend/served_model.h"
 #include "obs/metrics.h"
+#include "router/policy_file.h"
 #include "rt/work_pool.h"
 
 namespace pixii::apps {
@@ -34,9 +38,10 @@ class FleetHost final {
   struct Options {
     const FleetFlags& fleet;
     const RouterFlags& router;
-    std::string model = {};           // the only one that is served; empty: all
-    FleetRouting* routing = nullptr;  // who helps to choose; null: nobody
-    PlaneUnit* plane = nullptr;       // where workers publish, too; null: nowhere
+    router::PolicyFile policies = {};  // of the flags
+    std::string model = {};            // the only one that is served; empty: all
+    FleetRouting* routing = nullptr;   // who helps to choose; null: nobody
+    PlaneUnit* plane = nullptr;        // where workers publish, too; null: nowhere
   };
 
   /// Workers are reached by `net`. `http` is started before the first worker is found. All outlive
@@ -52,8 +57,8 @@ class FleetHost final {
   /// From now on workers are found. `discovery` outlives it.
   void Watch(control::Discovery& discovery, std::string_view ns);
 
-  /// All that discovery shows.
-  std::vector<control::Instance> instances() const;
+  /// All that discovery shows, with what is done with it.
+  std::vector<frontend::ShownInstance> instances() const;
 
   /// That requests can be sent to now.
   std::size_t worker_count() const;
@@ -70,9 +75,12 @@ class FleetHost final {
     std::optional<frontend::ServiceId> service;
   };
 
-  /// Of fleets that are gone, by model: what is counted never shrinks.
+  /// Of fleets that are gone, by models that others serve: what is counted never shrinks.
   using Counters = std::map<std::string, frontend::FleetCounters>;
 
+  frontend::ShownInstance Show(const control::Instance& instance) const;
+  void SayConflicts(std::map<control::InstanceId, std::string> conflicts);
+  void ExportStates();
   void OnChanges(const std::vector<control::MembershipChange>& changes);
   void SetInstance(const control::Instance& instance);
   void OnConnection(control::InstanceId instance, bool connected);
@@ -83,7 +91,7 @@ class FleetHost final {
   void Serve(const frontend::VersionKey& key, Fleet& fleet);
   void SweepLater();
   void Sweep();
-  frontend::FleetOptions MakeFleetOptions();
+  frontend::FleetOptions MakeFleetOptions(std::string_view model);
   void Export();
 
   ProcessUnit& process_;
@@ -93,6 +101,9 @@ class FleetHost final {
   Options options_;
   frontend::ModelVersions versions_;
   std::map<frontend::VersionKey, Fleet> fleets_;
+  std::map<control::InstanceId, std::string> conflicts_;  // kept apart, with why
+  std::set<std::tuple<std::string, std::string_view, std::string_view>>
+      states_told_;  // model, state, reason
   Counters gone_;
   bool settling_ = false;
   rt::TimerId sweep_ = rt::TimerId::kNone;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "apps/cluster_net.h"
 #include "control/instance_codec.h"
 
 namespace pixii::apps {
@@ -31,11 +32,12 @@ Result<void> FleetRouting::Start() {
   if (!options_.replicas.replica_sync || asks()) {
     return {};  // a router that is asked counts everything
   }
-  mesh_.emplace(process_.loop(), process_.net(),
+  PX_TRY(listen_net_, OpenReplicaNet(process_.loop(), process_.net(), options_.tls));
+  mesh_.emplace(process_.loop(), net_,
                 router::ReplicaMeshOptions{.self = self_,
                                            .sync = {.peer_expiry = options_.request_expiry},
                                            .client = options_.client});
-  service_.emplace(process_.loop(), process_.net(), nullptr, &*mesh_,
+  service_.emplace(process_.loop(), listen_net_ ? *listen_net_ : process_.net(), nullptr, &*mesh_,
                    router::RouteServiceOptions{.mux = {.name = control::InstanceName(self_)}});
   PX_TRY(const rt::Address bound,
          service_->Start({.host = options_.replicas.replica_host, .port = 0}));

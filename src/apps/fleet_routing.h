@@ -25,19 +25,20 @@ class FleetRouting final {
   struct Options {
     const RemoteRouterFlags& remote;
     const ReplicaFlags& replicas;
+    const FleetTlsFlags& tls;  // of replicas, as `net` has it of workers and routers
     std::string ns;
     control::MuxClientOptions client = {};  // but for the address
     rt::Duration request_expiry{};          // of what a replica said that is not heard any more
   };
 
-  /// All outlive it; fleets do not.
+  /// Routers and replicas are reached by `net`. All outlive it; fleets do not.
   FleetRouting(ProcessUnit& process, rt::Net& net, control::Discovery& discovery, Options options);
 
   FleetRouting(const FleetRouting&) = delete;
   FleetRouting& operator=(const FleetRouting&) = delete;
   ~FleetRouting();
 
-  /// Before workers are found. Errors: kInvalidArgument for --router-url; those of listening.
+  /// Before workers are found. Errors: kInvalidArgument naming the flag; those of listening.
   Result<void> Start();
 
   /// Of a fleet that is about to be made of workers with this card. What it makes lives in
@@ -74,6 +75,7 @@ class FleetRouting final {
   std::vector<std::weak_ptr<Seat>> seats_;
   std::shared_ptr<Seat> preparing_;
   std::optional<router::ReplicaMesh> mesh_;
+  std::unique_ptr<rt::Net> listen_net_;  // null: replicas are answered in the clear
   std::optional<router::RouteService> service_;
   std::unique_ptr<control::Registration> registration_;
 };

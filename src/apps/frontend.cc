@@ -35,13 +35,16 @@ class FrontendProcess final {
     routing_.emplace(process_, net, *discovery_,
                      FleetRouting::Options{.remote = flags_,
                                            .replicas = flags_,
+                                           .tls = flags_,
                                            .ns = flags_.ns,
                                            .client = FleetClientOptions(flags_),
                                            .request_expiry = rt::Duration(flags_.request_expiry)});
     PX_CHECK_OK(routing_->Start());
+    PX_TRY(router::PolicyFile policies, ReadPolicies(flags_));
     fleets_.emplace(process_, net, *http_, registry_,
                     FleetHost::Options{.fleet = flags_,
                                        .router = flags_,
+                                       .policies = std::move(policies),
                                        .model = flags_.model_name,
                                        .routing = &*routing_,
                                        .plane = plane_.get()});
@@ -84,18 +87,11 @@ class FrontendProcess final {
 }  // namespace
 
 int RunFrontend(const Arguments& arguments) {
-  FrontendFlags flags;
-  config::Command command;
-  command.name = "frontend";
-  command.summary = "Answers the OpenAI API with workers of other processes.";
-  command.options = RowsOf(flags);
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
-  FrontendProcess frontend(std::move(flags));
-  Result<int> done = frontend.Run();
-  return done ? *done : Complain(done.error());
+  return RunCommand({"frontend", "Answers the OpenAI API with workers of other processes."},
+                    FrontendFlags{}, arguments,
+                    [](FrontendFlags flags, const config::Parsed& /*parsed*/) {
+                      return FrontendProcess(std::move(flags)).Run();
+                    });
 }
 
 }  // namespace pixii::apps

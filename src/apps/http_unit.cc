@@ -26,6 +26,7 @@ frontend::FrontendOptions MakeFrontendOptions(const HttpFlags& flags, bool adapt
   options.adapter_api = adapter_api;
   options.engine_control = flags.engine_control;
   options.keep_alive_interval = rt::Duration(std::chrono::nanoseconds(flags.keep_alive_interval));
+  options.canary_interval = rt::Duration(std::chrono::nanoseconds(flags.canary_interval));
   options.stream_timeout = rt::Duration(std::chrono::nanoseconds(flags.stream_timeout));
   if (flags.overload_status >= 200 && flags.overload_status <= 999) {
     options.overload_status = static_cast<int>(flags.overload_status);
@@ -145,6 +146,9 @@ void HttpUnit::Reload() {
   if (!reload_pool_) {
     return;  // nothing is served yet: what will be read is new anyway
   }
+  if (access_log_) {
+    access_log_->Reopen();
+  }
   auto fresh = std::make_shared<Reloaded>();
   const bool taken = reload_pool_->Submit(
       [fresh, file = flags_.api_key_file, tls = TlsFiles()] {
@@ -227,7 +231,7 @@ Result<frontend::ServiceId> HttpUnit::Serve(frontend::ServedModel served,
 }
 
 Result<void> HttpUnit::Start(bool adapter_api, obs::Registry& registry,
-                             std::function<std::vector<control::Instance>()> instances) {
+                             std::function<std::vector<frontend::ShownInstance>()> instances) {
   frontend::FrontendEnvironment environment{.loop = loop_,
                                             .net = *net_,
                                             .registry = &registry,
@@ -242,6 +246,7 @@ Result<void> HttpUnit::Start(bool adapter_api, obs::Registry& registry,
   }
   frontend::FrontendOptions options = MakeFrontendOptions(flags_, adapter_api);
   PX_TRY(options.disabled_endpoints, ReadEndpoints(flags_.disable_endpoints));
+  PX_TRY(options.http.on_answered, AccessLogWriter::Open(flags_, loop_, log_, access_log_));
   frontend_.emplace(std::move(environment), options, std::move(keys_));
   PX_TRY(address_, frontend_->Start(address_));
   PX_CHECK_OK(ListenGrpc());

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/access_log_writer.h"
 #include "apps/option_structs.h"
 #include "apps/record_writer.h"
 #include "base/result.h"
@@ -40,7 +41,7 @@ class HttpUnit final {
 
   /// Listens. `instances`: what /health shows, of workers of other processes.
   Result<void> Start(bool adapter_api, obs::Registry& registry,
-                     std::function<std::vector<control::Instance>()> instances = {});
+                     std::function<std::vector<frontend::ShownInstance>()> instances = {});
 
   /// frontend().Serve(), with how answers of the model are taken apart.
   Result<frontend::ServiceId> Serve(frontend::ServedModel served,
@@ -92,6 +93,7 @@ class HttpUnit final {
   bool draining_ = false;
   std::optional<int> exit_;
   std::unique_ptr<RecordWriter> recorder_;
+  std::unique_ptr<AccessLogWriter> access_log_;  // null: there is none
   std::optional<frontend::Frontend> frontend_;
   std::unique_ptr<frontend::GrpcServer> grpc_;  // asks the frontend
   std::unique_ptr<rt::WorkPool> reload_pool_;

@@ -74,12 +74,19 @@ void AddAliases(std::vector<config::Option>& options) {
       {"router-active-request-expiry-secs", nullptr, "DYN_ROUTER_ACTIVE_REQUEST_EXPIRY_SECS"},
       {"router-queue-threshold", nullptr, "DYN_ROUTER_QUEUE_THRESHOLD"},
       {"router-queue-policy", nullptr, "DYN_ROUTER_QUEUE_POLICY"},
+      {"router-policy-config", nullptr, "DYN_ROUTER_POLICY_CONFIG"},
       {"active-decode-blocks-threshold", nullptr, "DYN_ACTIVE_DECODE_BLOCKS_THRESHOLD"},
       {"active-prefill-tokens-threshold", nullptr, "DYN_ACTIVE_PREFILL_TOKENS_THRESHOLD"},
       {"active-prefill-tokens-threshold-frac", nullptr, "DYN_ACTIVE_PREFILL_TOKENS_THRESHOLD_FRAC"},
       {"router-session-affinity-ttl-secs", nullptr, "DYN_ROUTER_SESSION_AFFINITY_TTL_SECS"},
       {"router-session-affinity-mode", nullptr, "DYN_ROUTER_SESSION_AFFINITY_MODE"},
       {"router-kv-events", nullptr, "DYN_ROUTER_USE_KV_EVENTS"},
+      {"system-port", nullptr, "DYN_SYSTEM_PORT"},
+      {"system-host", nullptr, "DYN_SYSTEM_HOST"},
+      {"system-health-path", nullptr, "DYN_SYSTEM_HEALTH_PATH"},
+      {"system-live-path", nullptr, "DYN_SYSTEM_LIVE_PATH"},
+      {"canary-interval", nullptr, "DYN_CANARY_WAIT_TIME"},
+      {"canary-timeout", nullptr, "DYN_HEALTH_CHECK_REQUEST_TIMEOUT"},
       {"max-context", "max-seq-len", nullptr},
       {"max-batch", "max-batch-size", nullptr},
       {"max-batched-tokens", "max-num-tokens", nullptr},
@@ -150,6 +157,7 @@ std::vector<config::Option> RowsOf(EngineFlags& flags) {
 
 std::vector<config::Option> RowsOf(ServeFlags& flags) {
   std::vector<config::Option> options;
+#include "apps/access_options.def"
 #include "apps/fleet_options.def"
 #include "apps/http_options.def"
 #include "apps/kv_zmq_options.def"
@@ -172,6 +180,7 @@ std::vector<config::Option> RowsOf(UpFlags& flags) {
 
 std::vector<config::Option> RowsOf(WorkerFlags& flags) {
   std::vector<config::Option> options;
+#include "apps/access_options.def"
 #include "apps/attach_options.def"
 #include "apps/cluster_options.def"
 #include "apps/kv_zmq_options.def"
@@ -186,6 +195,7 @@ std::vector<config::Option> RowsOf(WorkerFlags& flags) {
 
 std::vector<config::Option> RowsOf(FrontendFlags& flags) {
   std::vector<config::Option> options;
+#include "apps/access_options.def"
 #include "apps/cluster_options.def"
 #include "apps/fleet_options.def"
 #include "apps/fleet_tls_options.def"
@@ -201,6 +211,7 @@ std::vector<config::Option> RowsOf(FrontendFlags& flags) {
 
 std::vector<config::Option> RowsOf(RouterProcessFlags& flags) {
   std::vector<config::Option> options;
+#include "apps/access_options.def"
 #include "apps/cluster_options.def"
 #include "apps/fleet_tls_options.def"
 #include "apps/process_options.def"

@@ -26,7 +26,11 @@ struct ProcessFlags {
 #include "apps/process_options.def"
 };
 
-struct HttpFlags {
+struct AccessFlags {
+#include "apps/access_options.def"
+};
+
+struct HttpFlags : AccessFlags {
 #include "apps/http_options.def"
 };
 
@@ -55,6 +59,7 @@ struct KvZmqFlags {
 };
 
 struct WorkerFlags : ProcessFlags,
+                     AccessFlags,
                      ModelFlags,
                      MockFlags,
                      KvZmqFlags,
@@ -81,6 +86,7 @@ struct RemoteRouterFlags {
 };
 
 struct RouterProcessFlags : ProcessFlags,
+                            AccessFlags,
                             ClusterFlags,
                             RouterFlags,
                             ReplicaFlags,

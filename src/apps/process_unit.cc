@@ -10,6 +10,10 @@ namespace pixii::apps {
 
 namespace {
 
+// What a burst of requests took and gave back stays with the allocator, which after enough bursts
+// looks like a leak.
+constexpr rt::Duration kTrimPeriod = std::chrono::seconds(10);
+
 obs::Severity SeverityOf(const std::string& word) {
   return word == "debug"  ? obs::Severity::kDebug
          : word == "info" ? obs::Severity::kInfo
@@ -19,6 +23,12 @@ obs::Severity SeverityOf(const std::string& word) {
 }
 
 }  // namespace
+
+ProcessUnit::~ProcessUnit() {
+  if (loop_) {
+    loop_->CancelTimer(trim_);
+  }
+}
 
 Result<void> ProcessUnit::Open(const ProcessFlags& flags, SignalHandlers handlers) {
   handlers_ = std::move(handlers);
@@ -33,7 +43,15 @@ Result<void> ProcessUnit::Open(const ProcessFlags& flags, SignalHandlers handler
   log_.emplace(options, [this] { return loop_->WallNow(); }, obs::StderrSink());
   PX_TRY(signals_, rt::WatchSignals(*loop_, {SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGCHLD},
                                     [this](int signal) { OnSignal(signal); }));
+  TrimLater();
   return {};
+}
+
+void ProcessUnit::TrimLater() {
+  trim_ = loop_->RunAt(loop_->Now() + kTrimPeriod, [this] {
+    rt::TrimMemory();
+    TrimLater();
+  });
 }
 
 void ProcessUnit::OnSignal(int signal) {

@@ -29,6 +29,10 @@ class ProcessUnit final {
  public:
   ProcessUnit() = default;
 
+  ProcessUnit(const ProcessUnit&) = delete;
+  ProcessUnit& operator=(const ProcessUnit&) = delete;
+  ~ProcessUnit();
+
   /// Call once, before any other thread starts: they inherit the mask of signals. Who is asked to
   /// end twice, or before there is anything to end, stops at once.
   Result<void> Open(const ProcessFlags& flags, SignalHandlers handlers);
@@ -41,6 +45,7 @@ class ProcessUnit final {
 
  private:
   void OnSignal(int signal);
+  void TrimLater();
 
   SignalHandlers handlers_;
   bool draining_ = false;
@@ -48,6 +53,7 @@ class ProcessUnit final {
   std::unique_ptr<rt::Net> net_;
   std::optional<obs::Log> log_;
   std::unique_ptr<rt::SignalWatch> signals_;
+  rt::TimerId trim_ = rt::TimerId::kNone;
 };
 
 }  // namespace pixii::apps

@@ -100,6 +100,15 @@ class Replayer final {
                               receipt.numerics_id, card.numerics_id),
                   "numerics_id");
     }
+    for (const frontend::ComputedParts& parts : receipt.computed) {
+      if (!parts.empty()) {
+        return Fail(Code::kUnsupported,
+                    fmt::format("the record's choices were computed by workers of different "
+                                "numerics, {} among them: no one process repeats that",
+                                parts.back().numerics_id),
+                    "numerics_id");
+      }
+    }
     return CheckAdapter(receipt, card);
   }
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/access_log_writer.h"
 #include "apps/cluster_net.h"
 #include "apps/cluster_unit.h"
 #include "apps/command.h"
@@ -107,7 +108,9 @@ class RouterProcess final {
     if (flags_.replica_sync) {
       mesh_.emplace(process_.loop(), reach_net(), MeshOptions(self));
     }
-    pools_.emplace(process_.loop(), RouterOptionsOf(flags_), mesh_ ? &*mesh_ : nullptr);
+    PX_TRY(router::PolicyFile policies, ReadPolicies(flags_));
+    pools_.emplace(process_.loop(), RouterOptionsOf(flags_), mesh_ ? &*mesh_ : nullptr,
+                   std::move(policies));
     feed_.emplace(process_.loop(), reach_net(), *pools_, FeedOptions());
     catalog_.emplace(
         *pools_,
@@ -127,6 +130,12 @@ class RouterProcess final {
                                                 [this] {
                                                   if (plane_) {
                                                     plane_->Export(registry_);
+                                                  }
+                                                },
+                                            .reopen_logs =
+                                                [this] {
+                                                  if (access_log_) {
+                                                    access_log_->Reopen();
                                                   }
                                                 }},
                  std::move(keys));
@@ -179,9 +188,9 @@ class RouterProcess final {
   router::WorkerFeedOptions FeedOptions() {
     return {.client = ClientOptions(),
             .plane = plane_ ? &plane_->plane() : nullptr,
-            .on_connection = [this](control::InstanceId instance, bool connected) {
-              watch_->SetConnected(instance, connected);
-            }};
+            .on_connection = [this](control::InstanceId instance,
+                                    bool connected) { watch_->SetConnected(instance, connected); },
+            .log = &process_.log()};
   }
 
   Result<std::unique_ptr<router::KvListener>> Listen(const router::KvListenerSpec& spec,
@@ -265,6 +274,8 @@ class RouterProcess final {
   Result<void> Serve(control::InstanceId self, const rt::Address& route) {
     frontend::HttpServerOptions options;
     options.limits.body_bytes_max = static_cast<std::uint64_t>(flags_.body_limit);
+    PX_TRY(options.on_answered,
+           AccessLogWriter::Open(flags_, process_.loop(), process_.log(), access_log_));
     PX_TRY(server_, frontend::HttpServer::Listen(
                         process_.loop(), process_.net(),
                         {.host = flags_.host, .port = static_cast<std::uint16_t>(flags_.port)}, {},
@@ -310,6 +321,9 @@ class RouterProcess final {
   }
 
   void Reload() {
+    if (access_log_) {
+      access_log_->Reopen();
+    }
     Result<frontend::ApiKeys> keys = ReadKeys();
     if (keys) {
       api_->SetKeys(std::move(*keys));
@@ -358,6 +372,7 @@ class RouterProcess final {
   std::optional<frontend::RouterApi> api_;
   std::optional<router::RouteService> service_;
   std::unique_ptr<control::Registration> registration_;
+  std::unique_ptr<AccessLogWriter> access_log_;  // null: there is none
   std::unique_ptr<frontend::HttpServer> server_;
   int exit_ = kExitDone;
 };
@@ -365,17 +380,11 @@ class RouterProcess final {
 }  // namespace
 
 int RunRouter(const Arguments& arguments) {
-  RouterProcessFlags flags = RouterDefaults();
-  config::Command command;
-  command.name = "router";
-  command.summary = "Decides where requests go, for frontends and for others.";
-  command.options = RowsOf(flags);
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
-  Result<int> done = RouterProcess(std::move(flags)).Run();
-  return done ? *done : Complain(done.error());
+  return RunCommand({"router", "Decides where requests go, for frontends and for others."},
+                    RouterDefaults(), arguments,
+                    [](RouterProcessFlags flags, const config::Parsed& /*parsed*/) {
+                      return RouterProcess(std::move(flags)).Run();
+                    });
 }
 
 }  // namespace pixii::apps

@@ -2,9 +2,13 @@
 
 #include <string_view>
 
+#include "rt/file.h"
+
 namespace pixii::apps {
 
 namespace {
+
+constexpr std::uint64_t kPolicyFileBytesMax = 1U << 20U;
 
 router::RouterMode ModeOf(std::string_view word) {
   using router::RouterMode;
@@ -78,6 +82,14 @@ router::RouterOptions RouterOptionsOf(const RouterFlags& flags) {
     out.track_active_blocks = true;
   }
   return out;
+}
+
+Result<router::PolicyFile> ReadPolicies(const RouterFlags& flags) {
+  if (flags.policy_config.empty()) {
+    return router::PolicyFile();
+  }
+  PX_TRY(const std::string text, rt::ReadFile(flags.policy_config, kPolicyFileBytesMax));
+  return router::ReadPolicyFile(text, flags.policy_config);
 }
 
 }  // namespace pixii::apps

@@ -106,8 +106,10 @@ class FleetServer final {
     PX_CHECK_OK(http_->Prepare());
     cluster_.ns = fmt::format("serve-{}-{:x}", rt::OwnPid(), process_.loop().random().Next());
     PX_TRY(discovery_, OpenDiscovery(process_, cluster_));
-    fleets_.emplace(process_, process_.net(), *http_, registry_,
-                    FleetHost::Options{.fleet = flags_, .router = flags_});
+    PX_TRY(router::PolicyFile policies, ReadPolicies(flags_));
+    fleets_.emplace(
+        process_, process_.net(), *http_, registry_,
+        FleetHost::Options{.fleet = flags_, .router = flags_, .policies = std::move(policies)});
     PX_CHECK_OK(http_->Start(engine_flags_.enable_lora, registry_,
                              [this] { return fleets_->instances(); }));
     fleets_->Watch(*discovery_, cluster_.ns);

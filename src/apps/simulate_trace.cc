@@ -28,6 +28,8 @@ Result<sim::TraceSimOptions> OptionsOf(const TraceFlags& flags, std::uint64_t se
   out.speed = flags.speed;
   out.copies = static_cast<std::uint32_t>(flags.copies);
   out.router = RouterOptionsOf(flags);
+  PX_TRY(router::PolicyFile policies, ReadPolicies(flags));
+  out.router.policy = std::move(policies.all);
   out.engine.batch_sequences_max = static_cast<std::uint32_t>(flags.max_batch);
   out.engine.batch_tokens_max = static_cast<std::uint32_t>(flags.max_batched_tokens);
   out.block_tokens = static_cast<std::uint32_t>(flags.block_size);
@@ -74,6 +76,7 @@ std::vector<bench::Figure> FiguresOf(const sim::TraceSimResult& result) {
     put(fmt::format("{}_p50", name), "ms", values->p50);
     put(fmt::format("{}_p90", name), "ms", values->p90);
     put(fmt::format("{}_p99", name), "ms", values->p99);
+    put(fmt::format("{}_max", name), "ms", values->max);
   }
   put("request_rate", "requests/s", result.requests_per_second);
   put("output_throughput", "tokens/s", result.output_tokens_per_second);

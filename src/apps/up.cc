@@ -1,12 +1,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <csignal>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -28,14 +30,55 @@ namespace {
 constexpr std::uint64_t kGraphBytesMax = 1U << 20U;
 constexpr std::uint64_t kSmallFileBytesMax = 64;
 
-// The options of a command that a component may run.
+// A port that a process listens on, by its flag; 0 and less: any, or none.
+struct PortFlag {
+  std::string_view flag;
+  std::string_view otherwise;       // its default
+  std::string_view only_with = {};  // counts if this flag is given, too; empty: always
+};
+
+// A command that a component may run.
+struct Runnable {
+  std::string_view command;
+  bool takes_model = false;
+  bool in_cluster = true;  // it finds others, and is found
+  std::array<PortFlag, 2> ports = {};
+  std::string_view socket_flag = {};  // names a socket file; empty: it has none
+};
+
+constexpr std::array<Runnable, 4> kRunnables = {{
+    {.command = "frontend",
+     .ports = {{{"port", "8000"}, {"grpc-port", "8001", "kserve-grpc-server"}}},
+     .socket_flag = "listen"},
+    {.command = "worker",
+     .takes_model = true,
+     .ports = {{{"worker-port", "0"}, {"system-port", "-1"}}},
+     .socket_flag = "worker-listen"},
+    {.command = "router", .ports = {{{"port", "8090"}, {"route-port", "0"}}}},
+    {.command = "serve",
+     .takes_model = true,
+     .in_cluster = false,
+     .ports = {{{"port", "8000"}, {"grpc-port", "8001", "kserve-grpc-server"}}},
+     .socket_flag = "listen"},
+}};
+
+const Runnable& RunnableOf(std::string_view command) {
+  return *std::ranges::find(kRunnables, command, &Runnable::command);
+}
+
+// Whether a command has such a flag, and takes the value.
 Result<void> CheckFlag(const std::string& command, const std::string& flag,
                        const std::string& value) {
   FrontendFlags frontend;
   WorkerFlags worker;
+  RouterProcessFlags router;
+  ServeFlags serve;
   EngineFlags engine;
-  std::vector<config::Option> options = command == "frontend" ? RowsOf(frontend) : RowsOf(worker);
-  if (command != "frontend") {
+  std::vector<config::Option> options = command == "frontend" ? RowsOf(frontend)
+                                        : command == "router" ? RowsOf(router)
+                                        : command == "serve"  ? RowsOf(serve)
+                                                              : RowsOf(worker);
+  if (RunnableOf(command).takes_model) {
     for (config::Option& option : RowsOf(engine)) {
       options.push_back(std::move(option));
     }
@@ -62,20 +105,28 @@ std::string HexOf(std::string_view text) {
 
 // Whether two of it can run at a time: not if both want the same port or socket.
 bool Overlaps(const control::GraphComponent& component) {
-  const auto free = [&](std::string_view flag, std::string_view otherwise) {
-    const std::string* value = component.Flag(flag);
-    return (value != nullptr ? *value : otherwise) == "0";
+  const Runnable& runnable = RunnableOf(component.command);
+  const auto free = [&](const PortFlag& port) {
+    if (port.flag.empty() ||
+        (!port.only_with.empty() && component.Flag(port.only_with) == nullptr)) {
+      return true;
+    }
+    const std::string* value = component.Flag(port.flag);
+    const std::string_view number = value != nullptr ? *value : port.otherwise;
+    return number == "0" || number.starts_with('-');
   };
-  if (component.command == "frontend") {
-    return free("port", "8000") && component.Flag("listen") == nullptr &&
-           (component.Flag("kserve-grpc-server") == nullptr || free("grpc-port", "8001"));
-  }
-  return free("worker-port", "0") && component.Flag("worker-listen") == nullptr;
+  return std::ranges::all_of(runnable.ports, free) &&
+         (runnable.socket_flag.empty() || component.Flag(runnable.socket_flag) == nullptr);
 }
 
 Result<control::Graph> ReadGraphFile(const std::string& path) {
-  const control::GraphRules rules = {
-      .commands = {"frontend", "worker"}, .model_commands = {"worker"}, .check_flag = CheckFlag};
+  control::GraphRules rules = {.commands = {}, .model_commands = {}, .check_flag = CheckFlag};
+  for (const Runnable& one : kRunnables) {
+    rules.commands.emplace_back(one.command);
+    if (one.takes_model) {
+      rules.model_commands.emplace_back(one.command);
+    }
+  }
   PX_TRY(const std::string text, rt::ReadFile(path, kGraphBytesMax));
   PX_TRY(control::Graph graph, control::ReadGraph(text, path, rules));
   for (const control::GraphComponent& component : graph.components) {
@@ -229,9 +280,11 @@ class Fleet final {
     for (const auto& [flag, value] : component.flags) {
       words.push_back(fmt::format("--{}={}", flag, value));
     }
-    words.push_back("--discovery=" +
-                    (graph_.discovery.empty() ? "file:" + state_ + "/cluster" : graph_.discovery));
-    words.push_back("--namespace=" + graph_.ns);
+    if (RunnableOf(component.command).in_cluster) {
+      words.push_back("--discovery=" + (graph_.discovery.empty() ? "file:" + state_ + "/cluster"
+                                                                 : graph_.discovery));
+      words.push_back("--namespace=" + graph_.ns);
+    }
     words.push_back("--port-file=" + out.port_file);
     words.push_back(fmt::format("--parent-pid={}", rt::OwnPid()));
     out.child.output = fmt::format("{}/logs/{}.log", state_, name);

@@ -11,9 +11,12 @@
 #include "apps/option_structs.h"
 #include "apps/plane_unit.h"
 #include "apps/process_unit.h"
+#include "apps/system_port.h"
 #include "control/discovery.h"
 #include "control/instance_codec.h"
 #include "rt/file.h"
+#include "rt/file_lock.h"
+#include "rt/work_pool.h"
 #include "worker/worker_service.h"
 
 namespace pixii::apps {
@@ -21,12 +24,17 @@ namespace pixii::apps {
 namespace {
 
 constexpr rt::Duration kDrainPoll = std::chrono::milliseconds(5);
+constexpr rt::Duration kStandbyPoll = std::chrono::milliseconds(20);
+constexpr rt::Duration kCanaryIntervalMin = std::chrono::milliseconds(100);
 
 // An engine that frontends of other processes find and use.
 class Worker final {
  public:
   Worker(WorkerFlags flags, EngineFlags engine)
-      : flags_(std::move(flags)), engine_flags_(std::move(engine)) {}
+      : flags_(std::move(flags)),
+        engine_flags_(std::move(engine)),
+        registry_(flags_.metrics_prefix),
+        system_(process_, flags_, registry_) {}
 
   Result<int> Run(const std::string& model) {
     if (flags_.kv_block_size > 0 && flags_.kv_block_size != engine_flags_.block_size) {
@@ -40,8 +48,14 @@ class Worker final {
       return Fail(Code::kInvalidArgument, "kv-events-zmq: does not go with --no-publish-kv-events",
                   "kv-events-zmq");
     }
+    if (flags_.canary_interval > 0 && flags_.canary_interval < kCanaryIntervalMin.count()) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("canary-interval: {} ns; allowed are 0 (never) and 100ms .. 1h",
+                              flags_.canary_interval),
+                  "canary-interval");
+    }
     PX_CHECK_OK(process_.Open(flags_, {.dump = [this] { DumpState(); },
-                                       .reload = {},
+                                       .reload = [this] { system_.Reload(); },
                                        .drain =
                                            [this] {
                                              if (!registration_) {
@@ -54,7 +68,11 @@ class Worker final {
     PX_TRY(tls_net_, OpenWorkerNet(process_.loop(), process_.net(), flags_));
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
     PX_TRY(plane_, PlaneUnit::Open(process_, flags_, false));
-    PX_CHECK_OK(OpenEngine(model));
+    PX_CHECK_OK(system_.Start(engine_flags_.enable_lora || !flags_.attach.empty()));
+    PX_TRY(const bool opened, OpenEngine(model));
+    if (!opened) {
+      return kExitDone;
+    }
     const control::InstanceId id = discovery_->NewInstanceId();
     service_.emplace(
         process_.loop(), tls_net_ ? *tls_net_ : process_.net(), link(),
@@ -73,7 +91,16 @@ class Worker final {
     if (engine_) {
       engine_->Start();
     }
+    PX_TRY(const bool active, BecomeActive());
+    if (!active) {
+      return kExitDone;
+    }
     PX_CHECK_OK(Register(id, bound));
+    system_.Show(*service_, link(), registration_->instance(), [this] {
+      if (engine_) {
+        engine_->Export(registry_);
+      }
+    });
     if (!flags_.port_file.empty()) {
       PX_CHECK_OK(rt::WriteFileAtomic(flags_.port_file, fmt::format("{}\n", bound.port), 0644));
     }
@@ -83,6 +110,7 @@ class Worker final {
         .kv("instance", fmt::format("{:x}", Raw(registration_->instance().id)));
     process_.loop().Run();
     const std::size_t cancelled = outstanding_count();
+    system_.Close();
     registration_.reset();
     service_.reset();
     kv_zmq_.reset();
@@ -95,8 +123,8 @@ class Worker final {
   }
 
  private:
-  // Its own, or one of others.
-  Result<void> OpenEngine(const std::string& model) {
+  // Its own, or one of others. False: it was told to end meanwhile.
+  Result<bool> OpenEngine(const std::string& model) {
     if (!flags_.attach.empty()) {
       if (!flags_.kv_events_zmq.empty()) {
         return Fail(Code::kInvalidArgument,
@@ -104,21 +132,74 @@ class Worker final {
                     "kv-events-zmq");
       }
       PX_TRY(attached_, AttachedUnit::Open(process_, flags_, model));
-      return {};
+      return true;
     }
-    PX_TRY(engine_, EngineUnit::Load(process_.loop(), process_.log(),
-                                     {.model = flags_,
-                                      .engine = engine_flags_,
-                                      .mock = flags_,
-                                      .offline = flags_.offline,
-                                      .kv_event_count_max =
-                                          flags_.publish_kv_events
-                                              ? static_cast<std::uint32_t>(flags_.kv_event_buffer)
-                                              : 0,
-                                      .kv_event_tokens = !flags_.kv_events_zmq.empty()},
-                                     model));
+    engine_ = EngineUnit::Make(
+        process_.loop(), process_.log(),
+        {.model = flags_,
+         .engine = engine_flags_,
+         .mock = flags_,
+         .offline = flags_.offline,
+         .kv_event_count_max =
+             flags_.publish_kv_events ? static_cast<std::uint32_t>(flags_.kv_event_buffer) : 0});
+    if (!system_.listens()) {
+      PX_CHECK_OK(engine_->Prepare(model));
+    } else {
+      PX_TRY(const bool loaded, LoadBesideLoop(model));
+      if (!loaded) {
+        return false;
+      }
+    }
+    PX_CHECK_OK(engine_->Connect());
     PX_TRY(kv_zmq_, KvZmqUnit::Open(process_, flags_, engine_->link()));
-    return {};
+    return true;
+  }
+
+  // The loop goes on meanwhile: the process lives, and says that it is not ready.
+  Result<bool> LoadBesideLoop(const std::string& model) {
+    std::optional<Result<void>> loaded;
+    rt::WorkPool loader(process_.loop(), "load", 1, 1);
+    if (!loader.Submit([&] { loaded = engine_->Prepare(model); },
+                       [&] {
+                         done_loading_ = true;
+                         process_.loop().Stop();
+                       })) {
+      return Fail(Code::kInternal, "the engine's loader takes no work");
+    }
+    process_.loop().Run();
+    if (!done_loading_) {
+      return false;  // a signal; the loader is waited for, and what it brought goes with it
+    }
+    PX_CHECK_OK(*loaded);
+    return true;
+  }
+
+  // Its engine is there; it waits until nobody else takes requests. False: it was told to end.
+  Result<bool> BecomeActive() {
+    while (!flags_.standby_lock.empty()) {
+      Result<rt::FileLock> taken = rt::FileLock::Take(flags_.standby_lock);
+      if (taken) {
+        lock_.emplace(std::move(*taken));
+        break;
+      }
+      if (taken.error().code() != Code::kUnavailable) {
+        return Fail(taken.error().code(), "standby-lock: " + taken.error().detail(),
+                    "standby-lock");
+      }
+      system_.SetWaiting("it stands by: another process holds " + flags_.standby_lock);
+      bool passed = false;
+      const rt::TimerId timer =
+          process_.loop().RunAt(process_.loop().Now() + kStandbyPoll, [this, &passed] {
+            passed = true;
+            process_.loop().Stop();
+          });
+      process_.loop().Run();
+      if (!passed) {
+        process_.loop().CancelTimer(timer);
+        return false;
+      }
+    }
+    return true;
   }
 
   control::WorkerLink& link() {
@@ -180,6 +261,8 @@ class Worker final {
     instance.address = bound.ToString();
     instance.taints = flags_.taints;
     instance.card = link().card();
+    PX_TRY(const wire::ModelFiles files, ReadModelFiles(texts()));
+    instance.texts = DigestOf(files);
     instance.rank_count = static_cast<std::uint32_t>(link().rank_loads().size());
     const rt::WallTime now = process_.loop().WallNow();
     instance.started_ms = now.unix_seconds * 1000 + now.nanoseconds / 1'000'000;
@@ -194,6 +277,7 @@ class Worker final {
         .kv("running", service_->request_count());
     registration_->Drain();
     service_->Drain();
+    lock_.reset();  // who stands by need not wait for what runs here
     const rt::Time deadline = loop.Now() + rt::Duration(flags_.drain_timeout);
     while (service_->request_count() > 0 && loop.Now() < deadline) {
       auto pause = loop.SleepFor(kDrainPoll);
@@ -206,7 +290,10 @@ class Worker final {
 
   WorkerFlags flags_;
   EngineFlags engine_flags_;
+  obs::Registry registry_;
   ProcessUnit process_;
+  bool done_loading_ = false;
+  std::optional<rt::FileLock> lock_;  // of --standby-lock, as long as it takes requests
   std::unique_ptr<rt::Net> tls_net_;  // null: in the clear
   std::unique_ptr<control::Discovery> discovery_;
   std::unique_ptr<PlaneUnit> plane_;    // null: none
@@ -215,6 +302,7 @@ class Worker final {
   std::unique_ptr<KvZmqUnit> kv_zmq_;  // null: not published
   std::optional<worker::WorkerService> service_;
   std::unique_ptr<control::Registration> registration_;
+  SystemPort system_;  // shows what stands above
 };
 
 }  // namespace

@@ -33,12 +33,16 @@ std::vector<std::string> WorkerArguments(const ServeFlags& serve, const EngineFl
   flags.extra_engine_args.clear();  // what they said stands in `engine`
   flags.override_engine_args.clear();
   flags.parent_pid = rt::OwnPid();
+  if (serve.canary_interval == 0) {
+    flags.canary_interval = 0;
+  }
   EngineFlags own = engine;
   WorkerFlags defaults;
   EngineFlags default_engine;
   std::vector<std::string> out = {kOwnProgram, "worker", model};
   AddDifferent(RowsOf(flags), RowsOf(defaults), out);
   AddDifferent(RowsOf(own), RowsOf(default_engine), out);
+  out.emplace_back("--system-port=-1");  // whatever the environment says: they would all want it
   return out;
 }
 

@@ -60,7 +60,7 @@ Result<void> ReadMapping(const YAML::Node& node, const Reading& reading, bool to
 // One document as leaves.
 class TreeReader final {
  public:
-  explicit TreeReader(const std::string& file) : file_(file) {}
+  TreeReader(const std::string& file, YamlLists lists) : file_(file), lists_(lists) {}
 
   Result<void> Read(const YAML::Node& node, const std::string& prefix, std::uint32_t depth) {
     std::set<std::string> seen;
@@ -82,6 +82,8 @@ class TreeReader final {
           return Bad(line, path, "mappings are nested too deep");
         }
         PX_CHECK_OK(Read(item.second, path, depth + 1));
+      } else if (lists_ == YamlLists::kEntries && IsListOfMaps(item.second)) {
+        PX_CHECK_OK(ReadEntries(item.second, path, depth + 1));
       } else {
         leaves_.push_back(Leaf(item.second, path, line));
       }
@@ -97,6 +99,28 @@ class TreeReader final {
                 path.empty() ? fmt::format("{}:{}: {}", file_, line, what)
                              : fmt::format("{}:{}: {}: {}", file_, line, path, what),
                 path);
+  }
+
+  static bool IsListOfMaps(const YAML::Node& node) {
+    return node.IsSequence() && node.size() > 0 &&
+           std::all_of(node.begin(), node.end(),
+                       [](const YAML::Node& item) { return item.IsMap(); });
+  }
+
+  Result<void> ReadEntries(const YAML::Node& list, const std::string& path, std::uint32_t depth) {
+    std::size_t number = 0;
+    for (const YAML::Node& item : list) {
+      const std::string entry = fmt::format("{}.{}", path, number++);
+      const auto line = static_cast<std::uint32_t>(item.Mark().line + 1);
+      if (depth >= kTreeDepthMax) {
+        return Bad(line, entry, "mappings are nested too deep");
+      }
+      if (item.size() == 0) {
+        leaves_.push_back(Leaf(item, entry, line));
+      }
+      PX_CHECK_OK(Read(item, entry, depth + 1));
+    }
+    return {};
   }
 
   static YamlLeaf Leaf(const YAML::Node& node, const std::string& path, std::uint32_t line) {
@@ -116,19 +140,21 @@ class TreeReader final {
   }
 
   const std::string& file_;
+  YamlLists lists_;
   std::vector<YamlLeaf> leaves_;
 };
 
 }  // namespace
 
-Result<std::vector<YamlLeaf>> ReadYamlTree(const std::string& text, const std::string& file) {
+Result<std::vector<YamlLeaf>> ReadYamlTree(const std::string& text, const std::string& file,
+                                           YamlLists lists) {
   if (text.size() > kYamlSizeMax) {
     return Fail(Code::kTooLarge,
                 fmt::format("{}: {} bytes, the limit is {}", file, text.size(), kYamlSizeMax));
   }
   try {
     const YAML::Node root = YAML::Load(text);
-    TreeReader reader(file);
+    TreeReader reader(file, lists);
     if (root.IsMap()) {
       PX_CHECK_OK(reader.Read(root, "", 1));
     } else if (!root.IsNull()) {

@@ -36,9 +36,16 @@ struct YamlLeaf {
   std::uint32_t line = 0;  // from 1
 };
 
+/// What becomes of a list of mappings.
+enum class YamlLists : std::uint8_t {
+  kWhole,    // one leaf, whose items are "{}"
+  kEntries,  // its mappings' own leaves, the number of each in their path: list.0.key
+};
+
 /// The leaves of a YAML document that is a mapping (or JSON, which is YAML too), in order; empty
 /// lists count as null. Errors: kInvalidArgument with the line: syntax, keys that stand twice, are
 /// no words or have dots in them, mappings nested too deep; kTooLarge.
-Result<std::vector<YamlLeaf>> ReadYamlTree(const std::string& text, const std::string& file);
+Result<std::vector<YamlLeaf>> ReadYamlTree(const std::string& text, const std::string& file,
+                                           YamlLists lists = YamlLists::kWhole);
 
 }  // namespace pixii::config

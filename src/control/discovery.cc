@@ -52,7 +52,11 @@ InstanceWatch::InstanceWatch(rt::Loop& loop, LeaseStore& store, std::string_view
       store_(store),
       log_(options.log),
       on_changes_(std::move(on_changes)),
-      membership_(options.membership) {
+      membership_(options.membership),
+      alarm_(loop, [this] {
+        membership_.OnTime(loop_.Now());
+        Settle();
+      }) {
   instance_watch_ = store.Watch(InstancePrefix(ns), [this](const StoreView& view) {
     OnView(instance_view_, view, instances_answered_);
   });
@@ -63,7 +67,6 @@ InstanceWatch::InstanceWatch(rt::Loop& loop, LeaseStore& store, std::string_view
 InstanceWatch::~InstanceWatch() {
   store_.Unwatch(instance_watch_);
   store_.Unwatch(card_watch_);
-  loop_.CancelTimer(timer_);
 }
 
 void InstanceWatch::OnView(StoreView& mine, const StoreView& view, bool& answered) {
@@ -103,25 +106,13 @@ void InstanceWatch::LogUnreadable(std::map<std::string, std::string> unreadable)
 
 void InstanceWatch::SetConnected(InstanceId id, bool connected) {
   membership_.OnConnection(id, connected, loop_.Now());
-  SetTimer();
+  alarm_.Set(membership_.next_deadline());
 }
 
 void InstanceWatch::Settle() {
-  SetTimer();
+  alarm_.Set(membership_.next_deadline());
   if (const std::vector<MembershipChange> changes = membership_.TakeChanges(); !changes.empty()) {
     on_changes_(changes);
-  }
-}
-
-void InstanceWatch::SetTimer() {
-  loop_.CancelTimer(timer_);
-  timer_ = rt::TimerId::kNone;
-  if (const rt::Time next = membership_.next_deadline(); next != rt::kNever) {
-    timer_ = loop_.RunAt(next, [this] {
-      timer_ = rt::TimerId::kNone;
-      membership_.OnTime(loop_.Now());
-      Settle();
-    });
   }
 }
 

@@ -3,8 +3,6 @@
 // Thread: one loop; handlers run on it. docs/subsystems/control.md
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,6 +17,7 @@
 #include "control/lease_store.h"
 #include "control/membership.h"
 #include "obs/log.h"
+#include "rt/alarm.h"
 #include "rt/loop.h"
 
 namespace pixii::control {
@@ -87,7 +86,6 @@ class InstanceWatch final {
  private:
   void OnView(StoreView& mine, const StoreView& view, bool& answered);
   void Settle();
-  void SetTimer();
 
   void LogUnreadable(std::map<std::string, std::string> unreadable);
 
@@ -105,7 +103,7 @@ class InstanceWatch final {
   bool complete_ = false;
   std::optional<Error> trouble_;
   std::map<std::string, std::string> unreadable_;  // key and why, as logged last
-  rt::TimerId timer_ = rt::TimerId::kNone;
+  rt::Alarm alarm_;
 };
 
 class Discovery final {

@@ -10,6 +10,8 @@ namespace {
 
 // Until it is awake and answers.
 constexpr rt::Duration kSleepPoll = std::chrono::milliseconds(100);
+// Looks at the load, where no canary is ever due.
+constexpr rt::Duration kLoadPoll = std::chrono::seconds(1);
 
 // Outlives the coroutine that waits for it: the engine may answer late.
 struct Answer {
@@ -81,6 +83,7 @@ rt::Task<std::optional<Error>> EngineWatch::Canary() {
   if (!sent) {
     // A full queue is no sign of illness: own traffic proves what a canary would.
     const bool busy = sent.error().code() == Code::kResourceExhausted;
+    canaries_.busy += busy ? 1 : 0;
     co_return busy ? std::nullopt : std::optional(sent.error());
   }
   const bool ended = co_await answer->ended.Wait(loop_.Now() + options_.canary_timeout);
@@ -88,6 +91,7 @@ rt::Task<std::optional<Error>> EngineWatch::Canary() {
     link_.Cancel({id, std::nullopt});
     // It may wait behind a long prompt: whether that goes on is for the stall limit to say.
     const bool busy = before.running > 0 || before.queued > 0;
+    canaries_.busy += busy ? 1 : 0;
     co_return busy
         ? std::nullopt
         : std::optional(Error(Code::kDeadlineExceeded, "a test request did not end in time"));
@@ -99,16 +103,19 @@ rt::Task<std::optional<Error>> EngineWatch::Canary() {
     co_return Error(Code::kInternal, "a test request gave no result");
   }
   OnToken();
+  ++canaries_.ok;
   co_return std::nullopt;
 }
 
 rt::Task<void> EngineWatch::Run() {
   while (true) {
     readiness_.Observe(link_.load(), loop_.Now());
-    rt::Duration pause = options_.canary_interval / 4;
+    const bool any = options_.canary_interval > rt::Duration::zero();
+    rt::Duration pause = any ? options_.canary_interval / 4 : kLoadPoll;
     if (!stopped_ && readiness_.CanaryDue(loop_.Now())) {
       const std::optional<Error> error = co_await Canary();
       if (error) {
+        ++canaries_.failed;
         readiness_.OnCanaryFailed(error->ToString());
         pause = std::min(pause, rt::Duration(std::chrono::seconds(1)));
       }

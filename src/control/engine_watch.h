@@ -4,6 +4,7 @@
 // Thread: the loop it is made with.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -15,6 +16,13 @@
 #include "rt/sync.h"
 
 namespace pixii::control {
+
+/// Test generations that ended so.
+struct CanaryCounts {
+  std::uint64_t ok = 0;
+  std::uint64_t failed = 0;
+  std::uint64_t busy = 0;  // the engine had other work: it says nothing
+};
 
 class EngineWatch final {
  public:
@@ -45,6 +53,8 @@ class EngineWatch final {
   /// A sentence: ready, or what is in the way.
   std::string Describe() const;
 
+  const CanaryCounts& canaries() const { return canaries_; }
+
  private:
   rt::Task<void> Run();
   /// Nothing: success.
@@ -55,6 +65,7 @@ class EngineWatch final {
   ReadinessOptions options_;
   std::function<RequestId()> next_id_;
   Readiness readiness_;
+  CanaryCounts canaries_;
   bool stopped_ = false;
   rt::WaitList probe_;      // a canary may be due
   rt::SpawnedTasks tasks_;  // last: their frames use what stands above

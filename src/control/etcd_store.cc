@@ -12,20 +12,16 @@ constexpr std::size_t kWatchLineBytesMax = 64 * 1024 * 1024;
 }  // namespace
 
 EtcdStore::EtcdStore(rt::Loop& loop, rt::Net& net, EtcdStoreOptions options)
-    : loop_(loop),
+    : HeldStore(loop, {options.lease, options.backoff_min, options.backoff_max}),
       net_(net),
       options_(std::move(options)),
-      client_(net, options_.endpoints),
-      wanted_changed_(loop) {
-  holding_.Start(HoldLoop());
+      client_(net, options_.endpoints) {
+  StartHolding();
 }
 
 EtcdStore::~EtcdStore() {
-  closing_task_.Clear();
-  holding_.Clear();
-  for (auto& [id, watch] : watches_) {
-    watch->tasks.Clear();
-  }
+  StopHolding();
+  EndWatches();
   DropEnded();
   *alive_ = false;
 }
@@ -37,51 +33,18 @@ void EtcdStore::DropEnded() {
   ended_.clear();
 }
 
-Result<void> EtcdStore::Put(const std::string& key, std::string value) {
-  PX_CHECK_OK(CheckStoreEntry(key, value));
-  wanted_[key] = std::move(value);
-  wanted_changed_.Set();
-  return {};
-}
-
-void EtcdStore::Delete(const std::string& key) {
-  if (wanted_.erase(key) > 0) {
-    wanted_changed_.Set();
-  }
-}
-
 // ---- what we hold
 
-rt::Task<void> EtcdStore::HoldLoop() {
-  rt::Duration backoff = options_.backoff_min;
-  while (true) {
-    wanted_changed_.Reset();
-    auto holding = Hold();
-    const Result<void> held = co_await std::move(holding);
-    if (held) {
-      backoff = options_.backoff_min;
-      auto waiting =
-          wanted_changed_.Wait(lease_ == EtcdLease::kNone ? rt::kNever : renewed_at_ + beat());
-      co_await std::move(waiting);
-      continue;
-    }
-    auto pause = loop_.SleepFor(backoff);
-    co_await std::move(pause);
-    backoff = std::min(backoff * 2, options_.backoff_max);
-  }
-}
-
-/// One attempt to have a living lease with all of `wanted_` on it.
 rt::Task<Result<void>> EtcdStore::Hold() {
   if (lease_ == EtcdLease::kNone) {
-    if (wanted_.empty()) {
+    if (wanted().empty()) {
       co_return Result<void>();
     }
     put_.clear();
     auto granting = client_.Grant(options_.lease.ttl, call_deadline());
     PX_CO_TRY(lease_, co_await std::move(granting));
-    renewed_at_ = loop_.Now();
-  } else if (loop_.Now() - renewed_at_ >= beat()) {
+    SetRenewed(loop().Now());
+  } else if (is_due()) {
     auto renewing = RenewLease();
     PX_CO_CHECK_OK(co_await std::move(renewing));
   }
@@ -104,7 +67,7 @@ rt::Task<Result<void>> EtcdStore::RenewLease() {
   }
   auto checking = CheckPut();
   PX_CO_CHECK_OK(co_await std::move(checking));
-  renewed_at_ = loop_.Now();
+  SetRenewed(loop().Now());
   co_return Result<void>();
 }
 
@@ -122,7 +85,7 @@ rt::Task<Result<void>> EtcdStore::CheckPut() {
     auto asking = client_.AreAt(some, call_deadline());
     PX_CO_TRY(const bool as_put, co_await std::move(asking));
     for (const EtcdKey& key : some) {
-      if (!as_put && wanted_.contains(key.key)) {  // what is to be deleted must still be
+      if (!as_put && wanted().contains(key.key)) {  // what is to be deleted must still be
         put_.erase(key.key);
       }
     }
@@ -131,7 +94,7 @@ rt::Task<Result<void>> EtcdStore::CheckPut() {
 }
 
 rt::Task<Result<void>> EtcdStore::PutWanted() {
-  const std::map<std::string, std::string> wanted = wanted_;  // it may change while we wait
+  const std::map<std::string, std::string> wanted = this->wanted();  // it may change while we wait
   for (const auto& [key, value] : wanted) {
     if (const auto there = put_.find(key); there != put_.end() && there->second.value == value) {
       continue;
@@ -168,7 +131,7 @@ void EtcdStore::Unwatch(WatchId watch) {
     // Its own handler may be what calls: the frame ends later.
     found.mapped()->on_view = nullptr;
     ended_.push_back(found.mapped());
-    loop_.Post([this, alive = alive_] {
+    loop().Post([this, alive = alive_] {
       if (*alive) {
         DropEnded();
       }
@@ -189,7 +152,7 @@ rt::Task<void> EtcdStore::WatchLoop(std::shared_ptr<PrefixWatch> watch) {
     if (followed || watch->revision != before) {
       backoff = options_.backoff_min;
     }
-    auto pause = loop_.SleepFor(backoff);
+    auto pause = loop().SleepFor(backoff);
     co_await std::move(pause);
     backoff = std::min(backoff * 2, options_.backoff_max);
   }
@@ -207,7 +170,7 @@ rt::Task<Result<void>> EtcdStore::Follow(std::shared_ptr<PrefixWatch> watch) {
   Result<std::unique_ptr<HttpStream>> stream = co_await std::move(opening);
   std::string pending;
   while (stream) {
-    auto reading = (*stream)->Read(loop_.Now() + beat());
+    auto reading = (*stream)->Read(loop().Now() + beat());
     Result<std::string> piece = co_await std::move(reading);
     if (piece && !piece->empty()) {
       if (!Apply(*watch, pending, std::move(*piece))) {
@@ -262,7 +225,7 @@ Result<void> EtcdStore::Apply(PrefixWatch& watch, std::string& pending, std::str
 }
 
 void EtcdStore::Tell(PrefixWatch& watch) {
-  if (!watch.on_view || closing_ || (watch.told && *watch.told == watch.view)) {
+  if (!watch.on_view || closing() || (watch.told && *watch.told == watch.view)) {
     return;
   }
   watch.told = watch.view;
@@ -273,25 +236,13 @@ void EtcdStore::Tell(PrefixWatch& watch) {
 
 // ---- the end
 
-void EtcdStore::Close(std::function<void()> on_closed) {
-  closing_ = true;
-  on_closed_ = std::move(on_closed);
-  closing_task_.Start(CloseTask());
-}
-
-rt::Task<void> EtcdStore::CloseTask() {
-  // From the loop: whoever closes may be called by one of these tasks.
-  co_await loop_.Yield();
-  holding_.Clear();
+void EtcdStore::EndWatches() {
   for (auto& [id, watch] : watches_) {
     watch->tasks.Clear();
   }
   watches_.clear();
-  if (lease_ != EtcdLease::kNone) {
-    auto revoking = client_.Revoke(lease_, call_deadline());
-    (void)co_await std::move(revoking);  // else the lease ends by itself
-  }
-  loop_.Post(std::exchange(on_closed_, nullptr));  // it may destroy this store
 }
+
+rt::Task<Result<void>> EtcdStore::GiveBack() { return client_.Revoke(lease_, call_deadline()); }
 
 }  // namespace pixii::control

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -12,7 +11,7 @@
 #include <vector>
 
 #include "control/etcd_client.h"
-#include "control/lease_store.h"
+#include "control/held_store.h"
 #include "rt/loop.h"
 #include "rt/net.h"
 #include "rt/sync.h"
@@ -26,20 +25,15 @@ struct EtcdStoreOptions {
   rt::Duration backoff_max = std::chrono::seconds(2);
 };
 
-class EtcdStore final : public LeaseStore {
+class EtcdStore final : public HeldStore {
  public:
   /// `loop` and `net` outlive it.
   EtcdStore(rt::Loop& loop, rt::Net& net, EtcdStoreOptions options);
-  EtcdStore(const EtcdStore&) = delete;
-  EtcdStore& operator=(const EtcdStore&) = delete;
   /// Without Close the keys go with the lease.
   ~EtcdStore() override;
 
-  Result<void> Put(const std::string& key, std::string value) override;
-  void Delete(const std::string& key) override;
   WatchId Watch(std::string prefix, WatchHandler on_view) override;
   void Unwatch(WatchId watch) override;
-  void Close(std::function<void()> on_closed) override;
 
  private:
   struct Standing {
@@ -59,40 +53,31 @@ class EtcdStore final : public LeaseStore {
     rt::SpawnedTasks tasks;  // last: its frame uses what stands above
   };
 
-  rt::Task<void> HoldLoop();
-  rt::Task<Result<void>> Hold();
+  rt::Task<Result<void>> Hold() override;
+
+  bool has_lease() const override { return lease_ != EtcdLease::kNone; }
+
+  void EndWatches() override;
+  rt::Task<Result<void>> GiveBack() override;
   rt::Task<Result<void>> RenewLease();
   rt::Task<Result<void>> CheckPut();
   rt::Task<Result<void>> PutWanted();
   rt::Task<void> WatchLoop(std::shared_ptr<PrefixWatch> watch);
   rt::Task<Result<void>> Follow(std::shared_ptr<PrefixWatch> watch);
   rt::Task<Result<bool>> IsUpToDate(std::shared_ptr<PrefixWatch> watch);
-  rt::Task<void> CloseTask();
   Result<void> Apply(PrefixWatch& watch, std::string& pending, std::string piece);
   void Tell(PrefixWatch& watch);
   void DropEnded();
 
-  rt::Duration beat() const { return options_.lease.ttl / 3; }
-
-  rt::Time call_deadline() const { return loop_.Now() + beat(); }
-
-  rt::Loop& loop_;
   rt::Net& net_;
   EtcdStoreOptions options_;
-  std::map<std::string, std::string> wanted_;
   std::map<std::string, Standing> put_;  // what hangs on the lease, as far as we know
   EtcdLease lease_ = EtcdLease::kNone;
-  rt::Time renewed_at_{};
   std::map<std::uint64_t, std::shared_ptr<PrefixWatch>> watches_;
   std::vector<std::shared_ptr<PrefixWatch>> ended_;  // their frames may still be running
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::uint64_t last_watch_ = 0;
-  std::function<void()> on_closed_;
-  bool closing_ = false;
   EtcdClient client_;
-  rt::Event wanted_changed_;
-  rt::SpawnedTasks holding_;  // last: their frames use what stands above
-  rt::SpawnedTasks closing_task_;
 };
 
 }  // namespace pixii::control

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <limits>
-#include <string_view>
 #include <utility>
 
 namespace pixii::control {

@@ -33,6 +33,8 @@ struct Instance {
   std::uint64_t generation = 0;  // of what is said here: an older one is stale
   std::int64_t started_ms = 0;   // since 1970, by the worker's clock; 0: it does not say
   wire::ModelCard card;
+  /// Digest of the files that its texts are read and written by; empty: it does not say.
+  std::string texts;
 };
 
 }  // namespace pixii::control

@@ -31,10 +31,6 @@ constexpr std::array kRoles = {
     RoleName{WorkerRole::kAggregated, "aggregated"}, RoleName{WorkerRole::kPrefill, "prefill"},
     RoleName{WorkerRole::kDecode, "decode"}, RoleName{WorkerRole::kEncode, "encode"}};
 
-std::string_view NameOf(WorkerRole role) {
-  return std::ranges::find(kRoles, role, &RoleName::role)->name;
-}
-
 Error NotA(std::string_view what) {
   return Error(Code::kInvalidArgument, fmt::format("it is not {}", what));
 }
@@ -253,6 +249,7 @@ Result<Instance> ReadInstance(std::string_view text) {
   PX_CHECK_OK(ReadMember(json, "draining", instance.draining));
   PX_CHECK_OK(ReadMember(json, "generation", instance.generation));
   PX_CHECK_OK(ReadMember(json, "started_ms", instance.started_ms));
+  PX_CHECK_OK(ReadMember(json, "texts", instance.texts));
   PX_CHECK_OK(CheckInstance(instance));
   return instance;
 }
@@ -299,6 +296,10 @@ Result<void> CheckInstance(const Instance& instance) {
   return {};
 }
 
+std::string_view NameOf(WorkerRole role) {
+  return std::ranges::find(kRoles, role, &RoleName::role)->name;
+}
+
 std::string EncodeInstance(const Instance& instance) {
   Json json{Json::Object{}};
   json.Set("namespace", instance.ns);
@@ -314,6 +315,7 @@ std::string EncodeInstance(const Instance& instance) {
   json.Set("draining", instance.draining);
   json.Set("generation", instance.generation);
   json.Set("started_ms", instance.started_ms);
+  json.Set("texts", instance.texts);
   return json.Dump();
 }
 

@@ -34,6 +34,9 @@ std::string CardKey(const Instance& instance);
 /// an id above 0, an address, at least one rank.
 Result<void> CheckInstance(const Instance& instance);
 
+/// "aggregated", "prefill".
+std::string_view NameOf(WorkerRole role);
+
 /// The values under the two keys.
 std::string EncodeInstance(const Instance& instance);
 std::string EncodeCard(const Instance& instance);

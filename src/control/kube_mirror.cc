@@ -1,7 +1,6 @@
 #include "control/kube_mirror.h"
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <utility>
 #include <vector>

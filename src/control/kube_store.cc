@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -30,62 +29,28 @@ Json WithVersion(Json object, const KubeVersion& version) {
 }  // namespace
 
 KubeStore::KubeStore(rt::Loop& loop, rt::Net& net, KubeStoreOptions options)
-    : loop_(loop),
+    : HeldStore(loop, {options.lease, options.backoff_min, options.backoff_max}),
       options_(std::move(options)),
       holder_(fmt::format("{:016x}", loop.random().Next())),
       client_(loop, net, options_.access),
-      wanted_changed_(loop),
       mirror_(loop, net, options_, [this] { TellAll(); }) {
-  holding_.Start(HoldLoop());
+  StartHolding();
 }
 
 KubeStore::~KubeStore() {
   *alive_ = false;
-  closing_task_.Clear();
-  holding_.Clear();
+  StopHolding();
   mirror_.Stop();
-}
-
-Result<void> KubeStore::Put(const std::string& key, std::string value) {
-  PX_CHECK_OK(CheckStoreEntry(key, value));
-  wanted_[key] = std::move(value);
-  wanted_changed_.Set();
-  return {};
-}
-
-void KubeStore::Delete(const std::string& key) {
-  if (wanted_.erase(key) > 0) {
-    wanted_changed_.Set();
-  }
 }
 
 // ---- what we hold
 
-rt::Task<void> KubeStore::HoldLoop() {
-  rt::Duration backoff = options_.backoff_min;
-  while (true) {
-    wanted_changed_.Reset();
-    auto holding = Hold();
-    const Result<void> held = co_await std::move(holding);
-    if (held) {
-      backoff = options_.backoff_min;
-      auto waiting = wanted_changed_.Wait(lease_uid_.empty() ? rt::kNever : renewed_at_ + beat());
-      co_await std::move(waiting);
-      continue;
-    }
-    auto pause = loop_.SleepUntil(std::max(loop_.Now() + backoff, client_.not_before()));
-    co_await std::move(pause);
-    backoff = std::min(backoff * 2, options_.backoff_max);
-  }
-}
-
-/// One attempt to have a living lease and all of `wanted_`.
 rt::Task<Result<void>> KubeStore::Hold() {
-  if (lease_uid_.empty() && wanted_.empty()) {
+  if (!has_lease() && wanted().empty()) {
     co_return Result<void>();
   }
-  if (lease_uid_.empty() || loop_.Now() - renewed_at_ >= beat()) {
-    const bool is_new = lease_uid_.empty();
+  if (!has_lease() || is_due()) {
+    const bool is_new = !has_lease();
     auto having = HaveLease();
     PX_CO_CHECK_OK(co_await std::move(having));
     if (!is_new) {
@@ -100,10 +65,10 @@ rt::Task<Result<void>> KubeStore::Hold() {
 /// Renews the Lease, or makes it if it is not there (any more).
 rt::Task<Result<void>> KubeStore::HaveLease() {
   KubeAnswer last;
-  bool create = lease_uid_.empty();
+  bool create = !has_lease();
   for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {
-    const rt::Time asked_at = loop_.Now();
-    const rt::WallTime wall = loop_.WallNow();
+    const rt::Time asked_at = loop().Now();
+    const rt::WallTime wall = loop().WallNow();
     auto asking =
         create ? client_.Create(KubeKind::kLease, MakeKubeLease(holder_, options_.lease.ttl, wall),
                                 call_deadline())
@@ -116,7 +81,7 @@ rt::Task<Result<void>> KubeStore::HaveLease() {
         put_.clear();  // they hang on another one, and go with it
         lease_uid_ = std::move(uid);
       }
-      renewed_at_ = asked_at;
+      SetRenewed(asked_at);
       co_return Result<void>();
     }
     create = !create;  // somebody deleted it; or an answer to us was lost
@@ -155,7 +120,7 @@ rt::Task<Result<void>> KubeStore::CheckPut() {
 }
 
 rt::Task<Result<void>> KubeStore::PutWanted() {
-  const std::map<std::string, std::string> wanted = wanted_;  // it may change while we wait
+  const std::map<std::string, std::string> wanted = this->wanted();  // it may change while we wait
   for (const auto& [key, value] : wanted) {
     if (const auto there = put_.find(key); there != put_.end() && there->second.value == value) {
       continue;
@@ -242,7 +207,7 @@ WatchId KubeStore::Watch(std::string prefix, WatchHandler on_view) {
   if (!std::exchange(mirroring_, true)) {
     mirror_.Start();
   }
-  loop_.Post([this, id, alive = alive_] {
+  loop().Post([this, id, alive = alive_] {
     if (*alive) {
       Tell(id);
     }
@@ -264,7 +229,7 @@ void KubeStore::TellAll() {
 
 void KubeStore::Tell(std::uint64_t id) {
   const auto found = watches_.find(id);
-  if (found == watches_.end() || closing_ || !mirror_.answered()) {
+  if (found == watches_.end() || closing() || !mirror_.answered()) {
     return;
   }
   PrefixWatch& watch = found->second;
@@ -279,25 +244,17 @@ void KubeStore::Tell(std::uint64_t id) {
 
 // ---- the end
 
-void KubeStore::Close(std::function<void()> on_closed) {
-  closing_ = true;
-  on_closed_ = std::move(on_closed);
-  closing_task_.Start(CloseTask());
-}
-
-rt::Task<void> KubeStore::CloseTask() {
-  // From the loop: whoever closes may be called by one of these tasks.
-  co_await loop_.Yield();
-  holding_.Clear();
+void KubeStore::EndWatches() {
   mirror_.Stop();
   watches_.clear();
-  if (!lease_uid_.empty()) {
-    // Readers take all keys as gone with it; the cluster deletes what it owned.
-    auto deleting = client_.Delete(KubeKind::kLease, KubeLeaseName(holder_),
-                                   {.uid = lease_uid_, .resource_version = {}}, call_deadline());
-    (void)co_await std::move(deleting);  // else it runs out
-  }
-  loop_.Post(std::exchange(on_closed_, nullptr));  // it may destroy this store
+}
+
+// Readers take all keys as gone with it; the cluster deletes what it owned.
+rt::Task<Result<void>> KubeStore::GiveBack() {
+  auto deleting = client_.Delete(KubeKind::kLease, KubeLeaseName(holder_),
+                                 {.uid = lease_uid_, .resource_version = {}}, call_deadline());
+  PX_CO_TRY(const KubeAnswer answer, co_await std::move(deleting));
+  co_return answer.ok() ? Result<void>() : Fail(Refused("the lease's end", answer));
 }
 
 }  // namespace pixii::control

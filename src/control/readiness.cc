@@ -19,13 +19,13 @@ void Readiness::Observe(const WorkerLoad& load, rt::Time now) {
     steps_since_ = now;
   }
   state_ = load.state;
-  must_prove_ = must_prove_ || state_ == WorkerState::kAsleep;
+  must_prove_ = proves() && (must_prove_ || state_ == WorkerState::kAsleep);
 }
 
 bool Readiness::Stalled(rt::Time now) const { return now - steps_since_ > options_.stall_limit; }
 
 bool Readiness::CanaryDue(rt::Time now) const {
-  if (state_ != WorkerState::kAwake) {
+  if (!proves() || state_ != WorkerState::kAwake) {
     return false;  // it would only be refused
   }
   return last_token_ == rt::kNever || must_prove_ || now - last_token_ >= options_.canary_interval;
@@ -34,8 +34,8 @@ bool Readiness::CanaryDue(rt::Time now) const {
 bool Readiness::ready(rt::Time now) const {
   // A busy engine may keep a canary waiting: as long as it makes steps, an older token is proof
   // enough.
-  return state_ == WorkerState::kAwake && !must_prove_ && last_token_ != rt::kNever &&
-         last_failure_.empty() && !Stalled(now);
+  return state_ == WorkerState::kAwake && !must_prove_ && ever_ready() && last_failure_.empty() &&
+         !Stalled(now);
 }
 
 std::string Readiness::Describe(rt::Time now) const {
@@ -51,7 +51,7 @@ std::string Readiness::Describe(rt::Time now) const {
   if (state_ == WorkerState::kUnhealthy) {
     return "there is no worker whose engine answers";
   }
-  if (last_token_ == rt::kNever) {
+  if (!ever_ready()) {
     return last_failure_.empty() ? "Initial model discovery in progress"
                                  : fmt::format("Initial model discovery failed: {}", last_failure_);
   }
@@ -66,7 +66,8 @@ std::string Readiness::Describe(rt::Time now) const {
         "the engine has work but made no step for {} s",
         std::chrono::duration_cast<std::chrono::seconds>(now - steps_since_).count());
   }
-  return "the model answers";
+  return last_token_ == rt::kNever ? "no test generations are made, and no request came yet"
+                                   : "the model answers";
 }
 
 }  // namespace pixii::control

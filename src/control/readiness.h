@@ -13,6 +13,8 @@
 namespace pixii::control {
 
 struct ReadinessOptions {
+  /// Zero: no test generations. Then whoever is awake and does not stall is ready, as there is
+  /// nothing else to go by.
   rt::Duration canary_interval{};
   rt::Duration canary_timeout{};
   rt::Duration stall_limit{};
@@ -37,9 +39,11 @@ class Readiness final {
   /// Whether the engine sleeps, is about to, or has not answered since: look again soon.
   bool slept() const { return state_ != WorkerState::kAwake || must_prove_; }
 
-  bool ever_ready() const { return last_token_ != rt::kNever; }
+  bool ever_ready() const { return last_token_ != rt::kNever || !proves(); }
 
  private:
+  bool proves() const { return options_.canary_interval > rt::Duration::zero(); }
+
   bool Stalled(rt::Time now) const;
 
   ReadinessOptions options_;

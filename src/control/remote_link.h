@@ -81,6 +81,12 @@ class RemoteLink final : public WorkerLink, private EventPlane::Listener {
   /// is asked for what the plane does not bring. `worker`: its name there. Call once.
   void UsePlane(EventPlane& plane, std::string worker);
 
+  /// Of the card that the worker said last; 0: none yet.
+  std::uint64_t card_number() const { return card_number_; }
+
+  /// The worker's process takes no new calls: it is about to end.
+  bool goes_away() const { return client_.peer_goes_away(); }
+
   /// Only what the peer has: if the worker has no KV events, the handler is never called.
   Result<void> WatchKvEvents(KvEventHandler on_events) override;
 
@@ -112,7 +118,9 @@ class RemoteLink final : public WorkerLink, private EventPlane::Listener {
 
   using Request = std::shared_ptr<Outstanding>;
 
+  MuxClientOptions WithGoingAway(MuxClientOptions options);
   void OnConnected(bool connected);
+  void MarkDraining();
   void OnReport(const std::string& message);
   void SetAway(std::string trouble);
   void AbandonAll(const Error& error);
@@ -139,6 +147,7 @@ class RemoteLink final : public WorkerLink, private EventPlane::Listener {
   WorkerLoad load_;
   std::vector<WorkerLoad> rank_loads_;
   State state_ = State::kAway;
+  std::uint64_t card_number_ = 0;
   std::string trouble_;         // of a peer that is connected
   wire::ModelCard known_card_;  // of discovery
   std::unordered_map<RequestId, Request> requests_;

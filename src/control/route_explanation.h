@@ -15,27 +15,40 @@ namespace pixii::control {
 
 using wire::WorkerRank;
 
-/// One rank as a decision saw it; blocks unless said otherwise.
-struct RouteCandidate {
-  WorkerRank target = {};
-  std::string standing = {};        // "eligible", or why it is out
-  std::uint32_t device_blocks = 0;  // of the prompt, on its device
+/// A request and a rank, as the cost sees them. Blocks unless said otherwise.
+struct CostInput {
+  std::uint32_t block_tokens = 1;
+  std::uint64_t prompt_tokens = 0;
+  std::uint32_t device_blocks = 0;  // of the prompt, on the rank's device
   std::uint32_t host_blocks = 0;    // behind those, in host memory
   std::uint32_t disk_blocks = 0;    // behind those, on disk
-  std::uint32_t shared_blocks = 0;  // in a cache that all share
+  std::uint32_t shared_blocks = 0;  // of the prompt, in a cache that all share
   std::uint64_t active_prefill_tokens = 0;
+  std::uint64_t active_prefill_tokens_least = 0;  // of any rank that may be chosen
   double active_decode_blocks = 0;
   double added_decode_blocks = 0;  // by this request
   std::uint32_t active_requests = 0;
-  // The terms of the cost, of modes that have one.
+  double preferred_taints = 0;  // sum of the weights of those it has
+};
+
+/// Every term of a cost.
+struct CostTerms {
   double raw_prefill_blocks = 0;
   double decay = 1;
   double credit = 0;
   double adjusted_prefill = 0;
   double decode_blocks = 0;
-  double active_request_cost = 0;
+  double active_requests = 0;
   double taint_factor = 1;
   double cost = 0;
+};
+
+/// One rank as a decision saw it.
+struct RouteCandidate {
+  WorkerRank target = {};
+  std::string standing = {};  // "eligible", or why it is out
+  CostInput input = {};
+  CostTerms terms = {};  // of modes that have a cost
 };
 
 /// A decision with its reasons.

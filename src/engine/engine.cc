@@ -283,11 +283,13 @@ void Engine::Cancel(const wire::CancelRequest& cancel) {
     return;
   }
   RequestState& state = *found->second;
+  const std::size_t before = requests_.size();
   if (!cancel.choice) {
     EndAll(state, wire::FinishReason::kCancelled, std::nullopt);
   } else if (*cancel.choice < state.sequences.size()) {
     End(state.sequences[*cancel.choice], wire::FinishReason::kCancelled, std::nullopt);
   }
+  counters_.cancelled_requests += before - requests_.size();
 }
 
 Result<void> Engine::LoadAdapter(std::string name, std::shared_ptr<const AdapterWeights> weights,

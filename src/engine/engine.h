@@ -43,12 +43,13 @@ struct StepReport {
 struct EngineCounters {
   std::uint64_t steps = 0;  // steps that ran
   std::uint64_t sampled_tokens = 0;
-  std::uint64_t faults = 0;            // batches the executor failed
-  std::uint64_t retried_chunks = 0;    // run again, alone, after one
-  std::uint64_t steps_ahead = 0;       // steps that were planned while another ran
-  std::uint64_t failed_requests = 0;   // ended by kModelFault or a device error
-  std::uint64_t expired_requests = 0;  // ended by their deadline
-  std::uint64_t drafts = 0;            // guesses of one sequence that a step judged together
+  std::uint64_t faults = 0;              // batches the executor failed
+  std::uint64_t retried_chunks = 0;      // run again, alone, after one
+  std::uint64_t steps_ahead = 0;         // steps that were planned while another ran
+  std::uint64_t failed_requests = 0;     // ended by kModelFault or a device error
+  std::uint64_t expired_requests = 0;    // ended by their deadline
+  std::uint64_t cancelled_requests = 0;  // ended because whoever asked wants them no more
+  std::uint64_t drafts = 0;              // guesses of one sequence that a step judged together
   std::uint64_t drafted_tokens = 0;
   std::uint64_t accepted_tokens = 0;  // guesses that were what the model's own draw picked
 };

@@ -92,8 +92,8 @@ struct Frontend::MemoryJob final : ExchangeWatcher {
     }
     Response response;
     if (result) {
-      response.body = R"({"status":"ok","message":)";
-      wire::AppendJsonString(response.body, message);
+      response.body = fmt::format(R"({{"status":"{}","message":)", said.status);
+      wire::AppendJsonString(response.body, said.message);
       response.body += '}';
     } else {
       response = Failure(result.error(), retry_after_seconds);
@@ -106,13 +106,13 @@ struct Frontend::MemoryJob final : ExchangeWatcher {
 
   Exchange* exchange = nullptr;
   std::vector<wire::HttpField> fields;
-  std::string message;
+  ControlDone said;
   std::size_t left = 0;  // models that have not answered
   Result<void> result;   // the first error
 };
 
-// Asks the models that are meant; `message` is the answer once the last one has done it.
-void Frontend::ControlMemory(Call& call, std::string_view model, std::string message,
+// Asks the models that are meant; `done` is the answer once the last one has done it.
+void Frontend::ControlMemory(Call& call, std::string_view model, ControlDone done,
                              const MemoryCall& ask) {
   std::vector<ModelService*> services;
   if (model.empty()) {
@@ -132,7 +132,7 @@ void Frontend::ControlMemory(Call& call, std::string_view model, std::string mes
   auto job = std::make_shared<MemoryJob>();
   job->exchange = &call.exchange;
   job->fields = std::move(call.fields);
-  job->message = std::move(message);
+  job->said = done;
   job->left = services.size();
   call.exchange.Watch(job.get());
   for (ModelService* service : services) {
@@ -166,7 +166,8 @@ void Frontend::HandleReleaseMemory(Call& call) {
   }
   const auto patience = std::chrono::duration_cast<rt::Duration>(
       std::chrono::duration<double>(asked->patience_seconds));
-  ControlMemory(call, asked->model, "memory is released; the engine sleeps until it is resumed",
+  ControlMemory(call, asked->model,
+                {"ok", "memory is released; the engine sleeps until it is resumed"},
                 [&](control::WorkerLink& link, control::WorkerLink::MemoryHandler on_done) {
                   link.ReleaseMemory(asked->tags, patience, std::move(on_done));
                 });
@@ -180,9 +181,23 @@ void Frontend::HandleResumeMemory(Call& call) {
     Refuse(call, asked.error());
     return;
   }
-  ControlMemory(call, asked->model, "memory is there again",
+  ControlMemory(call, asked->model, {"ok", "memory is there again"},
                 [&](control::WorkerLink& link, control::WorkerLink::MemoryHandler on_done) {
                   link.ResumeMemory(asked->tags, std::move(on_done));
+                });
+}
+
+// As /clear_kv_blocks, in the form of Dynamo's workers.
+void Frontend::HandleClearBlocks(Call& call) {
+  const Result<Json> body = ReadControlBody(call);
+  if (!body || !body->object().empty()) {
+    Refuse(call, body ? Error(Code::kInvalidArgument, "this route's body has no fields", "body")
+                      : body.error());
+    return;
+  }
+  ControlMemory(call, {}, {"success", "KV cache cleared"},
+                [](control::WorkerLink& link, control::WorkerLink::MemoryHandler on_done) {
+                  link.ClearCache(std::move(on_done));
                 });
 }
 

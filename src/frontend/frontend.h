@@ -41,6 +41,28 @@
 
 namespace pixii::frontend {
 
+/// A worker as /health shows it.
+struct ShownInstance {
+  control::Instance instance;
+  std::string_view state = {};   // available, excluded, …; empty: nobody knows
+  std::string_view reason = {};  // for it, one word; empty: there is none
+  std::string detail = {};       // in a sentence
+};
+
+/// Whether a process whose requests come another way takes them.
+struct SystemHealth {
+  bool ready = false;
+  std::string message;   // a sentence
+  std::string endpoint;  // that it answers, or will
+  rt::Duration uptime{};
+};
+
+/// What such a process shows in place of a frontend's own. The registry outlives the frontend.
+struct SystemView {
+  std::function<SystemHealth()> health;
+  obs::Registry& registry;
+};
+
 /// What a frontend stands on; all outlive it.
 struct FrontendEnvironment {
   rt::Loop& loop;
@@ -48,7 +70,8 @@ struct FrontendEnvironment {
   obs::Registry* registry = nullptr;  // null: one of its own
   RecordSink record = {};             // empty: nobody records
   /// The workers that /health shows; empty: it has none of other processes.
-  std::function<std::vector<control::Instance>()> instances = {};
+  std::function<std::vector<ShownInstance>()> instances = {};
+  std::optional<SystemView> system = {};  // nothing: it is a frontend for clients
 };
 
 class Frontend final : private ExchangeHandler, private ServiceHost, private BatchHost {
@@ -193,6 +216,7 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   void HandleDetokenize(Call& call);
   void HandleReleaseMemory(Call& call);
   void HandleResumeMemory(Call& call);
+  void HandleClearBlocks(Call& call);
   void HandleHealth(Call& call);
   void HandleLive(Call& call);
   void HandleReady(Call& call);
@@ -222,8 +246,14 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   Result<wire::Json> ReadControlBody(const Call& call) const;
   using MemoryCall =
       std::function<void(control::WorkerLink& link, control::WorkerLink::MemoryHandler on_done)>;
-  void ControlMemory(Call& call, std::string_view model, std::string message,
-                     const MemoryCall& ask);
+
+  /// What a job that was done is answered with.
+  struct ControlDone {
+    std::string_view status;
+    std::string_view message;
+  };
+
+  void ControlMemory(Call& call, std::string_view model, ControlDone done, const MemoryCall& ask);
 
   /// A request that waits for the worker to load or unload an adapter.
   struct AdapterJob;
@@ -231,7 +261,7 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
 
   /// Those that are not switched off.
   static std::vector<const Route*> ServedRoutes(const FrontendOptions& options);
-  static bool Matches(const Route& route, const wire::HttpRequest& request);
+  bool Matches(const Route& route, const wire::HttpRequest& request) const;
   bool Answers(const Route& route) const;
   static bool Answers(const ModelService& service, Needs needs);
   /// What stands in a path for the route's parameter, not decoded.
@@ -304,6 +334,7 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   void Refuse(Call& call, const Error& error);
   static std::string ModelObject(const ModelService& service);
   static std::string AdapterObject(const ModelService& service, const wire::AdapterCard& card);
+  static std::string SystemHealthBody(const SystemHealth& health);
   std::string HealthBody(bool healthy, std::string_view status, std::string_view message) const;
 
   // ServiceHost

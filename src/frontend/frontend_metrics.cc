@@ -35,13 +35,17 @@ std::string_view EndpointName(Surface surface) {
   }
 }
 
+std::string_view TypeName(bool stream) { return stream ? "stream" : "unary"; }
+
 }  // namespace
 
 FrontendMetrics::FrontendMetrics(obs::Registry& registry, std::string model,
                                  const wire::ModelCard& card)
     : registry_(registry),
       model_(std::move(model)),
+      hold_(registry, model_),
       output_tokens_(registry.GetCounter(MetricId::kOutputTokensTotal, {model_})),
+      recomputed_(registry.GetCounter(MetricId::kAnswersRecomputedTotal, {model_})),
       duration_(registry.GetHistogram(MetricId::kRequestDurationSeconds, {model_})),
       first_token_(registry.GetHistogram(MetricId::kTimeToFirstTokenSeconds, {model_})),
       between_tokens_(registry.GetHistogram(MetricId::kInterTokenLatencySeconds, {model_})),
@@ -63,7 +67,10 @@ FrontendMetrics::FrontendMetrics(obs::Registry& registry, std::string model,
   for (Surface surface : {Surface::kChat, Surface::kCompletions, Surface::kEmbeddings,
                           Surface::kScore, Surface::kRerank, Surface::kClassify, Surface::kMessages,
                           Surface::kResponses, Surface::kKserve, Surface::kTokens}) {
-    registry.GetCounter(MetricId::kModelCancellationTotal, {model_, EndpointName(surface)});
+    for (const bool stream : {false, true}) {
+      registry.GetCounter(MetricId::kModelCancellationTotal,
+                          {model_, EndpointName(surface), TypeName(stream)});
+    }
     registry.GetCounter(MetricId::kModelRejectionTotal, {model_, EndpointName(surface)});
   }
 }
@@ -76,10 +83,19 @@ void FrontendMetrics::OnRequest(Surface surface, bool stream, int status,
 void FrontendMetrics::CountRequest(obs::Registry& registry, std::string_view model, Surface surface,
                                    bool stream, int status, std::string_view error_class) {
   registry
-      .GetCounter(MetricId::kRequestsTotal,
-                  {model, EndpointName(surface), stream ? "stream" : "unary",
-                   status == 200 ? "success" : "error", error_class})
+      .GetCounter(MetricId::kRequestsTotal, {model, EndpointName(surface), TypeName(stream),
+                                             status == 200 ? "success" : "error", error_class})
       .Add();
+}
+
+void FrontendMetrics::ExportCanaries(obs::Registry& registry, const std::string& model,
+                                     const control::CanaryCounts& counts) {
+  const auto total = [&](std::string_view result, std::uint64_t count) {
+    registry.GetCounter(MetricId::kCanariesTotal, {model, result}).SetTotal(count);
+  };
+  total("ok", counts.ok);
+  total("failed", counts.failed);
+  total("busy", counts.busy);
 }
 
 void FrontendMetrics::OnAdmitted() {
@@ -90,6 +106,7 @@ void FrontendMetrics::OnAdmitted() {
 void FrontendMetrics::OnGeneration(const GenerationRecord& record, rt::Time now) {
   active_.Add(-1);
   inflight_.Add(-1);
+  recomputed_.Add(record.recomputed ? 1 : 0);
   duration_.Observe(Seconds(now - record.started));
   input_.Observe(static_cast<double>(record.prompt_tokens));
   output_.Observe(static_cast<double>(record.output_tokens));
@@ -98,9 +115,14 @@ void FrontendMetrics::OnGeneration(const GenerationRecord& record, rt::Time now)
     hit_rate_.Observe(static_cast<double>(record.cached_tokens) /
                       static_cast<double>(record.prompt_tokens));
   }
+  if (record.error && record.error->code() == Code::kResourceExhausted) {
+    OnRejected(record.surface);
+  }
   if (record.error && record.error->code() == Code::kCancelled) {
     ++cancelled_count_;
-    registry_.GetCounter(MetricId::kModelCancellationTotal, {model_, EndpointName(record.surface)})
+    registry_
+        .GetCounter(MetricId::kModelCancellationTotal,
+                    {model_, EndpointName(record.surface), TypeName(record.stream)})
         .Add();
   }
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "control/engine_watch.h"
 #include "control/worker_link.h"
 #include "frontend/generation.h"
 #include "obs/metrics.h"
@@ -38,13 +39,19 @@ class FrontendMetrics final {
   /// Before the registry is read.
   void Observe(const control::WorkerLoad& load) { queued_.Set(load.queued); }
 
+  /// The same; to any registry.
+  static void ExportCanaries(obs::Registry& registry, const std::string& model,
+                             const control::CanaryCounts& counts);
+
   std::uint64_t cancelled() const { return cancelled_count_; }
 
  private:
   obs::Registry& registry_;
   std::string model_;
+  obs::ModelHold hold_;
   std::uint64_t cancelled_count_ = 0;
   obs::Counter& output_tokens_;
+  obs::Counter& recomputed_;
   obs::Histogram& duration_;
   obs::Histogram& first_token_;
   obs::Histogram& between_tokens_;

@@ -172,6 +172,9 @@ void Generation::Deliver(std::size_t index, wire::TokenFrame& frame) {
     choice.logprob_sum += double{*frame.stop_logprob};
     ++choice.logprob_count;
   }
+  if (!frame.numerics_id.empty()) {
+    AddPart(choice.computed, choice.stream.generated(), frame.numerics_id);
+  }
   delta_.Clear();
   if (std::optional<Error> error = choice.stream.Push(frame, delta_)) {
     End(*error);
@@ -188,6 +191,9 @@ void Generation::Deliver(std::size_t index, wire::TokenFrame& frame) {
   bool cancel = delta_.cancel_upstream && part.open[frame.choice];
   std::uint32_t engine_choice = frame.choice;
   bool finished = delta_.finish.has_value();
+  if (finished && unfinished_ == 1) {
+    SayRecomputed();
+  }
   if (finished) {
     usage_.completion_tokens += choice.stream.generated();
     usage_.reasoning_tokens += choice.stream.reasoning_tokens();
@@ -365,6 +371,34 @@ AnswerTiming Generation::Timing() const {
   return out;
 }
 
+std::vector<Recomputation> Generation::Recomputed() const {
+  std::vector<Recomputation> out;
+  for (std::size_t i = 0; i < choices_.size(); ++i) {
+    if (choices_[i].computed.size() > 1) {
+      out.push_back({.choice = static_cast<std::uint32_t>(i), .parts = choices_[i].computed});
+    }
+  }
+  return out;
+}
+
+// In the head, while there is none on its way yet; a stream of a form that has no place for it says
+// it in a comment.
+void Generation::SayRecomputed() {
+  const std::vector<Recomputation> recomputed = Recomputed();
+  record_.recomputed = !recomputed.empty();
+  if (recomputed.empty()) {
+    return;
+  }
+  if (!committed_) {
+    plan_.fields.push_back({"x-pixii-recomputed", RecomputedText(recomputed)});
+  } else if (plan_.writer) {
+    std::string& out = exchange_->stream();
+    out += ": {";
+    AppendRecomputed(out, recomputed);
+    out += "}\n\n";
+  }
+}
+
 void Generation::Write(std::size_t index, std::uint32_t choice_index) {
   Choice& choice = choices_[choice_index];
   if (!choice.started && delta_.empty()) {
@@ -398,9 +432,10 @@ void Generation::Write(std::size_t index, std::uint32_t choice_index) {
   }
   if (delta_.finish) {
     const ChoiceFinish* only = choices_.size() == 1 ? &*delta_.finish : nullptr;
-    writer_->AppendFinish(
-        out, choice_index, *delta_.finish,
-        unfinished_ == 0 ? NvextMember(plan_.shape, only, Timing(), served_by_) : std::string());
+    writer_->AppendFinish(out, choice_index, *delta_.finish,
+                          unfinished_ == 0
+                              ? NvextMember(plan_.shape, only, Timing(), served_by_, Recomputed())
+                              : std::string());
   }
 }
 
@@ -440,6 +475,7 @@ std::vector<ChoiceTranscript> Generation::Transcripts() const {
   std::vector<ChoiceTranscript> out;
   for (const Choice& choice : choices_) {
     out.push_back(choice.transcript);
+    out.back().computed = choice.computed;
   }
   return out;
 }
@@ -527,7 +563,7 @@ void Generation::Complete() {
       {.body = UnaryBody(
            plan_.shape, results, usage_, shown,
            NvextMember(plan_.shape, results.size() == 1 ? &results.front().finish : nullptr,
-                       Timing(), served_by_)),
+                       Timing(), served_by_, Recomputed())),
        .fields = plan_.fields});
 }
 

@@ -68,6 +68,7 @@ struct GenerationRecord {
   rt::Time started = rt::kNever;
   rt::Time first_token = rt::kNever;
   rt::Time last_token = rt::kNever;
+  bool recomputed = false;  // it went on at a worker that computes with other bits
   std::optional<Error> error;
 };
 
@@ -127,6 +128,7 @@ class Generation final : public ExchangeWatcher, public ClientWork {
     ChoiceTranscript transcript;  // if a receipt or a record wants it
     double logprob_sum = 0;       // of its tokens and of the one that ended it, to find the best
     std::uint32_t logprob_count = 0;
+    ComputedParts computed;
     bool started = false;
   };
 
@@ -145,6 +147,8 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   void WriteParts(std::string& out, std::uint32_t choice_index, const std::string& logprobs);
   void Commit();
   AnswerTiming Timing() const;
+  std::vector<Recomputation> Recomputed() const;
+  void SayRecomputed();
   void WriteAnswer(Choice& choice);
   void GatherAnswer(Choice& choice);
   std::string TakeLogprobs(Choice& choice);

@@ -11,6 +11,8 @@ namespace pixii::frontend {
 
 namespace {
 
+constexpr int kClientClosedRequest = 499;  // as nginx calls it
+
 constexpr std::size_t kReadBytes = 16 * 1024;
 constexpr std::size_t kWritePieceBytes = 64 * 1024;  // what write_timeout is for
 
@@ -129,6 +131,7 @@ bool HttpConnection::ProcessOne() {
     request_ = parser_.Take();
     continued_ = false;
     phase_ = Phase::kBusy;
+    handled_since_ = loop_.Now();
     handler_.Handle(*this);
     return true;
   }
@@ -144,6 +147,7 @@ bool HttpConnection::ProcessOne() {
 void HttpConnection::Refuse(const wire::HttpFault& fault) {
   request_ = {};
   phase_ = Phase::kBusy;
+  handled_since_ = loop_.Now();
   Response response = handler_.Refusal(fault);
   response.close = true;
   Respond(std::move(response));
@@ -156,6 +160,7 @@ bool HttpConnection::Keeps(const Response* response) const {
 void HttpConnection::Respond(Response response) {
   PX_ASSERT(phase_ == Phase::kBusy && !streaming_);
   bool keep = Keeps(&response);
+  status_ = response.status;
   wire::AppendHttpHead(out_, {.status = response.status,
                               .content_type = response.content_type,
                               .content_length = response.body.size(),
@@ -165,6 +170,7 @@ void HttpConnection::Respond(Response response) {
                               .fields = std::move(response.fields)});
   if (request_.method != "HEAD") {
     out_ += response.body;
+    body_bytes_ = response.body.size();
   }
   FinishExchange(keep);
 }
@@ -173,6 +179,7 @@ void HttpConnection::StartStream(std::string_view content_type,
                                  std::vector<wire::HttpField> fields) {
   PX_ASSERT(phase_ == Phase::kBusy && !streaming_);
   streaming_ = true;
+  status_ = 200;
   chunked_ = request_.minor_version == 1;
   keep_after_stream_ = chunked_ && Keeps(nullptr);
   wire::AppendHttpHead(out_, {.status = 200,
@@ -197,8 +204,7 @@ std::string& HttpConnection::stream() {
 void HttpConnection::EndStream() {
   PX_ASSERT(streaming_);
   if (chunk_begin_) {
-    wire::EndHttpChunk(out_, *chunk_begin_);
-    chunk_begin_.reset();
+    EndChunk();
   }
   if (chunked_) {
     out_ += wire::kHttpLastChunk;
@@ -207,7 +213,27 @@ void HttpConnection::EndStream() {
   FinishExchange(keep_after_stream_);
 }
 
+void HttpConnection::EndChunk() {
+  const std::size_t before = *chunk_begin_;
+  wire::EndHttpChunk(out_, before);
+  body_bytes_ += out_.size() - before;  // with what frames it
+  chunk_begin_.reset();
+}
+
+void HttpConnection::SayAnswered(bool whole) {
+  const int status = std::exchange(status_, 0);
+  const std::uint64_t bytes = std::exchange(body_bytes_, 0);
+  if (options_.on_answered) {
+    options_.on_answered({.request = request_,
+                          .status = status == 0 ? kClientClosedRequest : status,
+                          .body_bytes = bytes,
+                          .took = loop_.Now() - handled_since_,
+                          .whole = whole});
+  }
+}
+
 void HttpConnection::FinishExchange(bool keep) {
+  SayAnswered(true);
   watcher_ = nullptr;
   next_probe_ = rt::kNever;
   room_wanted_ = false;
@@ -232,6 +258,9 @@ void HttpConnection::Abort() {
 void HttpConnection::Close() {
   if (phase_ == Phase::kClosed) {
     return;
+  }
+  if (phase_ == Phase::kBusy) {
+    SayAnswered(false);
   }
   phase_ = Phase::kClosed;
   loop_.CancelTimer(std::exchange(timer_, rt::TimerId::kNone));
@@ -260,8 +289,7 @@ void HttpConnection::Flush() {
     return;
   }
   if (chunk_begin_) {
-    wire::EndHttpChunk(out_, *chunk_begin_);
-    chunk_begin_.reset();
+    EndChunk();
   }
   if (writer_active_) {
     return;  // it picks up what stands in out_
@@ -286,8 +314,7 @@ void HttpConnection::Flush() {
 rt::Task<void> HttpConnection::WriteRest() {
   while (phase_ != Phase::kClosed && !out_.empty()) {
     if (chunk_begin_) {
-      wire::EndHttpChunk(out_, *chunk_begin_);
-      chunk_begin_.reset();
+      EndChunk();
     }
     writing_.swap(out_);
     out_.clear();

@@ -95,6 +95,8 @@ class HttpConnection final : public Exchange {
   bool ProcessOne();
   void Refuse(const wire::HttpFault& fault);
   void FinishExchange(bool keep);
+  void EndChunk();
+  void SayAnswered(bool whole);
 
   bool overfull() const { return unsent_bytes() > options_.unsent_bytes_max; }
 
@@ -131,6 +133,10 @@ class HttpConnection final : public Exchange {
   bool peer_ended_ = false;
   bool processing_ = false;
   bool room_wanted_ = false;  // the handler was told to wait
+
+  int status_ = 0;                // of the answer under way; 0: there is none yet
+  std::uint64_t body_bytes_ = 0;  // of it, so far
+  rt::Time handled_since_{};
 
   rt::Time phase_since_{};
   rt::Time next_probe_ = rt::kNever;

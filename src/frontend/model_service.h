@@ -70,6 +70,8 @@ class ModelService final : public GenerationHost {
   /// Looks whether a test request is due.
   void Probe() { watch_.Probe(); }
 
+  const control::CanaryCounts& canaries() const { return watch_.canaries(); }
+
   bool ready() { return watch_.ready(); }
 
   bool ever_ready() const { return watch_.ever_ready(); }

@@ -69,7 +69,7 @@ Result<void> ReadHints(const std::string& field, const Json& value, Draft& draft
       HintsOf(draft).expected_output_tokens = static_cast<std::uint32_t>(tokens);
     } else if (key == "strict_priority") {
       PX_TRY(const std::int64_t priority, ReadInteger(name, hint, 0));
-      HintsOf(draft).strict_priority = static_cast<std::uint32_t>(priority);
+      HintsOf(draft).strict_priority = priority;
     } else if (key == "speculative_prefill" && hint == Json(false)) {
       continue;
     } else {

@@ -282,12 +282,40 @@ std::string QueryBody(const ResponseShape& shape, std::span<const TokenId> promp
   return out;
 }
 
+std::string RecomputedText(std::span<const Recomputation> recomputed) {
+  std::vector<std::string_view> ids;
+  for (const Recomputation& one : recomputed) {
+    for (const ComputedPart& part : one.parts) {
+      if (std::ranges::find(ids, part.numerics_id) == ids.end()) {
+        ids.push_back(part.numerics_id);
+      }
+    }
+  }
+  return fmt::format("{}", fmt::join(ids, ", "));
+}
+
+void AppendRecomputed(std::string& out, std::span<const Recomputation> recomputed) {
+  out += R"("recomputed":[)";
+  for (std::size_t i = 0; i < recomputed.size(); ++i) {
+    fmt::format_to(std::back_inserter(out), R"({}{{"index":{},"parts":)", i == 0 ? "" : ",",
+                   recomputed[i].choice);
+    AppendParts(out, recomputed[i].parts);
+    out += '}';
+  }
+  out += ']';
+}
+
 std::string NvextMember(const ResponseShape& shape, const ChoiceFinish* finish,
-                        const AnswerTiming& timing, const wire::WorkerRank& worker) {
-  if (!shape.nvext.shows_fields()) {
+                        const AnswerTiming& timing, const wire::WorkerRank& worker,
+                        std::span<const Recomputation> recomputed) {
+  if (!shape.nvext.shows_fields() && recomputed.empty()) {
     return {};
   }
   std::string out;
+  if (!recomputed.empty()) {  // asked for or not: it is not the answer that one worker gives
+    out += ',';
+    AppendRecomputed(out, recomputed);
+  }
   if (shape.nvext.worker_id) {
     out += ',';
     AppendWorkerId(out, worker);

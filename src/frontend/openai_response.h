@@ -53,10 +53,24 @@ struct AnswerTiming {
   double total_ms = 0;
 };
 
-/// The members of nvext that were asked for, as ,"nvext":{…}; empty: none. `finish`: of the only
-/// choice, else null. `worker`: all zero where there is only one.
+/// Of a choice that was computed in several parts.
+struct Recomputation {
+  std::uint32_t choice = 0;
+  ComputedParts parts;
+};
+
+/// The numerics_ids of all parts in order, with commas: a header's value.
+std::string RecomputedText(std::span<const Recomputation> recomputed);
+
+/// {"recomputed":[{"index", "parts"}, …]}, without the braces.
+void AppendRecomputed(std::string& out, std::span<const Recomputation> recomputed);
+
+/// The members of nvext that were asked for, as ,"nvext":{…}, and `recomputed` if there is any;
+/// empty: none. `finish`: of the only choice, else null. `worker`: all zero where there is only
+/// one.
 std::string NvextMember(const ResponseShape& shape, const ChoiceFinish* finish,
-                        const AnswerTiming& timing, const wire::WorkerRank& worker);
+                        const AnswerTiming& timing, const wire::WorkerRank& worker,
+                        std::span<const Recomputation> recomputed = {});
 
 /// An answer without choices that says where the request would go and what its prompt is.
 std::string QueryBody(const ResponseShape& shape, std::span<const TokenId> prompt,

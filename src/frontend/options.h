@@ -4,7 +4,9 @@
 // Thread: values, immutable once the frontend has started.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -21,6 +23,15 @@ struct AnthropicOptions {
   /// Drops a line "x-anthropic-billing-header: …" at the start of the system prompt: it differs
   /// from request to request and would keep prompts from sharing a prefix.
   bool strip_preamble = false;
+};
+
+/// An answer that is over, as far as its connection goes.
+struct Answered {
+  const wire::HttpRequest& request;  // without a method: what came was none
+  int status = 0;                    // 499: the client hung up before it had one
+  std::uint64_t body_bytes = 0;      // appended for it
+  rt::Duration took{};               // from the whole request
+  bool whole = false;                // false: it was cut off
 };
 
 struct HttpServerOptions {
@@ -42,6 +53,8 @@ struct HttpServerOptions {
   rt::Duration probe_interval =
       rt::Duration(std::chrono::milliseconds(100));  // half-closed clients, doubling ..
   rt::Duration probe_interval_max = rt::Duration(std::chrono::seconds(1));  // .. up to this
+  /// Hears of each answer, for an access log; empty: nobody does.
+  std::function<void(const Answered& answered)> on_answered = {};
 };
 
 struct FrontendOptions {
@@ -58,17 +71,19 @@ struct FrontendOptions {
   rt::Duration keep_alive_interval{};  // of comments in streams that bring nothing; 0: none
   rt::Duration stream_timeout{};       // a request that brings nothing for so long ends; 0: never
   std::uint32_t retry_after_seconds = 1;  // with 503 and 529
-  bool adapter_api = false;               // whether clients may load and unload adapters
-  RequestRules rules;                     // of bodies of completions
-  bool anthropic_api = false;             // whether /v1/messages exists
+  std::string health_path = "/health";
+  std::string live_path = "/live";
+  bool adapter_api = false;    // whether clients may load and unload adapters
+  RequestRules rules;          // of bodies of completions
+  bool anthropic_api = false;  // whether /v1/messages exists
   AnthropicOptions anthropic;
   ResponseStoreOptions responses;
   /// Groups of routes that do not exist, of Frontend::EndpointNames().
   std::vector<std::string> disabled_endpoints;
   FileStoreOptions files;
   BatchOptions batches;
-  rt::Duration canary_interval =
-      rt::Duration(std::chrono::seconds(15));  // a test generation after so long without one
+  rt::Duration canary_interval = rt::Duration(
+      std::chrono::seconds(15));  // a test generation after so long without one; 0: none
   rt::Duration canary_timeout = rt::Duration(std::chrono::seconds(30));
   rt::Duration stall_limit =
       rt::Duration(std::chrono::seconds(60));  // work is there, but no engine step: not ready

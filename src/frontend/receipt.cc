@@ -14,6 +14,7 @@ namespace pixii::frontend {
 namespace {
 
 constexpr std::int64_t kRecordVersion = 1;
+constexpr std::size_t kPartsMax = 1024;  // of one choice, by workers that computed it
 constexpr wire::JsonLimits kRecordLimits{.depth_max = 128, .values_max = 16'000'000};
 
 tl::unexpected<Error> BadRecord(std::string_view field, std::string_view what) {
@@ -90,6 +91,32 @@ Result<std::vector<float>> ReadLogprobs(const wire::Json& choice, std::size_t to
   return out;
 }
 
+wire::Json PartsJson(const ComputedParts& parts) {
+  wire::Json::Array out;
+  for (const ComputedPart& part : parts) {
+    wire::Json one(wire::Json::Object{});
+    one.Set("first_token", part.first_token);
+    one.Set("numerics_id", part.numerics_id);
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
+Result<ComputedParts> ReadParts(const wire::Json& choice) {
+  ComputedParts out;
+  if (choice.Find("computed") == nullptr) {
+    return out;
+  }
+  PX_TRY(const auto* list, ReadArray(choice, "computed", kPartsMax));
+  for (const wire::Json& value : *list) {
+    PX_TRY(const std::int64_t first, ReadCount(value, "first_token", INT32_MAX));
+    PX_TRY(std::string numerics_id, ReadText(value, "numerics_id"));
+    out.push_back(
+        {.first_token = static_cast<std::uint64_t>(first), .numerics_id = std::move(numerics_id)});
+  }
+  return out;
+}
+
 Result<ChoiceTranscript> ReadChoice(const wire::Json& value) {
   ChoiceTranscript out;
   const wire::Json* tokens = value.Find("tokens");
@@ -103,6 +130,7 @@ Result<ChoiceTranscript> ReadChoice(const wire::Json& value) {
   }
   out.ended_by_engine = by_engine->boolean();
   PX_TRY(out.logprobs, ReadLogprobs(value, out.tokens.size()));
+  PX_TRY(out.computed, ReadParts(value));
   return out;
 }
 
@@ -129,6 +157,26 @@ std::string TokenHash(std::span<const TokenId> tokens) {
   return digest.FinishHex();
 }
 
+void AddPart(ComputedParts& parts, std::uint64_t token_count, const std::string& numerics_id) {
+  if (!parts.empty() && parts.back().first_token == token_count) {
+    parts.pop_back();  // it gave nothing
+  }
+  if (parts.empty() || parts.back().numerics_id != numerics_id) {
+    parts.push_back({.first_token = token_count, .numerics_id = numerics_id});
+  }
+}
+
+void AppendParts(std::string& out, const ComputedParts& parts) {
+  out += '[';
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    fmt::format_to(std::back_inserter(out), R"({}{{"first_token":{},"numerics_id":)",
+                   i == 0 ? "" : ",", parts[i].first_token);
+    wire::AppendJsonString(out, parts[i].numerics_id);
+    out += '}';
+  }
+  out += ']';
+}
+
 Receipt MakeReceipt(const wire::ModelCard& card, const wire::GenerateRequest& request,
                     std::span<const ChoiceTranscript> choices) {
   Receipt out{.fingerprint = card.fingerprint,
@@ -138,9 +186,15 @@ Receipt MakeReceipt(const wire::ModelCard& card, const wire::GenerateRequest& re
               .adapter_version = request.adapter_version,
               .token_counts = {},
               .token_hashes = {}};
+  if (!choices.empty() && !choices.front().computed.empty()) {
+    out.numerics_id = choices.front().computed.front().numerics_id;
+  }
   for (const ChoiceTranscript& choice : choices) {
     out.token_counts.push_back(static_cast<std::uint32_t>(choice.tokens.size()));
     out.token_hashes.push_back(TokenHash(choice.tokens));
+    const bool same =
+        choice.computed.size() == 1 && choice.computed.front().numerics_id == out.numerics_id;
+    out.computed.push_back(same ? ComputedParts() : choice.computed);
   }
   return out;
 }
@@ -159,8 +213,13 @@ void AppendReceipt(std::string& out, const Receipt& receipt) {
   }
   fmt::format_to(std::back_inserter(out), R"(,"seed":"{}","choices":[)", receipt.seed);
   for (std::size_t i = 0; i < receipt.token_hashes.size(); ++i) {
-    fmt::format_to(std::back_inserter(out), R"({}{{"index":{},"tokens":{},"sha256":"{}"}})",
+    fmt::format_to(std::back_inserter(out), R"({}{{"index":{},"tokens":{},"sha256":"{}")",
                    i == 0 ? "" : ",", i, receipt.token_counts[i], receipt.token_hashes[i]);
+    if (!receipt.computed[i].empty()) {
+      out += R"(,"computed":)";
+      AppendParts(out, receipt.computed[i]);
+    }
+    out += '}';
   }
   out += "]}";
 }
@@ -199,6 +258,9 @@ std::string RecordJson(const RequestRecord& record) {
       one.Set("logprobs", std::move(logprobs));
     }
     one.Set("sha256", record.receipt.token_hashes[i]);
+    if (!record.receipt.computed[i].empty()) {
+      one.Set("computed", PartsJson(record.receipt.computed[i]));
+    }
     choices.push_back(std::move(one));
   }
   out.Set("choices", std::move(choices));
@@ -250,6 +312,7 @@ Result<RequestRecord> ParseRecord(std::string_view text) {
     }
     out.receipt.token_counts.push_back(static_cast<std::uint32_t>(choice.tokens.size()));
     out.receipt.token_hashes.push_back(hash);
+    out.receipt.computed.push_back(choice.computed);
     out.choices.push_back(std::move(choice));
   }
   return out;

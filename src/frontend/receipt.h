@@ -18,21 +18,41 @@
 
 namespace pixii::frontend {
 
+/// The tokens of a choice from `first_token` on were computed under `numerics_id`.
+struct ComputedPart {
+  std::uint64_t first_token = 0;
+  std::string numerics_id;
+
+  friend bool operator==(const ComputedPart&, const ComputedPart&) = default;
+};
+
+/// In order; several where the choice went on at a worker that computes with other bits, which
+/// first recomputed what was there. Empty: only the model's own worker computes.
+using ComputedParts = std::vector<ComputedPart>;
+
+/// What comes behind `token_count` tokens is computed under `numerics_id`.
+void AddPart(ComputedParts& parts, std::uint64_t token_count, const std::string& numerics_id);
+
+/// [{"first_token", "numerics_id"}, …].
+void AppendParts(std::string& out, const ComputedParts& parts);
+
 /// Tokens of one choice up to its end, as the engine drew them.
 struct ChoiceTranscript {
   std::vector<TokenId> tokens;
   std::vector<float> logprobs;   // [tokens] of the chosen tokens, if the request asked for them
   bool ended_by_engine = false;  // false: a stop string was found in its text
+  ComputedParts computed = {};
 };
 
 struct Receipt {
   std::string fingerprint;  // of config and weights
-  std::string numerics_id;  // what bits depend on beside them
+  std::string numerics_id;  // what bits depend on beside them; of the first choice's first token
   std::uint64_t seed = 0;
-  std::string adapter = {};                 // its name; empty: the model alone
-  std::string adapter_version = {};         // fingerprint of its files
-  std::vector<std::uint32_t> token_counts;  // [choices]
-  std::vector<std::string> token_hashes;    // [choices]
+  std::string adapter = {};                  // its name; empty: the model alone
+  std::string adapter_version = {};          // fingerprint of its files
+  std::vector<std::uint32_t> token_counts;   // [choices]
+  std::vector<std::string> token_hashes;     // [choices]
+  std::vector<ComputedParts> computed = {};  // [choices]; empty where it is `numerics_id` alone
 };
 
 std::string TokenHash(std::span<const TokenId> tokens);

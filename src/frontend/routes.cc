@@ -254,6 +254,11 @@ const std::vector<Frontend::Route>& Frontend::Routes() {
        .handle = &Frontend::HandleResumeMemory,
        .summary = "Wake up",
        .access = Access::kAdmin},
+      {.path = "/engine/control/clear_kv_blocks",
+       .method = "POST",
+       .handle = &Frontend::HandleClearBlocks,
+       .summary = "Forget the prefix cache",
+       .access = Access::kAdmin},
       {.path = "/health",
        .method = "GET",
        .handle = &Frontend::HandleHealth,
@@ -337,6 +342,8 @@ constexpr auto kGroups = std::to_array<EndpointGroup>({
     {"generate", "/inference/v1/generate"},
     {"tokenize", "/tokenize"},
     {"tokenize", "/detokenize"},
+    {"router", "/router/"},
+    {"router", "/busy_threshold"},
 });
 
 std::string_view GroupOf(std::string_view path) {
@@ -373,9 +380,11 @@ std::vector<const Frontend::Route*> Frontend::ServedRoutes(const FrontendOptions
   return out;
 }
 
-bool Frontend::Matches(const Route& route, const wire::HttpRequest& request) {
+bool Frontend::Matches(const Route& route, const wire::HttpRequest& request) const {
   if (route.parameter.empty()) {
-    return request.path == route.path;
+    return request.path == (route.path == "/health" ? std::string_view(options_.health_path)
+                            : route.path == "/live" ? std::string_view(options_.live_path)
+                                                    : route.path);
   }
   return request.path.size() > route.path.size() + route.suffix.size() &&
          request.path.starts_with(route.path) && request.path.ends_with(route.suffix);

@@ -290,7 +290,8 @@ namespace {
 
 constexpr std::string_view kOwnEndpoint = "dyn://dynamo.backend.generate";  // of an engine in here
 
-Json InstanceObject(const control::Instance& instance) {
+Json InstanceObject(const ShownInstance& shown) {
+  const control::Instance& instance = shown.instance;
   Json transport{Json::Object{}};
   transport.Set("pixii", instance.address);
   Json out{Json::Object{}};
@@ -301,6 +302,11 @@ Json InstanceObject(const control::Instance& instance) {
   out.Set("transport", std::move(transport));
   out.Set("model", instance.card.name);
   out.Set("draining", instance.draining);
+  if (!shown.state.empty()) {
+    out.Set("state", shown.state);
+    out.Set("reason", shown.reason);
+    out.Set("message", shown.detail);
+  }
   return out;
 }
 
@@ -313,10 +319,11 @@ std::string Frontend::HealthBody(bool healthy, std::string_view status,
   std::set<std::string> endpoints;
   Json::Array instances;
   if (environment_.instances) {
-    for (const control::Instance& instance : environment_.instances()) {
+    for (const ShownInstance& shown : environment_.instances()) {
+      const control::Instance& instance = shown.instance;
       endpoints.insert(
           fmt::format("dyn://{}.{}.{}", instance.ns, instance.component, instance.endpoint));
-      instances.push_back(InstanceObject(instance));
+      instances.push_back(InstanceObject(shown));
     }
   } else if (healthy) {
     endpoints.emplace(kOwnEndpoint);
@@ -335,7 +342,30 @@ std::string Frontend::HealthBody(bool healthy, std::string_view status,
   return out;
 }
 
+std::string Frontend::SystemHealthBody(const SystemHealth& health) {
+  const std::string_view status = health.ready ? "ready" : "notready";
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(health.uptime);
+  Json endpoints{Json::Object{}};
+  endpoints.Set(health.endpoint, status);
+  Json uptime{Json::Object{}};
+  uptime.Set("secs", std::int64_t{seconds.count()});
+  uptime.Set("nanos", std::int64_t{(health.uptime - seconds).count()});
+  Json out{Json::Object{}};
+  out.Set("status", status);
+  out.Set("message", health.message);
+  out.Set("endpoints", std::move(endpoints));
+  out.Set("uptime", std::move(uptime));
+  return out.Dump();
+}
+
 void Frontend::HandleHealth(Call& call) {
+  if (environment_.system) {
+    const SystemHealth health = environment_.system->health();
+    call.exchange.Respond({.status = health.ready ? 200 : 503,
+                           .body = SystemHealthBody(health),
+                           .fields = std::move(call.fields)});
+    return;
+  }
   bool healthy = ready();
   std::string_view status = draining_ ? "shutting_down" : healthy ? "healthy" : "not_ready";
   std::string message = draining_ ? "Service is shutting down" : readiness();
@@ -355,11 +385,14 @@ void Frontend::HandleLive(Call& call) {
 void Frontend::HandleMetrics(Call& call) {
   for (const auto& service : models_.serving()) {
     service->metrics().Observe(service->link().load());
+    if (!environment_.system) {  // else no service makes any
+      FrontendMetrics::ExportCanaries(registry_, service->name(), service->canaries());
+    }
   }
-  registry_.GetGauge(obs::MetricId::kHttpConnectionsOpen)
-      .Set(static_cast<double>(connection_count()));
-  registry_.GetCounter(obs::MetricId::kHttpConnectionsTotal).SetTotal(server_->accepted_count());
-  std::string text = registry_.Expose();
+  obs::Registry& shown = environment_.system ? environment_.system->registry : registry_;
+  shown.GetGauge(obs::MetricId::kHttpConnectionsOpen).Set(static_cast<double>(connection_count()));
+  shown.GetCounter(obs::MetricId::kHttpConnectionsTotal).SetTotal(server_->accepted_count());
+  std::string text = shown.Expose();
   call.exchange.Respond({.content_type = "text/plain; version=0.0.4; charset=utf-8",
                          .body = std::move(text),
                          .fields = std::move(call.fields)});

@@ -188,6 +188,35 @@ Registry::Series& Registry::Get(MetricId id, std::initializer_list<std::string_v
   return *series;
 }
 
+void Registry::Drop(MetricId id, std::initializer_list<std::string_view> label_values) {
+  const std::vector<std::string> values(label_values.begin(), label_values.end());
+  rt::MutexLock lock(mutex_);
+  families_[static_cast<std::size_t>(id)]->series.erase(values);
+}
+
+void Registry::HoldModel(const std::string& model) {
+  rt::MutexLock lock(mutex_);
+  ++models_[model];
+}
+
+void Registry::LetModelGo(const std::string& model) {
+  rt::MutexLock lock(mutex_);
+  const auto holds = models_.find(model);
+  if (--holds->second > 0) {
+    return;
+  }
+  models_.erase(holds);
+  for (std::size_t i = 0; i < std::size(kRows); ++i) {
+    const std::vector<std::string_view> labels = SplitLabels(kRows[i].labels);
+    const auto label = std::ranges::find(labels, "model");
+    if (label != labels.end()) {
+      const auto at = static_cast<std::size_t>(label - labels.begin());
+      std::erase_if(families_[i]->series,
+                    [&](const auto& series) { return series.first[at] == model; });
+    }
+  }
+}
+
 Counter& Registry::GetCounter(MetricId id, std::initializer_list<std::string_view> label_values) {
   return *std::get<std::unique_ptr<Counter>>(Get(id, label_values).value);
 }

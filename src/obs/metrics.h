@@ -1,7 +1,8 @@
 // Counters, gauges and histograms by table, written as Prometheus text.
 //
 // Thread: Get and Expose take a lock; the handles they give are atomic and may be used from any
-// thread. Hot paths keep the handle. Handles live as long as the registry.
+// thread. Hot paths keep the handle. Handles live as long as the registry, but for those of series
+// that are dropped.
 #pragma once
 
 #include <array>
@@ -14,6 +15,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "rt/thread.h"
@@ -95,6 +97,9 @@ class Registry final {
   Gauge& GetGauge(MetricId id, std::initializer_list<std::string_view> label_values = {});
   Histogram& GetHistogram(MetricId id, std::initializer_list<std::string_view> label_values = {});
 
+  /// Takes the series back, if it is there; what was got of it is void.
+  void Drop(MetricId id, std::initializer_list<std::string_view> label_values);
+
   /// Called at the start of each Expose, on its thread: where figures are copied that somebody else
   /// counts. To be set before the first Expose.
   void OnExpose(std::function<void()> collect) { collect_ = std::move(collect); }
@@ -103,8 +108,13 @@ class Registry final {
   std::string Expose() const;
 
  private:
+  friend class ModelHold;
+
   struct Series;
   struct Family;
+
+  void HoldModel(const std::string& model);
+  void LetModelGo(const std::string& model);
 
   Series& Get(MetricId id, std::initializer_list<std::string_view> label_values);
 
@@ -112,6 +122,26 @@ class Registry final {
   std::function<void()> collect_;
   mutable rt::Mutex mutex_;
   std::vector<std::unique_ptr<Family>> families_ PX_GUARDED_BY(mutex_);
+  std::map<std::string, std::uint32_t> models_ PX_GUARDED_BY(mutex_);  // holds of each
+};
+
+/// Somebody counts for a model. With the last hold of it all series go whose label `model` is this
+/// one, and what was got of them is void: to be destroyed after whoever keeps a handle of one.
+class ModelHold final {
+ public:
+  /// `registry` outlives it.
+  ModelHold(Registry& registry, std::string model) : registry_(registry), model_(std::move(model)) {
+    registry_.HoldModel(model_);
+  }
+
+  ModelHold(const ModelHold&) = delete;
+  ModelHold& operator=(const ModelHold&) = delete;
+
+  ~ModelHold() { registry_.LetModelGo(model_); }
+
+ private:
+  Registry& registry_;
+  std::string model_;
 };
 
 /// docs/reference/metrics.md.

@@ -69,8 +69,6 @@ class ReplicaSync final {
 
   rt::Time next_time() const;
 
-  std::size_t own_count() const { return own_.size(); }
-
   std::size_t peer_count() const { return peers_.size(); }
 
   /// Times that a peer was asked for everything.

@@ -106,7 +106,7 @@ Result<void> CheckPolicyConfig(const PolicyConfig& config) {
 RequestQueue::RequestQueue(Options options)
     : options_(std::move(options)), turns_(QuantaOf(ClassesOf(options_))) {
   for (PolicyClass& one : ClassesOf(options_)) {
-    classes_.push_back({std::move(one), {}, 0, 0});
+    classes_.push_back({.options = std::move(one), .order = {}});
   }
 }
 
@@ -140,14 +140,19 @@ Result<void> RequestQueue::Push(std::unique_ptr<Waiting> waiting, std::size_t in
     std::string_view what;
     std::optional<std::uint64_t> per_worker;
     std::uint64_t used;
+    std::uint64_t ClassCounts::* refused;
   };
 
   // Before it is added: who crosses a limit is taken, the next one is not.
   for (const Limit& limit :
-       {Limit{"requests", one.options.requests_per_worker, one.order.size()},
-        Limit{"prompt tokens", one.options.tokens_per_worker, one.prompt_tokens},
-        Limit{"cached tokens", one.options.cached_tokens_per_worker, one.cached_tokens}}) {
+       {Limit{"requests", one.options.requests_per_worker, one.order.size(),
+              &ClassCounts::refused_by_requests},
+        Limit{"prompt tokens", one.options.tokens_per_worker, one.counts.prompt_tokens,
+              &ClassCounts::refused_by_prompt_tokens},
+        Limit{"cached tokens", one.options.cached_tokens_per_worker, one.counts.cached_tokens,
+              &ClassCounts::refused_by_cached_tokens}}) {
     if (limit.per_worker && limit.used >= *limit.per_worker * worker_count) {
+      ++(one.counts.*limit.refused);
       return Fail(Code::kResourceExhausted,
                   fmt::format("policy class {} has {} {} waiting; its limit is {} ({} for each of "
                               "{} workers)",
@@ -156,13 +161,14 @@ Result<void> RequestQueue::Push(std::unique_ptr<Waiting> waiting, std::size_t in
     }
   }
   if (places_.size() >= options_.requests_max) {
+    ++one.counts.refused_by_queue;
     return Fail(Code::kResourceExhausted,
                 fmt::format("{} requests wait for a worker already", places_.size()));
   }
   const Place place{waiting->request.strict_priority, KeyOf(one.options.queue_policy, *waiting),
                     ++last_number_};
-  one.prompt_tokens += waiting->prompt_tokens;
-  one.cached_tokens += waiting->cached_tokens;
+  one.counts.prompt_tokens += waiting->prompt_tokens;
+  one.counts.cached_tokens += waiting->cached_tokens;
   prompt_tokens_ += waiting->prompt_tokens;
   pinned_count_ += waiting->request.pinned ? 1 : 0;
   places_.emplace(waiting->request.id, std::pair(index, place));
@@ -170,12 +176,18 @@ Result<void> RequestQueue::Push(std::unique_ptr<Waiting> waiting, std::size_t in
   return {};
 }
 
+ClassCounts RequestQueue::counts(std::size_t index) const {
+  ClassCounts out = classes_[index].counts;
+  out.requests = classes_[index].order.size();
+  return out;
+}
+
 std::unique_ptr<Waiting> RequestQueue::Take(std::size_t index, Order::iterator at) {
   Class& one = classes_[index];
   std::unique_ptr<Waiting> out = std::move(at->second);
   one.order.erase(at);
-  one.prompt_tokens -= out->prompt_tokens;
-  one.cached_tokens -= out->cached_tokens;
+  one.counts.prompt_tokens -= out->prompt_tokens;
+  one.counts.cached_tokens -= out->cached_tokens;
   prompt_tokens_ -= out->prompt_tokens;
   pinned_count_ -= out->request.pinned ? 1 : 0;
   places_.erase(out->request.id);

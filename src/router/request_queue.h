@@ -21,6 +21,17 @@
 
 namespace pixii::router {
 
+/// What waits in a class, and what was refused because a limit was reached.
+struct ClassCounts {
+  std::size_t requests = 0;
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t cached_tokens = 0;
+  std::uint64_t refused_by_requests = 0;
+  std::uint64_t refused_by_prompt_tokens = 0;
+  std::uint64_t refused_by_cached_tokens = 0;
+  std::uint64_t refused_by_queue = 0;  // the bound of all classes together
+};
+
 /// A request with what was computed when it came.
 struct Waiting {
   RouteRequest request;
@@ -48,6 +59,10 @@ class RequestQueue final {
   std::size_t ClassOf(std::string_view named, std::uint64_t uncached_tokens) const;
 
   const PolicyClass& policy_class(std::size_t index) const { return classes_[index].options; }
+
+  std::size_t class_count() const { return classes_.size(); }
+
+  ClassCounts counts(std::size_t index) const;
 
   /// Whether somebody of the class waits.
   bool HasBacklog(std::size_t index) const { return !classes_[index].order.empty(); }
@@ -112,8 +127,7 @@ class RequestQueue final {
   struct Class {
     PolicyClass options;
     Order order;
-    std::uint64_t prompt_tokens = 0;  // that wait
-    std::uint64_t cached_tokens = 0;
+    ClassCounts counts = {};  // but for `requests`
   };
 
   std::unique_ptr<Waiting> Take(std::size_t index, Order::iterator at);

@@ -23,24 +23,17 @@ struct HashedPrompt {
   std::uint64_t token_count = 0;
 };
 
-struct RouteRequest {
+struct RouteRequest : wire::RouteWishes {
   RequestId id{};               // of this attempt, unique among those that run
   std::vector<TokenId> tokens;  // prompt and what is generated already
   std::string adapter;
-  std::string salt;                          // tenant's and client's own
-  std::optional<HashedPrompt> hashed;        // in place of these three
-  std::optional<InstanceId> pinned;          // this worker and no other
-  bool anywhere = false;                     // any will do, also in mode direct
-  std::optional<std::uint32_t> rank;         // and this rank of it
-  std::vector<InstanceId> excluded;          // where it failed already
-  std::vector<std::string> required_taints;  // a worker must have all of them
-  std::vector<PreferredTaint> preferred_taints;
-  std::string session;                       // empty: none
-  std::string policy_class;                  // empty: the default one
-  double priority_jump_s = 0;                // arrival is made earlier by so many seconds
-  std::int64_t strict_priority = 0;          // higher first, whatever the arrival
-  std::uint32_t expected_output_tokens = 0;  // 0: nobody knows
-  RouteOverride instead;
+  std::string salt;                    // tenant's and client's own
+  std::optional<HashedPrompt> hashed;  // in place of these three
+  std::optional<InstanceId> pinned;    // this worker and no other
+  std::optional<std::uint32_t> rank;   // and this rank of it
+  std::vector<InstanceId> excluded;    // where it failed already
+  std::string session;                 // empty: none
+  double priority_jump_s = 0;          // arrival is made earlier by so many seconds
 };
 
 /// A request that runs at a rank, whoever sent it there.

@@ -170,6 +170,9 @@ class Router final {
 
   std::uint64_t waiting_tokens() const { return queue_.prompt_tokens(); }
 
+  /// The same by class, and what was refused.
+  const RequestQueue& queue() const { return queue_; }
+
   /// nullptr: the mode or the options need none.
   const KvIndex* index() const { return index_ ? &*index_ : nullptr; }
 

@@ -5,10 +5,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "control/instance.h"
@@ -22,8 +24,9 @@ namespace pixii::sim {
 class KvObserver final {
  public:
   /// All outlive it.
-  KvObserver(rt::Loop& loop, rt::Net& net, control::MuxOptions mux)
-      : loop_(loop), net_(net), mux_(std::move(mux)) {}
+  KvObserver(rt::Loop& loop, rt::Net& net, control::MuxOptions mux,
+             std::function<void(std::string)> on_violation)
+      : loop_(loop), net_(net), mux_(std::move(mux)), on_violation_(std::move(on_violation)) {}
 
   void Watch(control::InstanceId instance, const std::string& address, const wire::ModelCard& card);
 
@@ -40,11 +43,13 @@ class KvObserver final {
     std::unique_ptr<control::RemoteLink> link;
   };
 
+  void CheckLine(const Watched& watched);
   static void Apply(const wire::KvEvent& event, std::set<std::uint64_t>& blocks);
 
   rt::Loop& loop_;
   rt::Net& net_;
   control::MuxOptions mux_;
+  std::function<void(std::string)> on_violation_;
   std::map<control::InstanceId, std::unique_ptr<Watched>> watched_;
 };
 

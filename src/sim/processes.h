@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -18,7 +19,7 @@
 #include "frontend/fleet/fleet_link.h"
 #include "frontend/frontend.h"
 #include "rt/sim_world.h"
-#include "sim/watched_link.h"
+#include "sim/asked_link.h"
 #include "sim/workload.h"
 #include "worker/local_link.h"
 #include "worker/worker_service.h"
@@ -30,7 +31,11 @@ struct ClusterSetup {
   std::shared_ptr<control::MemHub> hub;
   control::MuxOptions mux;
   control::DiscoveryOptions discovery;
+  /// Hears what workers are asked.
+  std::function<void(control::InstanceId, const wire::GenerateRequest&)> on_request;
   std::vector<TokenId> eos_token_ids;
+  /// A request that kills whoever runs it gave its first token somewhere.
+  std::function<void()> on_poison;
 };
 
 /// How a machine's clock goes.
@@ -44,6 +49,7 @@ struct WorkerSetup {
   worker::KvEventLogOptions kv_log;
   std::size_t stream_bytes_max = 64 * 1024;  // as WorkerServiceOptions
   ClockDrift clock;
+  control::ReadinessOptions health;
 };
 
 /// `pixii worker`: an engine on a thread, its service, its registration.
@@ -70,6 +76,8 @@ class WorkerProcess final {
   /// As by a power cut: its peers hear nothing.
   void Vanish();
   void Freeze(rt::Time until);
+  /// Its engine makes no step; the process lives, and says so.
+  void Stall(rt::Time until);
   /// Gives the memory of its KV cache back, and takes it again after `time`.
   void Sleep(rt::Duration patience, rt::Duration time);
   /// As by SIGTERM: what runs may end until `patience` is over. stopped() becomes true.
@@ -119,7 +127,7 @@ class WorkerProcess final {
   control::InstanceId instance_;
   engine::EngineLoop engine_;
   worker::LocalLink link_;
-  WatchedLink watched_;
+  AskedLink watched_;
   std::optional<worker::WorkerService> service_;
   std::unique_ptr<control::Registration> registration_;
   bool draining_ = false;
@@ -159,7 +167,8 @@ class FrontendProcess final {
 
  private:
   void OnChanges(const std::vector<control::MembershipChange>& changes);
-  void OnConnection(control::InstanceId instance, bool connected);
+  void FetchTexts();
+  void Serve();
 
   rt::SimNode& node_;
   frontend::FleetOptions fleet_options_;

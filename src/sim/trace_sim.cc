@@ -51,6 +51,7 @@ Distribution Describe(std::vector<double> values) {
   out.p50 = at(0.5);
   out.p90 = at(0.9);
   out.p99 = at(0.99);
+  out.max = at(1);
   return out;
 }
 

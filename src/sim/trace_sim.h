@@ -42,6 +42,7 @@ struct Distribution {
   double p50 = 0;
   double p90 = 0;
   double p99 = 0;
+  double max = 0;
 };
 
 inline constexpr std::size_t kTraceSlices = 10;

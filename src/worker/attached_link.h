@@ -11,7 +11,6 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -75,9 +74,6 @@ class AttachedLink final : public control::WorkerLink {
 
   bool engine_is_here() const { return here_; }
 
-  /// Answers of POST /kv_cache_events that could not be read.
-  std::uint64_t kv_broken_count() const { return kv_broken_; }
-
  private:
   struct Outstanding;
 
@@ -137,7 +133,6 @@ class AttachedLink final : public control::WorkerLink {
   std::optional<Error> closed_;
   KvEventHandler on_kv_events_;
   std::uint32_t kv_watches_ = 0;
-  std::uint64_t kv_broken_ = 0;
   TrtllmKvReader drained_;
   std::vector<std::unique_ptr<control::ZmqKvSource>> kv_sources_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone

@@ -6,8 +6,11 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "control/joined_answers.h"
 
 namespace pixii::worker {
+
+using control::JoinedAnswers;
 
 namespace {
 
@@ -20,44 +23,8 @@ RankPlacementOptions PlacementOf(RankPlacementOptions options,
   return options;
 }
 
-/// Calls `then` once all of `count` answers are here, with them in order.
-template <class T>
-class Answers final : public std::enable_shared_from_this<Answers<T>> {
- public:
-  using Then = std::function<void(std::vector<Result<T>>)>;
-
-  Answers(std::size_t count, Then then) : left_(count), then_(std::move(then)) {
-    answers_.resize(count, Fail(Code::kInternal, "no answer"));
-  }
-
-  std::function<void(Result<T>)> At(std::size_t index) {
-    return [self = this->shared_from_this(), index](Result<T> answer) {
-      self->answers_[index] = std::move(answer);
-      if (--self->left_ == 0) {
-        self->then_(std::move(self->answers_));
-      }
-    };
-  }
-
- private:
-  std::size_t left_;
-  std::vector<Result<T>> answers_;
-  Then then_;
-};
-
-template <class T>
-const Result<T>* FirstFailure(const std::vector<Result<T>>& answers) {
-  const auto failed = std::ranges::find_if(answers, [](const auto& answer) { return !answer; });
-  return failed == answers.end() ? nullptr : &*failed;
-}
-
 void Add(const engine::EngineLoad& rank, engine::EngineLoad& sum) {
-  sum.running += rank.running;
-  sum.queued += rank.queued;
-  sum.blocks_used += rank.blocks_used;
-  sum.blocks_cached += rank.blocks_cached;
-  sum.blocks_total += rank.blocks_total;
-  sum.steps += rank.steps;
+  control::AddLoad(rank, sum);
   sum.engine.steps += rank.engine.steps;
   sum.engine.sampled_tokens += rank.engine.sampled_tokens;
   sum.engine.faults += rank.engine.faults;
@@ -65,6 +32,7 @@ void Add(const engine::EngineLoad& rank, engine::EngineLoad& sum) {
   sum.engine.steps_ahead += rank.engine.steps_ahead;
   sum.engine.failed_requests += rank.engine.failed_requests;
   sum.engine.expired_requests += rank.engine.expired_requests;
+  sum.engine.cancelled_requests += rank.engine.cancelled_requests;
   sum.engine.drafts += rank.engine.drafts;
   sum.engine.drafted_tokens += rank.engine.drafted_tokens;
   sum.engine.accepted_tokens += rank.engine.accepted_tokens;
@@ -394,16 +362,16 @@ void RankedLink::Cancel(const wire::CancelRequest& cancel) {
 
 void RankedLink::ReleaseMemory(const control::MemoryTags& tags, rt::Duration patience,
                                MemoryHandler on_done) {
-  const auto answers = std::make_shared<Answers<void>>(
+  const auto answers = std::make_shared<JoinedAnswers<void>>(
       ranks_.size(),
       [this, tags, on_done = std::move(on_done)](const std::vector<Result<void>>& released) {
-        const Result<void>* failure = FirstFailure(released);
+        const Result<void>* failure = control::FirstFailure(released);
         if (failure == nullptr) {
           on_done({});
           return;
         }
         const Error why = failure->error();
-        const auto resumed = std::make_shared<Answers<void>>(
+        const auto resumed = std::make_shared<JoinedAnswers<void>>(
             ranks_.size(),
             [on_done, why](const std::vector<Result<void>>&) { on_done(Fail(why)); });
         for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
@@ -415,29 +383,17 @@ void RankedLink::ReleaseMemory(const control::MemoryTags& tags, rt::Duration pat
   }
 }
 
-namespace {
-
-std::function<void(std::vector<Result<void>>)> AllOrFirstFailure(
-    control::WorkerLink::MemoryHandler on_done) {
-  return [on_done = std::move(on_done)](const std::vector<Result<void>>& answers) {
-    const Result<void>* failure = FirstFailure(answers);
-    on_done(failure == nullptr ? Result<void>() : *failure);
-  };
-}
-
-}  // namespace
-
 void RankedLink::ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) {
-  const auto answers =
-      std::make_shared<Answers<void>>(ranks_.size(), AllOrFirstFailure(std::move(on_done)));
+  const auto answers = std::make_shared<JoinedAnswers<void>>(
+      ranks_.size(), control::AllOrFirstFailure(std::move(on_done)));
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
     ranks_[rank]->ResumeMemory(tags, answers->At(rank));
   }
 }
 
 void RankedLink::ClearCache(MemoryHandler on_done) {
-  const auto answers =
-      std::make_shared<Answers<void>>(ranks_.size(), AllOrFirstFailure(std::move(on_done)));
+  const auto answers = std::make_shared<JoinedAnswers<void>>(
+      ranks_.size(), control::AllOrFirstFailure(std::move(on_done)));
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
     ranks_[rank]->ClearCache(answers->At(rank));
   }
@@ -491,22 +447,17 @@ control::WorkerLoad RankedLink::load() const {
   for (const control::WorkerLoad& load : rank_loads()) {
     awake = awake || load.state == control::WorkerState::kAwake;
     sum.state = load.state;
-    sum.running += load.running;
-    sum.queued += load.queued;
-    sum.blocks_used += load.blocks_used;
-    sum.blocks_cached += load.blocks_cached;
-    sum.blocks_total += load.blocks_total;
-    sum.steps += load.steps;
+    control::AddLoad(load, sum);
   }
   sum.state = awake ? control::WorkerState::kAwake : sum.state;
   return sum;
 }
 
 void RankedLink::LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) {
-  const auto answers = std::make_shared<Answers<wire::AdapterCard>>(
+  const auto answers = std::make_shared<JoinedAnswers<wire::AdapterCard>>(
       ranks_.size(), [this, name = request.name,
                       on_done = std::move(on_done)](std::vector<Result<wire::AdapterCard>> loaded) {
-        const Result<wire::AdapterCard>* failure = FirstFailure(loaded);
+        const Result<wire::AdapterCard>* failure = control::FirstFailure(loaded);
         for (std::size_t rank = 0; failure != nullptr && rank < ranks_.size(); ++rank) {
           if (loaded[rank]) {
             ranks_[rank]->UnloadAdapter(name, [](const Result<wire::AdapterCard>&) {});
@@ -520,10 +471,10 @@ void RankedLink::LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on
 }
 
 void RankedLink::UnloadAdapter(std::string name, AdapterHandler on_done) {
-  const auto answers = std::make_shared<Answers<wire::AdapterCard>>(
+  const auto answers = std::make_shared<JoinedAnswers<wire::AdapterCard>>(
       ranks_.size(),
       [on_done = std::move(on_done)](const std::vector<Result<wire::AdapterCard>>& unloaded) {
-        const Result<wire::AdapterCard>* failure = FirstFailure(unloaded);
+        const Result<wire::AdapterCard>* failure = control::FirstFailure(unloaded);
         on_done(failure == nullptr ? unloaded.front() : *failure);
       });
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {

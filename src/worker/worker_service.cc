@@ -179,15 +179,23 @@ void WorkerService::Begin(control::CallId id, Call& call, const std::string& mes
 // The ids of callers may be equal: the worker gives its own.
 Result<void> WorkerService::BeginGenerate(control::CallId id, Call& call,
                                           const std::string& message) {
-  PX_TRY(wire::GenerateRequest request, wire::Decode<wire::GenerateRequest>(message));
+  ++counts_.requests;
+  Result<wire::GenerateRequest> decoded = wire::Decode<wire::GenerateRequest>(message);
+  if (!decoded) {
+    ++counts_.unreadable;
+    return Fail(decoded.error());
+  }
+  wire::GenerateRequest& request = *decoded;
   request.id = RequestId{++last_request_};
   if (const std::size_t queued = server_.connection_queued_bytes(id);
       queued > options_.connection_bytes_max) {
+    ++counts_.refused;
     return Fail(Code::kResourceExhausted,
                 fmt::format("{} bytes wait to be read by this caller, {} are allowed", queued,
                             options_.connection_bytes_max));
   }
   if (request.choice_count == 0) {
+    ++counts_.refused;
     return Fail(Code::kInvalidArgument, "choice_count: 0, at least 1 is needed", "choice_count");
   }
   call.request = request.id;
@@ -202,6 +210,7 @@ Result<void> WorkerService::BeginGenerate(control::CallId id, Call& call,
       });
   if (!taken) {
     running_.erase(own);
+    ++counts_.refused;
   }
   return taken;
 }
@@ -253,6 +262,10 @@ void WorkerService::OnGone(control::CallId id) {
 void WorkerService::OnFrame(control::CallId id, wire::TokenFrame frame) {
   const RequestId request = frame.id;
   const bool last = frame.finish.has_value();
+  if (last && frame.choice == 0) {  // of a request once, whatever became of its other choices
+    counts_.faults += *frame.finish == wire::FinishReason::kError ? 1 : 0;
+    counts_.cancelled += *frame.finish == wire::FinishReason::kCancelled ? 1 : 0;
+  }
   if (watch_ && (!frame.tokens.empty() || !frame.pooled.empty())) {
     watch_->OnToken();
   }
@@ -477,6 +490,17 @@ wire::WorkerReport WorkerService::Report() {
     report.load.state = wire::WorkerState::kDraining;
   }
   return report;
+}
+
+std::string WorkerService::Describe() {
+  if (draining_) {
+    return "the worker ends what runs and takes nothing new";
+  }
+  if (!watch_) {
+    return "the worker takes requests";
+  }
+  (void)watch_->ready();  // it looks at the engine
+  return watch_->Describe();
 }
 
 void WorkerService::SendReports() {

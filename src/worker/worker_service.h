@@ -51,6 +51,15 @@ struct WorkerServiceOptions {
   std::function<void(bool healthy, const std::string& why)> on_health = {};
 };
 
+/// Since the start.
+struct WorkerCounts {
+  std::uint64_t requests = 0;    // that frontends sent
+  std::uint64_t unreadable = 0;  // of them, refused: the message cannot be read
+  std::uint64_t refused = 0;     // likewise, by the engine or a limit
+  std::uint64_t faults = 0;      // that ended with an error
+  std::uint64_t cancelled = 0;   // whose caller wanted no more
+};
+
 class WorkerService final : private control::MuxService {
  public:
   /// All outlive it.
@@ -71,6 +80,19 @@ class WorkerService final : private control::MuxService {
   void Drain();
 
   std::size_t request_count() const { return running_.size(); }
+
+  const WorkerCounts& counts() const { return counts_; }
+
+  /// Whether frontends are told to send requests.
+  bool takes_requests() { return Report().load.state == wire::WorkerState::kAwake; }
+
+  /// A sentence: ready, or what is in the way.
+  std::string Describe();
+
+  /// Nothing is asked where health is not watched.
+  control::CanaryCounts canaries() const {
+    return watch_ ? watch_->canaries() : control::CanaryCounts();
+  }
 
   /// Those that callers of this name sent, by the ids that the link knows.
   std::vector<RequestId> RequestsOf(std::string_view caller) const;
@@ -148,6 +170,7 @@ class WorkerService final : private control::MuxService {
   std::map<control::CallId, Call> calls_;
   std::unordered_map<RequestId, control::CallId> running_;
   std::uint64_t last_request_ = 0;
+  WorkerCounts counts_;
   KvEventLog kv_log_;
   std::uint64_t kv_epoch_;  // of `kv_log_`: other starts of this worker have another
   bool kv_watched_ = false;

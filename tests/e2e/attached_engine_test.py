@@ -107,6 +107,25 @@ class TokenEngines(unittest.TestCase):
             self.assertEqual(engine.seen, [])
 
 
+class Canaries(unittest.TestCase):
+    def test_without_canaries_the_engine_has_the_requests_of_clients_alone(self):
+        off = ("--canary-interval", "0")
+        with FakeEngine("vllm") as engine:
+            with Attached([engine], frontend_flags=off, worker_flags=off) as both:
+                both.frontend.wait_for(lambda: both.frontend.request("GET", "/ready")[0] == 200, 10, "ready")
+                self.assertEqual(tokens_of(both.frontend, HELLO)[1], answer(tokens_of(both.frontend, HELLO)[0], 12))
+                self.assertEqual(engine.trials, 0)
+                self.assertEqual(len(engine.seen), 2)
+            with Attached([engine], worker_flags=("--canary-interval", "100ms"), frontend_flags=("--canary-interval", "200ms")) as both:
+                harness.wait_for(lambda: engine.trials >= 5, 20, "canaries")
+                values = both.frontend.metrics()
+                made = sum(v for k, v in values.items() if k.startswith('pixii_canaries_total{') and 'result="ok"' in k)
+                self.assertGreaterEqual(made, 1)
+                self.assertEqual(sum(v for k, v in values.items() if k.startswith("dynamo_frontend_requests_total")), 0,
+                                 "no client asked anything")
+                self.assertEqual(len(engine.seen), 2)
+
+
 class TextEngines(unittest.TestCase):
     def test_texts_go_in_and_come_out(self):
         with FakeEngine("openai") as engine, Attached([engine]) as both:
@@ -171,6 +190,10 @@ class Faults(unittest.TestCase):
                 self.assertEqual(said["choices"][0]["finish_reason"], "length")
                 moved = answer(prompt, 5) + answer(prompt + answer(prompt, 5), 7)  # it goes on behind what the client has
                 self.assertIn(ids, (answer(prompt, 12), moved))
+                if ids == moved:  # nobody knows whether both compute alike
+                    parts = said["nvext"]["recomputed"][0]["parts"]
+                    self.assertEqual([part["first_token"] for part in parts], [0, 5])
+                    self.assertEqual(len({part["numerics_id"] for part in parts}), 2)
             self.assertTrue(any(body["max_tokens"] == 7 for body in good.seen), "nothing went on at the other engine")
 
     def test_an_engine_that_is_gone_gets_nothing_until_it_is_back(self):

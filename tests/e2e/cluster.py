@@ -4,6 +4,7 @@ import pathlib
 import random
 import signal
 import tempfile
+import time
 
 import harness
 
@@ -71,9 +72,8 @@ class Cluster:
             return since
         return max(self.workers, key=spent)
 
-    def migrations(self):
-        values = self.frontend.metrics()
-        return {kind: sum(v for k, v in values.items() if "model_migration_total" in k and kind in k)
+    def migrations(self, frontend=None):
+        return {kind: total(frontend or self.frontend, "dynamo_frontend_model_migration_total", kind)
                 for kind in ("new_request", "ongoing_request")}
 
     def __enter__(self):
@@ -93,12 +93,48 @@ class Cluster:
             raise AssertionError(f"exit statuses after SIGTERM: {statuses}")
 
 
+def total(frontend, name, label=""):
+    """The sum over a metric's series whose labels contain a text."""
+    return sum(v for k, v in frontend.metrics().items() if k.split("{")[0] == name and label in k)
+
+
 def pause(worker):
     os.kill(worker.process.pid, signal.SIGSTOP)
 
 
 def resume(worker):
     os.kill(worker.process.pid, signal.SIGCONT)
+
+
+def dump(worker):
+    """The worker's state after this call, as its log has it."""
+    seen = worker.log_path.read_text(errors="replace").count("state.dump")
+    asked = 0.0
+
+    def line():
+        nonlocal asked
+        if time.monotonic() - asked > 0.2:  # the log takes ten of an event a second
+            asked = time.monotonic()
+            worker.process.send_signal(signal.SIGUSR1)
+        lines = [line for line in worker.log_path.read_text(errors="replace").splitlines() if "state.dump" in line]
+        return lines[-1] if len(lines) > seen else None
+
+    text = harness.wait_for(line, 10, "a dump", worker.log_text)
+    return {key: int(value) for key, value in (word.split("=") for word in text.split() if "=" in word) if value.isdigit()}
+
+
+def wait_until_idle(workers, seconds=2):
+    def idle(worker):
+        state = dump(worker)
+        return state["running"] == state["waiting"] == state["requests"] == state["blocks_pinned"] == 0
+
+    for worker in workers:
+        harness.wait_for(lambda worker=worker: idle(worker), seconds, "the worker is idle", worker.log_text)
+
+
+def serving(workers):
+    """The one worker that runs something."""
+    return harness.wait_for(lambda: next((worker for worker in workers if dump(worker)["running"]), None), 10, "a worker runs it")
 
 
 def requests(count, seed, adapters=()):

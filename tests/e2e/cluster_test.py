@@ -1,4 +1,5 @@
 """Workers in processes of their own behind a frontend: they answer as one, and their deaths are not seen."""
+import json
 import os
 import pathlib
 import random
@@ -47,6 +48,9 @@ class Cluster(unittest.TestCase):
         pauses = []
         with cluster.Cluster(2, worker_flags=(*FLAGS, "--enable-lora", "--lora-dir", root.name)) as both:
             undisturbed = [ask(both.frontend, body) for body in bodies]
+            for body, whole in zip(bodies, undisturbed):
+                if "response_format" in body and whole["choices"][0]["finish"] == "stop":
+                    self.assertEqual(set(json.loads(whole["choices"][0]["text"])), {"name", "age", "tags"})
             for number, (body, expected) in enumerate(zip(bodies, undisturbed)):
                 at = draw.choice([0, 1, 2, draw.randint(3, 60)])
                 both.busiest()
@@ -90,6 +94,76 @@ class Cluster(unittest.TestCase):
                     for worker in stopped:
                         cluster.resume(worker)
                 both.wait_for_workers(2)
+
+    def test_a_fleet_sleeps_and_wakes_also_for_a_frontend_that_came_meanwhile(self):
+        body = next(cluster.requests(1, 7))
+        with cluster.Cluster(2, worker_flags=FLAGS) as both:
+            expected = ask(both.frontend, body)
+            status, said = both.frontend.post("/engine/control/release_memory_occupation", {})
+            self.assertEqual(status, 200, said)
+            both.wait_for_workers(0)
+            with both.frontend_of() as late:
+                late.wait_for(lambda: any("frontend_model_workers{" in name for name in late.metrics()), 10, "workers that sleep")
+                status, said = both.frontend.post("/engine/control/resume_memory_occupation", {})
+                self.assertEqual(status, 200, said)
+                both.wait_for_workers(2)
+                late.wait_for(lambda: late.request("GET", "/ready")[0] == 200, 20, "the late frontend")
+                self.assertEqual(ask(late, body), expected)
+            self.assertEqual(ask(both.frontend, body), expected)
+
+    def test_an_answer_that_others_recompute_says_so(self):
+        body = {"messages": [{"role": "user", "content": "Tell me of rivers."}], "max_tokens": 500, "temperature": 0.8, "seed": 4,
+                "ignore_eos": True}
+        with cluster.Cluster(1, worker_flags=FLAGS) as both:
+            both.workers.append(cluster.Worker(both.folder.name, "tiny-chat", *FLAGS, "--kv-dtype", "int8"))
+            both.wait_for_workers(2)
+            both.busiest()
+            killed = []
+
+            def after(event):
+                if event == 40:
+                    killed.append(both.busiest())
+                    both.kill(killed[0])
+
+            events = []
+            for number, event in enumerate(both.frontend.stream(CHAT, body)):
+                events.append(event)
+                after(number)
+            said = [event["nvext"]["recomputed"] for event in events if "nvext" in event]
+            self.assertEqual(len(said), 1, "with the last finish and nowhere else")
+            self.assertIn("nvext", events[-1])
+            [choice] = said[0]
+            first, second = choice["parts"]
+            self.assertEqual((choice["index"], first["first_token"]), (0, 0))
+            self.assertGreater(second["first_token"], 5)
+            self.assertNotEqual(first["numerics_id"], second["numerics_id"])
+            self.assertEqual(both.migrations()["ongoing_request"], 1)
+            self.assertEqual(sum(v for k, v in both.frontend.metrics().items() if k.startswith("pixii_answers_recomputed_total")), 1)
+
+            # A whole answer says it in its head, too. The other kind of worker is there again.
+            has_int8 = "int8" in both.workers[0].process.args
+            both.workers.append(cluster.Worker(both.folder.name, "tiny-chat", *FLAGS, *(() if has_int8 else ("--kv-dtype", "int8"))))
+            both.wait_for_workers(2)
+            tokens = lambda: sum(v for k, v in both.frontend.metrics().items()  # noqa: E731
+                                 if k.startswith("dynamo_frontend_output_tokens_total"))
+            before = tokens()
+            both.busiest()
+            with ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(both.frontend.request, "POST", CHAT, {**body, "receipt": True})
+                both.frontend.wait_for(lambda: tokens() >= before + 30, 20, "tokens")
+                both.kill(both.busiest())
+                status, headers, whole = answer.result()
+            self.assertEqual(status, 200, whole)
+            parts = whole["nvext"]["recomputed"][0]["parts"]
+            ids = [part["numerics_id"] for part in parts]
+            self.assertEqual(headers["x-pixii-recomputed"], ", ".join(ids))
+            self.assertEqual(len(set(ids)), 2)
+            self.assertEqual(whole["receipt"]["numerics_id"], ids[0])
+            self.assertEqual(whole["receipt"]["choices"][0]["computed"], parts)
+            # Undisturbed nothing is said.
+            status, headers, whole = both.frontend.request("POST", CHAT, {**body, "max_tokens": 4})
+            self.assertNotIn("x-pixii-recomputed", headers)
+            self.assertNotIn("nvext", whole)
 
     def test_all_workers_are_replaced_under_load_and_nothing_fails(self):
         bodies = list(cluster.requests(8, 4))
@@ -139,7 +213,7 @@ class Cluster(unittest.TestCase):
             both.busiest()
 
             def after(event):
-                if event == 5:
+                if event == 40:  # so late that the busier one shows
                     both.kill(both.busiest())
 
             with self.assertRaisesRegex(AssertionError, "Disconnected|connection"):
@@ -161,7 +235,7 @@ class Cluster(unittest.TestCase):
                 dumps = [line for line in worker.log_text().splitlines() if "state.dump" in line]
                 return dumps and " running=0" in dumps[-1] and "requests=0" in dumps[-1]
 
-            harness.wait_for(idle, 2, "the worker is idle", worker.log_text)
+            harness.wait_for(idle, 1, "the worker is idle", worker.log_text)  # D10
             one.frontend = cluster.Frontend(one.folder.name)
             self.assertEqual(one.frontend.post(CHAT, {**body, "max_tokens": 3})[0], 200)
 

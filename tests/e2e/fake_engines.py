@@ -27,6 +27,7 @@ class FakeEngine:
         self.script, self.seen, self.cached = None, [], 0
         self.open, self.aborted, self.pause = 0, 0, 0.0
         self.adapters, self.kv_events = {}, []
+        self.trials = 0
         engine = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -120,8 +121,10 @@ class FakeEngine:
                 choice["token_ids"] = answer(prompt, count)
             self.say(handler, {"choices": [choice]})
             return
-        if prompt != [0]:  # the frontend tries its workers so
+        if prompt != [0]:  # the frontend and the worker try it so
             self.seen.append(body)
+        else:
+            self.trials += 1
         self.open += 1
         try:
             self.stream(handler, body, prompt, count)

@@ -1,6 +1,7 @@
 """A Unix socket that lies between a server and its clients and spoils what passes: slow, late, silent, one-way, broken, garbled."""
 import contextlib
 import os
+import random
 import selectors
 import socket
 import threading
@@ -12,15 +13,17 @@ PIECE = 16 * 1024
 class FaultProxy:
     """Takes the place of the socket file `path`, whose server is reached through it from then on.
 
-    `delay`: seconds that every byte is late; `bytes_per_second`: of each direction, None: unbounded. What happens to bytes:
+    `delay`: seconds that every byte is late; `loss`: the share of pieces that are sent again, so that they and what follows them
+    come another 0.2 s later; `bytes_per_second`: of each direction, None: unbounded. What happens to bytes:
     `to_server`, `to_client`: "pass", "drop" (silently: as half-open or one-way links do), "garble" (a bit of each piece).
     """
 
     def __init__(self, path):
         self.path, self.real = path, f"{path}.real"
         os.rename(path, self.real)
-        self.delay, self.bytes_per_second = 0.0, None
+        self.delay, self.loss, self.bytes_per_second = 0.0, 0.0, None
         self.to_server = self.to_client = "pass"
+        self.tape = None  # {"to_server": bytearray(), "to_client": bytearray()}: all that comes is noted there
         self.pairs = set()
         self.lock = threading.Lock()
         self.listener = socket.socket(socket.AF_UNIX)
@@ -57,11 +60,14 @@ class FaultProxy:
                 if open_ended and readable.select(None if due is None else max(0, due)):
                     piece = source.recv(PIECE)
                     open_ended = bool(piece)
+                    if self.tape is not None:
+                        self.tape[direction] += piece
                     fate = getattr(self, direction)
                     if piece and fate != "drop":
                         if fate == "garble":
                             piece = bytes([piece[0] ^ 0x10]) + piece[1:]
-                        waiting.append((time.monotonic() + self.delay, piece))
+                        again = 0.2 if random.random() < self.loss else 0.0
+                        waiting.append((time.monotonic() + self.delay + again, piece))
                 elif due is not None and due > 0:
                     threading.Event().wait(due)
                 while waiting and waiting[0][0] <= time.monotonic():
@@ -93,7 +99,7 @@ class FaultProxy:
     def heal(self):
         """Bytes pass again; connections that lack some are not patched up, as TCP would not."""
         holes = (self.to_server, self.to_client) != ("pass", "pass")
-        self.delay, self.bytes_per_second = 0.0, None
+        self.delay, self.loss, self.bytes_per_second = 0.0, 0.0, None
         self.to_server = self.to_client = "pass"
         if holes:
             self.reset()

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -58,6 +59,7 @@ class Models(unittest.TestCase):
             second = cluster.Worker(fleet.folder.name, "tiny-chat", *FLAGS, "--served-model-name", "second")
             fleet.workers.append(second)
             server.wait_for(lambda: listed(server) == ["second", "tiny-chat"], 10, "both models")
+            self.assertTrue(any('"second"' in name for name in server.metrics()))
             # The same weights under two names answer alike, each under its own.
             self.assertEqual(ask(server, {**body, "model": "second"}), expected)
             status, answer = server.post(CHAT, {**body, "model": "second"})
@@ -76,6 +78,9 @@ class Models(unittest.TestCase):
             self.assertEqual(rest["usage"]["completion_tokens"], 200)
             self.assertEqual(server.post(CHAT, {**body, "model": "second"})[0], 404)
             self.assertEqual(ask(server, {**body, "model": "tiny-chat"}), expected)
+            # What was counted of it goes with it.
+            server.wait_for(lambda: not any('"second"' in name for name in server.metrics()), 10, "its series to go")
+            self.assertTrue(any('"tiny-chat"' in name for name in server.metrics()))
             # It comes back.
             again = cluster.Worker(fleet.folder.name, "tiny-chat", *FLAGS, "--served-model-name", "second")
             fleet.workers.remove(second)
@@ -124,6 +129,60 @@ class Models(unittest.TestCase):
                     answer.pop("id", None)
                     answer.pop("created", None)
                 self.assertEqual(behind, alone)
+
+
+class Conflicts(unittest.TestCase):
+    def test_a_worker_that_contradicts_the_others_gets_nothing_until_they_are_gone(self):
+        body = {"messages": [{"role": "user", "content": "What is 17 + 25?"}], "max_tokens": 8, "temperature": 0}
+        with cluster.Cluster(2, worker_flags=FLAGS) as fleet:
+            server = fleet.frontend
+            expected = ask(server, body)
+            odd = cluster.Worker(fleet.folder.name, "tiny-chat", *FLAGS, "--block-size", "32")
+            fleet.workers.append(odd)
+
+            def rows():
+                return {one["instance_id"]: one for one in server.request("GET", "/health")[2]["instances"]}
+
+            def states(reason):
+                return [one for one in rows().values() if one["reason"] == reason]
+
+            server.wait_for(lambda: len(states("config_conflict")) == 1, 20, f"a conflict: {rows()}")
+            [row] = states("config_conflict")
+            self.assertEqual(row["state"], "excluded")
+            self.assertIn("kv_cache_block_size", row["message"])
+            self.assertIn('"32"', row["message"])
+            gauge = lambda state: sum(v for k, v in server.metrics().items()  # noqa: E731
+                                      if k.startswith("dynamo_frontend_router_worker_state{") and f'state="{state}"' in k)
+            self.assertEqual((gauge("available"), gauge("excluded")), (2, 1))
+            self.assertIn("worker.conflict", server.log_text())
+            fleet.busiest()
+            for _ in range(12):
+                self.assertEqual(ask(server, body), expected)
+            self.assertIsNot(fleet.busiest(), odd)
+            # The others leave: it is the only one, and no contradiction any more.
+            for worker in fleet.workers[:2]:
+                self.assertEqual(worker.stop(), 0, worker.log_text())
+                worker.folder.cleanup()
+            del fleet.workers[:2]
+            server.wait_for(lambda: not states("config_conflict") and len(rows()) == 1, 20, "no conflict")
+            server.wait_for(lambda: server.post(CHAT, body)[0] == 200, 20, "it serves")
+            self.assertEqual(ask(server, body), expected)
+            self.assertIn("worker.agrees", server.log_text())
+
+    def test_another_tokenizer_is_another_set_of_workers(self):
+        with tempfile.TemporaryDirectory() as folder, cluster.Cluster(2, worker_flags=FLAGS) as fleet:
+            other = pathlib.Path(folder) / "tokenizer"
+            shutil.copytree(harness.ROOT / "models/tiny-chat", other)
+            config = json.loads((other / "tokenizer_config.json").read_text())
+            config["chat_template"] = "{% for m in messages %}{{ m.content }}{% endfor %}"
+            (other / "tokenizer_config.json").write_text(json.dumps(config))
+            fleet.workers.append(cluster.Worker(fleet.folder.name, "tiny-chat", *FLAGS, "--tokenizer", str(other)))
+            server = fleet.frontend
+
+            def reasons():
+                return sorted(one["reason"] for one in server.request("GET", "/health")[2]["instances"])
+
+            server.wait_for(lambda: reasons() == ["", "", "config_conflict"], 20, "a conflict of texts")
 
 
 class Adapters(unittest.TestCase):
@@ -201,26 +260,25 @@ class ServeWorkers(unittest.TestCase):
         return sum(v for k, v in server.metrics().items() if k.startswith("dynamo_frontend_model_workers{"))
 
     def test_a_worker_that_dies_is_started_anew_and_nobody_notices(self):
-        bodies = [body for body in cluster.requests(12, 7)]
+        bodies = list(cluster.requests(12, 7))
         with harness.Server("tiny-chat", *FLAGS, "--workers", "3") as server:
             server.wait_for(lambda: self.ready(server) == 3, 30, "three workers")
             self.assertEqual(len(self.workers(server)), 3)
             expected = [ask(server, body) for body in bodies]
             before = children(server.process.pid)
             self.assertEqual(len(before), 3)
-            killed = []
+            killed = before[:2]
 
-            def drive(number):
-                def after(event):
-                    if event == 3 and number in (2, 7):
-                        victim = before[len(killed)]
-                        killed.append(victim)
-                        os.kill(victim, signal.SIGKILL)
-                return ask(server, bodies[number], after)
+            # One death at a time: a request that two workers die under is given up as poisoned.
+            for half, victim in ((range(6), killed[0]), (range(6, 12), killed[1])):
+                def drive(number, first=half[0], victim=victim):
+                    def after(event):
+                        if event == 3 and number == first + 2:
+                            os.kill(victim, signal.SIGKILL)
+                    return ask(server, bodies[number], after)
 
-            with ThreadPoolExecutor(4) as pool:
-                self.assertEqual(list(pool.map(drive, range(len(bodies)))), expected)
-            self.assertGreater(len(killed), 0)
+                with ThreadPoolExecutor(4) as pool:
+                    self.assertEqual(list(pool.map(drive, half)), expected[half[0]:half[-1] + 1])
             server.wait_for(lambda: self.ready(server) == 3, 30, "three workers again")
             after = children(server.process.pid)
             self.assertTrue(set(killed).isdisjoint(after))
@@ -234,7 +292,7 @@ class ServeWorkers(unittest.TestCase):
         workers = children(server.process.pid)
         self.assertEqual(len(workers), 2)
         server.kill()
-        harness.wait_for(lambda: not any(alive(pid) for pid in workers), 5, "no worker is left", lambda: str(workers))
+        harness.wait_for(lambda: not any(alive(pid) for pid in workers), 2, "no worker is left", lambda: str(workers))
 
     def test_a_model_that_cannot_be_loaded_is_said(self):
         program = subprocess.run([harness.BINARY, "serve", "/nowhere", "--port", "0", "--workers", "2"],
@@ -369,6 +427,50 @@ class UpTest(unittest.TestCase):
             everything = children(up.process.pid)
         self.assertFalse(any(alive(pid) for pid in everything))
 
+    def test_a_router_starts_before_those_that_ask_it(self):
+        graph = """
+components:
+  http:
+    command: frontend
+    needs: [where, chat]
+    flags: {{port: 0, router-url: discovery, router-mode: kv}}
+  chat:
+    model: tiny-chat
+    replicas: {replicas}
+    flags: {{threads: 1, max-batch: 8, kv-memory: 64MiB}}
+  where:
+    command: router
+    flags: {{port: 0}}
+  alone:
+    command: serve
+    model: tiny-chat
+    needs: [http]
+    flags: {{port: 0, engine: mock}}
+"""
+        body = {"messages": [{"role": "user", "content": "What is 17 + 25?"}], "max_tokens": 8}
+        global GRAPH
+        usual, GRAPH = GRAPH, graph
+        try:
+            with Up(replicas=1) as up:
+                starts = [line.split()[0].rsplit("-", 1)[0] for line in up.lines if "started" in line]
+                self.assertEqual((sorted(starts[:2]), starts[2:]), (["chat", "where"], ["http", "alone"]))
+                server = up.frontend()
+                self.assertEqual(server.post(CHAT, body)[0], 200)
+                router = harness.Server.__new__(harness.Server)
+                ports = {path.name.rsplit("-", 1)[0]: int(path.read_text()) for path in (up.state / "ports").iterdir()}
+                router.port = ports["where"]
+                # The router knows the worker, and was asked.
+                harness.wait_for(lambda: router.request("GET", "/ready")[0] == 200, 20, "the router has a worker")
+                alone = harness.Server.__new__(harness.Server)
+                alone.port = ports["alone"]
+                status, answer = alone.post(CHAT, body)
+                self.assertEqual(status, 200, answer)
+                self.assertEqual(len(alone.request("GET", "/health")[2]["instances"]), 0, "it finds nobody")
+                everything = children(up.process.pid)
+            self.assertFalse(any(alive(pid) for pid in everything))
+        finally:
+            GRAPH = usual
+
     def test_check_says_what_is_wrong_and_where(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "g.yaml"
@@ -382,7 +484,10 @@ class UpTest(unittest.TestCase):
             for text, said in [
                     ("components:\n  a:\n    flags:\n      max-btach: 3\n", "g.yaml:4: components.a.flags.max-btach: pixii worker has no flag --max-btach; did you mean max-batch?"),
                     ("components:\n  a:\n    flags:\n      max-batch: many\n", "g.yaml:4: components.a.flags.max-batch: "),
-                    ("components:\n  a:\n    command: frontend\n    replicas: 2\n", "components.a.replicas: several cannot have one port")]:
+                    ("components:\n  a:\n    command: frontend\n    replicas: 2\n", "components.a.replicas: several cannot have one port"),
+                    ("components:\n  a:\n    command: router\n    replicas: 2\n", "components.a.replicas: several cannot have one port"),
+                    ("components:\n  a:\n    command: router\n    model: m\n", "components.a.model: pixii router takes no model"),
+                    ("components:\n  a:\n    command: chat\n", 'components.a.command: "chat" is none of frontend, worker, router, serve')]:
                 status, output = check(text)
                 self.assertEqual(status, 2, output)
                 self.assertIn(said, output)

@@ -62,6 +62,44 @@ class Ranks(unittest.TestCase):
             with ThreadPoolExecutor(6) as pool:
                 self.assertEqual(list(pool.map(lambda body: ask(small.frontend, body), asked)), expected)
 
+    def test_a_frontend_knows_what_each_rank_holds_and_sends_there(self):  # A8.1 to A8.4, A8.7, B29
+        model = str(harness.OWN_MODELS / MODELS[0])
+        draw = random.Random(8)
+        prompts = [[draw.randrange(3, 60) for _ in range(50)] for _ in range(8)]
+        flags = (*FLAGS, "--enable-attention-dp", "--tensor-parallel-size", "2")
+        with cluster.Cluster(1, model, worker_flags=flags, frontend_flags=("--router-mode", "kv")) as small:
+            server = small.frontend
+
+            def rank(prompt, **headers):
+                status, _, answer = server.request("POST", "/v1/completions", {
+                    "prompt": prompt, "max_tokens": 2, "ignore_eos": True, "nvext": {"extra_fields": ["worker_id"]}}, headers)
+                self.assertEqual(status, 200, answer)
+                return answer["nvext"]["worker_id"]["decode_dp_rank"]
+
+            def holds(prompt):
+                _, why = server.post("/router/explain", {"token_ids": prompt})
+                return {one["dp_rank"]: one["input"]["device_blocks"] for one in why["candidates"]}
+
+            records = [path.read_text() for path in pathlib.Path(small.folder.name).rglob("*") if path.is_file()]
+            self.assertTrue(any('"data_parallel_size":2' in text.replace(" ", "") for text in records), records)
+            self.assertEqual(holds(prompts[0]), {0: 0, 1: 0})
+            homes = []
+            for prompt in prompts:
+                homes.append(rank(prompt))
+                expected = {homes[-1]: 50 // 8, 1 - homes[-1]: 0}  # whole blocks, of one rank
+                server.wait_for(lambda p=prompt, e=expected: holds(p) == e, 10, "its blocks are known")
+            self.assertEqual(set(homes), {0, 1})
+            again = [rank(prompt) for _ in range(4) for prompt in prompts]
+            self.assertGreater(sum(a == b for a, b in zip(again, homes * 4)) / len(again), 0.9)
+            for wish in (0, 1):
+                self.assertEqual({rank(prompt, **{"x-dynamo-dp-rank": str(wish)}) for prompt in prompts}, {wish})
+            self.assertIn(rank(prompts[0], **{"x-dynamo-dp-rank": "7"}), (0, 1))
+            self.assertIn("rank.unknown", server.log_text())
+        with cluster.Cluster(1, model, worker_flags=(*flags, "--conversation-affinity")) as small:
+            server = small.frontend
+            for session in ("a", "b", "c"):
+                self.assertEqual(len({rank(prompt, **{"x-dynamo-session-id": session}) for prompt in prompts[:5]}), 1)
+
     def test_ranks_may_be_set_in_the_engine_yaml(self):
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             file.write("tensor_parallel_size: 2\nenable_attention_dp: true\n"

@@ -84,6 +84,32 @@ class WithoutWorkers(unittest.TestCase):
             self.assertEqual(router.get("/ready")[0], 503)
             self.assertEqual(router.request("DELETE", "/workers/1")[0], 404)
 
+    def test_each_answer_is_a_line_of_the_access_log(self):
+        path = pathlib.Path(self.folder.name) / "access.log"
+        with self.router("--access-log", str(path), "--trace-id-header", "x-run") as router:
+            router.post("/workers", {"worker_id": 1, **WORKER}, headers={"X-Run": "r7", "X-Request-Id": "q1"})
+            router.request("GET", "/nothing")
+
+            def lines(file=path):
+                return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+            router.wait_for(lambda: len(lines()) == 2, 10, "two lines")
+            first, second = lines()
+            self.assertEqual({k: first[k] for k in ("method", "path", "status", "whole", "request_id", "trace_id")},
+                             {"method": "POST", "path": "/workers", "status": 201, "whole": True, "request_id": "q1", "trace_id": "r7"})
+            self.assertGreater(first["bytes"], 0)
+            self.assertGreaterEqual(first["ms"], 0)
+            self.assertRegex(first["time"], r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+            self.assertEqual((second["path"], second["status"], "trace_id" in second), ("/nothing", 404, False))
+            moved = path.with_suffix(".1")
+            path.rename(moved)
+            self.assertEqual(router.post("/reopen_logs", {}), (200, {"status": "ok"}))
+            router.wait_for(path.exists, 10, "a new file")
+            router.request("GET", "/live")
+            router.wait_for(lambda: any(line["path"] == "/live" for line in lines()), 10, "a line in the new file")
+        with self.assertRaisesRegex(RuntimeError, "access-log"):
+            self.router("--access-log", self.folder.name)
+
     def test_what_is_reserved_counts_until_it_is_deleted(self):
         with self.router() as router:
             for worker in (1, 2):
@@ -311,7 +337,9 @@ class WithWorkers(unittest.TestCase):
                 self.assertEqual(router.post("/register", body)[0], 201)
             self.assertEqual(router.post("/register", body)[0], 400)  # twice
             router.wait_for(lambda: self.longest(router, tokens) >= blocks - 16, 20, "the blocks")
-            _, workers = router.get(f"/workers?model_name={self.model}&routing_group=default")
+            ours = f"/workers?model_name={self.model}&routing_group=default"
+            router.wait_for(lambda: all(one["status"] == "active" for one in router.get(ours)[1]), 20, "both workers")
+            _, workers = router.get(ours)
             self.assertEqual([(one["instance_id"], one["source"], one["status"], one["block_size"]) for one in workers],
                              [(0, "zmq", "active", 16), (1, "zmq", "active", 16)])
             self.assertEqual(workers[0]["endpoints"], {"0": f"pixii://{ports[0]}"})

@@ -5,6 +5,8 @@ import json
 import pathlib
 import random
 import shutil
+import socket
+import ssl
 import subprocess
 import tempfile
 import unittest
@@ -316,6 +318,61 @@ class Choice(unittest.TestCase):
                 self.assertEqual([one.result()[0] for one in first], [200, 200])
             self.assertEqual(fleet.try_ask([1])[0], 200)
 
+    def test_classes_of_a_file_wait_apart_and_share_by_their_quanta(self):  # B23, B24, B25
+        policy = """default_policy_family: chat
+uncached_isl_buckets: [{min_tokens: 0, bucket: any}]
+policy_classes:
+  - {name: chat, policy_family: chat, cache_bucket: any, quantum: 512, prefill_busy_threshold: 0}
+  - {name: bulk, policy_family: bulk, cache_bucket: any, quantum: 64, prefill_busy_threshold: 0, request_queue_limit_per_worker: 6}
+"""
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "policy.yaml"
+            path.write_text(policy)
+            worker = (*WORKER, "--mock-prefill-time", "100us")
+            with Fleet(1, "--router-mode", "kv", "--router-policy-config", str(path), worker_flags=worker) as fleet:
+                bulk = {"x-dynamo-meta-policy-class": "bulk"}
+
+                def value(name, **labels):
+                    return sum(v for k, v in fleet.frontend.metrics().items() if k.startswith(name + "{")
+                               and all(f'{label}="{wanted}"' in k for label, wanted in labels.items()))
+
+                pending = "dynamo_frontend_router_queue_pending_requests"
+                order = []
+
+                def ask(number, headers):
+                    status, _, answer = fleet.try_ask(tokens(number, 800), headers, max_tokens=1)
+                    order.append("bulk" if headers else "chat")
+                    return status, answer
+
+                with ThreadPoolExecutor(20) as pool:
+                    # 80 ms of prefill each: one runs, the others wait in their classes.
+                    first = pool.submit(ask, 0, None)
+                    harness.wait_for(lambda: value("dynamo_frontend_worker_active_prefill_tokens") > 0, 10, "a prefill")
+                    bulks = [pool.submit(ask, 100 + i, bulk) for i in range(9)]
+                    harness.wait_for(lambda: value(pending, policy_class="bulk") == 6, 10, "bulk waits")
+                    chats = [pool.submit(ask, 200 + i, None) for i in range(6)]
+                    harness.wait_for(lambda: value(pending, policy_class="chat") > 0, 10, "chat waits")
+                    statuses = [future.result() for future in (first, *bulks, *chats)]
+                refused = [answer for status, answer in statuses if status == 529]
+                self.assertEqual(sum(status == 200 for status, _ in statuses) + len(refused), len(statuses), statuses)
+                self.assertGreaterEqual(len(refused), 1)
+                for answer in refused:
+                    self.assertIn("policy class bulk has 6 requests waiting; its limit is 6 (6 for each of 1 workers)",
+                                  answer["error"]["message"])
+                self.assertEqual(value("dynamo_frontend_router_queue_backpressure_total", policy_class="bulk", reason="requests"),
+                                 len(refused))
+                # Of those that waited together the heavier class went first, though it came later.
+                served = [word for word in order if word == "chat"]
+                last_chat = max(i for i, word in enumerate(order) if word == "chat")
+                self.assertEqual(len(served), 7)
+                self.assertLess(last_chat, len(order) - 1, order)
+                self.assertEqual(value(pending), 0)
+            path.write_text(policy.replace("quantum: 64", "quantum: 0"))
+            done = harness.run_pixii("frontend", "--router-policy-config", str(path), "--discovery", f"file:{folder}")
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("policy.yaml:5: policy_classes.1.quantum", done.stdout + done.stderr)
+            self.assertIn("1 .. 1000000000", done.stdout + done.stderr)
+
     def test_decisions_are_in_the_log_with_their_terms(self):
         with Fleet(2, "--router-mode", "kv", "--log-level", "debug") as fleet:
             worker, _, _ = fleet.ask(tokens("a", 40))
@@ -346,7 +403,8 @@ class Secured(unittest.TestCase):  # C13
 
         key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
         openssl("req", "-x509", *key, "-days", "1", "-subj", f"/CN={name}", "-keyout", at / "ca.key", "-out", at / "ca.pem")
-        for who, names in (("worker", "IP:127.0.0.1"), ("frontend", "DNS:frontend"), ("elsewhere", "IP:127.0.0.9")):
+        for who, names in (("worker", "IP:127.0.0.1"), ("frontend", "DNS:frontend"), ("elsewhere", "IP:127.0.0.9"),
+                           ("replica", "IP:127.0.0.1")):
             (at / "names").write_text(f"subjectAltName={names}\n")
             openssl("req", *key, "-subj", f"/CN={who}", "-keyout", at / f"{who}.key", "-out", at / f"{who}.csr")
             openssl("x509", "-req", "-in", at / f"{who}.csr", "-CA", at / "ca.pem", "-CAkey", at / "ca.key", "-CAcreateserial",
@@ -359,9 +417,9 @@ class Secured(unittest.TestCase):  # C13
                 "--worker-tls-client-ca", str(at / "ca.pem"))
 
     @staticmethod
-    def frontend(at):
-        return ("--fleet-tls-ca", str(at / "ca.pem"), "--fleet-tls-cert", str(at / "frontend.pem"),
-                "--fleet-tls-key", str(at / "frontend.key"))
+    def frontend(at, who="frontend"):
+        return ("--fleet-tls-ca", str(at / "ca.pem"), "--fleet-tls-cert", str(at / f"{who}.pem"),
+                "--fleet-tls-key", str(at / f"{who}.key"))
 
     def test_who_belongs_together_works_together_and_nobody_else(self):
         with Fleet(1, *self.frontend(self.ours), worker_flags=self.worker(self.ours)) as fleet:
@@ -379,10 +437,46 @@ class Secured(unittest.TestCase):  # C13
             self.assertTrue(set(good) < set(fleet.ids()))
             self.assertEqual(fleet.answer([1, 2, 3])["usage"]["completion_tokens"], 4)
 
+    def test_frontends_that_tell_each_other_their_loads_do_so_in_secret(self):
+        flags = (*self.frontend(self.ours, "replica"), "--router-mode", "least-loaded", "--router-replica-sync")
+        with Fleet(1, *flags, worker_flags=(*self.worker(self.ours), "--mock-step-time", "5ms")) as fleet:
+            with fleet.frontend_of(*flags) as other:
+                def seen():
+                    status, why = other.post("/router/explain", {"token_ids": [1, 2, 3]})
+                    return sum(row["input"]["active_requests"] for row in why["candidates"]) if status == 200 else None
+                other.wait_for(lambda: seen() == 0, 20, "a worker")
+                heard = []
+                for _ in fleet.frontend.stream(PATH, {"prompt": [1, 2, 3], "max_tokens": 200, "ignore_eos": True}):
+                    if not heard:
+                        other.wait_for(lambda: seen() == 1, 10, "a stream that it has not sent")
+                        heard.append(True)
+                self.assertTrue(heard)
+                # Nobody else is answered: not one without a certificate, not one of another authority.
+                entries = [json.loads(path.read_text().split("\n", 1)[1])
+                           for path in pathlib.Path(fleet.folder.name).rglob("*.entry")]
+                addresses = [entry["transport"]["pixii"] for entry in entries if entry.get("endpoint") == "replica"]
+                self.assertEqual(len(addresses), 2)
+                for at, works in ((self.ours, True), (None, False), (self.theirs, False)):
+                    self.assertEqual([self.is_answered(address, at) for address in addresses], [works] * 2, at)
+
+    def is_answered(self, address, certificate_of):
+        """By a replica at the address that shows a certificate of ours."""
+        context = ssl.create_default_context(cafile=str(self.ours / "ca.pem"))
+        if certificate_of is not None:
+            context.load_cert_chain(certificate_of / "replica.pem", certificate_of / "replica.key")
+        host, port = address.rsplit(":", 1)
+        try:
+            with socket.create_connection((host, int(port)), 10) as plain, \
+                    context.wrap_socket(plain, server_hostname=host) as secured:
+                return bool(secured.recv(1))  # it says hello first, once it believes who is there
+        except OSError:
+            return False
+
     def test_wrong_files_are_named(self):
         for words, named in ((("worker", "tiny-chat", "--worker-tls-cert", str(self.ours / "worker.pem")), "worker-tls-key"),
                              (("worker", "tiny-chat", "--worker-tls-client-ca", str(self.ours / "ca.pem")), "worker-tls-client-ca"),
                              (("frontend", "--fleet-tls-cert", "a", "--fleet-tls-key", "b"), "fleet-tls-ca"),
+                             (("frontend", "--fleet-tls-ca", str(self.ours / "ca.pem"), "--router-replica-sync"), "fleet-tls-cert"),
                              (("frontend", "--fleet-tls-ca", "/nowhere.pem"), "/nowhere.pem")):
             done = harness.run_pixii(*words)
             self.assertNotEqual(done.returncode, 0)

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "control/instance_codec.h"
 #include "frontend/fleet/route_texts.h"
 
 namespace pixii::frontend {
@@ -24,12 +23,6 @@ FleetOptions WithTerms(FleetOptions options) {
   return options;
 }
 
-// What the router reads of a card.
-bool SameForRouter(const wire::ModelCard& a, const wire::ModelCard& b) {
-  return a.block_count == b.block_count && a.batch_tokens_max == b.batch_tokens_max &&
-         a.block_tokens == b.block_tokens;
-}
-
 }  // namespace
 
 FleetLink::FleetLink(rt::Loop& loop, rt::Net& net, wire::ModelCard card, FleetOptions options)
@@ -37,7 +30,8 @@ FleetLink::FleetLink(rt::Loop& loop, rt::Net& net, wire::ModelCard card, FleetOp
       net_(net),
       card_(std::move(card)),
       options_(WithTerms(std::move(options))),
-      router_(options_.router, options_.seed) {
+      router_(options_.router, options_.seed),
+      alarm_(loop, [this] { OnTime(); }) {
   if (options_.registry != nullptr) {
     metrics_.emplace(*options_.registry, card_.name);
     router_.WatchStages([this](router::RouteStage stage) {
@@ -49,10 +43,7 @@ FleetLink::FleetLink(rt::Loop& loop, rt::Net& net, wire::ModelCard card, FleetOp
   }
 }
 
-FleetLink::~FleetLink() {
-  *alive_ = false;
-  loop_.CancelTimer(timer_);
-}
+FleetLink::~FleetLink() { *alive_ = false; }
 
 Result<void> FleetLink::SetInstance(const control::Instance& instance) {
   const wire::ModelCard& card = instance.card;
@@ -66,24 +57,25 @@ Result<void> FleetLink::SetInstance(const control::Instance& instance) {
                     card.block_tokens, card_.name, card_.fingerprint, card_.block_tokens),
         "model");
   }
-  PX_TRY(rt::Address address, rt::ParseAddress(instance.address));
-  Worker& worker = workers_[instance.id];
-  const bool same = worker.link && worker.instance.address == instance.address;
-  worker.instance = instance;
-  worker.listed = true;
-  worker.changed = true;
-  if (!same) {
-    if (worker.link) {
-      retired_.push_back(std::move(worker.link));
+  auto found = workers_.find(instance.id);
+  if (found == workers_.end()) {
+    auto linked = std::make_unique<router::LinkedWorker>(
+        router::LinkedWorkerParts{.loop = loop_,
+                                  .net = net_,
+                                  .router = router_,
+                                  .client = options_.client,
+                                  .on_change = [this](InstanceId id) { OnWorkerChange(id); },
+                                  .on_connection = options_.on_connection,
+                                  .plane = options_.plane,
+                                  .log = options_.log});
+    PX_CHECK_OK(linked->SetInstance(instance));
+    workers_[instance.id].linked = std::move(linked);
+  } else {
+    PX_TRY(std::unique_ptr<RemoteLink> old, found->second.linked->SetInstance(instance));
+    found->second.listed = true;
+    if (old) {
+      retired_.push_back(std::move(old));
       SweepLater();
-    }
-    control::MuxClientOptions client = options_.client;
-    client.address = std::move(address);
-    client.expected_peer = control::InstanceName(instance.id);
-    worker.link = std::make_unique<RemoteLink>(loop_, net_, std::move(client), card,
-                                               [this, id = instance.id] { OnWorkerChange(id); });
-    if (options_.plane != nullptr) {
-      worker.link->UsePlane(*options_.plane, control::InstanceName(instance.id));
     }
   }
   OnWorkerChange(instance.id);
@@ -101,120 +93,82 @@ void FleetLink::RemoveInstance(InstanceId instance) {
 
 void FleetLink::OnWorkerChange(InstanceId instance) {
   const auto found = workers_.find(instance);
-  if (found == workers_.end() || !found->second.link) {  // the link is being made
+  if (found == workers_.end()) {  // it is being made
     return;
   }
   Worker& worker = found->second;
-  const bool here = worker.link->state() == RemoteLink::State::kHere;
-  if (std::exchange(worker.connected, here) != here && options_.on_connection) {
-    options_.on_connection(instance, here);
+  router::LinkedWorker& linked = *worker.linked;
+  const bool takes = worker.listed && !linked.instance().draining &&
+                     linked.link().load().state == control::WorkerState::kAwake;
+  const router::LinkedWorker::Change change = linked.Update(takes);
+  if (change.left) {
+    adapters_.RemoveWorker(instance);
+  } else if (change.came || change.card) {
+    adapters_.SetWorker(instance, linked.link().card().adapters);
   }
-  const bool takes = here && worker.listed && !worker.instance.draining &&
-                     worker.link->load().state == control::WorkerState::kAwake;
-  if (takes) {
-    const bool is_new = !std::exchange(worker.routed, true);
-    worker.changed = worker.changed || is_new;
-    TellRouter(worker);
-    if (is_new) {
-      ListenToCache(worker);
-      LoadWantedAdapters(worker);
-      RetryWaiting();
+  if (change.came) {
+    // Requests go there once it says that it has them.
+    for (wire::LoadAdapterRequest& request : adapters_.MissingAt(instance)) {
+      linked.link().LoadAdapter(std::move(request), [](const Result<wire::AdapterCard>&) {});
     }
-  } else if (std::exchange(worker.routed, false)) {
-    router_.RemoveWorker(instance);
+    RetryWaiting();
   }
   if (!retired_.empty()) {
     SweepLater();
   }
-  JoinAdapterCards();
+  if (change.came || change.left || change.card) {
+    card_.adapters = adapters_.Joined();
+  }
+  if ((change.came || change.left) && options_.on_workers) {
+    options_.on_workers();
+  }
   Pump();
-}
-
-void FleetLink::TellRouter(Worker& worker) {
-  const wire::ModelCard& card = worker.link->card();
-  if (std::exchange(worker.changed, false) || !SameForRouter(card, worker.instance.card)) {
-    worker.instance.card = card;
-    router_.SetWorker(worker.instance);
-  }
-  std::uint32_t rank = worker.instance.rank_first;
-  for (const control::WorkerLoad& load : worker.link->rank_loads()) {
-    router_.OnLoad(worker.instance.id, rank++, load, loop_.Now());
-  }
-  if (router_.index() != nullptr && worker.link->kv_unsupported() && options_.log != nullptr &&
-      !std::exchange(worker.no_events_said, true)) {
-    obs::Event(*options_.log, obs::EventId::kRouterNoEvents)
-        .kv("worker", Raw(worker.instance.id))
-        .kv("address", worker.instance.address);
-  }
-}
-
-// Anew each time that the router gets the worker: it knows nothing of it then.
-void FleetLink::ListenToCache(Worker& worker) {
-  if (router_.index() != nullptr) {
-    // A remote link takes every handler; a worker without events never calls it.
-    (void)worker.link->WatchKvEvents(
-        [this, id = worker.instance.id](const std::vector<wire::KvEvent>& events) {
-          router_.OnKvEvents(id, events, loop_.Now());
-        });
-  }
-}
-
-std::vector<AdapterWorker> FleetLink::AdapterWorkers() const {
-  std::vector<AdapterWorker> out;
-  for (const auto& [id, worker] : workers_) {
-    if (worker.routed) {
-      out.push_back({.instance = id, .adapters = &worker.link->card().adapters});
-    }
-  }
-  return out;
-}
-
-// What requests may name is what any worker has, or was told to have a moment ago.
-void FleetLink::JoinAdapterCards() {
-  card_.adapters = JoinAdapters(AdapterWorkers());
-  for (const auto& [name, wanted] : wanted_adapters_) {
-    if (std::ranges::find(card_.adapters, name, &wire::AdapterCard::name) == card_.adapters.end()) {
-      card_.adapters.push_back(wanted.card);
-    }
-  }
-}
-
-// A worker that comes gets what the others were told to load; requests go there once it says that
-// it has it.
-void FleetLink::LoadWantedAdapters(Worker& worker) {
-  for (const auto& [name, wanted] : wanted_adapters_) {
-    const std::vector<wire::AdapterCard>& has = worker.link->card().adapters;
-    const auto found = std::ranges::find(has, name, &wire::AdapterCard::name);
-    if (found == has.end() || found->version != wanted.card.version) {
-      worker.link->LoadAdapter(wanted.request, [](const Result<wire::AdapterCard>&) {});
-    }
-  }
 }
 
 void FleetLink::FetchFiles(RemoteLink::FilesHandler on_done) {
   for (auto& [id, worker] : workers_) {
-    if (worker.connected) {
-      worker.link->FetchFiles(std::move(on_done));
+    if (worker.linked->routed()) {  // one that drains answers no new call
+      worker.linked->link().FetchFiles(std::move(on_done));
       return;
     }
   }
-  on_done(Fail(Code::kUnavailable, "there is no connection to any worker"));
+  on_done(Fail(Code::kUnavailable, "no worker is there to give them"));
 }
 
 std::size_t FleetLink::worker_count() const {
   return static_cast<std::size_t>(
-      std::ranges::count_if(workers_, [](const auto& one) { return one.second.routed; }));
+      std::ranges::count_if(workers_, [](const auto& one) { return one.second.linked->routed(); }));
 }
 
 bool FleetLink::uses(InstanceId instance) const {
   const auto found = workers_.find(instance);
-  return found != workers_.end() && found->second.routed;
+  return found != workers_.end() && found->second.linked->routed();
+}
+
+std::string_view FleetLink::WhyNot(InstanceId instance) const {
+  const auto found = workers_.find(instance);
+  if (found == workers_.end() || !found->second.linked->connected()) {
+    return "unreachable";
+  }
+  router::LinkedWorker& linked = *found->second.linked;
+  switch (linked.link().load().state) {
+    case control::WorkerState::kAsleep:
+      return "asleep";
+    case control::WorkerState::kUnhealthy:
+    case control::WorkerState::kDead:
+      return "unhealthy";
+    case control::WorkerState::kDraining:
+      return "draining";
+    case control::WorkerState::kAwake:
+      break;
+  }
+  return linked.instance().draining ? "draining" : linked.routed() ? "" : "unreachable";
 }
 
 std::size_t FleetLink::attempt_count() const {
   std::size_t count = std::max(attempts_.size(), router_.outstanding_count());
   for (const auto& [id, worker] : workers_) {
-    count = std::max(count, worker.link->outstanding_count());
+    count = std::max(count, worker.linked->link().outstanding_count());
   }
   for (const auto& link : retired_) {
     count = std::max(count, link->outstanding_count());
@@ -230,7 +184,7 @@ void FleetLink::ExportMetrics() {
 }
 
 Result<control::RouteExplanation> FleetLink::ExplainRoute(const wire::GenerateRequest& request) {
-  const router::RouteRequest route = RouteRequestOf(request);
+  const router::RouteRequest route = Wanted(request);
   return ExplanationOf(router_, router_.Foresee(route, loop_.Now()), route.tokens.size());
 }
 
@@ -253,8 +207,7 @@ Result<void> FleetLink::Generate(wire::GenerateRequest request, FrameHandler on_
   auto entry = std::make_shared<Entry>(std::move(request), options_.flight, std::move(on_frame));
   entry->begun = loop_.Now();
   if (const std::int64_t left = entry->flight.request().deadline_left_ns; left > 0) {
-    entry->deadline = entry->begun + rt::Duration(left);
-    deadlines_.emplace(entry->deadline, id);
+    deadlines_.Set(id, entry->begun + rt::Duration(left));
   }
   entries_.emplace(id, entry);
   Submit(entry);
@@ -277,15 +230,55 @@ void FleetLink::Submit(const EntryPtr& entry) {
   Route(entry);
 }
 
+// A rank without a worker that no worker has is a wish that nobody can grant; of a worker it is an
+// order.
+router::RouteRequest FleetLink::Wanted(const wire::GenerateRequest& request) const {
+  router::RouteRequest out = RouteRequestOf(request);
+  const auto has = [&](const auto& one) {
+    const control::Instance& instance = one.second.linked->instance();
+    return *out.rank >= instance.rank_first &&
+           *out.rank - instance.rank_first < instance.rank_count;
+  };
+  if (out.rank && !out.pinned && std::ranges::none_of(workers_, has)) {
+    out.rank.reset();
+  }
+  return out;
+}
+
 router::RouteRequest FleetLink::RouteOf(const Entry& entry) const {
-  router::RouteRequest out = RouteRequestOf(entry.flight.request());
+  router::RouteRequest out = Wanted(entry.flight.request());
+  if (entry.flight.request().dp_rank && !out.rank && options_.log != nullptr) {
+    obs::Event(*options_.log, obs::EventId::kRankUnknown)
+        .kv("rank", *entry.flight.request().dp_rank);
+  }
   out.id = entry.attempt;
   out.excluded = entry.failed_at;
   if (const std::string& adapter = entry.flight.request().adapter; !adapter.empty()) {
-    const std::vector<InstanceId> others = NotForAdapter(adapter, AdapterWorkers());
+    const std::vector<InstanceId> others = adapters_.NotFor(adapter);
     out.excluded.insert(out.excluded.end(), others.begin(), others.end());
   }
+  const std::vector<InstanceId> others = OfOtherNumerics(entry);
+  out.excluded.insert(out.excluded.end(), others.begin(), others.end());
   return out;
+}
+
+// Workers that would go on with other bits than what the client has, as long as one goes on with
+// the same: there the answer is the one that would have come.
+std::vector<InstanceId> FleetLink::OfOtherNumerics(const Entry& entry) const {
+  const std::string_view known = entry.flight.numerics_id();
+  std::vector<InstanceId> out;
+  bool same = false;
+  for (const auto& [id, worker] : workers_) {
+    if (known.empty() || entry.any_numerics || !worker.linked->routed()) {
+      continue;
+    }
+    if (worker.linked->instance().card.numerics_id != known) {
+      out.push_back(id);
+    } else {
+      same = same || std::ranges::find(entry.failed_at, id) == entry.failed_at.end();
+    }
+  }
+  return same ? out : std::vector<InstanceId>();
 }
 
 void FleetLink::Route(const EntryPtr& entry) {
@@ -316,7 +309,7 @@ void FleetLink::OnAdvice(RequestId attempt, const std::optional<Result<router::A
     if (advice) {
       const router::Advice& said = **advice;
       const auto worker = workers_.find(said.target.instance);
-      entry->advised = worker != workers_.end() && worker->second.routed;
+      entry->advised = worker != workers_.end() && worker->second.linked->routed();
       if (entry->advised) {
         entry->advised_overlap = said.overlap_tokens;
         request.pinned = said.target.instance;
@@ -378,7 +371,7 @@ void FleetLink::Pump() {
     }
   }
   pumping_ = false;
-  SetTimer();
+  alarm_.Set(std::min({router_.next_time(), waiting_.next(), deadlines_.next()}));
   if (on_pumped_) {
     on_pumped_();
   }
@@ -401,9 +394,9 @@ void FleetLink::Send(const EntryPtr& entry, const router::Dispatch& dispatch) {
   }
   Worker& worker = workers_.at(dispatch.target->instance);
   entry->target = *dispatch.target;
-  entry->link = worker.link.get();
+  entry->link = &worker.linked->link();
   entry->where = Entry::Where::kRunning;
-  wire::GenerateRequest request = entry->flight.Attempt();
+  wire::GenerateRequest request = entry->flight.Attempt(worker.linked->instance().card.numerics_id);
   if (request.deadline_left_ns > 0) {
     request.deadline_left_ns =
         std::max<std::int64_t>(request.deadline_left_ns - (loop_.Now() - entry->begun).count(), 1);
@@ -411,10 +404,10 @@ void FleetLink::Send(const EntryPtr& entry, const router::Dispatch& dispatch) {
   const RequestId attempt = entry->attempt;
   request.id = attempt;
   request.routing.reset();
-  if (worker.instance.rank_count > 1) {
+  if (worker.linked->instance().rank_count > 1) {
     request.dp_rank = entry->target.rank;
   }
-  Result<void> taken = worker.link->Generate(
+  Result<void> taken = worker.linked->link().Generate(
       std::move(request),
       [this, entry, attempt, alive = std::weak_ptr<bool>(alive_)](wire::TokenFrame frame) {
         if (const auto here = alive.lock(); here && *here) {
@@ -429,7 +422,7 @@ void FleetLink::Send(const EntryPtr& entry, const router::Dispatch& dispatch) {
     return;
   }
   for (const std::uint32_t choice : entry->flight.ended_choices()) {
-    worker.link->Cancel({attempt, choice});
+    worker.linked->link().Cancel({attempt, choice});
   }
 }
 
@@ -479,7 +472,7 @@ void FleetLink::Apply(const EntryPtr& entry, Flight::Outcome outcome) {
   if (entry->flight.ended()) {
     Leave(entry);
     entries_.erase(id);  // first: the handler may send another of this id
-    deadlines_.erase({entry->deadline, id});
+    deadlines_.Remove(id);
     const auto worker = workers_.find(entry->target.instance);
     if (!retired_.empty() || (worker != workers_.end() && !worker->second.listed)) {
       SweepLater();
@@ -503,10 +496,17 @@ void FleetLink::Apply(const EntryPtr& entry, Flight::Outcome outcome) {
   Leave(entry);
   entry->failed_at.push_back(entry->target.instance);
   entry->give_up = loop_.Now() + options_.patience;
+  entry->any_numerics = false;
   Submit(entry);
 }
 
 void FleetLink::NobodyTakes(const EntryPtr& entry, const Error& error) {
+  if (!OfOtherNumerics(*entry).empty()) {  // better computed anew than not at all
+    Leave(entry);
+    entry->any_numerics = true;
+    Submit(entry);
+    return;
+  }
   const bool moved = !entry->failed_at.empty();
   const std::optional<Error>& failure = entry->flight.last_failure();
   const bool all_full = failure && failure->code() == Code::kResourceExhausted;
@@ -516,34 +516,21 @@ void FleetLink::NobodyTakes(const EntryPtr& entry, const Error& error) {
   }
   Leave(entry);
   entry->where = Entry::Where::kWaiting;
-  entry->wake = std::min(entry->give_up, loop_.Now() + kRetryPause);
-  waiting_.emplace(entry->wake, entry->flight.request().id);
+  waiting_.Set(entry->flight.request().id, std::min(entry->give_up, loop_.Now() + kRetryPause));
 }
 
 // Better a worker that failed than none: it may have come back already.
 void FleetLink::Retry(const EntryPtr& entry) {
   entry->failed_at.assign(1, InstanceId{});  // it has moved; nobody is excluded
+  entry->any_numerics = false;
   Submit(entry);
 }
 
 // A worker came.
 void FleetLink::RetryWaiting() {
-  for (const auto& [wake, id] : std::exchange(waiting_, {})) {
+  for (const RequestId id : waiting_.TakeAll()) {
     Retry(entries_.at(id));
   }
-}
-
-void FleetLink::SetTimer() {
-  rt::Time next = router_.next_time();
-  for (const auto* times : {&waiting_, &deadlines_}) {
-    next = times->empty() ? next : std::min(next, times->begin()->first);
-  }
-  if (next == timer_at_) {
-    return;
-  }
-  loop_.CancelTimer(timer_);
-  timer_at_ = next;
-  timer_ = next == rt::kNever ? rt::TimerId::kNone : loop_.RunAt(next, [this] { OnTime(); });
 }
 
 // A worker that hangs does not end it by itself.
@@ -551,25 +538,22 @@ void FleetLink::EndLate(const EntryPtr& entry) {
   if (entry->where == Entry::Where::kRunning) {
     entry->link->Cancel({entry->attempt, std::nullopt});
   } else {
-    waiting_.erase({entry->wake, entry->flight.request().id});
+    waiting_.Remove(entry->flight.request().id);
   }
   entry->where = Entry::Where::kQueued;  // what still comes is of an attempt that it has left
   Apply(entry, entry->flight.Fail(Error(Code::kDeadlineExceeded, "the request's deadline passed")));
 }
 
 void FleetLink::OnTime() {
-  timer_ = rt::TimerId::kNone;
-  timer_at_ = rt::kNever;
   const std::weak_ptr<bool> alive(alive_);
-  while (!deadlines_.empty() && deadlines_.begin()->first <= loop_.Now()) {
-    EndLate(EntryPtr(entries_.at(deadlines_.begin()->second)));
+  while (const std::optional<RequestId> late = deadlines_.TakeDue(loop_.Now())) {
+    EndLate(EntryPtr(entries_.at(*late)));
     if (alive.expired()) {
       return;
     }
   }
-  while (!waiting_.empty() && waiting_.begin()->first <= loop_.Now()) {
-    const EntryPtr entry = entries_.at(waiting_.begin()->second);
-    waiting_.erase(waiting_.begin());
+  while (const std::optional<RequestId> waiting = waiting_.TakeDue(loop_.Now())) {
+    const EntryPtr entry = entries_.at(*waiting);
     if (loop_.Now() < entry->give_up) {
       Retry(entry);
       continue;
@@ -593,7 +577,7 @@ void FleetLink::Cancel(const wire::CancelRequest& cancel) {
   if (entry->where == Entry::Where::kRunning) {
     entry->link->Cancel({entry->attempt, cancel.choice});
   } else if (entry->flight.ended_choices().size() == entry->flight.request().choice_count) {
-    waiting_.erase({entry->wake, cancel.id});
+    waiting_.Remove(cancel.id);
     Apply(entry, entry->flight.Fail(Error(Code::kCancelled, "it was cancelled")));
     Pump();
   }
@@ -610,7 +594,7 @@ void FleetLink::SweepLater() {
       sweeping_ = false;
       std::erase_if(retired_, [](const auto& link) { return link->outstanding_count() == 0; });
       std::erase_if(workers_, [](const auto& one) {
-        return !one.second.listed && one.second.link->outstanding_count() == 0;
+        return !one.second.listed && one.second.linked->link().outstanding_count() == 0;
       });
     }
   });
@@ -621,15 +605,10 @@ control::WorkerLoad FleetLink::load() const {
   bool awake = false;
   bool sleeps = false;
   for (const auto& [id, worker] : workers_) {
-    const control::WorkerLoad load = worker.link->load();
-    sum.running += load.running;
-    sum.queued += load.queued;
-    sum.blocks_used += load.blocks_used;
-    sum.blocks_cached += load.blocks_cached;
-    sum.blocks_total += load.blocks_total;
-    sum.steps += load.steps;
-    awake |= worker.routed;
-    sleeps |= worker.connected && load.state == control::WorkerState::kAsleep;
+    const control::WorkerLoad load = worker.linked->link().load();
+    control::AddLoad(load, sum);
+    awake |= worker.linked->routed();
+    sleeps |= worker.linked->connected() && load.state == control::WorkerState::kAsleep;
   }
   sum.state = awake    ? control::WorkerState::kAwake
               : sleeps ? control::WorkerState::kAsleep
@@ -637,67 +616,74 @@ control::WorkerLoad FleetLink::load() const {
   return sum;
 }
 
-// One answer of many: the first error, or what the last one said.
-void FleetLink::ForEveryWorker(MemoryHandler on_done,
-                               const std::function<void(RemoteLink&, MemoryHandler)>& call) {
-  struct Joined {
-    MemoryHandler on_done;
-    std::size_t left = 0;
-    Result<void> result;
-  };
-
-  auto joined = std::make_shared<Joined>();
-  joined->on_done = std::move(on_done);
-  joined->left = worker_count() + 1;
-  const auto one = [joined](Result<void> done) {
-    if (!done && joined->result) {
-      joined->result = std::move(done);
-    }
-    if (--joined->left == 0) {
-      joined->on_done(std::move(joined->result));
-    }
-  };
+std::vector<RemoteLink*> FleetLink::LinksInUse() {
+  std::vector<RemoteLink*> out;
   for (auto& [id, worker] : workers_) {
-    if (worker.routed) {
-      call(*worker.link, one);
+    if (worker.linked->routed()) {
+      out.push_back(&worker.linked->link());
     }
   }
-  one({});
+  return out;
 }
 
-void FleetLink::ForEveryWorker(AdapterHandler on_done,
-                               const std::function<void(RemoteLink&, AdapterHandler)>& call) {
-  auto card = std::make_shared<Result<wire::AdapterCard>>(
-      Fail(Code::kUnavailable, "no worker is there to do it"));
-  ForEveryWorker(
-      [card, on_done = std::move(on_done)](Result<void> done) {
-        on_done(done ? std::move(*card) : Result<wire::AdapterCard>(Fail(done.error())));
+// Who sleeps gets no requests, and yet must hear that it shall wake up.
+std::vector<RemoteLink*> FleetLink::LinksThatMaySleep() {
+  std::vector<RemoteLink*> out;
+  for (auto& [id, worker] : workers_) {
+    router::LinkedWorker& linked = *worker.linked;
+    const bool here = linked.connected() && worker.listed && !linked.instance().draining;
+    if (here && !linked.link().goes_away()) {
+      out.push_back(&linked.link());
+    }
+  }
+  return out;
+}
+
+template <class T>
+void FleetLink::Ask(const std::vector<RemoteLink*>& links,
+                    typename control::JoinedAnswers<T>::Then then,
+                    const std::function<void(RemoteLink&, std::function<void(Result<T>)>)>& ask) {
+  if (links.empty()) {
+    then({});
+    return;
+  }
+  const auto answers = std::make_shared<control::JoinedAnswers<T>>(links.size(), std::move(then));
+  for (std::size_t i = 0; i < links.size(); ++i) {
+    ask(*links[i], answers->At(i));
+  }
+}
+
+void FleetLink::AskEveryWorkerForCard(AdapterHandler on_done,
+                                      const std::function<void(RemoteLink&, AdapterHandler)>& ask) {
+  using Card = wire::AdapterCard;
+  Ask<Card>(
+      LinksInUse(),
+      [on_done = std::move(on_done)](const std::vector<Result<Card>>& cards) {
+        const Result<Card>* const failure = control::FirstFailure(cards);
+        on_done(failure != nullptr ? *failure
+                : cards.empty()
+                    ? Result<Card>(Fail(Code::kUnavailable, "no worker is there to do it"))
+                    : cards.back());
       },
-      [card, &call](RemoteLink& link, MemoryHandler one) {
-        call(link, [card, one = std::move(one)](Result<wire::AdapterCard> loaded) {
-          const Result<void> done = loaded ? Result<void>() : Result<void>(Fail(loaded.error()));
-          *card = std::move(loaded);
-          one(done);
-        });
-      });
+      ask);
 }
 
 void FleetLink::ReleaseMemory(const control::MemoryTags& tags, rt::Duration patience,
                               MemoryHandler on_done) {
-  ForEveryWorker(std::move(on_done), [&](RemoteLink& link, MemoryHandler one) {
-    link.ReleaseMemory(tags, patience, std::move(one));
-  });
+  Ask<void>(LinksThatMaySleep(), control::AllOrFirstFailure(std::move(on_done)),
+            [&](RemoteLink& link, MemoryHandler one) {
+              link.ReleaseMemory(tags, patience, std::move(one));
+            });
 }
 
 void FleetLink::ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) {
-  ForEveryWorker(std::move(on_done), [&](RemoteLink& link, MemoryHandler one) {
-    link.ResumeMemory(tags, std::move(one));
-  });
+  Ask<void>(LinksThatMaySleep(), control::AllOrFirstFailure(std::move(on_done)),
+            [&](RemoteLink& link, MemoryHandler one) { link.ResumeMemory(tags, std::move(one)); });
 }
 
 void FleetLink::ClearCache(MemoryHandler on_done) {
-  ForEveryWorker(std::move(on_done),
-                 [](RemoteLink& link, MemoryHandler one) { link.ClearCache(std::move(one)); });
+  Ask<void>(LinksInUse(), control::AllOrFirstFailure(std::move(on_done)),
+            [](RemoteLink& link, MemoryHandler one) { link.ClearCache(std::move(one)); });
 }
 
 void FleetLink::LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) {
@@ -706,19 +692,20 @@ void FleetLink::LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_
                                    std::weak_ptr<bool>(alive_)](Result<wire::AdapterCard> card) {
     const auto here = alive.lock();
     if (card && here && *here) {
-      wanted_adapters_[card->name] = {.request = request, .card = *card};
-      JoinAdapterCards();
+      adapters_.Want(request, *card);
+      card_.adapters = adapters_.Joined();
     }
     on_done(std::move(card));
   };
-  ForEveryWorker(done, [&](RemoteLink& link, AdapterHandler one) {
+  AskEveryWorkerForCard(done, [&](RemoteLink& link, AdapterHandler one) {
     link.LoadAdapter(request, std::move(one));
   });
 }
 
 void FleetLink::UnloadAdapter(std::string name, AdapterHandler on_done) {
-  wanted_adapters_.erase(name);
-  ForEveryWorker(std::move(on_done), [&](RemoteLink& link, AdapterHandler one) {
+  adapters_.Unwant(name);
+  card_.adapters = adapters_.Joined();
+  AskEveryWorkerForCard(std::move(on_done), [&](RemoteLink& link, AdapterHandler one) {
     link.UnloadAdapter(name, std::move(one));
   });
 }

@@ -10,24 +10,26 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "base/result.h"
 #include "control/event_plane.h"
 #include "control/instance.h"
+#include "control/joined_answers.h"
 #include "control/remote_link.h"
 #include "control/worker_link.h"
-#include "frontend/fleet/adapter_places.h"
+#include "frontend/fleet/fleet_adapters.h"
 #include "frontend/fleet/fleet_metrics.h"
 #include "frontend/fleet/flight.h"
+#include "frontend/fleet/request_times.h"
 #include "obs/log.h"
 #include "obs/metrics.h"
 #include "router/route_adviser.h"
 #include "router/router.h"
+#include "router/service/linked_worker.h"
+#include "rt/alarm.h"
 #include "rt/loop.h"
 #include "rt/net.h"
 
@@ -45,6 +47,8 @@ struct FleetOptions {
   obs::Registry* registry = nullptr;     // what decisions take, and what they rest on; null: nobody
   /// Hears whether there is a connection to a worker. May not destroy the link.
   std::function<void(control::InstanceId instance, bool connected)> on_connection = {};
+  /// Hears that worker_count() changed, inside the link's own calls: look at it later.
+  std::function<void()> on_workers = {};
   /// Asked before the link's own router, which keeps to the advice if it can; null: nobody.
   router::RouteAdviser* adviser = nullptr;
 };
@@ -116,6 +120,9 @@ class FleetLink final : public control::WorkerLink {
   /// Whether they can be sent to this one.
   bool uses(control::InstanceId instance) const;
 
+  /// Why they cannot, in one word; empty: they can. Pre: discovery has it, and SetInstance took it.
+  std::string_view WhyNot(control::InstanceId instance) const;
+
   std::size_t outstanding_count() const { return entries_.size(); }
 
   /// Attempts that the router or a worker has, left ones included until the worker knows.
@@ -123,13 +130,8 @@ class FleetLink final : public control::WorkerLink {
 
  private:
   struct Worker {
-    control::Instance instance;
-    std::unique_ptr<control::RemoteLink> link;
-    bool listed = true;    // discovery has it
-    bool routed = false;   // the router has it
-    bool changed = false;  // and not what was said last
-    bool no_events_said = false;
-    bool connected = false;
+    std::unique_ptr<router::LinkedWorker> linked;
+    bool listed = true;  // discovery has it
   };
 
   struct Entry {
@@ -147,22 +149,20 @@ class FleetLink final : public control::WorkerLink {
     bool told_worker = false;             // the client's side knows `target`
     std::vector<control::InstanceId> failed_at;
     rt::Time begun{};
-    rt::Time deadline = rt::kNever;
     rt::Time give_up{};  // once it has moved
-    rt::Time wake{};     // kWaiting: looks for a worker again, or gives up
     bool has_token = false;
     std::uint32_t advised_overlap = 0;  // tokens, where the adviser sends it
     bool advised = false;               // its attempt is pinned to where the adviser said
+    bool any_numerics = false;          // nobody who computes with the same bits took it
   };
 
   using EntryPtr = std::shared_ptr<Entry>;
 
   void OnWorkerChange(control::InstanceId instance);
-  void TellRouter(Worker& worker);
-  void ListenToCache(Worker& worker);
   void Route(const EntryPtr& entry);
   void RouteHere(router::RouteRequest request);
   void OnAdvice(RequestId attempt, const std::optional<Result<router::Advice>>& advice);
+  router::RouteRequest Wanted(const wire::GenerateRequest& request) const;
   router::RouteRequest RouteOf(const Entry& entry) const;
   void Say(const router::Dispatch& dispatch) const;
   void Submit(const EntryPtr& entry);
@@ -176,21 +176,16 @@ class FleetLink final : public control::WorkerLink {
   void RetryWaiting();
   void OnTime();
   void EndLate(const EntryPtr& entry);
-  void SetTimer();
   void SweepLater();
-  std::vector<AdapterWorker> AdapterWorkers() const;
-  void JoinAdapterCards();
-  void LoadWantedAdapters(Worker& worker);
-  void ForEveryWorker(MemoryHandler on_done,
-                      const std::function<void(control::RemoteLink&, MemoryHandler)>& call);
-  void ForEveryWorker(AdapterHandler on_done,
-                      const std::function<void(control::RemoteLink&, AdapterHandler)>& call);
-
-  /// An adapter that clients loaded, at every worker and at those that come.
-  struct WantedAdapter {
-    wire::LoadAdapterRequest request;
-    wire::AdapterCard card;  // as the last worker said
-  };
+  std::vector<control::InstanceId> OfOtherNumerics(const Entry& entry) const;
+  std::vector<control::RemoteLink*> LinksInUse();
+  std::vector<control::RemoteLink*> LinksThatMaySleep();
+  template <class T>
+  static void Ask(
+      const std::vector<control::RemoteLink*>& links, typename control::JoinedAnswers<T>::Then then,
+      const std::function<void(control::RemoteLink&, std::function<void(Result<T>)>)>& ask);
+  void AskEveryWorkerForCard(AdapterHandler on_done,
+                             const std::function<void(control::RemoteLink&, AdapterHandler)>& ask);
 
   rt::Loop& loop_;
   rt::Net& net_;
@@ -202,17 +197,16 @@ class FleetLink final : public control::WorkerLink {
   std::optional<FleetMetrics> metrics_;
   RouteTimes times_;  // of the decision in progress
   std::map<control::InstanceId, Worker> workers_;
-  std::map<std::string, WantedAdapter> wanted_adapters_;       // by name
+  FleetAdapters adapters_;
   std::vector<std::unique_ptr<control::RemoteLink>> retired_;  // of old addresses, with requests
   std::unordered_map<RequestId, EntryPtr> entries_;            // by the caller's id
   std::unordered_map<RequestId, EntryPtr> attempts_;           // by the attempt's
   std::uint64_t last_attempt_ = 0;
   bool pumping_ = false;
   bool sweeping_ = false;
-  std::set<std::pair<rt::Time, RequestId>> waiting_;    // by `wake`, of the caller's id
-  std::set<std::pair<rt::Time, RequestId>> deadlines_;  // likewise
-  rt::TimerId timer_ = rt::TimerId::kNone;
-  rt::Time timer_at_ = rt::kNever;
+  RequestTimes waiting_;    // kWaiting: when it looks for a worker again, or gives up
+  RequestTimes deadlines_;  // of all
+  rt::Alarm alarm_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
 };
 

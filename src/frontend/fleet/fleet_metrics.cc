@@ -23,10 +23,17 @@ constexpr std::string_view kWorkerType = "decode";
 FleetMetrics::FleetMetrics(obs::Registry& registry, std::string model)
     : registry_(registry),
       model_(std::move(model)),
+      hold_(registry, model_),
       hashing_(registry.GetHistogram(MetricId::kRouterOverheadBlockHashingMs, {model_})),
       matching_(registry.GetHistogram(MetricId::kRouterOverheadFindMatchesMs, {model_})),
       scheduling_(registry.GetHistogram(MetricId::kRouterOverheadSchedulingMs, {model_})),
       total_(registry.GetHistogram(MetricId::kRouterOverheadTotalMs, {model_})) {}
+
+FleetMetrics::~FleetMetrics() {
+  for (const router::Target& target : ranks_) {
+    DropRank(target);
+  }
+}
 
 void FleetMetrics::OnRouted(const RouteTimes& times) {
   hashing_.Observe(Milliseconds(times.begun, times.hashed));
@@ -37,33 +44,56 @@ void FleetMetrics::OnRouted(const RouteTimes& times) {
 
 void FleetMetrics::Export(const router::Router& router, std::size_t known_count) {
   registry_.GetGauge(MetricId::kRouterWorkers, {model_}).Set(static_cast<double>(known_count));
-  registry_.GetGauge(MetricId::kRouterQueuePendingRequests, {model_})
-      .Set(static_cast<double>(router.waiting_count()));
-  registry_.GetGauge(MetricId::kRouterQueuePendingIslTokens, {model_})
-      .Set(static_cast<double>(router.waiting_tokens()));
+  ExportQueue(router.queue());
   ExportLoads(router);
   if (router.index() != nullptr) {
     ExportIndex(*router.index(), router.kv_event_counts());
   }
 }
 
+void FleetMetrics::ExportQueue(const router::RequestQueue& queue) {
+  for (std::size_t i = 0; i < queue.class_count(); ++i) {
+    const std::string& name = queue.policy_class(i).name;
+    const router::ClassCounts counts = queue.counts(i);
+    const auto now = [&](MetricId id, double value) {
+      registry_.GetGauge(id, {model_, name}).Set(value);
+    };
+    now(MetricId::kRouterQueuePendingRequests, static_cast<double>(counts.requests));
+    now(MetricId::kRouterQueuePendingIslTokens, static_cast<double>(counts.prompt_tokens));
+    now(MetricId::kRouterQueuePendingCachedTokens, static_cast<double>(counts.cached_tokens));
+    const auto refused = [&](std::string_view reason, std::uint64_t total) {
+      registry_.GetCounter(MetricId::kRouterQueueBackpressureTotal, {model_, name, reason})
+          .SetTotal(total);
+    };
+    refused("requests", counts.refused_by_requests);
+    refused("isl_tokens", counts.refused_by_prompt_tokens);
+    refused("cached_tokens", counts.refused_by_cached_tokens);
+    refused("queue", counts.refused_by_queue);
+  }
+}
+
 void FleetMetrics::ExportLoads(const router::Router& router) {
-  std::map<router::Target, router::RankLoad> loads;
+  std::set<router::Target> gone = std::exchange(ranks_, {});
   for (const router::RankLoadRow& row : router.Loads()) {
-    loads.emplace(row.target, row.load);
+    gone.erase(row.target);
     ranks_.insert(row.target);
-  }
-  for (const router::Target& target : ranks_) {
-    const auto found = loads.find(target);
-    const router::RankLoad load = found == loads.end() ? router::RankLoad{} : found->second;
-    const std::string worker = fmt::format("{}", Raw(target.instance));
-    const std::string rank = fmt::format("{}", target.rank);
+    const std::string worker = fmt::format("{}", Raw(row.target.instance));
+    const std::string rank = fmt::format("{}", row.target.rank);
     registry_.GetGauge(MetricId::kWorkerActiveDecodeBlocks, {worker, rank, kWorkerType})
-        .Set(load.blocks());
+        .Set(row.load.blocks());
     registry_.GetGauge(MetricId::kWorkerActivePrefillTokens, {worker, rank, kWorkerType})
-        .Set(static_cast<double>(load.prefill_tokens));
+        .Set(static_cast<double>(row.load.prefill_tokens));
   }
-  std::erase_if(ranks_, [&](const router::Target& target) { return !loads.contains(target); });
+  for (const router::Target& target : gone) {
+    DropRank(target);
+  }
+}
+
+void FleetMetrics::DropRank(const router::Target& target) {
+  const std::string worker = fmt::format("{}", Raw(target.instance));
+  const std::string rank = fmt::format("{}", target.rank);
+  registry_.Drop(MetricId::kWorkerActiveDecodeBlocks, {worker, rank, kWorkerType});
+  registry_.Drop(MetricId::kWorkerActivePrefillTokens, {worker, rank, kWorkerType});
 }
 
 void FleetMetrics::ExportIndex(const router::KvIndex& index, const router::KvEventCounts& counts) {

@@ -1,10 +1,9 @@
 // What a fleet counts, under the names of Dynamo's routers.
 //
 // Thread: one loop. Label values are models, ranks of workers and words of this program.
-// A rank that is gone keeps its series, with nothing in it.
+// A rank that is gone takes its series with it, and so does a model of which nobody is left.
 #pragma once
 
-#include <map>
 #include <set>
 #include <string>
 
@@ -26,6 +25,9 @@ class FleetMetrics final {
  public:
   /// `registry` outlives it.
   FleetMetrics(obs::Registry& registry, std::string model);
+  FleetMetrics(const FleetMetrics&) = delete;
+  FleetMetrics& operator=(const FleetMetrics&) = delete;
+  ~FleetMetrics();
 
   void OnRouted(const RouteTimes& times);
 
@@ -33,11 +35,14 @@ class FleetMetrics final {
   void Export(const router::Router& router, std::size_t known_count);
 
  private:
+  void ExportQueue(const router::RequestQueue& queue);
   void ExportLoads(const router::Router& router);
+  void DropRank(const router::Target& target);
   void ExportIndex(const router::KvIndex& index, const router::KvEventCounts& counts);
 
   obs::Registry& registry_;
   std::string model_;
+  obs::ModelHold hold_;
   obs::Histogram& hashing_;
   obs::Histogram& matching_;
   obs::Histogram& scheduling_;

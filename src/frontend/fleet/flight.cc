@@ -16,14 +16,27 @@ Flight::Flight(wire::GenerateRequest request, FlightOptions options)
   request_.states.resize(request_.choice_count);
 }
 
-wire::GenerateRequest Flight::Attempt() {
+wire::GenerateRequest Flight::Attempt(std::string_view numerics_id) {
   request_.attempt = ++attempt_;
+  numerics_id_ = numerics_id;
+  for (Choice& choice : choices_) {
+    choice.greeted = false;
+  }
   wire::GenerateRequest out = request_;
   if (out.pool) {  // nothing is generated, and nobody may say otherwise
     out.generated.clear();
     out.states.clear();
   }
   return out;
+}
+
+std::string_view Flight::numerics_id() const {
+  for (const Choice& choice : choices_) {
+    if (!choice.ended && !choice.numerics_id.empty()) {
+      return choice.numerics_id;
+    }
+  }
+  return {};
 }
 
 std::vector<std::uint32_t> Flight::ended_choices() const {
@@ -51,12 +64,17 @@ Flight::Outcome Flight::OnFrame(wire::TokenFrame frame) {
     return {};
   }
   if (frame.finish == wire::FinishReason::kError && frame.error && MayMove(frame.error->code())) {
-    return Failed(*frame.error, MoveKind::kOngoing);
+    return Failed(*frame.error, begun_ ? MoveKind::kOngoing : MoveKind::kNewRequest);
   }
   begun_ = true;
+  frame.numerics_id.clear();
+  if (!std::exchange(choice.greeted, true)) {
+    frame.numerics_id = numerics_id_;
+  }
   std::vector<TokenId>& generated = request_.generated[frame.choice];
   generated.insert(generated.end(), frame.tokens.begin(), frame.tokens.end());
   if (!frame.tokens.empty()) {
+    choice.numerics_id = numerics_id_;
     request_.states[frame.choice] = frame.state;
   }
   if (!frame.adapter_version.empty()) {
@@ -97,11 +115,12 @@ Flight::Outcome Flight::Failed(const Error& error, MoveKind kind) {
   }
   last_failure_ = error;
   deaths_ += error.code() == Code::kDisconnected ? 1 : 0;
-  Error end = error;
-  if (deaths_ >= options_.deaths_max) {
+  Error end = error;  // the answer, if it may not move
+  const bool may_move = moves_ < options_.moves_max;
+  if (may_move && deaths_ >= options_.deaths_max) {
     end = Error(Code::kRequestPoisoned,
                 fmt::format("{} workers died while they had this request", deaths_));
-  } else if (moves_ < options_.moves_max) {
+  } else if (may_move) {
     out.too_long = options_.tokens_max > 0 && token_count() > options_.tokens_max;
     if (!out.too_long) {
       ++moves_;

@@ -8,6 +8,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -24,8 +26,8 @@ struct FlightOptions {
 class Flight final {
  public:
   enum class MoveKind : std::uint8_t {
-    kNewRequest,  // no worker had taken it
-    kOngoing,     // a worker had taken it
+    kNewRequest,  // no worker had given anything of its answer
+    kOngoing,     // one had
   };
 
   struct Outcome {
@@ -36,8 +38,13 @@ class Flight final {
 
   Flight(wire::GenerateRequest request, FlightOptions options);
 
-  /// The request as the next worker gets it.
-  wire::GenerateRequest Attempt();
+  /// The request as the next worker gets it, which computes under `numerics_id`; empty: nobody
+  /// knows.
+  wire::GenerateRequest Attempt(std::string_view numerics_id = {});
+
+  /// What the tokens that its client has were computed under, those of choices that go on; empty:
+  /// there are none, or nobody knows.
+  std::string_view numerics_id() const;
 
   /// Choices of an attempt that are to be cancelled at the worker before it begins.
   std::vector<std::uint32_t> ended_choices() const;
@@ -71,6 +78,8 @@ class Flight final {
     bool ended = false;
     bool cancelled = false;
     bool has_frame = false;
+    bool greeted = false;     // it had a frame of the attempt that runs
+    std::string numerics_id;  // of the tokens it has; empty: it has none, or nobody knows
   };
 
   static bool MayMove(Code code);
@@ -85,6 +94,7 @@ class Flight final {
   std::vector<Choice> choices_;
   std::uint32_t live_count_;
   std::uint32_t attempt_ = 0;
+  std::string numerics_id_;  // of the attempt that runs
   std::uint32_t moves_ = 0;
   std::uint32_t deaths_ = 0;
   std::optional<Error> last_failure_;

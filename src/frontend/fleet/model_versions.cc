@@ -8,28 +8,39 @@
 #include <tuple>
 #include <utility>
 
+#include "control/instance_codec.h"
+
 namespace pixii::frontend {
 
-namespace {
-
-std::string_view NameOf(control::WorkerRole role) {
-  switch (role) {
-    case control::WorkerRole::kPrefill:
-      return "prefill";
-    case control::WorkerRole::kDecode:
-      return "decode";
-    case control::WorkerRole::kEncode:
-      return "encode";
-    case control::WorkerRole::kAggregated:
-      break;
-  }
-  return "aggregated";
+Settings SettingsOf(const control::Instance& instance) {
+  const wire::ModelCard& card = instance.card;
+  std::vector<std::string> processors = card.logits_processors;
+  std::ranges::sort(processors);
+  return {{"kv_cache_block_size", fmt::format("{}", card.block_tokens)},
+          {"context_length", fmt::format("{}", card.context_tokens_max)},
+          {"vocab_size", fmt::format("{}", card.vocab_size)},
+          {"bos_token_id", fmt::format("{}", card.bos_token_id)},
+          {"eos_token_ids", fmt::format("{}", fmt::join(card.eos_token_ids, " "))},
+          {"task", fmt::format("{} of {} values, {} token types", static_cast<int>(card.task),
+                               card.feature_count, card.token_type_count)},
+          {"texts", instance.texts},
+          {"logits_processors", fmt::format("{}", fmt::join(processors, " "))}};
 }
 
-}  // namespace
+std::string Difference(const Settings& said, const Settings& others) {
+  for (std::size_t i = 0; i < said.size() && i < others.size(); ++i) {
+    if (said[i] != others[i]) {
+      return fmt::format("{} is \"{}\", where most workers have \"{}\"", said[i].first,
+                         said[i].second, others[i].second);
+    }
+  }
+  return {};
+}
 
 VersionKey VersionOf(const control::Instance& instance) {
-  return {.name = instance.card.name, .fingerprint = instance.card.fingerprint};
+  return {.name = instance.card.name,
+          .fingerprint = instance.card.fingerprint,
+          .settings = SettingsOf(instance)};
 }
 
 bool ServesClients(control::WorkerRole role) {
@@ -46,7 +57,10 @@ void ModelVersions::SetInstance(const control::Instance& instance) {
   const auto [found, is_new] = versions_.try_emplace(key);
   Version& version = found->second;
   version.born_ms = is_new ? instance.started_ms : std::min(version.born_ms, instance.started_ms);
-  version.workers[instance.id] = {.version = key, .role = instance.role, .needs = instance.needs};
+  version.workers[instance.id] = {.version = key,
+                                  .role = instance.role,
+                                  .needs = instance.needs,
+                                  .takes_new = ServesClients(instance.role) && !instance.draining};
 }
 
 void ModelVersions::RemoveInstance(control::InstanceId instance) {
@@ -62,10 +76,16 @@ void ModelVersions::RemoveInstance(control::InstanceId instance) {
   instances_.erase(known);
 }
 
-std::optional<std::string> ModelVersions::Missing(const Version& version) {
+// Workers of other roles may have other settings: nobody sends them what was meant for these.
+std::optional<std::string> ModelVersions::Missing(const VersionKey& key,
+                                                  const Version& version) const {
   std::set<control::WorkerRole> there;
-  for (const auto& [id, worker] : version.workers) {
-    there.insert(worker.role);
+  for (const auto& [other, same_weights] : versions_) {
+    if (other.name == key.name && other.fingerprint == key.fingerprint) {
+      for (const auto& [id, worker] : same_weights.workers) {
+        there.insert(worker.role);
+      }
+    }
   }
   std::set<std::string_view> missing;
   bool serves = false;
@@ -80,7 +100,7 @@ std::optional<std::string> ModelVersions::Missing(const Version& version) {
       for (const control::WorkerRole role : set) {
         if (!there.contains(role)) {
           whole = false;
-          missing.insert(NameOf(role));
+          missing.insert(control::NameOf(role));
         }
       }
       met = met || whole;
@@ -97,11 +117,13 @@ std::optional<std::string> ModelVersions::Missing(const Version& version) {
 VersionChoice ModelVersions::Choose(
     const std::function<VersionState(const VersionKey&)>& state) const {
   VersionChoice out;
-  using Rank = std::tuple<bool, std::int64_t, std::string>;  // can be sent requests, age, the rest
-  std::map<std::string, Rank> best;
+  // Can be sent requests, workers that take new ones, age, the rest.
+  using GroupRank = std::tuple<bool, std::size_t, std::int64_t, Settings>;
+  using Group = std::pair<GroupRank, const VersionKey*>;
+  std::map<std::pair<std::string, std::string>, Group> groups;  // by name and fingerprint
   for (const auto& [key, version] : versions_) {
     const VersionState now = state(key);
-    if (std::optional<std::string> missing = Missing(version)) {
+    if (std::optional<std::string> missing = Missing(key, version)) {
       out.pending[key.name] = std::move(*missing);
       continue;
     }
@@ -110,7 +132,20 @@ VersionChoice ModelVersions::Choose(
           now.trouble.empty() ? "its workers are being asked for its texts" : now.trouble;
       continue;
     }
-    Rank rank(now.workers > 0, version.born_ms, key.fingerprint);
+    const auto takers = static_cast<std::size_t>(std::ranges::count_if(
+        version.workers, [](const auto& one) { return one.second.takes_new; }));
+    GroupRank rank(now.workers > 0, takers, -version.born_ms, key.settings);
+    const auto [found, is_first] = groups.try_emplace({key.name, key.fingerprint}, rank, &key);
+    if (!is_first && found->second.first < rank) {
+      found->second = {std::move(rank), &key};
+    }
+  }
+  using Rank = std::tuple<bool, std::int64_t, std::string>;  // can be sent requests, age, the rest
+  std::map<std::string, Rank> best;
+  for (const auto& [name_and_fingerprint, group] : groups) {
+    const VersionKey& key = *group.second;
+    const std::int64_t born_ms = versions_.at(key).born_ms;
+    Rank rank(std::get<0>(group.first), born_ms, key.fingerprint);
     const auto [found, is_first] = best.try_emplace(key.name, rank);
     if (is_first || found->second < rank) {
       found->second = std::move(rank);
@@ -119,8 +154,24 @@ VersionChoice ModelVersions::Choose(
   }
   for (const auto& [name, key] : out.serving) {
     out.pending.erase(name);
+    AddConflicts(key, out.conflicts);
   }
   return out;
+}
+
+// Those of the same weights that `serving` cannot be joined by.
+void ModelVersions::AddConflicts(const VersionKey& serving,
+                                 std::map<control::InstanceId, std::string>& out) const {
+  for (const auto& [key, version] : versions_) {
+    if (key.name == serving.name && key.fingerprint == serving.fingerprint && key != serving) {
+      for (const auto& [id, worker] : version.workers) {
+        if (!ServesClients(worker.role)) {
+          continue;
+        }
+        out.emplace(id, Difference(key.settings, serving.settings));
+      }
+    }
+  }
 }
 
 }  // namespace pixii::frontend

@@ -3,7 +3,9 @@
 // Thread: a value. docs/running_a_fleet.md
 // A version is a name and a fingerprint of weights: its workers answer alike. In a rolling update
 // two versions have workers at a time; the newer one gets what is new as soon as it can serve, and
-// the older one ends what it has.
+// the older one ends what it has. Workers of one version whose settings contradict each other are
+// kept apart: those that most workers have get what is new, so that one that was started wrongly
+// harms nobody.
 #pragma once
 
 #include <compare>
@@ -13,15 +15,26 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "control/instance.h"
 
 namespace pixii::frontend {
 
+/// What workers that serve together must have in common besides their weights: names and values,
+/// in order.
+using Settings = std::vector<std::pair<std::string, std::string>>;
+
+Settings SettingsOf(const control::Instance& instance);
+
+/// The first setting that differs, with both values; empty: none does.
+std::string Difference(const Settings& said, const Settings& others);
+
 struct VersionKey {
   std::string name;
   std::string fingerprint;
+  Settings settings = {};
 
   auto operator<=>(const VersionKey&) const = default;
 };
@@ -41,6 +54,8 @@ struct VersionState {
 struct VersionChoice {
   std::map<std::string, VersionKey> serving;   // by name
   std::map<std::string, std::string> pending;  // name to why it cannot serve yet
+  /// Workers kept apart from those of their version that serve, to what contradicts them.
+  std::map<control::InstanceId, std::string> conflicts = {};
 };
 
 class ModelVersions final {
@@ -60,6 +75,7 @@ class ModelVersions final {
     VersionKey version;
     control::WorkerRole role{};
     std::vector<std::vector<control::WorkerRole>> needs;
+    bool takes_new = false;  // requests of clients
   };
 
   struct Version {
@@ -68,7 +84,10 @@ class ModelVersions final {
   };
 
   /// The roles that are missing; nothing: none.
-  static std::optional<std::string> Missing(const Version& version);
+  std::optional<std::string> Missing(const VersionKey& key, const Version& version) const;
+
+  void AddConflicts(const VersionKey& serving,
+                    std::map<control::InstanceId, std::string>& out) const;
 
   std::map<VersionKey, Version> versions_;
   std::map<control::InstanceId, VersionKey> instances_;

@@ -20,22 +20,8 @@ control::WorkerRank RankOf(const router::Target& target) {
 control::RouteCandidate CandidateOf(const router::Candidate& from) {
   return {.target = RankOf(from.target),
           .standing = std::string(router::StandingName(from.standing)),
-          .device_blocks = from.input.device_blocks,
-          .host_blocks = from.input.host_blocks,
-          .disk_blocks = from.input.disk_blocks,
-          .shared_blocks = from.input.shared_blocks,
-          .active_prefill_tokens = from.input.active_prefill_tokens,
-          .active_decode_blocks = from.input.active_decode_blocks,
-          .added_decode_blocks = from.input.added_decode_blocks,
-          .active_requests = from.input.active_requests,
-          .raw_prefill_blocks = from.terms.raw_prefill_blocks,
-          .decay = from.terms.decay,
-          .credit = from.terms.credit,
-          .adjusted_prefill = from.terms.adjusted_prefill,
-          .decode_blocks = from.terms.decode_blocks,
-          .active_request_cost = from.terms.active_requests,
-          .taint_factor = from.terms.taint_factor,
-          .cost = from.terms.cost};
+          .input = from.input,
+          .terms = from.terms};
 }
 
 }  // namespace
@@ -73,17 +59,10 @@ router::RouteRequest RouteRequestOf(const wire::GenerateRequest& request) {
   if (!request.routing) {
     return out;
   }
-  const wire::RoutingHints& hints = *request.routing;
-  if (hints.worker) {
-    out.pinned = router::InstanceId{*hints.worker};
+  static_cast<wire::RouteWishes&>(out) = *request.routing;
+  if (const std::optional<std::uint64_t>& worker = request.routing->worker) {
+    out.pinned = router::InstanceId{*worker};
   }
-  out.anywhere = hints.anywhere;
-  out.required_taints = hints.required_taints;
-  out.preferred_taints = hints.preferred_taints;
-  out.policy_class = hints.policy_class;
-  out.strict_priority = hints.strict_priority;
-  out.expected_output_tokens = hints.expected_output_tokens;
-  out.instead = hints.instead;
   return out;
 }
 

@@ -240,7 +240,12 @@ RouterApi::Answer RouterApi::Peers(Call&) {
 }
 
 // There is no log of accesses beside the process's own, which is not a file.
-RouterApi::Answer RouterApi::ReopenLogs(Call&) { return Done(); }
+RouterApi::Answer RouterApi::ReopenLogs(Call&) {
+  if (parts_.reopen_logs) {
+    parts_.reopen_logs();
+  }
+  return Done();
+}
 
 RouterApi::Answer RouterApi::Workers(Call& call) {
   const std::string& query = call.exchange.request().query;
@@ -314,16 +319,17 @@ Json RouterApi::WorkerList(const std::optional<std::string>& model,
     return Json(std::move(out));
   }
   for (const auto& [id, worker] : parts_.feed->workers()) {
-    if (worker.pool == nullptr || !wanted(worker.pool->name())) {
+    if (!wanted(worker.pool->name())) {
       continue;
     }
-    const control::Instance& instance = worker.instance;
+    const control::Instance& instance = worker.linked->instance();
+    const bool connected = worker.linked->connected();
     Json one = WorkerToJson(worker.pool->name(), id, "discovery", instance.address,
                             instance.rank_first, instance.rank_count,
-                            !worker.connected   ? "incomplete"
+                            !connected          ? "incomplete"
                             : instance.draining ? "draining"
                                                 : "schedulable");
-    one.Set("status", worker.connected ? "active" : "pending");
+    one.Set("status", connected ? "active" : "pending");
     one.Set("endpoints", Json(Json::Object{}));
     one.Set("listeners", Json(Json::Object{}));
     out.push_back(std::move(one));
@@ -338,7 +344,7 @@ std::size_t RouterApi::SchedulableCount() const {
   }
   if (parts_.feed != nullptr) {
     for (const auto& [id, worker] : parts_.feed->workers()) {
-      out += worker.connected && !worker.instance.draining ? 1 : 0;
+      out += worker.linked->connected() && !worker.linked->instance().draining ? 1 : 0;
     }
   }
   return out;

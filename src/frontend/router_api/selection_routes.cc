@@ -165,7 +165,7 @@ std::string RouterApi::EndpointOf(const Pool& pool, InstanceId id) const {
   if (parts_.feed != nullptr) {
     const auto found = parts_.feed->workers().find(id);
     if (found != parts_.feed->workers().end()) {
-      return found->second.instance.address;
+      return found->second.linked->instance().address;
     }
   }
   return {};

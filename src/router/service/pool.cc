@@ -15,13 +15,14 @@ RouterOptions Telling(RouterOptions options) {
 
 Pool::Pool(rt::Loop& loop, wire::PoolName name, RouterOptions options, std::uint64_t seed,
            ReplicaMesh* mesh)
-    : loop_(loop), name_(std::move(name)), router_(Telling(std::move(options)), seed) {
+    : loop_(loop),
+      name_(std::move(name)),
+      router_(Telling(std::move(options)), seed),
+      alarm_(loop, [this] { Pump(); }) {
   if (mesh != nullptr) {
     member_ = mesh->Join(name_, router_, [this] { Pump(); });
   }
 }
-
-Pool::~Pool() { loop_.CancelTimer(timer_); }
 
 RequestId Pool::Submit(RouteRequest request, DispatchHandler on_dispatch) {
   const RequestId id{++last_id_};
@@ -94,21 +95,7 @@ void Pool::Pump() {
     }
   }
   pumping_ = false;
-  SetTimer();
-}
-
-void Pool::SetTimer() {
-  const rt::Time next = router_.next_time();
-  if (next == timer_at_) {
-    return;
-  }
-  loop_.CancelTimer(timer_);
-  timer_at_ = next;
-  timer_ = next == rt::kNever ? rt::TimerId::kNone : loop_.RunAt(next, [this] {
-    timer_ = rt::TimerId::kNone;
-    timer_at_ = rt::kNever;
-    Pump();
-  });
+  alarm_.Set(router_.next_time());
 }
 
 Result<Pool*> PoolBook::Get(const wire::PoolName& name) {
@@ -129,7 +116,11 @@ Result<Pool*> PoolBook::Get(const wire::PoolName& name) {
     return Fail(Code::kResourceExhausted,
                 fmt::format("there are {} models and groups already", kPoolsMax));
   }
-  auto pool = std::make_unique<Pool>(loop_, name, options_, loop_.random().Next(), mesh_);
+  RouterOptions options = options_;
+  if (!policies_.empty()) {
+    options.policy = policies_.For(name.model);
+  }
+  auto pool = std::make_unique<Pool>(loop_, name, std::move(options), loop_.random().Next(), mesh_);
   Pool* const out = pool.get();
   pools_.emplace(std::pair(name.model, name.group), std::move(pool));
   if (on_made_) {

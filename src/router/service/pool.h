@@ -15,8 +15,10 @@
 #include <vector>
 
 #include "base/result.h"
+#include "router/policy_file.h"
 #include "router/router.h"
 #include "router/service/replica_mesh.h"
+#include "rt/alarm.h"
 #include "rt/loop.h"
 #include "wire/messages/route.h"
 
@@ -34,7 +36,6 @@ class Pool final {
 
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
-  ~Pool();
 
   const wire::PoolName& name() const { return name_; }
 
@@ -65,7 +66,6 @@ class Pool final {
 
  private:
   void Tell(std::vector<LoadChange>& changes, std::unordered_map<RequestId, Placement>& placed);
-  void SetTimer();
 
   rt::Loop& loop_;
   wire::PoolName name_;
@@ -74,8 +74,7 @@ class Pool final {
   std::function<void(RequestId)> on_freed_;
   std::uint64_t last_id_ = 0;
   bool pumping_ = false;
-  rt::TimerId timer_ = rt::TimerId::kNone;
-  rt::Time timer_at_ = rt::kNever;
+  rt::Alarm alarm_;
   std::unique_ptr<ReplicaMesh::Member> member_;  // uses the router
 };
 
@@ -84,8 +83,9 @@ class PoolBook final {
  public:
   static constexpr std::size_t kPoolsMax = 1024;
 
-  PoolBook(rt::Loop& loop, RouterOptions options, ReplicaMesh* mesh)
-      : loop_(loop), options_(std::move(options)), mesh_(mesh) {}
+  /// `policies`: what replaces the options' policy classes, by model; empty: nothing does.
+  PoolBook(rt::Loop& loop, RouterOptions options, ReplicaMesh* mesh, PolicyFile policies = {})
+      : loop_(loop), options_(std::move(options)), mesh_(mesh), policies_(std::move(policies)) {}
 
   /// The pool, made if it is new. Errors: kInvalidArgument if it has other blocks, or there are no
   /// tokens in a block; kResourceExhausted.
@@ -107,6 +107,7 @@ class PoolBook final {
   rt::Loop& loop_;
   RouterOptions options_;
   ReplicaMesh* mesh_;
+  PolicyFile policies_;
   std::function<void(Pool&)> on_made_;
   Pools pools_;
 };

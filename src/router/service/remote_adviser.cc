@@ -19,12 +19,13 @@ constexpr std::size_t kPlacedMax = 256;  // of one message
 
 RemoteAdviser::RemoteAdviser(rt::Loop& loop, rt::Net& net, wire::PoolName pool,
                              RemoteAdviserOptions options)
-    : loop_(loop), net_(net), pool_(std::move(pool)), options_(std::move(options)) {}
+    : loop_(loop),
+      net_(net),
+      pool_(std::move(pool)),
+      options_(std::move(options)),
+      alarm_(loop, [this] { OnTime(); }) {}
 
-RemoteAdviser::~RemoteAdviser() {
-  *alive_ = false;
-  loop_.CancelTimer(timer_);
-}
+RemoteAdviser::~RemoteAdviser() { *alive_ = false; }
 
 void RemoteAdviser::SetAddress(std::optional<rt::Address> address, std::string peer) {
   if (client_) {
@@ -100,7 +101,7 @@ bool RemoteAdviser::Ask(const RouteRequest& request, AdviceHandler on_advice) {
   batch_.asks.push_back(held.ask);
   asked_.emplace_back(loop_.Now() + options_.patience, request.id);
   FlushSoon();
-  SetTimer();
+  SetAlarm();
   return true;
 }
 
@@ -140,7 +141,7 @@ void RemoteAdviser::OnTokens(RequestId id, std::uint32_t count) {
     with_new_tokens_.push_back(id);
     if (news_at_ == rt::kNever) {
       news_at_ = loop_.Now() + options_.news_period;
-      SetTimer();
+      SetAlarm();
     }
   }
   found->second.new_tokens += count;
@@ -225,7 +226,7 @@ void RemoteAdviser::GiveUp(bool also_those_that_wait) {
 
 void RemoteAdviser::Suspend() {
   silent_until_ = loop_.Now() + options_.pause;
-  SetTimer();
+  SetAlarm();
 }
 
 void RemoteAdviser::OnTime() {
@@ -257,10 +258,10 @@ void RemoteAdviser::OnTime() {
       break;
     }
   }
-  SetTimer();
+  SetAlarm();
 }
 
-void RemoteAdviser::SetTimer() {
+void RemoteAdviser::SetAlarm() {
   rt::Time next = news_at_;
   if (!asked_.empty()) {
     next = std::min(next, asked_.front().first);
@@ -268,16 +269,7 @@ void RemoteAdviser::SetTimer() {
   if (!call_ && silent_until_ > loop_.Now()) {
     next = std::min(next, silent_until_);
   }
-  if (next == timer_at_) {
-    return;
-  }
-  loop_.CancelTimer(timer_);
-  timer_at_ = next;
-  timer_ = next == rt::kNever ? rt::TimerId::kNone : loop_.RunAt(next, [this] {
-    timer_ = rt::TimerId::kNone;
-    timer_at_ = rt::kNever;
-    OnTime();
-  });
+  alarm_.Set(next);
 }
 
 // Once for all that is said in one turn of the loop.

@@ -16,6 +16,7 @@
 
 #include "control/mux_client.h"
 #include "router/route_adviser.h"
+#include "rt/alarm.h"
 #include "rt/loop.h"
 #include "rt/net.h"
 #include "wire/messages/route.h"
@@ -79,7 +80,7 @@ class RemoteAdviser final : public RouteAdviser {
   void GiveUp(bool also_those_that_wait);
   void Suspend();
   void OnTime();
-  void SetTimer();
+  void SetAlarm();
   void FlushSoon();
   void Flush();
   static wire::RoutePlaced PlacedOf(const Held& held);
@@ -96,8 +97,7 @@ class RemoteAdviser final : public RouteAdviser {
   rt::Time silent_until_{};
   rt::Time news_at_ = rt::kNever;
   bool flushing_ = false;
-  rt::TimerId timer_ = rt::TimerId::kNone;
-  rt::Time timer_at_ = rt::kNever;
+  rt::Alarm alarm_;
   RemoteAdviserCounters counters_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
   std::unique_ptr<control::MuxClient> client_;  // last: its handlers use what stands above

@@ -5,7 +5,6 @@
 // those that they make. Who reads too slowly misses something, which ReplicaSync finds out.
 #pragma once
 
-#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>

@@ -4,7 +4,6 @@
 // Thread: one loop.
 #pragma once
 
-#include <cstddef>
 #include <functional>
 #include <map>
 #include <memory>
@@ -13,7 +12,8 @@
 #include "base/result.h"
 #include "control/event_plane.h"
 #include "control/instance.h"
-#include "control/remote_link.h"
+#include "obs/log.h"
+#include "router/service/linked_worker.h"
 #include "router/service/pool.h"
 #include "rt/loop.h"
 #include "rt/net.h"
@@ -26,15 +26,14 @@ struct WorkerFeedOptions {
   control::EventPlane* plane = nullptr;   // where workers publish, too; null: nowhere
   /// Hears whether there is a connection to a worker. May not destroy the feed.
   std::function<void(InstanceId instance, bool connected)> on_connection = {};
+  obs::Log* log = nullptr;  // hears of workers that tell nothing of their cache; null: nobody does
 };
 
 class WorkerFeed final {
  public:
   struct Worker {
-    control::Instance instance;
     Pool* pool = nullptr;
-    std::unique_ptr<control::RemoteLink> link;
-    bool connected = false;  // the router has it
+    std::unique_ptr<LinkedWorker> linked;
   };
 
   /// All outlive it.
@@ -53,7 +52,6 @@ class WorkerFeed final {
 
  private:
   void OnChange(InstanceId instance);
-  void Listen(const Worker& worker);
 
   rt::Loop& loop_;
   rt::Net& net_;

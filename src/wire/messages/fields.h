@@ -181,16 +181,16 @@ inline constexpr auto kFields<TokenLogprob> =
     std::tuple(Field{"logprob", &TokenLogprob::logprob}, Field{"top", &TokenLogprob::top});
 
 template <>
-inline constexpr auto kFields<TokenFrame> =
-    std::tuple(Field{"id", &TokenFrame::id}, Field{"choice", &TokenFrame::choice},
-               Field{"tokens", &TokenFrame::tokens}, Field{"logprobs", &TokenFrame::logprobs},
-               Field{"prompt_logprobs", &TokenFrame::prompt_logprobs},
-               Field{"cached_tokens", &TokenFrame::cached_tokens},
-               Field{"adapter_version", &TokenFrame::adapter_version},
-               Field{"finish", &TokenFrame::finish}, Field{"stop_token", &TokenFrame::stop_token},
-               Field{"stop_logprob", &TokenFrame::stop_logprob}, Field{"error", &TokenFrame::error},
-               Field{"state", &TokenFrame::state}, Field{"pooled", &TokenFrame::pooled},
-               Field{"dp_rank", &TokenFrame::dp_rank}, Field{"served_by", &TokenFrame::served_by});
+inline constexpr auto kFields<TokenFrame> = std::tuple(
+    Field{"id", &TokenFrame::id}, Field{"choice", &TokenFrame::choice},
+    Field{"tokens", &TokenFrame::tokens}, Field{"logprobs", &TokenFrame::logprobs},
+    Field{"prompt_logprobs", &TokenFrame::prompt_logprobs},
+    Field{"cached_tokens", &TokenFrame::cached_tokens},
+    Field{"adapter_version", &TokenFrame::adapter_version}, Field{"finish", &TokenFrame::finish},
+    Field{"stop_token", &TokenFrame::stop_token}, Field{"stop_logprob", &TokenFrame::stop_logprob},
+    Field{"error", &TokenFrame::error}, Field{"state", &TokenFrame::state},
+    Field{"pooled", &TokenFrame::pooled}, Field{"dp_rank", &TokenFrame::dp_rank},
+    Field{"served_by", &TokenFrame::served_by}, Field{"numerics_id", &TokenFrame::numerics_id});
 
 template <>
 inline constexpr auto kFields<CancelRequest> =
@@ -299,7 +299,7 @@ inline constexpr auto kFields<RouteAsk> =
                Field{"priority_jump_s", &RouteAsk::priority_jump_s},
                Field{"strict_priority", &RouteAsk::strict_priority},
                Field{"expected_output_tokens", &RouteAsk::expected_output_tokens},
-               Field{"instead", &RouteAsk::instead});
+               Field{"instead", &RouteAsk::instead}, Field{"anywhere", &RouteAsk::anywhere});
 
 template <>
 inline constexpr auto kFields<RouteNews> =

@@ -149,6 +149,8 @@ struct TokenFrame {
   std::optional<std::uint32_t> dp_rank;
   /// In the first frame from each worker, if one of several was chosen.
   std::optional<WorkerRank> served_by;
+  /// In a choice's first frame from each worker, where several may compute it: that worker's.
+  std::string numerics_id;
 };
 
 struct CancelRequest {

@@ -23,21 +23,15 @@ struct PoolName {
 };
 
 /// A request as a router sees it. The id is of whoever asks and unique among what it has running.
-struct RouteAsk {
+struct RouteAsk : RouteWishes {
   std::uint64_t id = 0;
   std::vector<std::uint64_t> block_hashes;  // of the complete blocks, by their tokens
   std::uint64_t prompt_tokens = 0;
   std::optional<std::uint64_t> pinned;
   std::optional<std::uint32_t> rank;
   std::vector<std::uint64_t> excluded;
-  std::vector<std::string> required_taints;
-  std::vector<PreferredTaint> preferred_taints;
   std::string session;
-  std::string policy_class;
   double priority_jump_s = 0;
-  std::int64_t strict_priority = 0;
-  std::uint32_t expected_output_tokens = 0;
-  RouteOverride instead;
 };
 
 /// What became of a request since it was asked for.

@@ -25,16 +25,20 @@ struct PreferredTaint {
   double weight = 0;  // above 0: rather there; below: rather not
 };
 
-/// What a client says about its worker. A worker itself never reads it.
-struct RoutingHints {
-  std::optional<std::uint64_t> worker = {};  // this one and no other
-  bool anywhere = false;                     // any will do, also where requests must name theirs
+/// What goes with a request from its client to whoever decides, wherever that is.
+struct RouteWishes {
+  bool anywhere = false;  // any worker will do, also where requests must name theirs
   std::vector<std::string> required_taints = {};  // a worker must have all of them
   std::vector<PreferredTaint> preferred_taints = {};
   std::string policy_class = {};             // empty: the default one
-  std::uint32_t strict_priority = 0;         // higher first, whatever the arrival
+  std::int64_t strict_priority = 0;          // higher first, whatever the arrival
   std::uint32_t expected_output_tokens = 0;  // 0: nobody knows
   RouteOverride instead = {};
+};
+
+/// What a client says about its worker. A worker itself never reads it.
+struct RoutingHints : RouteWishes {
+  std::optional<std::uint64_t> worker = {};  // this one and no other
 };
 
 /// A rank of a worker.

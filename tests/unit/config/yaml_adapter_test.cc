@@ -25,5 +25,26 @@ TEST(Yaml, RefusesWhatIsNoFlatMappingAndNamesTheLine) {
   }
 }
 
+TEST(YamlTree, ListsOfMappingsAreOneLeafOrEachItsOwn) {
+  const std::string text = "a:\n  - {x: 1, y: [2, 3]}\n  - {}\n  - {z: {w: 4}}\nb: [5, {c: 6}]\n";
+  const auto whole = ReadYamlTree(text, "f.yaml");
+  ASSERT_TRUE(whole) << whole.error().detail();
+  ASSERT_EQ(whole->size(), 2U);
+  EXPECT_EQ((*whole)[0].items, (std::vector<std::string>{"{}", "{}", "{}"}));
+  const auto entries = ReadYamlTree(text, "f.yaml", YamlLists::kEntries);
+  ASSERT_TRUE(entries) << entries.error().detail();
+  std::vector<std::string> paths;
+  for (const YamlLeaf& leaf : *entries) {
+    paths.push_back(leaf.path);
+  }
+  EXPECT_EQ(paths, (std::vector<std::string>{"a.0.x", "a.0.y", "a.1", "a.2.z.w", "b"}));
+  EXPECT_EQ((*entries)[3].line, 4U);
+  std::string deep = "a: 1";
+  for (int i = 0; i < 5; ++i) {
+    deep = "a: [{" + deep + "}]";
+  }
+  EXPECT_FALSE(ReadYamlTree(deep, "f.yaml", YamlLists::kEntries)) << "nested too deep";
+}
+
 }  // namespace
 }  // namespace pixii::config

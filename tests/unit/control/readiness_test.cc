@@ -55,6 +55,20 @@ TEST_F(ReadinessTest, ASleeperIsNotReadyUntilItHasAnsweredAgain) {
   EXPECT_NE(readiness.Describe(At(303s)).find("every data-parallel rank"), std::string::npos);
 }
 
+TEST_F(ReadinessTest, WithoutCanariesWhoeverIsAwakeIsReadyUnlessItStalls) {
+  readiness = Readiness({.canary_interval = 0s, .canary_timeout = 5s, .stall_limit = 30s}, At(0s));
+  EXPECT_TRUE(readiness.ready(At(0s)));
+  EXPECT_TRUE(readiness.ever_ready());
+  EXPECT_FALSE(readiness.CanaryDue(At(3600s)));
+  readiness.Observe({.state = WorkerState::kAsleep, .steps = 1}, At(1s));
+  EXPECT_FALSE(readiness.ready(At(1s)));
+  readiness.Observe({.state = WorkerState::kAwake, .steps = 1}, At(2s));
+  EXPECT_TRUE(readiness.ready(At(2s))) << "nobody would prove it";
+  readiness.Observe({.running = 1, .steps = 5}, At(3s));
+  readiness.Observe({.running = 1, .steps = 5}, At(34s));
+  EXPECT_FALSE(readiness.ready(At(34s)));
+}
+
 TEST_F(ReadinessTest, WorkWithoutStepsIsAStall) {
   readiness.OnToken(At(0s));
   readiness.Observe({.running = 1, .steps = 5}, At(1s));

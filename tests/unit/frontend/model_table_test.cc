@@ -170,9 +170,13 @@ TEST_F(ModelTableTest, HealthShowsTheWorkers) {
   instance.id = control::InstanceId{7};
   instance.address = "w:1";
   instance.card.name = "other";
-  FrontendEnvironment environment{.loop = server.loop(), .net = server.net(), .instances = [&] {
-                                    return std::vector{instance};
-                                  }};
+  const std::vector<ShownInstance> shown = {
+      {.instance = instance,
+       .state = "excluded",
+       .reason = "config_conflict",
+       .detail = "kv_cache_block_size is \"32\", where most workers have \"16\""}};
+  FrontendEnvironment environment{
+      .loop = server.loop(), .net = server.net(), .instances = [&] { return shown; }};
   frontend.emplace(environment, options, keys);
   const auto bound = frontend->Start({.host = "server", .port = 8000});
   ASSERT_TRUE(bound);
@@ -182,7 +186,11 @@ TEST_F(ModelTableTest, HealthShowsTheWorkers) {
   const wire::Json health = Get("/health").json();
   EXPECT_EQ(health.Find("endpoints")->Dump(), R"(["dyn://dynamo.backend.generate"])");
   ASSERT_EQ(health.Find("instances")->array().size(), 1U);
-  EXPECT_EQ(health.Find("instances")->array()[0].Find("instance_id")->AsInt(), 7);
+  const wire::Json& one = health.Find("instances")->array()[0];
+  EXPECT_EQ(one.Find("instance_id")->AsInt(), 7);
+  EXPECT_EQ(one.Find("state")->string(), "excluded");
+  EXPECT_EQ(one.Find("reason")->string(), "config_conflict");
+  EXPECT_EQ(one.Find("message")->string(), shown[0].detail);
 }
 
 TEST(PeekModelTest, AgreesWithTheParser) {

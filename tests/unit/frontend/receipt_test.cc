@@ -56,6 +56,30 @@ TEST(Receipt, NamesTheAdapterAndItsVersion) {
   EXPECT_EQ(back->receipt.adapter_version, "v1");
 }
 
+TEST(Receipt, SaysWhichTokensOthersComputed) {
+  RequestRecord record = Sample();
+  AddPart(record.choices[0].computed, 0, "k2");
+  AddPart(record.choices[1].computed, 0, "k2");
+  AddPart(record.choices[1].computed, 7, "k2");
+  EXPECT_EQ(record.choices[1].computed.size(), 1U) << "with the same bits";
+  AddPart(record.choices[1].computed, 9, "k3");
+  AddPart(record.choices[1].computed, 9, "k4");  // k3 gave nothing
+  wire::ModelCard card;
+  card.numerics_id = "k1";
+  record.receipt = MakeReceipt(card, {}, record.choices);
+  std::string out;
+  AppendReceipt(out, record.receipt);
+  EXPECT_NE(out.find(R"("numerics_id":"k2","seed")"), std::string::npos) << out;
+  EXPECT_TRUE(out.ends_with(
+      R"(,"computed":[{"first_token":0,"numerics_id":"k2"},{"first_token":9,"numerics_id":"k4"}]}]})"))
+      << out;
+  EXPECT_EQ(out.find("computed"), out.rfind("computed")) << "of the other choice nothing is to say";
+  const auto back = ParseRecord(RecordJson(record));
+  ASSERT_TRUE(back.has_value()) << back.error().detail();
+  EXPECT_TRUE(back->receipt.computed[0].empty());
+  EXPECT_EQ(back->receipt.computed[1], record.choices[1].computed);
+}
+
 TEST(Record, ComesBackAsItWas) {
   const RequestRecord record = Sample();
   const auto back = ParseRecord(RecordJson(record));

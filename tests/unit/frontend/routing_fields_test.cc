@@ -138,8 +138,8 @@ class RoutedTest : public FrontendTest {
         .choice = wire::WorkerRank{7, 1},
         .refusal = {},
         .overlap_tokens = 2,
-        .candidates = {{.target = {7, 1}, .standing = "eligible", .cost = 1.5},
-                       {.target = {8, 0}, .standing = "busy", .cost = 0.5}}};
+        .candidates = {{.target = {7, 1}, .standing = "eligible", .terms = {.cost = 1.5}},
+                       {.target = {8, 0}, .standing = "busy", .terms = {.cost = 0.5}}}};
   }
 };
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -52,6 +53,38 @@ TEST(Registry, HistogramBucketsAreCumulativeAndBoundsInclusive) {
   EXPECT_TRUE(has("_bucket{model=\"m\",le=\"+Inf\"} 4"));
   EXPECT_TRUE(has("_sum{model=\"m\"} 1000000005"));
   EXPECT_TRUE(has("_count{model=\"m\"} 4"));
+}
+
+TEST(Registry, SeriesOfAModelGoWithItsLastHold) {
+  Registry registry;
+  registry.GetCounter(MetricId::kOutputTokensTotal, {"kept"}).Add();
+  registry.GetGauge(MetricId::kWorkerActiveDecodeBlocks, {"m", "0", "decode"}).Set(1);
+  auto first = std::make_unique<ModelHold>(registry, "m");
+  auto second = std::make_unique<ModelHold>(registry, "m");
+  registry.GetCounter(MetricId::kOutputTokensTotal, {"m"}).Add(3);
+  registry.GetHistogram(MetricId::kInputSequenceTokens, {"m"}).Observe(3);
+  registry.GetGauge(MetricId::kRankRunning, {"m", "1"}).Set(3);
+  first.reset();
+  EXPECT_NE(registry.Expose().find("output_tokens_total{model=\"m\"} 3\n"), std::string::npos);
+  second.reset();
+  const std::string text = registry.Expose();
+  EXPECT_EQ(text.find("model=\"m\""), std::string::npos) << text;
+  EXPECT_NE(text.find("output_tokens_total{model=\"kept\"} 1\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("worker_id=\"m\""), std::string::npos) << "another label";
+  const ModelHold again(registry, "m");
+  registry.GetCounter(MetricId::kOutputTokensTotal, {"m"}).Add();
+  EXPECT_NE(registry.Expose().find("output_tokens_total{model=\"m\"} 1\n"), std::string::npos);
+}
+
+TEST(Registry, ADroppedSeriesIsGoneAndItsPlaceFree) {
+  Registry registry;
+  for (int i = 0; i < 10'000; ++i) {
+    const std::string value = std::to_string(i);
+    registry.GetCounter(MetricId::kOutputTokensTotal, {value}).Add();
+    registry.Drop(MetricId::kOutputTokensTotal, {value});
+  }
+  registry.Drop(MetricId::kOutputTokensTotal, {"never there"});
+  EXPECT_EQ(registry.Expose().find("output_tokens_total"), std::string::npos);
 }
 
 TEST(Registry, ManyLabelValuesCannotGrowIt) {

@@ -11,11 +11,14 @@
 #include "engine/mock_executor.h"
 #include "rt/loop.h"
 #include "rt/thread.h"
+#include "support/worker_process.h"
 
 namespace pixii::worker {
 namespace {
 
-constexpr std::uint32_t kVocab = 64;
+using pixii::testing::MakeMockRequest;
+
+constexpr std::uint32_t kVocab = pixii::testing::kMockVocab;
 constexpr std::uint32_t kContext = 128;
 
 std::unique_ptr<engine::Engine> MakeEngine(std::uint32_t queue_length_max = 256,
@@ -37,17 +40,6 @@ std::unique_ptr<engine::Engine> MakeEngine(std::uint32_t queue_length_max = 256,
                                        std::move(executor));
   EXPECT_TRUE(engine) << engine.error().ToString();
   return std::move(*engine);
-}
-
-wire::GenerateRequest MakeRequest(std::uint64_t id, std::uint32_t max_tokens,
-                                  std::uint32_t choices = 1) {
-  wire::GenerateRequest request;
-  request.id = RequestId{id};
-  request.prompt = {static_cast<TokenId>(id % kVocab), 1, 2, 3, 4, 5};
-  request.choice_count = choices;
-  request.sampling.seed = id;
-  request.stop.max_tokens = max_tokens;
-  return request;
 }
 
 struct Received {
@@ -164,7 +156,7 @@ TEST_F(LocalLinkTest, StreamsEveryChoiceToItsEnd) {
   Start(MakeEngine());
   std::vector<wire::GenerateRequest> requests;
   for (std::uint64_t id = 1; id <= 20; ++id) {
-    requests.push_back(MakeRequest(id, 5 + static_cast<std::uint32_t>(id), 1 + id % 3));
+    requests.push_back(MakeMockRequest(id, 5 + static_cast<std::uint32_t>(id), 1 + id % 3));
     ASSERT_TRUE(Generate(requests.back()));
   }
   loop_->Run();
@@ -192,8 +184,8 @@ TEST_F(LocalLinkTest, SaysWhatTheWorkerIs) {
 
 TEST_F(LocalLinkTest, ACancelledRequestEndsOnceAndEarly) {
   Start(MakeEngine());
-  ASSERT_TRUE(Generate(MakeRequest(1, 100)));
-  ASSERT_TRUE(Generate(MakeRequest(2, 10)));
+  ASSERT_TRUE(Generate(MakeMockRequest(1, 100)));
+  ASSERT_TRUE(Generate(MakeMockRequest(2, 10)));
   on_tokens_ = [this](std::uint64_t id) {
     if (id == 1 && received_[1].tokens[0].size() == 3) {
       link_->Cancel({.id = RequestId{1}, .choice = std::nullopt});
@@ -209,22 +201,22 @@ TEST_F(LocalLinkTest, ACancelledRequestEndsOnceAndEarly) {
 TEST_F(LocalLinkTest, RefusesMoreThanBatchAndQueueHoldAndCallsNoHandler) {
   Start(MakeEngine(4));
   for (std::uint64_t id = 1; id <= 12; ++id) {
-    ASSERT_TRUE(Generate(MakeRequest(id, 2)));
+    ASSERT_TRUE(Generate(MakeMockRequest(id, 2)));
   }
-  Result<void> refused = Generate(MakeRequest(13, 2));
+  Result<void> refused = Generate(MakeMockRequest(13, 2));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), Code::kResourceExhausted);
   loop_->Run();
   EXPECT_FALSE(received_.contains(13));
   EXPECT_EQ(received_.size(), 12U);
-  EXPECT_TRUE(Generate(MakeRequest(13, 2)));  // there is room again
+  EXPECT_TRUE(Generate(MakeMockRequest(13, 2)));  // there is room again
   loop_->Run();
   EXPECT_TRUE(received_.contains(13));
 }
 
 TEST_F(LocalLinkTest, ARefusalOfTheEngineIsTheEndOfEveryChoice) {
   Start(MakeEngine());
-  wire::GenerateRequest request = MakeRequest(1, 5, 2);
+  wire::GenerateRequest request = MakeMockRequest(1, 5, 2);
   request.prompt.assign(kContext, 1);
   ASSERT_TRUE(Generate(request));
   loop_->Run();
@@ -237,17 +229,17 @@ TEST_F(LocalLinkTest, ARefusalOfTheEngineIsTheEndOfEveryChoice) {
 
 TEST_F(LocalLinkTest, ADrainingLinkTakesNothingNewAndEndsWhatRuns) {
   Start(MakeEngine());
-  ASSERT_TRUE(Generate(MakeRequest(1, 10)));
+  ASSERT_TRUE(Generate(MakeMockRequest(1, 10)));
   link_->Drain();
-  EXPECT_EQ(Generate(MakeRequest(2, 10)).error().code(), Code::kShuttingDown);
+  EXPECT_EQ(Generate(MakeMockRequest(2, 10)).error().code(), Code::kShuttingDown);
   loop_->Run();
   EXPECT_EQ(received_[1].tokens[0].size(), 10U);
 }
 
 TEST_F(LocalLinkTest, ClosingEndsEachChoiceOnceAndLateFramesAreDropped) {
   Start(MakeEngine());
-  ASSERT_TRUE(Generate(MakeRequest(1, 100, 3)));
-  ASSERT_TRUE(Generate(MakeRequest(2, 100)));
+  ASSERT_TRUE(Generate(MakeMockRequest(1, 100, 3)));
+  ASSERT_TRUE(Generate(MakeMockRequest(2, 100)));
   on_tokens_ = [this](std::uint64_t id) {
     if (id == 2 && received_[2].tokens[0].size() == 5) {
       link_->Close(Error(Code::kUnavailable, "the worker is gone"));
@@ -259,14 +251,14 @@ TEST_F(LocalLinkTest, ClosingEndsEachChoiceOnceAndLateFramesAreDropped) {
     EXPECT_EQ(received_[1].ends[choice].error->code(), Code::kUnavailable);
   }
   EXPECT_TRUE(received_[2].ends[0].error);
-  EXPECT_EQ(Generate(MakeRequest(3, 1)).error().code(), Code::kUnavailable);
+  EXPECT_EQ(Generate(MakeMockRequest(3, 1)).error().code(), Code::kUnavailable);
 }
 
 TEST_F(LocalLinkTest, AnEngineThatShutsDownEndsEveryRequestTyped) {
   Start(MakeEngine());
-  ASSERT_TRUE(Generate(MakeRequest(1, 100, 2)));
+  ASSERT_TRUE(Generate(MakeMockRequest(1, 100, 2)));
   engine_loop_->Shutdown(Error(Code::kShuttingDown, "stop"));
-  ASSERT_TRUE(Generate(MakeRequest(2, 100)));
+  ASSERT_TRUE(Generate(MakeMockRequest(2, 100)));
   loop_->Run();
   EXPECT_EQ(received_[1].ends[0].error->code(), Code::kShuttingDown);
   EXPECT_EQ(received_[1].ends[1].error->code(), Code::kShuttingDown);
@@ -278,7 +270,7 @@ TEST_F(LocalLinkTest, AnAdapterOfTheCatalogueIsReadOnceWhenItIsNamed) {
   EXPECT_EQ(link_->card().adapters.size(), 3U);
   std::vector<wire::GenerateRequest> requests;
   for (std::uint64_t id = 1; id <= 6; ++id) {
-    requests.push_back(With(id % 3 == 0 ? "" : "a", MakeRequest(id, 8, 1 + id % 2)));
+    requests.push_back(With(id % 3 == 0 ? "" : "a", MakeMockRequest(id, 8, 1 + id % 2)));
     ASSERT_TRUE(Generate(requests.back()));
   }
   loop_->Run();
@@ -292,14 +284,14 @@ TEST_F(LocalLinkTest, AnAdapterOfTheCatalogueIsReadOnceWhenItIsNamed) {
 
 TEST_F(LocalLinkTest, AnAdapterThatGaveWayUnheardIsReadAgain) {
   StartWithAdapters(1);
-  ASSERT_TRUE(Generate(With("a", MakeRequest(1, 5))));
+  ASSERT_TRUE(Generate(With("a", MakeMockRequest(1, 5))));
   loop_->Run();
   std::unique_ptr<LocalLink> other = MakeAdapterLink({});
   ASSERT_TRUE(Load(*other, {.name = "c", .source = "c"}));
   EXPECT_EQ(LoadedNames(), "a ") << "nobody told this link";
-  ASSERT_TRUE(Generate(With("a", MakeRequest(2, 5, 3))));
+  ASSERT_TRUE(Generate(With("a", MakeMockRequest(2, 5, 3))));
   loop_->Run();
-  ExpectOracle(With("a", MakeRequest(2, 5, 3)));
+  ExpectOracle(With("a", MakeMockRequest(2, 5, 3)));
   EXPECT_EQ(reads_, 3);
 }
 
@@ -308,19 +300,19 @@ TEST_F(LocalLinkTest, AnAdapterThatWasLoadedByNameAndGaveWayStaysRoutableUntilIt
   ASSERT_TRUE(Load(*link_, {.name = "c", .source = "c"}));
   ASSERT_TRUE(Load(*link_, {.name = "d", .source = "d"}));
   EXPECT_EQ(LoadedNames(), "d ");
-  ASSERT_TRUE(Generate(With("c", MakeRequest(1, 5))));
+  ASSERT_TRUE(Generate(With("c", MakeMockRequest(1, 5))));
   loop_->Run();
-  ExpectOracle(With("c", MakeRequest(1, 5)));
+  ExpectOracle(With("c", MakeMockRequest(1, 5)));
   ASSERT_TRUE(Unload("d"));
-  ASSERT_TRUE(Generate(With("d", MakeRequest(2, 5))));
+  ASSERT_TRUE(Generate(With("d", MakeMockRequest(2, 5))));
   loop_->Run();
   EXPECT_EQ(received_[2].ends[0].error->code(), Code::kNotFound);
 }
 
 TEST_F(LocalLinkTest, WhatCannotBeReadOrIsNotThereEndsItsRequests) {
   StartWithAdapters(2);
-  ASSERT_TRUE(Generate(With("broken", MakeRequest(1, 5, 2))));
-  ASSERT_TRUE(Generate(With("nobody", MakeRequest(2, 5, 2))));
+  ASSERT_TRUE(Generate(With("broken", MakeMockRequest(1, 5, 2))));
+  ASSERT_TRUE(Generate(With("nobody", MakeMockRequest(2, 5, 2))));
   loop_->Run();
   for (std::uint32_t choice : {0U, 1U}) {
     ASSERT_TRUE(received_[1].ends[choice].error);
@@ -332,12 +324,12 @@ TEST_F(LocalLinkTest, WhatCannotBeReadOrIsNotThereEndsItsRequests) {
 
 TEST_F(LocalLinkTest, ARequestThatWaitsForItsAdapterCanBeCancelledAndClosed) {
   StartWithAdapters(2);
-  ASSERT_TRUE(Generate(With("a", MakeRequest(1, 50, 2))));
+  ASSERT_TRUE(Generate(With("a", MakeMockRequest(1, 50, 2))));
   link_->Cancel({.id = RequestId{1}, .choice = std::nullopt});
   loop_->Run();
   EXPECT_EQ(received_[1].ends[0].finish, wire::FinishReason::kCancelled);
   EXPECT_EQ(received_[1].ends[1].finish, wire::FinishReason::kCancelled);
-  ASSERT_TRUE(Generate(With("b", MakeRequest(2, 50))));
+  ASSERT_TRUE(Generate(With("b", MakeMockRequest(2, 50))));
   link_->Close(Error(Code::kUnavailable, "gone"));
   EXPECT_EQ(received_[2].ends[0].error->code(), Code::kUnavailable);
 }
@@ -371,7 +363,7 @@ TEST_F(LocalLinkTest, WorksWithTheEngineOnAThreadOfItsOwn) {
                                       LocalLinkOptions{.name = "mock", .eos_token_ids = {}});
   std::vector<wire::GenerateRequest> requests;
   for (std::uint64_t id = 1; id <= 50; ++id) {
-    requests.push_back(MakeRequest(id, 20, 1 + id % 2));
+    requests.push_back(MakeMockRequest(id, 20, 1 + id % 2));
     ASSERT_TRUE(Generate(requests.back()));
     if (id % 5 == 0) {
       link_->Cancel({.id = RequestId{id}, .choice = std::nullopt});

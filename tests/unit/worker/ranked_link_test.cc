@@ -13,12 +13,15 @@
 #include "control/remote_link.h"
 #include "engine/mock_executor.h"
 #include "rt/sim_world.h"
+#include "support/worker_process.h"
 #include "worker/worker_service.h"
 
 namespace pixii::worker {
 namespace {
 
-constexpr std::uint32_t kVocab = 64;
+using pixii::testing::MakeMockRequest;
+
+constexpr std::uint32_t kVocab = pixii::testing::kMockVocab;
 constexpr std::uint32_t kContext = 2048;
 constexpr std::uint32_t kPlaces = 4;  // sequences of a step of a rank
 constexpr rt::Duration kStep = std::chrono::milliseconds(1);
@@ -124,17 +127,6 @@ class RankedLinkTest : public ::testing::Test {
             .on_dead_rank = [this](std::uint32_t rank, const Error&) { dead_.push_back(rank); }});
   }
 
-  static wire::GenerateRequest MakeRequest(std::uint64_t id, std::uint32_t max_tokens,
-                                           std::uint32_t choices = 1) {
-    wire::GenerateRequest request;
-    request.id = RequestId{id};
-    request.prompt = {static_cast<TokenId>(id % kVocab), 1, 2, 3, 4, 5};
-    request.choice_count = choices;
-    request.sampling.seed = id;
-    request.stop.max_tokens = max_tokens;
-    return request;
-  }
-
   static wire::GenerateRequest At(std::uint32_t rank, wire::GenerateRequest request,
                                   std::optional<rt::Duration> wait = {}) {
     request.dp_rank = rank;
@@ -208,7 +200,7 @@ class RankedLinkTest : public ::testing::Test {
   std::vector<wire::GenerateRequest> Saturate(std::uint32_t tokens) {
     std::vector<wire::GenerateRequest> requests;
     for (std::uint64_t i = 0; i < kPlaces; ++i) {
-      requests.push_back(At(0, MakeRequest(1000 + i, tokens)));
+      requests.push_back(At(0, MakeMockRequest(1000 + i, tokens)));
       EXPECT_TRUE(Generate(requests.back()));
     }
     RunFor(5 * kStep);
@@ -238,7 +230,7 @@ TEST_F(RankedLinkTest, RequestsSpreadAndSayWhereTheyRun) {
   Start({.ranks = 3});
   std::vector<wire::GenerateRequest> requests;
   for (std::uint64_t id = 1; id <= 9; ++id) {
-    requests.push_back(MakeRequest(id, 20, 1 + id % 2));
+    requests.push_back(MakeMockRequest(id, 20, 1 + id % 2));
     ASSERT_TRUE(Generate(requests.back()));
   }
   std::map<std::uint32_t, int> at;
@@ -254,7 +246,7 @@ TEST_F(RankedLinkTest, RequestsSpreadAndSayWhereTheyRun) {
 TEST_F(RankedLinkTest, ARankThatIsNamedIsTheOneThatComputes) {
   Start({.ranks = 3});
   for (std::uint32_t rank = 0; rank < 3; ++rank) {
-    const wire::GenerateRequest request = At(rank, MakeRequest(rank + 1, 5, 2));
+    const wire::GenerateRequest request = At(rank, MakeMockRequest(rank + 1, 5, 2));
     Run(request);
     ExpectOracle(request);
     EXPECT_EQ(RankOf(rank + 1), rank);
@@ -265,7 +257,7 @@ TEST_F(RankedLinkTest, ARankThatIsNamedIsTheOneThatComputes) {
 
 TEST_F(RankedLinkTest, ARankThatDoesNotExistIsSaidAndTheRequestAnswered) {
   Start({});
-  const wire::GenerateRequest request = At(7, MakeRequest(1, 5));
+  const wire::GenerateRequest request = At(7, MakeMockRequest(1, 5));
   Run(request);
   ExpectOracle(request);
   EXPECT_EQ(unknown_, std::vector<std::uint32_t>{7});
@@ -275,7 +267,7 @@ TEST_F(RankedLinkTest, ARankThatDoesNotExistIsSaidAndTheRequestAnswered) {
 TEST_F(RankedLinkTest, StrictWaitsForItsRankThoughAnotherIdles) {
   Start({});
   const auto busy = Saturate(200);
-  const wire::GenerateRequest request = At(0, MakeRequest(1, 5));
+  const wire::GenerateRequest request = At(0, MakeMockRequest(1, 5));
   ASSERT_TRUE(Generate(request));
   RunUntil([&] { return Ended(busy[0]); });
   EXPECT_FALSE(received_[1].rank.contains(0)) << "it waits";
@@ -289,7 +281,8 @@ TEST_F(RankedLinkTest, RelaxedMovesAfterItsWait) {
   Start({});
   Saturate(1000);
   const rt::Time begin = world_.now();
-  const wire::GenerateRequest request = At(0, MakeRequest(1, 5), std::chrono::milliseconds(100));
+  const wire::GenerateRequest request =
+      At(0, MakeMockRequest(1, 5), std::chrono::milliseconds(100));
   ASSERT_TRUE(Generate(request));
   EXPECT_EQ(link_->waiting_count(), 1U);
   EXPECT_EQ(link_->rank_loads()[0].queued, 1U);
@@ -304,7 +297,8 @@ TEST_F(RankedLinkTest, RelaxedMovesAfterItsWait) {
 TEST_F(RankedLinkTest, RelaxedStaysIfAPlaceIsFreeInTime) {
   Start({});
   Saturate(50);
-  const wire::GenerateRequest request = At(0, MakeRequest(1, 5), std::chrono::milliseconds(400));
+  const wire::GenerateRequest request =
+      At(0, MakeMockRequest(1, 5), std::chrono::milliseconds(400));
   const rt::Time begin = world_.now();
   Run(request);
   EXPECT_EQ(RankOf(1), 0U);
@@ -315,17 +309,17 @@ TEST_F(RankedLinkTest, AWorkerMayRelaxWhatRequestsAskFor) {
   Start({.mode = RankMode::kRelaxed});
   Saturate(1000);
   const rt::Time begin = world_.now();
-  Run(At(0, MakeRequest(1, 5)));
+  Run(At(0, MakeMockRequest(1, 5)));
   EXPECT_EQ(RankOf(1), 1U);
   EXPECT_GE(received_[1].first[0] - begin, std::chrono::milliseconds(30));
-  Run(At(0, MakeRequest(2, 5), std::chrono::milliseconds(60)));
+  Run(At(0, MakeMockRequest(2, 5), std::chrono::milliseconds(60)));
   EXPECT_GE(received_[2].first[0] - begin, std::chrono::milliseconds(90)) << "its own wait counts";
 }
 
 TEST_F(RankedLinkTest, AWorkerMayChooseItself) {
   Start({.mode = RankMode::kNone});
-  ASSERT_TRUE(Generate(At(1, MakeRequest(1, 300))));
-  ASSERT_TRUE(Generate(At(1, MakeRequest(2, 300))));
+  ASSERT_TRUE(Generate(At(1, MakeMockRequest(1, 300))));
+  ASSERT_TRUE(Generate(At(1, MakeMockRequest(2, 300))));
   RunFor(10 * kStep);
   EXPECT_NE(RankOf(1), RankOf(2));
 }
@@ -334,12 +328,12 @@ TEST_F(RankedLinkTest, WhoWaitsMayBeCancelledOrExpire) {
   Start({.waiting_max = 2});
   Saturate(1000);
   const wire::GenerateRequest cancelled =
-      At(0, MakeRequest(1, 5, 2), std::chrono::milliseconds(100));
-  wire::GenerateRequest late = At(0, MakeRequest(2, 5), std::chrono::milliseconds(100));
+      At(0, MakeMockRequest(1, 5, 2), std::chrono::milliseconds(100));
+  wire::GenerateRequest late = At(0, MakeMockRequest(2, 5), std::chrono::milliseconds(100));
   late.deadline_left_ns = 20'000'000;
   ASSERT_TRUE(Generate(cancelled));
   ASSERT_TRUE(Generate(late));
-  EXPECT_EQ(Generate(At(0, MakeRequest(3, 5), std::chrono::milliseconds(100))).error().code(),
+  EXPECT_EQ(Generate(At(0, MakeMockRequest(3, 5), std::chrono::milliseconds(100))).error().code(),
             Code::kResourceExhausted);
   link_->Cancel({.id = RequestId{1}, .choice = 0});
   EXPECT_TRUE(received_[1].ends.empty());
@@ -355,7 +349,8 @@ TEST_F(RankedLinkTest, WhoWaitsMayBeCancelledOrExpire) {
 TEST_F(RankedLinkTest, AChoiceThatWasCancelledWhileItWaitedIsNotComputed) {
   Start({});
   Saturate(1000);
-  const wire::GenerateRequest request = At(0, MakeRequest(1, 5, 2), std::chrono::milliseconds(50));
+  const wire::GenerateRequest request =
+      At(0, MakeMockRequest(1, 5, 2), std::chrono::milliseconds(50));
   ASSERT_TRUE(Generate(request));
   link_->Cancel({.id = RequestId{1}, .choice = 1});
   RunUntil([&] { return Ended(request); });
@@ -372,8 +367,8 @@ TEST_F(RankedLinkTest, ADeadRankIsMaskedAndWhatItHadGoesOnElsewhere) {
   }));
   std::vector<wire::GenerateRequest> requests;
   for (std::uint64_t id = 1; id <= 12; ++id) {
-    wire::GenerateRequest request = MakeRequest(id, 10 + static_cast<std::uint32_t>(id) * 10,
-                                                1 + static_cast<std::uint32_t>(id % 3));
+    wire::GenerateRequest request = MakeMockRequest(id, 10 + static_cast<std::uint32_t>(id) * 10,
+                                                    1 + static_cast<std::uint32_t>(id % 3));
     request.sampling.temperature = id % 2 == 0 ? 0.0F : 1.0F;
     requests.push_back(At(static_cast<std::uint32_t>(id % 3), request));
     ASSERT_TRUE(Generate(requests.back()));
@@ -399,7 +394,7 @@ TEST_F(RankedLinkTest, ADeadRankIsMaskedAndWhatItHadGoesOnElsewhere) {
   });
   EXPECT_TRUE(cleared) << "routers look for none of its blocks any more";
   // Even a request that wants this rank and no other is answered.
-  const wire::GenerateRequest strict = At(1, MakeRequest(50, 5));
+  const wire::GenerateRequest strict = At(1, MakeMockRequest(50, 5));
   Run(strict);
   ExpectOracle(strict);
   EXPECT_NE(RankOf(50), 1U);
@@ -408,7 +403,7 @@ TEST_F(RankedLinkTest, ADeadRankIsMaskedAndWhatItHadGoesOnElsewhere) {
 
 TEST_F(RankedLinkTest, WithoutAnyRankLeftRequestsEnd) {
   Start({});
-  const wire::GenerateRequest request = MakeRequest(1, 200);
+  const wire::GenerateRequest request = MakeMockRequest(1, 200);
   ASSERT_TRUE(Generate(request));
   RunFor(5 * kStep);
   devices_[0]->gone = devices_[1]->gone = true;
@@ -416,7 +411,7 @@ TEST_F(RankedLinkTest, WithoutAnyRankLeftRequestsEnd) {
   EXPECT_EQ(received_[1].ends[0].error->code(), Code::kUnavailable);
   EXPECT_EQ(dead_.size(), 2U);
   EXPECT_EQ(link_->load().state, control::WorkerState::kDead);
-  EXPECT_EQ(Generate(MakeRequest(2, 5)).error().code(), Code::kUnavailable);
+  EXPECT_EQ(Generate(MakeMockRequest(2, 5)).error().code(), Code::kUnavailable);
 }
 
 TEST_F(RankedLinkTest, EventsAreOfTheRankThatHoldsTheBlocksAndOfFullOnesOnly) {
@@ -435,13 +430,13 @@ TEST_F(RankedLinkTest, EventsAreOfTheRankThatHoldsTheBlocksAndOfFullOnesOnly) {
     }
   }));
   RunFor(5 * kStep);
-  wire::GenerateRequest request = At(1, MakeRequest(1, 1));
+  wire::GenerateRequest request = At(1, MakeMockRequest(1, 1));
   request.prompt.assign(11, 3);  // two blocks of four, and three tokens
   Run(request);
   RunFor(5 * kStep);
   EXPECT_TRUE(held[0].empty());
   EXPECT_EQ(held[1].size(), 2U) << "a block that is not full is announced to nobody";
-  request = At(0, MakeRequest(2, 1));
+  request = At(0, MakeMockRequest(2, 1));
   request.prompt.assign(11, 3);
   Run(request);
   RunFor(5 * kStep);
@@ -468,7 +463,7 @@ TEST_F(RankedLinkTest, RemovalsNameOnlyWhatWasAnnounced) {
     }
   }));
   for (std::uint64_t id = 1; id <= 20; ++id) {
-    wire::GenerateRequest request = MakeRequest(id, 30);
+    wire::GenerateRequest request = MakeMockRequest(id, 30);
     request.prompt.assign(30 + id, static_cast<TokenId>(id));
     Run(request);
   }
@@ -479,12 +474,12 @@ TEST_F(RankedLinkTest, ASessionStaysWhenItsBlocksAreGone) {
   Start({.ranks = 4, .placement = {.session_affinity = true}, .blocks = 40});
   std::set<std::uint32_t> ranks;
   for (std::uint64_t turn = 0; turn < 5; ++turn) {
-    wire::GenerateRequest request = MakeRequest(turn * 100 + 1, 5);
+    wire::GenerateRequest request = MakeMockRequest(turn * 100 + 1, 5);
     request.session = "a conversation";
     Run(request);
     ranks.insert(RankOf(turn * 100 + 1));
     for (std::uint64_t i = 2; i < 14; ++i) {  // push its blocks out, everywhere
-      wire::GenerateRequest other = MakeRequest(turn * 100 + i, 40);
+      wire::GenerateRequest other = MakeMockRequest(turn * 100 + i, 40);
       other.prompt.assign(60, static_cast<TokenId>(i));
       Run(other);
     }
@@ -501,7 +496,7 @@ TEST_F(RankedLinkTest, AllRanksSleepOrNone) {
   EXPECT_TRUE(devices_[0]->released().kv_cache && devices_[1]->released().kv_cache);
   ASSERT_TRUE(Wait([&](auto done) { link_->ResumeMemory(kv, done); }));
   EXPECT_EQ(link_->load().state, control::WorkerState::kAwake);
-  Run(MakeRequest(1, 5));
+  Run(MakeMockRequest(1, 5));
 }
 
 TEST_F(RankedLinkTest, IfOneRankCannotSleepTheOthersWakeUp) {
@@ -512,7 +507,7 @@ TEST_F(RankedLinkTest, IfOneRankCannotSleepTheOthersWakeUp) {
   for (const control::WorkerLoad& load : link_->rank_loads()) {
     EXPECT_EQ(load.state, control::WorkerState::kAwake);
   }
-  Run(At(0, MakeRequest(1, 5)));
+  Run(At(0, MakeMockRequest(1, 5)));
 }
 
 TEST_F(RankedLinkTest, AnAdapterIsThereAtAllRanks) {
@@ -524,7 +519,7 @@ TEST_F(RankedLinkTest, AnAdapterIsThereAtAllRanks) {
   ASSERT_TRUE(*answer) << answer->error().ToString();
   EXPECT_EQ(link_->card().adapters.size(), 1U);
   for (std::uint32_t rank = 0; rank < 2; ++rank) {
-    wire::GenerateRequest request = At(rank, MakeRequest(rank + 1, 8));
+    wire::GenerateRequest request = At(rank, MakeMockRequest(rank + 1, 8));
     request.adapter = "a";
     Run(request);
     ExpectOracle(request);
@@ -534,7 +529,7 @@ TEST_F(RankedLinkTest, AnAdapterIsThereAtAllRanks) {
   link_->UnloadAdapter("a", [&](const Result<wire::AdapterCard>& card) { answer = card; });
   RunUntil([&] { return answer.has_value(); });
   EXPECT_TRUE(*answer);
-  wire::GenerateRequest request = At(1, MakeRequest(9, 8));
+  wire::GenerateRequest request = At(1, MakeMockRequest(9, 8));
   request.adapter = "a";
   Run(request);
   EXPECT_EQ(received_[9].ends[0].error->code(), Code::kNotFound);
@@ -553,22 +548,23 @@ TEST_F(RankedLinkTest, AnAdapterThatOneRankCannotLoadIsAtNone) {
 TEST_F(RankedLinkTest, AClosedLinkEndsWhatRunsAndWhatWaits) {
   Start({});
   const auto busy = Saturate(1000);
-  const wire::GenerateRequest waiting = At(0, MakeRequest(1, 5), std::chrono::milliseconds(100));
+  const wire::GenerateRequest waiting =
+      At(0, MakeMockRequest(1, 5), std::chrono::milliseconds(100));
   ASSERT_TRUE(Generate(waiting));
   link_->Close(Error(Code::kShuttingDown, "the worker ends"));
   EXPECT_TRUE(Ended(waiting) && Ended(busy[0]));
   EXPECT_EQ(received_[1].ends[0].error->code(), Code::kShuttingDown);
   EXPECT_EQ(link_->outstanding_count(), 0U);
-  EXPECT_EQ(Generate(MakeRequest(2, 5)).error().code(), Code::kShuttingDown);
+  EXPECT_EQ(Generate(MakeMockRequest(2, 5)).error().code(), Code::kShuttingDown);
   EXPECT_TRUE(dead_.empty());
 }
 
 TEST_F(RankedLinkTest, ADrainingLinkTakesNothingNew) {
   Start({});
-  const wire::GenerateRequest request = MakeRequest(1, 20);
+  const wire::GenerateRequest request = MakeMockRequest(1, 20);
   ASSERT_TRUE(Generate(request));
   link_->Drain();
-  EXPECT_EQ(Generate(MakeRequest(2, 5)).error().code(), Code::kShuttingDown);
+  EXPECT_EQ(Generate(MakeMockRequest(2, 5)).error().code(), Code::kShuttingDown);
   RunUntil([&] { return Ended(request); });
   ExpectOracle(request);
 }
@@ -590,7 +586,7 @@ TEST_F(RankedLinkTest, RanksAreSeenThroughTheWire) {
   }));
   std::optional<std::uint32_t> rank;
   bool ended = false;
-  ASSERT_TRUE(remote.Generate(At(2, MakeRequest(1, 200)), [&](const wire::TokenFrame& frame) {
+  ASSERT_TRUE(remote.Generate(At(2, MakeMockRequest(1, 200)), [&](const wire::TokenFrame& frame) {
     rank = frame.dp_rank ? frame.dp_rank : rank;
     ended = ended || frame.finish.has_value();
   }));
@@ -605,7 +601,7 @@ TEST_F(RankedLinkTest, RanksAreSeenThroughTheWire) {
 TEST_F(RankedLinkTest, LoadsAreSumsOverRanks) {
   Start({});
   Saturate(1000);
-  ASSERT_TRUE(Generate(At(1, MakeRequest(1, 1000, 2))));
+  ASSERT_TRUE(Generate(At(1, MakeMockRequest(1, 1000, 2))));
   RunFor(10 * kStep);
   EXPECT_EQ(link_->rank_loads()[1].running, 2U);
   EXPECT_EQ(link_->load().running, kPlaces + 2);

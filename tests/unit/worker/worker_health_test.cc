@@ -103,6 +103,26 @@ TEST_F(WorkerHealthTest, AnIdleEngineThatStopsIsToldWithinAPeriodAndComesBack) {
   EXPECT_EQ(told_[0].front(), '+');
   EXPECT_NE(told_[1].find("did not end in time"), std::string::npos) << told_[1];
   EXPECT_EQ(told_[2].front(), '+');
+  EXPECT_GT(service_.canaries().ok, 1U);
+  EXPECT_GE(service_.canaries().failed, 1U);
+  EXPECT_EQ(service_.counts().requests, 0U) << "no frontend sent them";
+}
+
+TEST_F(WorkerHealthTest, WhatFrontendsSendIsCountedApartFromCanaries) {
+  Send(1, 5);
+  Send(2, 4000);
+  ASSERT_TRUE(RunUntil([this] { return ends_.size() == 1 && tokens_ > 20; }, 10s));
+  const std::uint64_t asked = service_.canaries().ok;
+  link_.Cancel({RequestId{2}, std::nullopt});
+  ASSERT_TRUE(RunUntil([this] { return ends_.size() == 2; }, 10s));
+  EXPECT_EQ(service_.counts().requests, 2U);
+  EXPECT_EQ(service_.counts().cancelled, 1U);
+  EXPECT_EQ(service_.counts().faults + service_.counts().refused, 0U);
+  EXPECT_EQ(service_.canaries().ok, asked) << "their tokens are proof enough";
+  EXPECT_TRUE(service_.takes_requests());
+  service_.Drain();
+  EXPECT_FALSE(service_.takes_requests());
+  EXPECT_NE(service_.Describe().find("takes nothing new"), std::string::npos);
 }
 
 TEST_F(WorkerHealthTest, WhatAStuckEngineHasEndsForItsCallers) {

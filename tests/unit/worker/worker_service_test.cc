@@ -17,6 +17,7 @@
 #include "control/remote_link.h"
 #include "engine/mock_executor.h"
 #include "rt/sim_world.h"
+#include "support/worker_process.h"
 #include "wire/messages/codec.h"
 #include "wire/public_hash.h"
 #include "worker/local_link.h"
@@ -24,36 +25,16 @@
 namespace pixii::worker {
 namespace {
 
-constexpr std::uint32_t kVocab = 64;
-constexpr std::uint32_t kContext = 4096;
+using pixii::testing::kMockContext;
+using pixii::testing::kMockVocab;
+using pixii::testing::MakeMockRequest;
+
 constexpr std::uint16_t kPort = 7000;
 
 std::unique_ptr<engine::Engine> MakeEngine(std::uint32_t kv_event_count_max) {
-  auto executor = std::make_unique<engine::MockExecutor>(
-      engine::MockOptions{.limits = {.vocab_size = kVocab,
-                                     .context_tokens_max = kContext,
-                                     .block_tokens = 4,
-                                     .block_count = 4096,
-                                     .step_tokens_max = 64,
-                                     .step_logit_rows_max = 64},
-                          .timing = {.step_ns = 1'000'000},
-                          .faults = {}});
-  return std::move(*engine::Engine::Create({.batch_sequences_max = 8,
-                                            .batch_tokens_max = 32,
-                                            .queue_length_max = 64,
-                                            .kv_event_count_max = kv_event_count_max},
-                                           std::move(executor)));
-}
-
-wire::GenerateRequest MakeRequest(std::uint64_t id, std::uint32_t max_tokens,
-                                  std::uint32_t choices = 1) {
-  wire::GenerateRequest request;
-  request.id = RequestId{id};
-  request.prompt = {static_cast<TokenId>(id % kVocab), 1, 2, 3, 4, 5};
-  request.choice_count = choices;
-  request.sampling.seed = id;
-  request.stop.max_tokens = max_tokens;
-  return request;
+  engine::EngineOptions options = pixii::testing::MockEngineOptions();
+  options.kv_event_count_max = kv_event_count_max;
+  return pixii::testing::MakeMockEngine(options);
 }
 
 // Loses, repeats, delays and damages what is published, each with a probability.
@@ -131,7 +112,7 @@ struct Received {
   std::uint32_t frames = 0;
 };
 
-class WorkerServiceTest : public testing::Test {
+class WorkerServiceTest : public ::testing::Test {
  protected:
   WorkerServiceTest() {
     StartWorker();
@@ -163,9 +144,9 @@ class WorkerServiceTest : public testing::Test {
     std::vector<wire::GenerateRequest> requests;
     for (std::uint64_t i = 0; i < count; ++i) {
       const std::uint64_t id = ++last_request_;
-      wire::GenerateRequest request = MakeRequest(id, 10);
+      wire::GenerateRequest request = MakeMockRequest(id, 10);
       request.prompt.assign(20 + id % 17, static_cast<TokenId>(id % 5));
-      request.prompt.back() = static_cast<TokenId>(id % kVocab);
+      request.prompt.back() = static_cast<TokenId>(id % kMockVocab);
       requests.push_back(request);
       ASSERT_TRUE(Generate(request));
       RunUntil([&] { return Ended(request); });
@@ -201,7 +182,7 @@ class WorkerServiceTest : public testing::Test {
     Received& received = received_[Raw(request.id)];
     for (std::uint32_t choice = 0; choice < request.choice_count; ++choice) {
       EXPECT_EQ(received.tokens[choice],
-                engine::MockStream(request, choice, kVocab, kContext).tokens);
+                engine::MockStream(request, choice, kMockVocab, kMockContext).tokens);
       EXPECT_EQ(received.ends[choice].finish, wire::FinishReason::kLength);
     }
   }
@@ -224,7 +205,7 @@ TEST_F(WorkerServiceTest, WhatAWorkerIsCrossesWithTheConnection) {
 TEST_F(WorkerServiceTest, StreamsAreTheSameAsWithoutTheWire) {
   std::vector<wire::GenerateRequest> requests;
   for (std::uint64_t id = 1; id <= 20; ++id) {
-    requests.push_back(MakeRequest(id, 5 + static_cast<std::uint32_t>(id), 1 + id % 3));
+    requests.push_back(MakeMockRequest(id, 5 + static_cast<std::uint32_t>(id), 1 + id % 3));
     ASSERT_TRUE(Generate(requests.back()));
   }
   RunUntil([&] { return std::ranges::all_of(requests, [&](auto& r) { return Ended(r); }); });
@@ -236,18 +217,19 @@ TEST_F(WorkerServiceTest, StreamsAreTheSameAsWithoutTheWire) {
 }
 
 TEST_F(WorkerServiceTest, ACancelledChoiceEndsAndTheOthersGoOn) {
-  const wire::GenerateRequest request = MakeRequest(1, 300, 2);
+  const wire::GenerateRequest request = MakeMockRequest(1, 300, 2);
   ASSERT_TRUE(Generate(request));
   RunUntil([&] { return received_[1].tokens[0].size() >= 5; });
   link().Cancel({request.id, 0});
   RunUntil([&] { return Ended(request); });
   EXPECT_EQ(received_[1].ends[0].finish, wire::FinishReason::kCancelled);
-  EXPECT_EQ(received_[1].tokens[1], engine::MockStream(request, 1, kVocab, kContext).tokens);
+  EXPECT_EQ(received_[1].tokens[1],
+            engine::MockStream(request, 1, kMockVocab, kMockContext).tokens);
 }
 
 TEST_F(WorkerServiceTest, ARefusalArrivesAsItWasSaid) {
-  wire::GenerateRequest request = MakeRequest(1, 10);
-  request.prompt.assign(kContext + 1, 1);
+  wire::GenerateRequest request = MakeMockRequest(1, 10);
+  request.prompt.assign(kMockContext + 1, 1);
   ASSERT_TRUE(Generate(request));
   RunUntil([&] { return Ended(request); });
   EXPECT_EQ(received_[1].ends[0].error->code(), Code::kInvalidArgument);
@@ -255,7 +237,7 @@ TEST_F(WorkerServiceTest, ARefusalArrivesAsItWasSaid) {
 }
 
 TEST_F(WorkerServiceTest, AWorkerThatDiesEndsWhatItRanAndIsFoundAgain) {
-  const wire::GenerateRequest request = MakeRequest(1, 500, 3);
+  const wire::GenerateRequest request = MakeMockRequest(1, 500, 3);
   ASSERT_TRUE(Generate(request));
   RunUntil([&] { return received_[1].tokens[2].size() >= 5; });
   worker_node_->Kill();
@@ -264,11 +246,11 @@ TEST_F(WorkerServiceTest, AWorkerThatDiesEndsWhatItRanAndIsFoundAgain) {
     EXPECT_EQ(end.error->code(), Code::kDisconnected);
   }
   EXPECT_EQ(link().state(), control::RemoteLink::State::kAway);
-  EXPECT_FALSE(Generate(MakeRequest(2, 5)));
+  EXPECT_FALSE(Generate(MakeMockRequest(2, 5)));
   worker_.reset();
   StartWorker();
   RunUntil([&] { return link().state() == control::RemoteLink::State::kHere; });
-  const wire::GenerateRequest again = MakeRequest(3, 5);
+  const wire::GenerateRequest again = MakeMockRequest(3, 5);
   ASSERT_TRUE(Generate(again));
   RunUntil([&] { return Ended(again); });
   ExpectOracle(again);
@@ -288,7 +270,7 @@ TEST_F(WorkerServiceTest, AnotherProcessAtTheAddressIsNotTakenForTheWorker) {
 }
 
 TEST_F(WorkerServiceTest, SilenceOfAWorkerIsNoticedInTime) {
-  const wire::GenerateRequest request = MakeRequest(1, 500);
+  const wire::GenerateRequest request = MakeMockRequest(1, 500);
   ASSERT_TRUE(Generate(request));
   RunUntil([&] { return received_[1].tokens[0].size() >= 5; });
   world_.SetPartition("frontend", "worker", true);
@@ -298,7 +280,7 @@ TEST_F(WorkerServiceTest, SilenceOfAWorkerIsNoticedInTime) {
 }
 
 TEST_F(WorkerServiceTest, WhatRunsForACallerThatIsGoneIsCancelled) {
-  ASSERT_TRUE(Generate(MakeRequest(1, 3000)));
+  ASSERT_TRUE(Generate(MakeMockRequest(1, 3000)));
   RunUntil([&] { return received_[1].tokens[0].size() >= 5; });
   link_.reset();
   RunUntil([&] { return worker_->link.outstanding_count() == 0; });
@@ -307,12 +289,12 @@ TEST_F(WorkerServiceTest, WhatRunsForACallerThatIsGoneIsCancelled) {
 }
 
 TEST_F(WorkerServiceTest, ADrainingWorkerEndsWhatItHasAndTakesNothing) {
-  const wire::GenerateRequest request = MakeRequest(1, 100);
+  const wire::GenerateRequest request = MakeMockRequest(1, 100);
   ASSERT_TRUE(Generate(request));
   RunUntil([&] { return received_[1].tokens[0].size() >= 5; });
   worker_->service.Drain();
   RunUntil([&] { return link().load().state == wire::WorkerState::kDraining; });
-  const auto refused = Generate(MakeRequest(2, 5));
+  const auto refused = Generate(MakeMockRequest(2, 5));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), Code::kShuttingDown);
   RunUntil([&] { return Ended(request); });
@@ -324,7 +306,7 @@ TEST_F(WorkerServiceTest, FramesForASlowLineAreJoinedAndNothingIsLost) {
   world_.options().window_size_bytes_max = 4096;
   link_.emplace(Connect());  // a line of such a kind
   RunUntil([this] { return link().state() == control::RemoteLink::State::kHere; });
-  wire::GenerateRequest request = MakeRequest(1, 1500);
+  wire::GenerateRequest request = MakeMockRequest(1, 1500);
   request.top_logprobs = 5;
   ASSERT_TRUE(Generate(request));
   RunUntil([&] { return Ended(request); });
@@ -342,32 +324,32 @@ TEST_F(WorkerServiceTest, AnIdMayBeUsedAgainFromItsLastFrameOn) {
     if (frame.finish) {
       EXPECT_EQ(frame.finish, wire::FinishReason::kLength);
       if (++ends == 1) {
-        EXPECT_TRUE(link().Generate(MakeRequest(7, 20), on_frame));
+        EXPECT_TRUE(link().Generate(MakeMockRequest(7, 20), on_frame));
       }
     }
   };
-  ASSERT_TRUE(link().Generate(MakeRequest(7, 5), on_frame));
+  ASSERT_TRUE(link().Generate(MakeMockRequest(7, 5), on_frame));
   RunUntil([&] { return ends == 2; });
-  EXPECT_EQ(tokens, engine::MockStream(MakeRequest(7, 20), 0, kVocab, kContext).tokens);
+  EXPECT_EQ(tokens, engine::MockStream(MakeMockRequest(7, 20), 0, kMockVocab, kMockContext).tokens);
   EXPECT_EQ(link().outstanding_count(), 0U);
 }
 
 TEST_F(WorkerServiceTest, WhatCouldNotEndOnceIsRefusedAtOnce) {
-  ASSERT_TRUE(Generate(MakeRequest(1, 50)));
-  EXPECT_EQ(Generate(MakeRequest(1, 50)).error().code(), Code::kInvalidArgument);
-  EXPECT_EQ(Generate(MakeRequest(2, 50, 0)).error().code(), Code::kInvalidArgument);
-  EXPECT_EQ(Generate(MakeRequest(2, 50, ~0U)).error().code(), Code::kInvalidArgument);
-  RunUntil([&] { return Ended(MakeRequest(1, 50)); });
+  ASSERT_TRUE(Generate(MakeMockRequest(1, 50)));
+  EXPECT_EQ(Generate(MakeMockRequest(1, 50)).error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(Generate(MakeMockRequest(2, 50, 0)).error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(Generate(MakeMockRequest(2, 50, ~0U)).error().code(), Code::kInvalidArgument);
+  RunUntil([&] { return Ended(MakeMockRequest(1, 50)); });
 }
 
 TEST_F(WorkerServiceTest, AHandlerMayDestroyItsLink) {
   int frames = 0;
-  ASSERT_TRUE(link().Generate(MakeRequest(1, 3000), [&](const wire::TokenFrame&) {
+  ASSERT_TRUE(link().Generate(MakeMockRequest(1, 3000), [&](const wire::TokenFrame&) {
     if (++frames == 5) {
       link_.reset();
     }
   }));
-  ASSERT_TRUE(link().Generate(MakeRequest(2, 3000), [](const wire::TokenFrame&) {}));
+  ASSERT_TRUE(link().Generate(MakeMockRequest(2, 3000), [](const wire::TokenFrame&) {}));
   RunUntil([&] { return frames == 5; });
   RunUntil([&] { return worker_->link.outstanding_count() == 0; });
   EXPECT_EQ(frames, 5);
@@ -376,7 +358,7 @@ TEST_F(WorkerServiceTest, AHandlerMayDestroyItsLink) {
 TEST_F(WorkerServiceTest, AHandlerMayDestroyItsLinkWhenTheWorkerDies) {
   int ends = 0;
   for (std::uint64_t id = 1; id <= 3; ++id) {
-    ASSERT_TRUE(link().Generate(MakeRequest(id, 3000, 3), [&](const wire::TokenFrame& frame) {
+    ASSERT_TRUE(link().Generate(MakeMockRequest(id, 3000, 3), [&](const wire::TokenFrame& frame) {
       if (frame.finish) {
         ++ends;
         link_.reset();
@@ -400,14 +382,14 @@ TEST_F(WorkerServiceTest, AnotherModelAtTheSameAddressIsNotBelieved) {
   EXPECT_EQ(link().state(), control::RemoteLink::State::kAway);
   EXPECT_EQ(link().card().name, "mock");
   EXPECT_EQ(link().trouble(), "another worker is at this address: its name is other, not mock");
-  EXPECT_EQ(Generate(MakeRequest(1, 5)).error().code(), Code::kUnavailable);
+  EXPECT_EQ(Generate(MakeMockRequest(1, 5)).error().code(), Code::kUnavailable);
   StartWorker();
   RunUntil([this] { return link().state() == control::RemoteLink::State::kHere; });
 }
 
 TEST_F(WorkerServiceTest, ACallerThatIsCutOffIsNoticedByTheWorker) {
-  ASSERT_TRUE(Generate(MakeRequest(1, 4000)));
-  ASSERT_TRUE(Generate(MakeRequest(2, 4000, 8)));
+  ASSERT_TRUE(Generate(MakeMockRequest(1, 4000)));
+  ASSERT_TRUE(Generate(MakeMockRequest(2, 4000, 8)));
   RunUntil([&] { return received_[1].tokens[0].size() >= 5; });
   world_.SetPartition("frontend", "worker", true);
   const rt::Time begin = world_.now();
@@ -430,7 +412,8 @@ class Sink final : public control::MuxListener {
   }
 
   void Ask(control::MuxConnection& connection) {
-    EXPECT_TRUE(connection.Call(control::kGenerateMethod, {}, wire::Encode(MakeRequest(1, 1000))));
+    EXPECT_TRUE(
+        connection.Call(control::kGenerateMethod, {}, wire::Encode(MakeMockRequest(1, 1000))));
   }
 
   std::optional<Error> end;
@@ -458,7 +441,7 @@ TEST_F(WorkerServiceTest, WhoReadsNothingGetsNothingMore) {
   RunUntil([&] { return sink.end.has_value(); });
   EXPECT_EQ(sink.end->code(), Code::kResourceExhausted);
   EXPECT_NE(sink.end->detail().find("wait to be read"), std::string::npos);
-  const wire::GenerateRequest request = MakeRequest(1, 20);
+  const wire::GenerateRequest request = MakeMockRequest(1, 20);
   ASSERT_TRUE(Generate(request));
   RunUntil([&] { return Ended(request); });
   ExpectOracle(request);
@@ -528,7 +511,7 @@ TEST_F(KvEventsTest, RoutersHearWhatCanBeFound) {
   ExpectAgreement(index);
   EXPECT_EQ(index.clears, 2) << "the dump at first, and the engine's own beginning";
   EXPECT_EQ(link().kv_gap_count(), 0U);
-  wire::GenerateRequest request = MakeRequest(1, 10);
+  wire::GenerateRequest request = MakeMockRequest(1, 10);
   request.prompt = {9, 8, 7, 6, 5, 4, 3, 2, 1, 0};
   EXPECT_FALSE(Holds(index, request.prompt));
   ASSERT_TRUE(Generate(request));
@@ -570,8 +553,9 @@ TEST_F(KvEventsTest, WhoIsTooFarBehindGetsADump) {
   RunUntil([&] { return other.state() == control::RemoteLink::State::kHere; });
   int ends = 0;
   for (std::uint64_t id = 1; id <= 20; ++id) {
-    ASSERT_TRUE(other.Generate(
-        MakeRequest(id, 20), [&](const wire::TokenFrame& frame) { ends += frame.finish ? 1 : 0; }));
+    ASSERT_TRUE(other.Generate(MakeMockRequest(id, 20), [&](const wire::TokenFrame& frame) {
+      ends += frame.finish ? 1 : 0;
+    }));
   }
   RunUntil([&] { return ends == 20; });
   world_.SetPartition("frontend", "worker", false);

@@ -22,6 +22,7 @@ struct Received {
   std::map<std::uint32_t, std::vector<TokenId>> tokens;  // by choice
   std::map<std::uint32_t, wire::TokenFrame> ends;
   std::vector<wire::WorkerRank> served_by;
+  std::vector<std::string> numerics;  // of choice 0, as it was told
   std::uint32_t cached_tokens = 0;
 };
 
@@ -76,6 +77,9 @@ class FleetFixture : public ::testing::Test {
       tokens.insert(tokens.end(), frame.tokens.begin(), frame.tokens.end());
       if (frame.served_by) {
         received.served_by.push_back(*frame.served_by);
+      }
+      if (frame.choice == 0 && !frame.numerics_id.empty()) {
+        received.numerics.push_back(frame.numerics_id);
       }
       received.cached_tokens = std::max(received.cached_tokens, frame.cached_tokens);
       if (frame.finish) {

@@ -107,7 +107,8 @@ TEST_F(FleetLinkTest, AStreamOutlivesItsWorkerAtAnyToken) {
     KillAfter(tokens);
     RunToEnd(request);
     ExpectOracle(request);
-    EXPECT_EQ(fleet_->counters().moves_ongoing, 1U);
+    EXPECT_EQ(fleet_->counters().moves_ongoing, tokens == 0 ? 0U : 1U);
+    EXPECT_EQ(fleet_->counters().moves_new_request, tokens == 0 ? 1U : 0U);
   }
 }
 
@@ -127,6 +128,38 @@ TEST_F(FleetLinkTest, OfSeveralChoicesEachGoesOnWhereItWas) {
     EXPECT_EQ(
         received_[1].tokens[choice],
         engine::MockStream(request, choice, testing::kMockVocab, testing::kMockContext).tokens);
+  }
+}
+
+TEST_F(FleetLinkTest, ARequestThatMovesGoesWhereTheSameBitsComeFrom) {
+  for (const std::string other : {"y", "z"}) {
+    SCOPED_TRACE(other);
+    workers_.clear();
+    dead_.clear();
+    instances_.clear();
+    fleet_.reset();
+    received_.clear();
+    const std::vector<std::string> numerics = {"y", "z", "z", "z", other, "y"};
+    for (std::uint64_t number = 1; number <= numerics.size(); ++number) {
+      engine_options_.numerics_id = numerics[number - 1];
+      StartWorker(number);
+    }
+    StartFleet(0, {.flight = {.moves_max = 5, .deaths_max = 10}});
+    RunUntil([&] { return fleet_->worker_count() == numerics.size(); });
+    const wire::GenerateRequest request = MakeMockRequest(1, 100);
+    Generate(request);
+    RunUntil([&] { return received_[1].tokens[0].size() >= 3; });
+    const std::string first = received_[1].numerics.at(0);
+    const auto same = static_cast<std::size_t>(std::ranges::count(numerics, first));
+    for (std::size_t death = 1; death < same; ++death) {
+      KillAfter(3);
+      RunUntil([&] { return received_[1].numerics.size() == death + 1; });
+      EXPECT_EQ(received_[1].numerics.back(), first) << death;
+    }
+    KillAfter(3);  // nobody is left who computes as it began
+    RunToEnd(request);
+    ExpectOracle(request);
+    EXPECT_NE(received_[1].numerics.back(), first) << "better than not at all";
   }
 }
 
@@ -214,6 +247,53 @@ TEST_F(FleetLinkTest, ADrainingWorkerFinishesAndGetsNothingNew) {
   }
   ExpectOracle(request);
   EXPECT_EQ(fleet_->counters().moves_ongoing, 0U);
+}
+
+// Whoever waits for a worker hears of one that wakes up, too: its connection was there all the
+// time.
+TEST_F(FleetLinkTest, WorkersThatComeAndGoAreToldOfHoweverTheyDo) {
+  std::vector<std::size_t> counts;
+  FleetOptions options;
+  options.on_workers = [&] { counts.push_back(fleet_->worker_count()); };
+  StartFleet(1, std::move(options));
+  const control::MemoryTags kv_cache{.kv_cache = true, .weights = false};
+  workers_[1]->link.ReleaseMemory(kv_cache, rt::Duration::zero(), [](const Result<void>&) {});
+  RunUntil([&] { return fleet_->worker_count() == 0; });
+  workers_[1]->link.ResumeMemory(kv_cache, [](const Result<void>&) {});
+  RunUntil([&] { return fleet_->worker_count() == 1; });
+  Kill(1);
+  RunUntil([&] { return fleet_->worker_count() == 0; });
+  EXPECT_EQ(counts, (std::vector<std::size_t>{1, 0, 1, 0}));
+}
+
+TEST_F(FleetLinkTest, AFleetThatWasSentToSleepWakesUp) {
+  StartFleet(2);
+  StartWorker(3);
+  RunUntil([&] { return fleet_->worker_count() == 3; });
+  workers_[3]->service.Drain();  // about to end: it is not asked
+  RunUntil([&] { return fleet_->worker_count() == 2; });
+  const control::MemoryTags kv_cache{.kv_cache = true, .weights = false};
+  int answers = 0;
+  const auto on_done = [&](const Result<void>& done) {
+    EXPECT_TRUE(done) << done.error().ToString();
+    ++answers;
+  };
+  fleet_->ReleaseMemory(kv_cache, rt::Duration::zero(), on_done);
+  RunUntil([&] { return fleet_->load().state == control::WorkerState::kAsleep; });
+  EXPECT_EQ(fleet_->worker_count(), 0U);
+  fleet_->ResumeMemory(kv_cache, on_done);
+  RunUntil([&] { return fleet_->worker_count() == 2; });
+  EXPECT_EQ(answers, 2);
+}
+
+TEST_F(FleetLinkTest, TextsComeFromAWorkerThatTakesCalls) {
+  StartFleet(2);
+  workers_[1]->service.Drain();
+  RunUntil([&] { return fleet_->worker_count() == 1; });
+  std::optional<Error> error;
+  fleet_->FetchFiles([&](const Result<wire::ModelFiles>& files) { error = files.error(); });
+  RunUntil([&] { return error.has_value(); });
+  EXPECT_EQ(CodeName(error->code()), CodeName(Code::kUnsupported)) << "as the one that is asked";
 }
 
 TEST_F(FleetLinkTest, ACancelReachesTheWorkerAndNothingMovesBehindIt) {

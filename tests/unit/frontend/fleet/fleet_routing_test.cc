@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/ranked_link.h"
 #include "unit/frontend/fleet/fleet_fixture.h"
 #include "wire/public_hash.h"
 
@@ -16,6 +17,7 @@ namespace {
 
 using control::InstanceId;
 using testing::MakeMockRequest;
+using testing::RankedLink;
 using wire::WorkerRank;
 
 constexpr std::uint32_t kPromptBlocks = 8;  // of 4 tokens
@@ -51,7 +53,7 @@ class FleetRoutingTest : public FleetFixture {
     std::map<std::uint64_t, std::uint32_t> out;
     const control::RouteExplanation explained = *fleet_->ExplainRoute(request);
     for (const control::RouteCandidate& one : explained.candidates) {
-      out[one.target.worker] = one.device_blocks;
+      out[one.target.worker] = one.input.device_blocks;
     }
     return out;
   }
@@ -204,10 +206,10 @@ TEST_F(FleetRoutingTest, APinnedRequestGoesThereOrNowhere) {
   pinned.dp_rank = 7;
   Answer(pinned);
   ExpectError(last_id_, Code::kInvalidArgument);
+  // Without a worker it is a wish that nobody can grant.
   pinned.id = RequestId{++last_id_};
   pinned.routing.reset();
-  Answer(pinned);
-  ExpectError(last_id_, Code::kInvalidArgument);
+  EXPECT_EQ(Answer(pinned).served_by.at(0).rank, 0U);
 }
 
 TEST_F(FleetRoutingTest, DirectModeNeedsAPin) {
@@ -225,7 +227,7 @@ TEST_F(FleetRoutingTest, DirectModeNeedsAPin) {
 TEST_F(FleetRoutingTest, ChangedTaintsReachTheRouter) {
   StartFleet(2);
   wire::GenerateRequest picky = Ask(1);
-  picky.routing = wire::RoutingHints{.required_taints = {"gpu=large"}};
+  picky.routing.emplace().required_taints = {"gpu=large"};
   Answer(picky);
   ExpectError(last_id_, Code::kUnavailable);
   instances_[2].taints = {"gpu=large"};
@@ -243,7 +245,7 @@ TEST_F(FleetRoutingTest, APreferredTaintTipsTheScales) {
   ASSERT_TRUE(fleet_->SetInstance(instances_[2]));
   for (const auto& [weight, number] : {std::pair(2.0, 2U), std::pair(-2.0, 1U)}) {
     wire::GenerateRequest request = Ask(1);
-    request.routing = wire::RoutingHints{.preferred_taints = {{"cheap", weight}}};
+    request.routing.emplace().preferred_taints = {{"cheap", weight}};
     EXPECT_EQ(fleet_->ExplainRoute(request)->choice->worker, IdOf(number)) << weight;
   }
 }
@@ -273,7 +275,7 @@ TEST_F(FleetRoutingTest, AnOverrideIsOfOneRequest) {
     const std::vector<control::RouteCandidate> candidates =
         fleet_->ExplainRoute(request)->candidates;
     return std::ranges::find(candidates, WorkerRank{worker, 0}, &control::RouteCandidate::target)
-        ->cost;
+        ->terms.cost;
   };
   const double usual = cost();
   request.routing.emplace().instead.overlap_credit = 0;
@@ -375,47 +377,21 @@ TEST_F(FleetRoutingTest, MetricsCountDecisionsAndEvents) {
         "\"ok\"} "}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   }
+  const auto counts_of = [&](std::uint64_t worker) {
+    fleet_->ExportMetrics();
+    return registry.Expose().find("worker_id=\"" + std::to_string(IdOf(worker)) + "\"") !=
+           std::string::npos;
+  };
+  EXPECT_TRUE(counts_of(1) && counts_of(2));
+  Kill(2);
+  RunUntil([&] { return fleet_->worker_count() == 1; });
+  EXPECT_TRUE(counts_of(1));
+  EXPECT_FALSE(counts_of(2)) << "a worker that is gone";
+  fleet_.reset();
+  EXPECT_EQ(registry.Expose(), "") << "a model that is gone";
 }
 
 // A worker of two ranks, which does nothing but say what it was asked.
-class RankedLink final : public control::WorkerLink {
- public:
-  RankedLink(rt::Loop& loop, wire::ModelCard card) : loop_(loop), card_(std::move(card)) {}
-
-  const wire::ModelCard& card() const override { return card_; }
-
-  Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override {
-    ranks.push_back(request.dp_rank);
-    loop_.Post([id = request.id, on_frame = std::move(on_frame)] {
-      wire::TokenFrame frame;
-      frame.id = id;
-      frame.tokens = {1};
-      frame.finish = wire::FinishReason::kLength;
-      on_frame(std::move(frame));
-    });
-    return {};
-  }
-
-  void Cancel(const wire::CancelRequest&) override {}
-
-  control::WorkerLoad load() const override { return {.blocks_total = 200}; }
-
-  std::vector<control::WorkerLoad> rank_loads() const override { return loads; }
-
-  Result<void> WatchKvEvents(KvEventHandler on_events) override {
-    on_kv_events = std::move(on_events);
-    return {};
-  }
-
-  std::vector<control::WorkerLoad> loads = {{.blocks_total = 100}, {.blocks_total = 100}};
-  std::vector<std::optional<std::uint32_t>> ranks;  // of requests
-  KvEventHandler on_kv_events;
-
- private:
-  rt::Loop& loop_;
-  wire::ModelCard card_;
-};
-
 class RankedFleetTest : public FleetRoutingTest {
  protected:
   void Start(FleetOptions options) {
@@ -452,7 +428,7 @@ class RankedFleetTest : public FleetRoutingTest {
     std::vector<std::uint32_t> out;
     const control::RouteExplanation explained = *fleet_->ExplainRoute(Ask(prompt));
     for (const control::RouteCandidate& one : explained.candidates) {
-      out.push_back(one.device_blocks);
+      out.push_back(one.input.device_blocks);
     }
     return out;
   }
@@ -507,6 +483,35 @@ TEST_F(RankedFleetTest, AWorkerIsBusyOnceAllItsRanksAre) {
   link_->loads[0].blocks_used = 0;
   RunFor(std::chrono::seconds(1));
   EXPECT_EQ(StandingOf(0), "eligible");
+}
+
+TEST_F(RankedFleetTest, SomebodyHearsOfWorkersThatGetHealthyOnAConnectionThatStands) {
+  std::vector<std::size_t> heard;
+  FleetOptions options;
+  options.on_workers = [&] { heard.push_back(fleet_->worker_count()); };
+  Start(std::move(options));
+  link_->state = control::WorkerState::kUnhealthy;
+  RunUntil([&] { return fleet_->worker_count() == 0; });
+  link_->state = control::WorkerState::kAwake;
+  RunUntil([&] { return fleet_->worker_count() == 1; });
+  link_->loads[0].blocks_used = 7;
+  RunFor(std::chrono::seconds(1));
+  EXPECT_EQ(heard, (std::vector<std::size_t>{1, 0, 1}));
+}
+
+TEST_F(RankedFleetTest, AdaptersAreThoseOfTheLastCardWhateverIsReportedOfLoads) {
+  Start({});
+  EXPECT_TRUE(fleet_->card().adapters.empty());
+  link_->card_said.adapters = {{.name = "a", .source = "folder", .version = "1", .id = 1}};
+  service_->Announce();
+  RunUntil([&] { return !fleet_->card().adapters.empty(); });
+  const wire::AdapterCard* const joined = fleet_->card().adapters.data();
+  link_->loads[1].blocks_used = 7;
+  RunFor(std::chrono::seconds(2));
+  EXPECT_EQ(fleet_->card().adapters.data(), joined) << "joined anew for a report of loads alone";
+  link_->card_said.adapters.clear();
+  service_->Announce();
+  RunUntil([&] { return fleet_->card().adapters.empty(); });
 }
 
 TEST_F(RankedFleetTest, EventsAreOfTheirRankAndSoIsAClearing) {

@@ -64,6 +64,23 @@ TEST(Flight, WhatAFirstFrameSaysIsSaidOnce) {
   EXPECT_TRUE(again.frames[0].prompt_logprobs.empty());
 }
 
+TEST(Flight, EachChoiceIsToldOnceByWhomItIsComputed) {
+  Flight flight(Request(2, 10), {});
+  (void)flight.Attempt("a");
+  EXPECT_EQ(flight.numerics_id(), "") << "there is nothing yet";
+  EXPECT_EQ(flight.OnFrame(Frame(0, {4})).frames[0].numerics_id, "a");
+  EXPECT_EQ(flight.OnFrame(Frame(0, {5})).frames[0].numerics_id, "");
+  EXPECT_EQ(flight.numerics_id(), "a");
+  (void)flight.OnFrame(Death(0));
+  (void)flight.Attempt("b");
+  EXPECT_EQ(flight.numerics_id(), "a") << "what the client has";
+  wire::TokenFrame forged = Frame(1, {6});
+  forged.numerics_id = "c";
+  EXPECT_EQ(flight.OnFrame(forged).frames[0].numerics_id, "b");
+  EXPECT_EQ(flight.OnFrame(Frame(0, {7})).frames[0].numerics_id, "b");
+  EXPECT_EQ(flight.numerics_id(), "b");
+}
+
 TEST(Flight, AChoiceWhoseBudgetIsSpentEndsHere) {
   Flight flight(Request(2, 2), {});
   (void)flight.OnFrame(Frame(0, {4, 5}));
@@ -96,6 +113,25 @@ TEST(Flight, RefusalsMoveButAreNoDeaths) {
   const Flight::Outcome last = flight.OnRefused(Error(Code::kUnavailable, "away"));
   EXPECT_FALSE(last.move);
   EXPECT_EQ(last.frames.at(0).error->code(), Code::kUnavailable);
+}
+
+TEST(Flight, AMoveIsOfANewRequestUntilSomethingOfItCame) {
+  Flight flight(Request(1, 10), {});
+  EXPECT_EQ(flight.OnFrame(Death(0)).move, Flight::MoveKind::kNewRequest);
+  (void)flight.OnFrame(Frame(0, {4}));
+  EXPECT_EQ(flight.OnFrame(Death(0, Code::kUnavailable)).move, Flight::MoveKind::kOngoing);
+}
+
+TEST(Flight, WithoutAMoveLeftTheLastFailureIsTheAnswerAndElseItIsPoisoned) {
+  for (const std::uint32_t moves : {0U, 1U, 2U}) {
+    Flight flight(Request(1, 10), {.moves_max = moves, .deaths_max = 2});
+    Flight::Outcome out;
+    do {
+      out = flight.OnFrame(Death(0));
+    } while (out.move);
+    EXPECT_EQ(out.frames.at(0).error->code(),
+              moves < 2 ? Code::kDisconnected : Code::kRequestPoisoned);
+  }
 }
 
 TEST(Flight, ACancelledRequestEndsWhereItIs) {

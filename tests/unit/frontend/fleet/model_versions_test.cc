@@ -23,7 +23,7 @@ class ModelVersionsTest : public ::testing::Test {
  protected:
   VersionChoice Choose() const {
     return versions.Choose([&](const VersionKey& key) {
-      const auto found = states.find(key);
+      const auto found = states.find({key.name, key.fingerprint});
       return found != states.end() ? found->second
                                    : VersionState{.ready = true, .trouble = {}, .workers = 1};
     });
@@ -36,7 +36,7 @@ class ModelVersionsTest : public ::testing::Test {
   }
 
   ModelVersions versions;
-  std::map<VersionKey, VersionState> states;
+  std::map<std::pair<std::string, std::string>, VersionState> states;
 };
 
 TEST_F(ModelVersionsTest, SeveralModelsServeBesideEachOther) {
@@ -75,7 +75,7 @@ TEST_F(ModelVersionsTest, AWorkerOfTheOldVersionThatStartedAnewMakesItNoNewer) {
 TEST_F(ModelVersionsTest, AWorkerThatTurnsToAnotherVersionLeavesTheFirst) {
   versions.SetInstance(Worker(1, "a", "x", 5));
   versions.SetInstance(Worker(1, "a", "y", 5));
-  EXPECT_FALSE(versions.Knows({"a", "x"}));
+  EXPECT_FALSE(versions.Knows(VersionOf(Worker(1, "a", "x", 5))));
   EXPECT_EQ(Serving("a"), "y");
   versions.RemoveInstance(InstanceId{7});  // nobody knows it
   EXPECT_EQ(Serving("a"), "y");
@@ -111,6 +111,78 @@ TEST_F(ModelVersionsTest, AModelServesOnceOneOfItsNeedsIsWhole) {
       << Choose().pending.at("a");
   versions.SetInstance(Worker(3, "a", "x", 9));  // aggregated: it needs nobody
   EXPECT_EQ(Serving("a"), "x");
+}
+
+// A worker of the weights "x", with other settings where `change` says so.
+template <class Change>
+Instance Different(std::uint64_t id, std::int64_t started_ms, Change change) {
+  Instance out = Worker(id, "a", "x", started_ms);
+  out.card.block_tokens = 16;
+  out.card.context_tokens_max = 2048;
+  out.card.batch_sequences_max =
+      static_cast<std::uint32_t>(id);               // no contradiction: how much it has
+  out.card.numerics_id = "n" + std::to_string(id);  // nor this: answers say so
+  out.texts = "t";
+  change(out);
+  return out;
+}
+
+TEST_F(ModelVersionsTest, WorkersThatContradictTheOthersAreKeptApart) {
+  const auto same = [](Instance&) {};
+  const auto conflicts = [&](auto change) {
+    versions = {};
+    versions.SetInstance(Different(1, 10, change));  // it was there first
+    versions.SetInstance(Different(2, 20, same));
+    versions.SetInstance(Different(3, 30, same));
+    return Choose().conflicts;
+  };
+  EXPECT_TRUE(conflicts(same).empty());
+  const std::pair<void (*)(Instance&), std::string> cases[] = {
+      {[](Instance& one) { one.card.block_tokens = 32; }, "kv_cache_block_size is \"32\""},
+      {[](Instance& one) { one.card.context_tokens_max = 9; }, "context_length"},
+      {[](Instance& one) { one.card.eos_token_ids = {1, 2}; }, "eos_token_ids is \"1 2\""},
+      {[](Instance& one) { one.texts = "u"; }, "texts is \"u\", where most workers have \"t\""},
+      {[](Instance& one) { one.card.logits_processors = {"p"}; }, "logits_processors"},
+      {[](Instance& one) { one.card.vocab_size = 7; }, "vocab_size"},
+  };
+  for (const auto& [change, said] : cases) {
+    SCOPED_TRACE(said);
+    const auto found = conflicts(change);
+    ASSERT_EQ(found.size(), 1U);
+    EXPECT_NE(found.at(InstanceId{1}).find(said), std::string::npos) << found.at(InstanceId{1});
+    EXPECT_EQ(Choose().serving.at("a").settings, SettingsOf(Different(2, 20, same)));
+  }
+}
+
+TEST_F(ModelVersionsTest, WhatMostWorkersHaveServesAndOfEqualsTheOlder) {
+  const auto other = [](Instance& one) { one.card.block_tokens = 32; };
+  const auto same = [](Instance&) {};
+  const auto blocks = [&] { return Choose().serving.at("a").settings.front().second; };
+  versions.SetInstance(Different(1, 10, same));
+  versions.SetInstance(Different(2, 20, other));
+  EXPECT_EQ(blocks(), "16") << "the older of two";
+  versions.SetInstance(Different(3, 30, other));
+  EXPECT_EQ(blocks(), "32");
+  EXPECT_EQ(Choose().conflicts.size(), 1U);
+  Instance drains = Different(2, 20, other);
+  drains.draining = true;
+  versions.SetInstance(drains);
+  EXPECT_EQ(blocks(), "16") << "who takes nothing new has no voice";
+  versions.RemoveInstance(InstanceId{1});
+  EXPECT_EQ(blocks(), "32");
+  EXPECT_TRUE(Choose().conflicts.empty());
+}
+
+TEST_F(ModelVersionsTest, WorkersOfOtherRolesMayHaveOtherBlocks) {
+  Instance prefill = Different(1, 5, [](Instance& one) { one.card.block_tokens = 64; });
+  prefill.role = WorkerRole::kPrefill;
+  Instance decode = Different(2, 5, [](Instance&) {});
+  decode.role = WorkerRole::kDecode;
+  decode.needs = {{WorkerRole::kPrefill}};
+  versions.SetInstance(prefill);
+  versions.SetInstance(decode);
+  EXPECT_EQ(Serving("a"), "x");
+  EXPECT_TRUE(Choose().conflicts.empty());
 }
 
 }  // namespace

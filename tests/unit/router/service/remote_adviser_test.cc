@@ -219,8 +219,8 @@ TEST_F(RemoteAdviserTest, WhatIsRefusedIsSaidAndWhatIsUnknownIsNot) {
 }
 
 TEST_F(RemoteAdviserTest, ARequestReachesTheRouterWhole) {
-  wire::RouteAsk ask;
   RouteRequest request = MakeRequest(7);
+  request.anywhere = true;
   request.pinned = InstanceId{2};
   request.rank = 1;
   request.excluded = {InstanceId{5}};
@@ -242,6 +242,7 @@ TEST_F(RemoteAdviserTest, ARequestReachesTheRouterWhole) {
   EXPECT_EQ(back.pinned, request.pinned);
   EXPECT_EQ(back.rank, request.rank);
   EXPECT_EQ(back.excluded, request.excluded);
+  EXPECT_TRUE(back.anywhere);
   EXPECT_EQ(back.required_taints, request.required_taints);
   ASSERT_EQ(back.preferred_taints.size(), 1U);
   EXPECT_EQ(back.preferred_taints[0].taint, "b");

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 
+#include "support/ranked_link.h"
 #include "support/worker_process.h"
 #include "unit/router/service/router_process.h"
 
@@ -80,6 +81,41 @@ TEST_F(WorkerFeedTest, OneThatDrainsTakesNothingNew) {
       ->Submit(MakeRequest(1),
                [&](const Dispatch& dispatch, const Placement*) { target = dispatch.target; });
   EXPECT_EQ(target.error().code(), Code::kUnavailable);
+}
+
+TEST_F(WorkerFeedTest, EachRankIsHeardWithItsOwnLoad) {
+  rt::SimNode& node = world_.AddNode("ranked");
+  pixii::testing::RankedLink link(node.loop(), worker_->link.card());
+  link.loads[1].state = wire::WorkerState::kAsleep;
+  worker::WorkerService service(node.loop(), node.net(), link, worker::WorkerServiceOptions{});
+  ASSERT_TRUE(service.Start({.host = "0.0.0.0", .port = 7000}));
+  control::Instance instance = Instance(7);
+  instance.address = "ranked:7000";
+  instance.rank_count = 2;
+  ASSERT_TRUE(feed_.SetInstance(instance));
+  RunUntil([&] { return RankCount() == 2; });
+  const auto standings = [&] {
+    std::vector<Standing> out;
+    for (const Candidate& one : router_.pools.Find("mock", "default")
+                                    ->router()
+                                    .Explain(MakeRequest(1), router_.node.loop().Now())) {
+      out.push_back(one.standing);
+    }
+    return out;
+  };
+  RunUntil([&] { return standings() == std::vector{Standing::kEligible, Standing::kDraining}; });
+  link.loads[1].state = wire::WorkerState::kAwake;
+  RunUntil([&] { return standings() == std::vector{Standing::kEligible, Standing::kEligible}; });
+}
+
+TEST_F(WorkerFeedTest, OneOfAnotherModelLeavesTheRouterItWasIn) {
+  ASSERT_TRUE(feed_.SetInstance(Instance(7)));
+  RunUntil([&] { return RankCount() == 1; });
+  control::Instance other = Instance(7);
+  other.card.name = "other";
+  ASSERT_TRUE(feed_.SetInstance(other));
+  EXPECT_EQ(RankCount(), 0U);
+  EXPECT_EQ(feed_.workers().at(InstanceId{7}).pool->name().model, "other");
 }
 
 TEST_F(WorkerFeedTest, OneThatCannotBeOfThePoolIsRefused) {
