@@ -84,7 +84,7 @@ Result<void> EngineUnit::Prepare(const std::string& model) {
   PX_CHECK_OK(AddTestProcessor(host_->spec().eos_token_ids, host_->processors(), served));
   host_->UseGrammars(served.grammars);
   served_ = std::move(served);
-  PX_TRY(prepared_, host_->MakeRankEngines(options_.kv_event_count_max));
+  PX_TRY(prepared_, host_->MakeRankEngines(options_.kv_event_count_max, options_.kv_event_tokens));
   return {};
 }
 

@@ -32,6 +32,7 @@ struct EngineUnitOptions {
   MockFlags mock;
   bool offline = false;
   std::uint32_t kv_event_count_max = 0;  // engine::EngineOptions
+  bool kv_event_tokens = false;          // likewise
 };
 
 class EngineUnit final {

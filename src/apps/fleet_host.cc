@@ -351,6 +351,7 @@ frontend::FleetOptions FleetHost::MakeFleetOptions(std::string_view model) {
   options.patience = rt::Duration(flags.migration_patience);
   options.client = FleetClientOptions(flags);
   options.router = RouterOptionsOf(options_.router);
+  options.plane = options_.plane == nullptr ? nullptr : &options_.plane->plane();
   options.router.policy = options_.policies.For(model);
   options.log = &process_.log();
   options.registry = &registry_;
@@ -381,6 +382,9 @@ void FleetHost::Export() {
     registry_.GetGauge(MetricId::kModelMigrationLimit, {model})
         .Set(static_cast<double>(options_.fleet.migration_limit));
     registry_.GetGauge(MetricId::kModelWorkers, {model}).Set(static_cast<double>(workers[model]));
+  }
+  if (options_.plane != nullptr) {
+    options_.plane->Export(registry_);
   }
   ExportStates();
   registry_.GetCounter(MetricId::kErrorEventsTotal).SetTotal(process_.log().error_count());

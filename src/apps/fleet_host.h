@@ -18,6 +18,7 @@
 #include "apps/fleet_routing.h"
 #include "apps/http_unit.h"
 #include "apps/option_structs.h"
+#include "apps/plane_unit.h"
 #include "apps/process_unit.h"
 #include "control/discovery.h"
 #include "frontend/fleet/fleet_link.h"
@@ -40,6 +41,7 @@ class FleetHost final {
     router::PolicyFile policies = {};  // of the flags
     std::string model = {};            // the only one that is served; empty: all
     FleetRouting* routing = nullptr;   // who helps to choose; null: nobody
+    PlaneUnit* plane = nullptr;        // where workers publish, too; null: nowhere
   };
 
   /// Workers are reached by `net`. `http` is started before the first worker is found. All outlive

@@ -30,6 +30,7 @@ class FrontendProcess final {
     PX_CHECK_OK(http_->Prepare());
     PX_TRY(fleet_net_, OpenFleetNet(process_.loop(), process_.net(), flags_));
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
+    PX_TRY(plane_, PlaneUnit::Open(process_, flags_, true));
     rt::Net& net = fleet_net_ ? *fleet_net_ : process_.net();
     routing_.emplace(process_, net, *discovery_,
                      FleetRouting::Options{.remote = flags_,
@@ -45,7 +46,8 @@ class FrontendProcess final {
                                        .router = flags_,
                                        .policies = std::move(policies),
                                        .model = flags_.model_name,
-                                       .routing = &*routing_});
+                                       .routing = &*routing_,
+                                       .plane = plane_.get()});
     PX_CHECK_OK(http_->Start(true, registry_, [this] { return fleets_->instances(); }));
     fleets_->Watch(*discovery_, flags_.ns);
     http_->AnnounceWhenReady("");
@@ -55,6 +57,7 @@ class FrontendProcess final {
     http_.reset();
     fleets_.reset();
     routing_.reset();
+    plane_.reset();
     discovery_.reset();
     obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", cancelled);
     return exit;
@@ -75,6 +78,7 @@ class FrontendProcess final {
   ProcessUnit process_;
   std::unique_ptr<rt::Net> fleet_net_;  // null: workers are reached in the clear
   std::unique_ptr<control::Discovery> discovery_;
+  std::unique_ptr<PlaneUnit> plane_;  // null: none
   std::optional<FleetRouting> routing_;
   std::optional<FleetHost> fleets_;
   std::optional<HttpUnit> http_;

@@ -413,7 +413,7 @@ Result<std::unique_ptr<engine::Engine>> ModelHost::MakeEngine(std::uint32_t kv_e
 }
 
 Result<std::vector<std::unique_ptr<engine::Engine>>> ModelHost::MakeRankEngines(
-    std::uint32_t kv_event_count_max) {
+    std::uint32_t kv_event_count_max, bool kv_event_tokens) {
   auto context = static_cast<std::uint32_t>(spec_.context_tokens_max);
   if (flags_.max_context > 0) {
     context = std::min(context, static_cast<std::uint32_t>(flags_.max_context));
@@ -438,6 +438,7 @@ Result<std::vector<std::unique_ptr<engine::Engine>>> ModelHost::MakeRankEngines(
                                                         : engine::Preemption::kAuto;
   options.reuse_blocks = flags_.prefix_cache;
   options.kv_event_count_max = flags_.prefix_cache ? kv_event_count_max : 0;
+  options.kv_event_tokens = kv_event_tokens;
   options.model_fingerprint = spec_.fingerprint;
   options.numerics_id = numerics_id_;
   options.kv_dtype = mock_ ? "mock" : kernels::KvDTypeName(kv_dtype_);

@@ -39,9 +39,10 @@ class ModelHost final {
   /// flags ask for several ranks.
   Result<std::unique_ptr<engine::Engine>> MakeEngine(std::uint32_t kv_event_count_max = 0);
 
-  /// The engines of all data-parallel ranks, which share the model; call once.
+  /// The engines of all data-parallel ranks, which share the model; call once. `kv_event_tokens`:
+  /// of their options, too.
   Result<std::vector<std::unique_ptr<engine::Engine>>> MakeRankEngines(
-      std::uint32_t kv_event_count_max);
+      std::uint32_t kv_event_count_max, bool kv_event_tokens = false);
 
   /// How a link to the engine loads adapters.
   worker::AdapterLinkOptions MakeAdapterLink() const;

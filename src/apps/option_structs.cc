@@ -109,6 +109,7 @@ void AddAliases(std::vector<config::Option>& options) {
       {"conversation-affinity", nullptr, "DYN_ENGINE_CONV_AFFINITY"},
       {"conversation-affinity-dp-rank-source", nullptr, "DYN_ENGINE_CONV_AFFINITY_DP_RANK_SOURCE"},
       {"namespace", nullptr, "DYN_NAMESPACE"},
+      {"event-plane", nullptr, "DYN_EVENT_PLANE"},
       {"router-mode", nullptr, "DYN_ROUTER_MODE"},
       {"migration-limit", nullptr, "DYN_MIGRATION_LIMIT"},
       {"migration-max-seq-len", nullptr, "DYN_MIGRATION_MAX_SEQ_LEN"},
@@ -159,6 +160,7 @@ std::vector<config::Option> RowsOf(ServeFlags& flags) {
 #include "apps/access_options.def"
 #include "apps/fleet_options.def"
 #include "apps/http_options.def"
+#include "apps/kv_zmq_options.def"
 #include "apps/mock_options.def"
 #include "apps/model_options.def"
 #include "apps/process_options.def"
@@ -181,6 +183,7 @@ std::vector<config::Option> RowsOf(WorkerFlags& flags) {
 #include "apps/access_options.def"
 #include "apps/attach_options.def"
 #include "apps/cluster_options.def"
+#include "apps/kv_zmq_options.def"
 #include "apps/mock_options.def"
 #include "apps/model_options.def"
 #include "apps/process_options.def"

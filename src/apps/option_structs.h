@@ -54,10 +54,15 @@ struct WorkerTlsFlags {
 #include "apps/worker_tls_options.def"
 };
 
+struct KvZmqFlags {
+#include "apps/kv_zmq_options.def"
+};
+
 struct WorkerFlags : ProcessFlags,
                      AccessFlags,
                      ModelFlags,
                      MockFlags,
+                     KvZmqFlags,
                      ClusterFlags,
                      WorkerTlsFlags,
                      AttachFlags {
@@ -102,7 +107,13 @@ struct FleetFlags {
 #include "apps/fleet_options.def"
 };
 
-struct ServeFlags : ProcessFlags, HttpFlags, ModelFlags, MockFlags, RouterFlags, FleetFlags {
+struct ServeFlags : ProcessFlags,
+                    HttpFlags,
+                    ModelFlags,
+                    MockFlags,
+                    KvZmqFlags,
+                    RouterFlags,
+                    FleetFlags {
 #include "apps/serve_options.def"
 };
 

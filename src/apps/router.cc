@@ -14,6 +14,7 @@
 #include "apps/cluster_unit.h"
 #include "apps/command.h"
 #include "apps/option_structs.h"
+#include "apps/plane_unit.h"
 #include "apps/process_unit.h"
 #include "apps/router_flags.h"
 #include "control/discovery.h"
@@ -102,6 +103,7 @@ class RouterProcess final {
     PX_TRY(reach_net_, OpenFleetNet(process_.loop(), process_.net(), flags_));
     PX_TRY(listen_net_, OpenWorkerNet(process_.loop(), process_.net(), flags_));
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
+    PX_TRY(plane_, PlaneUnit::Open(process_, flags_, true));
     const control::InstanceId self = discovery_->NewInstanceId();
     if (flags_.replica_sync) {
       mesh_.emplace(process_.loop(), reach_net(), MeshOptions(self));
@@ -124,6 +126,12 @@ class RouterProcess final {
                                             .reservations = *reservations_,
                                             .mesh = mesh_ ? &*mesh_ : nullptr,
                                             .registry = registry_,
+                                            .on_expose =
+                                                [this] {
+                                                  if (plane_) {
+                                                    plane_->Export(registry_);
+                                                  }
+                                                },
                                             .reopen_logs =
                                                 [this] {
                                                   if (access_log_) {
@@ -146,6 +154,7 @@ class RouterProcess final {
     feed_.reset();
     pools_.reset();
     mesh_.reset();
+    plane_.reset();
     discovery_.reset();
     obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", 0);
     return exit_;
@@ -178,6 +187,7 @@ class RouterProcess final {
 
   router::WorkerFeedOptions FeedOptions() {
     return {.client = ClientOptions(),
+            .plane = plane_ ? &plane_->plane() : nullptr,
             .on_connection = [this](control::InstanceId instance,
                                     bool connected) { watch_->SetConnected(instance, connected); },
             .log = &process_.log()};
@@ -352,6 +362,7 @@ class RouterProcess final {
   std::unique_ptr<rt::Net> reach_net_;   // null: workers and routers are reached in the clear
   std::unique_ptr<rt::Net> listen_net_;  // null: frontends are answered so
   std::unique_ptr<control::Discovery> discovery_;
+  std::unique_ptr<PlaneUnit> plane_;  // null: none
   std::optional<router::ReplicaMesh> mesh_;
   std::optional<router::PoolBook> pools_;
   std::unique_ptr<control::InstanceWatch> watch_;

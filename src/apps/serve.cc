@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +13,7 @@
 #include "apps/engine_unit.h"
 #include "apps/fleet_host.h"
 #include "apps/http_unit.h"
+#include "apps/kv_zmq_unit.h"
 #include "apps/mock_engine.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
@@ -24,6 +27,8 @@
 namespace pixii::apps {
 
 namespace {
+
+constexpr std::uint32_t kKvEventsMax = 65536;  // changes of the KV cache between two steps
 
 // Everything a server is made of, built in the order it is used and taken down in the reverse.
 class Server final {
@@ -43,12 +48,16 @@ class Server final {
                                        .drain = [this] { return http_->Drain(); }}));
     http_.emplace(process_.loop(), process_.net(), process_.log(), flags_, flags_);
     PX_CHECK_OK(http_->Prepare());
-    PX_TRY(
-        engine_,
-        EngineUnit::Load(
-            process_.loop(), process_.log(),
-            {.model = flags_, .engine = engine_flags_, .mock = flags_, .offline = flags_.offline},
-            model));
+    PX_TRY(engine_,
+           EngineUnit::Load(process_.loop(), process_.log(),
+                            {.model = flags_,
+                             .engine = engine_flags_,
+                             .mock = flags_,
+                             .offline = flags_.offline,
+                             .kv_event_count_max = flags_.kv_events_zmq.empty() ? 0 : kKvEventsMax,
+                             .kv_event_tokens = !flags_.kv_events_zmq.empty()},
+                            model));
+    PX_TRY(kv_zmq_, KvZmqUnit::Open(process_, flags_, engine_->link()));
     PX_CHECK_OK(http_->Start(engine_flags_.enable_lora, registry_));
     PX_CHECK_OK(http_->Serve(engine_->TakeServed(), engine_->shared_link()));
     engine_->Start();
@@ -59,6 +68,7 @@ class Server final {
     const std::size_t cancelled = engine_->link().outstanding_count();
     const int exit = http_->exit().value_or(kExitDone);
     http_.reset();
+    kv_zmq_.reset();
     engine_.reset();
     obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", cancelled);
     return exit;
@@ -74,6 +84,7 @@ class Server final {
   obs::Registry registry_;
   ProcessUnit process_;
   std::unique_ptr<EngineUnit> engine_;
+  std::unique_ptr<KvZmqUnit> kv_zmq_;  // null: not published
   std::optional<HttpUnit> http_;
 };
 
@@ -120,17 +131,19 @@ class FleetServer final {
   Result<void> StartWorkers(const std::string& model) {
     const std::string folder = CacheFolder() + "/pixii/serve";
     PX_CHECK_OK(rt::CreateFolders(folder));
-    const std::vector<std::string> arguments =
-        WorkerArguments(flags_, engine_flags_, cluster_, model);
+    // Said before the first is started: that the last one's ports are none.
+    PX_CHECK_OK(PlacedBehind(
+        flags_, static_cast<std::uint32_t>(flags_.workers) * RankCountOf(engine_flags_)));
     supervisor_.emplace(
         process_,
         Supervisor::Options{
             .launch =
-                [arguments, folder, ns = cluster_.ns](const control::KeeperAction& start) {
+                [this, folder, model](const control::KeeperAction& start) {
                   Launch out;
-                  out.port_file = fmt::format("{}/{}-{}", folder, ns,
+                  out.port_file = fmt::format("{}/{}-{}", folder, cluster_.ns,
                                               static_cast<std::uint64_t>(start.replica));
-                  out.child.arguments = arguments;
+                  out.child.arguments =
+                      WorkerArguments(FlagsOf(start.replica), engine_flags_, cluster_, model);
                   out.child.arguments.push_back("--port-file=" + out.port_file);
                   out.child.shares_output = true;
                   out.child.own_group = true;
@@ -146,12 +159,30 @@ class FleetServer final {
     return {};
   }
 
+  // A worker that is started anew publishes its KV events where the one before it did.
+  ServeFlags FlagsOf(control::ReplicaId replica) {
+    std::uint32_t place = 0;
+    while (std::ranges::any_of(places_, [&](const auto& one) { return one.second == place; })) {
+      ++place;
+    }
+    places_[replica] = place;
+    ServeFlags flags = flags_;
+    const Result<KvZmqFlags> placed = PlacedBehind(flags_, place * RankCountOf(engine_flags_));
+    if (placed) {  // so it was before
+      static_cast<KvZmqFlags&>(flags) = *placed;
+    }
+    return flags;
+  }
+
   void OnWorker(const control::ReplicaStatus& replica, std::int32_t pid, const std::string& what) {
     using State = control::ReplicaStatus::State;
     obs::Event(process_.log(), obs::EventId::kWorkerProcess)
         .kv("worker", static_cast<std::uint64_t>(replica.replica))
         .kv("pid", pid)
         .kv("what", what);
+    if (pid == 0) {
+      places_.erase(replica.replica);
+    }
     any_ready_ = any_ready_ || replica.state == State::kReady;
     // Nobody waits for a model that cannot be loaded.
     if (!any_ready_ && pid == 0 && replica.state == State::kStarting &&
@@ -177,6 +208,7 @@ class FleetServer final {
   std::optional<FleetHost> fleets_;
   std::optional<HttpUnit> http_;
   std::optional<Supervisor> supervisor_;
+  std::map<control::ReplicaId, std::uint32_t> places_;  // of workers that run, from 0
   bool any_ready_ = false;
   std::int64_t failed_starts_ = 0;
   int exit_ = kExitDone;

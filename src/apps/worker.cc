@@ -7,7 +7,9 @@
 #include "apps/cluster_unit.h"
 #include "apps/command.h"
 #include "apps/engine_unit.h"
+#include "apps/kv_zmq_unit.h"
 #include "apps/option_structs.h"
+#include "apps/plane_unit.h"
 #include "apps/process_unit.h"
 #include "apps/system_port.h"
 #include "control/discovery.h"
@@ -42,6 +44,10 @@ class Worker final {
                               flags_.kv_block_size, engine_flags_.block_size),
                   "kv-block-size");
     }
+    if (!flags_.kv_events_zmq.empty() && !flags_.publish_kv_events) {
+      return Fail(Code::kInvalidArgument, "kv-events-zmq: does not go with --no-publish-kv-events",
+                  "kv-events-zmq");
+    }
     if (flags_.canary_interval > 0 && flags_.canary_interval < kCanaryIntervalMin.count()) {
       return Fail(Code::kInvalidArgument,
                   fmt::format("canary-interval: {} ns; allowed are 0 (never) and 100ms .. 1h",
@@ -61,6 +67,7 @@ class Worker final {
     PX_TRY(const rt::Address address, ListenAddress());
     PX_TRY(tls_net_, OpenWorkerNet(process_.loop(), process_.net(), flags_));
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
+    PX_TRY(plane_, PlaneUnit::Open(process_, flags_, false));
     PX_CHECK_OK(system_.Start(engine_flags_.enable_lora || !flags_.attach.empty()));
     PX_TRY(const bool opened, OpenEngine(model));
     if (!opened) {
@@ -72,7 +79,9 @@ class Worker final {
         worker::WorkerServiceOptions{
             .mux = {.name = control::InstanceName(id)},
             .files = [this] { return ReadModelFiles(texts()); },
-            .watches_kv_events = attached_ != nullptr,
+            // Else the first who asks would make everything be told anew to all who listen.
+            .watches_kv_events = attached_ != nullptr || kv_zmq_ != nullptr,
+            .plane = plane_ ? &plane_->plane() : nullptr,
             .health =
                 control::ReadinessOptions{.canary_interval = rt::Duration(flags_.canary_interval),
                                           .canary_timeout = rt::Duration(flags_.canary_timeout),
@@ -104,8 +113,10 @@ class Worker final {
     system_.Close();
     registration_.reset();
     service_.reset();
+    kv_zmq_.reset();
     engine_.reset();
     attached_.reset();
+    plane_.reset();
     discovery_.reset();
     obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", cancelled);
     return kExitDone;
@@ -115,6 +126,11 @@ class Worker final {
   // Its own, or one of others. False: it was told to end meanwhile.
   Result<bool> OpenEngine(const std::string& model) {
     if (!flags_.attach.empty()) {
+      if (!flags_.kv_events_zmq.empty()) {
+        return Fail(Code::kInvalidArgument,
+                    "kv-events-zmq: an engine that is attached publishes its own KV events",
+                    "kv-events-zmq");
+      }
       PX_TRY(attached_, AttachedUnit::Open(process_, flags_, model));
       return true;
     }
@@ -135,6 +151,7 @@ class Worker final {
       }
     }
     PX_CHECK_OK(engine_->Connect());
+    PX_TRY(kv_zmq_, KvZmqUnit::Open(process_, flags_, engine_->link()));
     return true;
   }
 
@@ -203,6 +220,12 @@ class Worker final {
   }
 
   void DumpState() {
+    if (plane_) {
+      plane_->DumpState();
+    }
+    if (kv_zmq_) {
+      kv_zmq_->DumpState();
+    }
     if (engine_) {
       engine_->DumpState(service_->request_count(), 0);
     } else if (attached_) {
@@ -273,8 +296,10 @@ class Worker final {
   std::optional<rt::FileLock> lock_;  // of --standby-lock, as long as it takes requests
   std::unique_ptr<rt::Net> tls_net_;  // null: in the clear
   std::unique_ptr<control::Discovery> discovery_;
+  std::unique_ptr<PlaneUnit> plane_;    // null: none
   std::unique_ptr<EngineUnit> engine_;  // or
   std::unique_ptr<AttachedUnit> attached_;
+  std::unique_ptr<KvZmqUnit> kv_zmq_;  // null: not published
   std::optional<worker::WorkerService> service_;
   std::unique_ptr<control::Registration> registration_;
   SystemPort system_;  // shows what stands above

@@ -27,6 +27,7 @@ std::vector<std::string> WorkerArguments(const ServeFlags& serve, const EngineFl
   static_cast<ProcessFlags&>(flags) = serve;
   static_cast<ModelFlags&>(flags) = serve;
   static_cast<MockFlags&>(flags) = serve;
+  static_cast<KvZmqFlags&>(flags) = serve;
   static_cast<ClusterFlags&>(flags) = cluster;
   flags.port_file.clear();
   flags.extra_engine_args.clear();  // what they said stands in `engine`

@@ -13,13 +13,26 @@ namespace pixii::control {
 
 RemoteLink::RemoteLink(rt::Loop& loop, rt::Net& net, MuxClientOptions options, wire::ModelCard card,
                        std::function<void()> on_change)
-    : on_change_(std::move(on_change)),
+    : loop_(loop),
+      on_change_(std::move(on_change)),
       card_(card),
       known_card_(std::move(card)),
       client_(loop, net, WithGoingAway(std::move(options)),
               [this](bool connected) { OnConnected(connected); }) {}
 
-RemoteLink::~RemoteLink() { *alive_ = false; }
+RemoteLink::~RemoteLink() {
+  *alive_ = false;
+  loop_.CancelTimer(plane_timer_);
+  if (plane_ != nullptr) {
+    plane_->Forget(plane_name_, *this);
+  }
+}
+
+void RemoteLink::UsePlane(EventPlane& plane, std::string worker) {
+  plane_ = &plane;
+  plane_name_ = std::move(worker);
+  plane.Listen(plane_name_, *this);
+}
 
 // Its report says so, too, but may wait behind others or behind what is not read yet.
 MuxClientOptions RemoteLink::WithGoingAway(MuxClientOptions options) {
@@ -266,7 +279,7 @@ void RemoteLink::EndAll(const Request& held, const Error& error) {
 
 Result<void> RemoteLink::WatchKvEvents(KvEventHandler on_events) {
   on_kv_events_ = std::move(on_events);
-  kv_complete_ = false;  // the new handler hears everything
+  kv_reader_.Restart();  // the new handler hears everything
   if (kv_call_) {
     client_.Cancel(*std::exchange(kv_call_, std::nullopt));
   }
@@ -276,13 +289,18 @@ Result<void> RemoteLink::WatchKvEvents(KvEventHandler on_events) {
 
 // Called with every report, too: a call that failed is made again soon.
 void RemoteLink::AskForKvEvents() {
-  if (!on_kv_events_ || kv_call_ || kv_unsupported_ || state_ == State::kAway) {
+  if (!on_kv_events_ || kv_unsupported_ || state_ == State::kAway) {
+    return;
+  }
+  const bool needed = kv_reader_.NeedsWorker(loop_.Now());
+  if (kv_call_ && !needed) {
+    client_.Cancel(*std::exchange(kv_call_, std::nullopt));
+  }
+  if (kv_call_ || !needed) {
     return;
   }
   auto called =
-      client_.Call(kKvEventsMethod, {},
-                   wire::Encode(kv_complete_ ? wire::KvEventsRequest{kv_epoch_, kv_next_id_}
-                                             : wire::KvEventsRequest{}),
+      client_.Call(kKvEventsMethod, {}, wire::Encode(kv_reader_.Request()),
                    {.on_message = [this](const std::string& message) { OnKvEvents(message); },
                     .on_end =
                         [this](const std::optional<Error>& error) {
@@ -294,57 +312,83 @@ void RemoteLink::AskForKvEvents() {
   }
 }
 
-// False: something before these is missing.
-bool RemoteLink::TakeKvEvents(wire::KvEventBatch batch, std::vector<wire::KvEvent>& heard) {
-  if (batch.dump_begins) {
-    kv_epoch_ = batch.epoch;
-    kv_next_id_ = batch.next_id;
-    kv_complete_ = false;
-    kv_ranks_.insert(0);  // somebody is told, even if nothing was heard yet
-    for (const std::uint32_t rank : kv_ranks_) {
-      wire::KvEvent& cleared = heard.emplace_back();
-      cleared.kind = wire::KvEvent::Kind::kCleared;
-      cleared.id = batch.next_id;
-      cleared.rank = rank;
-    }
-  }
-  if (batch.epoch != kv_epoch_ || kv_complete_ == batch.dump) {
-    return false;
-  }
-  if (batch.dump) {
-    std::ranges::move(batch.events, std::back_inserter(heard));
-    kv_complete_ = batch.dump_ends;
-    return true;
-  }
-  for (wire::KvEvent& event : batch.events) {
-    if (event.id > kv_next_id_) {
-      return false;
-    }
-    if (event.id == kv_next_id_) {  // below: heard already
-      ++kv_next_id_;
-      heard.push_back(std::move(event));
-    }
-  }
-  return true;
-}
-
 void RemoteLink::OnKvEvents(const std::string& message) {
   Result<wire::KvEventBatch> batch = wire::Decode<wire::KvEventBatch>(message);
   std::vector<wire::KvEvent> heard;
-  const auto is_rank = [](const wire::KvEvent& event) { return event.rank < kRankCountMax; };
-  if (!batch || !std::ranges::all_of(batch->events, is_rank) ||
-      !TakeKvEvents(std::move(*batch), heard)) {
-    ++kv_gap_count_;
+  if (!batch) {
+    kv_reader_.CountGap();
+  }
+  if (!batch || !kv_reader_.OnAnswer(std::move(*batch), heard)) {
     client_.Cancel(*std::exchange(kv_call_, std::nullopt));
-    AskForKvEvents();
   }
-  for (const wire::KvEvent& event : heard) {
-    kv_ranks_.insert(event.rank);
-  }
+  AskForKvEvents();
+  TellKvEvents(std::move(heard));
+}
+
+void RemoteLink::TellKvEvents(std::vector<wire::KvEvent> heard) {
   if (!heard.empty()) {
     const KvEventHandler on_events = on_kv_events_;  // it may destroy this, or replace itself
     on_events(std::move(heard));
   }
+}
+
+// What is said of a worker that is not here may be of another one.
+void RemoteLink::OnPlane(EventPlane::Kind kind, std::string_view message) {
+  if (state_ == State::kAway) {
+    return;
+  }
+  if (kind == EventPlane::Kind::kLoad) {
+    OnPlaneLoad(message);
+  } else if (on_kv_events_) {
+    OnPlaneKvEvents(message);
+  }
+}
+
+void RemoteLink::OnPlaneKvEvents(std::string_view message) {
+  Result<wire::KvEventBatch> batch = wire::Decode<wire::KvEventBatch>(message);
+  std::vector<wire::KvEvent> heard;
+  const std::uint64_t gaps = kv_reader_.counters().plane_gaps;
+  if (!batch || !kv_reader_.OnPlane(std::move(*batch), loop_.Now(), heard)) {
+    plane_->CountMalformed();
+  }
+  plane_->CountKvEvents(heard.size(), kv_reader_.counters().plane_gaps - gaps);
+  AskForKvEvents();
+  if (plane_timer_ == rt::TimerId::kNone && !kv_reader_.NeedsWorker(loop_.Now())) {
+    WatchPlane();
+  }
+  TellKvEvents(std::move(heard));
+}
+
+// A worker that has nothing to do may have told its last events to nobody.
+void RemoteLink::WatchPlane() {
+  plane_timer_ = loop_.RunAt(kv_reader_.silent_at(), [this] {
+    plane_timer_ = rt::TimerId::kNone;
+    if (loop_.Now() < kv_reader_.silent_at()) {
+      WatchPlane();
+    } else {
+      AskForKvEvents();
+    }
+  });
+}
+
+// Numbers alone: whether the worker takes requests it says itself.
+void RemoteLink::OnPlaneLoad(std::string_view message) {
+  Result<wire::WorkerReport> report = wire::Decode<wire::WorkerReport>(message);
+  if (!report || report->ranks.size() != rank_loads_.size()) {
+    plane_->CountMalformed();
+    return;
+  }
+  if (report->load.steps < load_.steps) {
+    return;  // it was under way for longer than what the worker said itself
+  }
+  report->load.state = load_.state;
+  load_ = report->load;
+  for (std::size_t rank = 0; rank < rank_loads_.size(); ++rank) {
+    report->ranks[rank].state = rank_loads_[rank].state;
+    rank_loads_[rank] = report->ranks[rank];
+  }
+  const auto on_change = on_change_;  // it may destroy this
+  on_change();
 }
 
 void RemoteLink::Cancel(const wire::CancelRequest& cancel) {

@@ -10,13 +10,14 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "base/result.h"
+#include "control/event_plane.h"
+#include "control/kv_event_reader.h"
 #include "control/mux_client.h"
 #include "control/worker_link.h"
 
@@ -32,7 +33,7 @@ inline constexpr std::string_view kUnloadAdapterMethod = "unload_adapter";
 inline constexpr std::string_view kModelFilesMethod = "model_files";
 inline constexpr std::string_view kKvEventsMethod = "kv_events";
 
-class RemoteLink final : public WorkerLink {
+class RemoteLink final : public WorkerLink, private EventPlane::Listener {
  public:
   enum class State : std::uint8_t {
     kAway,  // no connection, or what is there has not said that it is this worker
@@ -40,7 +41,7 @@ class RemoteLink final : public WorkerLink {
   };
 
   static constexpr std::uint32_t kChoiceCountMax = 65536;  // of one request
-  static constexpr std::uint32_t kRankCountMax = 16'384;   // of the worker
+  static constexpr std::uint32_t kRankCountMax = KvEventReader::kRankCountMax;
 
   /// `card`: as discovery knows it. What name, fingerprint, numerics_id and block_tokens it has,
   /// the worker's own report must have, too: another worker at its address is not believed to be
@@ -76,6 +77,10 @@ class RemoteLink final : public WorkerLink {
 
   State state() const { return state_; }
 
+  /// From now on KV events and load are heard of `plane`, too, which outlives the link; the worker
+  /// is asked for what the plane does not bring. `worker`: its name there. Call once.
+  void UsePlane(EventPlane& plane, std::string worker);
+
   /// Of the card that the worker said last; 0: none yet.
   std::uint64_t card_number() const { return card_number_; }
 
@@ -92,7 +97,12 @@ class RemoteLink final : public WorkerLink {
   bool kv_unsupported() const { return kv_unsupported_; }
 
   /// Times that events were missed and asked for again.
-  std::uint64_t kv_gap_count() const { return kv_gap_count_; }
+  std::uint64_t kv_gap_count() const { return kv_reader_.counters().gaps; }
+
+  const KvEventReader& kv_reader() const { return kv_reader_; }
+
+  /// The worker itself tells its KV events now, whatever the plane does.
+  bool asks_for_kv_events() const { return kv_call_.has_value(); }
 
   std::size_t outstanding_count() const { return requests_.size(); }
 
@@ -120,13 +130,18 @@ class RemoteLink final : public WorkerLink {
   void EndAll(const Request& request, const Error& error);
   void Forget(const Request& request);
   void AskForKvEvents();
-  bool TakeKvEvents(wire::KvEventBatch batch, std::vector<wire::KvEvent>& heard);
   void OnKvEvents(const std::string& message);
+  void OnPlane(EventPlane::Kind kind, std::string_view message) override;
+  void OnPlaneKvEvents(std::string_view message);
+  void WatchPlane();
+  void OnPlaneLoad(std::string_view message);
+  void TellKvEvents(std::vector<wire::KvEvent> heard);
   template <class Message>
   void CallForOne(std::string_view method, std::string message,
                   std::function<void(Result<Message>)> on_done);
   void CallForNothing(std::string_view method, std::string message, MemoryHandler on_done);
 
+  rt::Loop& loop_;
   std::function<void()> on_change_;
   wire::ModelCard card_;
   WorkerLoad load_;
@@ -138,12 +153,11 @@ class RemoteLink final : public WorkerLink {
   std::unordered_map<RequestId, Request> requests_;
   KvEventHandler on_kv_events_;
   std::optional<MuxClient::CallKey> kv_call_;
-  bool kv_unsupported_ = false;       // by the worker at the other end
-  bool kv_complete_ = false;          // a whole dump was heard, and everything up to kv_next_id_
-  std::uint64_t kv_epoch_ = 0;        // of the events heard
-  std::uint64_t kv_next_id_ = 0;      // of the first that was not heard
-  std::set<std::uint32_t> kv_ranks_;  // that events were heard of
-  std::uint64_t kv_gap_count_ = 0;
+  bool kv_unsupported_ = false;  // by the worker at the other end
+  KvEventReader kv_reader_;
+  EventPlane* plane_ = nullptr;  // null: none
+  rt::TimerId plane_timer_ = rt::TimerId::kNone;
+  std::string plane_name_;                                      // of the worker there
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
   MuxClient client_;  // last: its handlers use what stands above
 };

@@ -90,7 +90,11 @@ rt::Task<void> ZmqKvPublisher::ReadLoop(std::uint64_t id, Peer& peer) {
   while (!peer.broken) {
     auto reading = peer.stream->Read(buffer, peer.zmtp.ready() ? rt::kNever : ready_by);
     const Result<std::size_t> read = co_await std::move(reading);
-    if (!read || *read == 0 || !peer.zmtp.Feed(std::string_view(buffer.data(), *read))) {
+    if (!read || *read == 0) {
+      break;
+    }
+    if (!peer.zmtp.Feed(std::string_view(buffer.data(), *read))) {
+      ++malformed_;
       break;
     }
     for (wire::ZmtpMessage& message : peer.zmtp.TakeMessages()) {
@@ -121,7 +125,11 @@ rt::Task<void> ZmqKvPublisher::WriteLoop(std::uint64_t id, Peer& peer) {
 // [envelope ..., 8 bytes of the first sequence wanted]
 void ZmqKvPublisher::OnQuestion(Peer& peer, wire::ZmtpMessage message) {
   const Result<std::uint64_t> from = wire::DecodeEngineKvSequence(message.back());
-  if (!from || peer.replays.size() == kReplaysMax) {
+  if (!from) {
+    ++malformed_;
+    return;
+  }
+  if (peer.replays.size() == kReplaysMax) {
     return;
   }
   message.pop_back();

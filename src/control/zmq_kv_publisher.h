@@ -51,7 +51,11 @@ class ZmqKvPublisher final {
 
   std::size_t peer_count() const { return peers_.size(); }
 
+  /// Messages that subscribers did not get because they did not read.
   std::uint64_t dropped_count() const { return dropped_; }
+
+  /// Peers that broke the protocol, and questions that are none.
+  std::uint64_t malformed_count() const { return malformed_; }
 
  private:
   /// One who asked for what it missed.
@@ -88,6 +92,7 @@ class ZmqKvPublisher final {
   std::size_t batch_bytes_ = 0;
   std::uint64_t first_ = 0;  // sequence
   std::uint64_t dropped_ = 0;
+  std::uint64_t malformed_ = 0;
   std::unique_ptr<rt::Listener> events_;
   std::unique_ptr<rt::Listener> replay_;
   std::map<std::uint64_t, std::unique_ptr<Peer>> peers_;

@@ -89,7 +89,8 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
   PX_TRY(auto cache, kv::BlockCache::Create({.block_count_max = limits.block_count,
                                              .block_tokens = limits.block_tokens,
                                              .identity_key = options.identity_key,
-                                             .event_count_max = options.kv_event_count_max}));
+                                             .event_count_max = options.kv_event_count_max,
+                                             .events_have_tokens = options.kv_event_tokens}));
   if (drafter && drafter->hidden_size() > 0 && drafter->hidden_size() != limits.hidden_size) {
     return Fail(Code::kInvalidArgument,
                 fmt::format("the draft head reads states of {}, the model gives states of {}",
@@ -194,6 +195,8 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
     state->deadline = now + rt::Duration(r.deadline_left_ns);
     next_deadline_ = std::min(next_deadline_, state->deadline);
   }
+  const std::string public_salt =
+      cache_->tells_events() ? wire::PublicSalt(r.tenant, r.cache_salt) : std::string();
   std::shared_ptr<const kv::BlockRoot> root = cache_->MakeRoot(
       {.model_fingerprint = options_.model_fingerprint,
        .numerics_id = options_.numerics_id,
@@ -201,10 +204,9 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
        .adapter = state->adapter ? state->adapter->identity : std::string_view(),
        .tenant = r.tenant,
        .salt = r.cache_salt,
-       .public_seed =
-           cache_->tells_events()
-               ? wire::PublicHashSeed(wire::PublicSalt(r.tenant, r.cache_salt), r.adapter)
-               : 0});
+       .public_seed = cache_->tells_events() ? wire::PublicHashSeed(public_salt, r.adapter) : 0,
+       .public_adapter = r.adapter,
+       .public_salt = public_salt});
   state->sequences.resize(r.choice_count);
   state->has_frame.resize(r.choice_count);
   state->live_count = r.choice_count;

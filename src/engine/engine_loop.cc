@@ -81,7 +81,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
       ++found->second.request_count;
       return;
     }
-    StepOutput output{.frames = {}, .load = Load(), .kv_events = {}};
+    StepOutput output{.frames = {}, .load = Load(), .kv_changes = {}};
     for (std::uint32_t choice = 0; choice < choice_count; ++choice) {
       wire::TokenFrame& frame = output.frames.emplace_back();
       frame.id = id;
@@ -184,20 +184,20 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
 
   void Announce() {
     for (auto& [id, destination] : destinations_) {
-      destination.sink({.frames = {}, .load = Load(), .kv_events = {}});
+      destination.sink({.frames = {}, .load = Load(), .kv_changes = {}});
     }
   }
 
   void TellKvEvents() {
-    if (!watched_ || !engine_->DrainKvEvents(kv_events_)) {
+    if (!watched_ || !engine_->DrainKvEvents(kv_changes_)) {
       return;
     }
     for (auto& [id, destination] : destinations_) {
       if (destination.watches) {
-        destination.sink({.frames = {}, .load = Load(), .kv_events = kv_events_});
+        destination.sink({.frames = {}, .load = Load(), .kv_changes = kv_changes_});
       }
     }
-    kv_events_.clear();
+    kv_changes_.clear();
   }
 
   // Whether the release that waits is done with.
@@ -295,7 +295,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
       if (!destination.frames.empty() || load_due) {
         destination.last_output = now;
         destination.sink(
-            {.frames = std::exchange(destination.frames, {}), .load = Load(), .kv_events = {}});
+            {.frames = std::exchange(destination.frames, {}), .load = Load(), .kv_changes = {}});
       }
     }
   }
@@ -305,7 +305,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   std::unordered_map<DestinationId, Destination> destinations_;
   std::unordered_map<RequestId, Route> routes_;
   std::vector<wire::TokenFrame> frames_;
-  std::vector<kv::CacheEvent> kv_events_;
+  kv::CacheChanges kv_changes_;
   bool watched_ = false;                          // by some destination, once
   std::vector<rt::Function<void(Core&)>> inbox_;  // came during a virtual step
   std::optional<Error> shutdown_;
@@ -320,6 +320,7 @@ EngineLoop::EngineLoop(rt::Loop& loop, std::unique_ptr<Engine> engine)
       card_(engine->card()),
       sequence_count_max_(engine->sequence_count_max()),
       tells_kv_events_(engine->cache().tells_events()),
+      tells_kv_tokens_(engine->cache().tells_tokens()),
       core_(std::make_shared<Core>(loop, std::move(engine))) {}
 
 EngineLoop::~EngineLoop() = default;

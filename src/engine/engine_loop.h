@@ -51,7 +51,7 @@ EngineLoad LoadOf(const Engine& engine);
 struct StepOutput {
   std::vector<wire::TokenFrame> frames;
   EngineLoad load;
-  std::vector<kv::CacheEvent> kv_events;  // if the destination watches them
+  kv::CacheChanges kv_changes;  // if the destination watches them
 };
 
 enum class DestinationId : std::uint32_t {};
@@ -106,6 +106,9 @@ class EngineLoop final {
 
   bool tells_kv_events() const { return tells_kv_events_; }
 
+  /// The changes have tokens and roots: EngineOptions::kv_event_tokens.
+  bool tells_kv_tokens() const { return tells_kv_tokens_; }
+
   /// Ends every request with `error` and refuses new ones with it.
   void Shutdown(const Error& error);
 
@@ -123,6 +126,7 @@ class EngineLoop final {
   wire::ModelCard card_;
   std::uint32_t sequence_count_max_;
   bool tells_kv_events_;
+  bool tells_kv_tokens_;
   std::atomic<std::uint32_t> next_destination_{1};
   std::shared_ptr<Core> core_;  // messages under way hold it weakly
 };

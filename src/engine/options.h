@@ -58,6 +58,7 @@ struct EngineOptions {
   bool jump_ahead = true;  // guess what a grammar leaves no choice about
   /// Changes of the prefix cache told of between two steps, 0 .. 2^24; 0: routers hear of none.
   std::uint32_t kv_event_count_max = 0;
+  bool kv_event_tokens = false;  // they say the tokens of stored blocks, too
 };
 
 }  // namespace pixii::engine

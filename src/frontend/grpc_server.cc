@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <optional>
 #include <utility>
 
@@ -30,23 +29,6 @@ std::string Copy(Bytes bytes) {
 
 Bytes View(std::string_view text) { return {text.data(), text.size()}; }
 
-Result<std::string> FindLibrary() {
-  std::error_code error;
-  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
-  const std::filesystem::path folder = program.parent_path();
-  for (const std::filesystem::path& candidate : {folder, folder.parent_path()}) {
-    const std::filesystem::path path = candidate / grpc_abi::kLibraryName;
-    if (std::filesystem::is_regular_file(path, error)) {
-      return path.string();
-    }
-  }
-  return Fail(Code::kUnsupported,
-              fmt::format("{} is not beside the program: build the target pixii_grpc, which needs "
-                          "libgrpc++-dev",
-                          grpc_abi::kLibraryName),
-              "kserve-grpc-server");
-}
-
 // What of a call's metadata routes look at.
 bool IsHeader(std::string_view name) {
   return name == "authorization" || name == "x-api-key" || name == "x-request-id";
@@ -67,7 +49,9 @@ std::string MessageOf(const Response& response) {
 
 Result<GrpcLibrary> LoadGrpcLibrary(std::string path) {
   if (path.empty()) {
-    PX_TRY(path, FindLibrary());
+    PX_TRY(path,
+           rt::SharedLibrary::FindBesideProgram(
+               grpc_abi::kLibraryName, "build the target pixii_grpc, which needs libgrpc++-dev"));
   }
   PX_TRY(rt::SharedLibrary file, rt::SharedLibrary::Open(path));
   PX_TRY(void* symbol, file.Symbol(grpc_abi::kEntryName));

@@ -35,8 +35,10 @@ BlockCache::BlockCache(const BlockCacheOptions& options, std::unique_ptr<BlockPo
       index_({.block_count_max = options.block_count_max, .block_tokens = options.block_tokens}),
       pool_(std::move(pool)) {
   if (options.event_count_max > 0) {
-    journal_.emplace(CacheJournalOptions{.block_count = options.block_count_max,
-                                         .event_count_max = options.event_count_max});
+    journal_.emplace(
+        CacheJournalOptions{.block_count = options.block_count_max,
+                            .event_count_max = options.event_count_max,
+                            .kept_tokens = options.events_have_tokens ? options.block_tokens : 0});
   }
 }
 
@@ -95,7 +97,7 @@ BlockCache::Published BlockCache::Publish(BlockPin pin, ChainPosition& position,
     if (journal_) {
       const bool is_first = position.node == kRootNode;
       journal_->Stored(pin.id(), is_first ? std::nullopt : std::optional(position.block), tokens,
-                       position.root->public_seed);
+                       position.root);
     }
   }
   position.hash = hash;

@@ -29,6 +29,8 @@ struct BlockCacheOptions {
   int hash_bits = 128;                // below 128 in tests only
   /// Changes told of between two calls of DrainEvents, 0 .. 2^24; 0: nobody is told.
   std::uint32_t event_count_max = 0;
+  /// They say tokens and roots, too: CacheChanges.
+  bool events_have_tokens = false;
 };
 
 struct BlockCacheCounters {
@@ -73,7 +75,7 @@ class BlockCache final {
 
   /// Appends what requests of other workers' routers must know: CacheJournal::Drain. False: there
   /// is nothing, as always without event_count_max.
-  bool DrainEvents(std::vector<CacheEvent>& out) { return journal_ && journal_->Drain(out); }
+  bool DrainEvents(CacheChanges& out) { return journal_ && journal_->Drain(out); }
 
   /// The next DrainEvents tells everything.
   void ResyncEvents() {
@@ -83,6 +85,9 @@ class BlockCache final {
   }
 
   bool tells_events() const { return journal_.has_value(); }
+
+  /// Events have tokens and roots.
+  bool tells_tokens() const { return journal_ && journal_->keeps_tokens(); }
 
   std::shared_ptr<const BlockRoot> MakeRoot(const BlockRootFields& fields) const {
     return identity_.MakeRoot(fields);

@@ -35,6 +35,8 @@ std::shared_ptr<const BlockRoot> BlockIdentity::MakeRoot(const BlockRootFields& 
   }
   root.hash = Weaken(key_.Digest(std::as_bytes(std::span(root.bytes))));
   root.public_seed = fields.public_seed;
+  root.public_adapter = fields.public_adapter;
+  root.public_salt = fields.public_salt;
   return std::make_shared<const BlockRoot>(std::move(root));
 }
 

@@ -25,6 +25,9 @@ struct BlockRootFields {
   std::string_view tenant;        // from the authenticated key
   std::string_view salt;          // a client's own: it shares with nobody who does not know it
   std::uint64_t public_seed = 0;  // of the blocks' public hashes; no part of their identity
+  // What those hashes are of, for listeners that make them themselves; no part of it either.
+  std::string_view public_adapter = {};  // name; empty: the model alone
+  std::string_view public_salt = {};     // wire::PublicSalt
 };
 
 /// The start of a chain: the fields in full, so that a hit compares them and not only their hash.
@@ -33,6 +36,8 @@ struct BlockRoot {
       bytes;  // each field with its length in front: no two sets of fields give the same bytes
   Hash128 hash;
   std::uint64_t public_seed = 0;
+  std::string public_adapter;
+  std::string public_salt;
 };
 
 class BlockIdentity final {

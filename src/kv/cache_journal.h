@@ -7,11 +7,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
 
 #include "base/ids.h"
+#include "kv/block_identity.h"
 
 namespace pixii::kv {
 
@@ -25,19 +27,34 @@ struct CacheEvent {
   std::uint64_t parent_hash = 0;  // chain_hash of the block before
 };
 
+/// What happened, in order.
+struct CacheChanges {
+  std::vector<CacheEvent> events;
+  // Of the stored ones, if the journal keeps it: for listeners that hash blocks themselves.
+  std::vector<TokenId> tokens;                          // [stored][block_tokens]
+  std::vector<std::shared_ptr<const BlockRoot>> roots;  // [stored]
+
+  void clear() {
+    events.clear();
+    tokens.clear();
+    roots.clear();
+  }
+};
+
 struct CacheJournalOptions {
   std::uint32_t block_count = 0;      // blocks of the cache
   std::uint32_t event_count_max = 0;  // between two calls of Drain, >= 1
+  std::uint32_t kept_tokens = 0;      // of each block; 0: none, and no roots
 };
 
 class CacheJournal final {
  public:
   explicit CacheJournal(const CacheJournalOptions& options);
 
-  /// `block` is findable behind `parent`, or as a first block. `seed`: wire::PublicHashSeed of its
-  /// requests. No effect if `parent` is not told of: nobody finds it. Pre: `block` is not told of.
+  /// `block` is findable behind `parent`, or as a first block. `root`: of its chain. No effect if
+  /// `parent` is not told of: nobody finds it. Pre: `block` is not told of.
   void Stored(BlockId block, std::optional<BlockId> parent, std::span<const TokenId> tokens,
-              std::uint64_t seed);
+              const std::shared_ptr<const BlockRoot>& root);
 
   /// Nobody finds `block`, nor what is behind it. No effect if it is not told of.
   void Removed(BlockId block);
@@ -50,12 +67,16 @@ class CacheJournal final {
 
   /// Appends what happened since the last call, in order; if that is not known, kCleared and
   /// everything, parents first. Whether there was anything.
-  bool Drain(std::vector<CacheEvent>& out);
+  bool Drain(CacheChanges& out);
 
   bool contains(BlockId block) const { return nodes_[Raw(block)].told; }
 
+  bool keeps_tokens() const { return kept_tokens_ > 0; }
+
  private:
   static constexpr std::uint32_t kNone = ~0U;
+  /// Kept of events between two calls of Drain; what does not fit is told as by Resync.
+  static constexpr std::size_t kTokensMax = 1U << 22;
 
   /// Blocks form a forest: each list of children is doubly linked.
   struct Node {
@@ -69,10 +90,13 @@ class CacheJournal final {
   };
 
   void Push(const CacheEvent& event);
+  void PushStored(std::uint32_t block);
   void Link(std::uint32_t block, std::uint32_t parent);
   void Unlink(std::uint32_t block);
   CacheEvent StoredEvent(const Node& node) const;
-  void Dump(std::vector<CacheEvent>& out) const;
+  void AppendContent(std::uint32_t block, CacheChanges& out) const;
+  void ForgetChanges();
+  void Dump(CacheChanges& out) const;
 
   std::uint32_t& FirstChildOf(std::uint32_t parent) {
     return parent == kNone ? first_root_ : nodes_[parent].first_child;
@@ -80,8 +104,12 @@ class CacheJournal final {
 
   std::vector<Node> nodes_;  // [block]
   std::uint32_t first_root_ = kNone;
-  std::vector<CacheEvent> events_;
+  std::uint32_t kept_tokens_;
+  std::vector<TokenId> tokens_;                          // [block][kept_tokens]
+  std::vector<std::shared_ptr<const BlockRoot>> roots_;  // [block], if tokens are kept
+  CacheChanges changes_;
   std::size_t event_count_max_;
+  std::size_t stored_count_max_;
   bool lost_ = false;
 };
 

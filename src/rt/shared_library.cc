@@ -37,6 +37,21 @@ SharedLibrary::~SharedLibrary() {
   }
 }
 
+Result<std::string> SharedLibrary::FindBesideProgram(const std::string& name,
+                                                     const std::string& how_to_build) {
+  std::error_code error;
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
+  const std::filesystem::path folder = program.parent_path();
+  for (const std::filesystem::path& candidate : {folder, folder.parent_path()}) {
+    const std::filesystem::path path = candidate / name;
+    if (std::filesystem::is_regular_file(path, error)) {
+      return path.string();
+    }
+  }
+  return Fail(Code::kUnsupported,
+              fmt::format("{} is not beside the program: {}", name, how_to_build));
+}
+
 Result<SharedLibrary> SharedLibrary::Open(const std::string& path) {
   std::error_code error;
   // A plain name would be looked for in the system's folders.

@@ -14,6 +14,11 @@ class SharedLibrary final {
   /// Errors: kNotFound if there is no such file; kUnsupported with what the loader said.
   static Result<SharedLibrary> Open(const std::string& path);
 
+  /// Where a library of this program's own build is: beside it, or in the folder above. Errors:
+  /// kUnsupported with `how_to_build`.
+  static Result<std::string> FindBesideProgram(const std::string& name,
+                                               const std::string& how_to_build);
+
   SharedLibrary(SharedLibrary&& other) noexcept;
   SharedLibrary& operator=(SharedLibrary&& other) noexcept;
   /// Nothing of the library may be called afterwards.

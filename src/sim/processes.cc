@@ -120,10 +120,10 @@ void WorkerProcess::End() {
 
 std::set<std::uint64_t> WorkerProcess::FindableBlocks() const {
   raw_engine_->ResyncKvEvents();
-  std::vector<kv::CacheEvent> events;
-  raw_engine_->DrainKvEvents(events);
+  kv::CacheChanges changes;
+  raw_engine_->DrainKvEvents(changes);
   std::set<std::uint64_t> blocks;
-  for (const kv::CacheEvent& event : events) {
+  for (const kv::CacheEvent& event : changes.events) {
     if (event.kind == kv::CacheEvent::Kind::kStored) {
       blocks.insert(event.chain_hash);
     }

@@ -318,7 +318,7 @@ class TraceSim final {
       const engine::StepReport report = engine.Step(now_, worker.frames);
       changes_.clear();
       if (engine.DrainKvEvents(changes_)) {
-        std::ranges::move(worker::JoinChanges(changes_, worker.next_kv_event),
+        std::ranges::move(worker::JoinChanges(changes_.events, worker.next_kv_event),
                           std::back_inserter(worker.changes));
       }
       if (!report.ran && worker.frames.empty()) {
@@ -443,7 +443,7 @@ class TraceSim final {
   rt::Time now_{};
   std::unordered_map<RequestId, Request> requests_;  // that have not ended
   std::unordered_set<std::uint64_t> seen_;           // chains of all prompts so far
-  std::vector<kv::CacheEvent> changes_;
+  kv::CacheChanges changes_;
   std::optional<Error> stalled_;
   WaitingMeter* waiting_ = nullptr;
   std::uint64_t refused_ = 0;

@@ -4,9 +4,13 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
 
 #include "control/worker_link.h"
 #include "engine/engine_loop.h"
+#include "wire/zmq_kv_event.h"
 
 namespace pixii::worker {
 
@@ -14,6 +18,13 @@ class HostedLink : public control::WorkerLink {
  public:
   /// Counters beyond WorkerLoad, for metrics; as of the last step heard of, of all ranks together.
   virtual engine::EngineLoad engine_load() const = 0;
+
+  using EngineKvHandler =
+      std::function<void(std::uint32_t rank, std::vector<wire::EngineKvEvent> events)>;
+
+  /// As WatchKvEvents, which may be called besides, in the terms of engines: with tokens. Errors:
+  /// kUnsupported without EngineOptions::kv_event_tokens.
+  virtual Result<void> WatchEngineKvEvents(EngineKvHandler on_events) = 0;
 
   /// From now on Generate answers kShuttingDown; what runs goes on.
   virtual void Drain() = 0;

@@ -77,8 +77,11 @@ class LocalLink::Core final {
     if (changed && on_state_) {
       on_state_(load_.state);
     }
-    if (on_kv_events_ && !output.kv_events.empty()) {
-      on_kv_events_(JoinChanges(output.kv_events, next_kv_event_));
+    if (on_kv_events_ && !output.kv_changes.events.empty()) {
+      on_kv_events_(JoinChanges(output.kv_changes.events, next_kv_event_));
+    }
+    if (on_engine_kv_events_ && !output.kv_changes.events.empty()) {
+      on_engine_kv_events_(JoinEngineChanges(output.kv_changes, block_tokens_));
     }
     for (wire::TokenFrame& frame : output.frames) {
       Give(std::move(frame));
@@ -86,6 +89,13 @@ class LocalLink::Core final {
   }
 
   void WatchKvEvents(KvEventHandler on_events) { on_kv_events_ = std::move(on_events); }
+
+  void WatchEngineKvEvents(std::uint32_t block_tokens, EngineKvHandler on_events) {
+    block_tokens_ = block_tokens;
+    on_engine_kv_events_ = [on_events = std::move(on_events)](auto events) {
+      on_events(0, std::move(events));
+    };
+  }
 
   void EndAll(const Error& error) {
     closed_ = error;
@@ -164,6 +174,8 @@ class LocalLink::Core final {
   engine::EngineLoad load_;
   std::optional<Error> closed_;
   KvEventHandler on_kv_events_;
+  std::function<void(std::vector<wire::EngineKvEvent>)> on_engine_kv_events_;
+  std::uint32_t block_tokens_ = 0;
   std::uint64_t next_kv_event_ = 0;
 };
 
@@ -302,6 +314,15 @@ Result<void> LocalLink::WatchKvEvents(KvEventHandler on_events) {
     return Fail(Code::kUnsupported, "this worker was told to publish no KV events");
   }
   core_->WatchKvEvents(std::move(on_events));
+  engine_.WatchKvEvents(destination_);
+  return {};
+}
+
+Result<void> LocalLink::WatchEngineKvEvents(EngineKvHandler on_events) {
+  if (!engine_.tells_kv_tokens()) {
+    return Fail(Code::kUnsupported, "this worker's engine tells no tokens of its KV blocks");
+  }
+  core_->WatchEngineKvEvents(card_.block_tokens, std::move(on_events));
   engine_.WatchKvEvents(destination_);
   return {};
 }

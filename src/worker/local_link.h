@@ -50,6 +50,7 @@ class LocalLink final : public HostedLink {
   void ClearCache(MemoryHandler on_done) override;
   /// Errors: kUnsupported without EngineOptions::kv_event_count_max.
   Result<void> WatchKvEvents(KvEventHandler on_events) override;
+  Result<void> WatchEngineKvEvents(EngineKvHandler on_events) override;
   control::WorkerLoad load() const override;
   void LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) override;
   void UnloadAdapter(std::string name, AdapterHandler on_done) override;

@@ -293,6 +293,11 @@ void RankedLink::MarkDead(std::uint32_t rank, const Error& why) {
     gone.kind = wire::KvEvent::Kind::kCleared;
     on_kv_events_({gone});
   }
+  if (on_engine_kv_events_) {
+    wire::EngineKvEvent gone;
+    gone.kind = wire::EngineKvEvent::Kind::kCleared;
+    on_engine_kv_events_(rank, {gone});
+  }
   // Later: this is called from a rank's handler.
   loop_.Post([this, alive = std::weak_ptr<bool>(alive_)] {
     if (!alive.expired()) {
@@ -406,6 +411,19 @@ Result<void> RankedLink::WatchKvEvents(KvEventHandler on_events) {
       }
       on_kv_events_(std::move(events));
     }));
+  }
+  return {};
+}
+
+Result<void> RankedLink::WatchEngineKvEvents(EngineKvHandler on_events) {
+  on_engine_kv_events_ = std::move(on_events);
+  for (std::uint32_t rank = 0; rank < ranks_.size(); ++rank) {
+    PX_CHECK_OK(ranks_[rank]->WatchEngineKvEvents(
+        [this, rank](std::uint32_t /*own*/, std::vector<wire::EngineKvEvent> events) {
+          if (!placement_.dead(rank)) {
+            on_engine_kv_events_(rank, std::move(events));
+          }
+        }));
   }
   return {};
 }

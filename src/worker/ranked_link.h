@@ -66,6 +66,7 @@ class RankedLink final : public HostedLink {
   void ClearCache(MemoryHandler on_done) override;
   /// Events say whose they are.
   Result<void> WatchKvEvents(KvEventHandler on_events) override;
+  Result<void> WatchEngineKvEvents(EngineKvHandler on_events) override;
   control::WorkerLoad load() const override;
   std::vector<control::WorkerLoad> rank_loads() const override;
   /// At all ranks or none.
@@ -122,6 +123,7 @@ class RankedLink final : public HostedLink {
   std::list<RoutePtr> waiting_;  // first come first
   std::optional<Error> closed_;
   KvEventHandler on_kv_events_;
+  EngineKvHandler on_engine_kv_events_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
   std::vector<std::unique_ptr<LocalLink>> ranks_;               // last: their handlers end here
 };

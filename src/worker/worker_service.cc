@@ -62,6 +62,7 @@ WorkerService::WorkerService(rt::Loop& loop, rt::Net& net, control::WorkerLink& 
     watch_->Start();
   }
   tasks_.Start(ReportLoop());
+  options_.watches_kv_events = options_.watches_kv_events || options_.plane != nullptr;
   if (options_.watches_kv_events && !WatchKvEvents()) {
     options_.watches_kv_events = false;  // it has none
   }
@@ -328,11 +329,52 @@ void WorkerService::OnKvEvents(std::vector<wire::KvEvent> events) {
   for (wire::KvEvent& event : events) {
     kv_log_.Add(std::move(event));
   }
+  PublishKvEvents();
   for (auto next = calls_.begin(); next != calls_.end();) {
     auto& [id, call] = *next++;  // it may be finished here
     if (call.kind == Kind::kKvEvents && call.begun) {
       SendKvEvents(id, call.kv);
     }
+  }
+}
+
+void WorkerService::PublishKvEvents() {
+  if (options_.plane == nullptr) {
+    return;
+  }
+  while (plane_next_id_ != kv_log_.next_id()) {
+    wire::KvEventBatch batch;
+    batch.epoch = kv_epoch_;
+    if (auto events = kv_log_.Since(plane_next_id_, options_.kv_blocks_max)) {
+      batch.events = std::move(*events);
+      plane_next_id_ += batch.events.size();
+    } else {
+      plane_next_id_ = kv_log_.next_id();  // who listens asks for them
+    }
+    batch.next_id = plane_next_id_;
+    options_.plane->Publish(options_.mux.name, control::EventPlane::Kind::kKvEvents,
+                            wire::Encode(batch));
+  }
+}
+
+// Without it nobody would miss the last events.
+void WorkerService::PublishPosition() {
+  if (options_.plane == nullptr || !kv_watched_ || loop_.Now() < plane_due_) {
+    return;
+  }
+  plane_due_ = loop_.Now() + options_.plane_period;
+  wire::KvEventBatch position;
+  position.epoch = kv_epoch_;
+  position.next_id = kv_log_.next_id();
+  options_.plane->Publish(options_.mux.name, control::EventPlane::Kind::kKvEvents,
+                          wire::Encode(position));
+}
+
+void WorkerService::PublishLoad(const wire::WorkerReport& report) {
+  if (options_.plane != nullptr && !SameReport(report, plane_told_)) {
+    plane_told_ = report;
+    options_.plane->Publish(options_.mux.name, control::EventPlane::Kind::kLoad,
+                            wire::Encode(report));
   }
 }
 
@@ -463,6 +505,7 @@ std::string WorkerService::Describe() {
 
 void WorkerService::SendReports() {
   const wire::WorkerReport report = Report();
+  PublishLoad(report);
   for (auto& [id, call] : calls_) {
     // Who does not read what was sent gets the newest report later.
     if (call.kind == Kind::kReport && call.begun &&
@@ -477,6 +520,7 @@ rt::Task<void> WorkerService::ReportLoop() {
     auto pause = loop_.SleepFor(options_.report_period);
     co_await std::move(pause);
     SendReports();
+    PublishPosition();
   }
 }
 

@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "control/engine_watch.h"
+#include "control/event_plane.h"
 #include "control/mux_server.h"
 #include "control/worker_link.h"
 #include "rt/loop.h"
@@ -39,6 +40,10 @@ struct WorkerServiceOptions {
   /// cannot be told again.
   bool watches_kv_events = false;
   rt::Duration report_period = std::chrono::milliseconds(100);  // between two that tell of load
+  /// All who listen there hear of KV events and load, under the name of `mux`; null: nobody does.
+  /// It outlives the service.
+  control::EventPlane* plane = nullptr;
+  rt::Duration plane_period = std::chrono::seconds(1);  // between two that say how far events are
   /// An engine that does not answer is told of: it gets no requests, and what it has goes
   /// elsewhere.
   std::optional<control::ReadinessOptions> health = {};
@@ -145,6 +150,9 @@ class WorkerService final : private control::MuxService {
   Result<void> WatchKvEvents();
   void OnKvEvents(std::vector<wire::KvEvent> events);
   void SendKvEvents(control::CallId id, KvReader& reader);
+  void PublishKvEvents();
+  void PublishPosition();
+  void PublishLoad(const wire::WorkerReport& report);
   wire::KvEventBatch NextBatch(KvReader& reader) const;
   void OnFrame(control::CallId id, wire::TokenFrame frame);
   bool SendFrame(control::CallId id, const wire::TokenFrame& frame);
@@ -166,6 +174,9 @@ class WorkerService final : private control::MuxService {
   KvEventLog kv_log_;
   std::uint64_t kv_epoch_;  // of `kv_log_`: other starts of this worker have another
   bool kv_watched_ = false;
+  std::uint64_t plane_next_id_ = 0;  // of the first event that the plane did not get
+  rt::Time plane_due_{};             // it is to be said how far they are
+  wire::WorkerReport plane_told_;
   bool draining_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
   std::optional<control::EngineWatch> watch_;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "control/event_plane.h"
 #include "control/instance.h"
 #include "control/joined_answers.h"
 #include "control/remote_link.h"
@@ -40,9 +41,10 @@ struct FleetOptions {
   rt::Duration patience = std::chrono::seconds(10);
   control::MuxClientOptions client = {};  // but for the address
   router::RouterOptions router = {};
-  std::uint64_t seed = 0;             // of random choices
-  obs::Log* log = nullptr;            // hears of decisions at debug; null: nobody does
-  obs::Registry* registry = nullptr;  // what decisions take, and what they rest on; null: nobody
+  control::EventPlane* plane = nullptr;  // where workers publish, too; null: nowhere
+  std::uint64_t seed = 0;                // of random choices
+  obs::Log* log = nullptr;               // hears of decisions at debug; null: nobody does
+  obs::Registry* registry = nullptr;     // what decisions take, and what they rest on; null: nobody
   /// Hears whether there is a connection to a worker. May not destroy the link.
   std::function<void(control::InstanceId instance, bool connected)> on_connection = {};
   /// Hears that worker_count() changed, inside the link's own calls: look at it later.

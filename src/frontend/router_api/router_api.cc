@@ -78,7 +78,12 @@ const std::vector<RouterApi::Route>& RouterApi::Routes() {
 }
 
 RouterApi::RouterApi(Parts parts, ApiKeys keys) : parts_(std::move(parts)), keys_(std::move(keys)) {
-  parts_.registry.OnExpose([this] { Collect(); });
+  parts_.registry.OnExpose([this] {
+    Collect();
+    if (parts_.on_expose) {
+      parts_.on_expose();
+    }
+  });
 }
 
 RouterApi::~RouterApi() = default;

@@ -42,6 +42,7 @@ class RouterApi final : public ExchangeHandler {
     router::Reservations& reservations;
     router::ReplicaMesh* mesh = nullptr;  // null: no replicas
     obs::Registry& registry;
+    std::function<void()> on_expose = {};    // before figures are shown; empty: nobody adds any
     std::function<void()> reopen_logs = {};  // empty: there are none
   };
 

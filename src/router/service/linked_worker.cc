@@ -31,6 +31,9 @@ Result<std::unique_ptr<RemoteLink>> LinkedWorker::SetInstance(const control::Ins
                         std::make_unique<RemoteLink>(
                             parts_.loop, parts_.net, std::move(client), instance.card,
                             [on_change = parts_.on_change, id = instance.id] { on_change(id); }));
+    if (parts_.plane != nullptr) {
+      link_->UsePlane(*parts_.plane, control::InstanceName(instance.id));
+    }
     card_number_ = 0;
   }
   instance_ = instance;

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "base/result.h"
+#include "control/event_plane.h"
 #include "control/instance.h"
 #include "control/remote_link.h"
 #include "obs/log.h"
@@ -28,6 +29,7 @@ struct LinkedWorkerParts {
   std::function<void(InstanceId instance)> on_change = {};
   /// Hears whether there is a connection. May not destroy the worker.
   std::function<void(InstanceId instance, bool connected)> on_connection = {};
+  control::EventPlane* plane = nullptr;  // where workers publish, too; null: nowhere
   obs::Log* log = nullptr;  // hears of a worker that tells nothing of its cache; null: nobody does
 };
 

@@ -26,6 +26,7 @@ Result<void> WorkerFeed::SetInstance(const control::Instance& instance) {
                           .client = options_.client,
                           .on_change = [this](InstanceId id) { OnChange(id); },
                           .on_connection = options_.on_connection,
+                          .plane = options_.plane,
                           .log = options_.log});
     PX_CHECK_OK(linked->SetInstance(instance));
     workers_[instance.id] = {.pool = pool, .linked = std::move(linked)};

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "control/event_plane.h"
 #include "control/instance.h"
 #include "obs/log.h"
 #include "router/service/linked_worker.h"
@@ -22,6 +23,7 @@ namespace pixii::router {
 struct WorkerFeedOptions {
   control::MuxClientOptions client = {};  // but for the address
   std::string group = "default";          // of their pools
+  control::EventPlane* plane = nullptr;   // where workers publish, too; null: nowhere
   /// Hears whether there is a connection to a worker. May not destroy the feed.
   std::function<void(InstanceId instance, bool connected)> on_connection = {};
   obs::Log* log = nullptr;  // hears of workers that tell nothing of their cache; null: nobody does

@@ -114,6 +114,24 @@ TEST_F(ZmqKvPublisherTest, WhoSpeaksSomethingElseIsLeft) {
   EXPECT_TRUE(Ask(5558, wire::ZmtpSocket::kSubscriber, {"\1"}, 1).empty());
   world_.RunTo(world_.now() + seconds(1));
   EXPECT_EQ(publisher_->peer_count(), 0U);
+  EXPECT_EQ(publisher_->malformed_count(), 1U);
+}
+
+TEST_F(ZmqKvPublisherTest, AQuestionThatIsNoneIsCountedAndNotAnswered) {
+  Start({});
+  PublishMany(1);
+  bool done = false;
+  std::vector<wire::ZmtpMessage> out;
+  client_.loop().Spawn(
+      AskTask(client_, 5558, wire::ZmtpSocket::kDealer, {"", "seven b"}, 1, out, done));
+  EXPECT_EQ(world_.RunUntil([&] { return publisher_->malformed_count() == 1; },
+                            world_.now() + seconds(60)),
+            rt::SimEnd::kDone);
+  EXPECT_FALSE(done);
+  EXPECT_EQ(publisher_->peer_count(), 1U) << "it may ask again";
+  publisher_.reset();
+  world_.RunTo(world_.now() + seconds(1));
+  EXPECT_TRUE(out.empty());
 }
 
 TEST_F(ZmqKvPublisherTest, BytesThatCanBeAskedForAreBounded) {

@@ -43,7 +43,8 @@ class Model {
                                     .block_tokens = kBlockTokens,
                                     .identity_key = "key",
                                     .hash_bits = options.hash_bits,
-                                    .event_count_max = options.event_count_max})),
+                                    .event_count_max = options.event_count_max,
+                                    .events_have_tokens = true})),
         content_(options.block_count) {}
 
   void Run(int events) {
@@ -189,14 +190,34 @@ class Model {
                              .adapter = {},
                              .tenant = tenant,
                              .salt = {},
-                             .public_seed = wire::PublicHashSeed(tenant, {})});
+                             .public_seed = wire::PublicHashSeed(tenant, {}),
+                             .public_salt = tenant});
+  }
+
+  // Who hashes the tokens itself finds the hashes that were told.
+  void CheckContents(const CacheChanges& changes) {
+    std::size_t stored = 0;
+    for (const CacheEvent& event : changes.events) {
+      if (event.kind != CacheEvent::Kind::kStored) {
+        continue;
+      }
+      ASSERT_LT(stored, changes.roots.size());
+      const std::span<const TokenId> tokens =
+          std::span(changes.tokens).subspan(stored * kBlockTokens, kBlockTokens);
+      const std::uint64_t seed = wire::PublicHashSeed(changes.roots[stored]->public_salt, {});
+      EXPECT_EQ(event.tokens_hash, wire::PublicBlockHash(tokens, seed));
+      ++stored;
+    }
+    EXPECT_EQ(stored, changes.roots.size());
+    EXPECT_EQ(stored * kBlockTokens, changes.tokens.size());
   }
 
   // What a router makes of the events is what requests find, block for block.
   void CheckEvents() {
-    std::vector<CacheEvent> events;
-    cache_->DrainEvents(events);
-    for (const CacheEvent& event : events) {
+    CacheChanges changes;
+    cache_->DrainEvents(changes);
+    CheckContents(changes);
+    for (const CacheEvent& event : changes.events) {
       switch (event.kind) {
         case CacheEvent::Kind::kStored:
           EXPECT_TRUE(!event.has_parent || told_.contains(event.parent_hash));

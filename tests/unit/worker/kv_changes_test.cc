@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
 namespace pixii::worker {
 namespace {
 
@@ -49,6 +54,51 @@ TEST(KvChanges, AClearingStandsAlone) {
   ASSERT_EQ(events.size(), 2U);
   EXPECT_EQ(events[1].kind, KvEvent::Kind::kCleared);
   EXPECT_TRUE(JoinChanges({}, next_id).empty());
+}
+
+std::shared_ptr<const kv::BlockRoot> Root(const std::string& adapter, const std::string& salt) {
+  kv::BlockRoot root;
+  root.public_adapter = adapter;
+  root.public_salt = salt;
+  return std::make_shared<const kv::BlockRoot>(std::move(root));
+}
+
+TEST(KvChanges, EnginesTermsHaveTokensAndWhoseTheyAre) {
+  const auto plain = Root("", "");
+  const auto tuned = Root("tuned", "tenant");
+  kv::CacheChanges changes;
+  changes.events = {Stored(1, 0),
+                    Stored(2, 1),
+                    Removed(9),
+                    Stored(3, 2),
+                    Stored(4, 0),
+                    Stored(5, 4),
+                    {.kind = CacheEvent::Kind::kCleared}};
+  changes.roots = {plain, plain, plain, tuned, tuned};
+  changes.tokens = {11, 12, 21, 22, 31, 32, 41, 42, 51, 52};
+  const std::vector<wire::EngineKvEvent> events = JoinEngineChanges(changes, 2);
+  ASSERT_EQ(events.size(), 5U);
+  EXPECT_EQ(events[0].hashes, (std::vector<std::uint64_t>{1, 2}));
+  EXPECT_EQ(events[0].tokens, (std::vector<TokenId>{11, 12, 21, 22}));
+  EXPECT_EQ(events[0].block_tokens, 2U);
+  EXPECT_FALSE(events[0].parent);
+  EXPECT_EQ(events[1].kind, wire::EngineKvEvent::Kind::kRemoved);
+  EXPECT_EQ(events[1].hashes, (std::vector<std::uint64_t>{9}));
+  EXPECT_EQ(events[2].parent, 2U);
+  EXPECT_EQ(events[2].tokens, (std::vector<TokenId>{31, 32}));
+  EXPECT_EQ(events[3].adapter, "tuned");
+  EXPECT_EQ(events[3].salt, "tenant");
+  EXPECT_EQ(events[3].hashes, (std::vector<std::uint64_t>{4, 5}));
+  EXPECT_EQ(events[4].kind, wire::EngineKvEvent::Kind::kCleared);
+}
+
+// Of two requests: what the second stores may be of another salt.
+TEST(KvChanges, BlocksOfTwoRequestsAreTwoEvents) {
+  kv::CacheChanges changes;
+  changes.events = {Stored(1, 0), Stored(2, 1)};
+  changes.roots = {Root("", "a"), Root("", "a")};
+  changes.tokens = {1, 2};
+  EXPECT_EQ(JoinEngineChanges(changes, 1).size(), 2U);
 }
 
 }  // namespace

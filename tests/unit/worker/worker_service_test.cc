@@ -7,11 +7,13 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <random>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "control/event_plane.h"
 #include "control/remote_link.h"
 #include "engine/mock_executor.h"
 #include "rt/sim_world.h"
@@ -35,10 +37,53 @@ std::unique_ptr<engine::Engine> MakeEngine(std::uint32_t kv_event_count_max) {
   return pixii::testing::MakeMockEngine(options);
 }
 
+// Loses, repeats, delays and damages what is published, each with a probability.
+class BadPlane final : public control::EventPlane {
+ public:
+  BadPlane(rt::SimNode& node, std::uint64_t seed) : node_(node), random_(seed) {}
+
+  void Publish(std::string_view worker, Kind kind, std::string message) override {
+    if (Happens(lose)) {
+      return;
+    }
+    std::string sealed = Seal(std::move(message));
+    if (Happens(repeat)) {
+      SendLater(std::string(worker), kind, sealed);
+    }
+    if (Happens(damage)) {
+      sealed[random_() % sealed.size()] ^= static_cast<char>(1U << random_() % 8);
+    }
+    SendLater(std::string(worker), kind, std::move(sealed));
+  }
+
+  double lose = 0;
+  double repeat = 0;
+  double damage = 0;
+  rt::Duration delay_max = std::chrono::milliseconds(1);
+
+ private:
+  bool Happens(double probability) {
+    return std::uniform_real_distribution<>(0, 1)(random_) < probability;
+  }
+
+  void SendLater(std::string worker, Kind kind, std::string sealed) {
+    const auto delay = rt::Duration(
+        static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(delay_max.count())));
+    node_.loop().RunAt(node_.loop().Now() + delay,
+                       [this, worker = std::move(worker), kind, sealed = std::move(sealed)] {
+                         Deliver(worker, kind, sealed);
+                       });
+  }
+
+  rt::SimNode& node_;
+  std::mt19937_64 random_;
+};
+
 struct WorkerOptions {
   std::string name = "mock";
   std::uint32_t kv_event_count_max = 256;
   std::size_t kv_log_blocks_max = 65536;
+  control::EventPlane* plane = nullptr;
 };
 
 // What a process that is a worker has.
@@ -51,7 +96,8 @@ struct WorkerProcess {
                  .stream_bytes_max = 2048,
                  .connection_bytes_max = 64 * 1024,
                  .kv_blocks_max = 16,
-                 .kv_log = {.blocks_max = options.kv_log_blocks_max}}) {
+                 .kv_log = {.blocks_max = options.kv_log_blocks_max},
+                 .plane = options.plane}) {
     EXPECT_TRUE(service.Start({.host = "0.0.0.0", .port = kPort}));
   }
 
@@ -549,6 +595,112 @@ TEST_F(KvEventsTest, AWorkerThatPublishesNothingSaysSo) {
   ASSERT_TRUE(link().WatchKvEvents(index.Handler()));
   RunSome(3);
   EXPECT_EQ(index.clears, 0);
+}
+
+class PlaneTest : public KvEventsTest {
+ protected:
+  void Start(WorkerOptions options = {}) {
+    options.plane = &plane_;
+    StartWorker(options);
+    RunUntil([this] { return link().state() == control::RemoteLink::State::kAway; });
+    RunUntil([this] { return link().state() == control::RemoteLink::State::kHere; });
+    link().UsePlane(plane_, "worker");
+    ASSERT_TRUE(link().WatchKvEvents(index_.Handler()));
+  }
+
+  std::uint64_t plane_events() { return link().kv_reader().counters().plane_events; }
+
+  ~PlaneTest() override { link_.reset(); }  // it listens there
+
+  BadPlane plane_{frontend_node_, 7};
+  Index index_;
+};
+
+TEST_F(PlaneTest, WhatThePlaneBringsTheWorkerNeedNotTell) {
+  Start();
+  RunSome(3);
+  RunUntil([this] { return !link().asks_for_kv_events(); });
+  ExpectAgreement(index_);
+  const std::uint64_t before = plane_events();
+  const int clears = index_.clears;
+  RunSome(20);
+  ExpectAgreement(index_);
+  EXPECT_GT(plane_events(), before);
+  EXPECT_EQ(index_.clears, clears);
+  EXPECT_FALSE(link().asks_for_kv_events());
+  EXPECT_EQ(plane_.counters().malformed, 0U);
+}
+
+TEST_F(PlaneTest, WhatThePlaneLosesOrDamagesTheWorkerIsAskedFor) {
+  Start({.kv_log_blocks_max = 64});
+  for (const int round : {0, 1, 2, 3}) {
+    plane_.lose = 0.2;
+    plane_.repeat = 0.2;
+    plane_.damage = 0.1;
+    plane_.delay_max = std::chrono::milliseconds(round % 2 == 0 ? 50 : 1);
+    RunSome(15);
+    plane_.lose = plane_.repeat = plane_.damage = 0;
+    ExpectAgreement(index_);
+    RunUntil([this] { return !link().asks_for_kv_events(); });
+  }
+  EXPECT_GT(plane_events(), 0U);
+  EXPECT_GT(plane_.counters().malformed, 0U);
+  EXPECT_GT(plane_.counters().gaps, 0U);
+}
+
+// Nothing follows that would show the gap but what the worker says every second.
+TEST_F(PlaneTest, TheLastEventsAreMissedToo) {
+  Start();
+  RunSome(3);
+  RunUntil([this] { return !link().asks_for_kv_events(); });
+  plane_.lose = 1;
+  RunSome(1);
+  const std::size_t known = index_.held.size();
+  EXPECT_FALSE(Agrees(index_));
+  plane_.lose = 0;
+  const rt::Time then = world_.now();
+  RunUntil([this] { return Agrees(index_); });
+  EXPECT_LT(world_.now() - then, control::KvEventReader::kPlaneSilence);
+  ExpectAgreement(index_);
+  EXPECT_GT(index_.held.size(), known);
+}
+
+TEST_F(PlaneTest, APlaneThatIsSilentIsNotReliedOn) {
+  Start();
+  RunSome(3);
+  RunUntil([this] { return !link().asks_for_kv_events(); });
+  plane_.lose = 1;
+  RunSome(2);  // which the worker says nothing of any more
+  EXPECT_FALSE(link().asks_for_kv_events());
+  RunFor(control::KvEventReader::kPlaneSilence);
+  EXPECT_TRUE(link().asks_for_kv_events());
+  ExpectAgreement(index_);
+  plane_.lose = 0;
+  RunUntil([this] { return !link().asks_for_kv_events(); });
+  RunSome(2);
+  ExpectAgreement(index_);
+}
+
+TEST_F(PlaneTest, LoadIsHeardOfThePlane) {
+  Start();
+  std::uint64_t steps = 0;
+  world_.SetPartition("frontend", "worker", true);  // the connection is there and brings nothing
+  wire::WorkerReport report{.card = {}, .load = link().load(), .ranks = {}};
+  steps = report.load.steps;
+  report.load.steps = steps + 5;
+  report.load.running = 3;
+  report.load.state = wire::WorkerState::kUnhealthy;  // which only the worker itself may say
+  plane_.Publish("worker", control::EventPlane::Kind::kLoad, wire::Encode(report));
+  RunUntil([this] { return link().load().running == 3; });
+  EXPECT_EQ(link().load().state, wire::WorkerState::kAwake);
+  report.load.steps = steps + 1;  // it was under way for longer
+  report.load.running = 9;
+  plane_.Publish("worker", control::EventPlane::Kind::kLoad, wire::Encode(report));
+  report.ranks.resize(3);  // which it does not have
+  report.load.steps = steps + 9;
+  plane_.Publish("worker", control::EventPlane::Kind::kLoad, wire::Encode(report));
+  RunUntil([this] { return plane_.counters().malformed == 1; });
+  EXPECT_EQ(link().load().running, 3U);
 }
 
 }  // namespace
