@@ -280,6 +280,7 @@ frontend::FleetOptions FleetHost::MakeFleetOptions() {
   options.on_connection = [this](control::InstanceId instance, bool connected) {
     OnConnection(instance, connected);
   };
+  options.on_going_away = [this](control::InstanceId instance) { watch_->SetGoingAway(instance); };
   options.on_workers = [this] { SettleLater(); };
   return options;
 }

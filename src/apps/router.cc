@@ -168,10 +168,11 @@ class RouterProcess final {
   }
 
   router::WorkerFeedOptions FeedOptions() {
-    return {.client = ClientOptions(),
-            .on_connection = [this](control::InstanceId instance, bool connected) {
-              watch_->SetConnected(instance, connected);
-            }};
+    return {
+        .client = ClientOptions(),
+        .on_connection = [this](control::InstanceId instance,
+                                bool connected) { watch_->SetConnected(instance, connected); },
+        .on_going_away = [this](control::InstanceId instance) { watch_->SetGoingAway(instance); }};
   }
 
   Result<std::unique_ptr<router::KvListener>> Listen(const router::KvListenerSpec& spec,

@@ -106,6 +106,11 @@ void InstanceWatch::SetConnected(InstanceId id, bool connected) {
   SetTimer();
 }
 
+void InstanceWatch::SetGoingAway(InstanceId id) {
+  membership_.OnGoingAway(id);
+  SetTimer();
+}
+
 void InstanceWatch::Settle() {
   SetTimer();
   if (const std::vector<MembershipChange> changes = membership_.TakeChanges(); !changes.empty()) {

@@ -106,6 +106,10 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
   if (std::exchange(worker.connected, here) != here && options_.on_connection) {
     options_.on_connection(instance, here);
   }
+  if (worker.link->goes_away() && !std::exchange(worker.goes_away, true) &&
+      options_.on_going_away) {
+    options_.on_going_away(instance);
+  }
   const bool takes = here && worker.listed && !worker.instance.draining &&
                      worker.link->load().state == control::WorkerState::kAwake;
   const bool took = std::exchange(worker.routed, takes);

@@ -54,6 +54,10 @@ void WorkerFeed::OnChange(InstanceId id) {
   Worker& worker = found->second;
   Router& router = worker.pool->router();
   const bool here = worker.link->state() == RemoteLink::State::kHere;
+  if (worker.link->goes_away() && !std::exchange(worker.goes_away, true) &&
+      options_.on_going_away) {
+    options_.on_going_away(id);
+  }
   if (std::exchange(worker.connected, here) != here) {
     if (options_.on_connection) {
       options_.on_connection(id, here);

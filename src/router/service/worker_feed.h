@@ -24,6 +24,8 @@ struct WorkerFeedOptions {
   std::string group = "default";          // of their pools
   /// Hears whether there is a connection to a worker. May not destroy the feed.
   std::function<void(InstanceId instance, bool connected)> on_connection = {};
+  /// Hears that a worker said on its connection that it ends. Likewise.
+  std::function<void(InstanceId instance)> on_going_away = {};
 };
 
 class WorkerFeed final {
@@ -33,6 +35,7 @@ class WorkerFeed final {
     Pool* pool = nullptr;
     std::unique_ptr<control::RemoteLink> link;
     bool connected = false;  // the router has it
+    bool goes_away = false;  // it said so
   };
 
   /// All outlive it.
