@@ -359,6 +359,7 @@ frontend::FleetOptions FleetHost::MakeFleetOptions(std::string_view model) {
   options.on_connection = [this](control::InstanceId instance, bool connected) {
     OnConnection(instance, connected);
   };
+  options.on_going_away = [this](control::InstanceId instance) { watch_->SetGoingAway(instance); };
   options.on_workers = [this] { SettleLater(); };  // one that was away, or not healthy yet
   return options;
 }

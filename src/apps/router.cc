@@ -186,11 +186,13 @@ class RouterProcess final {
   }
 
   router::WorkerFeedOptions FeedOptions() {
-    return {.client = ClientOptions(),
-            .plane = plane_ ? &plane_->plane() : nullptr,
-            .on_connection = [this](control::InstanceId instance,
-                                    bool connected) { watch_->SetConnected(instance, connected); },
-            .log = &process_.log()};
+    return {
+        .client = ClientOptions(),
+        .plane = plane_ ? &plane_->plane() : nullptr,
+        .on_connection = [this](control::InstanceId instance,
+                                bool connected) { watch_->SetConnected(instance, connected); },
+        .on_going_away = [this](control::InstanceId instance) { watch_->SetGoingAway(instance); },
+        .log = &process_.log()};
   }
 
   Result<std::unique_ptr<router::KvListener>> Listen(const router::KvListenerSpec& spec,

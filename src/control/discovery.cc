@@ -109,6 +109,11 @@ void InstanceWatch::SetConnected(InstanceId id, bool connected) {
   alarm_.Set(membership_.next_deadline());
 }
 
+void InstanceWatch::SetGoingAway(InstanceId id) {
+  membership_.OnGoingAway(id);
+  SetTimer();
+}
+
 void InstanceWatch::Settle() {
   alarm_.Set(membership_.next_deadline());
   if (const std::vector<MembershipChange> changes = membership_.TakeChanges(); !changes.empty()) {

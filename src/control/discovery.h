@@ -74,6 +74,9 @@ class InstanceWatch final {
   /// inside the call.
   void SetConnected(InstanceId id, bool connected);
 
+  /// It said on a connection that it ends; see Membership::OnGoingAway. As above.
+  void SetGoingAway(InstanceId id);
+
   const Membership::Instances& instances() const { return membership_.instances(); }
 
   /// Whether the store answered at least once: from then on, no instances means that there are

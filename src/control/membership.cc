@@ -35,21 +35,12 @@ void Membership::OnView(const std::vector<SeenInstance>& seen, rt::Time now) {
       Take(*one->instance);
     }
   }
-  std::vector<InstanceId> withdrawn;
   for (auto& [id, standing] : standings_) {
     const bool was_in_store = std::exchange(standing.in_store, by_id.contains(id));
-    if (standing.in_store) {
-      continue;
-    }
-    if (instances_.at(id).draining) {
-      withdrawn.push_back(id);
-    } else if (was_in_store || frozen_) {
+    if (!standing.in_store && (was_in_store || frozen_)) {
       // While the store was away nobody could have come back: the time starts anew.
       standing.absent_since = now;
     }
-  }
-  for (const InstanceId id : withdrawn) {
-    Withdraw(id);
   }
   frozen_ = false;
   OnTime(now);
@@ -68,9 +59,25 @@ void Membership::OnConnection(InstanceId id, bool connected, rt::Time now) {
   found->second.connected = connected;
 }
 
+void Membership::OnGoingAway(InstanceId id) {
+  const auto found = standings_.find(id);
+  if (found != standings_.end()) {
+    found->second.goes_away = true;
+  }
+}
+
 void Membership::OnTime(rt::Time now) {
   if (frozen_) {
     return;
+  }
+  std::vector<InstanceId> withdrawn;
+  for (const auto& [id, standing] : standings_) {
+    if (!standing.in_store && GoesAway(id, standing)) {
+      withdrawn.push_back(id);
+    }
+  }
+  for (const InstanceId id : withdrawn) {
+    Withdraw(id);
   }
   std::vector<InstanceId> gone;
   for (const auto& [id, standing] : standings_) {
@@ -88,7 +95,9 @@ rt::Time Membership::next_deadline() const {
   rt::Time next = rt::kNever;
   if (!frozen_) {
     for (const auto& [id, standing] : standings_) {
-      if (!standing.in_store && !standing.connected) {
+      if (!standing.in_store && GoesAway(id, standing)) {
+        next = std::min(next, standing.absent_since);
+      } else if (!standing.in_store && !standing.connected) {
         next = std::min(next, standing.absent_since + options_.absence_grace);
       }
     }
@@ -96,8 +105,11 @@ rt::Time Membership::next_deadline() const {
   return next;
 }
 
+// What it said last of itself is that it drains: of that generation, seen here or not.
 void Membership::Withdraw(InstanceId id) {
-  if (withdrawn_.insert_or_assign(id, instances_.at(id).generation).second) {
+  const Instance& instance = instances_.at(id);
+  const std::uint64_t last = instance.generation + (instance.draining ? 0 : 1);
+  if (withdrawn_.insert_or_assign(id, last).second) {
     withdrawn_order_.push_back(id);
     if (withdrawn_order_.size() > options_.withdrawn_max) {
       withdrawn_.erase(withdrawn_order_.front());

@@ -4,7 +4,8 @@
 //   store away                  nothing changes
 //   wiped, or set back          who is connected stays, who is not stays for a while
 //   older state of an instance  ignored: its generation is lower
-//   instance withdrawn          gone at once, and no old snapshot brings it back
+//   instance withdrawn          gone at once, and no old snapshot brings it back; it said so in the
+//                               store, or on its connection
 //   instance gone from there    gone once its connection was lost, too, for `absence_grace`
 #pragma once
 
@@ -50,6 +51,10 @@ class Membership final {
   /// known. Nobody: as after a connection that was lost.
   void OnConnection(InstanceId id, bool connected, rt::Time now);
 
+  /// It said on its connection that it ends: it is withdrawn once the store lacks it. No effect on
+  /// one that is not known.
+  void OnGoingAway(InstanceId id);
+
   /// Drops whose time has come.
   void OnTime(rt::Time now);
 
@@ -69,10 +74,16 @@ class Membership final {
   struct Standing {
     bool connected = false;
     bool in_store = true;
+    bool goes_away = false;   // by its own word on a connection
     rt::Time absent_since{};  // from both; meaningful if neither has it
   };
 
   void Take(const Instance& instance);
+
+  bool GoesAway(InstanceId id, const Standing& standing) const {
+    return standing.goes_away || instances_.at(id).draining;
+  }
+
   void Withdraw(InstanceId id);
   void Remove(InstanceId id);
   bool IsStale(const Instance& instance) const;

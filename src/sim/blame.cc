@@ -44,7 +44,10 @@ std::string Blame::See(std::size_t worker, std::size_t frontend, bool used, rt::
   const bool explained = !open.empty();
   std::erase_if(open, [&](std::size_t index) {
     Trouble& trouble = troubles_[index];
-    const bool over = used != gone && now >= trouble.until + options_.settle;
+    // Who joins takes nothing away: nothing comes of it later.
+    const rt::Duration settle =
+        trouble.kind == Kind::kJoining ? rt::Duration::zero() : options_.settle;
+    const bool over = used != gone && now >= trouble.until + settle;
     trouble.end = over ? now : rt::kNever;
     return over;
   });

@@ -263,6 +263,12 @@ class ClusterSimulation final {
     if (code == "unavailable" && !WaitedEnough(job)) {
       return {};
     }
+    // Whom it waited for may have been there, and full all the time.
+    if (code == "unavailable" && job.ended - job.begun >= cluster_.shape().patience * 95 / 100 &&
+        cluster_.blame().DisruptionCount(job.frontend, job.begun, job.ended) > 0 &&
+        (RouterMayRefuse() || WorkersWereFull(job))) {
+      return "full workers";
+    }
     return cluster_.blame().Explain(code, job.frontend, job.begun, job.ended,
                                     cluster_.RefusalsOf(SeedOf(job)));
   }

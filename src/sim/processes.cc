@@ -164,6 +164,9 @@ FrontendProcess::FrontendProcess(rt::SimNode& node, std::string name, const Clus
                  setup.discovery) {
   fleet_options_.client.mux = setup.mux;
   fleet_options_.client.mux.name = std::move(name);
+  fleet_options_.on_going_away = [this](control::InstanceId instance) {
+    watch_->SetGoingAway(instance);
+  };
   fleet_options_.on_workers = [this] { node_.loop().Post([this] { FetchTexts(); }); };
   fleet_options_.on_connection = [this](control::InstanceId instance, bool connected) {
     watch_->SetConnected(instance, connected);

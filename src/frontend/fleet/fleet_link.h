@@ -47,6 +47,8 @@ struct FleetOptions {
   obs::Registry* registry = nullptr;     // what decisions take, and what they rest on; null: nobody
   /// Hears whether there is a connection to a worker. May not destroy the link.
   std::function<void(control::InstanceId instance, bool connected)> on_connection = {};
+  /// Hears that a worker said on its connection that it ends. May not destroy the link.
+  std::function<void(control::InstanceId instance)> on_going_away = {};
   /// Hears that worker_count() changed, inside the link's own calls: look at it later.
   std::function<void()> on_workers = {};
   /// Asked before the link's own router, which keeps to the advice if it can; null: nobody.

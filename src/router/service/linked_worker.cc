@@ -35,6 +35,7 @@ Result<std::unique_ptr<RemoteLink>> LinkedWorker::SetInstance(const control::Ins
       link_->UsePlane(*parts_.plane, control::InstanceName(instance.id));
     }
     card_number_ = 0;
+    goes_away_ = false;
   }
   instance_ = instance;
   changed_ = true;
@@ -46,6 +47,9 @@ LinkedWorker::Change LinkedWorker::Update(bool wanted) {
   const bool here = link_->state() == RemoteLink::State::kHere;
   if (std::exchange(connected_, here) != here && parts_.on_connection) {
     parts_.on_connection(instance_.id, here);
+  }
+  if (link_->goes_away() && !std::exchange(goes_away_, true) && parts_.on_going_away) {
+    parts_.on_going_away(instance_.id);
   }
   if (here && wanted) {
     out.came = !std::exchange(routed_, true);

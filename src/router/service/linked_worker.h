@@ -29,6 +29,8 @@ struct LinkedWorkerParts {
   std::function<void(InstanceId instance)> on_change = {};
   /// Hears whether there is a connection. May not destroy the worker.
   std::function<void(InstanceId instance, bool connected)> on_connection = {};
+  /// Hears that it said on its connection that it ends. Likewise.
+  std::function<void(InstanceId instance)> on_going_away = {};
   control::EventPlane* plane = nullptr;  // where workers publish, too; null: nowhere
   obs::Log* log = nullptr;  // hears of a worker that tells nothing of its cache; null: nobody does
 };
@@ -79,6 +81,7 @@ class LinkedWorker final {
   bool changed_ = false;           // and not what the router was told
   std::uint64_t card_number_ = 0;  // of the card that it was told
   bool connected_ = false;
+  bool goes_away_ = false;  // it said so
   bool routed_ = false;
   bool no_events_said_ = false;
   std::unique_ptr<control::RemoteLink> link_;

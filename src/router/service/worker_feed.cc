@@ -26,6 +26,7 @@ Result<void> WorkerFeed::SetInstance(const control::Instance& instance) {
                           .client = options_.client,
                           .on_change = [this](InstanceId id) { OnChange(id); },
                           .on_connection = options_.on_connection,
+                          .on_going_away = options_.on_going_away,
                           .plane = options_.plane,
                           .log = options_.log});
     PX_CHECK_OK(linked->SetInstance(instance));

@@ -26,6 +26,8 @@ struct WorkerFeedOptions {
   control::EventPlane* plane = nullptr;   // where workers publish, too; null: nowhere
   /// Hears whether there is a connection to a worker. May not destroy the feed.
   std::function<void(InstanceId instance, bool connected)> on_connection = {};
+  /// Hears that a worker said on its connection that it ends. Likewise.
+  std::function<void(InstanceId instance)> on_going_away = {};
   obs::Log* log = nullptr;  // hears of workers that tell nothing of their cache; null: nobody does
 };
 

@@ -66,6 +66,31 @@ TEST_F(MembershipTest, InstancesComeChangeAndGoWithTheStore) {
   EXPECT_EQ(membership_.next_deadline(), rt::kNever);
 }
 
+TEST_F(MembershipTest, WhoSaidOnItsConnectionThatItEndsIsWithdrawn) {
+  membership_.OnView({Seen(kA, 3), Seen(kB)}, At(seconds(0)));
+  EXPECT_EQ(Changes(), "+1 +2");
+  membership_.OnConnection(kA, true, At(seconds(0)));
+  membership_.OnGoingAway(kA);
+  membership_.OnTime(At(seconds(1)));
+  EXPECT_EQ(Changes(), "") << "the store has it still";
+  membership_.OnView({Seen(kB)}, At(seconds(2)));
+  EXPECT_EQ(Changes(), "-1") << "connected or not";
+  membership_.OnView({Seen(kA, 3), Seen(kB)}, At(seconds(3)));
+  membership_.OnView({Seen(kA, 4, true), Seen(kB)}, At(seconds(3)));
+  EXPECT_EQ(Changes(), "") << "old snapshots, of before and after it drained";
+  // The other way round: the store lost it first.
+  membership_.OnConnection(kB, true, At(seconds(4)));
+  membership_.OnView({}, At(seconds(5)));
+  EXPECT_EQ(membership_.next_deadline(), rt::kNever) << "it is connected";
+  membership_.OnGoingAway(kB);
+  EXPECT_LE(membership_.next_deadline(), At(seconds(5)));
+  membership_.OnTime(At(seconds(5)));
+  EXPECT_EQ(Changes(), "-2");
+  membership_.OnGoingAway(kB);  // nobody knows it any more
+  membership_.OnView({Seen(kA, 5)}, At(seconds(6)));
+  EXPECT_EQ(Changes(), "+1") << "said anew";
+}
+
 TEST_F(MembershipTest, AStoreThatIsAwayForHoweverLongChangesNothing) {
   for (const rt::Duration away :
        {rt::Duration(seconds(5)), rt::Duration(seconds(60)), rt::Duration(minutes(10))}) {

@@ -231,13 +231,17 @@ TEST_F(FleetLinkTest, NobodyWaitsForEver) {
 }
 
 TEST_F(FleetLinkTest, ADrainingWorkerFinishesAndGetsNothingNew) {
-  StartFleet(2);
+  std::vector<InstanceId> gone;
+  FleetOptions options;
+  options.on_going_away = [&](InstanceId instance) { gone.push_back(instance); };
+  StartFleet(2, std::move(options));
   const wire::GenerateRequest request = MakeMockRequest(1, 100);
   Generate(request);
   RunUntil([&] { return received_[1].tokens[0].size() >= 5; });
   const std::uint64_t draining = Busy();
   workers_[draining]->service.Drain();
   RunUntil([&] { return fleet_->worker_count() == 1; });
+  EXPECT_EQ(gone, std::vector<InstanceId>{instances_[draining].id});
   for (std::uint64_t id = 2; id < 8; ++id) {
     Generate(MakeMockRequest(id, 10));
   }

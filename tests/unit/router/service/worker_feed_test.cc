@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "support/ranked_link.h"
 #include "support/worker_process.h"
@@ -48,12 +49,14 @@ class WorkerFeedTest : public ::testing::Test {
   std::unique_ptr<pixii::testing::WorkerProcess> worker_;
   RouterProcess router_{world_.AddNode("router")};
   std::map<InstanceId, bool> heard_;
-  WorkerFeed feed_{router_.node.loop(),
-                   router_.node.net(),
-                   router_.pools,
-                   {.client = {}, .on_connection = [this](InstanceId id, bool connected) {
-                      heard_[id] = connected;
-                    }}};
+  std::vector<InstanceId> going_away_;
+  WorkerFeed feed_{
+      router_.node.loop(),
+      router_.node.net(),
+      router_.pools,
+      {.client = {},
+       .on_connection = [this](InstanceId id, bool connected) { heard_[id] = connected; },
+       .on_going_away = [this](InstanceId id) { going_away_.push_back(id); }}};
 };
 
 TEST_F(WorkerFeedTest, AWorkerIsThereWhileItsConnectionIs) {
@@ -116,6 +119,17 @@ TEST_F(WorkerFeedTest, OneOfAnotherModelLeavesTheRouterItWasIn) {
   ASSERT_TRUE(feed_.SetInstance(other));
   EXPECT_EQ(RankCount(), 0U);
   EXPECT_EQ(feed_.workers().at(InstanceId{7}).pool->name().model, "other");
+}
+
+TEST_F(WorkerFeedTest, OneThatSaysThatItEndsIsToldOfOnce) {
+  ASSERT_TRUE(feed_.SetInstance(Instance(7)));
+  RunUntil([&] { return RankCount() == 1; });
+  EXPECT_TRUE(going_away_.empty());
+  worker_->service.Drain();
+  RunUntil([&] { return !going_away_.empty(); });
+  worker_->service.Announce();  // it goes on reporting
+  world_.RunTo(world_.now() + seconds(1));
+  EXPECT_EQ(going_away_, std::vector<InstanceId>{InstanceId{7}});
 }
 
 TEST_F(WorkerFeedTest, OneThatCannotBeOfThePoolIsRefused) {
