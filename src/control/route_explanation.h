@@ -31,6 +31,7 @@ struct RouteCandidate {
   double raw_prefill_blocks = 0;
   double decay = 1;
   double credit = 0;
+  double recompute = 0;
   double adjusted_prefill = 0;
   double decode_blocks = 0;
   double active_request_cost = 0;

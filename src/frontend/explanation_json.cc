@@ -32,6 +32,7 @@ Json CandidateJson(const control::RouteCandidate& from, bool scored) {
     terms.Set("raw_prefill_blocks", from.raw_prefill_blocks);
     terms.Set("decay", from.decay);
     terms.Set("credit", from.credit);
+    terms.Set("recompute", from.recompute);
     terms.Set("adjusted_prefill", from.adjusted_prefill);
     terms.Set("decode_blocks", from.decode_blocks);
     terms.Set("active_requests", from.active_request_cost);

@@ -31,6 +31,7 @@ control::RouteCandidate CandidateOf(const router::Candidate& from) {
           .raw_prefill_blocks = from.terms.raw_prefill_blocks,
           .decay = from.terms.decay,
           .credit = from.terms.credit,
+          .recompute = from.terms.recompute,
           .adjusted_prefill = from.terms.adjusted_prefill,
           .decode_blocks = from.terms.decode_blocks,
           .active_request_cost = from.terms.active_requests,
