@@ -323,6 +323,9 @@ int RunBenchCluster(const Arguments& arguments) {
                            .model = source->folder,
                            .frontends = static_cast<std::uint32_t>(flags.frontends),
                            .workers = static_cast<std::uint32_t>(flags.workers),
+                           .router = flags.router == "process" ? bench::BenchedRouter::kProcess
+                                     : flags.router == "own"   ? bench::BenchedRouter::kOwn
+                                                               : bench::BenchedRouter::kBoth,
                            .router_mode = flags.router_mode,
                            .load = flags.load,
                            .rate = flags.rate,
