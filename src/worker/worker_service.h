@@ -34,6 +34,9 @@ struct WorkerServiceOptions {
   /// The same of a connection's streams together: above, requests are refused (kResourceExhausted).
   std::size_t connection_bytes_max = 32U << 20U;
   std::size_t kv_blocks_max = 1024;  // of one message of KV events; one event may have more
+  /// From a change of the cache to its telling: with what changes meanwhile, for each message wakes
+  /// a process.
+  rt::Duration kv_events_delay = std::chrono::milliseconds(1);
   KvEventLogOptions kv_log = {};
   /// The link's KV events are watched from the start on; else once a frontend asks. For those that
   /// cannot be told again.
@@ -122,6 +125,7 @@ class WorkerService final : private control::MuxService {
   Result<void> BeginKvEvents(control::CallId id, Call& call, const std::string& message);
   Result<void> WatchKvEvents();
   void OnKvEvents(std::vector<wire::KvEvent> events);
+  void TellKvEvents();
   void SendKvEvents(control::CallId id, KvReader& reader);
   wire::KvEventBatch NextBatch(KvReader& reader) const;
   void OnFrame(control::CallId id, wire::TokenFrame frame);
@@ -143,6 +147,7 @@ class WorkerService final : private control::MuxService {
   KvEventLog kv_log_;
   std::uint64_t kv_epoch_;  // of `kv_log_`: other starts of this worker have another
   bool kv_watched_ = false;
+  bool kv_events_due_ = false;  // a timer runs
   bool draining_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
   std::optional<control::EngineWatch> watch_;

@@ -99,7 +99,11 @@ bool RemoteAdviser::Ask(const RouteRequest& request, AdviceHandler on_advice) {
   held.told = true;
   batch_.asks.push_back(held.ask);
   asked_.emplace_back(loop_.Now() + options_.patience, request.id);
-  FlushSoon();
+  if (client_->queued_bytes(*call_) > options_.queued_bytes_max) {
+    FlushSoon();  // it gives up, and must not do so inside this call
+  } else {
+    Flush();  // at once: somebody waits for the answer
+  }
   SetTimer();
   return true;
 }
@@ -127,7 +131,7 @@ void RemoteAdviser::OnFirstToken(RequestId id) {
   found->second.prefill_tokens = 0;
   if (call_ && found->second.told) {
     batch_.news.push_back({.id = Raw(id), .kind = RouteNews::Kind::kFirstToken, .count = 0});
-    FlushSoon();
+    FlushLater();
   }
 }
 
@@ -153,7 +157,7 @@ void RemoteAdviser::Withdraw(RequestId id) {
   }
   if (call_ && found->second.told) {
     batch_.news.push_back({.id = Raw(id), .kind = RouteNews::Kind::kEnded, .count = 0});
-    FlushSoon();
+    FlushLater();
   }
   held_.erase(found);
 }
@@ -241,6 +245,9 @@ void RemoteAdviser::OnTime() {
       }
     }
   }
+  if (now >= flush_at_) {
+    Flush();
+  }
   if (!call_ && client_ && client_->connected() && now >= silent_until_) {
     Open();
   }
@@ -261,7 +268,7 @@ void RemoteAdviser::OnTime() {
 }
 
 void RemoteAdviser::SetTimer() {
-  rt::Time next = news_at_;
+  rt::Time next = std::min(news_at_, flush_at_);
   if (!asked_.empty()) {
     next = std::min(next, asked_.front().first);
   }
@@ -293,9 +300,17 @@ void RemoteAdviser::FlushSoon() {
   });
 }
 
+void RemoteAdviser::FlushLater() {
+  if (!flushing_ && flush_at_ == rt::kNever) {
+    flush_at_ = loop_.Now() + options_.news_delay;
+    SetTimer();
+  }
+}
+
 void RemoteAdviser::Flush() {
+  flush_at_ = rt::kNever;
   wire::RouteBatch batch = std::exchange(batch_, {});
-  if (!call_) {
+  if (!call_ || (batch.asks.empty() && batch.placed.empty() && batch.news.empty())) {
     return;
   }
   if (client_->queued_bytes(*call_) > options_.queued_bytes_max) {
