@@ -230,6 +230,9 @@ Figures MeasureCluster(const BenchClusterFlags& flags) {
                               .model = source.folder,
                               .frontends = static_cast<std::uint32_t>(flags.frontends),
                               .workers = static_cast<std::uint32_t>(flags.workers),
+                              .router = flags.router == "process" ? bench::BenchedRouter::kProcess
+                                        : flags.router == "own"   ? bench::BenchedRouter::kOwn
+                                                                  : bench::BenchedRouter::kBoth,
                               .router_mode = flags.router_mode,
                               .load = flags.load,
                               .rate = flags.rate,

@@ -45,6 +45,7 @@ router::RouterOptions RouterOptionsOf(const RouterFlags& flags) {
   out.cost = {.overlap_credit = flags.overlap_credit,
               .overlap_credit_decay = flags.overlap_credit_decay,
               .prefill_load_scale = flags.prefill_load_scale,
+              .recompute_weight = flags.recompute_weight,
               .host_hit_weight = flags.host_hit_weight,
               .disk_hit_weight = flags.disk_hit_weight,
               .shared_cache_multiplier = flags.shared_cache_multiplier,
@@ -60,6 +61,7 @@ router::RouterOptions RouterOptionsOf(const RouterFlags& flags) {
   out.track_active_blocks = flags.track_active_blocks;
   out.track_output_blocks = flags.track_output_blocks;
   out.assume_kv_reuse = flags.assume_kv_reuse;
+  out.credit_coming_blocks = flags.credit_coming_blocks;
   out.active_request_expiry = rt::Duration(flags.request_expiry);
   out.queue_threshold = Threshold(flags.queue_threshold);
   out.queue_policy = QueuePolicyOf(flags.queue_policy);
@@ -75,6 +77,8 @@ router::RouterOptions RouterOptionsOf(const RouterFlags& flags) {
   if (flags.load_aware) {
     out.mode = router::RouterMode::kKv;
     out.cost.overlap_credit = 0;
+    out.cost.recompute_weight = 0;
+    out.credit_coming_blocks = false;
     out.cost.shared_cache_multiplier = 0;
     out.cost.track_prefill_tokens = true;
     out.use_kv_events = false;

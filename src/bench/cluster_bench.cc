@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <optional>
@@ -43,6 +44,14 @@ double WorkersIn(std::string_view metrics) {
   return out;
 }
 
+double CountOf(std::string_view text, std::string_view word) {
+  double out = 0;
+  for (std::size_t at = text.find(word); at != text.npos; at = text.find(word, at + 1)) {
+    ++out;
+  }
+  return out;
+}
+
 /// Of one round of one side.
 struct Side {
   std::vector<double> first_ms;
@@ -57,6 +66,21 @@ class ClusterBench final {
   Result<std::vector<Figure>> Run() {
     PX_TRY(loop_, BenchLoop::Make([this] { Interrupt(); }));
     PX_CHECK_OK(Start());
+    if (options_.router != BenchedRouter::kOwn) {
+      PX_CHECK_OK(Measure(true));
+    }
+    if (options_.router != BenchedRouter::kProcess) {
+      PX_CHECK_OK(Measure(false));
+    }
+    return columns_.Figures();
+  }
+
+ private:
+  // Frontends that ask one router's process, or that have routers of their own; never both at a
+  // time, for each that listens costs the workers.
+  Result<void> Measure(bool asks_router) {
+    prefix_ = asks_router ? "" : "own_";
+    PX_CHECK_OK(StartFrontends(asks_router));
     PX_TRY(const double rate, Rate());
     for (std::uint32_t round = 0; round < options_.repeats; ++round) {
       // Turned around every other time, so that neither side always comes behind the other.
@@ -68,15 +92,21 @@ class ClusterBench final {
       }
       PutRound(sides[0], sides[1]);
     }
-    return columns_.Figures();
+    frontends_.clear();
+    frontend_addresses_.clear();
+    router_.clear();
+    return {};
   }
 
- private:
+  void Put(std::string_view name, std::string_view unit, double value) {
+    columns_.Put(prefix_ + std::string(name), unit, value);
+  }
+
   void Interrupt() {
     if (direct_) {
       direct_->Stop();
     }
-    for (const auto& group : {&frontends_, &workers_}) {
+    for (const auto& group : {&frontends_, &workers_, &router_}) {
       std::ranges::for_each(*group, [](const auto& one) { one->Stop(); });
     }
   }
@@ -94,7 +124,7 @@ class ClusterBench final {
 
   Result<void> Start() {
     PX_TRY(discovery_, BenchFolder::Make());
-    const std::string discovery = "file:" + discovery_.path();
+    const std::string discovery = Discovery();
     const auto with_mock = [&](std::vector<std::string> arguments) {
       std::ranges::copy(MockFlags(), std::back_inserter(arguments));
       return arguments;
@@ -107,37 +137,66 @@ class ClusterBench final {
                  {options_.program, "worker", options_.model, "--discovery", discovery})));
       workers_.push_back(std::move(worker));
     }
+    PX_TRY(direct_address_, loop_->WaitFor(*direct_));
+    return {};
+  }
+
+  std::string Discovery() const { return "file:" + discovery_.path(); }
+
+  Result<void> StartFrontends(bool asks_router) {
+    const auto with_mode = [&](std::vector<std::string> arguments) {
+      for (const char* word : {"--port", "0", "--discovery"}) {
+        arguments.emplace_back(word);
+      }
+      arguments.push_back(Discovery());
+      arguments.emplace_back("--router-mode");
+      arguments.push_back(options_.router_mode);
+      return arguments;
+    };
+    if (asks_router) {
+      PX_TRY(auto router, HttpTarget::StartPixii(with_mode({options_.program, "router"})));
+      router_.push_back(std::move(router));
+      PX_TRY(const rt::Address address, loop_->WaitFor(*router_[0]));
+      PX_CHECK_OK(loop_->Wait(AllJoined(address, "/loads", [](std::string_view loads) {
+        return CountOf(loads, "\"worker_id\"");
+      })));
+    }
     for (std::uint32_t i = 0; i < options_.frontends; ++i) {
-      PX_TRY(auto frontend,
-             HttpTarget::StartPixii({options_.program, "frontend", "--port", "0", "--discovery",
-                                     discovery, "--router-mode", options_.router_mode}));
+      std::vector<std::string> arguments = {options_.program, "frontend"};
+      if (asks_router) {  // what is cached where is the router's to know
+        arguments.insert(arguments.end(),
+                         {"--port", "0", "--discovery", Discovery(), "--router-url", "discovery"});
+      } else {
+        arguments = with_mode(std::move(arguments));
+      }
+      PX_TRY(auto frontend, HttpTarget::StartPixii(std::move(arguments)));
       frontends_.push_back(std::move(frontend));
     }
-    PX_TRY(direct_address_, loop_->WaitFor(*direct_));
     for (const auto& frontend : frontends_) {
       PX_TRY(const rt::Address address, loop_->WaitFor(*frontend));
       frontend_addresses_.push_back(address);
-      PX_CHECK_OK(loop_->Wait(AllJoined(address)));
+      PX_CHECK_OK(loop_->Wait(AllJoined(address, "/metrics", &WorkersIn)));
     }
     return {};
   }
 
-  // Until the frontend knows every worker.
-  rt::Task<Result<bool>> AllJoined(rt::Address address) {
+  // Until whoever is there knows every worker; `count` reads that from its answer.
+  rt::Task<Result<bool>> AllJoined(rt::Address address, std::string path,
+                                   std::function<double(std::string_view)> count) {
     const rt::Time deadline = loop_->loop().Now() + kJoinPatience;
     while (loop_->loop().Now() < deadline) {
       FloodOptions options;
       options.server = address;
-      options.request = MakeFloodGet(address, "/metrics");
+      options.request = MakeFloodGet(address, path);
       auto get = RunFlood(loop_->loop(), loop_->net(), std::move(options));
       PX_CO_TRY(const FloodResult result, co_await std::move(get));
-      if (WorkersIn(result.last_answer) >= options_.workers) {
+      if (count(result.last_answer) >= options_.workers) {
         co_return true;
       }
       auto pause = loop_->loop().SleepFor(kJoinPoll);
       co_await std::move(pause);
     }
-    co_return Fail(Code::kUnavailable, "a frontend has not found every worker");
+    co_return Fail(Code::kUnavailable, "a process has not found every worker");
   }
 
   // Requests a second of each round: so much of what the cluster takes.
@@ -146,11 +205,11 @@ class ClusterBench final {
     PX_CHECK_OK(Load(false, options_.rate, 0.3));
     PX_TRY(const Side direct, Load(false, 0, kCapacitySeconds));
     PX_TRY(const Side cluster, Load(true, 0, kCapacitySeconds));
-    columns_.Put("direct_capacity", "requests/s", direct.requests_per_second);
-    columns_.Put("cluster_capacity", "requests/s", cluster.requests_per_second);
+    Put("direct_capacity", "requests/s", direct.requests_per_second);
+    Put("cluster_capacity", "requests/s", cluster.requests_per_second);
     const double rate =
         options_.rate > 0 ? options_.rate : options_.load * cluster.requests_per_second;
-    columns_.Put("rate", "requests/s", rate);
+    Put("rate", "requests/s", rate);
     return rate;
   }
 
@@ -226,6 +285,7 @@ class ClusterBench final {
   Result<void> Stream(bool cluster) {
     const rt::Duration frontends = CpuOf(frontends_);
     const rt::Duration workers = CpuOf(workers_);
+    const rt::Duration router = CpuOf(router_);
     const rt::Duration direct = direct_->CpuTime();
     const std::string body = fmt::format(
         R"({{"prompt":"{}: tell me a story","max_tokens":{},"temperature":0,"ignore_eos":true,)"
@@ -250,11 +310,14 @@ class ClusterBench final {
     }
     const double tokens = requests * options_.stream_tokens;
     const auto put = [&](std::string_view name, rt::Duration cpu) {
-      columns_.Put(name, "us/token", Microseconds(cpu) / tokens);
+      Put(name, "us/token", Microseconds(cpu) / tokens);
     };
-    columns_.Put(cluster ? "cluster_stream" : "direct_stream", "tokens/s", tokens / seconds);
+    Put(cluster ? "cluster_stream" : "direct_stream", "tokens/s", tokens / seconds);
     if (cluster) {
       put("frontend_cpu", CpuOf(frontends_) - frontends);
+      if (!router_.empty()) {
+        put("router_cpu", CpuOf(router_) - router);
+      }
       put("worker_cpu", CpuOf(workers_) - workers);
     } else {
       put("direct_cpu", direct_->CpuTime() - direct);
@@ -268,13 +331,13 @@ class ClusterBench final {
       for (const auto& [percent, q] : {std::pair{"p50", 0.5}, {"p99", 0.99}}) {
         const double alone = Quantile(direct.*member, q);
         const double through = Quantile(cluster.*member, q);
-        columns_.Put(fmt::format("direct_{}_{}", what, percent), "ms", alone);
-        columns_.Put(fmt::format("cluster_{}_{}", what, percent), "ms", through);
-        columns_.Put(fmt::format("added_{}_{}", what, percent), "ms", through - alone);
+        Put(fmt::format("direct_{}_{}", what, percent), "ms", alone);
+        Put(fmt::format("cluster_{}_{}", what, percent), "ms", through);
+        Put(fmt::format("added_{}_{}", what, percent), "ms", through - alone);
       }
     }
-    columns_.Put("direct_rate", "requests/s", direct.requests_per_second);
-    columns_.Put("cluster_rate", "requests/s", cluster.requests_per_second);
+    Put("direct_rate", "requests/s", direct.requests_per_second);
+    Put("cluster_rate", "requests/s", cluster.requests_per_second);
   }
 
   ClusterBenchOptions options_;
@@ -283,6 +346,8 @@ class ClusterBench final {
   std::unique_ptr<HttpTarget> direct_;
   std::vector<std::unique_ptr<HttpTarget>> workers_;
   std::vector<std::unique_ptr<HttpTarget>> frontends_;
+  std::vector<std::unique_ptr<HttpTarget>> router_;  // one, while frontends ask it
+  std::string prefix_;                               // of figures of what runs now
   rt::Address direct_address_;
   std::vector<rt::Address> frontend_addresses_;
   std::uint64_t next_seed_ = 1;

@@ -14,11 +14,18 @@
 
 namespace pixii::bench {
 
+enum class BenchedRouter : std::uint8_t {
+  kBoth,     // one behind the other
+  kProcess,  // one `pixii router` that all frontends ask
+  kOwn,      // every frontend has its own
+};
+
 struct ClusterBenchOptions {
   std::string program;  // of ours
   std::string model;    // whose tokenizer is used
   std::uint32_t frontends = 2;
   std::uint32_t workers = 8;
+  BenchedRouter router = BenchedRouter::kBoth;
   std::string router_mode = "kv";
   double load = 0.5;          // of what the cluster can take, at which latencies are measured
   double rate = 0;            // requests/s instead; 0: by `load`
@@ -32,7 +39,8 @@ struct ClusterBenchOptions {
 };
 
 /// Figures of the cluster, of the server alone (direct), and added: what the cluster takes longer
-/// in the same round, at the same quantile. CPU of a streamed token by hop. Errors:
+/// in the same round, at the same quantile. CPU of a streamed token by hop. Names of the figures of
+/// frontends with routers of their own begin with "own_". Errors:
 /// kInvalidArgument for a count of 0; kUnavailable if a process does not start or a request fails.
 Result<std::vector<Figure>> BenchCluster(const ClusterBenchOptions& options);
 

@@ -106,6 +106,54 @@ double LookupsPerSecond(KvIndex& index, const RouterBenchOptions& options) {
   return static_cast<double>(found) / (Now() - begin);
 }
 
+// What a byte budget costs: prompts are stored into half the memory they need, while some are asked
+// for again and again.
+struct Budgeted {
+  double used = 0;   // the most that was allocated, of the budget
+  double often = 0;  // found of the blocks that were asked for often, of all of them
+  double once = 0;   // found of the others
+  double wrong = 0;  // matches at a rank that never had the prompt
+};
+
+Budgeted FillBudget(std::uint64_t budget, const RouterBenchOptions& options) {
+  constexpr std::uint64_t kOften = 16;       // one of so many prompts
+  constexpr std::uint64_t kSample = 20'000;  // prompts that are looked for at the end
+  KvIndex index(router::KvIndexOptions{budget});
+  Budgeted out;
+  const std::uint64_t prompts = options.blocks / options.prompt_blocks;
+  const auto rank_of = [&](std::uint64_t prompt) {
+    return RankNumber{static_cast<std::uint32_t>(prompt % options.workers)};
+  };
+  router::KvMatches matches;
+  rt::Random asked(options.seed + 3);
+  for (std::uint64_t i = 0; i < prompts; ++i) {
+    index.Apply(rank_of(i), Stored(PromptOf(i, options.prompt_blocks)));
+    out.used = std::max(out.used, static_cast<double>(index.bytes()) / static_cast<double>(budget));
+    // Each of them comes again and again while the others come once.
+    const std::uint64_t again = asked.Below(i / kOften + 1) * kOften;
+    index.Find(PromptOf(again, options.prompt_blocks), matches);
+  }
+  double blocks[2] = {};
+  double found[2] = {};
+  rt::Random random(options.seed + 2);
+  for (std::uint64_t i = 0; i < kSample; ++i) {
+    const std::uint64_t prompt = random.Below(prompts);
+    const bool often = prompt % kOften == 0;
+    index.Find(PromptOf(prompt, options.prompt_blocks), matches);
+    blocks[often ? 1 : 0] += options.prompt_blocks;
+    for (const router::RankMatch& match : matches.ranks) {
+      if (match.rank == rank_of(prompt)) {
+        found[often ? 1 : 0] += match.device;
+      } else {
+        ++out.wrong;
+      }
+    }
+  }
+  out.often = blocks[1] > 0 ? found[1] / blocks[1] : 0;
+  out.once = blocks[0] > 0 ? found[0] / blocks[0] : 0;
+  return out;
+}
+
 // A prompt of tokens, a hundred shared system prompts before what is its own.
 std::vector<TokenId> TokensOf(std::uint64_t number, std::uint32_t blocks) {
   std::vector<TokenId> out(std::size_t{blocks} * kBlockTokens);
@@ -124,6 +172,9 @@ std::vector<double> DecisionMicroseconds(const RouterBenchOptions& options) {
   router::RouterOptions settings;
   settings.mode = router::RouterMode::kKv;
   settings.index_bytes_max = kIndexBytesMax;
+  settings.cost.prefill_load_scale = 64;  // as the program does it unless told otherwise
+  settings.cost.recompute_weight = 16;
+  settings.credit_coming_blocks = true;
   router::Router router(settings, options.seed);
   for (std::uint32_t i = 0; i < options.workers; ++i) {
     control::Instance instance;
@@ -196,6 +247,7 @@ Result<std::vector<Figure>> BenchRouter(const RouterBenchOptions& options) {
                 "the bench needs workers, prompts with blocks, and two copies or more");
   }
   std::vector<Figure> out;
+  std::uint64_t half_bytes = 0;
   for (const bool opaque : {false, true}) {
     const std::string suffix = opaque ? "_opaque" : "";
     auto index = std::make_unique<KvIndex>(router::KvIndexOptions{kIndexBytesMax});
@@ -212,7 +264,15 @@ Result<std::vector<Figure>> BenchRouter(const RouterBenchOptions& options) {
                              {LookupsPerSecond(*index, options) / 1e6}));
     out.push_back(MakeFigure("further_size" + suffix, "bytes",
                              {(many.bytes - once.bytes) / distinct / (options.copies - 1)}));
+    if (!opaque) {
+      half_bytes = static_cast<std::uint64_t>(once.bytes / 2);
+    }
   }
+  const Budgeted budgeted = FillBudget(half_bytes, options);
+  out.push_back(MakeFigure("budget_used", "share", {budgeted.used}));
+  out.push_back(MakeFigure("budget_found_often", "share", {budgeted.often}));
+  out.push_back(MakeFigure("budget_found_once", "share", {budgeted.once}));
+  out.push_back(MakeFigure("budget_wrong", "matches", {budgeted.wrong}));
   const std::vector<double> decisions = DecisionMicroseconds(options);
   out.push_back(MakeFigure("decision_p50", "us", {Quantile(decisions, 0.5)}));
   out.push_back(MakeFigure("decision_p99", "us", {Quantile(decisions, 0.99)}));

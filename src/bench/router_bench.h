@@ -23,6 +23,8 @@ struct RouterBenchOptions {
 
 /// Figures stored (10^6 blocks/s), lookup (10^6 blocks/s), block_size and further_size (bytes of a
 /// distinct block and of each further worker that holds it; with public and with opaque hashes),
+/// budget_* (into half the bytes that the blocks took: the most that was allocated of it, what is
+/// found afterwards of prompts asked for often and of the others, and matches that were wrong),
 /// decision_p50 and decision_p99 (us, from a request's arrival to its worker, each decision with
 /// eight new blocks stored and eight removed). Errors: kInvalidArgument for a count of 0.
 Result<std::vector<Figure>> BenchRouter(const RouterBenchOptions& options);

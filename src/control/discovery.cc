@@ -111,7 +111,7 @@ void InstanceWatch::SetConnected(InstanceId id, bool connected) {
 
 void InstanceWatch::SetGoingAway(InstanceId id) {
   membership_.OnGoingAway(id);
-  SetTimer();
+  alarm_.Set(membership_.next_deadline());
 }
 
 void InstanceWatch::Settle() {

@@ -29,6 +29,8 @@ struct CostInput {
   double added_decode_blocks = 0;  // by this request
   std::uint32_t active_requests = 0;
   double preferred_taints = 0;  // sum of the weights of those it has
+  double prompt_price = 0;      // of all blocks of the prompt, each shared by those who use it
+  double held_price = 0;        // of those that the rank need not compute
 };
 
 /// Every term of a cost.
@@ -36,7 +38,8 @@ struct CostTerms {
   double raw_prefill_blocks = 0;
   double decay = 1;
   double credit = 0;
-  double adjusted_prefill = 0;
+  double recompute = 0;         // what computing here costs those who come behind
+  double adjusted_prefill = 0;  // with `recompute`
   double decode_blocks = 0;
   double active_requests = 0;
   double taint_factor = 1;

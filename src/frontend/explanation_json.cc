@@ -32,6 +32,7 @@ Json CandidateJson(const control::RouteCandidate& from, bool scored) {
     terms.Set("raw_prefill_blocks", from.terms.raw_prefill_blocks);
     terms.Set("decay", from.terms.decay);
     terms.Set("credit", from.terms.credit);
+    terms.Set("recompute", from.terms.recompute);
     terms.Set("adjusted_prefill", from.terms.adjusted_prefill);
     terms.Set("decode_blocks", from.terms.decode_blocks);
     terms.Set("active_requests", from.terms.active_requests);

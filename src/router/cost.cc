@@ -29,6 +29,13 @@ CostTerms CostOf(const CostOptions& options, const CostInput& input) {
                options.disk_hit_weight * input.disk_blocks +
                options.shared_cache_multiplier * beyond;
   out.adjusted_prefill = std::max(out.raw_prefill_blocks - out.credit, 0.0);
+  if (options.track_prefill_tokens && options.policy == SelectionPolicy::kCost) {
+    // A block that n others use is worth a copy: its price is shared among them.
+    out.recompute =
+        options.recompute_weight *
+        std::max(input.prompt_price - options.overlap_credit * out.decay * input.held_price, 0.0);
+    out.adjusted_prefill += out.recompute;
+  }
   out.decode_blocks = input.active_decode_blocks + input.added_decode_blocks;
   out.active_requests = options.active_request_weight * input.active_requests;
   if (options.policy == SelectionPolicy::kLmetric) {

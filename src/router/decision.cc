@@ -74,7 +74,29 @@ void Router::FindOverlaps(const Waiting& waiting, rt::Time now) {
       overlaps_[static_cast<std::size_t>(match.rank)].active = match.device;
       overlapping_.push_back(match.rank);
     }
+    if (options_.credit_coming_blocks) {
+      for (RankMatch& match : matches_.ranks) {
+        match.host = match.disk = match.device;
+      }
+      take_most();
+    }
   }
+}
+
+// What it costs everybody if a block of the prompt is computed once more: less, the more requests
+// will use the copy.
+void Router::SetPrices(const Waiting& waiting) {
+  tracker_.FindUses(waiting.block_hashes, uses_);
+  prices_.assign(1, 0.0);
+  for (const std::uint32_t uses : uses_) {
+    prices_.push_back(prices_.back() + 1.0 / (1 + uses));
+  }
+}
+
+// Of the prompt's first blocks. Pre: SetPrices.
+double Router::PriceOf(std::size_t blocks) const {
+  const std::size_t used = std::min(blocks, uses_.size());
+  return prices_[used] + static_cast<double>(blocks - used);
 }
 
 bool Router::limits_load() const {
@@ -177,6 +199,12 @@ CostInput Router::InputOf(const Row& row, const Question& question) const {
   out.host_blocks = overlap.match.host - overlap.match.device;
   out.disk_blocks = overlap.match.disk - overlap.match.host;
   out.shared_blocks = shared_;
+  if (question.costs.recompute_weight > 0) {
+    const std::size_t blocks = question.waiting.block_hashes.size();
+    const std::uint32_t shared = question.costs.shared_cache_multiplier > 0 ? shared_ : 0;
+    out.prompt_price = PriceOf(blocks);
+    out.held_price = PriceOf(std::min<std::size_t>(std::max(overlap.match.disk, shared), blocks));
+  }
   out.added_decode_blocks = options_.track_active_blocks ? question.blocks - overlap.active : 0;
   for (const PreferredTaint& taint : question.waiting.request.preferred_taints) {
     const std::vector<std::string>& has = row.worker->instance.taints;
@@ -190,6 +218,7 @@ void Router::Evaluate(const Waiting& waiting, rt::Time now) {
   const bool scored = kv_mode();
   if (scored) {
     FindOverlaps(waiting, now);
+    SetPrices(waiting);
     EndStage(RouteStage::kMatched);
   }
   if (rows_stale_) {
@@ -248,17 +277,22 @@ bool Router::IsPlain(const RouteRequest& request) {
 // nothing of the prompt, and differ in their loads alone. Pre: IsPlain.
 Candidate Router::ChoosePlain(const Waiting& waiting, rt::Time now) {
   FindOverlaps(waiting, now);
+  SetPrices(waiting);
   const Question question = QuestionOf(waiting);
   const CostOptions& costs = question.costs;
   const auto block_tokens = static_cast<double>(question.block_tokens);
   const double added = options_.track_active_blocks ? question.blocks : 0;
+  const double recompute = costs.recompute_weight > 0
+                               ? costs.recompute_weight * PriceOf(waiting.block_hashes.size())
+                               : 0;
   costs_.resize(rows_.size());
   if (shared_ == 0) {
     for (std::size_t i = 0; i < rows_.size(); ++i) {
       const RankLoad& load = tracker_.load(rows_[i].number);
       const double prefill =
           costs.track_prefill_tokens
-              ? static_cast<double>(load.prefill_tokens + waiting.prompt_tokens) / block_tokens
+              ? static_cast<double>(load.prefill_tokens + waiting.prompt_tokens) / block_tokens +
+                    recompute
               : 0;
       costs_[i] = costs.prefill_load_scale * prefill + (load.blocks() + added) +
                   costs.active_request_weight * load.requests;

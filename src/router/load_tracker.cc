@@ -7,6 +7,15 @@
 
 namespace pixii::router {
 
+namespace {
+
+// Of a block at a rank.
+std::uint64_t KeyOf(std::uint64_t chain, RankNumber rank) {
+  return chain ^ (static_cast<std::uint64_t>(rank) + 1) * 0xbf58476d1ce4e5b9U;
+}
+
+}  // namespace
+
 LoadTracker::LoadTracker(LoadTrackerOptions options)
     : options_(options), active_(KvIndexOptions{}) {}
 
@@ -14,7 +23,6 @@ RankLoad& LoadTracker::LoadAt(RankNumber rank) {
   const auto index = static_cast<std::size_t>(rank);
   if (index >= loads_.size()) {
     loads_.resize(index + 1);
-    uses_.resize(index + 1);
   }
   return loads_[index];
 }
@@ -31,7 +39,6 @@ void LoadTracker::Add(RequestId id, RankNumber rank, const AddedLoad& load, rt::
   request.expires = now + options_.expiry;
   request.place = by_expiry_.emplace(request.expires, id);
   RankLoad& state = LoadAt(rank);
-  Uses& uses = uses_[static_cast<std::size_t>(rank)];
   ++state.requests;
   state.prefill_tokens += load.prefill_tokens;
   if (!options_.track_blocks) {
@@ -41,18 +48,24 @@ void LoadTracker::Add(RequestId id, RankNumber rank, const AddedLoad& load, rt::
   request.own_blocks = blocks;
   if (options_.dedup_blocks) {
     request.own_blocks = blocks - std::min<std::uint64_t>(blocks, load.block_hashes.size());
-    wire::KvEvent stored;
+    request.chains.reserve(load.block_hashes.size());
     std::uint64_t chain = 0;
     for (const std::uint64_t block : load.block_hashes) {
-      const std::uint64_t parent = chain;
       chain = ChainHashOf(chain, block);
       request.chains.push_back(chain);
-      if (++uses[chain] == 1) {
+    }
+    Prefetch(request.chains, rank);
+    wire::KvEvent stored;
+    for (std::size_t i = 0; i < request.chains.size(); ++i) {
+      if (options_.count_uses) {
+        all_uses_.Add(request.chains[i]);
+      }
+      if (uses_.Add(KeyOf(request.chains[i], rank)) == 1) {
         ++state.prompt_blocks;
-        if (stored.blocks.empty() && parent != 0) {
-          stored.parent = parent;  // those before are in use: a prefix goes last
+        if (stored.blocks.empty() && i > 0) {
+          stored.parent = request.chains[i - 1];  // those before are in use: a prefix goes last
         }
-        stored.blocks.push_back({chain, block});
+        stored.blocks.push_back({request.chains[i], load.block_hashes[i]});
       }
     }
     if (!stored.blocks.empty()) {
@@ -60,6 +73,48 @@ void LoadTracker::Add(RequestId id, RankNumber rank, const AddedLoad& load, rt::
     }
   }
   state.prompt_blocks += request.own_blocks;
+}
+
+void LoadTracker::Prefetch(std::span<const std::uint64_t> chains, RankNumber rank) const {
+  for (const std::uint64_t chain : chains) {
+    uses_.Prefetch(KeyOf(chain, rank));
+    if (options_.count_uses) {
+      all_uses_.Prefetch(chain);
+    }
+  }
+}
+
+void LoadTracker::ForgetBlocks(const Request& request) {
+  Prefetch(request.chains, request.rank);
+  wire::KvEvent removed;
+  removed.kind = wire::KvEvent::Kind::kRemoved;
+  for (const std::uint64_t chain : request.chains) {
+    if (options_.count_uses) {
+      all_uses_.Remove(chain);
+    }
+    if (uses_.Remove(KeyOf(chain, request.rank)) == 0) {
+      removed.removed.push_back(chain);
+    }
+  }
+  RankLoad& state = LoadAt(request.rank);
+  state.prompt_blocks -= request.own_blocks + removed.removed.size();
+  if (!removed.removed.empty()) {
+    active_.Apply(request.rank, removed);
+  }
+}
+
+void LoadTracker::FindUses(std::span<const std::uint64_t> block_hashes,
+                           std::vector<std::uint32_t>& out) const {
+  out.clear();
+  std::uint64_t chain = 0;
+  for (const std::uint64_t block : block_hashes) {
+    chain = ChainHashOf(chain, block);
+    const std::uint32_t uses = all_uses_.count(chain);
+    if (uses == 0) {
+      return;  // who uses a block uses those before it
+    }
+    out.push_back(uses);
+  }
 }
 
 void LoadTracker::Lives(Request& request, rt::Time now) const {
@@ -120,25 +175,11 @@ std::optional<RankNumber> LoadTracker::Remove(RequestId id) {
   by_expiry_.erase(request.place);
   requests_.erase(found);
   RankLoad& state = LoadAt(request.rank);
-  Uses& all_uses = uses_[static_cast<std::size_t>(request.rank)];
   --state.requests;
   state.prefill_tokens -= request.prefill_tokens;
-  state.prompt_blocks -= request.own_blocks;
   state.output_blocks =
       state.requests == 0 ? 0 : std::max(0.0, state.output_blocks - request.output_blocks);
-  wire::KvEvent removed;
-  removed.kind = wire::KvEvent::Kind::kRemoved;
-  for (const std::uint64_t chain : request.chains) {
-    const auto uses = all_uses.find(chain);
-    if (--uses->second == 0) {
-      all_uses.erase(uses);
-      --state.prompt_blocks;
-      removed.removed.push_back(chain);
-    }
-  }
-  if (!removed.removed.empty()) {
-    active_.Apply(request.rank, removed);
-  }
+  ForgetBlocks(request);
   return request.rank;
 }
 
@@ -147,6 +188,7 @@ std::vector<RequestId> LoadTracker::RemoveRank(RankNumber rank) {
   for (auto at = requests_.begin(); at != requests_.end();) {
     if (at->second.rank == rank) {
       out.push_back(at->first);
+      ForgetBlocks(at->second);
       by_expiry_.erase(at->second.place);
       at = requests_.erase(at);
     } else {
@@ -154,7 +196,6 @@ std::vector<RequestId> LoadTracker::RemoveRank(RankNumber rank) {
     }
   }
   LoadAt(rank) = {};
-  uses_[static_cast<std::size_t>(rank)].clear();
   active_.Clear(rank);
   return out;
 }

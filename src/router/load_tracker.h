@@ -14,6 +14,7 @@
 #include "base/ids.h"
 #include "router/kv_index.h"
 #include "router/rank.h"
+#include "router/use_counts.h"
 #include "rt/time.h"
 
 namespace pixii::router {
@@ -22,6 +23,7 @@ struct LoadTrackerOptions {
   bool track_blocks = true;
   bool track_output_blocks = false;
   bool dedup_blocks = true;
+  bool count_uses = false;  // of blocks, over all ranks; with dedup_blocks
   rt::Duration expiry = std::chrono::seconds(300);
 };
 
@@ -84,6 +86,9 @@ class LoadTracker final {
     active_.Find(block_hashes, out);
   }
 
+  /// How many running requests use each block of a prompt, as far as anybody does.
+  void FindUses(std::span<const std::uint64_t> block_hashes, std::vector<std::uint32_t>& out) const;
+
   bool Has(RequestId id) const { return requests_.contains(id); }
 
   std::size_t request_count() const { return requests_.size(); }
@@ -103,16 +108,17 @@ class LoadTracker final {
     std::multimap<rt::Time, RequestId>::iterator place;
   };
 
-  using Uses = std::unordered_map<std::uint64_t, std::uint32_t>;  // of a chain, by requests
-
   RankLoad& LoadAt(RankNumber rank);
+  void Prefetch(std::span<const std::uint64_t> chains, RankNumber rank) const;
+  void ForgetBlocks(const Request& request);
   void Lives(Request& request, rt::Time now) const;
 
   static constexpr RankLoad kNothing{};
 
   LoadTrackerOptions options_;
   std::vector<RankLoad> loads_;  // by rank number; apart, since each decision reads all
-  std::vector<Uses> uses_;       // by rank number
+  UseCounts uses_;               // of chains at a rank, by requests
+  UseCounts all_uses_;           // of chains at all ranks, with count_uses
   std::unordered_map<RequestId, Request> requests_;
   std::multimap<rt::Time, RequestId> by_expiry_;  // later than this nothing is looked at
   KvIndex active_;                                // of each rank, the blocks in use

@@ -44,11 +44,13 @@ enum class QueuePolicy : std::uint8_t {
   kWspt,  // the shorter the work, the earlier
 };
 
-/// The terms of the cost of a worker.
+/// The terms of the cost of a worker. These defaults are the published formula; what the program
+/// does unless told otherwise stands with its flags (docs/adr/0021-what-a-missing-block-costs.md).
 struct CostOptions {
   double overlap_credit = 1.0;        // blocks for each block on the device; 0: no index is kept
   double overlap_credit_decay = 0.0;  // 1 halves it at a request's worth more load than the least
   double prefill_load_scale = 1.0;
+  double recompute_weight = 0.0;  // blocks more for each block that the rank lacks
   double host_hit_weight = 0.75;  // blocks for each block in host memory
   double disk_hit_weight = 0.25;  // blocks for each block on disk
   double shared_cache_multiplier = 0.0;
@@ -106,7 +108,8 @@ struct RouterOptions {
 
   bool track_active_blocks = true;
   bool track_output_blocks = false;
-  bool assume_kv_reuse = true;  // equal prefixes at one rank are kept once
+  bool assume_kv_reuse = true;        // equal prefixes at one rank are kept once
+  bool credit_coming_blocks = false;  // what running requests use counts as cached; with the above
   rt::Duration active_request_expiry = std::chrono::seconds(300);  // without any sign of life
 
   std::optional<double> queue_threshold;  // of a worker's tokens of a step; nothing: nobody waits

@@ -13,6 +13,7 @@ Router::Router(RouterOptions options, std::uint64_t seed)
       tracker_({.track_blocks = options_.track_active_blocks,
                 .track_output_blocks = options_.track_output_blocks,
                 .dedup_blocks = options_.assume_kv_reuse,
+                .count_uses = kv_mode() && options_.cost.recompute_weight > 0,
                 .expiry = options_.active_request_expiry}),
       queue_({.policy = options_.queue_policy,
               .config = options_.policy,

@@ -228,6 +228,8 @@ class Router final {
   std::unique_ptr<Waiting> Prepare(RouteRequest request, rt::Time now) const;
   CostOptions CostsFor(const RouteRequest& request) const;
   void FindOverlaps(const Waiting& waiting, rt::Time now);
+  void SetPrices(const Waiting& waiting);
+  double PriceOf(std::size_t blocks) const;
   Question QuestionOf(const Waiting& waiting) const;
   CostInput InputOf(const Row& row, const Question& question) const;
   void Evaluate(const Waiting& waiting, rt::Time now);
@@ -280,6 +282,8 @@ class Router final {
   // Of the decision in progress.
   KvMatches matches_;
   std::uint32_t shared_ = 0;
+  std::vector<std::uint32_t> uses_;      // of the prompt's blocks, as far as anybody uses them
+  std::vector<double> prices_;           // of the prompt's first so many blocks, as far
   std::vector<Overlap> overlaps_;        // by rank number
   std::vector<RankNumber> overlapping_;  // those with any, some of them more than once
   std::vector<Candidate> candidates_;

@@ -329,6 +329,18 @@ void WorkerService::OnKvEvents(std::vector<wire::KvEvent> events) {
   for (wire::KvEvent& event : events) {
     kv_log_.Add(std::move(event));
   }
+  if (std::exchange(kv_events_due_, true)) {
+    return;
+  }
+  loop_.RunAt(loop_.Now() + options_.kv_events_delay, [this, alive = std::weak_ptr<bool>(alive_)] {
+    if (const auto here = alive.lock(); here && *here) {
+      kv_events_due_ = false;
+      TellKvEvents();
+    }
+  });
+}
+
+void WorkerService::TellKvEvents() {
   PublishKvEvents();
   for (auto next = calls_.begin(); next != calls_.end();) {
     auto& [id, call] = *next++;  // it may be finished here

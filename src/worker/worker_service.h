@@ -35,6 +35,9 @@ struct WorkerServiceOptions {
   /// The same of a connection's streams together: above, requests are refused (kResourceExhausted).
   std::size_t connection_bytes_max = 32U << 20U;
   std::size_t kv_blocks_max = 1024;  // of one message of KV events; one event may have more
+  /// From a change of the cache to its telling: with what changes meanwhile, for each message wakes
+  /// a process.
+  rt::Duration kv_events_delay = std::chrono::milliseconds(1);
   KvEventLogOptions kv_log = {};
   /// The link's KV events are watched from the start on; else once a frontend asks. For those that
   /// cannot be told again.
@@ -149,6 +152,7 @@ class WorkerService final : private control::MuxService {
   Result<void> BeginKvEvents(control::CallId id, Call& call, const std::string& message);
   Result<void> WatchKvEvents();
   void OnKvEvents(std::vector<wire::KvEvent> events);
+  void TellKvEvents();
   void SendKvEvents(control::CallId id, KvReader& reader);
   void PublishKvEvents();
   void PublishPosition();
@@ -177,6 +181,7 @@ class WorkerService final : private control::MuxService {
   std::uint64_t plane_next_id_ = 0;  // of the first event that the plane did not get
   rt::Time plane_due_{};             // it is to be said how far they are
   wire::WorkerReport plane_told_;
+  bool kv_events_due_ = false;  // a timer runs
   bool draining_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
   std::optional<control::EngineWatch> watch_;

@@ -57,7 +57,8 @@ class Bench(unittest.TestCase):
         out = harness.run_pixii("bench", "router", "--blocks", "20000", "--workers", "50", "--seconds", "0.05", "--json")
         self.assertEqual(out.returncode, 0, out.stderr)
         rows = self.check_report(out.stdout, ["stored", "lookup", "block_size", "further_size", "stored_opaque", "lookup_opaque",
-                                              "decision_p50", "decision_p99"])
+                                              "decision_p50", "decision_p99", "budget_used", "budget_found_often", "budget_found_once"])
+        self.assertEqual(rows["budget_wrong"]["value"], 0)
         for name in ("stored", "lookup", "decision_p50"):
             self.assertGreater(rows[name]["value"], 0)
 
@@ -66,8 +67,11 @@ class Bench(unittest.TestCase):
                                 "--output-tokens", "4", "--stream-tokens", "20", "--connections", "4", "--json")
         self.assertEqual(out.returncode, 0, out.stderr)
         rows = self.check_report(out.stdout, ["direct_ttft_p50", "cluster_ttft_p99", "added_ttft_p50", "added_latency_p99",
-                                              "frontend_cpu", "worker_cpu", "direct_cpu", "cluster_capacity", "rate"])
-        for name in ("direct_latency_p50", "cluster_latency_p50", "cluster_stream", "cluster_rate"):
+                                              "frontend_cpu", "router_cpu", "worker_cpu", "direct_cpu", "cluster_capacity", "rate",
+                                              "own_added_latency_p50", "own_frontend_cpu", "own_worker_cpu"])
+        self.assertNotIn("own_router_cpu", rows)
+        self.assertGreater(rows["router_cpu"]["high"], 0)  # it was asked
+        for name in ("direct_latency_p50", "cluster_latency_p50", "cluster_stream", "cluster_rate", "own_cluster_latency_p50"):
             self.assertGreater(rows[name]["value"], 0)
         # The load that is asked for is that of half of what the cluster takes.
         self.assertAlmostEqual(rows["rate"]["value"] / rows["cluster_capacity"]["value"], 0.5, places=6)

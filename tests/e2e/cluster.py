@@ -8,6 +8,9 @@ import time
 
 import harness
 
+# Flags of the router's published formula, whose terms are easily added up; ours are docs/adr/0021.
+PUBLISHED_COST = ("--router-prefill-load-scale", "1", "--router-recompute-weight", "0", "--no-router-credit-coming-blocks")
+
 
 class Worker(harness.Server):
     """`pixii worker MODEL`; it has no HTTP."""

@@ -70,7 +70,20 @@ class WithoutWorkers(unittest.TestCase):
         self.addCleanup(self.folder.cleanup)
 
     def router(self, *flags):
-        return Router(self.folder.name, *flags)
+        return Router(self.folder.name, *cluster.PUBLISHED_COST, *flags)
+
+    def test_by_default_nothing_is_computed_twice(self):
+        with Router(self.folder.name) as router:
+            for worker in (1, 2):
+                router.post("/workers", {"worker_id": worker, **WORKER})
+            _, one = router.post("/select_and_reserve", PROMPT)
+            _, two = router.post("/select_and_reserve", PROMPT)  # what the first one computes counts as cached
+            self.assertEqual((two["worker_id"], two["effective_prefill_tokens"]), (one["worker_id"], 14 - 12))
+            _, why = router.post("/router/explain", PROMPT)
+            terms = {row["worker_id"]: row["terms"] for row in why["candidates"]}
+            self.assertEqual(terms.pop(one["worker_id"])["recompute"], 0)
+            # Three blocks that two others use, by their weight.
+            self.assertAlmostEqual(terms.popitem()[1]["recompute"], 16 * 3 / (1 + 2), places=9)
 
     def test_it_is_ready_with_its_first_worker(self):
         with self.router() as router:

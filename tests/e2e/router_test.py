@@ -115,7 +115,7 @@ class Knowledge(unittest.TestCase):
             self.assertLess(abs(self.sessions(fleet, 50, 4, False) - 0.5), 0.17)
 
     def test_load_beats_cache_where_the_cost_says_so(self):  # B6, B35
-        with Fleet(2, "--router-mode", "kv", worker_flags=SLOW) as fleet:
+        with Fleet(2, "--router-mode", "kv", *cluster.PUBLISHED_COST, worker_flags=SLOW) as fleet:
             prompt = tokens("rich", 20 * BLOCK + 1)
             rich, _, _ = fleet.ask(prompt)
             fleet.wait_for_blocks(prompt, rich, 20)

@@ -100,7 +100,11 @@ bool RemoteAdviser::Ask(const RouteRequest& request, AdviceHandler on_advice) {
   held.told = true;
   batch_.asks.push_back(held.ask);
   asked_.emplace_back(loop_.Now() + options_.patience, request.id);
-  FlushSoon();
+  if (client_->queued_bytes(*call_) > options_.queued_bytes_max) {
+    FlushSoon();  // it gives up, and must not do so inside this call
+  } else {
+    Flush();  // at once: somebody waits for the answer
+  }
   SetAlarm();
   return true;
 }
@@ -128,7 +132,7 @@ void RemoteAdviser::OnFirstToken(RequestId id) {
   found->second.prefill_tokens = 0;
   if (call_ && found->second.told) {
     batch_.news.push_back({.id = Raw(id), .kind = RouteNews::Kind::kFirstToken, .count = 0});
-    FlushSoon();
+    FlushLater();
   }
 }
 
@@ -154,7 +158,7 @@ void RemoteAdviser::Withdraw(RequestId id) {
   }
   if (call_ && found->second.told) {
     batch_.news.push_back({.id = Raw(id), .kind = RouteNews::Kind::kEnded, .count = 0});
-    FlushSoon();
+    FlushLater();
   }
   held_.erase(found);
 }
@@ -242,6 +246,9 @@ void RemoteAdviser::OnTime() {
       }
     }
   }
+  if (now >= flush_at_) {
+    Flush();
+  }
   if (!call_ && client_ && client_->connected() && now >= silent_until_) {
     Open();
   }
@@ -262,7 +269,7 @@ void RemoteAdviser::OnTime() {
 }
 
 void RemoteAdviser::SetAlarm() {
-  rt::Time next = news_at_;
+  rt::Time next = std::min(news_at_, flush_at_);
   if (!asked_.empty()) {
     next = std::min(next, asked_.front().first);
   }
@@ -285,9 +292,17 @@ void RemoteAdviser::FlushSoon() {
   });
 }
 
+void RemoteAdviser::FlushLater() {
+  if (!flushing_ && flush_at_ == rt::kNever) {
+    flush_at_ = loop_.Now() + options_.news_delay;
+    SetAlarm();
+  }
+}
+
 void RemoteAdviser::Flush() {
+  flush_at_ = rt::kNever;
   wire::RouteBatch batch = std::exchange(batch_, {});
-  if (!call_) {
+  if (!call_ || (batch.asks.empty() && batch.placed.empty() && batch.news.empty())) {
     return;
   }
   if (client_->queued_bytes(*call_) > options_.queued_bytes_max) {

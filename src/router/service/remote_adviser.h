@@ -28,6 +28,8 @@ struct RemoteAdviserOptions {
   rt::Duration patience = std::chrono::milliseconds(250);  // for an answer
   rt::Duration pause = std::chrono::seconds(1);  // without questions, after one that had none
   rt::Duration news_period = std::chrono::milliseconds(100);  // of counts of tokens
+  /// Of first tokens and ends, if no question goes before: each message wakes the router.
+  rt::Duration news_delay = std::chrono::milliseconds(1);
   std::size_t queued_bytes_max = 8U << 20U;  // that the router does not read; then it is left alone
 };
 
@@ -82,6 +84,7 @@ class RemoteAdviser final : public RouteAdviser {
   void OnTime();
   void SetAlarm();
   void FlushSoon();
+  void FlushLater();
   void Flush();
   static wire::RoutePlaced PlacedOf(const Held& held);
 
@@ -96,6 +99,7 @@ class RemoteAdviser final : public RouteAdviser {
   std::optional<control::MuxClient::CallKey> call_;
   rt::Time silent_until_{};
   rt::Time news_at_ = rt::kNever;
+  rt::Time flush_at_ = rt::kNever;
   bool flushing_ = false;
   rt::Alarm alarm_;
   RemoteAdviserCounters counters_;

@@ -103,11 +103,20 @@ Result<void> RouteService::TakeBatch(control::CallId id, Caller& caller, wire::R
       TakePlaced(*pool, caller, std::move(placed));
     }
   }
+  // What has ended counts no more for those who ask; what began in this batch may end in it too.
+  std::vector<wire::RouteNews> of_this_batch;
+  for (const wire::RouteNews& news : batch.news) {
+    if (!caller.requests.contains(news.id)) {
+      of_this_batch.push_back(news);
+    } else if (pool != nullptr) {
+      TakeNews(*pool, caller, news);
+    }
+  }
   for (wire::RouteAsk& ask : batch.asks) {
     TakeAsk(id, pool, caller, std::move(ask));
   }
-  if (pool != nullptr) {
-    for (const wire::RouteNews& news : batch.news) {
+  for (const wire::RouteNews& news : of_this_batch) {
+    if (pool != nullptr) {
       TakeNews(*pool, caller, news);
     }
   }

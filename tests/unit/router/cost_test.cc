@@ -71,6 +71,22 @@ TEST(Cost, ActiveRequestsWeigh) {
   EXPECT_DOUBLE_EQ(CostOf(options, input).cost - without, 128);
 }
 
+TEST(Cost, WhatTheRankLacksIsPaidByWeightAndPrice) {
+  CostOptions options;
+  options.recompute_weight = 3;
+  CostInput input = Blocks(10, 4, 1);
+  input.prompt_price = 8;
+  input.held_price = 2.5;
+  const CostTerms terms = CostOf(options, input);
+  EXPECT_DOUBLE_EQ(terms.recompute, 3 * 5.5);
+  EXPECT_DOUBLE_EQ(terms.adjusted_prefill, 6 + 3 * 5.5);
+  EXPECT_DOUBLE_EQ(terms.cost, 6 + 3 * 5.5 + 1);
+  options.overlap_credit = 0;  // nothing that is cached counts
+  EXPECT_DOUBLE_EQ(CostOf(options, input).recompute, 3 * 8);
+  options.track_prefill_tokens = false;
+  EXPECT_DOUBLE_EQ(CostOf(options, input).recompute, 0);
+}
+
 TEST(Cost, OfADecodePoolIsDecodeLessCredit) {
   CostOptions options;
   options.decode_pool = true;

@@ -172,6 +172,33 @@ TEST(KvIndex, KeepsItsByteBudgetAndLosesHitsAlone) {
   }
 }
 
+TEST(KvIndex, EvictionKeepsWhatIsAskedFor) {
+  constexpr int kPrompts = 12'000;  // three times what there is room for
+  constexpr int kOften = 16;        // one of so many is asked for again and again
+  KvIndex index({.bytes_max = 8 << 20});
+  rt::Random random(6);
+  std::vector<std::vector<std::uint64_t>> prompts;
+  for (int i = 0; i < kPrompts; ++i) {
+    std::vector<std::uint64_t>& prompt = prompts.emplace_back(64);
+    std::ranges::generate(prompt, [&] { return random.Next() | 1; });
+    index.Apply(RankNumber{static_cast<std::uint32_t>(i % 10)}, Stored(prompt));
+    Find(index, prompts[random.Below(static_cast<std::uint64_t>(i / kOften + 1)) * kOften]);
+  }
+  EXPECT_GT(index.counters().evicted, 100'000);
+  double found[2] = {};
+  double count[2] = {};
+  for (int i = 0; i < kPrompts; ++i) {
+    const std::vector<RankMatch> ranks = Find(index, prompts[static_cast<std::size_t>(i)]).ranks;
+    for (const RankMatch& match : ranks) {
+      EXPECT_EQ(match.rank, RankNumber{static_cast<std::uint32_t>(i % 10)});
+      found[i % kOften == 0 ? 1 : 0] += match.device;
+    }
+    count[i % kOften == 0 ? 1 : 0] += 64;
+  }
+  EXPECT_GT(found[1] / count[1], 2 * found[0] / count[0]);
+  EXPECT_GT(found[0] / count[0], 0.2);
+}
+
 TEST(KvIndex, ThousandsOfHoldersOfOnePrefixAreOneSet) {
   KvIndex index({});
   std::vector<std::uint64_t> prompt(1000);

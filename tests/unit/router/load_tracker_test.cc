@@ -66,6 +66,34 @@ TEST(LoadTracker, WithoutReuseEveryRequestHasItsOwnBlocks) {
   EXPECT_EQ(tracker.load(kRank).prompt_blocks, 6);
 }
 
+TEST(LoadTracker, KnowsHowManyRequestsUseABlockWhereverTheyRun) {
+  LoadTracker tracker({.count_uses = true});
+  const std::vector<std::uint64_t> longer{1, 2, 3};
+  const std::vector<std::uint64_t> shorter{1, 2, 4};
+  const auto add = [&](std::uint64_t id, RankNumber rank,
+                       const std::vector<std::uint64_t>& blocks) {
+    tracker.Add(RequestId{id}, rank,
+                {.block_hashes = blocks, .prompt_tokens = 12, .block_tokens = 4}, At(0));
+  };
+  const auto uses = [&](const std::vector<std::uint64_t>& blocks) {
+    std::vector<std::uint32_t> out;
+    tracker.FindUses(blocks, out);
+    return out;
+  };
+  add(1, kRank, longer);
+  add(2, kRank, shorter);
+  add(3, RankNumber{5}, longer);
+  EXPECT_EQ(uses(longer), (std::vector<std::uint32_t>{3, 3, 2}));
+  EXPECT_EQ(uses({1, 2, 9, 3}), (std::vector<std::uint32_t>{3, 3}));
+  EXPECT_EQ(uses({2}), std::vector<std::uint32_t>());
+  tracker.Remove(RequestId{1});
+  EXPECT_EQ(uses(longer), (std::vector<std::uint32_t>{2, 2, 1}));
+  tracker.RemoveRank(kRank);
+  EXPECT_EQ(uses(shorter), (std::vector<std::uint32_t>{1, 1}));
+  tracker.Expire(At(1000));
+  EXPECT_EQ(uses(longer), std::vector<std::uint32_t>());
+}
+
 // Against sets of prefixes, recounted each time.
 TEST(LoadTracker, CountsAsANaiveModelDoes) {
   struct Request {

@@ -414,12 +414,79 @@ TEST_F(RouterKv, LoadsReturnToNothing) {
   }
 }
 
+RouterOptions WithRecompute(double weight) {
+  RouterOptions options;
+  options.cost.prefill_load_scale = 64;
+  options.cost.recompute_weight = weight;
+  return options;
+}
+
+// How many other prompts of the same length wait at the holder of a prefix when a request leaves
+// it.
+std::uint64_t WaitersUntilItLeaves(Router& router, std::uint64_t users) {
+  router.OnKvEvents(InstanceId{1}, {StoredOf(Request(0, 500))}, At(0));
+  std::uint64_t id = 1000;
+  const auto send = [&](RouteRequest request, std::optional<InstanceId> pinned) {
+    request.id = RequestId{++id};
+    request.pinned = pinned;
+    router.Submit(std::move(request), At(0));
+    const std::vector<Dispatch> out = router.TakeDispatches(At(0));
+    EXPECT_EQ(out.size(), 1U);
+    return Raw(out.at(0).target->instance);
+  };
+  for (std::uint64_t i = 0; i < users; ++i) {
+    send(Request(0, 500), InstanceId{1});
+    router.OnFirstToken(RequestId{id}, At(0));
+  }
+  for (std::uint64_t waiting = 0; waiting < 100; ++waiting) {
+    const std::uint64_t to = send(Request(0, 500), std::nullopt);
+    router.Withdraw(RequestId{id}, At(0));
+    if (to != 1) {
+      return waiting;
+    }
+    send(Request(0, static_cast<TokenId>(1000 * (waiting + 1))), InstanceId{1});
+  }
+  return 100;
+}
+
+TEST_F(RouterKv, APrefixIsLeftLaterTheMoreItsComputingWeighs) {
+  // Prompts of 10 blocks: one that waits is worth what the prefix saves.
+  EXPECT_LE(WaitersUntilItLeaves(Make({}, 2), 0), 2U);
+  EXPECT_LE(WaitersUntilItLeaves(Make(WithRecompute(0), 2), 0), 2U);
+  const std::uint64_t waiters = WaitersUntilItLeaves(Make(WithRecompute(16), 2), 0);
+  EXPECT_GE(waiters, 16U);
+  EXPECT_LE(waiters, 18U);
+}
+
+TEST_F(RouterKv, APrefixThatManyUseIsCopiedSooner) {
+  const std::uint64_t alone = WaitersUntilItLeaves(Make(WithRecompute(16), 2), 0);
+  const std::uint64_t shared = WaitersUntilItLeaves(Make(WithRecompute(16), 2), 3);
+  EXPECT_LE(shared, alone / 3);  // a copy serves four
+  EXPECT_GE(shared, 4U);
+}
+
+TEST_F(RouterKv, WhatIsBeingComputedCountsAsCachedIfTold) {
+  RouterOptions options = WithRecompute(16);
+  for (const bool credited : {false, true}) {
+    options.credit_coming_blocks = credited;
+    Router& router = Make(options, 2);
+    const std::uint64_t first = RouteTo(Request(1, 500));
+    EXPECT_EQ(RouteTo(Request(2, 500)) == first, credited);
+    EXPECT_EQ(overlap_tokens_, credited ? 40 : 0);
+    router.Withdraw(RequestId{1}, At(0));  // it was never computed, and nobody computes it
+    router.Withdraw(RequestId{2}, At(0));
+    EXPECT_EQ(router.Explain(Request(3, 500), At(0))[first - 1].input.device_blocks, 0);
+  }
+}
+
 // Most decisions do not make a candidate for every rank; Explain always does.
 TEST_F(RouterKv, TheChosenRankIsTheBestOfThoseExplained) {
   rt::Random random(11);
   for (const double scale : {1.0, 2.5}) {
     RouterOptions options;
     options.cost.prefill_load_scale = scale;
+    options.cost.recompute_weight = scale == 1 ? 0 : 16;
+    options.credit_coming_blocks = scale != 1;
     options.cost.active_request_weight = 0.25;
     options.cost.shared_cache_multiplier = 0.5;
     options.track_output_blocks = true;

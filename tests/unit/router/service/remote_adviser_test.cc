@@ -92,6 +92,21 @@ TEST_F(RemoteAdviserTest, AdviceComesFromTheRouterAndItsLoadFollowsTheRequest) {
   EXPECT_EQ(adviser_->counters().advised, 2U);
 }
 
+TEST_F(RemoteAdviserTest, WhatEndedDoesNotCountForWhoAsksThen) {
+  router_->AddWorkers(2);
+  Connect();
+  Target last = Send(1);
+  bool stayed = false;  // where the other one would have to go if that still ran
+  for (std::uint64_t id = 2; id < 30; ++id) {
+    adviser_->OnFirstToken(RequestId{id - 1});
+    adviser_->Withdraw(RequestId{id - 1});
+    const Target next = Send(id);
+    stayed = stayed || next == last;
+    last = next;
+  }
+  EXPECT_TRUE(stayed);
+}
+
 TEST_F(RemoteAdviserTest, CachedPrefixesAttract) {
   router_->AddWorkers(3);
   Connect();
