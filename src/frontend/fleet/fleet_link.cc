@@ -198,7 +198,15 @@ void FleetLink::LoadWantedAdapters(Worker& worker) {
 void FleetLink::FetchFiles(RemoteLink::FilesHandler on_done) {
   for (auto& [id, worker] : workers_) {
     if (worker.routed) {  // one that drains answers no new call
-      worker.link->FetchFiles(std::move(on_done));
+      ++worker.fetches;   // it stays until it answers: whoever asked waits for that
+      worker.link->FetchFiles([this, instance = id, on_done = std::move(on_done),
+                               alive = std::weak_ptr<bool>(alive_)](auto files) {
+        if (const auto here = alive.lock(); here && *here) {
+          --workers_.at(instance).fetches;
+          SweepLater();
+        }
+        on_done(std::move(files));
+      });
       return;
     }
   }
@@ -614,7 +622,8 @@ void FleetLink::SweepLater() {
       sweeping_ = false;
       std::erase_if(retired_, [](const auto& link) { return link->outstanding_count() == 0; });
       std::erase_if(workers_, [](const auto& one) {
-        return !one.second.listed && one.second.link->outstanding_count() == 0;
+        return !one.second.listed && one.second.fetches == 0 &&
+               one.second.link->outstanding_count() == 0;
       });
     }
   });

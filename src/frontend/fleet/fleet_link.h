@@ -132,7 +132,8 @@ class FleetLink final : public control::WorkerLink {
     bool changed = false;  // and not what was said last
     bool no_events_said = false;
     bool connected = false;
-    bool goes_away = false;  // it said so
+    bool goes_away = false;     // it said so
+    std::uint32_t fetches = 0;  // of texts, that are not answered
   };
 
   struct Entry {
