@@ -438,6 +438,7 @@ void RemoteLink::CallForOne(std::string_view method, std::string message,
 
   const auto waiting = std::make_shared<Waiting>();
   waiting->on_done = std::move(on_done);
+  ++asked_;
   auto called =
       client_.Call(method, {}, std::move(message),
                    {.on_message =
@@ -445,11 +446,13 @@ void RemoteLink::CallForOne(std::string_view method, std::string message,
                           waiting->answer = wire::Decode<Message>(answer);
                         },
                     .on_end =
-                        [waiting](std::optional<Error> error) {
+                        [this, waiting, alive = alive_](std::optional<Error> error) {
+                          asked_ -= *alive ? 1 : 0;
                           waiting->on_done(error ? Result<Message>(Fail(std::move(*error)))
                                                  : std::move(waiting->answer));
                         }});
   if (!called) {
+    --asked_;
     waiting->on_done(Fail(called.error()));
   }
 }

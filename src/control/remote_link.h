@@ -106,6 +106,9 @@ class RemoteLink final : public WorkerLink, private EventPlane::Listener {
 
   std::size_t outstanding_count() const { return requests_.size(); }
 
+  /// Nobody waits for an answer: the link may go.
+  bool idle() const { return requests_.empty() && asked_ == 0; }
+
  private:
   struct Outstanding {
     RequestId id{};
@@ -157,7 +160,8 @@ class RemoteLink final : public WorkerLink, private EventPlane::Listener {
   KvEventReader kv_reader_;
   EventPlane* plane_ = nullptr;  // null: none
   rt::TimerId plane_timer_ = rt::TimerId::kNone;
-  std::string plane_name_;                                      // of the worker there
+  std::string plane_name_;  // of the worker there
+  std::size_t asked_ = 0;   // for one answer each, that did not come yet
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
   MuxClient client_;  // last: its handlers use what stands above
 };

@@ -16,6 +16,8 @@ namespace {
 
 // Between two looks for a worker of a request that none would take.
 constexpr rt::Duration kRetryPause = std::chrono::milliseconds(100);
+// Between two looks whether who is gone may be forgotten.
+constexpr rt::Duration kSweepPause = std::chrono::milliseconds(500);
 
 FleetOptions WithTerms(FleetOptions options) {
   options.router.tells_terms =
@@ -586,17 +588,28 @@ void FleetLink::Cancel(const wire::CancelRequest& cancel) {
 
 // Workers and connections that are gone and have nothing left. Later: a link may stand below this
 // call.
-void FleetLink::SweepLater() {
+// Those who are gone, once nobody waits for an answer of theirs.
+void FleetLink::Sweep() {
+  sweeping_ = false;
+  std::erase_if(retired_, [](const auto& link) { return link->idle(); });
+  std::erase_if(workers_, [](const auto& one) {
+    return !one.second.listed && one.second.linked->link().idle();
+  });
+  const bool left = !retired_.empty() || std::ranges::any_of(workers_, [](const auto& one) {
+    return !one.second.listed;
+  });
+  if (left) {
+    SweepLater(kSweepPause);
+  }
+}
+
+void FleetLink::SweepLater(rt::Duration pause) {
   if (std::exchange(sweeping_, true)) {
     return;
   }
-  loop_.Post([this, alive = std::weak_ptr<bool>(alive_)] {
+  loop_.RunAt(loop_.Now() + pause, [this, alive = std::weak_ptr<bool>(alive_)] {
     if (const auto here = alive.lock(); here && *here) {
-      sweeping_ = false;
-      std::erase_if(retired_, [](const auto& link) { return link->outstanding_count() == 0; });
-      std::erase_if(workers_, [](const auto& one) {
-        return !one.second.listed && one.second.linked->link().outstanding_count() == 0;
-      });
+      Sweep();
     }
   });
 }

@@ -178,7 +178,8 @@ class FleetLink final : public control::WorkerLink {
   void RetryWaiting();
   void OnTime();
   void EndLate(const EntryPtr& entry);
-  void SweepLater();
+  void Sweep();
+  void SweepLater(rt::Duration pause = rt::Duration::zero());
   std::vector<control::InstanceId> OfOtherNumerics(const Entry& entry) const;
   std::vector<control::RemoteLink*> LinksInUse();
   std::vector<control::RemoteLink*> LinksThatMaySleep();

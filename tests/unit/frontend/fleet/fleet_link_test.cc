@@ -300,6 +300,14 @@ TEST_F(FleetLinkTest, TextsComeFromAWorkerThatTakesCalls) {
   EXPECT_EQ(CodeName(error->code()), CodeName(Code::kUnsupported)) << "as the one that is asked";
 }
 
+TEST_F(FleetLinkTest, WhoAsksForTextsIsAnsweredAlsoIfTheirWorkerIsTakenBack) {
+  StartFleet(1);
+  bool answered = false;
+  fleet_->FetchFiles([&](const Result<wire::ModelFiles>&) { answered = true; });
+  fleet_->RemoveInstance(instances_[1].id);
+  RunUntil([&] { return answered; });
+}
+
 TEST_F(FleetLinkTest, ACancelReachesTheWorkerAndNothingMovesBehindIt) {
   StartFleet(2);
   const wire::GenerateRequest request = MakeMockRequest(1, 1000);
