@@ -60,7 +60,7 @@ struct Totals {
   void Add(const sim::SimResult& result) {
     ++runs;
     failed += result.violations.empty() ? 0 : 1;
-    unexplained += result.unexplained.size();
+    unexplained += result.unexplained;
     requests += result.requests;
     finished += result.finished;
     cancelled += result.cancelled;
@@ -195,7 +195,9 @@ class Runs final {
 
   Result<sim::SimResult> RunOne(std::uint64_t seed, ModelEngines& models) const {
     if (flags_.scenario == "cluster") {
-      return sim::RunClusterSim(seed);
+      return sim::RunClusterSim(
+          seed, {.on_story = flags_.verbose ? [](const std::string& line) { Say("{}\n", line); }
+                                            : std::function<void(const std::string&)>()});
     }
     const bool model =
         flags_.engine == "model" || (flags_.engine == "mixed" && seed % kModelEvery == 0);
@@ -209,9 +211,6 @@ class Runs final {
           "state {:016x}\n",
           result.seed, result.requests, result.finished, result.cancelled, result.refused,
           result.tokens, result.events, result.state_hash);
-    }
-    for (const std::string& text : result.unexplained) {
-      Say("seed {}: unexplained: {}\n", result.seed, text);
     }
     for (const std::string& violation : result.violations) {
       Say("seed {}: {}\n", result.seed, violation);

@@ -166,6 +166,9 @@ void MuxClient::OnMuxEvent(MuxConnection& connection, MuxEvent event) {
       return;
     case MuxEvent::Kind::kGoingAway:
       peer_goes_away_ = true;
+      if (const auto on_going_away = options_.on_going_away) {  // it may destroy this
+        on_going_away();
+      }
       return;
     case MuxEvent::Kind::kBroken: {
       trouble_ = event.error->detail();

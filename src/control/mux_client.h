@@ -24,6 +24,8 @@ struct MuxClientOptions {
   MuxOptions mux;
   /// The name that the peer has, if it says one: another process may have its port now. Empty: any.
   std::string expected_peer = {};
+  /// Hears that the peer takes no new calls any more. It may destroy the client.
+  std::function<void()> on_going_away = {};
   rt::Duration connect_timeout = std::chrono::seconds(3);
   /// Between two attempts, doubling until a peer said hello; half of it is drawn.
   rt::Duration backoff_min = std::chrono::milliseconds(50);
@@ -63,6 +65,9 @@ class MuxClient final : private MuxListener {
   void Cancel(CallKey call);
 
   bool connected() const { return connected_; }
+
+  /// The peer of this connection takes no new calls.
+  bool peer_goes_away() const { return connected_ && peer_goes_away_; }
 
   /// Of a call, given to Send and not yet sent; 0 for one that ended.
   std::size_t queued_bytes(CallKey call) const;

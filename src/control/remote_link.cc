@@ -16,9 +16,30 @@ RemoteLink::RemoteLink(rt::Loop& loop, rt::Net& net, MuxClientOptions options, w
     : on_change_(std::move(on_change)),
       card_(card),
       known_card_(std::move(card)),
-      client_(loop, net, std::move(options), [this](bool connected) { OnConnected(connected); }) {}
+      client_(loop, net, WithGoingAway(std::move(options)),
+              [this](bool connected) { OnConnected(connected); }) {}
 
 RemoteLink::~RemoteLink() { *alive_ = false; }
+
+// Its report says so, too, but may wait behind others or behind what is not read yet.
+MuxClientOptions RemoteLink::WithGoingAway(MuxClientOptions options) {
+  options.on_going_away = [this] {
+    if (state_ == State::kHere) {
+      MarkDraining();
+      const auto on_change = on_change_;  // it may destroy this
+      on_change();
+    }
+  };
+  return options;
+}
+
+void RemoteLink::MarkDraining() {
+  const auto mark = [](WorkerLoad& load) {
+    load.state = load.state == WorkerState::kAwake ? WorkerState::kDraining : load.state;
+  };
+  mark(load_);
+  std::ranges::for_each(rank_loads_, mark);
+}
 
 void RemoteLink::OnConnected(bool connected) {
   kv_call_.reset();
@@ -83,6 +104,9 @@ void RemoteLink::OnReport(const std::string& message) {
   }
   load_ = report->load;
   rank_loads_ = std::move(report->ranks);
+  if (client_.peer_goes_away()) {
+    MarkDraining();
+  }
   const std::shared_ptr<bool> alive = alive_;
   if (load_.state == WorkerState::kUnhealthy) {
     AbandonAll(Error(Code::kDisconnected, "the worker's engine does not answer"));

@@ -76,6 +76,9 @@ class RemoteLink final : public WorkerLink {
 
   State state() const { return state_; }
 
+  /// The worker's process takes no new calls: it is about to end.
+  bool goes_away() const { return client_.peer_goes_away(); }
+
   /// Only what the peer has: if the worker has no KV events, the handler is never called.
   Result<void> WatchKvEvents(KvEventHandler on_events) override;
 
@@ -102,7 +105,9 @@ class RemoteLink final : public WorkerLink {
 
   using Request = std::shared_ptr<Outstanding>;
 
+  MuxClientOptions WithGoingAway(MuxClientOptions options);
   void OnConnected(bool connected);
+  void MarkDraining();
   void OnReport(const std::string& message);
   void SetAway(std::string trouble);
   void AbandonAll(const Error& error);

@@ -70,6 +70,15 @@ bool Blame::IsDisturbed(std::size_t worker, std::size_t frontend, rt::Time begin
   });
 }
 
+bool Blame::Hears(std::size_t worker, std::size_t frontend, rt::Time begin, rt::Time end,
+                  std::initializer_list<std::string_view> besides) const {
+  return std::ranges::none_of(troubles_, [&](const Trouble& trouble) {
+    return trouble.worker == worker && trouble.frontend == frontend &&
+           trouble.Overlaps(begin, end) &&
+           std::ranges::find(besides, trouble.fault) == besides.end();
+  });
+}
+
 bool Blame::WasHit(std::size_t worker, rt::Time begin, rt::Time end) const {
   return std::ranges::any_of(troubles_, [&](const Trouble& trouble) {
     return trouble.worker == worker && trouble.kind != Kind::kJoining &&
@@ -111,19 +120,14 @@ std::uint64_t Blame::DisruptionCount(std::size_t frontend, rt::Time begin, rt::T
   return count;
 }
 
-std::size_t Blame::ServingCount(rt::Time begin, rt::Time end) const {
-  return static_cast<std::size_t>(std::ranges::count_if(
-      workers_, [&](const Worker& worker) { return worker.begin <= end && worker.end >= begin; }));
-}
-
 std::string Blame::Explain(std::string_view code, std::size_t frontend, rt::Time begin,
-                           rt::Time end) const {
+                           rt::Time end, std::uint64_t refusals) const {
   const std::uint64_t disruptions = DisruptionCount(frontend, begin, end);
   bool explained = false;
   if (code == "unavailable") {
-    explained = disruptions > options_.moves_max || Outage(frontend, begin, end);
+    explained = disruptions + refusals > options_.moves_max || Outage(frontend, begin, end);
   } else if (code == "disconnected" || code == "shutting_down") {
-    explained = disruptions > options_.moves_max;
+    explained = disruptions > 0 && disruptions + refusals > options_.moves_max;
   } else if (code == "request_poisoned") {
     explained = disruptions >= options_.deaths_max;
   }

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,17 +53,26 @@ class Blame final {
   /// Whether anything of `worker` may be lost to `frontend` within these.
   bool IsDisturbed(std::size_t worker, std::size_t frontend, rt::Time begin, rt::Time end) const;
 
+  /// Whether `frontend` must have heard until `end` what `worker` said at `begin`: there was a
+  /// connection, and nothing but `besides` happened to it.
+  bool Hears(std::size_t worker, std::size_t frontend, rt::Time begin, rt::Time end,
+             std::initializer_list<std::string_view> besides) const;
+
   /// Whether a fault of `worker` falls into these, for whatever frontend.
   bool WasHit(std::size_t worker, rt::Time begin, rt::Time end) const;
 
   /// The names of the faults that explain an end with `code` of a request of `frontend` that was
   /// under way from `begin` to `end`, joined by +; empty: nothing does. kUnavailable,
-  /// kDisconnected, kShuttingDown, kRequestPoisoned.
-  std::string Explain(std::string_view code, std::size_t frontend, rt::Time begin,
-                      rt::Time end) const;
+  /// kDisconnected, kShuttingDown, kRequestPoisoned. `refusals`: times that a worker said to it
+  /// that it is full, which are moves, too.
+  std::string Explain(std::string_view code, std::size_t frontend, rt::Time begin, rt::Time end,
+                      std::uint64_t refusals = 0) const;
 
-  /// Workers that ran at some time within these, and those of them that were disturbed.
-  std::size_t ServingCount(rt::Time begin, rt::Time end) const;
+  /// Whether it ran at some time within these.
+  bool Serves(std::size_t worker, rt::Time begin, rt::Time end) const {
+    return workers_[worker].begin <= end && workers_[worker].end >= begin;
+  }
+
   std::uint64_t DisruptionCount(std::size_t frontend, rt::Time begin, rt::Time end) const;
 
  private:

@@ -17,7 +17,12 @@ using std::chrono::seconds;
 
 // Promise: what a frontend that died had asked for costs nothing after so long.
 constexpr rt::Duration kStopLimit = seconds(2);
+// From what a worker finds out of itself until its frontends have acted on it: a report's period
+// and a slow line.
+constexpr rt::Duration kReportGrace = milliseconds(300);
 constexpr std::uint32_t kWindowBytesMin = 16 * 1024;
+// A poisoned request kills so long after its first token at the latest, if it still runs.
+constexpr rt::Duration kPoisonMax = milliseconds(5);
 constexpr std::int64_t kSlowStepNs = 10'000'000;  // of whoever needs a large batch
 
 router::RouterOptions DrawRouter(rt::Random& random) {
@@ -25,7 +30,7 @@ router::RouterOptions DrawRouter(rt::Random& random) {
   options.mode = Pick(random, {router::RouterMode::kRoundRobin, router::RouterMode::kRandom,
                                router::RouterMode::kPowerOfTwo, router::RouterMode::kLeastLoaded,
                                router::RouterMode::kKv, router::RouterMode::kKv});
-  options.use_kv_events = false;
+  options.use_kv_events = random.Chance(0.7);
   options.approximate_policy =
       Pick(random, {router::ApproximatePolicy::kTtl, router::ApproximatePolicy::kLru});
   options.temperature = Pick(random, {0.0, 0.0, 0.5});
@@ -66,6 +71,9 @@ ClusterShape DrawClusterShape(rt::Random& random, std::uint64_t seed) {
   shape.generations_max = Pick<std::uint32_t>(random, {16, 1024, 1024});
   shape.patience = Pick<rt::Duration>(random, {seconds(10), seconds(2)});
   shape.dead_after = Pick<rt::Duration>(random, {milliseconds(200), seconds(1), seconds(3)});
+  shape.health = {.canary_interval = Pick<rt::Duration>(random, {milliseconds(200), seconds(1)}),
+                  .canary_timeout = milliseconds(300),
+                  .stall_limit = Pick<rt::Duration>(random, {milliseconds(500), seconds(2)})};
   shape.mock = DrawMockSetup(seed);
   shape.mock.mock.limits.context_tokens_max = Pick<std::uint32_t>(random, {128, 256});
   AddGrammarsAndAdapters(shape.mock);
@@ -118,6 +126,13 @@ Cluster::Cluster(std::uint64_t seed, rt::Random& random, ViolationSink on_violat
   setup_.on_request = [this](control::InstanceId worker, const wire::GenerateRequest& request) {
     OnRequest(worker, request);
   };
+  setup_.on_poison = [this] {
+    world_.RunAt(world_.now() + rt::Duration(random_.Between(0, kPoisonMax.count())), [this] {
+      if (on_poison_) {
+        on_poison_();
+      }
+    });
+  };
   control::MuxOptions mux = setup_.mux;
   mux.name = "observer";
   observer_ =
@@ -129,6 +144,11 @@ Cluster::Cluster(std::uint64_t seed, rt::Random& random, ViolationSink on_violat
   for (std::size_t i = 0; i < frontends_.size(); ++i) {
     StartFrontend(i);
   }
+}
+
+std::string Cluster::StoryTime() const {
+  return fmt::format("{:10.6f} s: ",
+                     std::chrono::duration<double>(world_.now().time_since_epoch()).count());
 }
 
 std::string Cluster::FrontendHost(std::size_t frontend) {
@@ -166,6 +186,7 @@ WorkerSetup Cluster::DrawWorker() {
   setup.kv_log.blocks_max = Pick<std::size_t>(random_, {4, 32, 65536});
   setup.stream_bytes_max = Pick<std::size_t>(random_, {64, 1024, 8 * 1024});
   setup.clock = DrawClock();
+  setup.health = shape_.health;
   return setup;
 }
 
@@ -181,6 +202,7 @@ void Cluster::StartWorker(const std::string& host) {
   observer_->Watch((*process)->instance(), fmt::format("{}:{}", own, WorkerProcess::kPort),
                    (*process)->card());
   workers_.push_back({.process = std::move(*process), .number = blame_.AddWorker(world_.now())});
+  Tell("worker {} begins at {}", workers_.size() - 1, own);
 }
 
 void Cluster::StartFrontend(std::size_t frontend) {
@@ -191,6 +213,7 @@ void Cluster::StartFrontend(std::size_t frontend) {
   fleet.seed = random_.Next();
   frontend::FrontendOptions options;
   options.generations_max = shape_.generations_max;
+  Tell("frontend {} begins", frontend);
   Frontend& slot = frontends_[frontend];
   rt::SimNode& node = world_.AddNode(FrontendHost(frontend));
   const ClockDrift clock = DrawClock();
@@ -217,11 +240,41 @@ void Cluster::KillWorker(std::size_t worker, bool vanish) {
 
 void Cluster::DrainWorker(std::size_t worker, rt::Duration patience) {
   workers_[worker].process->Drain(patience);
-  workers_[worker].withdrawn = true;
+  workers_[worker].withdrawn_at = world_.now();
   blame_.RemoveWorker(worker, world_.now());
 }
 
+void Cluster::StallWorker(std::size_t worker, rt::Duration time) {
+  const rt::Time begin = world_.now();
+  workers_[worker].process->Stall(begin + time);
+  const control::ReadinessOptions& health = shape_.health;
+  // Idle or at work; canaries are due at most a quarter of their interval late.
+  const rt::Duration period =
+      std::max(health.canary_interval * 5 / 4 + health.canary_timeout, health.stall_limit) +
+      kReportGrace;
+  if (time > period) {
+    world_.RunAt(begin + period, [this, worker, begin] { CheckStalled(worker, begin); });
+  }
+}
+
+void Cluster::CheckStalled(std::size_t worker, rt::Time begin) const {
+  const WorkerProcess& process = *workers_[worker].process;
+  if (!process.alive() || process.draining()) {
+    return;
+  }
+  for (std::size_t i = 0; i < frontends_.size(); ++i) {
+    const Frontend& slot = frontends_[i];
+    if (slot.process && slot.frozen_until < begin && slot.process->uses(process.instance()) &&
+        blame_.Hears(worker, i, begin, world_.now(), {"stall"})) {
+      on_violation_(fmt::format("{} uses {}, whose engine has stood still for {} ms",
+                                slot.process->name(), process.host(),
+                                (world_.now() - begin).count() / 1'000'000));
+    }
+  }
+}
+
 void Cluster::KillFrontend(std::size_t frontend) {
+  Tell("frontend {} dies", frontend);
   Frontend& slot = frontends_[frontend];
   for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
     const WorkerProcess& process = *workers_[worker].process;
@@ -336,7 +389,7 @@ void Cluster::Check() {
       slot.last_down = world_.now();
     }
     if (slot.process) {
-      CheckWithdrawn(slot);
+      CheckWithdrawn(i);
     }
     for (std::size_t worker = 0; slot.process && worker < workers_.size(); ++worker) {
       std::string wrong = blame_.See(
@@ -348,21 +401,24 @@ void Cluster::Check() {
   }
 }
 
-// Whatever the store says later: who withdrew does not come back.
-void Cluster::CheckWithdrawn(Frontend& slot) {
+// Whatever the store says later: who withdrew does not come back to whom it could tell.
+void Cluster::CheckWithdrawn(std::size_t frontend) {
+  Frontend& slot = frontends_[frontend];
   for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
-    if (!workers_[worker].withdrawn) {
+    const rt::Time withdrawn_at = workers_[worker].withdrawn_at;
+    if (withdrawn_at == rt::kNever) {
       continue;
     }
     const bool knows = slot.process->instances().contains(workers_[worker].process->instance());
-    if (knows && slot.forgot.contains(worker)) {
-      unexplained_.push_back(fmt::format("{} believes again in {}, which withdrew",
-                                         slot.process->name(), workers_[worker].process->host()));
-      slot.forgot.erase(worker);
+    if (knows && slot.forgot.erase(worker) > 0) {
+      on_violation_(fmt::format("{} believes again in {}, which withdrew", slot.process->name(),
+                                workers_[worker].process->host()));
     }
     if (knows) {
       slot.knew.insert(worker);
-    } else if (slot.knew.contains(worker)) {
+    } else if (slot.knew.contains(worker) &&
+               blame_.Hears(worker, frontend, withdrawn_at, world_.now(),
+                            {"drain", "rolling_update"})) {
       slot.forgot.insert(worker);
     }
   }
@@ -371,6 +427,14 @@ void Cluster::CheckWithdrawn(Frontend& slot) {
 bool Cluster::WasDownSince(std::size_t frontend, rt::Time begin) const {
   const Frontend& slot = frontends_[frontend];
   return slot.down_since != rt::kNever || slot.last_down >= begin;
+}
+
+std::uint32_t Cluster::RefusalsOf(std::uint64_t seed) const {
+  std::uint32_t count = 0;
+  for (const Worker& worker : workers_) {
+    count += worker.process->watched().refused_count(seed);
+  }
+  return count;
 }
 
 std::uint64_t Cluster::MoveCount() const {
@@ -428,15 +492,32 @@ std::optional<std::string> Cluster::Held() const {
 }
 
 void Cluster::CheckKvTruth() {
+  const auto compare = [&](const std::string& who, const WorkerProcess& worker,
+                           const std::set<std::uint64_t>& believed,
+                           const std::set<std::uint64_t>& truth) {
+    if (believed != truth) {
+      on_violation_(fmt::format(
+          "{} has {} blocks that can be found; {} believes {}, of which it has {}", worker.host(),
+          truth.size(), who, believed.size(),
+          std::ranges::count_if(believed, [&](auto hash) { return truth.contains(hash); })));
+    }
+  };
   for (const std::size_t i : Usable()) {
     const WorkerProcess& worker = *workers_[i].process;
-    const std::set<std::uint64_t>& told = observer_->blocks(worker.instance());
     const std::set<std::uint64_t> truth = worker.FindableBlocks();
-    if (told != truth) {
-      on_violation_(fmt::format(
-          "{} has {} blocks that can be found; by its events they are {}, of which it has {}",
-          worker.host(), truth.size(), told.size(),
-          std::ranges::count_if(told, [&](std::uint64_t hash) { return truth.contains(hash); })));
+    compare("the listener", worker, observer_->blocks(worker.instance()), truth);
+    for (const Frontend& slot : frontends_) {
+      const router::Router& router = slot.process->fleet().router();
+      if (router.index() == nullptr) {
+        continue;
+      }
+      std::set<std::uint64_t> believed;
+      for (const wire::KvEvent& event : router.DumpKv({.instance = worker.instance(), .rank = 0})) {
+        for (const wire::KvBlock& block : event.blocks) {
+          believed.insert(block.block_hash);
+        }
+      }
+      compare(slot.process->name(), worker, believed, truth);
     }
   }
 }

@@ -4,12 +4,15 @@
 // from outside, by ClusterFaults and the simulation.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "obs/log.h"
@@ -28,6 +31,7 @@ struct ClusterShape {
   std::uint32_t generations_max = 1024;  // of a frontend
   rt::Duration patience{};
   rt::Duration dead_after{};
+  control::ReadinessOptions health;  // of each worker's engine
   MockSetup mock;
   std::int64_t step_ns_max = 0;  // of a worker's step
   control::LeaseOptions lease;
@@ -48,8 +52,8 @@ class Cluster final {
 
   struct Worker {
     std::unique_ptr<WorkerProcess> process;
-    std::size_t number = 0;  // to Blame
-    bool withdrawn = false;  // it said itself that it goes
+    std::size_t number = 0;              // to Blame
+    rt::Time withdrawn_at = rt::kNever;  // it said itself that it goes
   };
 
   struct Frontend {
@@ -57,9 +61,10 @@ class Cluster final {
     std::uint32_t starts = 0;
     rt::Time down_since = rt::kNever;  // kNever: it is up, and ready
     rt::Time last_down = rt::Time::min();
+    rt::Time frozen_from = rt::Time::min();  // without a pause, lately
     rt::Time frozen_until = rt::Time::min();
     std::set<std::size_t> knew;    // workers that withdrew, while it knew them
-    std::set<std::size_t> forgot;  // and that it has forgotten since
+    std::set<std::size_t> forgot;  // and that it has forgotten since, having heard it
   };
 
   Cluster(std::uint64_t seed, rt::Random& random, ViolationSink on_violation);
@@ -96,11 +101,26 @@ class Cluster final {
   void StartFrontend(std::size_t frontend);
   void KillWorker(std::size_t worker, bool vanish);
   void DrainWorker(std::size_t worker, rt::Duration patience);
+  /// Its engine stands still: within a period of its health, nobody to whom nothing else happened
+  /// may use it.
+  void StallWorker(std::size_t worker, rt::Duration time);
   /// What runs for it has to end at each worker within 2 s.
   void KillFrontend(std::size_t frontend);
 
-  /// Views for which no fault is known to be why.
-  const std::vector<std::string>& unexplained() const { return unexplained_; }
+  /// Called outside every node, soon after a request that kills whoever runs it began somewhere.
+  void OnPoison(std::function<void()> on_poison) { on_poison_ = std::move(on_poison); }
+
+  /// Whoever tells what happens; empty: nobody does.
+  void OnStory(std::function<void(const std::string& line)> on_story) {
+    on_story_ = std::move(on_story);
+  }
+
+  template <class... Args>
+  void Tell(fmt::format_string<Args...> text, Args&&... args) const {
+    if (on_story_) {
+      on_story_(StoryTime() + fmt::format(text, std::forward<Args>(args)...));
+    }
+  }
 
   void Violate(std::string what) { on_violation_(std::move(what)); }
 
@@ -121,30 +141,36 @@ class Cluster final {
   /// Of requests, by all frontends that ever were.
   std::uint64_t MoveCount() const;
 
+  /// Times that any worker said that it is full to a request with this sampling seed.
+  std::uint32_t RefusalsOf(std::uint64_t seed) const;
+
   engine::EngineLoad LoadOf(std::size_t worker) const { return workers_[worker].process->load(); }
 
   /// What is held for any request anywhere, or not as it should be when all is well again; nothing:
   /// it is quiet.
   std::optional<std::string> Held() const;
-  /// What somebody believes that a worker has and it has not, or the other way round. Last call:
-  /// the workers' events are used up.
+  /// What a frontend or the listener believes that a worker has and it has not, or the other way
+  /// round. Last call: the workers' events are used up.
   void CheckKvTruth();
 
   /// Ends all processes.
   void Destroy();
 
  private:
+  std::string StoryTime() const;
   WorkerSetup DrawWorker();
   ClockDrift DrawClock();
   void OnRequest(control::InstanceId instance, const wire::GenerateRequest& request);
   bool AnotherServes(std::size_t worker, rt::Time since) const;
-  void CheckWithdrawn(Frontend& slot);
+  void CheckWithdrawn(std::size_t frontend);
+  void CheckStalled(std::size_t worker, rt::Time begin) const;
   void ExpectEnded(std::size_t worker, std::vector<RequestId> requests, const std::string& caller);
 
   rt::Random& random_;
   ClusterShape shape_;
   ViolationSink on_violation_;
-  std::vector<std::string> unexplained_;
+  std::function<void()> on_poison_;
+  std::function<void(const std::string&)> on_story_;
   rt::SimWorld world_;
   rt::SimOptions calm_;
   rt::SimNode& store_node_;

@@ -12,6 +12,11 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Kind = Blame::Kind;
 
+bool ClusterFaults::AnyWithin(const std::vector<Window>& windows, rt::Time begin, rt::Time end) {
+  return std::ranges::any_of(
+      windows, [&](const Window& one) { return one.begin <= end && one.until >= begin; });
+}
+
 void ClusterFaults::Plan(rt::Time end) {
   const rt::Time now = cluster_.world().now();
   if (cluster_.shape().clocks_drift) {
@@ -38,6 +43,7 @@ void ClusterFaults::Make() {
       {"rolling_update", &ClusterFaults::RollingUpdate},
       {"freeze", &ClusterFaults::FreezeWorker},
       {"sleep", &ClusterFaults::SleepWorker},
+      {"stall", &ClusterFaults::StallWorker},
       {"partition", &ClusterFaults::CutWorker},
       {"half_open", &ClusterFaults::HalfCutWorker},
       {"corrupt", &ClusterFaults::CorruptLine},
@@ -55,6 +61,7 @@ void ClusterFaults::Make() {
   };
   const auto& [name, fault] = kFaults[random_.Below(std::size(kFaults))];
   ++counts_[name];
+  cluster_.Tell("{}", name);
   (this->*fault)();
 }
 
@@ -85,6 +92,8 @@ rt::Time ClusterFaults::Until(rt::Duration time) {
 
 void ClusterFaults::DisturbPair(std::string_view fault, std::size_t worker, std::size_t frontend,
                                 Kind kind, rt::Duration time) {
+  cluster_.Tell("  worker {} and frontend {}: {} for {} ms", worker, frontend, fault,
+                time.count() / 1'000'000);
   cluster_.blame().Disturb(fault, worker, frontend, kind, cluster_.world().now(), Until(time));
 }
 
@@ -103,11 +112,28 @@ void ClusterFaults::DisturbAll(std::string_view fault, Kind kind, rt::Duration t
   }
 }
 
+void ClusterFaults::DisturbLine(std::string_view fault, std::size_t worker, std::size_t frontend,
+                                Kind kind, rt::Duration time) {
+  DisturbPair(fault, worker, frontend, kind, time);
+  lines_.push_back({.fault = std::string(fault),
+                    .host = cluster_.workers()[worker].process->host(),
+                    .frontend = frontend,
+                    .kind = kind,
+                    .until = Until(time)});
+}
+
 void ClusterFaults::StartWorker(const std::string& host) {
   ++counts_["restart"];
   cluster_.StartWorker(host);
-  if (const rt::Time now = cluster_.world().now(); now < reset_until_) {
-    Disturb("reset", cluster_.workers().size() - 1, Kind::kRepeatedly, reset_until_ - now);
+  const std::size_t worker = cluster_.workers().size() - 1;
+  const rt::Time now = cluster_.world().now();
+  if (now < reset_until_) {
+    Disturb("reset", worker, Kind::kRepeatedly, reset_until_ - now);
+  }
+  for (const LineFault& line : lines_) {
+    if (now < line.until && line.host == cluster_.workers()[worker].process->host()) {
+      DisturbPair(line.fault, worker, line.frontend, line.kind, line.until - now);
+    }
   }
 }
 
@@ -150,22 +176,19 @@ void ClusterFaults::RollingUpdate() {
   }
 }
 
-void ClusterFaults::Continue() {
-  KillPoisoned();
-  ContinueRolling();
-}
-
 // A request that kills whoever runs it may do so as often as the flight allows.
 void ClusterFaults::KillPoisoned() {
   for (const std::size_t worker : cluster_.Usable()) {
     const WorkerProcess& process = *cluster_.workers()[worker].process;
-    const std::string poison = process.watched().poison();
-    if (poison.empty()) {
+    const std::vector<std::string> poisons = process.watched().poisons();
+    if (poisons.empty()) {
       continue;
     }
     ++counts_["poison"];
-    if (++poison_kills_[poison] > frontend::FlightOptions{}.deaths_max) {
-      cluster_.Violate(fmt::format("one request killed {} workers", poison_kills_[poison]));
+    for (const std::string& poison : poisons) {
+      if (++poison_kills_[poison] > frontend::FlightOptions{}.deaths_max) {
+        cluster_.Violate(fmt::format("one request killed {} workers", poison_kills_[poison]));
+      }
     }
     Disturb("poison", worker, Kind::kOnce);
     cluster_.KillWorker(worker, false);
@@ -174,7 +197,7 @@ void ClusterFaults::KillPoisoned() {
 }
 
 // One after the other: its successor is used before it goes.
-void ClusterFaults::ContinueRolling() {
+void ClusterFaults::Continue() {
   if (rolling_now_ > 0) {
     const WorkerProcess& old = *cluster_.workers()[rolling_now_ - 1].process;
     if (old.alive() && !old.draining()) {
@@ -223,11 +246,19 @@ void ClusterFaults::SleepWorker() {
   }
 }
 
+void ClusterFaults::StallWorker() {
+  if (std::size_t worker = 0; AnyWorker(worker)) {
+    const rt::Duration time = 2 * DrawWhile() + milliseconds(200);
+    Disturb("stall", worker, Kind::kTwice, time);
+    cluster_.StallWorker(worker, time);
+  }
+}
+
 void ClusterFaults::CutWorker() {
   if (std::size_t worker = 0; AnyWorker(worker)) {
     const std::size_t frontend = AnyFrontend();
     const rt::Duration time = DrawWhile();
-    DisturbPair("partition", worker, frontend, Kind::kTwice, time);
+    DisturbLine("partition", worker, frontend, Kind::kTwice, time);
     const std::string host = cluster_.workers()[worker].process->host();
     cluster_.world().SetPartition(Cluster::FrontendHost(frontend), host, true);
     cluster_.world().RunAt(Until(time), [this, frontend, host] {
@@ -240,7 +271,7 @@ void ClusterFaults::HalfCutWorker() {
   if (std::size_t worker = 0; AnyWorker(worker)) {
     const std::size_t frontend = AnyFrontend();
     const rt::Duration time = 2 * DrawWhile();
-    DisturbPair("half_open", worker, frontend, Kind::kTwice, time);
+    DisturbLine("half_open", worker, frontend, Kind::kTwice, time);
     std::string from = Cluster::FrontendHost(frontend);
     std::string to = cluster_.workers()[worker].process->host();
     if (random_.Chance(0.5)) {
@@ -256,7 +287,7 @@ void ClusterFaults::CorruptLine() {
   if (std::size_t worker = 0; AnyWorker(worker)) {
     const std::size_t frontend = AnyFrontend();
     const rt::Duration time = DrawWhile();
-    DisturbPair("corrupt", worker, frontend, Kind::kRepeatedly, time);
+    DisturbLine("corrupt", worker, frontend, Kind::kRepeatedly, time);
     const std::string host = cluster_.workers()[worker].process->host();
     cluster_.world().SetCorruption(Cluster::FrontendHost(frontend), host,
                                    Pick(random_, {0.002, 0.05}));
@@ -279,11 +310,14 @@ void ClusterFaults::ResetConnections() {
   const rt::Duration time = DrawWhile();
   DisturbAll("reset", Kind::kRepeatedly, time);
   reset_until_ = std::max(reset_until_, Until(time));
+  resets_.push_back({.begin = cluster_.world().now(), .until = Until(time)});
   ForAWhile(&rt::SimOptions::reset_probability, Pick(random_, {0.001, 0.02}), time);
 }
 
 void ClusterFaults::RefuseConnects() {
-  ForAWhile(&rt::SimOptions::refuse_probability, Pick(random_, {0.3, 0.9}), DrawWhile());
+  const rt::Duration time = DrawWhile();
+  refusals_.push_back({.begin = cluster_.world().now(), .until = Until(time)});
+  ForAWhile(&rt::SimOptions::refuse_probability, Pick(random_, {0.3, 0.9}), time);
 }
 
 // Far below what peers take for death.
@@ -325,6 +359,9 @@ void ClusterFaults::FreezeFrontend() {
         DisturbPair("frontend_freeze", worker, frontend, Kind::kTwice, time);
       }
     }
+  }
+  if (slot.frozen_until < cluster_.world().now()) {
+    slot.frozen_from = cluster_.world().now();
   }
   slot.frozen_until = std::max(slot.frozen_until, Until(time));
   slot.process->node().Freeze(slot.frozen_until);

@@ -19,7 +19,9 @@ namespace pixii::sim {
 class ClusterFaults final {
  public:
   ClusterFaults(Cluster& cluster, rt::Random& random, std::map<std::string, std::uint64_t>& counts)
-      : cluster_(cluster), random_(random), counts_(counts) {}
+      : cluster_(cluster), random_(random), counts_(counts) {
+    cluster_.OnPoison([this] { KillPoisoned(); });
+  }
 
   /// As many as the shape says, at random instants until `end`.
   void Plan(rt::Time end);
@@ -30,13 +32,21 @@ class ClusterFaults final {
   /// No new ones; networks are as they were. What is frozen, cut or asleep comes back by itself.
   void Stop();
 
-  /// Whether this happened.
-  bool happened(const std::string& fault) const { return counts_.contains(fault); }
+  /// Whether connects were refused, or connections reset, at some time within these.
+  bool Refused(rt::Time begin, rt::Time end) const { return AnyWithin(refusals_, begin, end); }
+
+  bool Reset(rt::Time begin, rt::Time end) const { return AnyWithin(resets_, begin, end); }
 
   /// Until when the last fault lasts by itself.
   rt::Time last_until() const { return last_until_; }
 
  private:
+  struct Window {
+    rt::Time begin{};
+    rt::Time until{};
+  };
+
+  static bool AnyWithin(const std::vector<Window>& windows, rt::Time begin, rt::Time end);
   void Make();
   rt::Duration DrawWhile();
   rt::Duration DrawRestart();
@@ -50,6 +60,9 @@ class ClusterFaults final {
   void DisturbAll(std::string_view fault, Blame::Kind kind, rt::Duration time);
   void DisturbPair(std::string_view fault, std::size_t worker, std::size_t frontend,
                    Blame::Kind kind, rt::Duration time);
+  /// The same, and to whoever comes to its host meanwhile.
+  void DisturbLine(std::string_view fault, std::size_t worker, std::size_t frontend,
+                   Blame::Kind kind, rt::Duration time);
   rt::Time Until(rt::Duration time);
 
   void StartWorker(const std::string& host);
@@ -60,10 +73,10 @@ class ClusterFaults final {
   void VanishWorker();
   void DrainWorker();
   void RollingUpdate();
-  void ContinueRolling();
   void KillPoisoned();
   void FreezeWorker();
   void SleepWorker();
+  void StallWorker();
   void CutWorker();
   void HalfCutWorker();
   void CorruptLine();
@@ -79,12 +92,24 @@ class ClusterFaults final {
   void ClearCaches();
   void FreezeListener();
 
+  /// Something is wrong between a host of workers and a frontend.
+  struct LineFault {
+    std::string fault;
+    std::string host;
+    std::size_t frontend = 0;
+    Blame::Kind kind{};
+    rt::Time until{};
+  };
+
   Cluster& cluster_;
   rt::Random& random_;
   std::map<std::string, std::uint64_t>& counts_;
   std::vector<std::size_t> rolling_;  // workers that are to be replaced, the next one last
   std::map<std::string, std::uint32_t> poison_kills_;  // by the request's salt
   std::size_t rolling_now_ = 0;                        // one more than the one that drains; 0: none
+  std::vector<LineFault> lines_;
+  std::vector<Window> refusals_;
+  std::vector<Window> resets_;
   rt::Time last_until_{};
   rt::Time reset_until_{};
   bool stopped_ = false;

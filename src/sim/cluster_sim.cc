@@ -37,6 +37,7 @@ class ClusterSimulation final {
         cluster_(seed, random_, [this](std::string text) { Violation(std::move(text)); }),
         faults_(cluster_, random_, result_.faults),
         reference_(cluster_.shape().mock) {
+    cluster_.OnStory(options.on_story);
     result_.seed = seed;
     expect_ = MockExpectation(cluster_.shape().mock.mock.limits);
     if (options.expect) {
@@ -178,8 +179,8 @@ class ClusterSimulation final {
 
   bool RouterMayRefuse() const {
     const router::RouterOptions& router = cluster_.shape().router;
-    return router.queue_threshold || router.active_decode_blocks_threshold ||
-           !router.policy.classes.empty();
+    return router.active_decode_blocks_threshold || !router.policy.classes.empty() ||
+           (router.queue_threshold && router.queue_requests_max < cluster_.shape().requests);
   }
 
   // Requests of this frontend that were under way with this one.
@@ -190,26 +191,59 @@ class ClusterSimulation final {
     }));
   }
 
-  // Enough workers said that they are full, or were not there to be asked.
+  static std::uint64_t SeedOf(const Job& job) {
+    return job.direct ? job.direct->plan().request.sampling.seed : job.plan.request.sampling.seed;
+  }
+
+  // What a worker said from then on may count: so long it is believed, by a clock of its own, from
+  // when it was heard.
+  rt::Time FullSince(const Job& job) {
+    const rt::Duration hint = router::RouterOptions{}.overloaded_hint * 102 / 100 +
+                              cluster_.shape().dead_after / 10 + milliseconds(50);
+    const Cluster::Frontend& slot = cluster_.frontends()[job.frontend];
+    const rt::Time heard =
+        slot.frozen_until + hint >= job.begun ? std::min(slot.frozen_from, job.begun) : job.begun;
+    return heard - hint;
+  }
+
+  // Each worker said that it is full, or was not there to be asked; or it may not ask any further.
   bool WorkersWereFull(const Job& job) {
-    std::uint64_t full = 0;
-    const rt::Duration hint = router::RouterOptions{}.overloaded_hint;  // so long it is believed
-    for (const Cluster::Worker& worker : cluster_.workers()) {
-      full += worker.process->watched().refused_since(job.begun - hint) ? 1 : 0;
-    }
+    const rt::Time since = FullSince(job);
     const Blame& blame = cluster_.blame();
-    const std::uint64_t asked = full + blame.DisruptionCount(job.frontend, job.begun, job.ended);
-    return full > 0 && asked >= std::min<std::uint64_t>(cluster_.shape().moves_max + 1,
-                                                        blame.ServingCount(job.begun, job.ended));
+    bool any_full = false;
+    bool all_asked = true;
+    for (const Cluster::Worker& worker : cluster_.workers()) {
+      const bool full = worker.process->watched().refused_since(since);
+      any_full |= full;
+      all_asked &= full || !blame.Serves(worker.number, job.begun, job.ended) ||
+                   blame.IsDisturbed(worker.number, job.frontend, job.begun, job.ended);
+    }
+    const std::uint64_t moves = cluster_.RefusalsOf(SeedOf(job)) +
+                                blame.DisruptionCount(job.frontend, job.begun, job.ended);
+    return any_full && (all_asked || moves > cluster_.shape().moves_max);
+  }
+
+  static bool GotTokens(const std::vector<DirectChoice>& choices) {
+    return std::ranges::any_of(choices, [](const auto& one) { return !one.tokens.empty(); });
+  }
+
+  // Each prompt of a body goes its own way.
+  static bool EachPromptGot(const Job& job) {
+    const auto& tokens = job.report.tokens;
+    const std::size_t choices = job.plan.request.choice_count;
+    for (std::size_t i = 0; i < tokens.size(); i += choices) {
+      if (std::ranges::all_of(tokens.begin() + static_cast<std::ptrdiff_t>(i),
+                              tokens.begin() + static_cast<std::ptrdiff_t>(i + choices),
+                              [](const auto& one) { return one.empty(); })) {
+        return false;
+      }
+    }
+    return true;
   }
 
   // A request that was at a worker already waits for another one before it gives up.
   bool WaitedEnough(const Job& job) {
-    const bool moved =
-        job.direct ? std::ranges::any_of(job.direct->report().choices,
-                                         [](const auto& choice) { return !choice.tokens.empty(); })
-                   : std::ranges::any_of(job.report.tokens,
-                                         [](const auto& tokens) { return !tokens.empty(); });
+    const bool moved = job.direct ? GotTokens(job.direct->report().choices) : EachPromptGot(job);
     return !moved || job.ended - job.begun >= cluster_.shape().patience * 95 / 100 ||
            cluster_.blame().DisruptionCount(job.frontend, job.begun, job.ended) >
                cluster_.shape().moves_max;
@@ -229,14 +263,18 @@ class ClusterSimulation final {
     if (code == "unavailable" && !WaitedEnough(job)) {
       return {};
     }
-    return cluster_.blame().Explain(code, job.frontend, job.begun, job.ended);
+    return cluster_.blame().Explain(code, job.frontend, job.begun, job.ended,
+                                    cluster_.RefusalsOf(SeedOf(job)));
   }
 
   void Explain(std::size_t index, const std::string& code, std::string reason,
                std::string_view detail) {
-    // Not every pair of fault and error has its rule yet: what has none is counted and printed.
+    cluster_.Tell("request {} of frontend {}, begun {} ms ago: {} by {}", index,
+                  jobs_[index].frontend, (world().now() - jobs_[index].begun).count() / 1'000'000,
+                  code, reason.empty() ? "nothing" : reason);
     if (reason.empty()) {
-      result_.unexplained.push_back(fmt::format("request {}: {} {}", index, code, detail));
+      ++result_.unexplained;
+      Violation(fmt::format("request {}: no fault explains {}: {}", index, code, detail));
     } else {
       ++result_.errors[code + " by " + std::move(reason)];
     }
@@ -260,10 +298,10 @@ class ClusterSimulation final {
         ++result_.refused;
         if (report.status == 0) {
           Explain(index, "no connection",
-                  was_down                     ? "frontend_kill"
-                  : faults_.happened("refuse") ? "refuse"
-                  : faults_.happened("reset")  ? "reset"
-                                               : "",
+                  was_down                                ? "frontend_kill"
+                  : faults_.Refused(job.begun, job.ended) ? "refuse"
+                  : faults_.Reset(job.begun, job.ended)   ? "reset"
+                                                          : "",
                   report.detail);
         } else {
           Explain(index, report.error_code, Reason(job, report.error_code), report.detail);
@@ -277,10 +315,10 @@ class ClusterSimulation final {
       case Outcome::kPending:
         ++result_.failed;
         Explain(index, "broken",
-                !report.transport_broke     ? ""
-                : was_down                  ? "frontend_kill"
-                : faults_.happened("reset") ? "reset"
-                                            : "",
+                !report.transport_broke               ? ""
+                : was_down                            ? "frontend_kill"
+                : faults_.Reset(job.begun, job.ended) ? "reset"
+                                                      : "",
                 report.detail);
         break;
     }
@@ -406,7 +444,8 @@ class ClusterSimulation final {
     if (world().RunUntil(closed, world().now() + kTimeLimit) != rt::SimEnd::kDone) {
       Violation("the drain left connections");
     }
-    world().RunTo(world().now() + kEventsLimit);
+    // Who listens may be frozen longer than anything is held.
+    world().RunTo(std::max(world().now(), faults_end) + kEventsLimit);
     cluster_.CheckKvTruth();
   }
 
@@ -420,8 +459,6 @@ class ClusterSimulation final {
     result_.moves = cluster_.MoveCount();
     result_.state_hash = world().state_hash();
     result_.events = world().event_count();
-    result_.unexplained.insert(result_.unexplained.end(), cluster_.unexplained().begin(),
-                               cluster_.unexplained().end());
     result_.virtual_seconds =
         std::chrono::duration<double>(world().now().time_since_epoch()).count();
     cluster_.Destroy();

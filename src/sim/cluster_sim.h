@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 
 #include "sim/workload.h"
 
@@ -16,6 +17,8 @@ namespace pixii::sim {
 struct ClusterSimOptions {
   /// What replaces the expectation, for tests of the oracles; empty: the mock's.
   std::function<Expectation(Expectation)> expect = {};
+  /// Hears, line by line, what happens to whom and when; empty: nobody.
+  std::function<void(const std::string& line)> on_story = {};
 };
 
 /// Runs one seed to its end. Oracles:

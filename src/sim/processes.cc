@@ -12,6 +12,7 @@ namespace pixii::sim {
 namespace {
 
 constexpr rt::Duration kDrainPoll = std::chrono::milliseconds(5);
+constexpr rt::Duration kFetchPause = std::chrono::seconds(1);  // as apps/fleet_host
 constexpr std::size_t kStandingCalls = 2;  // of a connection: its reports and its KV events
 
 }  // namespace
@@ -48,13 +49,14 @@ WorkerProcess::WorkerProcess(rt::SimWorld& world, rt::SimNode& node, rt::SimNode
       instance_(discovery_.NewInstanceId()),
       engine_(engine_node.loop(), std::move(engine)),
       link_(node.loop(), engine_, {.name = "sim", .eos_token_ids = setup.eos_token_ids}),
-      watched_(link_, [&world] { return world.now(); }) {
+      watched_(link_, [&world] { return world.now(); }, setup.on_poison) {
   worker::WorkerServiceOptions options;
   options.mux = setup.mux;
   options.mux.name = control::InstanceName(instance_);
   options.files = [] { return Result<wire::ModelFiles>(wire::ModelFiles{}); };
   options.kv_log = own.kv_log;
   options.stream_bytes_max = own.stream_bytes_max;
+  options.health = own.health;
   watched_.OnRequest([on_request = setup.on_request, id = instance_](const auto& request) {
     on_request(id, request);
   });
@@ -91,13 +93,15 @@ void WorkerProcess::Freeze(rt::Time until) {
   engine_node_.Freeze(until);
 }
 
+void WorkerProcess::Stall(rt::Time until) { engine_node_.Freeze(until); }
+
 void WorkerProcess::Drain(rt::Duration patience) {
   draining_ = true;
   node_.loop().Spawn(DrainAndStop(patience));
 }
 
 rt::Task<void> WorkerProcess::DrainAndStop(rt::Duration patience) {
-  registration_->Withdraw();
+  registration_->Drain();
   service_->Drain();
   const rt::Time deadline = node_.loop().Now() + patience;
   while (service_->request_count() > 0 && node_.loop().Now() < deadline) {
@@ -160,8 +164,9 @@ FrontendProcess::FrontendProcess(rt::SimNode& node, std::string name, const Clus
                  setup.discovery) {
   fleet_options_.client.mux = setup.mux;
   fleet_options_.client.mux.name = std::move(name);
+  fleet_options_.on_workers = [this] { node_.loop().Post([this] { FetchTexts(); }); };
   fleet_options_.on_connection = [this](control::InstanceId instance, bool connected) {
-    OnConnection(instance, connected);
+    watch_->SetConnected(instance, connected);
   };
   watch_ = discovery_.Watch(
       "", [this](const std::vector<control::MembershipChange>& changes) { OnChanges(changes); });
@@ -181,25 +186,31 @@ void FrontendProcess::OnChanges(const std::vector<control::MembershipChange>& ch
   }
 }
 
-void FrontendProcess::OnConnection(control::InstanceId instance, bool connected) {
-  watch_->SetConnected(instance, connected);
-  if (!connected || frontend_ || fetching_) {
+// As the command: asked again until somebody gives them.
+void FrontendProcess::FetchTexts() {
+  if (frontend_ || fetching_ || fleet_->worker_count() == 0) {
     return;
   }
   fetching_ = true;
   fleet_->FetchFiles([this](const Result<wire::ModelFiles>& files) {
-    fetching_ = false;
-    if (!files || frontend_) {
-      return;
+    if (files) {
+      return Serve();
     }
-    frontend::ServedModel model;
-    model.names = {"sim"};
-    frontend_ = std::make_unique<frontend::Frontend>(
-        frontend::FrontendEnvironment{.loop = node_.loop(), .net = node_.net()}, options_,
-        frontend::ApiKeys());
-    frontend_->Serve(std::move(model), *fleet_);
-    (void)frontend_->Start({.host = "0.0.0.0", .port = kPort});  // failed: it never becomes ready
+    node_.loop().RunAt(node_.loop().Now() + kFetchPause, [this] {
+      fetching_ = false;
+      FetchTexts();
+    });
   });
+}
+
+void FrontendProcess::Serve() {
+  frontend::ServedModel model;
+  model.names = {"sim"};
+  frontend_ = std::make_unique<frontend::Frontend>(
+      frontend::FrontendEnvironment{.loop = node_.loop(), .net = node_.net()}, options_,
+      frontend::ApiKeys());
+  frontend_->Serve(std::move(model), *fleet_);
+  (void)frontend_->Start({.host = "0.0.0.0", .port = kPort});  // failed: it never becomes ready
 }
 
 }  // namespace pixii::sim

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -33,6 +34,8 @@ struct ClusterSetup {
   /// Hears what workers are asked.
   std::function<void(control::InstanceId, const wire::GenerateRequest&)> on_request;
   std::vector<TokenId> eos_token_ids;
+  /// A request that kills whoever runs it gave its first token somewhere.
+  std::function<void()> on_poison;
 };
 
 /// How a machine's clock goes.
@@ -46,6 +49,7 @@ struct WorkerSetup {
   worker::KvEventLogOptions kv_log;
   std::size_t stream_bytes_max = 64 * 1024;  // as WorkerServiceOptions
   ClockDrift clock;
+  control::ReadinessOptions health;
 };
 
 /// `pixii worker`: an engine on a thread, its service, its registration.
@@ -72,6 +76,8 @@ class WorkerProcess final {
   /// As by a power cut: its peers hear nothing.
   void Vanish();
   void Freeze(rt::Time until);
+  /// Its engine makes no step; the process lives, and says so.
+  void Stall(rt::Time until);
   /// Gives the memory of its KV cache back, and takes it again after `time`.
   void Sleep(rt::Duration patience, rt::Duration time);
   /// As by SIGTERM: what runs may end until `patience` is over. stopped() becomes true.
@@ -161,7 +167,8 @@ class FrontendProcess final {
 
  private:
   void OnChanges(const std::vector<control::MembershipChange>& changes);
-  void OnConnection(control::InstanceId instance, bool connected);
+  void FetchTexts();
+  void Serve();
 
   rt::SimNode& node_;
   frontend::FleetOptions fleet_options_;

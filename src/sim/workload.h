@@ -55,8 +55,8 @@ struct SimResult {
   std::map<std::string, std::uint64_t> errors;
   double load_seconds = 0;  // virtual ones, from the first request to the last
   double virtual_seconds = 0;
-  std::vector<std::string> violations;   // of the oracles; empty: the run passed
-  std::vector<std::string> unexplained;  // errors and views for which no fault is known to be why
+  std::uint64_t unexplained = 0;        // errors for which no fault is known to be why: violations
+  std::vector<std::string> violations;  // of the oracles; empty: the run passed
 };
 
 /// Keeps the first violations.

@@ -95,6 +95,22 @@ class Cluster(unittest.TestCase):
                         cluster.resume(worker)
                 both.wait_for_workers(2)
 
+    def test_a_fleet_sleeps_and_wakes_also_for_a_frontend_that_came_meanwhile(self):
+        body = next(cluster.requests(1, 7))
+        with cluster.Cluster(2, worker_flags=FLAGS) as both:
+            expected = ask(both.frontend, body)
+            status, said = both.frontend.post("/engine/control/release_memory_occupation", {})
+            self.assertEqual(status, 200, said)
+            both.wait_for_workers(0)
+            with both.frontend_of() as late:
+                late.wait_for(lambda: any("frontend_model_workers{" in name for name in late.metrics()), 10, "workers that sleep")
+                status, said = both.frontend.post("/engine/control/resume_memory_occupation", {})
+                self.assertEqual(status, 200, said)
+                both.wait_for_workers(2)
+                late.wait_for(lambda: late.request("GET", "/ready")[0] == 200, 20, "the late frontend")
+                self.assertEqual(ask(late, body), expected)
+            self.assertEqual(ask(both.frontend, body), expected)
+
     def test_all_workers_are_replaced_under_load_and_nothing_fails(self):
         bodies = list(cluster.requests(8, 4))
         with cluster.Cluster(2, worker_flags=FLAGS) as both:

@@ -193,12 +193,12 @@ void FleetLink::LoadWantedAdapters(Worker& worker) {
 
 void FleetLink::FetchFiles(RemoteLink::FilesHandler on_done) {
   for (auto& [id, worker] : workers_) {
-    if (worker.connected) {
+    if (worker.routed) {  // one that drains answers no new call
       worker.link->FetchFiles(std::move(on_done));
       return;
     }
   }
-  on_done(Fail(Code::kUnavailable, "there is no connection to any worker"));
+  on_done(Fail(Code::kUnavailable, "no worker is there to give them"));
 }
 
 std::size_t FleetLink::worker_count() const {
@@ -656,9 +656,31 @@ control::WorkerLoad FleetLink::load() const {
   return sum;
 }
 
+std::vector<RemoteLink*> FleetLink::LinksInUse() {
+  std::vector<RemoteLink*> out;
+  for (auto& [id, worker] : workers_) {
+    if (worker.routed) {
+      out.push_back(worker.link.get());
+    }
+  }
+  return out;
+}
+
+// Who sleeps gets no requests, and yet must hear that it shall wake up.
+std::vector<RemoteLink*> FleetLink::LinksThatMaySleep() {
+  std::vector<RemoteLink*> out;
+  for (auto& [id, worker] : workers_) {
+    const bool here = worker.connected && worker.listed && !worker.instance.draining;
+    if (here && !worker.link->goes_away()) {
+      out.push_back(worker.link.get());
+    }
+  }
+  return out;
+}
+
 // One answer of many: the first error, or what the last one said.
-void FleetLink::ForEveryWorker(MemoryHandler on_done,
-                               const std::function<void(RemoteLink&, MemoryHandler)>& call) {
+void FleetLink::ForEach(const std::vector<RemoteLink*>& links, MemoryHandler on_done,
+                        const std::function<void(RemoteLink&, MemoryHandler)>& call) {
   struct Joined {
     MemoryHandler on_done;
     std::size_t left = 0;
@@ -667,7 +689,7 @@ void FleetLink::ForEveryWorker(MemoryHandler on_done,
 
   auto joined = std::make_shared<Joined>();
   joined->on_done = std::move(on_done);
-  joined->left = worker_count() + 1;
+  joined->left = links.size() + 1;
   const auto one = [joined](Result<void> done) {
     if (!done && joined->result) {
       joined->result = std::move(done);
@@ -676,10 +698,8 @@ void FleetLink::ForEveryWorker(MemoryHandler on_done,
       joined->on_done(std::move(joined->result));
     }
   };
-  for (auto& [id, worker] : workers_) {
-    if (worker.routed) {
-      call(*worker.link, one);
-    }
+  for (RemoteLink* link : links) {
+    call(*link, one);
   }
   one({});
 }
@@ -688,7 +708,8 @@ void FleetLink::ForEveryWorker(AdapterHandler on_done,
                                const std::function<void(RemoteLink&, AdapterHandler)>& call) {
   auto card = std::make_shared<Result<wire::AdapterCard>>(
       Fail(Code::kUnavailable, "no worker is there to do it"));
-  ForEveryWorker(
+  ForEach(
+      LinksInUse(),
       [card, on_done = std::move(on_done)](Result<void> done) {
         on_done(done ? std::move(*card) : Result<wire::AdapterCard>(Fail(done.error())));
       },
@@ -703,20 +724,19 @@ void FleetLink::ForEveryWorker(AdapterHandler on_done,
 
 void FleetLink::ReleaseMemory(const control::MemoryTags& tags, rt::Duration patience,
                               MemoryHandler on_done) {
-  ForEveryWorker(std::move(on_done), [&](RemoteLink& link, MemoryHandler one) {
+  ForEach(LinksThatMaySleep(), std::move(on_done), [&](RemoteLink& link, MemoryHandler one) {
     link.ReleaseMemory(tags, patience, std::move(one));
   });
 }
 
 void FleetLink::ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) {
-  ForEveryWorker(std::move(on_done), [&](RemoteLink& link, MemoryHandler one) {
-    link.ResumeMemory(tags, std::move(one));
-  });
+  ForEach(LinksThatMaySleep(), std::move(on_done),
+          [&](RemoteLink& link, MemoryHandler one) { link.ResumeMemory(tags, std::move(one)); });
 }
 
 void FleetLink::ClearCache(MemoryHandler on_done) {
-  ForEveryWorker(std::move(on_done),
-                 [](RemoteLink& link, MemoryHandler one) { link.ClearCache(std::move(one)); });
+  ForEach(LinksInUse(), std::move(on_done),
+          [](RemoteLink& link, MemoryHandler one) { link.ClearCache(std::move(one)); });
 }
 
 void FleetLink::LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) {

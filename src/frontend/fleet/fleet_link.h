@@ -182,7 +182,9 @@ class FleetLink final : public control::WorkerLink {
   std::vector<AdapterWorker> AdapterWorkers() const;
   void JoinAdapterCards();
   void LoadWantedAdapters(Worker& worker);
-  void ForEveryWorker(MemoryHandler on_done,
+  std::vector<control::RemoteLink*> LinksInUse();
+  std::vector<control::RemoteLink*> LinksThatMaySleep();
+  static void ForEach(const std::vector<control::RemoteLink*>& links, MemoryHandler on_done,
                       const std::function<void(control::RemoteLink&, MemoryHandler)>& call);
   void ForEveryWorker(AdapterHandler on_done,
                       const std::function<void(control::RemoteLink&, AdapterHandler)>& call);

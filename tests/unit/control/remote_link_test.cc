@@ -208,6 +208,21 @@ TEST_F(RemoteLinkTest, AWorkerThatReportsNoMoreIsAway) {
   EXPECT_NE(link.trouble().find("reports no more"), std::string::npos);
 }
 
+TEST_F(RemoteLinkTest, AWorkerThatGoesAwayDrainsWhateverItsReportsSay) {
+  ASSERT_EQ(link.load().state, WorkerState::kAwake);
+  worker.server.GoAway();
+  RunUntil([this] { return link.load().state == WorkerState::kDraining; });
+  wire::WorkerReport report;  // made before, and only read now
+  report.load.running = 3;
+  report.ranks.resize(2);
+  worker.Send(worker.reports.front(), report);
+  RunUntil([this] { return link.load().running == 3; });
+  EXPECT_EQ(link.load().state, WorkerState::kDraining);
+  for (const WorkerLoad& load : link.rank_loads()) {
+    EXPECT_EQ(load.state, WorkerState::kDraining);
+  }
+}
+
 TEST_F(RemoteLinkTest, AGapIsAskedForAgainAndWhatWasHeardIsNot) {
   worker.on_kv = [this](CallId call) {
     if (worker.asked.size() == 1) {

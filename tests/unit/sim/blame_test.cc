@@ -70,7 +70,24 @@ TEST_F(BlameTest, AnOutageIsWhenNobodyIsThereAtOneInstant) {
   EXPECT_EQ(blame.Explain("unavailable", 0, At(210), At(290)), "");
   blame.RemoveWorker(1, At(250));
   EXPECT_EQ(blame.Explain("unavailable", 0, At(260), At(290)), "no worker");
-  EXPECT_EQ(blame.ServingCount(At(210), At(290)), 1U);
+  EXPECT_FALSE(blame.Serves(0, At(210), At(290)));
+  EXPECT_TRUE(blame.Serves(1, At(210), At(290)));
+}
+
+TEST_F(BlameTest, RefusalsAreMovesButEndNothingByThemselves) {
+  EXPECT_EQ(blame.Explain("disconnected", 0, At(210), At(290), 2), "") << "nothing happened";
+  blame.Disturb("kill", 0, 0, Blame::Kind::kOnce, At(200), At(200));
+  EXPECT_EQ(blame.Explain("disconnected", 0, At(210), At(290)), "") << "it may move once";
+  EXPECT_EQ(blame.Explain("disconnected", 0, At(210), At(290), 1), "kill");
+}
+
+TEST_F(BlameTest, WhatAWorkerSaysIsHeardIfNothingElseHappens) {
+  blame.Disturb("drain", 0, 0, Blame::Kind::kOnce, At(200), At(200));
+  EXPECT_TRUE(blame.Hears(0, 0, At(200), At(220), {"drain"}));
+  EXPECT_FALSE(blame.Hears(0, 0, At(200), At(220), {}));
+  blame.Disturb("partition", 0, 0, Blame::Kind::kTwice, At(210), At(215));
+  EXPECT_FALSE(blame.Hears(0, 0, At(200), At(220), {"drain"}));
+  EXPECT_TRUE(blame.Hears(0, 1, At(200), At(220), {})) << "the other frontend";
 }
 
 TEST_F(BlameTest, AFrontendThatBeginsAgainHasToFindTheWorkersAnew) {

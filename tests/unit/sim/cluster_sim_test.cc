@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <vector>
+
 namespace pixii::sim {
 namespace {
 
@@ -42,10 +47,25 @@ TEST(ClusterSim, AHundredSeedsPassAndExerciseWhatTheyShould) {
        {"clear_cache",     "clock_drift",     "corrupt",       "delay",     "drain",
         "freeze",          "frontend_freeze", "frontend_kill", "half_open", "kill",
         "listener_freeze", "partition",       "poison",        "refuse",    "reset",
-        "restart",         "rolling_update",  "sleep",         "slow_line", "store_freeze",
-        "store_set_back",  "store_wipe",      "vanish"}) {
+        "restart",         "rolling_update",  "sleep",         "slow_line", "stall",
+        "store_freeze",    "store_set_back",  "store_wipe",    "vanish"}) {
     EXPECT_GT(sum.faults[fault], 3U) << fault;
   }
+}
+
+TEST(ClusterSim, WhoeverWantsToKnowIsToldWhatHappens) {
+  std::vector<std::string> story;
+  const SimResult told =
+      RunClusterSim(7, {.on_story = [&](const std::string& line) { story.push_back(line); }});
+  EXPECT_EQ(told.state_hash, RunClusterSim(7).state_hash) << "telling changes nothing";
+  const auto tells = [&](std::string_view word) {
+    return std::ranges::any_of(
+        story, [&](const std::string& line) { return line.find(word) != std::string::npos; });
+  };
+  for (const auto& [fault, count] : told.faults) {
+    EXPECT_TRUE(fault == "clock_drift" || fault == "restart" || tells(fault)) << fault;
+  }
+  EXPECT_TRUE(tells("begins")) << "of a worker";
 }
 
 // The oracles must be able to fail: here the expectation is of another token.

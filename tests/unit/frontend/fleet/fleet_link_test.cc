@@ -217,6 +217,53 @@ TEST_F(FleetLinkTest, ADrainingWorkerFinishesAndGetsNothingNew) {
   EXPECT_EQ(fleet_->counters().moves_ongoing, 0U);
 }
 
+// Whoever waits for a worker hears of one that wakes up, too: its connection was there all the
+// time.
+TEST_F(FleetLinkTest, WorkersThatComeAndGoAreToldOfHoweverTheyDo) {
+  std::vector<std::size_t> counts;
+  FleetOptions options;
+  options.on_workers = [&] { counts.push_back(fleet_->worker_count()); };
+  StartFleet(1, std::move(options));
+  const control::MemoryTags kv_cache{.kv_cache = true, .weights = false};
+  workers_[1]->link.ReleaseMemory(kv_cache, rt::Duration::zero(), [](const Result<void>&) {});
+  RunUntil([&] { return fleet_->worker_count() == 0; });
+  workers_[1]->link.ResumeMemory(kv_cache, [](const Result<void>&) {});
+  RunUntil([&] { return fleet_->worker_count() == 1; });
+  Kill(1);
+  RunUntil([&] { return fleet_->worker_count() == 0; });
+  EXPECT_EQ(counts, (std::vector<std::size_t>{1, 0, 1, 0}));
+}
+
+TEST_F(FleetLinkTest, AFleetThatWasSentToSleepWakesUp) {
+  StartFleet(2);
+  StartWorker(3);
+  RunUntil([&] { return fleet_->worker_count() == 3; });
+  workers_[3]->service.Drain();  // about to end: it is not asked
+  RunUntil([&] { return fleet_->worker_count() == 2; });
+  const control::MemoryTags kv_cache{.kv_cache = true, .weights = false};
+  int answers = 0;
+  const auto on_done = [&](const Result<void>& done) {
+    EXPECT_TRUE(done) << done.error().ToString();
+    ++answers;
+  };
+  fleet_->ReleaseMemory(kv_cache, rt::Duration::zero(), on_done);
+  RunUntil([&] { return fleet_->load().state == control::WorkerState::kAsleep; });
+  EXPECT_EQ(fleet_->worker_count(), 0U);
+  fleet_->ResumeMemory(kv_cache, on_done);
+  RunUntil([&] { return fleet_->worker_count() == 2; });
+  EXPECT_EQ(answers, 2);
+}
+
+TEST_F(FleetLinkTest, TextsComeFromAWorkerThatTakesCalls) {
+  StartFleet(2);
+  workers_[1]->service.Drain();
+  RunUntil([&] { return fleet_->worker_count() == 1; });
+  std::optional<Error> error;
+  fleet_->FetchFiles([&](const Result<wire::ModelFiles>& files) { error = files.error(); });
+  RunUntil([&] { return error.has_value(); });
+  EXPECT_EQ(CodeName(error->code()), CodeName(Code::kUnsupported)) << "as the one that is asked";
+}
+
 TEST_F(FleetLinkTest, ACancelReachesTheWorkerAndNothingMovesBehindIt) {
   StartFleet(2);
   const wire::GenerateRequest request = MakeMockRequest(1, 1000);
