@@ -20,6 +20,8 @@ struct Answer {
   std::optional<Error> error;
 };
 
+bool IsIdle(const WorkerLoad& load) { return load.running == 0 && load.queued == 0; }
+
 wire::GenerateRequest SmallRequest(RequestId id, const wire::ModelCard& card) {
   wire::GenerateRequest request;
   request.id = id;
@@ -79,16 +81,25 @@ rt::Task<std::optional<Error>> EngineWatch::Canary() {
         }
       });
   if (!sent) {
-    // A full queue is no sign of illness: own traffic proves what a canary would.
-    const bool busy = sent.error().code() == Code::kResourceExhausted;
-    co_return busy ? std::nullopt : std::optional(sent.error());
+    // A full queue is no sign of illness: own traffic proves what a canary would, or the stall
+    // limit what it does not.
+    const bool full = sent.error().code() == Code::kResourceExhausted;
+    if (!full || !IsIdle(before)) {
+      co_return full ? std::nullopt : std::optional(sent.error());
+    }
+    // Full of requests of which it says nothing: it has to begin with them.
+    auto beginning = loop_.SleepFor(options_.canary_timeout);
+    co_await std::move(beginning);
+    const WorkerLoad after = link_.load();
+    co_return IsIdle(after) && after.steps == before.steps
+        ? std::optional(Error(Code::kDeadlineExceeded, "it is full of requests and begins none"))
+        : std::nullopt;
   }
   const bool ended = co_await answer->ended.Wait(loop_.Now() + options_.canary_timeout);
   if (!ended) {
     link_.Cancel({id, std::nullopt});
     // It may wait behind a long prompt: whether that goes on is for the stall limit to say.
-    const bool busy = before.running > 0 || before.queued > 0;
-    co_return busy
+    co_return !IsIdle(before)
         ? std::nullopt
         : std::optional(Error(Code::kDeadlineExceeded, "a test request did not end in time"));
   }

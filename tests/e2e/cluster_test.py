@@ -4,10 +4,12 @@ import os
 import pathlib
 import random
 import signal
+import socket
 import tempfile
 import threading
 import time
 import unittest
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import adapters
@@ -102,13 +104,25 @@ class Cluster(unittest.TestCase):
             status, said = both.frontend.post("/engine/control/release_memory_occupation", {})
             self.assertEqual(status, 200, said)
             both.wait_for_workers(0)
-            with both.frontend_of() as late:
-                late.wait_for(lambda: any("frontend_model_workers{" in name for name in late.metrics()), 10, "workers that sleep")
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+
+            def knows_who_sleeps():
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                        return b"dynamo_frontend_model_workers{" in answer.read()
+                except OSError:
+                    return False  # it does not listen yet
+
+            with ThreadPoolExecutor(1) as pool:
+                coming = pool.submit(both.frontend_of, "--port", str(port))  # ready once somebody is awake
+                harness.wait_for(knows_who_sleeps, 20, "the late frontend to find the workers")
                 status, said = both.frontend.post("/engine/control/resume_memory_occupation", {})
                 self.assertEqual(status, 200, said)
                 both.wait_for_workers(2)
-                late.wait_for(lambda: late.request("GET", "/ready")[0] == 200, 20, "the late frontend")
-                self.assertEqual(ask(late, body), expected)
+                with coming.result() as late:
+                    self.assertEqual(ask(late, body), expected)
             self.assertEqual(ask(both.frontend, body), expected)
 
     def test_all_workers_are_replaced_under_load_and_nothing_fails(self):

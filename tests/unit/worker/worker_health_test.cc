@@ -105,6 +105,19 @@ TEST_F(WorkerHealthTest, AnIdleEngineThatStopsIsToldWithinAPeriodAndComesBack) {
   EXPECT_EQ(told_[2].front(), '+');
 }
 
+// Its queue is full of what came since, so it takes no canary; and it never said that it has any.
+TEST_F(WorkerHealthTest, AnEngineThatStopsAsItIsFilledIsToldLikeAnIdleOne) {
+  engine_node_.Freeze(world_.now() + 60s);
+  for (std::uint64_t id = 1; id <= 10; ++id) {
+    Send(id, 10);
+  }
+  EXPECT_TRUE(RunUntil([this] { return link_.load().state == WorkerState::kUnhealthy; }, 16s))
+      << "a quarter of an interval late at most";
+  ASSERT_EQ(ends_.size(), 10U);
+  EXPECT_EQ(ends_[0].error->code(), Code::kDisconnected);
+  EXPECT_TRUE(RunUntil([this] { return link_.load().state == WorkerState::kAwake; }, 70s));
+}
+
 TEST_F(WorkerHealthTest, WhatAStuckEngineHasEndsForItsCallers) {
   Send(1, 4000);
   Send(2, 4000);
