@@ -25,9 +25,14 @@ FLAGS = ("--engine", "mock", "--kv-tokens", "65536", "--block-size", "16", "--ma
 
 
 def growth_per_hour(samples):
-    """Median of the slopes between all pairs of (second, KiB): some samples far off do not move it."""
-    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for i, a in enumerate(samples) for b in samples[i + 1:]]
-    return statistics.median(slopes) * 3600
+    """Of (second, KiB): median of the slopes between the lowest samples of all pairs of minutes. What a burst takes for a
+    moment is no growth."""
+    lowest = {}
+    for second, kib in samples:
+        lowest[second // 60] = min(kib, lowest.get(second // 60, kib))
+    minutes = sorted(lowest)
+    slopes = [(lowest[b] - lowest[a]) / (b - a) for i, a in enumerate(minutes) for b in minutes[i + 1:]]
+    return statistics.median(slopes) * 60
 
 
 class Load:
