@@ -214,7 +214,7 @@ class ServeWorkers(unittest.TestCase):
             self.assertEqual(len(before), 3)
             killed = before[:2]
 
-            # One death at a time: a request that two workers die under is given up as poisoned.
+            # One death at a time: a request that two workers die under while they have it is given up as poisoned.
             for half, victim in ((range(6), killed[0]), (range(6, 12), killed[1])):
                 def drive(number, first=half[0], victim=victim):
                     def after(event):
@@ -230,6 +230,24 @@ class ServeWorkers(unittest.TestCase):
             self.assertEqual(server.stop(), 0, server.log_text())
             for pid in (*before, *after):
                 self.assertFalse(alive(pid), pid)
+
+    def test_workers_that_die_together_poison_no_request(self):
+        body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 300, "ignore_eos": True}
+        with harness.Server("tiny-chat", "--engine", "mock", "--mock-step-time", "5ms", "--workers", "3") as server:
+            server.wait_for(lambda: self.ready(server) == 3, 30, "three workers")
+            running = threading.Barrier(7)
+
+            def drive(_):
+                return ask(server, body, lambda event: event == 3 and running.wait(30))
+
+            with ThreadPoolExecutor(6) as pool:
+                drivers = [pool.submit(drive, number) for number in range(6)]
+                running.wait(30)
+                for pid in children(server.process.pid)[:2]:
+                    os.kill(pid, signal.SIGKILL)
+                # A stream that lost the first of them may have been sent to the second, which had never heard of it.
+                for driver in drivers:
+                    self.assertEqual(driver.result()["usage"]["completion_tokens"], 300)
 
     def test_nothing_outlives_a_server_that_is_killed(self):
         server = harness.Server("tiny-chat", *FLAGS, "--workers", "2")

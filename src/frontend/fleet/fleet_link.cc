@@ -385,7 +385,7 @@ void FleetLink::OnFrame(const EntryPtr& entry, RequestId attempt, wire::TokenFra
   if (frame.error && frame.error->code() == Code::kResourceExhausted) {
     router_.OnOverloaded(entry->target.instance, loop_.Now());
   }
-  if (!std::exchange(entry->told_worker, true)) {
+  if (!Flight::IsAcknowledgement(frame) && !std::exchange(entry->told_worker, true)) {
     frame.served_by = {.worker = Raw(entry->target.instance),
                        .rank = frame.dp_rank.value_or(entry->target.rank)};
   }
@@ -434,7 +434,9 @@ void FleetLink::Apply(const EntryPtr& entry, Flight::Outcome outcome) {
   entry->link->Cancel({entry->attempt, std::nullopt});
   Leave(entry);
   entry->failed_at.push_back(entry->target.instance);
-  entry->give_up = loop_.Now() + options_.patience;
+  if (*outcome.move == Flight::MoveKind::kOngoing || entry->give_up == rt::Time{}) {
+    entry->give_up = loop_.Now() + options_.patience;  // not anew with each that was gone already
+  }
   Submit(entry);
 }
 

@@ -18,6 +18,7 @@ Flight::Flight(wire::GenerateRequest request, FlightOptions options)
 
 wire::GenerateRequest Flight::Attempt() {
   request_.attempt = ++attempt_;
+  acknowledged_ = false;
   wire::GenerateRequest out = request_;
   if (out.pool) {  // nothing is generated, and nobody may say otherwise
     out.generated.clear();
@@ -42,17 +43,28 @@ bool Flight::MayMove(Code code) {
 }
 
 Flight::Outcome Flight::OnRefused(const Error& error) {
-  return MayMove(error.code()) ? Failed(error, MoveKind::kNewRequest) : Fail(error);
+  return MayMove(error.code()) ? Failed(error) : Fail(error);
+}
+
+bool Flight::IsAcknowledgement(const wire::TokenFrame& frame) {
+  return frame.tokens.empty() && frame.prompt_logprobs.empty() && frame.pooled.empty() &&
+         frame.cached_tokens == 0 && frame.adapter_version.empty() && !frame.dp_rank &&
+         !frame.finish;
 }
 
 Flight::Outcome Flight::OnFrame(wire::TokenFrame frame) {
+  if (IsAcknowledgement(frame)) {  // whatever choice it names: it is of all
+    acknowledged_ = true;
+    return {};
+  }
   Choice& choice = choices_[frame.choice];
   if (choice.ended) {
     return {};
   }
   if (frame.finish == wire::FinishReason::kError && frame.error && MayMove(frame.error->code())) {
-    return Failed(*frame.error, MoveKind::kOngoing);
+    return Failed(*frame.error);
   }
+  acknowledged_ = true;
   begun_ = true;
   std::vector<TokenId>& generated = request_.generated[frame.choice];
   generated.insert(generated.end(), frame.tokens.begin(), frame.tokens.end());
@@ -79,7 +91,23 @@ Flight::Outcome Flight::OnFrame(wire::TokenFrame frame) {
   return out;
 }
 
-Flight::Outcome Flight::Failed(const Error& error, MoveKind kind) {
+// Whether it may go to another worker; counts what it costs. A worker that was gone before it had
+// the request says nothing about the request, so that is no move; whoever waits has his patience,
+// and this has a bound of its own.
+bool Flight::MovesOn(const Error& error, bool acknowledged) {
+  const bool missed = !acknowledged && error.code() != Code::kResourceExhausted;
+  std::uint32_t& count = missed ? misses_ : moves_;
+  const std::uint32_t count_max =
+      missed && options_.moves_max > 0 ? options_.misses_max : options_.moves_max;
+  if (count >= count_max) {
+    return false;
+  }
+  ++count;
+  return true;
+}
+
+Flight::Outcome Flight::Failed(const Error& error) {
+  const bool acknowledged = std::exchange(acknowledged_, false);
   Outcome out;
   for (std::uint32_t choice = 0; choice < choices_.size(); ++choice) {
     if (choices_[choice].ended) {
@@ -96,16 +124,15 @@ Flight::Outcome Flight::Failed(const Error& error, MoveKind kind) {
     return out;
   }
   last_failure_ = error;
-  deaths_ += error.code() == Code::kDisconnected ? 1 : 0;
+  deaths_ += acknowledged && error.code() == Code::kDisconnected ? 1 : 0;
   Error end = error;
   if (deaths_ >= options_.deaths_max) {
     end = Error(Code::kRequestPoisoned,
                 fmt::format("{} workers died while they had this request", deaths_));
-  } else if (moves_ < options_.moves_max) {
+  } else if (MovesOn(error, acknowledged)) {
     out.too_long = options_.tokens_max > 0 && token_count() > options_.tokens_max;
     if (!out.too_long) {
-      ++moves_;
-      out.move = kind;
+      out.move = acknowledged ? MoveKind::kOngoing : MoveKind::kNewRequest;
       return out;
     }
   }

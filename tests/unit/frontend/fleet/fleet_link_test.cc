@@ -107,7 +107,9 @@ TEST_F(FleetLinkTest, AStreamOutlivesItsWorkerAtAnyToken) {
     KillAfter(tokens);
     RunToEnd(request);
     ExpectOracle(request);
-    EXPECT_EQ(fleet_->counters().moves_ongoing, 1U);
+    // Killed in the turn in which it got the request, it told nobody that it had it.
+    EXPECT_EQ(fleet_->counters().moves_ongoing, tokens == 0 ? 0U : 1U);
+    EXPECT_EQ(fleet_->counters().moves_new_request, tokens == 0 ? 1U : 0U);
   }
 }
 
@@ -149,6 +151,57 @@ TEST_F(FleetLinkTest, ARequestThatOutlivesNoWorkerIsGivenUp) {
   RunToEnd(request);
   ExpectError(1, Code::kRequestPoisoned);
   EXPECT_EQ(fleet_->worker_count(), 2U);
+}
+
+TEST_F(FleetLinkTest, ADeathBeforeTheFirstTokenCountsToo) {
+  StartFleet(4);
+  wire::GenerateRequest request = MakeMockRequest(1, 100);
+  request.prompt.assign(2000, 7);  // many steps
+  Generate(request);
+  for (int death = 0; death < 2; ++death) {
+    RunUntil([&] { return Busy() != 0; });
+    world_.RunTo(world_.now() + std::chrono::milliseconds(10));
+    ASSERT_TRUE(received_[1].tokens[0].empty());
+    Kill(Busy());
+  }
+  RunToEnd(request);
+  ExpectError(1, Code::kRequestPoisoned);
+}
+
+TEST_F(FleetLinkTest, WorkersThatWereGoneBeforeARequestCameDoItNoHarm) {
+  StartFleet(6);
+  for (std::uint64_t number = 1; number <= 5; ++number) {
+    Kill(number);  // and nobody has heard of it yet
+  }
+  for (std::uint64_t id = 1; id <= 12; ++id) {
+    Generate(MakeMockRequest(id, 20));
+  }
+  for (std::uint64_t id = 1; id <= 12; ++id) {
+    RunToEnd(MakeMockRequest(id, 20));
+    ExpectOracle(MakeMockRequest(id, 20));
+  }
+}
+
+TEST_F(FleetLinkTest, WhereAllWereGoneBeforeARequestCameItWaitsForAnother) {
+  StartFleet(3);
+  for (std::uint64_t number = 1; number <= 3; ++number) {
+    Kill(number);
+  }
+  const rt::Time begun = world_.now();
+  const wire::GenerateRequest served = MakeMockRequest(1, 20);
+  Generate(served);
+  world_.RunTo(begun + std::chrono::seconds(4));
+  EXPECT_FALSE(Ended(served));
+  StartWorker(1);
+  RunToEnd(served);
+  ExpectOracle(served);
+  Kill(1);
+  const rt::Time again = world_.now();
+  const wire::GenerateRequest given_up = MakeMockRequest(2, 20);
+  Generate(given_up);
+  RunToEnd(given_up);
+  ExpectError(2, Code::kUnavailable);
+  EXPECT_LE(world_.now() - again, std::chrono::seconds(11)) << "the patience begins once";
 }
 
 TEST_F(FleetLinkTest, ALongRequestStaysAtTheLimitAndMovesBelow) {
