@@ -102,7 +102,7 @@ void FleetHost::SetInstance(const control::Instance& instance) {
   if (!options_.model.empty() && instance.card.name != options_.model) {
     return;
   }
-  const frontend::VersionKey key = frontend::VersionOf(instance);
+  const frontend::VersionKey key = frontend::VersionOf(instance.card);
   versions_.SetInstance(instance);
   if (!frontend::ServesClients(instance.role)) {
     return;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "frontend/fleet/model_versions.h"
 #include "frontend/fleet/route_texts.h"
 
 namespace pixii::frontend {
@@ -47,8 +48,7 @@ FleetLink::~FleetLink() { *alive_ = false; }
 
 Result<void> FleetLink::SetInstance(const control::Instance& instance) {
   const wire::ModelCard& card = instance.card;
-  if (card.name != card_.name || card.fingerprint != card_.fingerprint ||
-      card.vocab_size != card_.vocab_size || card.block_tokens != card_.block_tokens) {
+  if (VersionOf(card) != VersionOf(card_)) {
     return Fail(
         Code::kInvalidArgument,
         fmt::format("worker {:x} serves {} ({}, blocks of {}), the others {} ({}, blocks of "

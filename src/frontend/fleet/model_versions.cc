@@ -12,8 +12,11 @@
 
 namespace pixii::frontend {
 
-VersionKey VersionOf(const control::Instance& instance) {
-  return {.name = instance.card.name, .fingerprint = instance.card.fingerprint};
+VersionKey VersionOf(const wire::ModelCard& card) {
+  return {.name = card.name,
+          .fingerprint = card.fingerprint,
+          .vocab_size = card.vocab_size,
+          .block_tokens = card.block_tokens};
 }
 
 bool ServesClients(control::WorkerRole role) {
@@ -21,7 +24,7 @@ bool ServesClients(control::WorkerRole role) {
 }
 
 void ModelVersions::SetInstance(const control::Instance& instance) {
-  const VersionKey key = VersionOf(instance);
+  const VersionKey key = VersionOf(instance.card);
   const auto known = instances_.find(instance.id);
   if (known != instances_.end() && known->second != key) {
     RemoveInstance(instance.id);
@@ -81,7 +84,7 @@ std::optional<std::string> ModelVersions::Missing(const Version& version) {
 VersionChoice ModelVersions::Choose(
     const std::function<VersionState(const VersionKey&)>& state) const {
   VersionChoice out;
-  using Rank = std::tuple<bool, std::int64_t, std::string>;  // can be sent requests, age, the rest
+  using Rank = std::tuple<bool, std::int64_t, VersionKey>;  // can be sent requests, age, the rest
   std::map<std::string, Rank> best;
   for (const auto& [key, version] : versions_) {
     const VersionState now = state(key);
@@ -94,7 +97,7 @@ VersionChoice ModelVersions::Choose(
           now.trouble.empty() ? "its workers are being asked for its texts" : now.trouble;
       continue;
     }
-    Rank rank(now.workers > 0, version.born_ms, key.fingerprint);
+    Rank rank(now.workers > 0, version.born_ms, key);
     const auto [found, is_first] = best.try_emplace(key.name, rank);
     if (is_first || found->second < rank) {
       found->second = std::move(rank);

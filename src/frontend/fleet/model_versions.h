@@ -1,9 +1,10 @@
 // Which version of each model gets new requests, decided from the workers there are. Pure.
 //
 // Thread: a value. docs/running_a_fleet.md
-// A version is a name and a fingerprint of weights: its workers answer alike. In a rolling update
-// two versions have workers at a time; the newer one gets what is new as soon as it can serve, and
-// the older one ends what it has.
+// A version is all that workers must have in common to serve one fleet: the name, the fingerprint
+// of weights, the vocabulary that tokens are checked against, and the blocks that prompts are cut
+// into to know who has cached them. In a rolling update two versions have workers at a time; the
+// newer one gets what is new as soon as it can serve, and the older one ends what it has.
 #pragma once
 
 #include <compare>
@@ -22,11 +23,13 @@ namespace pixii::frontend {
 struct VersionKey {
   std::string name;
   std::string fingerprint;
+  std::uint32_t vocab_size = 0;
+  std::uint32_t block_tokens = 0;
 
   auto operator<=>(const VersionKey&) const = default;
 };
 
-VersionKey VersionOf(const control::Instance& instance);
+VersionKey VersionOf(const wire::ModelCard& card);
 
 /// Whether clients' requests go to it, and not only other workers'.
 bool ServesClients(control::WorkerRole role);

@@ -352,6 +352,9 @@ TEST_F(FleetLinkTest, AnotherModelOrVersionIsNotTaken) {
   const auto taken = fleet_->SetInstance(other);
   ASSERT_FALSE(taken);
   EXPECT_EQ(taken.error().param(), "model");
+  other.card = instances_[1].card;
+  other.card.block_tokens *= 2;
+  EXPECT_FALSE(fleet_->SetInstance(other)) << "prompts are cut otherwise there";
 }
 
 TEST_F(FleetLinkTest, AnAddressThatIsNoneLeavesNothingBehind) {

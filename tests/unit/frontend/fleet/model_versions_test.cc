@@ -81,6 +81,19 @@ TEST_F(ModelVersionsTest, AWorkerThatTurnsToAnotherVersionLeavesTheFirst) {
   EXPECT_EQ(Serving("a"), "y");
 }
 
+TEST_F(ModelVersionsTest, TheSameWeightsInOtherBlocksAreAnotherVersion) {
+  Instance other = Worker(2, "a", "x", 10);
+  other.card.block_tokens = 32;
+  versions.SetInstance(Worker(1, "a", "x", 5));
+  versions.SetInstance(other);
+  EXPECT_EQ(Choose().serving.at("a").block_tokens, 32U) << "the newer one";
+  versions.RemoveInstance(InstanceId{1});
+  EXPECT_EQ(Choose().serving.at("a").block_tokens, 32U);
+  versions.SetInstance(Worker(3, "a", "x", 15));
+  versions.RemoveInstance(InstanceId{2});
+  EXPECT_EQ(Choose().serving.at("a").block_tokens, 0U);
+}
+
 TEST_F(ModelVersionsTest, WhatCannotServeYetSaysWhy) {
   versions.SetInstance(Worker(1, "a", "x", 5));
   states[{"a", "x"}] = {.ready = false, .trouble = "its tokenizer is broken", .workers = 1};
