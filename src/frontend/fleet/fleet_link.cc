@@ -241,11 +241,13 @@ void FleetLink::OnAdvice(RequestId attempt, const std::optional<Result<router::A
   }
   const EntryPtr entry = found->second;
   const std::weak_ptr<bool> alive(alive_);
-  if (advice && !*advice) {
+  // One that knows no worker may know less than this side: another version's alone, or none yet.
+  const bool knows_nobody = advice && !*advice && advice->error().code() == Code::kUnavailable;
+  if (advice && !*advice && !knows_nobody) {
     Send(entry, {.id = attempt, .target = Fail(advice->error())});
   } else {
     router::RouteRequest request = RouteOf(*entry);
-    if (advice) {
+    if (advice && *advice) {
       const router::Advice& said = **advice;
       const auto worker = workers_.find(said.target.instance);
       entry->advised = worker != workers_.end() && worker->second.linked->routed();
