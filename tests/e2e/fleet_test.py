@@ -111,6 +111,29 @@ class Models(unittest.TestCase):
             fleet.frontend.wait_for(lambda: tokens(fleet.frontend) == first, 10, "the old version answers again")
             self.assertNotEqual(first, second)
 
+    def test_requests_go_to_workers_that_can_hold_them(self):
+        flags = ("--engine", "mock")
+
+        def limit(server):
+            return [model["max_model_len"] for model in server.request("GET", "/v1/models")[2]["data"]]
+
+        def used(max_tokens):
+            return ask(server, {"messages": [{"role": "user", "content": "x"}], "max_tokens": max_tokens,
+                                "ignore_eos": True})["usage"]["completion_tokens"]
+        with cluster.Cluster(1, worker_flags=(*flags, "--max-context", "2048")) as fleet:
+            server = fleet.frontend
+            fleet.workers.append(cluster.Worker(fleet.folder.name, "tiny-chat", *flags, "--max-context", "512"))
+            fleet.wait_for_workers(2)
+            self.assertEqual(limit(server), [2048])
+            self.assertEqual([used(count) for count in (20, 1000) * 4], [20, 1000] * 4)
+            fleet.kill(fleet.workers[0])
+            fleet.wait_for_workers(1)
+            self.assertEqual(limit(server), [512])
+            self.assertEqual(used(20), 20)
+            status, answer = server.post(CHAT, {"messages": [{"role": "user", "content": "x"}], "max_tokens": 1000})
+            self.assertEqual(status, 400, answer)
+            self.assertIn("512", answer["error"]["message"])
+
     def test_embeddings_and_scores_behind_a_frontend_are_those_of_a_server(self):
         cases = [("qwen3-embedding", "/v1/embeddings", {"input": ["one text", "another"], "dimensions": 8}),
                  ("bert-modes", "/v1/embeddings", {"input": [[5, 6, 7], [9]]}),

@@ -102,8 +102,10 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
   const router::LinkedWorker::Change change = linked.Update(takes);
   if (change.left) {
     adapters_.RemoveWorker(instance);
+    limits_.RemoveWorker(instance);
   } else if (change.came || change.card) {
     adapters_.SetWorker(instance, linked.link().card().adapters);
+    limits_.SetWorker(instance, linked.link().card().context_tokens_max);
   }
   if (change.came) {
     // Requests go there once it says that it has them.
@@ -116,12 +118,20 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
     SweepLater();
   }
   if (change.came || change.left || change.card) {
-    card_.adapters = adapters_.Joined();
+    RefreshCard();
   }
   if ((change.came || change.left) && options_.on_workers) {
     options_.on_workers();
   }
   Pump();
+}
+
+// What clients are told that they may ask for, of the workers that are there now.
+void FleetLink::RefreshCard() {
+  card_.adapters = adapters_.Joined();
+  if (limits_.largest() > 0) {
+    card_.context_tokens_max = limits_.largest();
+  }
 }
 
 void FleetLink::FetchFiles(RemoteLink::FilesHandler on_done) {
@@ -163,7 +173,7 @@ void FleetLink::ExportMetrics() {
 }
 
 Result<control::RouteExplanation> FleetLink::ExplainRoute(const wire::GenerateRequest& request) {
-  const router::RouteRequest route = RouteRequestOf(request);
+  const router::RouteRequest route = RouteOf(request);
   return ExplanationOf(router_, router_.Foresee(route, loop_.Now()), route.tokens.size());
 }
 
@@ -210,11 +220,18 @@ void FleetLink::Submit(const EntryPtr& entry) {
 }
 
 router::RouteRequest FleetLink::RouteOf(const Entry& entry) const {
-  router::RouteRequest out = RouteRequestOf(entry.flight.request());
+  router::RouteRequest out = RouteOf(entry.flight.request());
   out.id = entry.attempt;
-  out.excluded = entry.failed_at;
-  if (const std::string& adapter = entry.flight.request().adapter; !adapter.empty()) {
-    const std::vector<InstanceId> others = adapters_.NotFor(adapter);
+  out.excluded.insert(out.excluded.end(), entry.failed_at.begin(), entry.failed_at.end());
+  return out;
+}
+
+// Who cannot serve it is no candidate.
+router::RouteRequest FleetLink::RouteOf(const wire::GenerateRequest& request) const {
+  router::RouteRequest out = RouteRequestOf(request);
+  out.excluded = limits_.TooSmallFor(ContextTokensOf(request));
+  if (!request.adapter.empty()) {
+    const std::vector<InstanceId> others = adapters_.NotFor(request.adapter);
     out.excluded.insert(out.excluded.end(), others.begin(), others.end());
   }
   return out;
@@ -444,6 +461,16 @@ void FleetLink::Apply(const EntryPtr& entry, Flight::Outcome outcome) {
 
 void FleetLink::NobodyTakes(const EntryPtr& entry, const Error& error) {
   const bool moved = !entry->failed_at.empty();
+  const wire::GenerateRequest& request = entry->flight.request();
+  if (!moved && error.code() == Code::kUnavailable) {  // else a large one may come in time
+    const std::optional<std::uint64_t> pinned =
+        request.routing ? request.routing->worker : std::nullopt;
+    if (const std::optional<Error> refusal = limits_.Refusal(
+            ContextTokensOf(request), pinned ? std::optional(InstanceId{*pinned}) : std::nullopt)) {
+      Apply(entry, entry->flight.Fail(*refusal));
+      return;
+    }
+  }
   const std::optional<Error>& failure = entry->flight.last_failure();
   const bool all_full = failure && failure->code() == Code::kResourceExhausted;
   if (!moved || (all_full && !entry->flight.begun()) || loop_.Now() >= entry->give_up) {

@@ -204,6 +204,52 @@ TEST_F(FleetLinkTest, WhereAllWereGoneBeforeARequestCameItWaitsForAnother) {
   EXPECT_LE(world_.now() - again, std::chrono::seconds(11)) << "the patience begins once";
 }
 
+TEST_F(FleetLinkTest, RequestsGoToWorkersThatCanHoldThem) {
+  StartFleet(1);
+  EXPECT_EQ(fleet_->card().context_tokens_max, testing::kMockContext);
+  engine_options_.context_tokens_max = 64;
+  StartWorker(2);
+  RunUntil([&] { return fleet_->worker_count() == 2; });
+  EXPECT_EQ(fleet_->card().context_tokens_max, testing::kMockContext);
+  std::set<std::uint64_t> workers;
+  for (std::uint64_t id = 1; id <= 12; ++id) {
+    // 6 tokens of prompt: 58 more are just what the small one holds.
+    const wire::GenerateRequest request = MakeMockRequest(id, id % 2 == 0 ? 58 : 59);
+    const auto why = fleet_->ExplainRoute(request);
+    ASSERT_TRUE(why);
+    EXPECT_EQ(std::ranges::count(why->candidates, "excluded", &control::RouteCandidate::standing),
+              id % 2 == 0 ? 0 : 1);
+    Generate(request);
+    RunToEnd(request);
+    ExpectOracle(request);
+    workers.insert(received_[id].served_by.at(0).worker);
+  }
+  EXPECT_EQ(workers.size(), 2U);
+  Kill(1);
+  RunUntil([&] { return fleet_->worker_count() == 1; });
+  EXPECT_EQ(fleet_->card().context_tokens_max, 64U) << "of the workers that are there";
+  const wire::GenerateRequest large = MakeMockRequest(20, 59);
+  Generate(large);
+  RunToEnd(large);
+  ExpectError(20, Code::kTooLarge);
+}
+
+TEST_F(FleetLinkTest, ALargeRequestThatLostItsWorkerWaitsForALargeOne) {
+  StartFleet(1);
+  engine_options_.context_tokens_max = 64;
+  StartWorker(2);
+  RunUntil([&] { return fleet_->worker_count() == 2; });
+  const wire::GenerateRequest request = MakeMockRequest(1, 200);
+  Generate(request);
+  KillAfter(5);
+  world_.RunTo(world_.now() + std::chrono::seconds(3));
+  EXPECT_FALSE(Ended(request));
+  engine_options_.context_tokens_max = 0;
+  StartWorker(3);
+  RunToEnd(request);
+  ExpectOracle(request);
+}
+
 TEST_F(FleetLinkTest, ALongRequestStaysAtTheLimitAndMovesBelow) {
   for (const std::uint32_t room : {0U, 1U}) {
     SCOPED_TRACE(room);
