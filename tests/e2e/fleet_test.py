@@ -188,6 +188,24 @@ class Adapters(unittest.TestCase):
                 self.assertEqual(tokens(server, "m"), base)
 
 
+    def test_a_stream_whose_adapter_is_nowhere_waits_for_it(self):
+        model = harness.ROOT / "models/tiny-chat"
+        with tempfile.TemporaryDirectory() as folder:
+            adapters.write(pathlib.Path(folder) / "a", adapters.linears(model), 3, 4)
+            body = {"model": "a", "messages": [{"role": "user", "content": "x"}], "max_tokens": 400, "temperature": 0.8,
+                    "seed": 3, "ignore_eos": True}
+            with cluster.Cluster(1, worker_flags=(*FLAGS, "--lora-dir", folder)) as fleet:
+                expected = ask(fleet.frontend, body)
+                fleet.workers.append(cluster.Worker(fleet.folder.name, "tiny-chat", *FLAGS))  # it has no adapters
+                fleet.wait_for_workers(2)
+
+                def after(event):
+                    if event == 5:
+                        fleet.kill(fleet.workers[0])
+                        fleet.add_worker()
+                self.assertEqual(ask(fleet.frontend, body, after), expected)
+
+
 class Drain(unittest.TestCase):
     def test_a_worker_that_is_told_to_end_ends_what_it_has(self):  # C10
         bodies = [{"messages": [{"role": "user", "content": f"Tell me {i}."}], "max_tokens": 120, "seed": i,

@@ -173,7 +173,7 @@ void FleetLink::ExportMetrics() {
 }
 
 Result<control::RouteExplanation> FleetLink::ExplainRoute(const wire::GenerateRequest& request) {
-  const router::RouteRequest route = RouteOf(request);
+  const router::RouteRequest route = RouteOf(request, false);
   return ExplanationOf(router_, router_.Foresee(route, loop_.Now()), route.tokens.size());
 }
 
@@ -220,18 +220,19 @@ void FleetLink::Submit(const EntryPtr& entry) {
 }
 
 router::RouteRequest FleetLink::RouteOf(const Entry& entry) const {
-  router::RouteRequest out = RouteOf(entry.flight.request());
+  router::RouteRequest out = RouteOf(entry.flight.request(), !entry.failed_at.empty());
   out.id = entry.attempt;
   out.excluded.insert(out.excluded.end(), entry.failed_at.begin(), entry.failed_at.end());
   return out;
 }
 
 // Who cannot serve it is no candidate.
-router::RouteRequest FleetLink::RouteOf(const wire::GenerateRequest& request) const {
+router::RouteRequest FleetLink::RouteOf(const wire::GenerateRequest& request, bool moved) const {
   router::RouteRequest out = RouteRequestOf(request);
   out.excluded = limits_.TooSmallFor(ContextTokensOf(request));
   if (!request.adapter.empty()) {
-    const std::vector<InstanceId> others = adapters_.NotFor(request.adapter);
+    const std::vector<InstanceId> others =
+        moved ? adapters_.NotForBegun(request.adapter) : adapters_.NotFor(request.adapter);
     out.excluded.insert(out.excluded.end(), others.begin(), others.end());
   }
   return out;

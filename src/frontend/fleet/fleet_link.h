@@ -159,7 +159,7 @@ class FleetLink final : public control::WorkerLink {
   void RouteHere(router::RouteRequest request);
   void OnAdvice(RequestId attempt, const std::optional<Result<router::Advice>>& advice);
   router::RouteRequest RouteOf(const Entry& entry) const;
-  router::RouteRequest RouteOf(const wire::GenerateRequest& request) const;
+  router::RouteRequest RouteOf(const wire::GenerateRequest& request, bool moved) const;
   void Say(const router::Dispatch& dispatch) const;
   void Submit(const EntryPtr& entry);
   void Pump();
