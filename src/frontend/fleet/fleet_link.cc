@@ -174,7 +174,10 @@ void FleetLink::ExportMetrics() {
 
 Result<control::RouteExplanation> FleetLink::ExplainRoute(const wire::GenerateRequest& request) {
   const router::RouteRequest route = RouteOf(request, false);
-  return ExplanationOf(router_, router_.Foresee(route, loop_.Now()), route.tokens.size());
+  control::RouteExplanation out =
+      ExplanationOf(router_, router_.Foresee(route, loop_.Now()), route.tokens.size());
+  out.asks_router = options_.adviser != nullptr;
+  return out;
 }
 
 Result<void> FleetLink::SetBusyThresholds(const control::BusyThresholds& thresholds) {

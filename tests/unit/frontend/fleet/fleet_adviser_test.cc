@@ -138,6 +138,7 @@ TEST_F(FleetAdviserTest, AnAdviserThatKnowsNoWorkerIsNotBelieved) {
   RunToEnd(request);
   ExpectOracle(request);
   EXPECT_TRUE(adviser_.live.empty());
+  EXPECT_TRUE(fleet_->ExplainRoute(request)->asks_router);
 }
 
 TEST_F(FleetAdviserTest, OneThatIsCancelledBeforeTheAdviceEnds) {
