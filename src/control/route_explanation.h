@@ -65,6 +65,8 @@ struct RouteExplanation {
   std::uint32_t overlap_tokens = 0;   // of the prompt that the choice should have cached
   std::vector<RouteCandidate> candidates = {};
   bool waits = false;  // until a rank has less to do; `choice` is the one it would have now
+  /// Another process is asked first; this is what is done while it does not answer.
+  bool asks_router = false;
   std::uint64_t waiting_requests = 0;
   std::uint64_t waiting_tokens = 0;  // of their prompts
 };

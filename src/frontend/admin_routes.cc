@@ -140,9 +140,11 @@ struct ClearJob final : ExchangeWatcher {
 
   void OnRoom() override {}
 
-  void OnCleared(const Result<void>& result) {
-    std::string instance =
-        R"({"name":"dynamo/backend-instance-0","endpoint":"clear_kv_blocks","status":)";
+  // All workers of a model are one entry.
+  void OnCleared(std::size_t number, std::string_view model, const Result<void>& result) {
+    std::string instance = fmt::format(R"({{"name":"dynamo/backend-instance-{}","model":)", number);
+    wire::AppendJsonString(instance, model);
+    instance += R"(,"endpoint":"clear_kv_blocks","status":)";
     wire::AppendJsonString(
         instance, result ? "Successfully cleared kv blocks for instance" : result.error().detail());
     instance += '}';
@@ -177,8 +179,12 @@ void Frontend::HandleClearCache(Call& call) {
   job->fields = std::move(call.fields);
   job->left = models_.serving().size();
   call.exchange.Watch(job.get());
+  std::size_t number = 0;
   for (const auto& service : models_.serving()) {
-    service->link().ClearCache([job](const Result<void>& result) { job->OnCleared(result); });
+    service->link().ClearCache([job, number, model = service->name()](const Result<void>& result) {
+      job->OnCleared(number, model, result);
+    });
+    ++number;
   }
 }
 

@@ -48,6 +48,9 @@ Json CandidateJson(const control::RouteCandidate& from, bool scored) {
 std::string ExplanationJson(const control::RouteExplanation& from) {
   Json out{Json::Object{}};
   out.Set("mode", from.mode);
+  if (from.asks_router) {
+    out.Set("asks_router", true);
+  }
   out.Set("block_size", std::int64_t{from.block_tokens});
   out.Set("isl_tokens", from.prompt_tokens);
   if (from.choice) {

@@ -181,6 +181,9 @@ class Router final {
 
   const RouterOptions& options() const { return options_; }
 
+  /// Of all workers that are here.
+  std::size_t rank_count() const { return rank_count_ - free_numbers_.size(); }
+
   /// 0: no worker has come yet.
   std::uint32_t block_tokens() const { return block_tokens_; }
 

@@ -211,8 +211,10 @@ Result<void> WorkerService::BeginGenerate(control::CallId id, Call& call,
   if (!taken) {
     running_.erase(own);
     ++counts_.refused;
+    return taken;
   }
-  return taken;
+  // At once, however long the prompt: if this process dies now, the request may be why.
+  return server_.Send(id, wire::Encode(wire::TokenFrame{}));
 }
 
 Result<void> WorkerService::BeginMemory(control::CallId id, const std::string& message) {

@@ -60,6 +60,24 @@ class RemoteRouter(unittest.TestCase):
                     chat(frontend, "a b c")
                 os.kill(router.process.pid, signal.SIGCONT)
 
+    def test_workers_with_other_blocks_take_over(self):
+        with cluster.Cluster(1, worker_flags=FLAGS) as one:
+            with Router(one.folder.name) as router, one.frontend_of("--router-url", "discovery") as frontend:
+                router.wait_for(lambda: len(loads(router)) == 1, 20, "a worker")
+                old = one.workers[0]
+                flags = ("32" if flag == "16" else flag for flag in FLAGS)
+                one.workers.append(cluster.Worker(one.folder.name, "tiny-chat", *flags))
+                router.wait_for(lambda: len(loads(router)) == 2, 20, "both")
+                for asking in (frontend, one.frontend) * 5:
+                    chat(asking, "a b c")
+                one.kill(old)
+                router.wait_for(lambda: len(loads(router)) == 1, 20, "the new one alone")
+                for asking in (frontend, one.frontend):
+                    asking.wait_for(lambda: asking.post("/v1/completions", {"prompt": "a", "max_tokens": 1})[0] == 200,
+                                    10, "answers")
+                self.while_streaming(frontend, lambda: router.wait_for(lambda: active(router) == 1, 10, "the stream"))
+                router.wait_for(lambda: active(router) == 0, 10, "its end")
+
     def while_streaming(self, frontend, check):
         checked = []
         for _ in frontend.stream("/v1/completions", {"model": "tiny-chat", "prompt": "one two", "max_tokens": 200,

@@ -52,4 +52,18 @@ std::vector<control::InstanceId> FleetAdapters::NotFor(std::string_view adapter)
   return NotForAdapter(adapter, Workers());
 }
 
+std::vector<control::InstanceId> FleetAdapters::NotForBegun(std::string_view adapter) const {
+  const bool is_named = std::ranges::any_of(workers_, [&](const auto& one) {
+    return std::ranges::find(one.second, adapter, &wire::AdapterCard::name) != one.second.end();
+  });
+  if (is_named) {
+    return NotFor(adapter);
+  }
+  std::vector<control::InstanceId> out;
+  for (const auto& [instance, has] : workers_) {
+    out.push_back(instance);
+  }
+  return out;
+}
+
 }  // namespace pixii::frontend

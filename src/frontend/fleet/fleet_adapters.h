@@ -35,6 +35,10 @@ class FleetAdapters final {
   /// Workers that a request of `adapter` does not go to.
   std::vector<control::InstanceId> NotFor(std::string_view adapter) const;
 
+  /// Workers that a request of `adapter` does not go to that has begun with it already: where none
+  /// names it, all. Whoever had it is gone, and each of these would say that there is none.
+  std::vector<control::InstanceId> NotForBegun(std::string_view adapter) const;
+
  private:
   struct Wanted {
     wire::LoadAdapterRequest request;

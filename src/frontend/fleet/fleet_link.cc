@@ -106,8 +106,10 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
   const router::LinkedWorker::Change change = linked.Update(takes);
   if (change.left) {
     adapters_.RemoveWorker(instance);
+    limits_.RemoveWorker(instance);
   } else if (change.came || change.card) {
     adapters_.SetWorker(instance, linked.link().card().adapters);
+    limits_.SetWorker(instance, linked.link().card().context_tokens_max);
   }
   if (change.came) {
     // Requests go there once it says that it has them.
@@ -120,12 +122,20 @@ void FleetLink::OnWorkerChange(InstanceId instance) {
     SweepLater();
   }
   if (change.came || change.left || change.card) {
-    card_.adapters = adapters_.Joined();
+    RefreshCard();
   }
   if ((change.came || change.left) && options_.on_workers) {
     options_.on_workers();
   }
   Pump();
+}
+
+// What clients are told that they may ask for, of the workers that are there now.
+void FleetLink::RefreshCard() {
+  card_.adapters = adapters_.Joined();
+  if (limits_.largest() > 0) {
+    card_.context_tokens_max = limits_.largest();
+  }
 }
 
 void FleetLink::FetchFiles(RemoteLink::FilesHandler on_done) {
@@ -187,8 +197,11 @@ void FleetLink::ExportMetrics() {
 }
 
 Result<control::RouteExplanation> FleetLink::ExplainRoute(const wire::GenerateRequest& request) {
-  const router::RouteRequest route = Wanted(request);
-  return ExplanationOf(router_, router_.Foresee(route, loop_.Now()), route.tokens.size());
+  const router::RouteRequest route = RouteOf(request, false);
+  control::RouteExplanation out =
+      ExplanationOf(router_, router_.Foresee(route, loop_.Now()), route.tokens.size());
+  out.asks_router = options_.adviser != nullptr;
+  return out;
 }
 
 Result<void> FleetLink::SetBusyThresholds(const control::BusyThresholds& thresholds) {
@@ -249,19 +262,27 @@ router::RouteRequest FleetLink::Wanted(const wire::GenerateRequest& request) con
 }
 
 router::RouteRequest FleetLink::RouteOf(const Entry& entry) const {
-  router::RouteRequest out = Wanted(entry.flight.request());
-  if (entry.flight.request().dp_rank && !out.rank && options_.log != nullptr) {
-    obs::Event(*options_.log, obs::EventId::kRankUnknown)
-        .kv("rank", *entry.flight.request().dp_rank);
+  const wire::GenerateRequest& request = entry.flight.request();
+  router::RouteRequest out = RouteOf(request, !entry.failed_at.empty());
+  if (request.dp_rank && !out.rank && options_.log != nullptr) {
+    obs::Event(*options_.log, obs::EventId::kRankUnknown).kv("rank", *request.dp_rank);
   }
   out.id = entry.attempt;
-  out.excluded = entry.failed_at;
-  if (const std::string& adapter = entry.flight.request().adapter; !adapter.empty()) {
-    const std::vector<InstanceId> others = adapters_.NotFor(adapter);
-    out.excluded.insert(out.excluded.end(), others.begin(), others.end());
-  }
+  out.excluded.insert(out.excluded.end(), entry.failed_at.begin(), entry.failed_at.end());
   const std::vector<InstanceId> others = OfOtherNumerics(entry);
   out.excluded.insert(out.excluded.end(), others.begin(), others.end());
+  return out;
+}
+
+// Who cannot serve it is no candidate.
+router::RouteRequest FleetLink::RouteOf(const wire::GenerateRequest& request, bool moved) const {
+  router::RouteRequest out = Wanted(request);
+  out.excluded = limits_.TooSmallFor(ContextTokensOf(request));
+  if (!request.adapter.empty()) {
+    const std::vector<InstanceId> others =
+        moved ? adapters_.NotForBegun(request.adapter) : adapters_.NotFor(request.adapter);
+    out.excluded.insert(out.excluded.end(), others.begin(), others.end());
+  }
   return out;
 }
 
@@ -305,11 +326,13 @@ void FleetLink::OnAdvice(RequestId attempt, const std::optional<Result<router::A
   }
   const EntryPtr entry = found->second;
   const std::weak_ptr<bool> alive(alive_);
-  if (advice && !*advice) {
+  // One that knows no worker may know less than this side: another version's alone, or none yet.
+  const bool knows_nobody = advice && !*advice && advice->error().code() == Code::kUnavailable;
+  if (advice && !*advice && !knows_nobody) {
     Send(entry, {.id = attempt, .target = Fail(advice->error())});
   } else {
     router::RouteRequest request = RouteOf(*entry);
-    if (advice) {
+    if (advice && *advice) {
       const router::Advice& said = **advice;
       const auto worker = workers_.find(said.target.instance);
       entry->advised = worker != workers_.end() && worker->second.linked->routed();
@@ -449,7 +472,7 @@ void FleetLink::OnFrame(const EntryPtr& entry, RequestId attempt, wire::TokenFra
   if (frame.error && frame.error->code() == Code::kResourceExhausted) {
     router_.OnOverloaded(entry->target.instance, loop_.Now());
   }
-  if (!std::exchange(entry->told_worker, true)) {
+  if (!Flight::IsAcknowledgement(frame) && !std::exchange(entry->told_worker, true)) {
     frame.served_by = {.worker = Raw(entry->target.instance),
                        .rank = frame.dp_rank.value_or(entry->target.rank)};
   }
@@ -498,7 +521,9 @@ void FleetLink::Apply(const EntryPtr& entry, Flight::Outcome outcome) {
   entry->link->Cancel({entry->attempt, std::nullopt});
   Leave(entry);
   entry->failed_at.push_back(entry->target.instance);
-  entry->give_up = loop_.Now() + options_.patience;
+  if (!outcome.missed || entry->give_up == rt::Time{}) {
+    entry->give_up = loop_.Now() + options_.patience;  // not anew with each that was gone already
+  }
   entry->any_numerics = false;
   Submit(entry);
 }
@@ -511,6 +536,16 @@ void FleetLink::NobodyTakes(const EntryPtr& entry, const Error& error) {
     return;
   }
   const bool moved = !entry->failed_at.empty();
+  const wire::GenerateRequest& request = entry->flight.request();
+  if (!moved && error.code() == Code::kUnavailable) {  // else a large one may come in time
+    const std::optional<std::uint64_t> pinned =
+        request.routing ? request.routing->worker : std::nullopt;
+    if (const std::optional<Error> refusal = limits_.Refusal(
+            ContextTokensOf(request), pinned ? std::optional(InstanceId{*pinned}) : std::nullopt)) {
+      Apply(entry, entry->flight.Fail(*refusal));
+      return;
+    }
+  }
   const std::optional<Error>& failure = entry->flight.last_failure();
   const bool all_full = failure && failure->code() == Code::kResourceExhausted;
   if (!moved || (all_full && !entry->flight.begun()) || loop_.Now() >= entry->give_up) {

@@ -20,6 +20,7 @@
 #include "control/joined_answers.h"
 #include "control/remote_link.h"
 #include "control/worker_link.h"
+#include "frontend/fleet/context_limits.h"
 #include "frontend/fleet/fleet_adapters.h"
 #include "frontend/fleet/fleet_metrics.h"
 #include "frontend/fleet/flight.h"
@@ -161,11 +162,13 @@ class FleetLink final : public control::WorkerLink {
   using EntryPtr = std::shared_ptr<Entry>;
 
   void OnWorkerChange(control::InstanceId instance);
+  void RefreshCard();
   void Route(const EntryPtr& entry);
   void RouteHere(router::RouteRequest request);
   void OnAdvice(RequestId attempt, const std::optional<Result<router::Advice>>& advice);
   router::RouteRequest Wanted(const wire::GenerateRequest& request) const;
   router::RouteRequest RouteOf(const Entry& entry) const;
+  router::RouteRequest RouteOf(const wire::GenerateRequest& request, bool moved) const;
   void Say(const router::Dispatch& dispatch) const;
   void Submit(const EntryPtr& entry);
   void Pump();
@@ -201,6 +204,7 @@ class FleetLink final : public control::WorkerLink {
   RouteTimes times_;  // of the decision in progress
   std::map<control::InstanceId, Worker> workers_;
   FleetAdapters adapters_;
+  ContextLimits limits_;
   std::vector<std::unique_ptr<control::RemoteLink>> retired_;  // of old addresses, with requests
   std::unordered_map<RequestId, EntryPtr> entries_;            // by the caller's id
   std::unordered_map<RequestId, EntryPtr> attempts_;           // by the attempt's

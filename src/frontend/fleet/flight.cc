@@ -18,6 +18,7 @@ Flight::Flight(wire::GenerateRequest request, FlightOptions options)
 
 wire::GenerateRequest Flight::Attempt(std::string_view numerics_id) {
   request_.attempt = ++attempt_;
+  acknowledged_ = false;
   numerics_id_ = numerics_id;
   for (Choice& choice : choices_) {
     choice.greeted = false;
@@ -55,17 +56,28 @@ bool Flight::MayMove(Code code) {
 }
 
 Flight::Outcome Flight::OnRefused(const Error& error) {
-  return MayMove(error.code()) ? Failed(error, MoveKind::kNewRequest) : Fail(error);
+  return MayMove(error.code()) ? Failed(error) : Fail(error);
+}
+
+bool Flight::IsAcknowledgement(const wire::TokenFrame& frame) {
+  return frame.tokens.empty() && frame.prompt_logprobs.empty() && frame.pooled.empty() &&
+         frame.cached_tokens == 0 && frame.adapter_version.empty() && !frame.dp_rank &&
+         !frame.finish;
 }
 
 Flight::Outcome Flight::OnFrame(wire::TokenFrame frame) {
+  if (IsAcknowledgement(frame)) {  // whatever choice it names: it is of all
+    acknowledged_ = true;
+    return {};
+  }
   Choice& choice = choices_[frame.choice];
   if (choice.ended) {
     return {};
   }
   if (frame.finish == wire::FinishReason::kError && frame.error && MayMove(frame.error->code())) {
-    return Failed(*frame.error, begun_ ? MoveKind::kOngoing : MoveKind::kNewRequest);
+    return Failed(*frame.error);
   }
+  acknowledged_ = true;
   begun_ = true;
   frame.numerics_id.clear();
   if (!std::exchange(choice.greeted, true)) {
@@ -97,7 +109,22 @@ Flight::Outcome Flight::OnFrame(wire::TokenFrame frame) {
   return out;
 }
 
-Flight::Outcome Flight::Failed(const Error& error, MoveKind kind) {
+// Whether it may go to another worker; counts what it costs. A worker that was gone before it had
+// the request says nothing about the request, so that is no move; whoever waits has his patience,
+// and this has a bound of its own.
+bool Flight::MovesOn(bool missed) {
+  std::uint32_t& count = missed ? misses_ : moves_;
+  const std::uint32_t count_max =
+      missed && options_.moves_max > 0 ? options_.misses_max : options_.moves_max;
+  if (count >= count_max) {
+    return false;
+  }
+  ++count;
+  return true;
+}
+
+Flight::Outcome Flight::Failed(const Error& error) {
+  const bool acknowledged = std::exchange(acknowledged_, false);
   Outcome out;
   for (std::uint32_t choice = 0; choice < choices_.size(); ++choice) {
     if (choices_[choice].ended) {
@@ -114,17 +141,17 @@ Flight::Outcome Flight::Failed(const Error& error, MoveKind kind) {
     return out;
   }
   last_failure_ = error;
-  deaths_ += error.code() == Code::kDisconnected ? 1 : 0;
+  deaths_ += acknowledged && error.code() == Code::kDisconnected ? 1 : 0;
   Error end = error;  // the answer, if it may not move
-  const bool may_move = moves_ < options_.moves_max;
+  out.missed = !acknowledged && error.code() != Code::kResourceExhausted;
+  const bool may_move = MovesOn(out.missed);
   if (may_move && deaths_ >= options_.deaths_max) {
     end = Error(Code::kRequestPoisoned,
                 fmt::format("{} workers died while they had this request", deaths_));
   } else if (may_move) {
     out.too_long = options_.tokens_max > 0 && token_count() > options_.tokens_max;
     if (!out.too_long) {
-      ++moves_;
-      out.move = kind;
+      out.move = begun_ ? MoveKind::kOngoing : MoveKind::kNewRequest;
       return out;
     }
   }

@@ -18,8 +18,9 @@
 namespace pixii::frontend {
 
 struct FlightOptions {
-  std::uint32_t moves_max = 3;   // of one request to another worker; 0: its first failure is final
-  std::uint32_t deaths_max = 2;  // workers that may die under it before it is refused
+  std::uint32_t moves_max = 3;    // of one request to another worker; 0: its first failure is final
+  std::uint32_t deaths_max = 2;   // workers that may die under it before it is refused
+  std::uint32_t misses_max = 32;  // attempts at workers that were gone before they had it
   std::uint32_t tokens_max = 0;  // prompt and generated; a longer request does not move; 0: any may
 };
 
@@ -33,6 +34,7 @@ class Flight final {
   struct Outcome {
     std::vector<wire::TokenFrame> frames;  // for whoever waits, in order
     std::optional<MoveKind> move;          // send Attempt() to another worker
+    bool missed = false;                   // it was at a worker that never had it
     bool too_long = false;                 // it would move, were it shorter
   };
 
@@ -49,7 +51,7 @@ class Flight final {
   /// Choices of an attempt that are to be cancelled at the worker before it begins.
   std::vector<std::uint32_t> ended_choices() const;
 
-  /// A worker did not take the attempt.
+  /// The attempt was not sent.
   Outcome OnRefused(const Error& error);
 
   /// A frame of the attempt that runs.
@@ -73,6 +75,9 @@ class Flight final {
   /// Whether any worker has sent a frame of it.
   bool begun() const { return begun_; }
 
+  /// A worker's first word of a request: it has it, and nothing more.
+  static bool IsAcknowledgement(const wire::TokenFrame& frame);
+
  private:
   struct Choice {
     bool ended = false;
@@ -83,7 +88,8 @@ class Flight final {
   };
 
   static bool MayMove(Code code);
-  Outcome Failed(const Error& error, MoveKind kind);
+  Outcome Failed(const Error& error);
+  bool MovesOn(bool missed);
   std::vector<wire::TokenFrame> EndAll(const Error& error);
   wire::TokenFrame End(std::uint32_t choice, wire::FinishReason finish,
                        const std::optional<Error>& error);
@@ -97,6 +103,8 @@ class Flight final {
   std::string numerics_id_;  // of the attempt that runs
   std::uint32_t moves_ = 0;
   std::uint32_t deaths_ = 0;
+  std::uint32_t misses_ = 0;
+  bool acknowledged_ = false;  // the worker of this attempt has it
   std::optional<Error> last_failure_;
   bool begun_ = false;
   bool prompt_logprobs_sent_ = false;

@@ -17,7 +17,6 @@ Settings SettingsOf(const control::Instance& instance) {
   std::vector<std::string> processors = card.logits_processors;
   std::ranges::sort(processors);
   return {{"kv_cache_block_size", fmt::format("{}", card.block_tokens)},
-          {"context_length", fmt::format("{}", card.context_tokens_max)},
           {"vocab_size", fmt::format("{}", card.vocab_size)},
           {"bos_token_id", fmt::format("{}", card.bos_token_id)},
           {"eos_token_ids", fmt::format("{}", fmt::join(card.eos_token_ids, " "))},

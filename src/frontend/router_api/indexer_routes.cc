@@ -172,6 +172,10 @@ RouterApi::Answer RouterApi::Unregister(Call& call) {
 RouterApi::Answer RouterApi::Dump(Call&) {
   Json out{Json::Object{}};
   for (const auto& [key, pool] : parts_.pools.pools()) {
+    const auto& [model, group, block_tokens] = key;
+    if (parts_.pools.Find(model, group) != pool.get()) {
+      continue;  // its name stands for the pool whose blocks most workers have
+    }
     Json::Array events;
     for (const router::RankLoadRow& row : pool->router().Loads()) {
       for (wire::KvEvent& event : pool->router().DumpKv(row.target)) {
@@ -179,9 +183,9 @@ RouterApi::Answer RouterApi::Dump(Call&) {
       }
     }
     Json one{Json::Object{}};
-    one.Set("block_size", std::uint64_t{pool->name().block_tokens});
+    one.Set("block_size", std::uint64_t{block_tokens});
     one.Set("events", Json(std::move(events)));
-    out.Set(fmt::format("{}:{}", key.first, key.second), std::move(one));
+    out.Set(fmt::format("{}:{}", model, group), std::move(one));
   }
   return AnswerOf(out);
 }

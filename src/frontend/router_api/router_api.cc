@@ -258,8 +258,15 @@ Result<router::Pool*> RouterApi::PoolOf(const Json& body) const {
   PX_TRY(std::optional<std::string> model, TextField(body, "model_name"));
   PX_TRY(std::optional<std::string> group, TextField(body, "routing_group"));
   const auto& pools = parts_.pools.pools();
-  if (!model && pools.size() == 1 && (!group || *group == pools.begin()->first.second)) {
-    return pools.begin()->second.get();  // there is no other
+  const auto same_name = [&](const auto& one) {
+    const wire::PoolName& first = pools.begin()->second->name();
+    return one.second->name().model == first.model && one.second->name().group == first.group;
+  };
+  if (!model && !pools.empty() && std::ranges::all_of(pools, same_name)) {  // there is no other
+    const wire::PoolName& only = pools.begin()->second->name();
+    if (!group || *group == only.group) {
+      return parts_.pools.Find(only.model, only.group);
+    }
   }
   router::Pool* const pool =
       parts_.pools.Find(model.value_or("default"), group.value_or("default"));

@@ -6,6 +6,20 @@
 
 namespace pixii::router {
 
+namespace {
+
+Result<void> CheckBlocks(const Pool& known, const wire::PoolName& said) {
+  if (known.name().block_tokens == said.block_tokens) {
+    return {};
+  }
+  return Fail(Code::kInvalidArgument,
+              fmt::format("block_size: {} tokens, where {} of group {} has {}", said.block_tokens,
+                          said.model, said.group, known.name().block_tokens),
+              "block_size");
+}
+
+}  // namespace
+
 Catalog::Catalog(PoolBook& pools, KvListenerFactory listen,
                  std::function<bool(InstanceId)> is_taken)
     : pools_(pools), listen_(std::move(listen)), is_taken_(std::move(is_taken)) {}
@@ -24,6 +38,15 @@ Result<Catalog::Listener> Catalog::Listen(const Registered& said, std::uint32_t 
   return Listener{spec.endpoint, std::move(listener)};
 }
 
+// One who registers by hand is told that his blocks are not those of the rest.
+Result<Pool*> Catalog::PoolFor(const wire::PoolName& name) {
+  if (const Pool* const known = pools_.Find(name.model, name.group);
+      known != nullptr && known->has_workers()) {
+    PX_CHECK_OK(CheckBlocks(*known, name));
+  }
+  return pools_.Get(name);
+}
+
 Result<Catalog::Worker*> Catalog::Make(const Registered& said) {
   if (is_taken_(said.id)) {
     return Fail(Code::kInvalidArgument,
@@ -37,13 +60,13 @@ Result<Catalog::Worker*> Catalog::Make(const Registered& said) {
   }
   const auto known = workers_.find(KeyOf(said));
   if (known != workers_.end()) {
-    PX_CHECK_OK(pools_.Get(said.pool));  // the same blocks?
+    PX_CHECK_OK(CheckBlocks(*known->second.pool, said.pool));
     return &known->second;
   }
   if (workers_.size() >= kWorkersMax) {
     return Fail(Code::kResourceExhausted, fmt::format("there are {} workers", kWorkersMax));
   }
-  PX_TRY(Pool * pool, pools_.Get(said.pool));
+  PX_TRY(Pool * pool, PoolFor(said.pool));
   Worker& worker = workers_[KeyOf(said)];
   worker.said = said;
   worker.said.kv_endpoints.clear();

@@ -92,6 +92,7 @@ class Catalog final {
  private:
   static Key KeyOf(const Registered& said) { return {{said.pool.model, said.pool.group}, said.id}; }
 
+  Result<Pool*> PoolFor(const wire::PoolName& name);
   Result<Worker*> Make(const Registered& said);
   Result<Listener> Listen(const Registered& said, std::uint32_t rank);
   void OnEvents(const Key& key, std::vector<wire::KvEvent> events);

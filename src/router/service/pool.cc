@@ -99,14 +99,7 @@ void Pool::Pump() {
 }
 
 Result<Pool*> PoolBook::Get(const wire::PoolName& name) {
-  if (Pool* const known = Find(name.model, name.group)) {
-    if (known->name().block_tokens != name.block_tokens) {
-      return Fail(
-          Code::kInvalidArgument,
-          fmt::format("block_size: {} tokens, where {} of group {} has {}", name.block_tokens,
-                      name.model, name.group, known->name().block_tokens),
-          "block_size");
-    }
+  if (Pool* const known = Find(name)) {
     return known;
   }
   if (name.block_tokens == 0) {
@@ -122,16 +115,28 @@ Result<Pool*> PoolBook::Get(const wire::PoolName& name) {
   }
   auto pool = std::make_unique<Pool>(loop_, name, std::move(options), loop_.random().Next(), mesh_);
   Pool* const out = pool.get();
-  pools_.emplace(std::pair(name.model, name.group), std::move(pool));
+  pools_.emplace(Key(name.model, name.group, name.block_tokens), std::move(pool));
   if (on_made_) {
     on_made_(*out);
   }
   return out;
 }
 
-Pool* PoolBook::Find(std::string_view model, std::string_view group) const {
-  const auto found = pools_.find(std::pair(std::string(model), std::string(group)));
+Pool* PoolBook::Find(const wire::PoolName& name) const {
+  const auto found = pools_.find(Key(name.model, name.group, name.block_tokens));
   return found == pools_.end() ? nullptr : found->second.get();
+}
+
+Pool* PoolBook::Find(std::string_view model, std::string_view group) const {
+  Pool* out = nullptr;
+  for (auto at = pools_.lower_bound(Key(model, group, 0));
+       at != pools_.end() && std::get<0>(at->first) == model && std::get<1>(at->first) == group;
+       ++at) {
+    if (out == nullptr || at->second->router().rank_count() > out->router().rank_count()) {
+      out = at->second.get();
+    }
+  }
+  return out;
 }
 
 }  // namespace pixii::router

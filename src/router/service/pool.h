@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -39,8 +40,12 @@ class Pool final {
 
   const wire::PoolName& name() const { return name_; }
 
+  bool has_workers() const { return router_.rank_count() > 0; }
+
   /// Call Pump after changing it.
   Router& router() { return router_; }
+
+  const Router& router() const { return router_; }
 
   /// The id of the request is given here. `on_dispatch` is called once, in this call or later,
   /// unless it is withdrawn before.
@@ -78,7 +83,7 @@ class Pool final {
   std::unique_ptr<ReplicaMesh::Member> member_;  // uses the router
 };
 
-/// All of a process, by model and group.
+/// All of a process, by model, group and blocks.
 class PoolBook final {
  public:
   static constexpr std::size_t kPoolsMax = 1024;
@@ -87,14 +92,20 @@ class PoolBook final {
   PoolBook(rt::Loop& loop, RouterOptions options, ReplicaMesh* mesh, PolicyFile policies = {})
       : loop_(loop), options_(std::move(options)), mesh_(mesh), policies_(std::move(policies)) {}
 
-  /// The pool, made if it is new. Errors: kInvalidArgument if it has other blocks, or there are no
-  /// tokens in a block; kResourceExhausted.
+  /// The pool, made if it is new. Errors: kInvalidArgument if there are no tokens in a block;
+  /// kResourceExhausted.
   Result<Pool*> Get(const wire::PoolName& name);
 
   /// nullptr: there is none.
+  Pool* Find(const wire::PoolName& name) const;
+
+  /// For those who name no blocks. While workers with blocks of one size take the place of those
+  /// with another there are two: the one that has more ranks. nullptr: there is none.
   Pool* Find(std::string_view model, std::string_view group) const;
 
-  using Pools = std::map<std::pair<std::string, std::string>, std::unique_ptr<Pool>>;
+  /// By model, group, and tokens of a block.
+  using Key = std::tuple<std::string, std::string, std::uint32_t>;
+  using Pools = std::map<Key, std::unique_ptr<Pool>>;
 
   const Pools& pools() const { return pools_; }
 

@@ -80,10 +80,7 @@ void RouteService::Forget(Caller& caller) {
   }
 }
 
-Pool* RouteService::PoolOf(const Caller& caller) const {
-  Pool* const pool = pools_->Find(caller.pool.model, caller.pool.group);
-  return pool != nullptr && pool->name().block_tokens == caller.pool.block_tokens ? pool : nullptr;
-}
+Pool* RouteService::PoolOf(const Caller& caller) const { return pools_->Find(caller.pool); }
 
 Result<void> RouteService::TakeBatch(control::CallId id, Caller& caller, wire::RouteBatch batch) {
   if (batch.pool && !std::exchange(caller.named, true)) {

@@ -45,8 +45,8 @@ class WorkerFeed final {
   WorkerFeed& operator=(const WorkerFeed&) = delete;
   ~WorkerFeed();
 
-  /// Errors: kInvalidArgument for an address that is none, or blocks of another size than those of
-  /// its model's other workers.
+  /// Errors: kInvalidArgument for an address that is none, or blocks without tokens;
+  /// kResourceExhausted for one model too many.
   Result<void> SetInstance(const control::Instance& instance);
   void RemoveInstance(InstanceId instance);
 

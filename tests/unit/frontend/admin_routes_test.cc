@@ -44,7 +44,8 @@ TEST_F(FrontendTest, ClearsTheCacheAndSaysWhere) {
   Start();
   Reply reply = Post("/clear_kv_blocks", "");
   EXPECT_EQ(reply.status, 200);
-  EXPECT_EQ(reply.json().Find("cleared_workers")->array().size(), 1U);
+  ASSERT_EQ(reply.json().Find("cleared_workers")->array().size(), 1U);
+  EXPECT_EQ(reply.json().Find("cleared_workers")->array()[0].Find("model")->string(), "tiny");
   EXPECT_TRUE(reply.json().Find("failed_workers")->array().empty());
   EXPECT_EQ(worker.clear_count, 1U);
 }

@@ -216,6 +216,21 @@ TEST_F(WorkerServiceTest, StreamsAreTheSameAsWithoutTheWire) {
   EXPECT_EQ(worker_->service.request_count(), 0U);
 }
 
+// Whoever asked knows then that the worker has the request, and may be harmed by it.
+TEST_F(WorkerServiceTest, ARequestIsAcknowledgedLongBeforeItsFirstToken) {
+  wire::GenerateRequest request = MakeMockRequest(1, 5);
+  request.prompt.assign(3000, 7);
+  ASSERT_TRUE(Generate(request));
+  const rt::Time begun = world_.now();
+  RunUntil([&] { return received_[1].frames == 1; });
+  EXPECT_TRUE(received_[1].tokens[0].empty());
+  const rt::Time acknowledged = world_.now();
+  RunUntil([&] { return !received_[1].tokens[0].empty(); });
+  EXPECT_GT(world_.now() - begun, 10 * (acknowledged - begun));
+  RunUntil([&] { return Ended(request); });
+  ExpectOracle(request);
+}
+
 TEST_F(WorkerServiceTest, ACancelledChoiceEndsAndTheOthersGoOn) {
   const wire::GenerateRequest request = MakeMockRequest(1, 300, 2);
   ASSERT_TRUE(Generate(request));

@@ -35,7 +35,10 @@ TEST(FleetAdaptersTest, RequestsMayNameWhatAnyWorkerHasOrWasToldToHave) {
   EXPECT_EQ(NamesOf(adapters.Joined()), (std::vector<std::string>{"a", "b", "c"}));
   EXPECT_TRUE(adapters.Joined()[0].is_loaded());
   EXPECT_EQ(adapters.NotFor("a"), std::vector{InstanceId{1}});
+  EXPECT_EQ(adapters.NotForBegun("a"), adapters.NotFor("a"));
   adapters.RemoveWorker(InstanceId{2});
+  EXPECT_TRUE(adapters.NotFor("b").empty()) << "any may say that there is none";
+  EXPECT_EQ(adapters.NotForBegun("b"), std::vector{InstanceId{1}}) << "which would be no answer";
   EXPECT_EQ(NamesOf(adapters.Joined()), (std::vector<std::string>{"a", "c"}));
   EXPECT_FALSE(adapters.Joined()[0].is_loaded());
   EXPECT_TRUE(adapters.NotFor("a").empty());

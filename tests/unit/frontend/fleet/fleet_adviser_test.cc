@@ -129,6 +129,18 @@ TEST_F(FleetAdviserTest, ARefusalIsTheRequestsEnd) {
   EXPECT_TRUE(adviser_.live.empty());
 }
 
+// It may know workers of another version alone, or none yet.
+TEST_F(FleetAdviserTest, AnAdviserThatKnowsNoWorkerIsNotBelieved) {
+  Start(1);
+  const wire::GenerateRequest request = MakeMockRequest(1, 10);
+  Generate(request);
+  adviser_.Answer(Result<Advice>(Fail(Code::kUnavailable, "there is no worker of that model")));
+  RunToEnd(request);
+  ExpectOracle(request);
+  EXPECT_TRUE(adviser_.live.empty());
+  EXPECT_TRUE(fleet_->ExplainRoute(request)->asks_router);
+}
+
 TEST_F(FleetAdviserTest, OneThatIsCancelledBeforeTheAdviceEnds) {
   Start(1);
   const wire::GenerateRequest request = MakeMockRequest(1, 10);

@@ -107,6 +107,7 @@ TEST_F(FleetLinkTest, AStreamOutlivesItsWorkerAtAnyToken) {
     KillAfter(tokens);
     RunToEnd(request);
     ExpectOracle(request);
+    // Killed in the turn in which it got the request, it told nobody that it had it.
     EXPECT_EQ(fleet_->counters().moves_ongoing, tokens == 0 ? 0U : 1U);
     EXPECT_EQ(fleet_->counters().moves_new_request, tokens == 0 ? 1U : 0U);
   }
@@ -182,6 +183,103 @@ TEST_F(FleetLinkTest, ARequestThatOutlivesNoWorkerIsGivenUp) {
   RunToEnd(request);
   ExpectError(1, Code::kRequestPoisoned);
   EXPECT_EQ(fleet_->worker_count(), 2U);
+}
+
+TEST_F(FleetLinkTest, ADeathBeforeTheFirstTokenCountsToo) {
+  StartFleet(4);
+  wire::GenerateRequest request = MakeMockRequest(1, 100);
+  request.prompt.assign(2000, 7);  // many steps
+  Generate(request);
+  for (int death = 0; death < 2; ++death) {
+    RunUntil([&] { return Busy() != 0; });
+    world_.RunTo(world_.now() + std::chrono::milliseconds(10));
+    ASSERT_TRUE(received_[1].tokens[0].empty());
+    Kill(Busy());
+  }
+  RunToEnd(request);
+  ExpectError(1, Code::kRequestPoisoned);
+}
+
+TEST_F(FleetLinkTest, WorkersThatWereGoneBeforeARequestCameDoItNoHarm) {
+  StartFleet(6);
+  for (std::uint64_t number = 1; number <= 5; ++number) {
+    Kill(number);  // and nobody has heard of it yet
+  }
+  for (std::uint64_t id = 1; id <= 12; ++id) {
+    Generate(MakeMockRequest(id, 20));
+  }
+  for (std::uint64_t id = 1; id <= 12; ++id) {
+    RunToEnd(MakeMockRequest(id, 20));
+    ExpectOracle(MakeMockRequest(id, 20));
+  }
+}
+
+TEST_F(FleetLinkTest, WhereAllWereGoneBeforeARequestCameItWaitsForAnother) {
+  StartFleet(3);
+  for (std::uint64_t number = 1; number <= 3; ++number) {
+    Kill(number);
+  }
+  const rt::Time begun = world_.now();
+  const wire::GenerateRequest served = MakeMockRequest(1, 20);
+  Generate(served);
+  world_.RunTo(begun + std::chrono::seconds(4));
+  EXPECT_FALSE(Ended(served));
+  StartWorker(1);
+  RunToEnd(served);
+  ExpectOracle(served);
+  Kill(1);
+  const rt::Time again = world_.now();
+  const wire::GenerateRequest given_up = MakeMockRequest(2, 20);
+  Generate(given_up);
+  RunToEnd(given_up);
+  ExpectError(2, Code::kUnavailable);
+  EXPECT_LE(world_.now() - again, std::chrono::seconds(11)) << "the patience begins once";
+}
+
+TEST_F(FleetLinkTest, RequestsGoToWorkersThatCanHoldThem) {
+  StartFleet(1);
+  EXPECT_EQ(fleet_->card().context_tokens_max, testing::kMockContext);
+  engine_options_.context_tokens_max = 64;
+  StartWorker(2);
+  RunUntil([&] { return fleet_->worker_count() == 2; });
+  EXPECT_EQ(fleet_->card().context_tokens_max, testing::kMockContext);
+  std::set<std::uint64_t> workers;
+  for (std::uint64_t id = 1; id <= 12; ++id) {
+    // 6 tokens of prompt: 58 more are just what the small one holds.
+    const wire::GenerateRequest request = MakeMockRequest(id, id % 2 == 0 ? 58 : 59);
+    const auto why = fleet_->ExplainRoute(request);
+    ASSERT_TRUE(why);
+    EXPECT_EQ(std::ranges::count(why->candidates, "excluded", &control::RouteCandidate::standing),
+              id % 2 == 0 ? 0 : 1);
+    Generate(request);
+    RunToEnd(request);
+    ExpectOracle(request);
+    workers.insert(received_[id].served_by.at(0).worker);
+  }
+  EXPECT_EQ(workers.size(), 2U);
+  Kill(1);
+  RunUntil([&] { return fleet_->worker_count() == 1; });
+  EXPECT_EQ(fleet_->card().context_tokens_max, 64U) << "of the workers that are there";
+  const wire::GenerateRequest large = MakeMockRequest(20, 59);
+  Generate(large);
+  RunToEnd(large);
+  ExpectError(20, Code::kTooLarge);
+}
+
+TEST_F(FleetLinkTest, ALargeRequestThatLostItsWorkerWaitsForALargeOne) {
+  StartFleet(1);
+  engine_options_.context_tokens_max = 64;
+  StartWorker(2);
+  RunUntil([&] { return fleet_->worker_count() == 2; });
+  const wire::GenerateRequest request = MakeMockRequest(1, 200);
+  Generate(request);
+  KillAfter(5);
+  world_.RunTo(world_.now() + std::chrono::seconds(3));
+  EXPECT_FALSE(Ended(request));
+  engine_options_.context_tokens_max = 0;
+  StartWorker(3);
+  RunToEnd(request);
+  ExpectOracle(request);
 }
 
 TEST_F(FleetLinkTest, ALongRequestStaysAtTheLimitAndMovesBelow) {
@@ -344,6 +442,9 @@ TEST_F(FleetLinkTest, AnotherModelOrVersionIsNotTaken) {
   const auto taken = fleet_->SetInstance(other);
   ASSERT_FALSE(taken);
   EXPECT_EQ(taken.error().param(), "model");
+  other.card = instances_[1].card;
+  other.card.block_tokens *= 2;
+  EXPECT_FALSE(fleet_->SetInstance(other)) << "prompts are cut otherwise there";
 }
 
 TEST_F(FleetLinkTest, AnAddressThatIsNoneLeavesNothingBehind) {

@@ -107,12 +107,61 @@ TEST(Flight, AnErrorOfTheRequestIsTheAnswer) {
 TEST(Flight, RefusalsMoveButAreNoDeaths) {
   Flight flight(Request(1, 10), {.moves_max = 5, .deaths_max = 2});
   for (int i = 0; i < 5; ++i) {
-    EXPECT_EQ(flight.OnRefused(Error(Code::kUnavailable, "away")).move,
+    EXPECT_EQ(flight.OnRefused(Error(Code::kResourceExhausted, "full")).move,
               Flight::MoveKind::kNewRequest);
   }
-  const Flight::Outcome last = flight.OnRefused(Error(Code::kUnavailable, "away"));
+  const Flight::Outcome last = flight.OnRefused(Error(Code::kResourceExhausted, "full"));
   EXPECT_FALSE(last.move);
-  EXPECT_EQ(last.frames.at(0).error->code(), Code::kUnavailable);
+  EXPECT_EQ(last.frames.at(0).error->code(), Code::kResourceExhausted);
+}
+
+// As workers say first of all that they have a request.
+wire::TokenFrame Acknowledgement() { return {}; }
+
+TEST(Flight, ADeathCountsAgainstARequestThatTheWorkerHadOnly) {
+  Flight flight(Request(1, 10), {.moves_max = 9, .deaths_max = 2});
+  const auto die = [&](bool acknowledged) {
+    (void)flight.Attempt();
+    if (acknowledged) {
+      const Flight::Outcome said = flight.OnFrame(Acknowledgement());
+      EXPECT_TRUE(said.frames.empty()) << "it is for nobody";
+      EXPECT_FALSE(said.move);
+    }
+    return flight.OnFrame(Death(0));
+  };
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(die(false).move, Flight::MoveKind::kNewRequest);
+  }
+  EXPECT_EQ(die(true).move, Flight::MoveKind::kOngoing) << "it may be why: before any token";
+  EXPECT_EQ(die(false).move, Flight::MoveKind::kNewRequest);
+  const Flight::Outcome second = die(true);
+  ASSERT_EQ(second.frames.size(), 1U);
+  EXPECT_EQ(second.frames[0].error->code(), Code::kRequestPoisoned);
+}
+
+TEST(Flight, AWorkerHasARequestOfWhichAChoiceHasEnded) {
+  Flight flight(Request(2, 1), {.moves_max = 9, .deaths_max = 2});
+  (void)flight.Attempt();
+  (void)flight.OnFrame(Frame(0, {4}));
+  EXPECT_TRUE(flight.OnFrame(Death(1)).move) << "choice 0 has ended with this";
+  (void)flight.Attempt();
+  (void)flight.OnFrame(Acknowledgement());
+  EXPECT_EQ(flight.OnFrame(Death(1)).frames.at(0).error->code(), Code::kRequestPoisoned);
+}
+
+TEST(Flight, WorkersThatWereGoneCostNoMovesButNotWithoutEnd) {
+  Flight flight(Request(1, 10), {.moves_max = 1, .deaths_max = 2, .misses_max = 4});
+  for (int i = 0; i < 4; ++i) {
+    (void)flight.Attempt();
+    EXPECT_TRUE(flight.OnFrame(Death(0)).move);
+  }
+  (void)flight.Attempt();
+  const Flight::Outcome last = flight.OnFrame(Death(0));
+  EXPECT_FALSE(last.move);
+  EXPECT_EQ(last.frames.at(0).error->code(), Code::kDisconnected);
+  Flight stays(Request(1, 10), {.moves_max = 0});
+  (void)stays.Attempt();
+  EXPECT_FALSE(stays.OnFrame(Death(0)).move) << "no request is to move";
 }
 
 TEST(Flight, AMoveIsOfANewRequestUntilSomethingOfItCame) {

@@ -139,7 +139,6 @@ TEST_F(ModelVersionsTest, WorkersThatContradictTheOthersAreKeptApart) {
   EXPECT_TRUE(conflicts(same).empty());
   const std::pair<void (*)(Instance&), std::string> cases[] = {
       {[](Instance& one) { one.card.block_tokens = 32; }, "kv_cache_block_size is \"32\""},
-      {[](Instance& one) { one.card.context_tokens_max = 9; }, "context_length"},
       {[](Instance& one) { one.card.eos_token_ids = {1, 2}; }, "eos_token_ids is \"1 2\""},
       {[](Instance& one) { one.texts = "u"; }, "texts is \"u\", where most workers have \"t\""},
       {[](Instance& one) { one.card.logits_processors = {"p"}; }, "logits_processors"},

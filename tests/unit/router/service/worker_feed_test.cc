@@ -73,6 +73,22 @@ TEST_F(WorkerFeedTest, AWorkerIsThereWhileItsConnectionIs) {
   EXPECT_EQ(RankCount(), 0U);
 }
 
+TEST_F(WorkerFeedTest, WorkersWithOtherBlocksAreAPoolOfTheirOwn) {
+  ASSERT_TRUE(feed_.SetInstance(Instance(7)));
+  RunUntil([&] { return RankCount() == 1; });
+  control::Instance other = Instance(8);
+  other.card.block_tokens = 8;
+  ASSERT_TRUE(feed_.SetInstance(other)) << "as one that takes the place of the first";
+  Pool* const pool =
+      router_.pools.Find(wire::PoolName{.model = "mock", .group = "default", .block_tokens = 8});
+  ASSERT_NE(pool, nullptr);
+  EXPECT_EQ(router_.pools.Find("mock", "default")->name().block_tokens, 4U);
+  pool->router().SetWorker(other);
+  feed_.RemoveInstance(InstanceId{7});
+  EXPECT_EQ(router_.pools.Find("mock", "default"), pool) << "who has the workers has the name";
+  EXPECT_EQ(router_.pools.Find("moc", "default"), nullptr);
+}
+
 TEST_F(WorkerFeedTest, OneThatDrainsTakesNothingNew) {
   ASSERT_TRUE(feed_.SetInstance(Instance(7)));
   RunUntil([&] { return RankCount() == 1; });
@@ -135,7 +151,7 @@ TEST_F(WorkerFeedTest, OneThatSaysThatItEndsIsToldOfOnce) {
 TEST_F(WorkerFeedTest, OneThatCannotBeOfThePoolIsRefused) {
   ASSERT_TRUE(feed_.SetInstance(Instance(7)));
   control::Instance other = Instance(8);
-  other.card.block_tokens = 8;
+  other.card.block_tokens = 0;
   EXPECT_EQ(feed_.SetInstance(other).error().param(), "block_size");
   other = Instance(9);
   other.address = "nonsense";
