@@ -1,6 +1,7 @@
 #include "apps/fleet_host.h"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "apps/cluster_unit.h"
@@ -159,6 +160,14 @@ void FleetHost::Settle() {
     const auto chosen = choice.serving.find(key.name);
     if (fleet.service && (chosen == choice.serving.end() || chosen->second != key)) {
       http_.frontend().Retire(*std::exchange(fleet.service, std::nullopt));
+      if (chosen == choice.serving.end()) {
+        const auto pending = choice.pending.find(key.name);
+        obs::Event(process_.log(), obs::EventId::kModelGone)
+            .kv("model", key.name)
+            .kv("fingerprint", key.fingerprint)
+            .kv("why", pending == choice.pending.end() ? "no worker of it is left"
+                                                       : std::string_view(pending->second));
+      }
     }
   }
   for (auto& [key, fleet] : fleets_) {

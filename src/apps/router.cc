@@ -215,10 +215,15 @@ class RouterProcess final {
       auto asking = AskPeer(url, peer_key);
       Result<std::size_t> count = co_await std::move(asking);
       recovered = count.has_value();
-      obs::Event(process_.log(), obs::EventId::kRouterRecovered)
-          .kv("peer", url)
-          .kv("events", count.value_or(0))
-          .kv("why", count ? std::string() : count.error().ToString());
+      if (recovered) {
+        obs::Event(process_.log(), obs::EventId::kRouterRecovered)
+            .kv("peer", url)
+            .kv("events", *count);
+      } else {
+        obs::Event(process_.log(), obs::EventId::kRouterNotRecovered)
+            .kv("peer", url)
+            .kv("why", count.error().ToString());
+      }
     }
     catalog_->OpenGate();
     const Result<void> begun = Serve(self, route);

@@ -73,13 +73,12 @@ class Worker final {
         .kv("model", link().card().name)
         .kv("instance", fmt::format("{:x}", Raw(registration_->instance().id)));
     process_.loop().Run();
-    const std::size_t cancelled = outstanding_count();
     registration_.reset();
     service_.reset();
     engine_.reset();
     attached_.reset();
     discovery_.reset();
-    obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", cancelled);
+    obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", cut_count_);
     return kExitDone;
   }
 
@@ -160,6 +159,7 @@ class Worker final {
     const rt::WallTime now = process_.loop().WallNow();
     instance.started_ms = now.unix_seconds * 1000 + now.nanoseconds / 1'000'000;
     PX_TRY(registration_, discovery_->Register(std::move(instance)));
+    registration_->TellTrouble(process_.log());
     return {};
   }
 
@@ -175,6 +175,7 @@ class Worker final {
       auto pause = loop.SleepFor(kDrainPoll);
       co_await std::move(pause);
     }
+    cut_count_ = outstanding_count();
     const Error ends(Code::kShuttingDown, "the worker ends");
     attached_ ? attached_->link().Close(ends) : engine_->link().Close(ends);
     discovery_->Close([this] { process_.loop().Stop(); });
@@ -189,6 +190,7 @@ class Worker final {
   std::unique_ptr<AttachedUnit> attached_;
   std::optional<worker::WorkerService> service_;
   std::unique_ptr<control::Registration> registration_;
+  std::size_t cut_count_ = 0;  // requests that had not ended by the drain timeout
 };
 
 }  // namespace

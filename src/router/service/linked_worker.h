@@ -28,7 +28,7 @@ struct LinkedWorkerParts {
   std::function<void(InstanceId instance)> on_change = {};
   /// Hears whether there is a connection. May not destroy the worker.
   std::function<void(InstanceId instance, bool connected)> on_connection = {};
-  obs::Log* log = nullptr;  // hears of a worker that tells nothing of its cache; null: nobody does
+  obs::Log* log = nullptr;  // hears that the router has it, or not any more; null: nobody does
 };
 
 class LinkedWorker final {
@@ -68,6 +68,7 @@ class LinkedWorker final {
   bool routed() const { return routed_; }
 
  private:
+  void LogChange(const Change& change) const;
   void TellWhatItIs();
   void TellLoads();
   void ListenToCache();

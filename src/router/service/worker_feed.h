@@ -24,7 +24,7 @@ struct WorkerFeedOptions {
   std::string group = "default";          // of their pools
   /// Hears whether there is a connection to a worker. May not destroy the feed.
   std::function<void(InstanceId instance, bool connected)> on_connection = {};
-  obs::Log* log = nullptr;  // hears of workers that tell nothing of their cache; null: nobody does
+  obs::Log* log = nullptr;  // hears of workers that come and go; null: nobody does
 };
 
 class WorkerFeed final {

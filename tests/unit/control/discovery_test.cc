@@ -119,6 +119,44 @@ TEST_F(DiscoveryTest, AStoreFrozenForAnyTimeStopsNothing) {
   EXPECT_EQ(removed_count_, 0);
 }
 
+TEST_F(DiscoveryTest, WhoOnlyRegistersSaysThatTheStoreIsAway) {
+  std::vector<std::string> lines;
+  obs::Log log(
+      {}, [] { return rt::WallTime{}; },
+      [&](obs::Severity, std::string_view line) { lines.emplace_back(line); });
+  const auto worker = Join();
+  const auto one = worker->Register(Make("w:1"));
+  (*one)->TellTrouble(log);
+  RunFor(seconds(5));
+  EXPECT_EQ(lines.size(), 0U);
+  world_.hub_node().Freeze(world_.world().now() + seconds(60));
+  ASSERT_TRUE(world_.RunUntil([&] { return lines.size() == 1; }));
+  EXPECT_NE(lines[0].find("discovery.away"), std::string::npos) << lines[0];
+  EXPECT_NE(lines[0].find("reason="), std::string::npos) << lines[0];
+  ASSERT_TRUE(world_.RunUntil([&] { return lines.size() == 2; }));
+  EXPECT_NE(lines[1].find("discovery.back"), std::string::npos) << lines[1];
+}
+
+TEST_F(DiscoveryTest, AStoreThatIsBackSaysHowManyAreKnown) {
+  std::vector<std::string> lines;
+  obs::Log log(
+      {}, [] { return rt::WallTime{}; },
+      [&](obs::Severity, std::string_view line) { lines.emplace_back(line); });
+  const auto worker = Join();
+  const auto frontend = std::make_unique<Discovery>(
+      world_.loop(), std::make_unique<MemStore>(world_.loop(), world_.hub().shared_from_this()),
+      DiscoveryOptions{.membership = {}, .log = &log});
+  const auto watch = Watch(*frontend);
+  const auto one = worker->Register(Make("w:1"));
+  ASSERT_TRUE(Becomes({"w:1"}));
+  watch->SetConnected((*one)->instance().id, true);
+  world_.hub_node().Freeze(world_.world().now() + seconds(60));
+  ASSERT_TRUE(world_.RunUntil([&] { return watch->trouble().has_value(); }));
+  world_.Wipe();
+  ASSERT_TRUE(world_.RunUntil([&] { return lines.size() == 2; }));
+  EXPECT_NE(lines[1].find("discovery.back instances=1"), std::string::npos) << lines[1];
+}
+
 TEST_F(DiscoveryTest, AWipedStoreLosesNobody) {
   const auto worker = Join();
   const auto frontend = Join();
