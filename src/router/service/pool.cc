@@ -6,6 +6,10 @@ namespace pixii::router {
 
 namespace {
 
+// Below the bit of requests of other routers.
+constexpr std::uint32_t kNumberShift = 40;
+constexpr std::uint32_t kNumberMask = (1U << 23U) - 1;
+
 RouterOptions Telling(RouterOptions options) {
   options.tell_load_changes = true;
   return options;
@@ -14,10 +18,11 @@ RouterOptions Telling(RouterOptions options) {
 }  // namespace
 
 Pool::Pool(rt::Loop& loop, wire::PoolName name, RouterOptions options, std::uint64_t seed,
-           ReplicaMesh* mesh)
+           ReplicaMesh* mesh, std::uint32_t number)
     : loop_(loop),
       name_(std::move(name)),
       router_(Telling(std::move(options)), seed),
+      last_id_(std::uint64_t{number & kNumberMask} << kNumberShift),
       alarm_(loop, [this] { Pump(); }) {
   if (mesh != nullptr) {
     member_ = mesh->Join(name_, router_, [this] { Pump(); });
@@ -98,25 +103,49 @@ void Pool::Pump() {
   alarm_.Set(router_.next_time());
 }
 
-Result<Pool*> PoolBook::Get(const wire::PoolName& name) {
-  if (Pool* const known = Find(name.model, name.group)) {
-    if (known->name().block_tokens != name.block_tokens) {
-      return Fail(
-          Code::kInvalidArgument,
-          fmt::format("block_size: {} tokens, where {} of group {} has {}", name.block_tokens,
-                      name.model, name.group, known->name().block_tokens),
-          "block_size");
-    }
-    return known;
+bool Pool::idle() const {
+  return !pumping_ && waiting_.empty() && router_.outstanding_count() == 0 &&
+         router_.Loads().empty();
+}
+
+bool PoolBook::DropIfUnused(Pools::iterator pool) {
+  if (pool->second->held() || !pool->second->idle()) {
+    return false;
   }
+  if (on_dropped_) {
+    on_dropped_(*pool->second);
+  }
+  pools_.erase(pool);
+  return true;
+}
+
+Result<Pool*> PoolBook::Get(const wire::PoolName& name) {
   if (name.block_tokens == 0) {
     return Fail(Code::kInvalidArgument, "block_size: 0 tokens are no block", "block_size");
+  }
+  const auto known = pools_.find(std::pair(name.model, name.group));
+  if (known != pools_.end()) {
+    const std::uint32_t block_tokens = known->second->name().block_tokens;
+    if (block_tokens == name.block_tokens) {
+      return known->second.get();
+    }
+    if (!DropIfUnused(known)) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("block_size: {} tokens, where {} of group {} has {}",
+                              name.block_tokens, name.model, name.group, block_tokens),
+                  "block_size");
+    }
+  }
+  for (auto at = pools_.begin(); pools_.size() >= kPoolsMax && at != pools_.end();) {
+    const auto one = at++;
+    DropIfUnused(one);
   }
   if (pools_.size() >= kPoolsMax) {
     return Fail(Code::kResourceExhausted,
                 fmt::format("there are {} models and groups already", kPoolsMax));
   }
-  auto pool = std::make_unique<Pool>(loop_, name, options_, loop_.random().Next(), mesh_);
+  auto pool =
+      std::make_unique<Pool>(loop_, name, options_, loop_.random().Next(), mesh_, made_count_++);
   Pool* const out = pool.get();
   pools_.emplace(std::pair(name.model, name.group), std::move(pool));
   if (on_made_) {
