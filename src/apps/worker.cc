@@ -1,5 +1,8 @@
+#include <fmt/format.h>
+
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "apps/attached_unit.h"
@@ -45,6 +48,7 @@ class Worker final {
                                              return true;
                                            }}));
     PX_TRY(const rt::Address address, ListenAddress());
+    PX_CHECK_OK(CheckFlags(address));
     PX_TRY(tls_net_, OpenWorkerNet(process_.loop(), process_.net(), flags_));
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
     PX_CHECK_OK(OpenEngine(model));
@@ -138,6 +142,30 @@ class Worker final {
                   "worker-listen");
     }
     return rt::Address{.host = flags_.worker_listen, .port = 0};
+  }
+
+  // What would else be found wrong only once the model is loaded.
+  Result<void> CheckFlags(const rt::Address& address) {
+    PX_CHECK_OK(control::CheckName("namespace", flags_.ns));
+    PX_CHECK_OK(control::CheckName("component", flags_.component));
+    PX_CHECK_OK(control::CheckName("endpoint", flags_.endpoint));
+    const char* const flag = flags_.worker_listen.empty() ? "worker-host" : "worker-listen";
+    PX_CHECK_OK(CheckPublished(flag, address.host));
+    if (const Result<std::unique_ptr<rt::Listener>> tried =
+            process_.net().Listen(address, rt::ListenOptions{});
+        !tried) {
+      return Fail(tried.error().code(), fmt::format("{}: {}", flag, tried.error().detail()), flag);
+    }
+    const std::size_t slash = flags_.port_file.rfind('/');
+    if (slash != std::string::npos && slash > 0) {
+      const std::string folder = flags_.port_file.substr(0, slash);
+      PX_TRY(const std::optional<rt::FileInfo> info, rt::StatFile(folder));
+      if (!info || info->kind != rt::FileKind::kFolder) {
+        return Fail(Code::kInvalidArgument, fmt::format("port-file: there is no folder {}", folder),
+                    "port-file");
+      }
+    }
+    return {};
   }
 
   void OnHealth(bool healthy, const std::string& why) {
