@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <charconv>
 #include <csignal>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "apps/command.h"
@@ -27,6 +29,25 @@ namespace {
 
 constexpr std::uint64_t kGraphBytesMax = 1U << 20U;
 constexpr std::uint64_t kSmallFileBytesMax = 64;
+constexpr std::uint64_t kPathBytesMax = 8192;
+constexpr std::size_t kPortFilesMax = 65536;
+
+bool Names(const config::Option& option, const std::string& flag) {
+  return option.name == flag ||
+         std::ranges::find(option.flag_aliases, flag) != option.flag_aliases.end();
+}
+
+bool TakesMany(const std::string& command, const std::string& flag) {
+  FrontendFlags frontend;
+  WorkerFlags worker;
+  EngineFlags engine;
+  const auto is_list = [&](const config::Option& option) {
+    return Names(option, flag) && std::holds_alternative<config::ListField>(option.field);
+  };
+  return command == "frontend" ? std::ranges::any_of(RowsOf(frontend), is_list)
+                               : std::ranges::any_of(RowsOf(worker), is_list) ||
+                                     std::ranges::any_of(RowsOf(engine), is_list);
+}
 
 // The options of a command that a component may run.
 Result<void> CheckFlag(const std::string& command, const std::string& flag,
@@ -42,8 +63,7 @@ Result<void> CheckFlag(const std::string& command, const std::string& flag,
   }
   std::vector<std::string> names;
   for (const config::Option& option : options) {
-    if (option.name == flag ||
-        std::ranges::find(option.flag_aliases, flag) != option.flag_aliases.end()) {
+    if (Names(option, flag)) {
       return config::Assign(option, value);
     }
     names.push_back(option.name);
@@ -73,9 +93,37 @@ bool Overlaps(const control::GraphComponent& component) {
   return free("worker-port", "0") && component.Flag("worker-listen") == nullptr;
 }
 
+// Two components cannot listen at one place.
+Result<void> CheckPorts(const control::Graph& graph, const std::string& path) {
+  std::map<std::string, std::string> taken;  // by place: the component's name
+  for (const control::GraphComponent& component : graph.components) {
+    const auto value = [&](std::string_view flag, const char* otherwise) {
+      const std::string* const given = component.Flag(flag);
+      return given != nullptr ? *given : std::string(otherwise);
+    };
+    const bool frontend = component.command == "frontend";
+    const std::string flag = frontend ? "port" : "worker-port";
+    const std::string port = value(flag, frontend ? "8000" : "0");
+    if (component.replicas == 0 || port == "0" || (frontend && !value("listen", "").empty())) {
+      continue;
+    }
+    const std::string place = value(frontend ? "host" : "worker-host", "127.0.0.1") + ":" + port;
+    const auto [at, is_new] = taken.emplace(place, component.name);
+    if (!is_new) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("{}:{}: components.{}.flags.{}: {} is {}'s already", path,
+                              component.line, component.name, flag, place, at->second),
+                  flag);
+    }
+  }
+  return {};
+}
+
 Result<control::Graph> ReadGraphFile(const std::string& path) {
-  const control::GraphRules rules = {
-      .commands = {"frontend", "worker"}, .model_commands = {"worker"}, .check_flag = CheckFlag};
+  const control::GraphRules rules = {.commands = {"frontend", "worker"},
+                                     .model_commands = {"worker"},
+                                     .check_flag = CheckFlag,
+                                     .takes_many = TakesMany};
   PX_TRY(const std::string text, rt::ReadFile(path, kGraphBytesMax));
   PX_TRY(control::Graph graph, control::ReadGraph(text, path, rules));
   for (const control::GraphComponent& component : graph.components) {
@@ -87,6 +135,7 @@ Result<control::Graph> ReadGraphFile(const std::string& path) {
                   "replicas");
     }
   }
+  PX_CHECK_OK(CheckPorts(graph, path));
   return graph;
 }
 
@@ -96,6 +145,12 @@ class Fleet final {
   Fleet(UpFlags flags, std::string path) : flags_(std::move(flags)), path_(std::move(path)) {}
 
   Result<int> Run() {
+    if (!flags_.port_file.empty()) {
+      return Fail(Code::kInvalidArgument,
+                  "port-file: this process listens nowhere; ports of those it starts are in the "
+                  "state folder's ports/",
+                  "port-file");
+    }
     PX_TRY(graph_, ReadGraphFile(path_));
     if (flags_.check) {
       std::int64_t processes = 0;
@@ -110,6 +165,8 @@ class Fleet final {
     if (!first) {
       return kExitDone;
     }
+    PX_CHECK_OK(rt::WriteFileAtomic(state_ + "/graph", real_path_ + "\n", 0644));
+    PX_CHECK_OK(RemovePorts());
     PX_CHECK_OK(process_.Open(flags_, {.dump = [this] { SayStatus(); },
                                        .reload = [this] { Reload(); },
                                        .drain =
@@ -144,12 +201,22 @@ class Fleet final {
   }
 
   Result<void> OpenState() {
-    PX_TRY(const std::string real, rt::RealPath(path_));
-    state_ =
-        flags_.state_dir.empty() ? CacheFolder() + "/pixii/up/" + HexOf(real) : flags_.state_dir;
+    PX_TRY(real_path_, rt::RealPath(path_));
+    state_ = flags_.state_dir.empty() ? CacheFolder() + "/pixii/up/" + HexOf(real_path_)
+                                      : flags_.state_dir;
     PX_CHECK_OK(rt::CreateFolders(state_ + "/logs"));
     PX_CHECK_OK(rt::CreateFolders(state_ + "/ports"));
     return rt::CreateFolders(state_ + "/cluster");
+  }
+
+  // Of processes that were killed with the one that kept them.
+  Result<void> RemovePorts() const {
+    PX_TRY(const std::vector<rt::FolderEntry> ports,
+           rt::ListFolder(state_ + "/ports", kPortFilesMax));
+    for (const rt::FolderEntry& port : ports) {
+      PX_CHECK_OK(rt::RemoveFile(fmt::format("{}/ports/{}", state_, port.name)));
+    }
+    return {};
   }
 
   // False: another process keeps this graph, and was told to read it anew.
@@ -165,6 +232,14 @@ class Fleet final {
     PX_TRY(const std::string text, rt::ReadFile(state_ + "/pid", kSmallFileBytesMax));
     std::int32_t pid = 0;
     std::from_chars(text.data(), text.data() + text.size(), pid);
+    PX_TRY(std::string kept, rt::ReadFile(state_ + "/graph", kPathBytesMax));
+    kept.erase(kept.find_last_not_of('\n') + 1);
+    if (kept != real_path_) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("state-dir: process {} keeps {} there; {} needs another folder", pid,
+                              kept, path_),
+                  "state-dir");
+    }
     if (!rt::SignalProcess(pid, SIGHUP)) {
       return Fail(Code::kUnavailable,
                   fmt::format("process {} keeps {} and cannot be told", pid, path_));
@@ -255,8 +330,10 @@ class Fleet final {
           rt::ReadFile(fmt::format("{}/ports/{}", state_, name), kSmallFileBytesMax).value_or("");
       port.erase(std::ranges::find(port, '\n'), port.end());
     }
-    Flushed("{} {}{}{}\n", name, what, pid > 0 ? fmt::format(", process {}", pid) : "",
-            port.empty() || pid == 0 ? "" : ", port " + port);
+    const bool failed = what.starts_with("ended") && !what.ends_with(" 0");
+    Flushed("{} {}{}{}{}\n", name, what, pid > 0 ? fmt::format(", process {}", pid) : "",
+            port.empty() || pid == 0 ? "" : ", port " + port,
+            failed ? fmt::format(", see {}/logs/{}.log", state_, name) : "");
   }
 
   void SayStatus() {
@@ -272,6 +349,7 @@ class Fleet final {
 
   UpFlags flags_;
   std::string path_;
+  std::string real_path_;
   std::string state_;
   control::Graph graph_;
   std::optional<rt::FileLock> lock_;
