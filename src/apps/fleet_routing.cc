@@ -8,7 +8,6 @@
 #include "apps/cluster_net.h"
 #include "apps/cluster_unit.h"
 #include "control/instance_codec.h"
-#include "rt/socket_address.h"
 
 namespace pixii::apps {
 
@@ -32,7 +31,7 @@ FleetRouting::~FleetRouting() = default;
 Result<void> FleetRouting::Start() {
   if (asks() && options_.remote.router_url != kByDiscovery) {
     Result<rt::Address> address = rt::ParseAddress(options_.remote.router_url);
-    if (!address || (address->port == 0 && rt::UnixPath(*address).empty())) {
+    if (!address || (address->port == 0 && !address->host.starts_with("unix:"))) {
       return Fail(Code::kInvalidArgument,
                   fmt::format("router-url: \"{}\" is neither discovery nor HOST:PORT of a router's "
                               "--route-port",
