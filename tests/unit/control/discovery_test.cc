@@ -2,7 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <memory>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "control/instance_codec.h"
 #include "unit/control/store_worlds.h"
@@ -21,6 +26,38 @@ Instance Make(std::string address, std::string ns = "dynamo") {
   instance.card.block_count = 77;
   return instance;
 }
+
+// Says what the test says.
+class ScriptedStore final : public LeaseStore {
+ public:
+  void Say(const StoreView& view) {
+    for (const auto& [prefix, handler] : watches_) {
+      StoreView part{.values = {}, .trouble = view.trouble};
+      for (const auto& [key, value] : view.values) {
+        if (key.starts_with(prefix)) {
+          part.values.emplace(key, value);
+        }
+      }
+      handler(part);
+    }
+  }
+
+  Result<void> Put(const std::string&, std::string) override { return {}; }
+
+  void Delete(const std::string&) override {}
+
+  WatchId Watch(std::string prefix, WatchHandler on_view) override {
+    watches_.emplace_back(std::move(prefix), std::move(on_view));
+    return WatchId{watches_.size()};
+  }
+
+  void Unwatch(WatchId) override {}
+
+  void Close(std::function<void()> on_closed) override { on_closed(); }
+
+ private:
+  std::vector<std::pair<std::string, WatchHandler>> watches_;
+};
 
 class DiscoveryTest : public testing::Test {
  protected:
@@ -142,18 +179,20 @@ TEST_F(DiscoveryTest, AStoreThatIsBackSaysHowManyAreKnown) {
   obs::Log log(
       {}, [] { return rt::WallTime{}; },
       [&](obs::Severity, std::string_view line) { lines.emplace_back(line); });
-  const auto worker = Join();
-  const auto frontend = std::make_unique<Discovery>(
-      world_.loop(), std::make_unique<MemStore>(world_.loop(), world_.hub().shared_from_this()),
-      DiscoveryOptions{.membership = {}, .log = &log});
-  const auto watch = Watch(*frontend);
-  const auto one = worker->Register(Make("w:1"));
-  ASSERT_TRUE(Becomes({"w:1"}));
-  watch->SetConnected((*one)->instance().id, true);
-  world_.hub_node().Freeze(world_.world().now() + seconds(60));
-  ASSERT_TRUE(world_.RunUntil([&] { return watch->trouble().has_value(); }));
-  world_.Wipe();
-  ASSERT_TRUE(world_.RunUntil([&] { return lines.size() == 2; }));
+  auto owned = std::make_unique<ScriptedStore>();
+  ScriptedStore& store = *owned;
+  Discovery frontend(world_.loop(), std::move(owned), {.membership = {}, .log = &log});
+  const auto watch = Watch(frontend);
+  Instance one = Make("w:1");
+  one.id = InstanceId{1};
+  store.Say({.values = {{InstanceKey(one), EncodeInstance(one)}, {CardKey(one), EncodeCard(one)}},
+             .trouble = {}});
+  ASSERT_EQ(watch->instances().size(), 1U);
+  watch->SetConnected(one.id, true);
+  store.Say({.values = {}, .trouble = Error(Code::kUnavailable, "nobody listens")});
+  store.Say({.values = {}, .trouble = {}});  // wiped: who is connected stays
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_NE(lines[0].find("nobody listens"), std::string::npos) << lines[0];
   EXPECT_NE(lines[1].find("discovery.back instances=1"), std::string::npos) << lines[1];
 }
 
