@@ -14,6 +14,7 @@
 #include "apps/model_source.h"
 #include "base/hash.h"
 #include "control/discovery_source.h"
+#include "control/instance_codec.h"
 #include "model/checkpoint_folder.h"
 #include "model/config.h"
 #include "rt/file.h"
@@ -60,15 +61,24 @@ std::string Environment(const char* name) {
 Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
                                                           const ClusterFlags& flags) {
   const bool own_folder = flags.discovery == "file:";
-  PX_TRY(control::DiscoverySource source,
-         control::ParseDiscoverySource(own_folder ? "file:" + CacheFolder() + "/pixii/cluster"
-                                                  : flags.discovery));
+  if (!flags.ns.empty()) {  // of frontends: all of them
+    PX_CHECK_OK(control::CheckName("namespace", flags.ns));
+  }
+  Result<control::DiscoverySource> read = control::ParseDiscoverySource(
+      own_folder ? "file:" + CacheFolder() + "/pixii/cluster" : flags.discovery);
+  if (!read) {
+    return Fail(Code::kInvalidArgument, "discovery: " + read.error().detail(), "discovery");
+  }
+  control::DiscoverySource source = std::move(*read);
   if (source.kind == control::DiscoverySource::Kind::kMem) {
     return Fail(Code::kInvalidArgument,
                 "discovery: mem is of one process, where there is nothing to find", "discovery");
   }
-  if (own_folder) {
-    PX_CHECK_OK(rt::CreateFolders(source.folder));
+  if (source.kind == control::DiscoverySource::Kind::kFile) {
+    const Result<void> made = rt::CreateFolders(source.folder);
+    if (!made && made.error().code() != Code::kResourceExhausted) {  // a disk may get room again
+      return Fail(Code::kInvalidArgument, "discovery: " + made.error().detail(), "discovery");
+    }
   }
   if (source.wants_pod()) {
     PX_CHECK_OK(control::UsePod(source, {.host = Environment("KUBERNETES_SERVICE_HOST"),
@@ -79,6 +89,16 @@ Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
       process.loop(),
       control::OpenLeaseStore(source, {.loop = process.loop(), .net = process.net()}, {}),
       control::DiscoveryOptions{.membership = {}, .log = &process.log()});
+}
+
+Result<void> CheckPublished(std::string_view flag, const std::string& host) {
+  const bool is_any = host == "0.0.0.0" || host == "::" || host == "[::]" || host == "*";
+  return is_any ? Fail(Code::kInvalidArgument,
+                       fmt::format("{}: others are told {} and cannot reach it; give an address of "
+                                   "this machine",
+                                   flag, host),
+                       std::string(flag))
+                : Result<void>();
 }
 
 Result<wire::ModelFiles> ReadModelFiles(const ModelTexts& texts) {

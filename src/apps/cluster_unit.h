@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "apps/option_structs.h"
 #include "apps/process_unit.h"
@@ -18,6 +19,10 @@ namespace pixii::apps {
 /// As --discovery says. Errors: kInvalidArgument, kUnsupported naming the flag.
 Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
                                                           const ClusterFlags& flags);
+
+/// `host` is published: who looks for this process is sent there. Errors: kInvalidArgument naming
+/// `flag` for an address that stands for all of this machine's.
+Result<void> CheckPublished(std::string_view flag, const std::string& host);
 
 /// Where a worker has what frontends need of its model.
 struct ModelTexts {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "apps/cluster_unit.h"
@@ -231,6 +232,14 @@ void FleetHost::Settle() {
     const auto chosen = choice.serving.find(key.name);
     if (fleet.service && (chosen == choice.serving.end() || chosen->second != key)) {
       http_.frontend().Retire(*std::exchange(fleet.service, std::nullopt));
+      if (chosen == choice.serving.end()) {
+        const auto pending = choice.pending.find(key.name);
+        obs::Event(process_.log(), obs::EventId::kModelGone)
+            .kv("model", key.name)
+            .kv("fingerprint", key.fingerprint)
+            .kv("why", pending == choice.pending.end() ? "no worker of it is left"
+                                                       : std::string_view(pending->second));
+      }
     }
   }
   for (auto& [key, fleet] : fleets_) {

@@ -1,9 +1,12 @@
 #include "apps/fleet_routing.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "apps/cluster_net.h"
+#include "apps/cluster_unit.h"
 #include "control/instance_codec.h"
 
 namespace pixii::apps {
@@ -27,11 +30,20 @@ FleetRouting::~FleetRouting() = default;
 
 Result<void> FleetRouting::Start() {
   if (asks() && options_.remote.router_url != kByDiscovery) {
-    PX_TRY(address_, rt::ParseAddress(options_.remote.router_url));
+    Result<rt::Address> address = rt::ParseAddress(options_.remote.router_url);
+    if (!address || (address->port == 0 && !address->host.starts_with("unix:"))) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("router-url: \"{}\" is neither discovery nor HOST:PORT of a router's "
+                              "--route-port",
+                              options_.remote.router_url),
+                  "router-url");
+    }
+    address_ = std::move(*address);
   }
   if (!options_.replicas.replica_sync || asks()) {
     return {};  // a router that is asked counts everything
   }
+  PX_CHECK_OK(CheckPublished("replica-host", options_.replicas.replica_host));
   PX_TRY(listen_net_, OpenReplicaNet(process_.loop(), process_.net(), options_.tls));
   mesh_.emplace(process_.loop(), net_,
                 router::ReplicaMeshOptions{.self = self_,

@@ -53,7 +53,7 @@ class FrontendProcess final {
     http_->AnnounceWhenReady("");
     process_.loop().Run();
     const int exit = http_->exit().value_or(kExitDone);
-    const std::size_t cancelled = fleets_->outstanding_count();
+    const std::size_t cancelled = http_->frontend().cut_count();
     http_.reset();
     fleets_.reset();
     routing_.reset();

@@ -17,6 +17,7 @@ namespace {
 constexpr std::uint64_t kKeyFileSizeMax = 1 << 20;  // bytes
 constexpr rt::Duration kReadyPoll = std::chrono::milliseconds(2);
 constexpr rt::Duration kReadyPatience = std::chrono::seconds(5);  // then the log says what is wrong
+constexpr rt::Duration kReadyWatch = std::chrono::milliseconds(250);  // between two looks later on
 
 frontend::FrontendOptions MakeFrontendOptions(const HttpFlags& flags, bool adapter_api) {
   frontend::FrontendOptions options;
@@ -284,7 +285,7 @@ rt::Task<void> HttpUnit::Announce(std::string note) {
   rt::Time complain_at = loop_.Now() + kReadyPatience;
   while (!frontend_->ready() && !draining_) {
     if (loop_.Now() >= complain_at) {
-      obs::Event(log_, obs::EventId::kReadinessLost).kv("why", frontend_->readiness());
+      obs::Event(log_, obs::EventId::kReadinessAwaited).kv("why", frontend_->readiness());
       complain_at += kReadyPatience;
     }
     auto sleep = loop_.SleepFor(kReadyPoll);
@@ -303,6 +304,26 @@ rt::Task<void> HttpUnit::Announce(std::string note) {
       .kv("address", address_.ToString())
       .kv("model", model_name_);
   SayExample(note);
+  auto watching = WatchReadiness();
+  co_await std::move(watching);
+}
+
+// What /health says, for those who read logs.
+rt::Task<void> HttpUnit::WatchReadiness() {
+  std::optional<rt::Time> lost_at;
+  while (!draining_) {
+    const bool ready = frontend_->ready();
+    if (!ready && !lost_at) {
+      lost_at = loop_.Now();
+      obs::Event(log_, obs::EventId::kReadinessLost).kv("why", frontend_->readiness());
+    } else if (ready && lost_at) {
+      const rt::Duration away = loop_.Now() - *std::exchange(lost_at, std::nullopt);
+      obs::Event(log_, obs::EventId::kReadinessBack)
+          .kv("lost_ms", std::chrono::duration_cast<std::chrono::milliseconds>(away).count());
+    }
+    auto sleep = loop_.SleepFor(kReadyWatch);
+    co_await std::move(sleep);
+  }
 }
 
 Result<void> HttpUnit::WritePorts() const {

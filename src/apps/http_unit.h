@@ -75,6 +75,7 @@ class HttpUnit final {
   void UseReloaded(Reloaded& fresh);
   Result<void> ListenGrpc();
   rt::Task<void> Announce(std::string note);
+  rt::Task<void> WatchReadiness();
   rt::Task<void> DrainAndStop(std::function<void()> on_done);
   Result<void> WritePorts() const;
   void SayExample(std::string_view note) const;

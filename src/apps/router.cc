@@ -85,6 +85,18 @@ Result<router::Registered> ReadWorker(const std::string& text, const RouterProce
   return out;
 }
 
+Result<rt::Address> PeerAddress(std::string_view url) {
+  constexpr std::string_view kScheme = "http://";
+  std::string_view rest = url;
+  rest.remove_prefix(rest.starts_with(kScheme) ? kScheme.size() : 0);
+  Result<rt::Address> address = rt::ParseAddress(rest.substr(0, rest.find('/')));
+  if (!url.starts_with(kScheme) || !address || address->port == 0) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("peers: \"{}\" is no http://HOST:PORT of a router", url), "peers");
+  }
+  return address;
+}
+
 // Decides for frontends and others where requests go.
 class RouterProcess final {
  public:
@@ -100,6 +112,10 @@ class RouterProcess final {
                                              return true;
                                            }}));
     PX_TRY(frontend::ApiKeys keys, ReadKeys());
+    PX_CHECK_OK(CheckPublished("route-host", flags_.route_host));
+    for (const std::string& url : SplitList(flags_.peers)) {
+      PX_CHECK_OK(PeerAddress(url));
+    }
     PX_TRY(reach_net_, OpenFleetNet(process_.loop(), process_.net(), flags_));
     PX_TRY(listen_net_, OpenWorkerNet(process_.loop(), process_.net(), flags_));
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
@@ -208,7 +224,10 @@ class RouterProcess final {
     catalog_->CloseGate();
     for (const std::string& text : SplitList(flags_.workers)) {
       PX_TRY(const router::Registered said, ReadWorker(text, flags_));
-      PX_CHECK_OK(catalog_->AddListener(said));
+      if (Result<void> added = catalog_->AddListener(said); !added) {
+        return Fail(added.error().code(),
+                    fmt::format("workers: \"{}\": {}", text, added.error().detail()), "workers");
+      }
     }
     std::string peer_key;
     if (!flags_.peer_key_file.empty()) {
@@ -236,10 +255,15 @@ class RouterProcess final {
       auto asking = AskPeer(url, peer_key);
       Result<std::size_t> count = co_await std::move(asking);
       recovered = count.has_value();
-      obs::Event(process_.log(), obs::EventId::kRouterRecovered)
-          .kv("peer", url)
-          .kv("events", count.value_or(0))
-          .kv("why", count ? std::string() : count.error().ToString());
+      if (recovered) {
+        obs::Event(process_.log(), obs::EventId::kRouterRecovered)
+            .kv("peer", url)
+            .kv("events", *count);
+      } else {
+        obs::Event(process_.log(), obs::EventId::kRouterNotRecovered)
+            .kv("peer", url)
+            .kv("why", count.error().ToString());
+      }
     }
     catalog_->OpenGate();
     const Result<void> begun = Serve(self, route);
@@ -250,13 +274,7 @@ class RouterProcess final {
   }
 
   rt::Task<Result<std::size_t>> AskPeer(std::string url, std::string key) {
-    std::string_view rest = url;
-    if (!rest.starts_with("http://")) {
-      co_return Fail(Code::kInvalidArgument, "a peer's URL begins with http://", "peers");
-    }
-    rest.remove_prefix(7);
-    rest = rest.substr(0, rest.find('/'));
-    PX_CO_TRY(rt::Address address, rt::ParseAddress(rest));
+    PX_CO_TRY(rt::Address address, PeerAddress(url));
     control::HttpCall call;
     call.address = std::move(address);
     call.method = "GET";

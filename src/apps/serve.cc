@@ -65,7 +65,7 @@ class Server final {
                                             : "");
     registry_.OnExpose([this] { engine_->Export(registry_); });
     process_.loop().Run();
-    const std::size_t cancelled = engine_->link().outstanding_count();
+    const std::size_t cancelled = http_->frontend().cut_count();
     const int exit = http_->exit().value_or(kExitDone);
     http_.reset();
     kv_zmq_.reset();
@@ -117,7 +117,7 @@ class FleetServer final {
         flags_.engine == "mock" ? "The engine is a mock: its answers mean nothing.\n" : "");
     PX_CHECK_OK(StartWorkers(model));
     process_.loop().Run();
-    const std::size_t cancelled = fleets_->outstanding_count();
+    const std::size_t cancelled = http_->frontend().cut_count();
     const int exit = http_->exit().value_or(exit_);
     supervisor_.reset();
     http_.reset();

@@ -4,12 +4,14 @@
 #include <array>
 #include <charconv>
 #include <csignal>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "apps/command.h"
@@ -29,12 +31,20 @@ namespace {
 
 constexpr std::uint64_t kGraphBytesMax = 1U << 20U;
 constexpr std::uint64_t kSmallFileBytesMax = 64;
+constexpr std::uint64_t kPathBytesMax = 8192;
+constexpr std::size_t kPortFilesMax = 65536;
+
+bool Names(const config::Option& option, const std::string& flag) {
+  return option.name == flag ||
+         std::ranges::find(option.flag_aliases, flag) != option.flag_aliases.end();
+}
 
 // A port that a process listens on, by its flag; 0 and less: any, or none.
 struct PortFlag {
   std::string_view flag;
-  std::string_view otherwise;       // its default
-  std::string_view only_with = {};  // counts if this flag is given, too; empty: always
+  std::string_view otherwise;           // its default
+  std::string_view only_with = {};      // counts if this flag is given, too; empty: always
+  std::string_view host_flag = "host";  // where
 };
 
 // A command that a component may run.
@@ -52,9 +62,9 @@ constexpr std::array<Runnable, 4> kRunnables = {{
      .socket_flag = "listen"},
     {.command = "worker",
      .takes_model = true,
-     .ports = {{{"worker-port", "0"}, {"system-port", "-1"}}},
+     .ports = {{{"worker-port", "0", {}, "worker-host"}, {"system-port", "-1", {}, "system-host"}}},
      .socket_flag = "worker-listen"},
-    {.command = "router", .ports = {{{"port", "8090"}, {"route-port", "0"}}}},
+    {.command = "router", .ports = {{{"port", "8090"}, {"route-port", "0", {}, "route-host"}}}},
     {.command = "serve",
      .takes_model = true,
      .in_cluster = false,
@@ -66,27 +76,43 @@ const Runnable& RunnableOf(std::string_view command) {
   return *std::ranges::find(kRunnables, command, &Runnable::command);
 }
 
-// Whether a command has such a flag, and takes the value.
-Result<void> CheckFlag(const std::string& command, const std::string& flag,
-                       const std::string& value) {
+// The flags of each command, as a place to check values in.
+struct Flags {
   FrontendFlags frontend;
   WorkerFlags worker;
   RouterProcessFlags router;
   ServeFlags serve;
   EngineFlags engine;
-  std::vector<config::Option> options = command == "frontend" ? RowsOf(frontend)
-                                        : command == "router" ? RowsOf(router)
-                                        : command == "serve"  ? RowsOf(serve)
-                                                              : RowsOf(worker);
-  if (RunnableOf(command).takes_model) {
-    for (config::Option& option : RowsOf(engine)) {
-      options.push_back(std::move(option));
+
+  std::vector<config::Option> Of(std::string_view command) {
+    std::vector<config::Option> out = command == "frontend" ? RowsOf(frontend)
+                                      : command == "router" ? RowsOf(router)
+                                      : command == "serve"  ? RowsOf(serve)
+                                                            : RowsOf(worker);
+    if (RunnableOf(command).takes_model) {
+      for (config::Option& option : RowsOf(engine)) {
+        out.push_back(std::move(option));
+      }
     }
+    return out;
   }
+};
+
+bool TakesMany(const std::string& command, const std::string& flag) {
+  Flags flags;
+  return std::ranges::any_of(flags.Of(command), [&](const config::Option& option) {
+    return Names(option, flag) && std::holds_alternative<config::ListField>(option.field);
+  });
+}
+
+// Whether a command has such a flag, and takes the value.
+Result<void> CheckFlag(const std::string& command, const std::string& flag,
+                       const std::string& value) {
+  Flags flags;
+  const std::vector<config::Option> options = flags.Of(command);
   std::vector<std::string> names;
   for (const config::Option& option : options) {
-    if (option.name == flag ||
-        std::ranges::find(option.flag_aliases, flag) != option.flag_aliases.end()) {
+    if (Names(option, flag)) {
       return config::Assign(option, value);
     }
     names.push_back(option.name);
@@ -103,24 +129,58 @@ std::string HexOf(std::string_view text) {
                      Hash64(std::as_bytes(std::span<const char>(text.data(), text.size()))));
 }
 
+// Whether the component listens at no port of its own choice there.
+bool IsFree(const control::GraphComponent& component, const PortFlag& port) {
+  if (port.flag.empty() || (!port.only_with.empty() && component.Flag(port.only_with) == nullptr)) {
+    return true;
+  }
+  const std::string* value = component.Flag(port.flag);
+  const std::string_view number = value != nullptr ? *value : port.otherwise;
+  return number == "0" || number.starts_with('-');
+}
+
 // Whether two of it can run at a time: not if both want the same port or socket.
 bool Overlaps(const control::GraphComponent& component) {
   const Runnable& runnable = RunnableOf(component.command);
-  const auto free = [&](const PortFlag& port) {
-    if (port.flag.empty() ||
-        (!port.only_with.empty() && component.Flag(port.only_with) == nullptr)) {
-      return true;
-    }
-    const std::string* value = component.Flag(port.flag);
-    const std::string_view number = value != nullptr ? *value : port.otherwise;
-    return number == "0" || number.starts_with('-');
-  };
-  return std::ranges::all_of(runnable.ports, free) &&
+  return std::ranges::all_of(runnable.ports,
+                             [&](const PortFlag& port) { return IsFree(component, port); }) &&
          (runnable.socket_flag.empty() || component.Flag(runnable.socket_flag) == nullptr);
 }
 
+// Two components cannot listen at one place.
+Result<void> CheckPorts(const control::Graph& graph, const std::string& path) {
+  std::map<std::string, std::string> taken;  // by place: the component's name
+  for (const control::GraphComponent& component : graph.components) {
+    const Runnable& runnable = RunnableOf(component.command);
+    const bool on_socket =
+        !runnable.socket_flag.empty() && component.Flag(runnable.socket_flag) != nullptr;
+    if (component.replicas == 0) {
+      continue;
+    }
+    for (const PortFlag& one : runnable.ports) {
+      const bool is_main = &one == runnable.ports.data();
+      if (IsFree(component, one) || (is_main && on_socket)) {
+        continue;
+      }
+      const std::string* const port = component.Flag(one.flag);
+      const std::string* const host = component.Flag(one.host_flag);
+      const std::string place = fmt::format("{}:{}", host != nullptr ? *host : "127.0.0.1",
+                                            port != nullptr ? *port : one.otherwise);
+      const auto [at, is_new] = taken.emplace(place, component.name);
+      if (!is_new) {
+        return Fail(Code::kInvalidArgument,
+                    fmt::format("{}:{}: components.{}.flags.{}: {} is {}'s already", path,
+                                component.line, component.name, one.flag, place, at->second),
+                    std::string(one.flag));
+      }
+    }
+  }
+  return {};
+}
+
 Result<control::Graph> ReadGraphFile(const std::string& path) {
-  control::GraphRules rules = {.commands = {}, .model_commands = {}, .check_flag = CheckFlag};
+  control::GraphRules rules = {
+      .commands = {}, .model_commands = {}, .check_flag = CheckFlag, .takes_many = TakesMany};
   for (const Runnable& one : kRunnables) {
     rules.commands.emplace_back(one.command);
     if (one.takes_model) {
@@ -138,6 +198,7 @@ Result<control::Graph> ReadGraphFile(const std::string& path) {
                   "replicas");
     }
   }
+  PX_CHECK_OK(CheckPorts(graph, path));
   return graph;
 }
 
@@ -147,6 +208,12 @@ class Fleet final {
   Fleet(UpFlags flags, std::string path) : flags_(std::move(flags)), path_(std::move(path)) {}
 
   Result<int> Run() {
+    if (!flags_.port_file.empty()) {
+      return Fail(Code::kInvalidArgument,
+                  "port-file: this process listens nowhere; ports of those it starts are in the "
+                  "state folder's ports/",
+                  "port-file");
+    }
     PX_TRY(graph_, ReadGraphFile(path_));
     if (flags_.check) {
       std::int64_t processes = 0;
@@ -161,6 +228,8 @@ class Fleet final {
     if (!first) {
       return kExitDone;
     }
+    PX_CHECK_OK(rt::WriteFileAtomic(state_ + "/graph", real_path_ + "\n", 0644));
+    PX_CHECK_OK(RemovePorts());
     PX_CHECK_OK(process_.Open(flags_, {.dump = [this] { SayStatus(); },
                                        .reload = [this] { Reload(); },
                                        .drain =
@@ -195,12 +264,22 @@ class Fleet final {
   }
 
   Result<void> OpenState() {
-    PX_TRY(const std::string real, rt::RealPath(path_));
-    state_ =
-        flags_.state_dir.empty() ? CacheFolder() + "/pixii/up/" + HexOf(real) : flags_.state_dir;
+    PX_TRY(real_path_, rt::RealPath(path_));
+    state_ = flags_.state_dir.empty() ? CacheFolder() + "/pixii/up/" + HexOf(real_path_)
+                                      : flags_.state_dir;
     PX_CHECK_OK(rt::CreateFolders(state_ + "/logs"));
     PX_CHECK_OK(rt::CreateFolders(state_ + "/ports"));
     return rt::CreateFolders(state_ + "/cluster");
+  }
+
+  // Of processes that were killed with the one that kept them.
+  Result<void> RemovePorts() const {
+    PX_TRY(const std::vector<rt::FolderEntry> ports,
+           rt::ListFolder(state_ + "/ports", kPortFilesMax));
+    for (const rt::FolderEntry& port : ports) {
+      PX_CHECK_OK(rt::RemoveFile(fmt::format("{}/ports/{}", state_, port.name)));
+    }
+    return {};
   }
 
   // False: another process keeps this graph, and was told to read it anew.
@@ -216,6 +295,14 @@ class Fleet final {
     PX_TRY(const std::string text, rt::ReadFile(state_ + "/pid", kSmallFileBytesMax));
     std::int32_t pid = 0;
     std::from_chars(text.data(), text.data() + text.size(), pid);
+    PX_TRY(std::string kept, rt::ReadFile(state_ + "/graph", kPathBytesMax));
+    kept.erase(kept.find_last_not_of('\n') + 1);
+    if (kept != real_path_) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("state-dir: process {} keeps {} there; {} needs another folder", pid,
+                              kept, path_),
+                  "state-dir");
+    }
     if (!rt::SignalProcess(pid, SIGHUP)) {
       return Fail(Code::kUnavailable,
                   fmt::format("process {} keeps {} and cannot be told", pid, path_));
@@ -308,8 +395,10 @@ class Fleet final {
           rt::ReadFile(fmt::format("{}/ports/{}", state_, name), kSmallFileBytesMax).value_or("");
       port.erase(std::ranges::find(port, '\n'), port.end());
     }
-    Flushed("{} {}{}{}\n", name, what, pid > 0 ? fmt::format(", process {}", pid) : "",
-            port.empty() || pid == 0 ? "" : ", port " + port);
+    const bool failed = what.starts_with("ended") && !what.ends_with(" 0");
+    Flushed("{} {}{}{}{}\n", name, what, pid > 0 ? fmt::format(", process {}", pid) : "",
+            port.empty() || pid == 0 ? "" : ", port " + port,
+            failed ? fmt::format(", see {}/logs/{}.log", state_, name) : "");
   }
 
   void SayStatus() {
@@ -325,6 +414,7 @@ class Fleet final {
 
   UpFlags flags_;
   std::string path_;
+  std::string real_path_;
   std::string state_;
   control::Graph graph_;
   std::optional<rt::FileLock> lock_;

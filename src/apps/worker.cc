@@ -1,5 +1,8 @@
+#include <fmt/format.h>
+
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "apps/attached_unit.h"
@@ -65,6 +68,7 @@ class Worker final {
                                              return true;
                                            }}));
     PX_TRY(const rt::Address address, ListenAddress());
+    PX_CHECK_OK(CheckFlags(address));
     PX_TRY(tls_net_, OpenWorkerNet(process_.loop(), process_.net(), flags_));
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
     PX_TRY(plane_, PlaneUnit::Open(process_, flags_, false));
@@ -109,7 +113,6 @@ class Worker final {
         .kv("model", link().card().name)
         .kv("instance", fmt::format("{:x}", Raw(registration_->instance().id)));
     process_.loop().Run();
-    const std::size_t cancelled = outstanding_count();
     system_.Close();
     registration_.reset();
     service_.reset();
@@ -118,7 +121,7 @@ class Worker final {
     attached_.reset();
     plane_.reset();
     discovery_.reset();
-    obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", cancelled);
+    obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", cut_count_);
     return kExitDone;
   }
 
@@ -246,6 +249,30 @@ class Worker final {
     return rt::Address{.host = flags_.worker_listen, .port = 0};
   }
 
+  // What would else be found wrong only once the model is loaded.
+  Result<void> CheckFlags(const rt::Address& address) {
+    PX_CHECK_OK(control::CheckName("namespace", flags_.ns));
+    PX_CHECK_OK(control::CheckName("component", flags_.component));
+    PX_CHECK_OK(control::CheckName("endpoint", flags_.endpoint));
+    const char* const flag = flags_.worker_listen.empty() ? "worker-host" : "worker-listen";
+    PX_CHECK_OK(CheckPublished(flag, address.host));
+    if (const Result<std::unique_ptr<rt::Listener>> tried =
+            process_.net().Listen(address, rt::ListenOptions{});
+        !tried) {
+      return Fail(tried.error().code(), fmt::format("{}: {}", flag, tried.error().detail()), flag);
+    }
+    const std::size_t slash = flags_.port_file.rfind('/');
+    if (slash != std::string::npos && slash > 0) {
+      const std::string folder = flags_.port_file.substr(0, slash);
+      PX_TRY(const std::optional<rt::FileInfo> info, rt::StatFile(folder));
+      if (!info || info->kind != rt::FileKind::kFolder) {
+        return Fail(Code::kInvalidArgument, fmt::format("port-file: there is no folder {}", folder),
+                    "port-file");
+      }
+    }
+    return {};
+  }
+
   void OnHealth(bool healthy, const std::string& why) {
     obs::Event(process_.log(),
                healthy ? obs::EventId::kWorkerHealthy : obs::EventId::kWorkerUnhealthy)
@@ -267,6 +294,7 @@ class Worker final {
     const rt::WallTime now = process_.loop().WallNow();
     instance.started_ms = now.unix_seconds * 1000 + now.nanoseconds / 1'000'000;
     PX_TRY(registration_, discovery_->Register(std::move(instance)));
+    registration_->TellTrouble(process_.log());
     return {};
   }
 
@@ -283,6 +311,7 @@ class Worker final {
       auto pause = loop.SleepFor(kDrainPoll);
       co_await std::move(pause);
     }
+    cut_count_ = outstanding_count();
     const Error ends(Code::kShuttingDown, "the worker ends");
     attached_ ? attached_->link().Close(ends) : engine_->link().Close(ends);
     discovery_->Close([this] { process_.loop().Stop(); });
@@ -302,7 +331,8 @@ class Worker final {
   std::unique_ptr<KvZmqUnit> kv_zmq_;  // null: not published
   std::optional<worker::WorkerService> service_;
   std::unique_ptr<control::Registration> registration_;
-  SystemPort system_;  // shows what stands above
+  std::size_t cut_count_ = 0;  // requests that had not ended by the drain timeout
+  SystemPort system_;          // shows what stands above
 };
 
 }  // namespace

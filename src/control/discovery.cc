@@ -8,7 +8,30 @@
 
 namespace pixii::control {
 
-Registration::~Registration() { Withdraw(); }
+Registration::~Registration() {
+  if (trouble_watch_) {
+    store_.Unwatch(*trouble_watch_);
+  }
+  Withdraw();
+}
+
+void Registration::TellTrouble(obs::Log& log) {
+  if (trouble_watch_) {
+    return;
+  }
+  trouble_watch_ = store_.Watch(InstanceKey(instance_), [this, &log](const StoreView& view) {
+    if (std::exchange(in_trouble_, view.trouble.has_value()) == in_trouble_) {
+      return;
+    }
+    if (in_trouble_) {
+      obs::Event(log, obs::EventId::kDiscoveryAway)
+          .kv("instance", InstanceName(instance_.id))
+          .kv("reason", view.trouble->detail());
+    } else {
+      obs::Event(log, obs::EventId::kDiscoveryBack).kv("instance", InstanceName(instance_.id));
+    }
+  });
+}
 
 Result<void> Registration::Publish(Instance instance) {
   PX_CHECK_OK(CheckInstance(instance));
@@ -76,8 +99,6 @@ void InstanceWatch::OnView(StoreView& mine, const StoreView& view, bool& answere
   trouble_ = instance_view_.trouble ? instance_view_.trouble : card_view_.trouble;
   if (log_ != nullptr && trouble_ && !was_away) {
     obs::Event(*log_, obs::EventId::kDiscoveryAway).kv("reason", trouble_->detail());
-  } else if (log_ != nullptr && !trouble_ && was_away) {
-    obs::Event(*log_, obs::EventId::kDiscoveryBack).kv("instances", instance_view_.values.size());
   }
   if (trouble_) {
     membership_.OnTrouble();
@@ -90,6 +111,9 @@ void InstanceWatch::OnView(StoreView& mine, const StoreView& view, bool& answere
                                     });
     LogUnreadable(std::move(unreadable));
     membership_.OnView(seen, loop_.Now());
+  }
+  if (log_ != nullptr && !trouble_ && was_away) {  // once it is known what there is
+    obs::Event(*log_, obs::EventId::kDiscoveryBack).kv("instances", membership_.instances().size());
   }
   Settle();
 }

@@ -43,6 +43,10 @@ class Registration final {
 
   const Instance& instance() const { return instance_; }
 
+  /// From now on `log` hears when the store is away and when it is back: for a process that watches
+  /// no instances. `log` outlives this.
+  void TellTrouble(obs::Log& log);
+
   /// Says that it drains; it stays there, so that who looks sees why it takes nothing new.
   void Drain();
 
@@ -57,6 +61,8 @@ class Registration final {
   LeaseStore& store_;
   Instance instance_;
   bool registered_ = false;
+  std::optional<WatchId> trouble_watch_;
+  bool in_trouble_ = false;
 };
 
 /// The instances of one namespace, as Membership decides.

@@ -85,7 +85,7 @@ Result<DiscoverySource> ParseDiscoverySource(std::string_view text) {
     }
   }
   return Fail(Code::kInvalidArgument,
-              fmt::format("'{}' is none of mem, file:DIR, etcd://HOST:PORT, kubernetes, "
+              fmt::format("'{}' is none of file:DIR, etcd://HOST:PORT, kubernetes, "
                           "kubernetes://HOST:PORT/NAMESPACE",
                           text));
 }

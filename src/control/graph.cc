@@ -12,6 +12,8 @@
 #include "config/option.h"
 #include "config/parse.h"
 #include "config/yaml_adapter.h"
+#include "control/discovery_source.h"
+#include "control/instance_codec.h"
 
 namespace pixii::control {
 
@@ -90,6 +92,9 @@ class GraphReader final {
     if (keys.size() != 1) {
       return Wrong(leaf.line, leaf.path, "must be a mapping of names to values");
     }
+    if (keys[0].empty() || keys[0].find('=') != std::string::npos) {
+      return Wrong(leaf.line, leaf.path, "no variable has such a name");
+    }
     PX_TRY(std::string value, Scalar(leaf));
     out.emplace_back(keys[0], std::move(value));
     return {};
@@ -111,8 +116,24 @@ class GraphReader final {
       return Wrong(leaf.line, leaf.path, "must be one value");
     }
     PX_TRY(std::string value, Scalar(leaf));
+    if (Result<void> fits = CheckRoot(keys[0], value); !fits) {
+      return Wrong(leaf.line, leaf.path, fits.error().detail());
+    }
     (keys[0] == "namespace" ? graph_.ns : graph_.discovery) = std::move(value);
     return {};
+  }
+
+  static Result<void> CheckRoot(const std::string& key, const std::string& value) {
+    if (key == "namespace") {
+      return CheckName(key, value);
+    }
+    if (value.empty() || value == "file:") {
+      return {};
+    }
+    PX_TRY(const DiscoverySource source, ParseDiscoverySource(value));
+    return source.kind == DiscoverySource::Kind::kMem
+               ? Fail(Code::kInvalidArgument, "mem is of one process, and these are several")
+               : Result<void>();
   }
 
   GraphComponent& Component(const std::string& name, std::uint32_t line) {
@@ -237,6 +258,12 @@ class GraphReader final {
       if (Result<void> fits = rules_.check_flag(component.command, flag, value); !fits) {
         const auto& [line, path] = flag_lines_[component.name][i];
         return Wrong(line, path, fits.error().detail());
+      }
+      const bool again = std::ranges::count(component.flags, flag,
+                                            &std::pair<std::string, std::string>::first) > 1;
+      if (again && !rules_.takes_many(component.command, flag)) {
+        const auto& [line, path] = flag_lines_[component.name][i];
+        return Wrong(line, path, "takes one value");
       }
     }
     for (const std::string& needed : component.needs) {

@@ -47,6 +47,8 @@ struct GraphRules {
   std::function<Result<void>(const std::string& command, const std::string& flag,
                              const std::string& value)>
       check_flag;
+  /// Whether a flag may be given more than once.
+  std::function<bool(const std::string& command, const std::string& flag)> takes_many;
 };
 
 inline constexpr std::int64_t kReplicasMax = 1024;

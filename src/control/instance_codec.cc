@@ -187,20 +187,6 @@ Result<void> ReadNeeds(const Json& json, Instance& instance) {
   return {};
 }
 
-Result<void> CheckName(std::string_view field, std::string_view name) {
-  const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_' || c == '.';
-  };
-  if (name.empty() || name.size() > kNameBytesMax || !std::ranges::all_of(name, allowed)) {
-    return Fail(Code::kInvalidArgument,
-                fmt::format("{} '{}' is not 1 to {} letters, digits, '-', '_' and '.'", field, name,
-                            kNameBytesMax),
-                std::string(field));
-  }
-  return {};
-}
-
 std::string PathOf(const Instance& instance) {
   return fmt::format("{}/{}/{}/{}", instance.ns, instance.component, instance.endpoint,
                      InstanceName(instance.id));
@@ -265,6 +251,20 @@ Result<void> ReadCard(std::string_view text, Instance& instance, bool& same_gene
 }
 
 }  // namespace
+
+Result<void> CheckName(std::string_view field, std::string_view name) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
+  };
+  if (name.empty() || name.size() > kNameBytesMax || !std::ranges::all_of(name, allowed)) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("{} '{}' is not 1 to {} letters, digits, '-', '_' and '.'", field, name,
+                            kNameBytesMax),
+                std::string(field));
+  }
+  return {};
+}
 
 std::string InstanceName(InstanceId id) {
   return fmt::format("{:x}", static_cast<std::uint64_t>(id));

@@ -30,6 +30,9 @@ std::string CardPrefix(std::string_view ns);
 std::string InstanceKey(const Instance& instance);
 std::string CardKey(const Instance& instance);
 
+/// Of namespaces, components and endpoints. Errors: kInvalidArgument naming `field`.
+Result<void> CheckName(std::string_view field, std::string_view name);
+
 /// Errors: kInvalidArgument naming the field: names of 1 to 64 letters, digits, '-', '_' and '.',
 /// an id above 0, an address, at least one rank.
 Result<void> CheckInstance(const Instance& instance);

@@ -1,6 +1,7 @@
 #include "control/keeper.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 namespace pixii::control {
@@ -10,6 +11,11 @@ namespace {
 constexpr rt::Duration kDefaultGrace = std::chrono::seconds(30);  // of a part that is gone
 
 }  // namespace
+
+void Keeper::SetParts(std::vector<KeptPart> parts) {
+  parts_ = std::move(parts);
+  std::erase_if(failures_, [this](const auto& one) { return Find(one.first.first) == nullptr; });
+}
 
 void Keeper::OnReady(ReplicaId replica, rt::Time now) {
   const auto found = replicas_.find(replica);
@@ -28,7 +34,7 @@ void Keeper::OnExit(ReplicaId replica, rt::Time now) {
   if (gone.stopping) {
     return;
   }
-  Failures& failures = failures_[gone.part];
+  Failures& failures = failures_[{gone.part, gone.slot}];
   if (gone.ready && now - gone.ready_at >= options_.sound_after) {
     failures.count = 0;
   }
@@ -88,16 +94,47 @@ bool Keeper::IsNeeded(const std::string& name) const {
   });
 }
 
-void Keeper::Start(const KeptPart& part, rt::Time now, std::vector<KeeperAction>& out) {
-  if (failures_[part.name].next_start > now) {
-    return;
+// `count` that nobody has, those that must wait longest: what fails is not started in another
+// one's place.
+std::vector<std::uint32_t> Keeper::FreeSlots(const KeptPart& part, std::size_t count) const {
+  std::set<std::uint32_t> taken;
+  for (const auto& [id, replica] : replicas_) {
+    if (replica.part == part.name) {
+      taken.insert(replica.slot);
+    }
   }
-  const ReplicaId id{++last_id_};
-  replicas_.emplace(id, Replica{.part = part.name, .version = part.version});
-  out.push_back({.kind = KeeperAction::Kind::kStart,
-                 .replica = id,
-                 .part = part.name,
-                 .version = part.version});
+  std::vector<std::pair<rt::Time, std::uint32_t>> free;
+  for (std::uint32_t slot = 0; slot < taken.size() + count; ++slot) {
+    if (!taken.contains(slot)) {
+      const auto failed = failures_.find({part.name, slot});
+      free.emplace_back(failed == failures_.end() ? rt::Time::min() : failed->second.next_start,
+                        slot);
+    }
+  }
+  std::ranges::sort(free, [](const auto& a, const auto& b) {
+    return std::pair(b.first, a.second) < std::pair(a.first, b.second);
+  });
+  std::vector<std::uint32_t> out;
+  for (std::size_t i = 0; i < count; ++i) {
+    out.push_back(free[i].second);
+  }
+  return out;
+}
+
+void Keeper::Start(const KeptPart& part, std::size_t count, rt::Time now,
+                   std::vector<KeeperAction>& out) {
+  for (const std::uint32_t slot : FreeSlots(part, count)) {
+    const auto failed = failures_.find({part.name, slot});
+    if (failed != failures_.end() && failed->second.next_start > now) {
+      continue;
+    }
+    const ReplicaId id{++last_id_};
+    replicas_.emplace(id, Replica{.part = part.name, .version = part.version, .slot = slot});
+    out.push_back({.kind = KeeperAction::Kind::kStart,
+                   .replica = id,
+                   .part = part.name,
+                   .version = part.version});
+  }
 }
 
 void Keeper::Stop(ReplicaId id, rt::Time now, std::vector<KeeperAction>& out) {
@@ -132,9 +169,7 @@ void Keeper::DecidePart(const KeptPart& part, rt::Time now, std::vector<KeeperAc
       return;
     }
     const std::size_t ending = part.overlaps ? 0 : census.stopping;
-    for (std::size_t i = running + ending; i < wanted; ++i) {
-      Start(part, now, out);
-    }
+    Start(part, wanted - std::min(wanted, running + ending), now, out);
     for (std::size_t i = wanted; i < running; ++i) {
       Stop(census.current[running - 1 - (i - wanted)], now, out);
     }
@@ -153,7 +188,7 @@ void Keeper::DecidePart(const KeptPart& part, rt::Time now, std::vector<KeeperAc
   if (running > wanted || (!part.overlaps && running == wanted)) {
     Stop(census.old.front(), now, out);
   } else {
-    Start(part, now, out);
+    Start(part, 1, now, out);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "rt/time.h"
@@ -62,7 +63,7 @@ class Keeper final {
   explicit Keeper(KeeperOptions options) : options_(options) {}
 
   /// What shall run from now on, those that are needed before those that need them.
-  void SetParts(std::vector<KeptPart> parts) { parts_ = std::move(parts); }
+  void SetParts(std::vector<KeptPart> parts);
 
   /// It takes requests.
   void OnReady(ReplicaId replica, rt::Time now);
@@ -90,6 +91,7 @@ class Keeper final {
   struct Replica {
     std::string part;
     std::string version;
+    std::uint32_t slot = 0;  // which of the part's it is: its successor has the same
     bool ready = false;
     rt::Time ready_at{};
     bool stopping = false;
@@ -102,6 +104,7 @@ class Keeper final {
   };
 
   using Replicas = std::map<ReplicaId, Replica>;
+  using Slot = std::pair<std::string, std::uint32_t>;  // of a part
 
   /// Of one part, by what they are.
   struct Census {
@@ -116,15 +119,16 @@ class Keeper final {
   bool Settled(const Replica& replica, const KeptPart& part, rt::Time now) const;
   bool NeedsMet(const KeptPart& part) const;
   bool IsNeeded(const std::string& name) const;
+  std::vector<std::uint32_t> FreeSlots(const KeptPart& part, std::size_t count) const;
   void DecideDrain(rt::Time now, std::vector<KeeperAction>& out);
   void DecidePart(const KeptPart& part, rt::Time now, std::vector<KeeperAction>& out);
-  void Start(const KeptPart& part, rt::Time now, std::vector<KeeperAction>& out);
+  void Start(const KeptPart& part, std::size_t count, rt::Time now, std::vector<KeeperAction>& out);
   void Stop(ReplicaId id, rt::Time now, std::vector<KeeperAction>& out);
 
   KeeperOptions options_;
   std::vector<KeptPart> parts_;
   Replicas replicas_;
-  std::map<std::string, Failures> failures_;  // by part
+  std::map<Slot, Failures> failures_;
   std::uint64_t last_id_ = 0;
   bool draining_ = false;
 };

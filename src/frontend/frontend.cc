@@ -106,8 +106,11 @@ void Frontend::Retire(ServiceId service) {
 }
 
 bool Frontend::ready() {
-  return !draining_ && std::ranges::any_of(models_.serving(),
-                                           [](const auto& service) { return service->ready(); });
+  const bool ready = !draining_ && std::ranges::any_of(models_.serving(), [](const auto& service) {
+    return service->ready();
+  });
+  ever_ready_ = ever_ready_ || ready;
+  return ready;
 }
 
 std::string Frontend::readiness() {
@@ -116,7 +119,10 @@ std::string Frontend::readiness() {
   }
   for (const auto& service : models_.serving()) {
     if (!service->ready() && !ready()) {
-      return service->Describe();
+      return ever_ready_ && !service->ever_ready()
+                 ? fmt::format("{} is served anew and has to answer a test generation first",
+                               service->model().name())
+                 : service->Describe();
     }
   }
   return "the model answers";
@@ -277,6 +283,7 @@ rt::Task<void> Frontend::Drain(rt::Time deadline) {
   for (const auto& [raw, work] : work_) {
     left.push_back(raw);
   }
+  cut_count_ = left.size();
   for (ClientWork* work : left) {
     work->End(Error(Code::kShuttingDown, "the server shuts down"));
   }

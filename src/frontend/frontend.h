@@ -125,6 +125,9 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
 
   std::size_t connection_count() const { return server_ ? server_->connection_count() : 0; }
 
+  /// Of those, how many Drain did not let end by themselves.
+  std::size_t cut_count() const { return cut_count_; }
+
   /// Requests for models that are served which their clients gave up.
   std::uint64_t cancelled_count() const;
 
@@ -377,6 +380,8 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   std::uint64_t last_request_id_;
   std::size_t preparing_count_ = 0;
   bool draining_ = false;
+  bool ever_ready_ = false;  // some model has answered
+  std::size_t cut_count_ = 0;
   rt::WaitList reap_;
   rt::WaitList idle_;
   std::unique_ptr<FileStore> files_;  // from Start on, as what follows

@@ -314,8 +314,9 @@ Json InstanceObject(const ShownInstance& shown) {
 
 std::string Frontend::HealthBody(bool healthy, std::string_view status,
                                  std::string_view message) const {
-  const bool discovered = std::ranges::any_of(
-      models_.serving(), [](const auto& service) { return service->ever_ready(); });
+  const bool discovered =
+      ever_ready_ || std::ranges::any_of(models_.serving(),
+                                         [](const auto& service) { return service->ever_ready(); });
   std::set<std::string> endpoints;
   Json::Array instances;
   if (environment_.instances) {

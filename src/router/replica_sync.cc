@@ -46,8 +46,9 @@ bool SamePool(const wire::PoolName& a, const wire::PoolName& b) {
 
 }  // namespace
 
-ReplicaSync::ReplicaSync(ReplicaSyncOptions options, ReplicaId self, wire::PoolName pool)
-    : options_(options), self_(self), pool_(std::move(pool)) {}
+ReplicaSync::ReplicaSync(ReplicaSyncOptions options, ReplicaId self, wire::PoolName pool,
+                         std::uint64_t first_change)
+    : options_(options), self_(self), pool_(std::move(pool)), next_(first_change) {}
 
 void ReplicaSync::OnOwn(const LoadChange& change) {
   ReplicaChange told;

@@ -46,7 +46,10 @@ class ReplicaSync final {
   /// Ids of peers' requests have this bit, which ids of this side's requests must not have.
   static constexpr std::uint64_t kElsewhere = std::uint64_t{1} << 63;
 
-  ReplicaSync(ReplicaSyncOptions options, ReplicaId self, wire::PoolName pool);
+  /// `first_change`: number of the first; above all that this process ever told of a pool of this
+  /// name.
+  ReplicaSync(ReplicaSyncOptions options, ReplicaId self, wire::PoolName pool,
+              std::uint64_t first_change = 0);
 
   /// This side's router sent something, or it ended.
   void OnOwn(const LoadChange& change);

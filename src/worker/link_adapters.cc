@@ -7,6 +7,22 @@
 
 namespace pixii::worker {
 
+namespace {
+
+// Whoever names an adapter did not say where it lies, and is not told: the log is.
+Error ForClients(const Error& error, const std::string& name) {
+  const bool is_of_files = error.code() == Code::kNotFound || error.code() == Code::kDataCorrupt ||
+                           error.code() == Code::kInvalidArgument ||
+                           error.code() == Code::kUnsupported;
+  return is_of_files ? Error(error.code(),
+                             fmt::format("adapter \"{}\" cannot be read; its worker's log says why",
+                                         name.substr(0, 100)),
+                             "model")
+                     : error;
+}
+
+}  // namespace
+
 LinkAdapters::LinkAdapters(rt::Loop& loop, engine::EngineLoop& engine, AdapterLinkOptions options,
                            wire::ModelCard& card)
     : loop_(loop), engine_(engine), options_(std::move(options)), card_(card) {
@@ -182,7 +198,10 @@ void LinkAdapters::WhenLoaded(const std::string& name, Waiter waiter) {
               "model"));
     return;
   }
-  Read({.name = name, .source = entry->second}, told);
+  Read({.name = name, .source = entry->second},
+       [told, name](const Result<wire::AdapterCard>& card) {
+         told(card ? card : Result<wire::AdapterCard>(Fail(ForClients(card.error(), name))));
+       });
 }
 
 }  // namespace pixii::worker

@@ -235,6 +235,88 @@ class Cluster(unittest.TestCase):
             self.assertEqual(both.migrations()["ongoing_request"], 0)
             self.assertEqual(both.frontend.post(CHAT, {**body, "max_tokens": 3})[0], 200)
 
+    def test_logs_tell_what_befell_a_fleet(self):
+        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 100, "ignore_eos": True}
+        with cluster.Cluster(2, worker_flags=FLAGS) as both:
+            frontend = both.frontend
+
+            def logged(event, count=1):
+                lines = [line for line in frontend.log_text().splitlines() if f"event={event} " in line]
+                return lines[-1] if len(lines) >= count else None
+
+            def wait(event, count=1):
+                harness.wait_for(lambda: logged(event, count), 20, event, frontend.log_text)
+                return logged(event, count)
+
+            wait("worker.came", 2)
+            both.busiest()
+
+            def after(event):
+                if event == 5:
+                    both.kill(both.busiest())
+
+            ask(frontend, body, after)
+            self.assertIn("why=", wait("worker.lost"))
+            self.assertRegex(wait("request.moved"), "request=[0-9]+ .*from=[0-9a-f]+ to=[0-9a-f]+ .*why=")
+            both.kill(both.workers[0])
+            self.assertNotIn("discovery in progress", wait("readiness.lost"))
+            wait("model.gone")
+            status, _, health = frontend.request("GET", "/health")
+            self.assertEqual((status, health["initial_discovery_complete"], health["message"]), (503, True, "no worker is there"))
+            last = both.add_worker()
+            wait("readiness.back")
+            self.assertEqual(last.stop(), 0)
+            both.workers.remove(last)
+            self.assertIn("ends", wait("worker.left"))
+
+    def test_what_is_cut_at_the_end_is_counted(self):
+        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4000, "ignore_eos": True}
+        with cluster.Cluster(1, worker_flags=FLAGS, frontend_flags=("--drain-timeout", "100ms")) as one:
+            streams = [one.frontend.stream(CHAT, body) for _ in range(2)]
+            for stream in streams:
+                next(stream)
+            one.frontend.process.send_signal(signal.SIGTERM)
+            self.assertEqual(one.frontend.process.wait(20), 0)
+            self.assertIn("serve.stopped cancelled=2", one.frontend.log_text())
+            one.frontend = cluster.Frontend(one.folder.name)
+
+    def test_wrong_flags_are_named_before_the_model_is_loaded(self):
+        with tempfile.TemporaryDirectory() as folder:
+            taken = pathlib.Path(folder) / "file"
+            taken.write_text("")
+            for flags, said in [
+                    (("--worker-host", "0.0.0.0"), "worker-host: "),
+                    (("--namespace", "a b"), "namespace "),
+                    (("--component", ""), "component "),
+                    (("--endpoint", "a/b"), "endpoint "),
+                    (("--worker-listen", f"unix:{folder}/none/socket"), "worker-listen: "),
+                    (("--worker-host", "nowhere.invalid"), "worker-host: "),
+                    (("--port-file", f"{folder}/none/port"), "port-file: "),
+                    (("--discovery", f"file:{taken}"), "discovery: "),
+                    (("--discovery", f"file:{taken}/sub"), "discovery: "),
+                    (("--discovery", "etcd://"), "discovery: "),
+                    (("--discovery", "foo"), "discovery: 'foo' is none of file:DIR")]:
+                done = harness.run_pixii("worker", "no-such-model", "--discovery", f"file:{folder}/d", *flags, timeout=20)
+                self.assertEqual(done.returncode, 2, (flags, done.stderr))
+                self.assertIn(said, done.stderr, flags)
+            for flags, said in [
+                    (("frontend", "--router-url", "127.0.0.1:0"), "router-url: "),
+                    (("frontend", "--router-url", "nonsense"), "router-url: "),
+                    (("router", "--workers", "1=foo"), "workers: "),
+                    (("router", "--peers", "ftp://x"), "peers: "),
+                    (("router", "--route-host", "0.0.0.0"), "route-host: ")]:
+                done = harness.run_pixii(*flags, "--port", "0", "--discovery", f"file:{folder}/d", timeout=20)
+                self.assertEqual(done.returncode, 2, (flags, done.stderr))
+                self.assertIn(said, done.stderr, flags)
+
+    def test_a_worker_that_cannot_register_says_so(self):
+        with tempfile.TemporaryDirectory() as folder:
+            pathlib.Path(folder, "leases").write_text("in the way")
+            with cluster.Worker(folder, "tiny-chat", *FLAGS) as worker:
+                harness.wait_for(lambda: "discovery.away" in worker.log_text(), 10, "the reason", worker.log_text)
+                pathlib.Path(folder, "leases").unlink()
+                harness.wait_for(lambda: "discovery.back" in worker.log_text(), 10, "it is found", worker.log_text)
+
     def test_a_frontend_that_is_killed_leaves_nothing_running(self):
         with cluster.Cluster(1, worker_flags=FLAGS) as one:
             worker = one.workers[0]

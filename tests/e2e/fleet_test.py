@@ -529,6 +529,25 @@ components:
             self.assertFalse(any(alive(pid) for pid in everything))
         finally:
             GRAPH = usual
+    def test_a_state_folder_is_of_one_graph(self):
+        with tempfile.TemporaryDirectory() as folder:
+            one, two, state = (pathlib.Path(folder) / name for name in ("one.yaml", "two.yaml", "state"))
+            for path in (one, two):
+                path.write_text("components:\n  a:\n    replicas: 0\n")
+            first = subprocess.Popen([harness.BINARY, "up", str(one), "--state-dir", str(state)], stdout=subprocess.PIPE, text=True)
+            try:
+                self.assertIn("all is as", first.stdout.readline())
+                again = subprocess.run([harness.BINARY, "up", str(one), "--state-dir", str(state)], capture_output=True, text=True, timeout=20)
+                self.assertEqual(again.returncode, 0, again.stderr)
+                other = subprocess.run([harness.BINARY, "up", str(two), "--state-dir", str(state)], capture_output=True, text=True, timeout=20)
+                self.assertEqual(other.returncode, 2)
+                unwritten = subprocess.run([harness.BINARY, "up", str(one), "--port-file", str(state / "p")], capture_output=True, text=True, timeout=20)
+                self.assertEqual((unwritten.returncode, "port-file" in unwritten.stderr), (2, True))
+                self.assertIn(f"state-dir: process {first.pid} keeps {one}", other.stderr)
+            finally:
+                first.terminate()
+                self.assertEqual(first.wait(20), 0)
+                first.stdout.close()
 
     def test_check_says_what_is_wrong_and_where(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -543,6 +562,9 @@ components:
             for text, said in [
                     ("components:\n  a:\n    flags:\n      max-btach: 3\n", "g.yaml:4: components.a.flags.max-btach: pixii worker has no flag --max-btach; did you mean max-batch?"),
                     ("components:\n  a:\n    flags:\n      max-batch: many\n", "g.yaml:4: components.a.flags.max-batch: "),
+                    ("components:\n  a:\n    flags:\n      max-batch: [1, 2]\n", "g.yaml:4: components.a.flags.max-batch: takes one value"),
+                    ("components:\n  a:\n    command: frontend\n  b:\n    command: frontend\n", "components.b.flags.port: 127.0.0.1:8000 is a's already"),
+                    ("components:\n  a:\n    command: router\n  b:\n    command: router\n", "components.b.flags.port: 127.0.0.1:8090 is a's already"),
                     ("components:\n  a:\n    command: frontend\n    replicas: 2\n", "components.a.replicas: several cannot have one port"),
                     ("components:\n  a:\n    command: router\n    replicas: 2\n", "components.a.replicas: several cannot have one port"),
                     ("components:\n  a:\n    command: router\n    model: m\n", "components.a.model: pixii router takes no model"),

@@ -283,10 +283,24 @@ class WithoutWorkers(unittest.TestCase):
                     ("/register", {"instance_id": 3, "endpoint": "pixii://nonsense", "model_name": "m", "block_size": 4}, 400),
                     ("/register", {"instance_id": 3, "endpoint": "ftp://x", "model_name": "m", "block_size": 4}, 400),
                     ("/register_peer", {"url": "ftp://x"}, 400),
+                    ("/select", {**PROMPT, "selection_id": "x" * 257}, 400),
                     ("/nothing", {}, 404)):
                 got, answer = router.post(path, body)
                 self.assertEqual(got, status, (path, body, answer))
                 self.assertIn("error", answer)
+            for path, body, said in (
+                    ("/select", {**PROMPT, "pinned_worker": 7}, "pinned_worker: is no object"),
+                    ("/select", {**PROMPT, "routing_constraints": []}, "routing_constraints: is no object"),
+                    ("/select", {**PROMPT, "router_config_override": 1}, "router_config_override: is no object"),
+                    ("/workers", [], "no JSON object"),
+                    ("/register", [], "no JSON object")):
+                got, answer = router.post(path, body)
+                self.assertEqual(got, 400)
+                self.assertIn(said, json.dumps(answer))
+            got, _, answer = router.request("PATCH", "/workers/abc", {})
+            self.assertEqual((got, "worker_id" in json.dumps(answer)), (400, True), answer)
+            got, answer = router.get("/workers?model_name=%zz")
+            self.assertEqual((got, "model_name" in json.dumps(answer)), (400, True), answer)
             self.assertEqual(router.get("/select")[0], 405)
 
 

@@ -149,7 +149,7 @@ class Serve(unittest.TestCase):
             log = open(pathlib.Path(copy) / "log", "w+")
             process = subprocess.Popen([harness.BINARY, "serve", str(folder), "--port", "0"], stdout=log, stderr=log)
             try:
-                harness.wait_for(lambda: "readiness.lost" in open(log.name).read(), 30, "the reason in the log")
+                harness.wait_for(lambda: "readiness.awaited" in open(log.name).read(), 30, "the reason in the log")
                 self.assertNotIn("serve.ready", open(log.name).read())
             finally:
                 process.terminate()

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "control/instance_codec.h"
 #include "frontend/fleet/route_texts.h"
 
 namespace pixii::frontend {
@@ -374,6 +375,38 @@ void FleetLink::Say(const router::Dispatch& dispatch) const {
   }
 }
 
+void FleetLink::SayMoved(Entry& entry) const {
+  const std::optional<InstanceId> from = std::exchange(entry.moves_from, std::nullopt);
+  if (options_.log == nullptr || !from) {
+    return;
+  }
+  const std::optional<Error>& why = entry.flight.last_failure();
+  obs::Event(*options_.log, obs::EventId::kRequestMoved)
+      .kv("request", Raw(entry.flight.request().id))
+      .kv("model", card_.name)
+      .kv("from", control::InstanceName(*from))
+      .kv("to", control::InstanceName(entry.target.instance))
+      .kv("begun", entry.flight.begun())
+      .kv("why", why ? why->ToString() : std::string());
+}
+
+// Of one that workers failed; others end as their worker or their client said.
+void FleetLink::SayFailed(const Entry& entry, const Flight::Outcome& outcome) const {
+  const auto failed = std::ranges::find(outcome.frames, wire::FinishReason::kError,
+                                        [](const wire::TokenFrame& frame) {
+                                          return frame.finish.value_or(wire::FinishReason::kStop);
+                                        });
+  if (options_.log == nullptr || !entry.flight.last_failure() || failed == outcome.frames.end()) {
+    return;
+  }
+  obs::Event(*options_.log, obs::EventId::kRequestFailed)
+      .kv("request", Raw(entry.flight.request().id))
+      .kv("model", card_.name)
+      .kv("instance", control::InstanceName(entry.target.instance))
+      .kv("why", failed->error ? failed->error->ToString() : std::string())
+      .kv("worker_said", entry.flight.last_failure()->ToString());
+}
+
 void FleetLink::Pump() {
   if (pumping_) {
     return;  // the loop below goes on
@@ -422,6 +455,7 @@ void FleetLink::Send(const EntryPtr& entry, const router::Dispatch& dispatch) {
   entry->target = *dispatch.target;
   entry->link = &worker.linked->link();
   entry->where = Entry::Where::kRunning;
+  SayMoved(*entry);
   wire::GenerateRequest request = entry->flight.Attempt(worker.linked->instance().card.numerics_id);
   if (request.deadline_left_ns > 0) {
     request.deadline_left_ns =
@@ -495,6 +529,7 @@ void FleetLink::Leave(const EntryPtr& entry) {
 void FleetLink::Apply(const EntryPtr& entry, Flight::Outcome outcome) {
   const RequestId id = entry->flight.request().id;
   counters_.moves_too_long += outcome.too_long ? 1 : 0;
+  SayFailed(*entry, outcome);
   if (entry->flight.ended()) {
     Leave(entry);
     entries_.erase(id);  // first: the handler may send another of this id
@@ -521,6 +556,7 @@ void FleetLink::Apply(const EntryPtr& entry, Flight::Outcome outcome) {
   entry->link->Cancel({entry->attempt, std::nullopt});
   Leave(entry);
   entry->failed_at.push_back(entry->target.instance);
+  entry->moves_from = entry->target.instance;
   if (!outcome.missed || entry->give_up == rt::Time{}) {
     entry->give_up = loop_.Now() + options_.patience;  // not anew with each that was gone already
   }

@@ -44,7 +44,7 @@ struct FleetOptions {
   router::RouterOptions router = {};
   control::EventPlane* plane = nullptr;  // where workers publish, too; null: nowhere
   std::uint64_t seed = 0;                // of random choices
-  obs::Log* log = nullptr;               // hears of decisions at debug; null: nobody does
+  obs::Log* log = nullptr;               // hears of workers, moves and decisions; null: nobody does
   obs::Registry* registry = nullptr;     // what decisions take, and what they rest on; null: nobody
   /// Hears whether there is a connection to a worker. May not destroy the link.
   std::function<void(control::InstanceId instance, bool connected)> on_connection = {};
@@ -151,6 +151,7 @@ class FleetLink final : public control::WorkerLink {
     control::RemoteLink* link = nullptr;  // of `target`, while kRunning
     bool told_worker = false;             // the client's side knows `target`
     std::vector<control::InstanceId> failed_at;
+    std::optional<control::InstanceId> moves_from;  // until it is sent again
     rt::Time begun{};
     rt::Time give_up{};  // once it has moved
     bool has_token = false;
@@ -170,6 +171,8 @@ class FleetLink final : public control::WorkerLink {
   router::RouteRequest RouteOf(const Entry& entry) const;
   router::RouteRequest RouteOf(const wire::GenerateRequest& request, bool moved) const;
   void Say(const router::Dispatch& dispatch) const;
+  void SayMoved(Entry& entry) const;
+  void SayFailed(const Entry& entry, const Flight::Outcome& outcome) const;
   void Submit(const EntryPtr& entry);
   void Pump();
   void Send(const EntryPtr& entry, const router::Dispatch& dispatch);

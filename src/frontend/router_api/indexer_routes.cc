@@ -26,15 +26,19 @@ namespace {
 constexpr std::uint64_t kBlockTokensMax = 65'536;
 
 // The value of `name` in "a=1&b=2"; nothing: it is not there.
-std::optional<std::string> QueryField(std::string_view query, std::string_view name) {
+Result<std::optional<std::string>> QueryField(std::string_view query, std::string_view name) {
   while (!query.empty()) {
     const std::string_view one = query.substr(0, std::min(query.find('&'), query.size()));
     query.remove_prefix(std::min(one.size() + 1, query.size()));
     if (one.starts_with(name) && one.substr(name.size()).starts_with('=')) {
-      return wire::PercentDecode(one.substr(name.size() + 1));
+      std::optional<std::string> value = wire::PercentDecode(one.substr(name.size() + 1));
+      if (!value) {
+        return Bad(name, "has a % that two hexadecimal digits do not follow");
+      }
+      return value;
     }
   }
-  return std::nullopt;
+  return std::optional<std::string>();
 }
 
 Result<Registered> ReadRegistration(const Json& body) {
@@ -130,7 +134,7 @@ RouterApi::Answer RouterApi::Matches(Pool& pool, const std::vector<std::uint64_t
 }
 
 RouterApi::Answer RouterApi::Query(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_CHECK_OK(Required("model_name", TextField(body, "model_name")));
   PX_CHECK_OK(Required("token_ids", TokensField(body, "token_ids")));
   PX_TRY(Pool * pool, PoolOf(body));
@@ -139,7 +143,7 @@ RouterApi::Answer RouterApi::Query(Call& call) {
 }
 
 RouterApi::Answer RouterApi::QueryByHash(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_CHECK_OK(Required("model_name", TextField(body, "model_name")));
   PX_TRY(const std::vector<std::uint64_t> hashes,
          Required("block_hashes", WordsField(body, "block_hashes")));
@@ -151,14 +155,14 @@ RouterApi::Answer RouterApi::QueryByHash(Call& call) {
 }
 
 RouterApi::Answer RouterApi::Register(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(const Registered said, ReadRegistration(body));
   PX_CHECK_OK(parts_.catalog.AddListener(said));
   return Done(201);
 }
 
 RouterApi::Answer RouterApi::Unregister(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(const std::uint64_t id, Required("instance_id", WordField(body, "instance_id")));
   PX_TRY(const std::string model, Required("model_name", TextField(body, "model_name")));
   PX_TRY(const std::optional<std::string> group, TextField(body, "routing_group"));
@@ -217,7 +221,7 @@ Result<std::size_t> ImportDump(const std::string& dump, Catalog& catalog) {
 }
 
 RouterApi::Answer RouterApi::RegisterPeer(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(std::string url, Required("url", TextField(body, "url")));
   if (!url.starts_with("http://")) {
     return Bad("url", "does not begin with http://");
@@ -227,7 +231,7 @@ RouterApi::Answer RouterApi::RegisterPeer(Call& call) {
 }
 
 RouterApi::Answer RouterApi::DeregisterPeer(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(const std::string url, Required("url", TextField(body, "url")));
   if (peers_.erase(url) == 0) {
     return Fail(Code::kNotFound, fmt::format("{} is no peer", url), "url");
@@ -253,7 +257,9 @@ RouterApi::Answer RouterApi::ReopenLogs(Call&) {
 
 RouterApi::Answer RouterApi::Workers(Call& call) {
   const std::string& query = call.exchange.request().query;
-  return AnswerOf(WorkerList(QueryField(query, "model_name"), QueryField(query, "routing_group")));
+  PX_TRY(const std::optional<std::string> model, QueryField(query, "model_name"));
+  PX_TRY(const std::optional<std::string> group, QueryField(query, "routing_group"));
+  return AnswerOf(WorkerList(model, group));
 }
 
 namespace {

@@ -36,6 +36,22 @@ std::optional<std::uint64_t> Word(const Json& value) {
 
 }  // namespace
 
+Result<Json> ObjectOf(std::string_view text) {
+  PX_TRY(Json body, wire::ParseJson(text));
+  if (!body.is_object()) {
+    return Fail(Code::kInvalidArgument, "the body is no JSON object");
+  }
+  return body;
+}
+
+Result<const Json*> ObjectField(const Json& body, std::string_view name) {
+  const Json* const value = Member(body, name);
+  if (value != nullptr && !value->is_object()) {
+    return Bad(name, "is no object");
+  }
+  return value;
+}
+
 Result<std::optional<std::string>> TextField(const Json& body, std::string_view name) {
   const Json* const value = Member(body, name);
   if (value == nullptr) {

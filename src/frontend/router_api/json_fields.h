@@ -16,6 +16,12 @@
 
 namespace pixii::frontend {
 
+/// A request's body. Errors: also those of ParseJson.
+Result<wire::Json> ObjectOf(std::string_view text);
+
+/// A member that is an object; nullptr: it is not there.
+Result<const wire::Json*> ObjectField(const wire::Json& body, std::string_view name);
+
 Result<std::optional<std::string>> TextField(const wire::Json& body, std::string_view name);
 Result<std::optional<bool>> BoolField(const wire::Json& body, std::string_view name);
 Result<std::optional<double>> RealField(const wire::Json& body, std::string_view name);

@@ -29,8 +29,8 @@ Result<std::string> EitherText(const Json& body, std::string_view name, std::str
 }
 
 Result<void> ReadConstraints(const Json& body, RouteRequest& out) {
-  const Json* const constraints = body.Find("routing_constraints");
-  if (constraints == nullptr || constraints->is_null()) {
+  PX_TRY(const Json* const constraints, ObjectField(body, "routing_constraints"));
+  if (constraints == nullptr) {
     return {};
   }
   PX_TRY(const auto required, TextsField(*constraints, "required_taints"));
@@ -53,8 +53,8 @@ Result<void> ReadConstraints(const Json& body, RouteRequest& out) {
 }
 
 Result<void> ReadOverride(const Json& body, RouteRequest& out) {
-  const Json* const given = body.Find("router_config_override");
-  if (given == nullptr || given->is_null()) {
+  PX_TRY(const Json* const given, ObjectField(body, "router_config_override"));
+  if (given == nullptr) {
     return {};
   }
   PX_TRY(out.instead.overlap_credit, RealField(*given, "overlap_score_credit"));
@@ -74,8 +74,8 @@ Result<void> ReadOverride(const Json& body, RouteRequest& out) {
 }
 
 Result<void> ReadPlace(const Json& body, const std::vector<InstanceId>& known, RouteRequest& out) {
-  if (const Json* const pinned = body.Find("pinned_worker");
-      pinned != nullptr && !pinned->is_null()) {
+  PX_TRY(const Json* const pinned, ObjectField(body, "pinned_worker"));
+  if (pinned != nullptr) {
     PX_TRY(const std::uint64_t worker, Required("worker_id", WordField(*pinned, "worker_id")));
     PX_TRY(const auto rank, CountField(*pinned, "dp_rank", 0, 0xffffffff));
     out.pinned = InstanceId{worker};
@@ -97,9 +97,6 @@ Result<void> ReadPlace(const Json& body, const std::vector<InstanceId>& known, R
 }  // namespace
 
 Result<HashedPrompt> PromptFields(const Json& body, std::uint32_t block_tokens) {
-  if (!body.is_object()) {
-    return Fail(Code::kInvalidArgument, "the body is no JSON object");
-  }
   PX_TRY(std::optional<std::vector<TokenId>> tokens, TokensField(body, "token_ids"));
   if (!tokens) {
     PX_TRY(tokens, TokensField(body, "tokens"));

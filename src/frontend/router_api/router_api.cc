@@ -221,7 +221,7 @@ void RouterApi::Collect() {
 }
 
 RouterApi::Answer RouterApi::RegisterReplica(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(const std::string endpoint, Required("endpoint", TextField(body, "endpoint")));
   if (parts_.mesh == nullptr) {
     return Fail(Code::kUnsupported, "replicas are off: --router-replica-sync");
@@ -236,7 +236,7 @@ RouterApi::Answer RouterApi::RegisterReplica(Call& call) {
 }
 
 RouterApi::Answer RouterApi::DeregisterReplica(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(const std::string endpoint, Required("endpoint", TextField(body, "endpoint")));
   if (replicas_.erase(endpoint) == 0) {
     return Fail(Code::kNotFound, fmt::format("{} is no peer", endpoint), "endpoint");

@@ -33,9 +33,12 @@ constexpr std::uint64_t kBlockTokensMax = 65'536;
 constexpr std::uint64_t kCountMax = 0xffffffff;
 
 Result<InstanceId> IdOfName(std::string_view name) {
-  PX_TRY(const Json number, wire::ParseJson(name));
+  Result<Json> number = wire::ParseJson(name);
+  if (!number) {
+    return Bad("worker_id", "is no whole number of 64 bits");
+  }
   Json body{Json::Object{}};
-  body.Set("worker_id", number);
+  body.Set("worker_id", std::move(*number));
   PX_TRY(const std::uint64_t id, Required("worker_id", WordField(body, "worker_id")));
   return InstanceId{id};
 }
@@ -115,7 +118,7 @@ std::vector<InstanceId> KnownWorkers(Pool& pool) {
 // ---- workers
 
 RouterApi::Answer RouterApi::PutWorker(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(const std::uint64_t id, Required("worker_id", WordField(body, "worker_id")));
   Registered said;
   said.id = InstanceId{id};
@@ -139,8 +142,8 @@ RouterApi::Answer RouterApi::PutWorker(Call& call) {
 }
 
 RouterApi::Answer RouterApi::PatchWorker(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
   PX_TRY(const InstanceId id, IdOfName(call.name));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   const Catalog::Worker* const known = parts_.catalog.Find(id);
   if (known == nullptr) {
     return Fail(Code::kNotFound, fmt::format("there is no such worker {}", call.name), "worker_id");
@@ -202,7 +205,7 @@ Json RouterApi::ChosenToJson(Pool& pool, const Chosen& chosen, ChoiceForm form) 
 }
 
 RouterApi::Answer RouterApi::Choose(Call& call, ChoiceForm form) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(Pool * pool, PoolOf(body));
   PX_TRY(RouteRequest request,
          SelectionFields(body, pool->name().block_tokens, KnownWorkers(*pool)));
@@ -244,21 +247,21 @@ RouterApi::Answer RouterApi::Choose(Call& call, ChoiceForm form) {
 }
 
 RouterApi::Answer RouterApi::MarkPrefill(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(const std::string id, Required("request_id", TextField(body, "request_id")));
   PX_CHECK_OK(parts_.reservations.OnPrefillDone(id));
   return Done();
 }
 
 RouterApi::Answer RouterApi::MarkFree(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(const std::string id, Required("request_id", TextField(body, "request_id")));
   PX_CHECK_OK(parts_.reservations.Free(id));
   return Done();
 }
 
 RouterApi::Answer RouterApi::Reserve(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(const std::string selection, Required("selection_id", TextField(body, "selection_id")));
   PX_TRY(Pool * pool, PoolOf(body));
   PX_TRY(const std::optional<std::uint64_t> worker, WordField(body, "worker_id"));
@@ -300,7 +303,7 @@ RouterApi::Answer RouterApi::OutputBlock(Call& call) {
   const std::string& text = call.exchange.request().body;
   double weight = 1;
   if (!text.empty()) {
-    PX_TRY(const Json body, wire::ParseJson(text));
+    PX_TRY(const Json body, ObjectOf(text));
     PX_TRY(const std::optional<double> fraction, RealField(body, "decay_fraction"));
     weight = fraction.value_or(1);
     if (!(weight >= 0 && weight <= 1)) {
@@ -343,7 +346,7 @@ RouterApi::Answer RouterApi::Loads(Call&) {
 }
 
 RouterApi::Answer RouterApi::PotentialLoads(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(Pool * pool, PoolOf(body));
   PX_TRY(const RouteRequest request,
          SelectionFields(body, pool->name().block_tokens, KnownWorkers(*pool)));
@@ -351,7 +354,7 @@ RouterApi::Answer RouterApi::PotentialLoads(Call& call) {
 }
 
 RouterApi::Answer RouterApi::OverlapScores(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(Pool * pool, PoolOf(body));
   PX_TRY(const router::HashedPrompt prompt, PromptFields(body, pool->name().block_tokens));
   Json::Array scores;
@@ -373,7 +376,7 @@ RouterApi::Answer RouterApi::OverlapScores(Call& call) {
 }
 
 RouterApi::Answer RouterApi::Explain(Call& call) {
-  PX_TRY(const Json body, wire::ParseJson(call.exchange.request().body));
+  PX_TRY(const Json body, ObjectOf(call.exchange.request().body));
   PX_TRY(Pool * pool, PoolOf(body));
   PX_TRY(const RouteRequest request,
          SelectionFields(body, pool->name().block_tokens, KnownWorkers(*pool)));

@@ -71,6 +71,7 @@ Result<Catalog::Worker*> Catalog::Make(const Registered& said) {
   worker.said = said;
   worker.said.kv_endpoints.clear();
   worker.pool = pool;
+  pool->Hold();
   return &worker;
 }
 
@@ -157,6 +158,7 @@ void Catalog::Drop(Workers::iterator worker) {
   workers_.erase(worker);
   pool.router().RemoveWorker(id);
   pool.Pump();
+  pool.Release();
 }
 
 Result<void> Catalog::Remove(std::string_view model, const std::optional<std::string>& group,

@@ -1,5 +1,6 @@
 #include "router/service/linked_worker.h"
 
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,33 @@ namespace {
 bool SameForRouter(const wire::ModelCard& a, const wire::ModelCard& b) {
   return a.block_count == b.block_count && a.batch_tokens_max == b.batch_tokens_max &&
          a.block_tokens == b.block_tokens;
+}
+
+struct Departure {
+  obs::EventId event = obs::EventId::kWorkerLeft;
+  std::string why;
+};
+
+// Of one that the router has no more.
+Departure DepartureOf(const RemoteLink& link, const control::Instance& instance) {
+  using obs::EventId;
+  if (link.state() != RemoteLink::State::kHere) {
+    return link.goes_away() ? Departure{.why = "its process ends"}
+                            : Departure{EventId::kWorkerLost, link.trouble()};
+  }
+  switch (link.load().state) {
+    case wire::WorkerState::kUnhealthy:
+      return {EventId::kWorkerLost, "its engine does not answer"};
+    case wire::WorkerState::kDead:
+      return {EventId::kWorkerLost, "every data-parallel rank of it failed"};
+    case wire::WorkerState::kAsleep:
+      return {.why = "it sleeps"};
+    case wire::WorkerState::kDraining:
+      return {.why = instance.draining || link.goes_away() ? "it ends" : "it is about to sleep"};
+    case wire::WorkerState::kAwake:
+      break;
+  }
+  return {.why = instance.draining ? "it ends" : "discovery shows it no more"};
 }
 
 }  // namespace
@@ -67,7 +95,22 @@ LinkedWorker::Change LinkedWorker::Update(bool wanted) {
     out.left = true;
     parts_.router.RemoveWorker(instance_.id);
   }
+  LogChange(out);
   return out;
+}
+
+void LinkedWorker::LogChange(const Change& change) const {
+  if (parts_.log == nullptr || (!change.came && !change.left)) {
+    return;
+  }
+  const Departure departure = change.left ? DepartureOf(*link_, instance_) : Departure{};
+  obs::Event event(*parts_.log, change.came ? obs::EventId::kWorkerCame : departure.event);
+  event.kv("instance", control::InstanceName(instance_.id))
+      .kv("address", instance_.address)
+      .kv("model", instance_.card.name);
+  if (change.left) {
+    event.kv("why", departure.why);
+  }
 }
 
 void LinkedWorker::TellWhatItIs() {

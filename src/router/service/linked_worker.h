@@ -32,7 +32,7 @@ struct LinkedWorkerParts {
   /// Hears that it said on its connection that it ends. Likewise.
   std::function<void(InstanceId instance)> on_going_away = {};
   control::EventPlane* plane = nullptr;  // where workers publish, too; null: nowhere
-  obs::Log* log = nullptr;  // hears of a worker that tells nothing of its cache; null: nobody does
+  obs::Log* log = nullptr;  // hears that the router has it, or not any more; null: nobody does
 };
 
 class LinkedWorker final {
@@ -72,6 +72,7 @@ class LinkedWorker final {
   bool routed() const { return routed_; }
 
  private:
+  void LogChange(const Change& change) const;
   void TellWhatItIs();
   void TellLoads();
   void ListenToCache();

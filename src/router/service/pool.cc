@@ -6,6 +6,10 @@ namespace pixii::router {
 
 namespace {
 
+// Below the bit of requests of other routers.
+constexpr std::uint32_t kNumberShift = 40;
+constexpr std::uint32_t kNumberMask = (1U << 23U) - 1;
+
 RouterOptions Telling(RouterOptions options) {
   options.tell_load_changes = true;
   return options;
@@ -14,10 +18,11 @@ RouterOptions Telling(RouterOptions options) {
 }  // namespace
 
 Pool::Pool(rt::Loop& loop, wire::PoolName name, RouterOptions options, std::uint64_t seed,
-           ReplicaMesh* mesh)
+           ReplicaMesh* mesh, std::uint32_t number)
     : loop_(loop),
       name_(std::move(name)),
       router_(Telling(std::move(options)), seed),
+      last_id_(std::uint64_t{number & kNumberMask} << kNumberShift),
       alarm_(loop, [this] { Pump(); }) {
   if (mesh != nullptr) {
     member_ = mesh->Join(name_, router_, [this] { Pump(); });
@@ -98,12 +103,38 @@ void Pool::Pump() {
   alarm_.Set(router_.next_time());
 }
 
+bool Pool::idle() const {
+  return !pumping_ && waiting_.empty() && router_.outstanding_count() == 0 &&
+         router_.Loads().empty();
+}
+
+bool PoolBook::DropIfUnused(Pools::iterator pool) {
+  if (pool->second->held() || !pool->second->idle()) {
+    return false;
+  }
+  if (on_dropped_) {
+    on_dropped_(*pool->second);
+  }
+  pools_.erase(pool);
+  return true;
+}
+
 Result<Pool*> PoolBook::Get(const wire::PoolName& name) {
+  if (name.block_tokens == 0) {
+    return Fail(Code::kInvalidArgument, "block_size: 0 tokens are no block", "block_size");
+  }
   if (Pool* const known = Find(name)) {
     return known;
   }
-  if (name.block_tokens == 0) {
-    return Fail(Code::kInvalidArgument, "block_size: 0 tokens are no block", "block_size");
+  for (auto at = pools_.lower_bound(Key(name.model, name.group, 0));
+       at != pools_.end() && std::get<0>(at->first) == name.model &&
+       std::get<1>(at->first) == name.group;) {
+    const auto other = at++;
+    DropIfUnused(other);
+  }
+  for (auto at = pools_.begin(); pools_.size() >= kPoolsMax && at != pools_.end();) {
+    const auto one = at++;
+    DropIfUnused(one);
   }
   if (pools_.size() >= kPoolsMax) {
     return Fail(Code::kResourceExhausted,
@@ -113,7 +144,8 @@ Result<Pool*> PoolBook::Get(const wire::PoolName& name) {
   if (!policies_.empty()) {
     options.policy = policies_.For(name.model);
   }
-  auto pool = std::make_unique<Pool>(loop_, name, std::move(options), loop_.random().Next(), mesh_);
+  auto pool = std::make_unique<Pool>(loop_, name, std::move(options), loop_.random().Next(), mesh_,
+                                     made_count_++);
   Pool* const out = pool.get();
   pools_.emplace(Key(name.model, name.group, name.block_tokens), std::move(pool));
   if (on_made_) {

@@ -31,9 +31,11 @@ class Pool final {
   /// Where it went; `placement` is null where it went nowhere.
   using DispatchHandler = std::function<void(const Dispatch& dispatch, const Placement* placement)>;
 
-  /// `loop` outlives it. `mesh`: those who are told and heard; null: nobody; outlives it.
+  /// `loop` outlives it. `mesh`: those who are told and heard; null: nobody; outlives it. `number`:
+  /// which of its book it is: ids of requests tell pools of one name apart that came one after the
+  /// other.
   Pool(rt::Loop& loop, wire::PoolName name, RouterOptions options, std::uint64_t seed,
-       ReplicaMesh* mesh);
+       ReplicaMesh* mesh, std::uint32_t number = 0);
 
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
@@ -69,6 +71,16 @@ class Pool final {
 
   const ReplicaMesh::Member* member() const { return member_.get(); }
 
+  /// No worker is in it, and no request.
+  bool idle() const;
+
+  /// Somebody keeps a pointer to it: it stays, idle or not.
+  void Hold() { ++holds_; }
+
+  void Release() { --holds_; }
+
+  bool held() const { return holds_ > 0; }
+
  private:
   void Tell(std::vector<LoadChange>& changes, std::unordered_map<RequestId, Placement>& placed);
 
@@ -79,6 +91,7 @@ class Pool final {
   std::function<void(RequestId)> on_freed_;
   std::uint64_t last_id_ = 0;
   bool pumping_ = false;
+  std::uint32_t holds_ = 0;
   rt::Alarm alarm_;
   std::unique_ptr<ReplicaMesh::Member> member_;  // uses the router
 };
@@ -92,8 +105,9 @@ class PoolBook final {
   PoolBook(rt::Loop& loop, RouterOptions options, ReplicaMesh* mesh, PolicyFile policies = {})
       : loop_(loop), options_(std::move(options)), mesh_(mesh), policies_(std::move(policies)) {}
 
-  /// The pool, made if it is new. Errors: kInvalidArgument if there are no tokens in a block;
-  /// kResourceExhausted.
+  /// The pool, made if it is new; idle ones that nobody holds make room: those of the same model
+  /// with other blocks, and any if there are too many. Errors: kInvalidArgument if there are no
+  /// tokens in a block; kResourceExhausted.
   Result<Pool*> Get(const wire::PoolName& name);
 
   /// nullptr: there is none.
@@ -111,15 +125,21 @@ class PoolBook final {
 
   const RouterOptions& options() const { return options_; }
 
-  /// Hears of each pool that is made.
+  /// Hears of each pool that is made, and of each that is about to go.
   void OnMade(std::function<void(Pool&)> on_made) { on_made_ = std::move(on_made); }
 
+  void OnDropped(std::function<void(Pool&)> on_dropped) { on_dropped_ = std::move(on_dropped); }
+
  private:
+  bool DropIfUnused(Pools::iterator pool);
+
   rt::Loop& loop_;
   RouterOptions options_;
   ReplicaMesh* mesh_;
   PolicyFile policies_;
   std::function<void(Pool&)> on_made_;
+  std::function<void(Pool&)> on_dropped_;
+  std::uint32_t made_count_ = 0;
   Pools pools_;
 };
 

@@ -17,6 +17,9 @@ std::string KeyOf(const wire::PoolName& pool) {
 }
 
 // Requests of replicas that are heard of are alive; the router is told so often enough.
+// So many changes of one member that those of the next one of its name are above them.
+constexpr std::uint32_t kChangesShift = 40;
+
 constexpr rt::Duration kTouchPeriod = std::chrono::milliseconds(250);
 
 }  // namespace
@@ -27,7 +30,8 @@ ReplicaMesh::Member::Member(ReplicaMesh& mesh, wire::PoolName pool, Router& rout
       pool_(pool),
       router_(router),
       on_heard_(std::move(on_heard)),
-      sync_(mesh.options_.sync, ReplicaId{Raw(mesh.options_.self)}, std::move(pool)) {
+      sync_(mesh.options_.sync, ReplicaId{Raw(mesh.options_.self)}, std::move(pool),
+            mesh.joined_count_++ << kChangesShift) {
   mesh_.members_[KeyOf(pool_)] = this;
   OnTime();
 }

@@ -100,6 +100,7 @@ class ReplicaMesh final {
   ReplicaMeshOptions options_;
   std::map<std::string, Peer> peers_;
   std::map<std::string, Member*> members_;  // by the pool's name
+  std::uint64_t joined_count_ = 0;
 };
 
 }  // namespace pixii::router

@@ -26,10 +26,12 @@ Reservations::Reservations(rt::Loop& loop, PoolBook& pools, ReservationsOptions 
     Watch(*pool);
   }
   pools.OnMade([this](Pool& pool) { Watch(pool); });
+  pools.OnDropped([this](Pool& pool) { Drop(pool); });
 }
 
 Reservations::~Reservations() {
   pools_.OnMade(nullptr);
+  pools_.OnDropped(nullptr);
   for (const auto& [name, pool] : pools_.pools()) {
     pool->OnFreed(nullptr);
   }
@@ -40,6 +42,29 @@ Reservations::~Reservations() {
 
 void Reservations::Watch(Pool& pool) {
   pool.OnFreed([this, &pool](RequestId request) { OnFreed(pool, request); });
+}
+
+// It has no requests; another one may stand at its place in memory.
+void Reservations::Drop(const Pool& pool) {
+  std::erase_if(remembered_, [&](const auto& one) { return one.second.pool == &pool; });
+}
+
+// May it count from now on?
+Result<void> Reservations::CheckNew(const std::string& selection) const {
+  if (selection.size() > kNameBytesMax) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("selection_id: has {} bytes, at most {} are allowed", selection.size(),
+                            kNameBytesMax),
+                "selection_id");
+  }
+  if (reserved_.contains(selection)) {
+    return Fail(Taken(selection));
+  }
+  if (reserved_.size() >= options_.reserved_max) {
+    return Fail(Code::kResourceExhausted,
+                fmt::format("there are {} reservations already", options_.reserved_max));
+  }
+  return {};
 }
 
 void Reservations::OnFreed(const Pool& pool, RequestId request) {
@@ -60,9 +85,7 @@ Result<std::string> Reservations::Select(Pool& pool, std::string selection, Rout
   if (!named) {
     selection = fmt::format("sel-{:016x}", loop_.random().Next());
   }
-  if (reserved_.contains(selection)) {
-    return Fail(Taken(selection));
-  }
+  PX_CHECK_OK(CheckNew(selection));
 
   struct Asked {
     bool in_call = true;
@@ -123,9 +146,7 @@ void Reservations::Expire() {
 
 Result<Chosen> Reservations::Reserve(const Pool& pool, const std::string& selection) {
   Expire();
-  if (reserved_.contains(selection)) {
-    return Fail(Taken(selection));
-  }
+  PX_CHECK_OK(CheckNew(selection));
   const auto found = remembered_.find(selection);
   if (found == remembered_.end() || found->second.pool != &pool) {
     return Fail(Code::kNotFound, fmt::format("no pending selection {}", selection), "selection_id");
@@ -141,9 +162,7 @@ Result<Chosen> Reservations::Reserve(const Pool& pool, const std::string& select
 }
 
 Result<void> Reservations::Place(Pool& pool, std::string selection, const Placement& placement) {
-  if (reserved_.contains(selection)) {
-    return Fail(Taken(selection));
-  }
+  PX_CHECK_OK(CheckNew(selection));
   const std::optional<RequestId> request = pool.Place(placement);
   if (!request) {
     return Fail(Code::kNotFound,

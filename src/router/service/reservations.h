@@ -23,6 +23,7 @@ namespace pixii::router {
 struct ReservationsOptions {
   rt::Duration selection_ttl = std::chrono::seconds(120);  // of a choice that was not reserved
   std::size_t selections_max = 4096;                       // of those; the oldest goes first
+  std::size_t reserved_max = 65'536;                       // that wait or run
 };
 
 /// What was chosen for a request.
@@ -33,6 +34,8 @@ struct Chosen {
 
 class Reservations final {
  public:
+  static constexpr std::size_t kNameBytesMax = 256;
+
   using ChosenHandler = std::function<void(Result<Chosen>)>;
 
   Reservations(rt::Loop& loop, PoolBook& pools, ReservationsOptions options);
@@ -43,15 +46,17 @@ class Reservations final {
 
   /// `selection` empty: a name is made. With `reserve` it counts from now on; without, it is
   /// remembered for Reserve, if it was named. `on_chosen` is called once, in this call or later,
-  /// unless Free comes before. Returns the name. Errors: kInvalidArgument if it is reserved.
+  /// unless Free comes before. Returns the name. Errors: kInvalidArgument if it is reserved or too
+  /// long, kResourceExhausted.
   Result<std::string> Select(Pool& pool, std::string selection, RouteRequest request, bool reserve,
                              ChosenHandler on_chosen);
 
   /// What Select chose under this name counts from now on. Errors: kNotFound; kUnavailable if its
-  /// worker is gone; kInvalidArgument if it is reserved.
+  /// worker is gone; kInvalidArgument if it is reserved; kResourceExhausted.
   Result<Chosen> Reserve(const Pool& pool, const std::string& selection);
 
-  /// It runs there. Errors: kInvalidArgument if the name is reserved, kNotFound for the rank.
+  /// It runs there. Errors: kInvalidArgument if the name is reserved or too long, kNotFound for the
+  /// rank, kResourceExhausted.
   Result<void> Place(Pool& pool, std::string selection, const Placement& placement);
 
   // Errors of all: kNotFound.
@@ -73,7 +78,9 @@ class Reservations final {
     std::uint64_t number = 0;
   };
 
+  Result<void> CheckNew(const std::string& selection) const;
   void Watch(Pool& pool);
+  void Drop(const Pool& pool);
   void Keep(Pool& pool, const std::string& selection, RequestId request);
   void Remember(Pool& pool, const std::string& selection, const Placement& placement);
   void Expire();

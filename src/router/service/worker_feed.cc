@@ -30,6 +30,7 @@ Result<void> WorkerFeed::SetInstance(const control::Instance& instance) {
                           .plane = options_.plane,
                           .log = options_.log});
     PX_CHECK_OK(linked->SetInstance(instance));
+    pool->Hold();
     workers_[instance.id] = {.pool = pool, .linked = std::move(linked)};
   } else {
     PX_CHECK_OK(found->second.linked->SetInstance(instance));
@@ -42,6 +43,7 @@ void WorkerFeed::RemoveInstance(InstanceId instance) {
   if (const auto worker = workers_.extract(instance)) {
     worker.mapped().linked->Update(false);
     worker.mapped().pool->Pump();
+    worker.mapped().pool->Release();
   }
 }
 

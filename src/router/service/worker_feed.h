@@ -28,7 +28,7 @@ struct WorkerFeedOptions {
   std::function<void(InstanceId instance, bool connected)> on_connection = {};
   /// Hears that a worker said on its connection that it ends. Likewise.
   std::function<void(InstanceId instance)> on_going_away = {};
-  obs::Log* log = nullptr;  // hears of workers that tell nothing of their cache; null: nobody does
+  obs::Log* log = nullptr;  // hears of workers that come and go; null: nobody does
 };
 
 class WorkerFeed final {

@@ -2,7 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <memory>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "control/instance_codec.h"
 #include "unit/control/store_worlds.h"
@@ -21,6 +26,38 @@ Instance Make(std::string address, std::string ns = "dynamo") {
   instance.card.block_count = 77;
   return instance;
 }
+
+// Says what the test says.
+class ScriptedStore final : public LeaseStore {
+ public:
+  void Say(const StoreView& view) {
+    for (const auto& [prefix, handler] : watches_) {
+      StoreView part{.values = {}, .trouble = view.trouble};
+      for (const auto& [key, value] : view.values) {
+        if (key.starts_with(prefix)) {
+          part.values.emplace(key, value);
+        }
+      }
+      handler(part);
+    }
+  }
+
+  Result<void> Put(const std::string&, std::string) override { return {}; }
+
+  void Delete(const std::string&) override {}
+
+  WatchId Watch(std::string prefix, WatchHandler on_view) override {
+    watches_.emplace_back(std::move(prefix), std::move(on_view));
+    return WatchId{watches_.size()};
+  }
+
+  void Unwatch(WatchId) override {}
+
+  void Close(std::function<void()> on_closed) override { on_closed(); }
+
+ private:
+  std::vector<std::pair<std::string, WatchHandler>> watches_;
+};
 
 class DiscoveryTest : public testing::Test {
  protected:
@@ -117,6 +154,46 @@ TEST_F(DiscoveryTest, AStoreFrozenForAnyTimeStopsNothing) {
     EXPECT_EQ(watch->instances().size(), 1U);
   }
   EXPECT_EQ(removed_count_, 0);
+}
+
+TEST_F(DiscoveryTest, WhoOnlyRegistersSaysThatTheStoreIsAway) {
+  std::vector<std::string> lines;
+  obs::Log log(
+      {}, [] { return rt::WallTime{}; },
+      [&](obs::Severity, std::string_view line) { lines.emplace_back(line); });
+  const auto worker = Join();
+  const auto one = worker->Register(Make("w:1"));
+  (*one)->TellTrouble(log);
+  RunFor(seconds(5));
+  EXPECT_EQ(lines.size(), 0U);
+  world_.hub_node().Freeze(world_.world().now() + seconds(60));
+  ASSERT_TRUE(world_.RunUntil([&] { return lines.size() == 1; }));
+  EXPECT_NE(lines[0].find("discovery.away"), std::string::npos) << lines[0];
+  EXPECT_NE(lines[0].find("reason="), std::string::npos) << lines[0];
+  ASSERT_TRUE(world_.RunUntil([&] { return lines.size() == 2; }));
+  EXPECT_NE(lines[1].find("discovery.back"), std::string::npos) << lines[1];
+}
+
+TEST_F(DiscoveryTest, AStoreThatIsBackSaysHowManyAreKnown) {
+  std::vector<std::string> lines;
+  obs::Log log(
+      {}, [] { return rt::WallTime{}; },
+      [&](obs::Severity, std::string_view line) { lines.emplace_back(line); });
+  auto owned = std::make_unique<ScriptedStore>();
+  ScriptedStore& store = *owned;
+  Discovery frontend(world_.loop(), std::move(owned), {.membership = {}, .log = &log});
+  const auto watch = Watch(frontend);
+  Instance one = Make("w:1");
+  one.id = InstanceId{1};
+  store.Say({.values = {{InstanceKey(one), EncodeInstance(one)}, {CardKey(one), EncodeCard(one)}},
+             .trouble = {}});
+  ASSERT_EQ(watch->instances().size(), 1U);
+  watch->SetConnected(one.id, true);
+  store.Say({.values = {}, .trouble = Error(Code::kUnavailable, "nobody listens")});
+  store.Say({.values = {}, .trouble = {}});  // wiped: who is connected stays
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_NE(lines[0].find("nobody listens"), std::string::npos) << lines[0];
+  EXPECT_NE(lines[1].find("discovery.back instances=1"), std::string::npos) << lines[1];
 }
 
 TEST_F(DiscoveryTest, AWipedStoreLosesNobody) {

@@ -19,7 +19,8 @@ const GraphRules kRules = {
       return flag == "lora" && command == "worker"
                  ? Result<void>()
                  : Result<void>(Fail(Code::kInvalidArgument, "there is no flag --" + flag));
-    }};
+    },
+    .takes_many = [](const std::string&, const std::string& flag) { return flag == "lora"; }};
 
 Result<Graph> Read(const std::string& text) { return ReadGraph(text, "g.yaml", kRules); }
 
@@ -99,6 +100,12 @@ TEST(GraphTest, ErrorsNameLineAndKey) {
       {"environment: [a]\ncomponents: {a: {}}", "g.yaml:1: environment: must be a mapping"},
       {"namespace: [a]\ncomponents: {a: {}}", "g.yaml:1: namespace: must be one value"},
       {"components:\n  a: {\n", "g.yaml"},
+      {"namespace: a b\ncomponents: {a: {}}", "g.yaml:1: namespace: "},
+      {"discovery: foo\ncomponents: {a: {}}", "g.yaml:1: discovery: "},
+      {"discovery: mem\ncomponents: {a: {}}", "g.yaml:1: discovery: mem is of one process"},
+      {"environment: {\"A=B\": 1}\ncomponents: {a: {}}", "g.yaml:1: environment.A=B: "},
+      {"components:\n  a:\n    command: frontend\n    flags: {port: [1, 2]}",
+       "g.yaml:4: components.a.flags.port: takes one value"},
   };
 
   for (const auto& one : cases) {

@@ -118,6 +118,42 @@ TEST_F(KeeperTest, WhatEndsIsStartedAnewLaterEachTime) {
   EXPECT_EQ(keeper.next_time(now) - now, 100ms) << "it was sound meanwhile";
 }
 
+TEST_F(KeeperTest, ReplicasThatEndTogetherComeBackTogether) {
+  Set({{.name = "worker", .version = "1", .replicas = 8}});
+  for (const ReplicaId one : std::set<ReplicaId>(alive)) {
+    keeper.OnReady(one, now);
+  }
+  for (const ReplicaId one : std::set<ReplicaId>(alive)) {
+    Exit(one);
+  }
+  Do();
+  EXPECT_TRUE(alive.empty());
+  EXPECT_EQ(keeper.next_time(now) - now, 100ms);
+  Pass(100ms);
+  EXPECT_EQ(alive.size(), 8U);
+}
+
+TEST_F(KeeperTest, OneThatAlwaysFailsKeepsNoOtherWaiting) {
+  Set({{.name = "worker", .version = "1", .replicas = 2}});
+  for (int i = 0; i < 10; ++i) {  // the one that was started last
+    Exit(*alive.rbegin());
+    now = keeper.next_time(now);
+    Do();
+    ASSERT_EQ(alive.size(), 2U);
+  }
+  const ReplicaId good = *alive.begin();
+  Exit(*alive.rbegin());
+  Do();
+  Exit(good);
+  Do();
+  Pass(100ms);
+  EXPECT_EQ(alive.size(), 1U) << "it failed once";
+  Pass(9s);
+  EXPECT_EQ(alive.size(), 1U) << "the other one failed eleven times";
+  Pass(1s);
+  EXPECT_EQ(alive.size(), 2U);
+}
+
 TEST_F(KeeperTest, ReplacesAReplicaAtATimeAndNeverServesWithLess) {
   Set({{.name = "worker", .version = "1", .replicas = 3}});
   RunToEnd();

@@ -317,6 +317,8 @@ TEST_F(LocalLinkTest, WhatCannotBeReadOrIsNotThereEndsItsRequests) {
   for (std::uint32_t choice : {0U, 1U}) {
     ASSERT_TRUE(received_[1].ends[choice].error);
     EXPECT_EQ(received_[1].ends[choice].error->code(), Code::kDataCorrupt);
+    EXPECT_EQ(received_[1].ends[choice].error->detail().find("the file"), std::string::npos)
+        << "where it lies and what is in it is the log's";
     ASSERT_TRUE(received_[2].ends[choice].error);
     EXPECT_EQ(received_[2].ends[choice].error->code(), Code::kNotFound);
   }

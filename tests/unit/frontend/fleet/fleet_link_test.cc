@@ -113,6 +113,41 @@ TEST_F(FleetLinkTest, AStreamOutlivesItsWorkerAtAnyToken) {
   }
 }
 
+TEST_F(FleetLinkTest, TheLogTellsOfWorkersAndOfRequestsThatMove) {
+  std::vector<std::string> lines;
+  obs::Log log(
+      {}, [] { return rt::WallTime{}; },
+      [&](obs::Severity, std::string_view line) { lines.emplace_back(line); });
+  const auto found = [&](std::string_view event) {
+    const auto line = std::ranges::find_if(
+        lines, [&](const std::string& one) { return one.find(event) != std::string::npos; });
+    return line == lines.end() ? std::string() : *line;
+  };
+  FleetOptions options;
+  options.log = &log;
+  StartFleet(2, std::move(options));
+  EXPECT_EQ(std::ranges::count_if(lines,
+                                  [](const std::string& line) {
+                                    return line.find("worker.came instance=") != std::string::npos;
+                                  }),
+            2);
+  const wire::GenerateRequest request = MakeMockRequest(1, 100);
+  Generate(request);
+  KillAfter(5);
+  RunToEnd(request);
+  EXPECT_NE(found("worker.lost").find("why="), std::string::npos) << found("worker.lost");
+  const std::string moved = found("request.moved");
+  EXPECT_NE(moved.find("request=1 "), std::string::npos) << moved;
+  EXPECT_NE(moved.find("from="), std::string::npos) << moved;
+  EXPECT_NE(moved.find("begun=true"), std::string::npos) << moved;
+  fleet_->RemoveInstance(instances_.at(workers_.begin()->first).id);
+  EXPECT_NE(found("worker.left").find("discovery shows it no more"), std::string::npos);
+  const wire::GenerateRequest last = MakeMockRequest(2, 5);
+  Generate(last);
+  RunToEnd(last);
+  EXPECT_TRUE(found("request.failed").empty()) << "no worker had it";
+}
+
 TEST_F(FleetLinkTest, OfSeveralChoicesEachGoesOnWhereItWas) {
   StartFleet(2);
   wire::GenerateRequest request = MakeMockRequest(1, 60, 4);

@@ -74,6 +74,26 @@ TEST_F(ReplicaMeshTest, WhoDiesIsForgottenAfterTheExpiryAndNotBefore) {
   EXPECT_LT(world_.now() - killed, seconds(35));
 }
 
+TEST_F(ReplicaMeshTest, APoolThatIsMadeAnewIsHeard) {
+  for (std::uint64_t id = 1; id <= 5; ++id) {
+    Send(a_, id);
+  }
+  RunUntil([&] { return b_.RequestCount() == 5; });
+  a_.pool->router().RemoveWorker(InstanceId{1});
+  a_.pool->router().RemoveWorker(InstanceId{2});
+  a_.pool->Pump();
+  RunUntil([&] { return b_.RequestCount() == 0; });
+  wire::PoolName other = kPool;
+  other.block_tokens = 8;
+  ASSERT_TRUE(a_.pools.Get(other));  // in its place
+  const Result<Pool*> again = a_.pools.Get(kPool);
+  ASSERT_TRUE(again) << again.error().ToString();
+  a_.pool = *again;
+  a_.AddWorkers(2);
+  Send(a_, 6);
+  RunUntil([&] { return b_.RequestCount() == 1; });
+}
+
 TEST_F(ReplicaMeshTest, AConnectionThatBreaksIsMadeGood) {
   Send(a_, 1);
   RunUntil([&] { return b_.RequestCount() == 1; });

@@ -55,6 +55,19 @@ TEST_F(ReservationsTest, ACycleGivesExactLoadsAndReturnsToNothing) {
   EXPECT_EQ(held_.OnPrefillDone("one").error().code(), Code::kNotFound);
 }
 
+TEST_F(ReservationsTest, NamesAndReservationsHaveABound) {
+  const std::string longest(Reservations::kNameBytesMax, 'x');
+  EXPECT_TRUE(Select(longest, true));
+  EXPECT_EQ(Select(longest + "x", true).error().param(), "selection_id");
+  EXPECT_EQ(Select(longest + "x", false).error().code(), Code::kInvalidArgument);
+  Reservations few(router_.node.loop(), router_.pools, {.reserved_max = 1});
+  const Placement there{.target = {InstanceId{1}, 0}};
+  EXPECT_TRUE(few.Place(*router_.pool, "a", there));
+  EXPECT_EQ(few.Place(*router_.pool, "b", there).error().code(), Code::kResourceExhausted);
+  EXPECT_TRUE(few.Free("a"));
+  EXPECT_TRUE(few.Place(*router_.pool, "b", there));
+}
+
 TEST_F(ReservationsTest, ANameIsReservedOnce) {
   ASSERT_TRUE(Select("one", true));
   EXPECT_EQ(Select("one", true).error().param(), "selection_id");
