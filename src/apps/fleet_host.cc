@@ -119,15 +119,20 @@ void FleetHost::ExportStates() {
     return;
   }
   std::map<std::tuple<std::string, std::string_view, std::string_view>, double> counts;
-  for (const auto& told : states_told_) {
-    counts[told] = 0;
-  }
   for (const auto& [id, instance] : watch_->instances()) {
     if (control::IsWorker(instance)) {
       const frontend::ShownInstance shown = Show(instance);
       ++counts[{instance.card.name, shown.state, shown.reason}];
     }
   }
+  std::erase_if(states_told_, [&](const auto& told) {
+    const auto& [model, state, reason] = told;
+    const bool is_gone = !counts.contains(told);
+    if (is_gone) {
+      registry_.Drop(obs::MetricId::kRouterWorkerState, {model, state, reason});
+    }
+    return is_gone;
+  });
   for (const auto& [told, count] : counts) {
     const auto& [model, state, reason] = told;
     registry_.GetGauge(obs::MetricId::kRouterWorkerState, {model, state, reason}).Set(count);

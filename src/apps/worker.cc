@@ -144,7 +144,8 @@ class Worker final {
          .mock = flags_,
          .offline = flags_.offline,
          .kv_event_count_max =
-             flags_.publish_kv_events ? static_cast<std::uint32_t>(flags_.kv_event_buffer) : 0});
+             flags_.publish_kv_events ? static_cast<std::uint32_t>(flags_.kv_event_buffer) : 0,
+         .kv_event_tokens = !flags_.kv_events_zmq.empty()});
     if (!system_.listens()) {
       PX_CHECK_OK(engine_->Prepare(model));
     } else {

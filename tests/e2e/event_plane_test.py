@@ -151,8 +151,8 @@ class EventPlane(unittest.TestCase):
                 self.agree(fleet.frontend, direct)
                 stream = nats.stream()
                 self.assertEqual((stream["config"]["subjects"], stream["config"]["storage"]), (["pixii.dynamo.>"], "file"))
-                self.assertGreater(stream["state"]["messages"], 20)
-                self.assertGreater(messages(fleet.frontend, "heard"), 20)
+                self.assertGreater(stream["state"]["messages"], 5)  # several events go in one
+                self.assertGreater(messages(fleet.frontend, "heard"), 5)
                 self.assertEqual(messages(fleet.frontend, "malformed"), 0)
                 self.assertGreater(figure(fleet.frontend, "pixii_event_plane_kv_events_total"), 15)
                 self.assertEqual(messages(direct, "heard"), 0)

@@ -154,6 +154,7 @@ class FieldReportCluster(unittest.TestCase):
                     connection.close()
                 cluster.wait_until_idle(fleet.workers, 5)
                 self.assertLess(min(self.probe(fleet.frontend, 10 * storm + i) for i in range(6, 11)), 2 * idle + 0.02)
+            cluster.wait_until_idle(fleet.workers, 5)  # the last probe hung up, too
             for worker, then in zip(fleet.workers, before):
                 now = cluster.dump(worker)
                 self.assertEqual((now["blocks_pinned"], now["blocks_total"]), (0, then["blocks_total"]))
