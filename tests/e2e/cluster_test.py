@@ -236,7 +236,7 @@ class Cluster(unittest.TestCase):
             self.assertEqual(both.frontend.post(CHAT, {**body, "max_tokens": 3})[0], 200)
 
     def test_logs_tell_what_befell_a_fleet(self):
-        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 100, "ignore_eos": True}
+        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 400, "ignore_eos": True}
         with cluster.Cluster(2, worker_flags=FLAGS) as both:
             frontend = both.frontend
 
@@ -252,7 +252,7 @@ class Cluster(unittest.TestCase):
             both.busiest()
 
             def after(event):
-                if event == 5:
+                if event == 60:
                     both.kill(both.busiest())
 
             ask(frontend, body, after)
