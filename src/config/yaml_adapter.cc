@@ -4,7 +4,10 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
+
+#include "config/parse.h"
 
 namespace pixii::config {
 
@@ -190,6 +193,21 @@ Result<std::vector<YamlEntry>> ReadYaml(const std::string& text, const std::stri
     return Fail(Code::kInvalidArgument,
                 fmt::format("{}:{}: {}", file, exception.mark.line + 1, exception.msg));
   }
+}
+
+tl::unexpected<Error> YamlErrors::Wrong(std::uint32_t line, std::string_view key,
+                                        std::string_view what) const {
+  return Fail(Code::kInvalidArgument, fmt::format("{}:{}: {}: {}", file_, line, key, what),
+              std::string(key));
+}
+
+tl::unexpected<Error> YamlErrors::Unknown(const YamlLeaf& leaf, std::string_view key,
+                                          const std::vector<std::string>& known) const {
+  const std::optional<std::string> nearest = Nearest(key, known);
+  return Wrong(leaf.line, leaf.path,
+               fmt::format("there is no key \"{}\" here{}; known are {}", key,
+                           nearest ? fmt::format("; did you mean \"{}\"?", *nearest) : "",
+                           fmt::join(known, ", ")));
 }
 
 }  // namespace pixii::config

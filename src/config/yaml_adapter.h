@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -47,5 +49,23 @@ enum class YamlLists : std::uint8_t {
 /// no words or have dots in them, mappings nested too deep; kTooLarge.
 Result<std::vector<YamlLeaf>> ReadYamlTree(const std::string& text, const std::string& file,
                                            YamlLists lists = YamlLists::kWhole);
+
+/// What is wrong in a file, with its line and key: "file:line: key: what", kInvalidArgument.
+class YamlErrors {
+ public:
+  explicit YamlErrors(std::string file) : file_(std::move(file)) {}
+
+  const std::string& file() const { return file_; }
+
+  tl::unexpected<Error> Wrong(std::uint32_t line, std::string_view key,
+                              std::string_view what) const;
+
+  /// `key` is the end of the leaf's path; names the nearest of those that are `known`.
+  tl::unexpected<Error> Unknown(const YamlLeaf& leaf, std::string_view key,
+                                const std::vector<std::string>& known) const;
+
+ private:
+  std::string file_;
+};
 
 }  // namespace pixii::config

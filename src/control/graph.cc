@@ -40,17 +40,17 @@ std::vector<std::string> Split(std::string_view path) {
   }
 }
 
-class GraphReader final {
+class GraphReader final : private config::YamlErrors {
  public:
-  GraphReader(const std::string& file, const GraphRules& rules) : file_(file), rules_(rules) {}
+  GraphReader(const std::string& file, const GraphRules& rules) : YamlErrors(file), rules_(rules) {}
 
   Result<Graph> Read(const std::string& text) {
-    PX_TRY(const std::vector<YamlLeaf> leaves, config::ReadYamlTree(text, file_));
+    PX_TRY(const std::vector<YamlLeaf> leaves, config::ReadYamlTree(text, file()));
     for (const YamlLeaf& leaf : leaves) {
       PX_CHECK_OK(ReadLeaf(leaf));
     }
     if (graph_.components.empty()) {
-      return Fail(Code::kInvalidArgument, fmt::format("{}: components: there are none", file_),
+      return Fail(Code::kInvalidArgument, fmt::format("{}: components: there are none", file()),
                   "components");
     }
     for (GraphComponent& component : graph_.components) {
@@ -61,21 +61,6 @@ class GraphReader final {
   }
 
  private:
-  tl::unexpected<Error> Wrong(std::uint32_t line, std::string_view key,
-                              std::string_view what) const {
-    return Fail(Code::kInvalidArgument, fmt::format("{}:{}: {}: {}", file_, line, key, what),
-                std::string(key));
-  }
-
-  tl::unexpected<Error> Unknown(const YamlLeaf& leaf, const std::string& key,
-                                const std::vector<std::string>& known) const {
-    const std::optional<std::string> nearest = config::Nearest(key, known);
-    return Wrong(leaf.line, leaf.path,
-                 fmt::format("there is no key \"{}\" here{}; known are {}", key,
-                             nearest ? fmt::format("; did you mean \"{}\"?", *nearest) : "",
-                             fmt::join(known, ", ")));
-  }
-
   Result<std::string> Scalar(const YamlLeaf& leaf) const {
     if (leaf.kind != YamlKind::kScalar) {
       return Wrong(leaf.line, leaf.path, "must be one value");
@@ -299,7 +284,6 @@ class GraphReader final {
     return {};
   }
 
-  const std::string& file_;
   const GraphRules& rules_;
   Graph graph_;
   std::map<std::string, std::uint32_t> needs_lines_;  // by component

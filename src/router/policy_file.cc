@@ -63,13 +63,13 @@ struct Profile {
   PolicyConfig config;
 };
 
-class PolicyReader final {
+class PolicyReader final : private config::YamlErrors {
  public:
-  explicit PolicyReader(const std::string& file) : file_(file) {}
+  explicit PolicyReader(const std::string& file) : YamlErrors(file) {}
 
   Result<PolicyFile> Read(const std::string& text) {
     PX_TRY(const std::vector<YamlLeaf> leaves,
-           config::ReadYamlTree(text, file_, config::YamlLists::kEntries));
+           config::ReadYamlTree(text, file(), config::YamlLists::kEntries));
     for (const YamlLeaf& leaf : leaves) {
       PX_CHECK_OK(ReadLeaf(leaf));
     }
@@ -87,28 +87,13 @@ class PolicyReader final {
       }
     }
     if (out.all.classes.empty() && out.models.empty()) {
-      return Fail(Code::kInvalidArgument, fmt::format("{}: policy_classes: there are none", file_),
+      return Fail(Code::kInvalidArgument, fmt::format("{}: policy_classes: there are none", file()),
                   "policy_classes");
     }
     return out;
   }
 
  private:
-  tl::unexpected<Error> Wrong(std::uint32_t line, std::string_view key,
-                              std::string_view what) const {
-    return Fail(Code::kInvalidArgument, fmt::format("{}:{}: {}: {}", file_, line, key, what),
-                std::string(key));
-  }
-
-  tl::unexpected<Error> Unknown(const YamlLeaf& leaf, const std::string& key,
-                                const std::vector<std::string>& known) const {
-    const std::optional<std::string> nearest = config::Nearest(key, known);
-    return Wrong(leaf.line, leaf.path,
-                 fmt::format("there is no key \"{}\" here{}; known are {}", key,
-                             nearest ? fmt::format("; did you mean \"{}\"?", *nearest) : "",
-                             fmt::join(known, ", ")));
-  }
-
   Result<void> Check(const Profile& profile) const {
     const Result<void> checked = CheckPolicyConfig(profile.config);
     return checked ? checked
@@ -156,7 +141,7 @@ class PolicyReader final {
     option.unit = unit;
     if (const Result<void> read = config::Assign(option, value); !read) {
       return Fail(Code::kInvalidArgument,
-                  fmt::format("{}:{}: {}", file_, leaf.line, read.error().detail()), leaf.path);
+                  fmt::format("{}:{}: {}", file(), leaf.line, read.error().detail()), leaf.path);
     }
     return {};
   }
@@ -258,7 +243,6 @@ class PolicyReader final {
     return {};
   }
 
-  const std::string& file_;
   Profile root_;
   std::vector<Profile> models_;
 };
