@@ -401,7 +401,8 @@ void Cluster::Check() {
   }
 }
 
-// Whatever the store says later: who withdrew does not come back to whom it could tell.
+// Whatever the store says later: who withdrew does not come back to whom it could tell. A frontend
+// that began since knows only the store.
 void Cluster::CheckWithdrawn(std::size_t frontend) {
   Frontend& slot = frontends_[frontend];
   for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
@@ -416,7 +417,7 @@ void Cluster::CheckWithdrawn(std::size_t frontend) {
     }
     if (knows) {
       slot.knew.insert(worker);
-    } else if (slot.knew.contains(worker) &&
+    } else if (slot.knew.contains(worker) && !WasDownSince(frontend, withdrawn_at) &&
                blame_.Hears(worker, frontend, withdrawn_at, world_.now(),
                             {"drain", "rolling_update"})) {
       slot.forgot.insert(worker);
