@@ -2,6 +2,7 @@
 import os
 import pathlib
 import random
+import re
 import signal
 import tempfile
 import time
@@ -17,6 +18,10 @@ class Worker(harness.Server):
 
     def __init__(self, folder, model, *flags):
         self.start(["worker", model, "--discovery", f"file:{folder}", *flags])
+
+    def instance(self):
+        """Its id in discovery."""
+        return int(re.search("event=worker.ready .*instance=([0-9a-f]+)", self.log_path.read_text(errors="replace"))[1], 16)
 
 
 class Frontend(harness.Server):
@@ -64,6 +69,12 @@ class Cluster:
         self.workers.remove(worker)
         worker.kill()
         worker.folder.cleanup()
+
+    def serving(self):
+        """The worker that has most of what this frontend sent; the first one if nothing runs."""
+        blocks = {int(re.search('worker_id="([0-9]+)"', name)[1]): value for name, value in self.frontend.metrics().items()
+                  if "worker_active_decode_blocks{" in name}
+        return max(self.workers, key=lambda worker: blocks.get(worker.instance(), 0))
 
     def busiest(self):
         """The worker that used most processor time since it was asked last."""

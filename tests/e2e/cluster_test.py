@@ -55,12 +55,11 @@ class Cluster(unittest.TestCase):
                     self.assertEqual(set(json.loads(whole["choices"][0]["text"])), {"name", "age", "tags"})
             for number, (body, expected) in enumerate(zip(bodies, undisturbed)):
                 at = draw.choice([0, 1, 2, draw.randint(3, 60)])
-                both.busiest()
                 killed, times = [], []
 
                 def after(event, at=at, killed=killed, times=times):
                     if event == at:
-                        killed.append(both.busiest())
+                        killed.append(both.serving())
                         both.kill(killed[0])
                     if killed:
                         times.append(time.monotonic())
@@ -82,12 +81,11 @@ class Cluster(unittest.TestCase):
             undisturbed = [ask(both.frontend, body) for body in bodies]
             for number, (body, expected) in enumerate(zip(bodies, undisturbed)):
                 at = draw.randint(0, 40)
-                both.busiest()
                 stopped = []
 
                 def after(event, at=at, stopped=stopped):
                     if event == at:
-                        stopped.append(both.busiest())
+                        stopped.append(both.serving())
                         cluster.pause(stopped[0])
 
                 try:
@@ -131,12 +129,11 @@ class Cluster(unittest.TestCase):
         with cluster.Cluster(1, worker_flags=FLAGS) as both:
             both.workers.append(cluster.Worker(both.folder.name, "tiny-chat", *FLAGS, "--kv-dtype", "int8"))
             both.wait_for_workers(2)
-            both.busiest()
             killed = []
 
             def after(event):
                 if event == 40:
-                    killed.append(both.busiest())
+                    killed.append(both.serving())
                     both.kill(killed[0])
 
             events = []
@@ -161,11 +158,10 @@ class Cluster(unittest.TestCase):
             tokens = lambda: sum(v for k, v in both.frontend.metrics().items()  # noqa: E731
                                  if k.startswith("dynamo_frontend_output_tokens_total"))
             before = tokens()
-            both.busiest()
             with ThreadPoolExecutor(1) as pool:
                 answer = pool.submit(both.frontend.request, "POST", CHAT, {**body, "receipt": True})
                 both.frontend.wait_for(lambda: tokens() >= before + 30, 20, "tokens")
-                both.kill(both.busiest())
+                both.kill(both.serving())
                 status, headers, whole = answer.result()
             self.assertEqual(status, 200, whole)
             parts = whole["nvext"]["recomputed"][0]["parts"]
@@ -224,11 +220,10 @@ class Cluster(unittest.TestCase):
     def test_without_moves_the_client_hears_of_the_death(self):
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 500, "ignore_eos": True}
         with cluster.Cluster(2, worker_flags=FLAGS, frontend_flags=("--migration-limit", "0")) as both:
-            both.busiest()
 
             def after(event):
                 if event == 40:  # so late that the busier one shows
-                    both.kill(both.busiest())
+                    both.kill(both.serving())
 
             with self.assertRaisesRegex(AssertionError, "Disconnected|connection"):
                 ask(both.frontend, body, after)
@@ -249,11 +244,10 @@ class Cluster(unittest.TestCase):
                 return logged(event, count)
 
             wait("worker.came", 2)
-            both.busiest()
 
             def after(event):
                 if event == 60:
-                    both.kill(both.busiest())
+                    both.kill(both.serving())
 
             ask(frontend, body, after)
             self.assertIn("why=", wait("worker.lost"))

@@ -175,11 +175,10 @@ class FieldReportCluster(unittest.TestCase):
             expected = ask(fleet.frontend, body, events.append)
             self.assertEqual(expected["usage"]["completion_tokens"], 40)
             for at in (0, 1, 17, len(events) - 2):
-                fleet.busiest()
 
                 def after(event, at=at):
                     if event == at:
-                        fleet.kill(fleet.busiest())
+                        fleet.kill(fleet.serving())
 
                 self.assertEqual(ask(fleet.frontend, body, after), expected, f"killed after event {at}")
                 fleet.add_worker()
@@ -225,11 +224,10 @@ class FieldReportCluster(unittest.TestCase):
             expected = [ask(fleet.frontend, body) for body in bodies]
             for number, name in enumerate(("late and lossy", "slow", "half open", "deaf", "mute", "garbled", "garbled back", "reset")):
                 body, truth = bodies[number % len(bodies)], expected[number % len(bodies)]
-                fleet.busiest()
 
                 def after(event, name=name):
                     if event == 4:
-                        faults(proxies[fleet.busiest()])[name]()
+                        faults(proxies[fleet.serving()])[name]()
 
                 self.assertEqual(ask(fleet.frontend, body, after), truth, name)
                 for proxy in proxies.values():
