@@ -195,6 +195,19 @@ Result<std::vector<YamlEntry>> ReadYaml(const std::string& text, const std::stri
   }
 }
 
+std::vector<std::string> KeysOf(const YamlLeaf& leaf) {
+  std::vector<std::string> out;
+  std::string_view path = leaf.path;
+  while (true) {
+    const std::size_t dot = path.find('.');
+    out.emplace_back(path.substr(0, dot));
+    if (dot == std::string_view::npos) {
+      return out;
+    }
+    path.remove_prefix(dot + 1);
+  }
+}
+
 tl::unexpected<Error> YamlErrors::Wrong(std::uint32_t line, std::string_view key,
                                         std::string_view what) const {
   return Fail(Code::kInvalidArgument, fmt::format("{}:{}: {}: {}", file_, line, key, what),

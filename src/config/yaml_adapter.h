@@ -38,6 +38,9 @@ struct YamlLeaf {
   std::uint32_t line = 0;  // from 1
 };
 
+/// Of its path; at least one.
+std::vector<std::string> KeysOf(const YamlLeaf& leaf);
+
 /// What becomes of a list of mappings.
 enum class YamlLists : std::uint8_t {
   kWhole,    // one leaf, whose items are "{}"

@@ -28,18 +28,6 @@ const std::vector<std::string> kComponentKeys = {"command",     "model", "replic
 // What every component is told anyway.
 const std::vector<std::string> kOwnFlags = {"discovery", "namespace", "port-file", "parent-pid"};
 
-std::vector<std::string> Split(std::string_view path) {
-  std::vector<std::string> out;
-  while (true) {
-    const std::size_t dot = path.find('.');
-    out.emplace_back(path.substr(0, dot));
-    if (dot == std::string_view::npos) {
-      return out;
-    }
-    path.remove_prefix(dot + 1);
-  }
-}
-
 class GraphReader final : private config::YamlErrors {
  public:
   GraphReader(const std::string& file, const GraphRules& rules) : YamlErrors(file), rules_(rules) {}
@@ -86,7 +74,7 @@ class GraphReader final : private config::YamlErrors {
   }
 
   Result<void> ReadLeaf(const YamlLeaf& leaf) {
-    const std::vector<std::string> keys = Split(leaf.path);
+    const std::vector<std::string> keys = config::KeysOf(leaf);
     const std::span<const std::string> rest = std::span(keys).subspan(1);
     if (keys[0] == "environment") {
       return ReadEnvironment(leaf, rest, graph_.environment);

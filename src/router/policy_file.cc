@@ -43,18 +43,6 @@ const std::vector<std::string> kProfileKeys = {"default_policy_family", "uncache
 
 using Keys = std::span<const std::string>;
 
-std::vector<std::string> Split(std::string_view path) {
-  std::vector<std::string> out;
-  while (true) {
-    const std::size_t dot = path.find('.');
-    out.emplace_back(path.substr(0, dot));
-    if (dot == std::string_view::npos) {
-      return out;
-    }
-    path.remove_prefix(dot + 1);
-  }
-}
-
 // A profile while it is read, with where its parts stand.
 struct Profile {
   std::string path;   // "", or "models.0."
@@ -154,7 +142,7 @@ class PolicyReader final : private config::YamlErrors {
   }
 
   Result<void> ReadLeaf(const YamlLeaf& leaf) {
-    const std::vector<std::string> keys = Split(leaf.path);
+    const std::vector<std::string> keys = config::KeysOf(leaf);
     if (keys[0] != "models") {
       return ReadProfile(leaf, keys, root_, false);
     }

@@ -14,12 +14,12 @@
 #include <utility>
 #include <vector>
 
-#include "control/worker_link.h"
+#include "control/forwarding_link.h"
 #include "rt/time.h"
 
 namespace pixii::sim {
 
-class WatchedLink : public control::WorkerLink {
+class WatchedLink : public control::ForwardingLink {
  public:
   /// With this begin the salts of such requests.
   static constexpr std::string_view kPoison = "poison";
@@ -28,7 +28,7 @@ class WatchedLink : public control::WorkerLink {
   /// first token here.
   WatchedLink(control::WorkerLink& link, std::function<rt::Time()> now,
               std::function<void()> on_poison)
-      : link_(link), now_(std::move(now)), on_poison_(std::move(on_poison)) {}
+      : ForwardingLink(link), now_(std::move(now)), on_poison_(std::move(on_poison)) {}
 
   /// Whether a request that it took has not ended.
   bool runs(RequestId id) const { return running_.contains(id); }
@@ -56,11 +56,9 @@ class WatchedLink : public control::WorkerLink {
     return out;
   }
 
-  const wire::ModelCard& card() const override { return link_.card(); }
-
   Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override {
     if (request.routing) {  // a canary: no frontend's
-      return link_.Generate(std::move(request), std::move(on_frame));
+      return link().Generate(std::move(request), std::move(on_frame));
     }
     const RequestId id = request.id;
     const std::uint64_t seed = request.sampling.seed;
@@ -70,11 +68,11 @@ class WatchedLink : public control::WorkerLink {
       running.poison = request.cache_salt;
     }
     Result<void> taken =
-        link_.Generate(std::move(request),
-                       [this, id, seed, on_frame = std::move(on_frame)](wire::TokenFrame frame) {
-                         Note(id, seed, frame);
-                         on_frame(std::move(frame));
-                       });
+        link().Generate(std::move(request),
+                        [this, id, seed, on_frame = std::move(on_frame)](wire::TokenFrame frame) {
+                          Note(id, seed, frame);
+                          on_frame(std::move(frame));
+                        });
     if (!taken) {
       running_.erase(id);
       NoteRefusal(seed, taken.error());
@@ -82,31 +80,8 @@ class WatchedLink : public control::WorkerLink {
     return taken;
   }
 
-  void Cancel(const wire::CancelRequest& cancel) override { link_.Cancel(cancel); }
-
-  void ReleaseMemory(const control::MemoryTags& tags, rt::Duration patience,
-                     MemoryHandler on_done) override {
-    link_.ReleaseMemory(tags, patience, std::move(on_done));
-  }
-
-  void ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) override {
-    link_.ResumeMemory(tags, std::move(on_done));
-  }
-
-  void ClearCache(MemoryHandler on_done) override { link_.ClearCache(std::move(on_done)); }
-
-  control::WorkerLoad load() const override { return link_.load(); }
-
   Result<void> WatchKvEvents(KvEventHandler on_events) override {
-    return link_.WatchKvEvents(std::move(on_events));
-  }
-
-  void LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) override {
-    link_.LoadAdapter(std::move(request), std::move(on_done));
-  }
-
-  void UnloadAdapter(std::string name, AdapterHandler on_done) override {
-    link_.UnloadAdapter(std::move(name), std::move(on_done));
+    return link().WatchKvEvents(std::move(on_events));
   }
 
  private:
@@ -142,7 +117,6 @@ class WatchedLink : public control::WorkerLink {
     }
   }
 
-  control::WorkerLink& link_;
   std::function<rt::Time()> now_;
   std::function<void()> on_poison_;
   std::map<RequestId, Running> running_;
