@@ -83,7 +83,8 @@ std::uint32_t HostSlots(const EngineOptions& options, const ExecutorLimits& limi
 Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
                                                std::unique_ptr<StepExecutor> executor,
                                                std::shared_ptr<ProcessorSet> processors,
-                                               std::unique_ptr<Drafter> drafter) {
+                                               std::unique_ptr<Drafter> drafter,
+                                               std::unique_ptr<kv::Connector> connector) {
   ExecutorLimits limits = executor->limits();
   PX_CHECK_OK(CheckOptions(options, limits));
   PX_TRY(auto cache, kv::BlockCache::Create({.block_count_max = limits.block_count,
@@ -97,6 +98,10 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
                             drafter->hidden_size(), limits.hidden_size),
                 "draft-model");
   }
+  if (connector && executor->block_slices().empty()) {
+    return Fail(Code::kUnsupported,
+                "KV blocks cannot be moved: the host does not reach the cache of this device");
+  }
   std::uint64_t pool_tokens = std::uint64_t{limits.block_count} * limits.block_tokens;
   std::uint64_t context =
       options.context_tokens_max > 0 ? options.context_tokens_max : limits.context_tokens_max;
@@ -107,13 +112,14 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
   auto bound = static_cast<std::uint32_t>(context);
   auto* made = new Engine(  // tidy: new private constructor
       options, std::move(executor), std::move(cache), bound, std::move(processors),
-      std::move(drafter));
+      std::move(drafter), std::move(connector));
   return std::unique_ptr<Engine>(made);
 }
 
 Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> executor,
                std::unique_ptr<kv::BlockCache> cache, std::uint32_t context_tokens_max,
-               std::shared_ptr<ProcessorSet> processors, std::unique_ptr<Drafter> drafter)
+               std::shared_ptr<ProcessorSet> processors, std::unique_ptr<Drafter> drafter,
+               std::unique_ptr<kv::Connector> connector)
     : options_(options),
       executor_(std::move(executor)),
       limits_(executor_->limits()),
@@ -136,6 +142,10 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> execu
       constraints_(options.grammars),
       drafter_(std::move(drafter)) {
   limits_.row_size = limits_.row_size > 0 ? limits_.row_size : limits_.vocab_size;
+  if (connector) {
+    traffic_ = std::make_unique<BlockTraffic>(*cache_, *executor_, std::move(connector));
+    scheduler_.KeepPublished();
+  }
 }
 
 Engine::~Engine() {
@@ -167,6 +177,7 @@ Result<void> Engine::Validate(const wire::GenerateRequest& request) const {
 
 Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
   PX_CHECK_OK(Validate(request));
+  stalled_ = false;
   auto state = std::make_unique<RequestState>();
   if (!request.adapter.empty()) {
     PX_TRY(state->adapter, adapters_.Open(request.adapter, request.adapter_version));
@@ -262,7 +273,8 @@ void Engine::StartSequences(RequestState& state) {
       End(sequence, wire::FinishReason::kLength, std::nullopt);
     }
   }
-  if (state.live_count > 0 && state.sequences[state.leader].phase == SequencePhase::kHeld) {
+  if (state.live_count > 0 && state.sequences[state.leader].phase == SequencePhase::kHeld &&
+      !AwaitsBlocks(state)) {
     Start(state.sequences[state.leader]);
   }
 }
@@ -282,6 +294,7 @@ void Engine::Cancel(const wire::CancelRequest& cancel) {
   if (found == requests_.end()) {
     return;
   }
+  stalled_ = false;
   RequestState& state = *found->second;
   const std::size_t before = requests_.size();
   if (!cancel.choice) {
@@ -306,6 +319,7 @@ Result<void> Engine::UnloadAdapter(std::string_view name) {
 }
 
 void Engine::AbortAll(const Error& error) {
+  stalled_ = false;
   while (!requests_.empty()) {
     EndAll(*requests_.begin()->second, wire::FinishReason::kError, error);
   }
@@ -474,6 +488,9 @@ void Engine::End(Sequence& sequence, wire::FinishReason reason, const std::optio
 void Engine::EndWithFrame(Sequence& sequence, wire::TokenFrame frame) {
   frames_.push_back(std::move(frame));
   EndShadow(sequence);
+  if (sequence.request->live_count == 1) {
+    EndTraffic(sequence, *frames_.back().finish);
+  }
   scheduler_.Remove(sequence);
   std::erase(awaited_, &sequence);
   if (drafter_) {
@@ -544,7 +561,7 @@ void Engine::CheckInvariants() const {
     PX_ASSERT(live == state->live_count);
   }
   PX_ASSERT(running == scheduler_.running_count() && queued == scheduler_.queued_count());
-  PX_ASSERT(!requests_.empty() || cache_->pool().pinned_count() == 0);
+  PX_ASSERT(busy() || cache_->pool().pinned_count() == 0);
 }
 
 }  // namespace pixii::engine

@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "engine/adapter_store.h"
+#include "engine/block_traffic.h"
 #include "engine/drafter.h"
 #include "engine/executor.h"
 #include "engine/options.h"
@@ -58,12 +59,15 @@ class Engine final {
  public:
   /// `processors`: the logits processors that requests may ask for; null: none. `drafter`: who
   /// guesses tokens for the model to judge several at a time; null: nobody. With one, no step is
-  /// planned before the last has ended: its tokens are what guesses follow.
-  /// Errors: kInvalidArgument naming the option, its value and the range.
+  /// planned before the last has ended: its tokens are what guesses follow. `connector`: who brings
+  /// KV blocks and takes them along; null: nobody.
+  /// Errors: kInvalidArgument naming the option, its value and the range; kUnsupported with a
+  /// connector if the host cannot reach the blocks.
   static Result<std::unique_ptr<Engine>> Create(const EngineOptions& options,
                                                 std::unique_ptr<StepExecutor> executor,
                                                 std::shared_ptr<ProcessorSet> processors = nullptr,
-                                                std::unique_ptr<Drafter> drafter = nullptr);
+                                                std::unique_ptr<Drafter> drafter = nullptr,
+                                                std::unique_ptr<kv::Connector> connector = nullptr);
 
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -100,7 +104,7 @@ class Engine final {
 
   void ResyncKvEvents() { cache_->ResyncEvents(); }
 
-  /// Errors: kUnavailable while has_work(); those of StepExecutor::Release.
+  /// Errors: kUnavailable while busy(); those of StepExecutor::Release.
   Result<void> Release(const MemoryParts& parts);
   /// Takes it again; the answers are what they were. Errors: those of StepExecutor::Restore; then
   /// it sleeps on and may be asked again.
@@ -113,8 +117,27 @@ class Engine final {
   /// frames, those of requests that ended meanwhile first.
   StepReport Step(rt::Time now, std::vector<wire::TokenFrame>& frames);
 
-  /// Whether Step would do or give anything.
+  /// Whether Step would do or give anything, now or later.
   bool has_work() const;
+
+  /// All that is there waits for blocks that a connector brings or holds: no Step before Poll.
+  bool stalled() const { return stalled_; }
+
+  /// Called once, before all else: the connector calls `wake` from any thread when it wants a Poll.
+  void StartConnector(rt::Function<void()> wake);
+
+  /// Takes what the connector has done; Step does, too. No effect without one.
+  void Poll(rt::Time now);
+
+  /// When Poll, or a Step of a stalled engine, is due at the latest.
+  rt::Time next_poll() const;
+
+  /// Whether memory of the cache is in use: by requests, or by the connector.
+  bool busy() const { return has_work() || (traffic_ && !traffic_->idle()); }
+
+  BlockTrafficCounters traffic() const {
+    return traffic_ ? traffic_->counters() : BlockTrafficCounters{};
+  }
 
   /// What this engine can take; name, eos and bos are for the caller to fill.
   wire::ModelCard card() const;
@@ -148,7 +171,8 @@ class Engine final {
  private:
   Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> executor,
          std::unique_ptr<kv::BlockCache> cache, std::uint32_t context_tokens_max,
-         std::shared_ptr<ProcessorSet> processors, std::unique_ptr<Drafter> drafter);
+         std::shared_ptr<ProcessorSet> processors, std::unique_ptr<Drafter> drafter,
+         std::unique_ptr<kv::Connector> connector);
 
   /// Rows of one sequence from which tokens are drawn, one after another.
   struct QueuedRows {
@@ -195,6 +219,13 @@ class Engine final {
   // engine_pool.cc
   void StartPooled(RequestState& state);
   void ReadPooled(const Chunk& chunk, std::span<const float> rows);
+
+  // engine_blocks.cc
+  bool AwaitsBlocks(const RequestState& state);
+  void BlocksCame(RequestId id);
+  void EndTraffic(const Sequence& last, wire::FinishReason reason);
+  void StartLoads();
+  void TellPublished();
 
   // engine_step.cc
   void TakePlan(std::span<const Chunk> plan, PlannedStep& step);
@@ -257,7 +288,8 @@ class Engine final {
   bool device_failed_ = false;
   MemoryParts released_;
   bool tables_changed_ = false;  // since ahead_ was packed
-  kernels::StepBatch alone_;     // of a chunk that is run again
+  bool stalled_ = false;
+  kernels::StepBatch alone_;  // of a chunk that is run again
   std::vector<BlockCopy> copies_;
   std::vector<Chunk> retries_;
   std::vector<bool> faulty_rows_;
@@ -265,6 +297,8 @@ class Engine final {
   std::size_t logits_size_ = 0;
   std::vector<wire::TokenFrame> frames_;
   EngineCounters counters_;
+  std::vector<RequestId> ready_;
+  std::unique_ptr<BlockTraffic> traffic_;  // null: no connector. Last: it holds blocks
 };
 
 }  // namespace pixii::engine

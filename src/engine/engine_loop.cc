@@ -40,6 +40,16 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
  public:
   Core(rt::Loop& loop, std::unique_ptr<Engine> engine) : loop_(loop), engine_(std::move(engine)) {}
 
+  void StartConnector() {
+    engine_->StartConnector([&loop = loop_, weak = weak_from_this()] {
+      loop.Post([weak] {
+        if (std::shared_ptr<Core> core = weak.lock()) {
+          core->Poll();
+        }
+      });
+    });
+  }
+
   /// Takes a message now, or after the step that virtual time says is running.
   void Take(rt::Function<void(Core&)> message) {
     if (in_virtual_step_) {
@@ -200,9 +210,34 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
     kv_changes_.clear();
   }
 
+  void Poll() {
+    engine_->Poll(loop_.Now());
+    SleepIfIdle();
+    TellKvEvents();
+    Wake();
+    if (!is_stepping_) {
+      ArmPoll();
+    }
+  }
+
+  // Asks for a Poll when the engine wants one at the latest.
+  void ArmPoll() {
+    const rt::Time due = engine_->next_poll();
+    if (due >= armed_poll_) {
+      return;
+    }
+    armed_poll_ = due;
+    loop_.RunAt(due, [weak = weak_from_this(), due] {
+      if (std::shared_ptr<Core> core = weak.lock(); core && core->armed_poll_ == due) {
+        core->armed_poll_ = rt::kNever;
+        core->Poll();
+      }
+    });
+  }
+
   // Whether the release that waits is done with.
   bool SleepIfIdle() {
-    if (!draining_ || engine_->has_work()) {
+    if (!draining_ || engine_->busy()) {
       return false;
     }
     EndDraining(engine_->Release(draining_->parts));
@@ -227,7 +262,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   }
 
   void Wake() {
-    if (!is_stepping_ && engine_->has_work()) {
+    if (!is_stepping_ && engine_->has_work() && !engine_->stalled()) {
       is_stepping_ = true;
       PostStep();
     }
@@ -266,10 +301,11 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
     }
     SleepIfIdle();
     TellKvEvents();
-    if (engine_->has_work()) {
+    if (engine_->has_work() && !engine_->stalled()) {
       PostStep();
     } else {
       is_stepping_ = false;
+      ArmPoll();
     }
   }
 
@@ -313,6 +349,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   std::uint64_t release_count_ = 0;
   bool is_stepping_ = false;  // a step is posted or under way
   bool in_virtual_step_ = false;
+  rt::Time armed_poll_ = rt::kNever;
 };
 
 EngineLoop::EngineLoop(rt::Loop& loop, std::unique_ptr<Engine> engine)
@@ -321,7 +358,9 @@ EngineLoop::EngineLoop(rt::Loop& loop, std::unique_ptr<Engine> engine)
       sequence_count_max_(engine->sequence_count_max()),
       tells_kv_events_(engine->cache().tells_events()),
       tells_kv_tokens_(engine->cache().tells_tokens()),
-      core_(std::make_shared<Core>(loop, std::move(engine))) {}
+      core_(std::make_shared<Core>(loop, std::move(engine))) {
+  core_->StartConnector();
+}
 
 EngineLoop::~EngineLoop() = default;
 

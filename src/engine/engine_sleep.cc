@@ -18,8 +18,9 @@ MemoryParts Without(const MemoryParts& a, const MemoryParts& b) {
 }  // namespace
 
 Result<void> Engine::Release(const MemoryParts& parts) {
-  if (has_work()) {
-    return Fail(Code::kUnavailable, "requests run; memory is given back when they have ended");
+  if (busy()) {
+    return Fail(Code::kUnavailable,
+                "requests run or KV blocks move; memory is given back when they have ended");
   }
   MemoryParts rest = Without(parts, released_);
   if (!rest.any()) {

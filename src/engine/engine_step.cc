@@ -23,7 +23,11 @@ constexpr std::uint64_t kMaskStepsOfStep = 150'000;
 
 StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
   StepReport report;
+  Poll(now);
   Expire(now);
+  if (!in_flight_) {
+    StartLoads();
+  }
   mask_work_ = kMaskStepsOfStep;
   bool overlaps = executor_->overlaps() && !drafter_ && !JumpsAhead();
   if (in_flight_ || BeginPlanned()) {
@@ -34,9 +38,11 @@ StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
       PrepareMasks(current_->chunks);
     }
     FinishStep(report);
+    TellPublished();
     if (overlaps) {
       std::swap(current_, ahead_);
       DropEnded(*current_);
+      StartLoads();
       if (Begin(*current_)) {
         ++counters_.steps_ahead;
       } else {
@@ -53,6 +59,8 @@ StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
     if (!report.ran || !has_work()) {
       executor_->Rest();
     }
+    stalled_ = traffic_ && !report.ran && !requests_.empty() && scheduler_.running_count() == 0 &&
+               awaited_.empty() && !scheduler_.holds_admissions();
   }
   return report;
 }
@@ -274,6 +282,9 @@ void Engine::Retry(const Chunk& chunk, int attempts, Error error, StepReport& re
   }
   ++counters_.failed_requests;
   // A model may see a fault only where logits are wanted, long after the chunk that caused it.
+  if (traffic_) {
+    traffic_->Distrust(chunk.sequence->blocks);
+  }
   scheduler_.Distrust(*chunk.sequence);
   EndAll(*chunk.sequence->request, wire::FinishReason::kError, error);
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "engine/text_pooler.h"
@@ -102,6 +103,14 @@ class StepExecutor {
   /// Copies in order. What goes out gets a checksum; what comes in is compared with it and with
   /// its tag. Errors: kDataCorrupt, kUnavailable; blocks not yet copied are then undefined.
   virtual Result<void> CopyBlocks(std::span<const BlockCopy> copies);
+
+  /// Where the bytes of a block of the cache are, [block_size_bytes]; empty if the host cannot
+  /// reach them. Nobody but a step in flight writes to a block that is published.
+  virtual std::span<std::byte> block_bytes(std::uint32_t /*block*/) { return {}; }
+
+  /// Sizes, in order, of the (layer, K or V, head) slices of a block, bytes; together
+  /// block_size_bytes. Empty where block_bytes is.
+  virtual std::vector<std::uint32_t> block_slices() const { return {}; }
 
   /// Puts `weights` into a slot that rows of later steps name; null empties it. Pre: no step is in
   /// flight. Errors: kUnsupported, kInvalidArgument, kResourceExhausted; the slot is then empty.

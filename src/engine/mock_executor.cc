@@ -209,11 +209,25 @@ MockExecutor::MockExecutor(const MockOptions& options)
   }
 }
 
+std::span<std::byte> MockExecutor::block_bytes(std::uint32_t block) {
+  if (!options_.keeps_context) {
+    return {};
+  }
+  const std::size_t block_tokens = options_.limits.block_tokens;
+  return std::as_writable_bytes(std::span(memory_).subspan(block * block_tokens, block_tokens));
+}
+
+// As if it had one layer and one head, whose K are the tokens and nothing is V.
+std::vector<std::uint32_t> MockExecutor::block_slices() const {
+  if (!options_.keeps_context) {
+    return {};
+  }
+  return {static_cast<std::uint32_t>(options_.limits.block_tokens * sizeof(Slot))};
+}
+
 Result<void> MockExecutor::CopyBlocks(std::span<const BlockCopy> copies) {
-  std::uint32_t block_tokens = options_.limits.block_tokens;
   for (const BlockCopy& copy : copies) {
-    std::span<std::byte> block = std::as_writable_bytes(
-        std::span(memory_).subspan(std::size_t{copy.block} * block_tokens, block_tokens));
+    std::span<std::byte> block = block_bytes(copy.block);
     if (!copy.to_host) {
       PX_CHECK_OK(host_.Get(copy.host_slot, copy.tag, block));
       continue;

@@ -110,6 +110,9 @@ class MockExecutor final : public StepExecutor {
 
   Result<void> CopyBlocks(std::span<const BlockCopy> copies) override;
 
+  std::span<std::byte> block_bytes(std::uint32_t block) override;
+  std::vector<std::uint32_t> block_slices() const override;
+
   Result<void> SetAdapter(std::uint32_t slot, const AdapterWeights* weights) override;
 
   /// Its slots forget what they held; running a step meanwhile is an assertion.

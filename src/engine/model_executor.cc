@@ -210,8 +210,7 @@ Result<void> ModelExecutor::Restore(const MemoryParts& parts) {
 
 Result<void> ModelExecutor::CopyBlocks(std::span<const BlockCopy> copies) {
   for (const BlockCopy& copy : copies) {
-    std::span<std::byte> block(cache_.block(static_cast<std::int32_t>(copy.block)),
-                               cache_.layout.block_size_bytes());
+    std::span<std::byte> block = block_bytes(copy.block);
     if (copy.to_host) {
       host_.Put(copy.host_slot, copy.tag, block);
     } else {
@@ -219,6 +218,26 @@ Result<void> ModelExecutor::CopyBlocks(std::span<const BlockCopy> copies) {
     }
   }
   return {};
+}
+
+std::span<std::byte> ModelExecutor::block_bytes(std::uint32_t block) {
+  if (!operators_.on_host() || cache_.buffer.data() == nullptr) {
+    return {};
+  }
+  return {cache_.block(static_cast<std::int32_t>(block)), cache_.layout.block_size_bytes()};
+}
+
+std::vector<std::uint32_t> ModelExecutor::block_slices() const {
+  std::vector<std::uint32_t> sizes;
+  const kernels::KvLayout& layout = cache_.layout;
+  for (std::int32_t layer = 0; operators_.on_host() && layer < layout.layer_count; ++layer) {
+    const auto heads = static_cast<std::size_t>(layout.kv_head_count);
+    sizes.insert(sizes.end(), heads,
+                 static_cast<std::uint32_t>(layout.slice_size_bytes(layout.key_dim)));
+    sizes.insert(sizes.end(), layout.value_in_key ? 0 : heads,
+                 static_cast<std::uint32_t>(layout.slice_size_bytes(layout.value_dim)));
+  }
+  return sizes;
 }
 
 Result<void> ModelExecutor::SetAdapter(std::uint32_t slot, const AdapterWeights* weights) {

@@ -88,6 +88,9 @@ class ModelExecutor final : public StepExecutor {
 
   Result<void> CopyBlocks(std::span<const BlockCopy> copies) override;
 
+  std::span<std::byte> block_bytes(std::uint32_t block) override;
+  std::vector<std::uint32_t> block_slices() const override;
+
   /// Pre: `weights` is null or a ModelAdapter.
   Result<void> SetAdapter(std::uint32_t slot, const AdapterWeights* weights) override;
 

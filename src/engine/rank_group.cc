@@ -117,6 +117,14 @@ class RankExecutor final : public StepExecutor {
 
   std::span<const std::int32_t> faulty_logit_rows() const override { return faulty_rows_; }
 
+  std::span<std::byte> block_bytes(std::uint32_t block) override {
+    return group_->inner_->block_bytes(block + rank_ * group_->part_.block_count);
+  }
+
+  std::vector<std::uint32_t> block_slices() const override {
+    return group_->inner_->block_slices();
+  }
+
   Result<void> CopyBlocks(std::span<const BlockCopy> copies) override {
     copies_.assign(copies.begin(), copies.end());
     for (BlockCopy& copy : copies_) {

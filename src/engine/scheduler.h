@@ -19,6 +19,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -27,6 +28,7 @@
 #include "engine/options.h"
 #include "engine/sequence.h"
 #include "kv/block_cache.h"
+#include "kv/connector.h"
 
 namespace pixii::engine {
 
@@ -136,6 +138,16 @@ class Scheduler final {
   /// Whether plans admit nobody from now on; what runs goes on.
   void HoldAdmissions(bool hold) { holds_admissions_ = hold; }
 
+  bool holds_admissions() const { return holds_admissions_; }
+
+  /// From now on TakePublished gives what Complete makes findable.
+  void KeepPublished() { keeps_published_ = true; }
+
+  std::vector<kv::PublishedBlock> TakePublished() { return std::exchange(published_, {}); }
+
+  /// Blocks were unpinned, or made findable, by others than sequences.
+  void BlocksChanged() { ++version_; }
+
   /// Blocks to move, in order, before the step of the last plan begins and after the one before it
   /// ended.
   std::span<const SwapCopy> copies() const { return copies_; }
@@ -234,6 +246,8 @@ class Scheduler final {
   std::uint32_t output_tokens_x16_;  // running mean of outputs, in sixteenths of a token
   std::uint64_t version_ = 1;        // raised whenever blocks come back or become findable
   std::vector<TokenId> scratch_;
+  bool keeps_published_ = false;
+  std::vector<kv::PublishedBlock> published_;
   SchedulerCounters counters_;
 };
 

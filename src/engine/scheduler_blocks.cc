@@ -22,8 +22,7 @@ bool Scheduler::Admit(Sequence& sequence) {
     counters_.cached_tokens = cached_before;
     sequence.cached_tokens = sequence.preempted ? sequence.cached_tokens : 0;
     sequence.blocked_version = version_;
-    // With nobody running every block is available, and Engine::Submit refused what cannot fit.
-    PX_ASSERT(!running_.empty());
+    // With nobody running a connector holds the rest: Engine::Submit refused what cannot fit.
     return false;
   }
   while (missing-- > 0) {
@@ -252,12 +251,22 @@ bool Scheduler::Complete(const Chunk& chunk) {
     std::span<const TokenId> tokens =
         sequence.tokens(sequence.chain_blocks * block_tokens_, block_tokens_, scratch_);
     BlockId before = pin.id();
+    const Hash128 parent = sequence.chain.hash;
     kv::BlockCache::Published published = cache_.Publish(std::move(pin), sequence.chain, tokens);
     exchanged = exchanged || published.pin.id() != before;
     pin = std::move(published.pin);
     if (!published.findable) {
       sequence.chain_broken = true;
       break;
+    }
+    if (keeps_published_ && pin.id() == before) {
+      published_.push_back({.hash = sequence.chain.hash,
+                            .parent = parent,
+                            .root = sequence.chain.root,
+                            .index = sequence.chain_blocks,
+                            .tokens = {tokens.begin(), tokens.end()},
+                            .bytes = {},
+                            .pin = cache_.Share(pin)});
     }
     ++sequence.chain_blocks;
     ++version_;

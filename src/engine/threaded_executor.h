@@ -42,6 +42,12 @@ class ThreadedExecutor final : public StepExecutor {
     return inner_->CopyBlocks(copies);
   }
 
+  std::span<std::byte> block_bytes(std::uint32_t block) override {
+    return inner_->block_bytes(block);
+  }
+
+  std::vector<std::uint32_t> block_slices() const override { return inner_->block_slices(); }
+
   Result<void> SetAdapter(std::uint32_t slot, const AdapterWeights* weights) override {
     return inner_->SetAdapter(slot, weights);
   }

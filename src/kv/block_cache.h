@@ -66,6 +66,17 @@ class BlockCache final {
   /// written and the step that wrote it succeeded.
   Published Publish(BlockPin pin, ChainPosition& position, std::span<const TokenId> tokens);
 
+  /// One more pin of the block that `pin` holds.
+  BlockPin Share(const BlockPin& pin) { return pool_->Pin(pin.id()); }
+
+  /// Hash of the block with `tokens` that follows the block (or root) with hash `parent`.
+  Hash128 Chain(const Hash128& parent, std::span<const TokenId> tokens) const {
+    return identity_.Chain(parent, tokens);
+  }
+
+  /// Of a block that can be found; else nothing.
+  std::optional<Hash128> HashOf(const BlockPin& pin) const { return index_.HashOf(pin.id()); }
+
   /// Nobody finds the block that `pin` holds any more, nor what follows it; it is free with its
   /// last pin. For blocks whose content is in doubt. No effect if it was not findable.
   void Forget(const BlockPin& pin);

@@ -73,6 +73,10 @@ class PrefixIndex final {
 
   bool contains(BlockId block) const { return entries_[Raw(block)].node != kRootNode; }
 
+  std::optional<Hash128> HashOf(BlockId block) const {
+    return contains(block) ? std::optional(entries_[Raw(block)].hash) : std::nullopt;
+  }
+
   NodeId node(BlockId block) const { return entries_[Raw(block)].node; }
 
   std::uint32_t size() const { return size_; }

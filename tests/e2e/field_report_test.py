@@ -406,16 +406,19 @@ class SlowClients(unittest.TestCase):
 
     @classmethod
     def never_read(cls):
-        """Resident KiB that the server grew by until it gave the stream up."""
-        before = cls.server.process_figures()["rss_kib"]
-        body = json.dumps(chat(max_tokens=8000, ignore_eos=True, stream=True, logprobs=True, top_logprobs=20)).encode()
-        with socket.socket() as connection:
+        """Resident KiB that a server of its own grew by until it gave the stream up, beyond what such a stream takes."""
+        body = chat(max_tokens=8000, ignore_eos=True, stream=True, logprobs=True, top_logprobs=20)
+        with harness.Server("tiny-chat") as server, socket.socket() as connection:
+            for _ in server.stream(CHAT, body):  # a first one that is read: the KV cache and the heap have their size
+                pass
+            before = server.process_figures()["rss_kib"]
+            body = json.dumps(body).encode()
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.connect(("127.0.0.1", cls.server.port))
+            connection.connect(("127.0.0.1", server.port))
             connection.sendall(head(Content_Length=len(body)) + body)
-            cancelled = lambda: sum(v for k, v in cls.server.metrics().items() if "model_cancellation_total" in k)
-            cls.server.wait_for(lambda: cancelled() > 0, 90, "the cancel of the stream")
-            return cls.server.process_figures()["rss_kib"] - before
+            cancelled = lambda: sum(v for k, v in server.metrics().items() if "model_cancellation_total" in k)
+            server.wait_for(lambda: cancelled() > 0, 90, "the cancel of the stream")
+            return server.process_figures()["rss_kib"] - before
 
 
 if __name__ == "__main__":

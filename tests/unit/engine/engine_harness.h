@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -127,6 +128,7 @@ struct HarnessOptions {
   bool threaded = false;                 // steps run on a thread of their own
   std::shared_ptr<ProcessorSet> processors = nullptr;
   std::optional<std::uint32_t> draft_right_percent = {};  // none: nobody guesses
+  std::function<std::unique_ptr<kv::Connector>()> connector = {};
 };
 
 class Harness {
@@ -152,7 +154,8 @@ class Harness {
           std::make_unique<MockDrafter>(options.limits, context, *options.draft_right_percent);
     }
     auto made =
-        Engine::Create(options.engine, std::move(used), options.processors, std::move(drafter));
+        Engine::Create(options.engine, std::move(used), options.processors, std::move(drafter),
+                       options.connector ? options.connector() : nullptr);
     EXPECT_TRUE(made) << made.error().ToString();
     engine_ = std::move(*made);
   }

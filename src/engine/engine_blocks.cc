@@ -1,0 +1,105 @@
+// How the engine waits for blocks that a connector brings, and tells it of its own.
+#include <algorithm>
+#include <utility>
+
+#include "engine/engine.h"
+#include "engine/request_state.h"
+
+namespace pixii::engine {
+
+// Whether the request's first choice must not be queued yet: blocks of it come.
+bool Engine::AwaitsBlocks(const RequestState& state) {
+  const Sequence& first = state.sequences[state.leader];
+  if (!traffic_ || !options_.reuse_blocks || first.whole_text) {
+    return false;
+  }
+  const wire::GenerateRequest& asked = state.request;
+  auto request = std::make_shared<kv::ConnectorRequest>();
+  request->id = asked.id;
+  request->tenant = asked.tenant;
+  request->priority = asked.priority;
+  request->deadline = state.deadline;
+  kv::BlockChain& chain = request->chain;
+  chain.root = first.chain.root;
+  const std::uint32_t block_tokens = limits_.block_tokens;
+  const std::uint32_t block_count = first.token_count() / block_tokens;
+  Hash128 hash = chain.root->hash;
+  for (std::uint32_t i = 0; i < block_count * block_tokens; ++i) {
+    chain.tokens.push_back(first.token(i));
+  }
+  for (std::uint32_t i = 0; i < block_count; ++i) {
+    hash = cache_->Chain(
+        hash, std::span(chain.tokens).subspan(std::size_t{i} * block_tokens, block_tokens));
+    chain.hashes.push_back(hash);
+  }
+  // The last token is always computed, and so are rows whose logits are wanted.
+  const std::uint32_t useful =
+      first.prompt_rows_end > first.prompt_rows_done ? 0 : (first.token_count() - 1) / block_tokens;
+  return traffic_->Begin(std::move(request), useful);
+}
+
+// All that can be brought is there.
+void Engine::BlocksCame(RequestId id) {
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) {
+    return;
+  }
+  RequestState& state = *found->second;
+  Sequence& first = state.sequences[state.leader];
+  if (state.siblings_held && first.phase == SequencePhase::kHeld) {
+    Start(first);
+  }
+}
+
+// `last` is the request's only choice that has not ended, and does now.
+void Engine::EndTraffic(const Sequence& last, wire::FinishReason reason) {
+  if (!traffic_) {
+    return;
+  }
+  const bool well = reason == wire::FinishReason::kStop || reason == wire::FinishReason::kLength;
+  traffic_->End(last.request->request.id,
+                std::span(last.blocks).first(well ? last.chain_blocks : 0));
+}
+
+void Engine::StartConnector(rt::Function<void()> wake) {
+  if (traffic_) {
+    traffic_->Start(std::move(wake));
+  }
+}
+
+void Engine::Poll(rt::Time now) {
+  if (!traffic_) {
+    return;
+  }
+  stalled_ = false;
+  ready_.clear();
+  traffic_->Poll(now, ready_);
+  scheduler_.BlocksChanged();
+  for (const RequestId id : ready_) {
+    BlocksCame(id);
+  }
+}
+
+rt::Time Engine::next_poll() const {
+  if (!traffic_) {
+    return rt::kNever;
+  }
+  return stalled_ ? std::min(traffic_->next_poll(), next_deadline_) : traffic_->next_poll();
+}
+
+// Pre: no step is in flight.
+void Engine::StartLoads() {
+  if (traffic_) {
+    traffic_->StartLoads();
+  }
+}
+
+void Engine::TellPublished() {
+  if (traffic_) {
+    if (std::vector<kv::PublishedBlock> blocks = scheduler_.TakePublished(); !blocks.empty()) {
+      traffic_->Published(std::move(blocks));
+    }
+  }
+}
+
+}  // namespace pixii::engine
