@@ -20,6 +20,7 @@
 #include "engine/threaded_executor.h"
 #include "frontend/model_text.h"
 #include "kernels/cuda/cuda_operators.h"
+#include "kv/connector_stack.h"
 #include "model/checkpoint_folder.h"
 #include "model/inspect.h"
 #include "rt/file.h"
@@ -453,13 +454,41 @@ Result<std::vector<std::unique_ptr<engine::Engine>>> ModelHost::MakeRankEngines(
   std::vector<std::unique_ptr<engine::Engine>> engines;
   for (std::uint32_t rank = 0; rank < rank_count(); ++rank) {
     PX_TRY(std::unique_ptr<engine::Drafter> drafter, MakeDrafter(context));
+    PX_TRY(std::unique_ptr<kv::Connector> connector,
+           MakeConnector(*executors[rank], options, rank));
     PX_TRY(std::unique_ptr<engine::Engine> engine,
            engine::Engine::Create(options, std::move(executors[rank]), processors_[rank],
-                                  std::move(drafter)));
+                                  std::move(drafter), std::move(connector)));
     PX_CHECK_OK(LoadAdapters(*engine));
     engines.push_back(std::move(engine));
   }
   return engines;
+}
+
+Result<std::unique_ptr<kv::Connector>> ModelHost::MakeConnector(
+    const engine::StepExecutor& executor, const engine::EngineOptions& options,
+    std::uint32_t rank) const {
+  const engine::ExecutorLimits limits = executor.limits();
+  kv::BlockGeometry geometry{.block_count = limits.block_count,
+                             .block_tokens = limits.block_tokens,
+                             .slices = executor.block_slices(),
+                             .model_fingerprint = options.model_fingerprint,
+                             .numerics_id = options.numerics_id,
+                             .kv_dtype = options.kv_dtype};
+  for (const std::uint32_t bytes : geometry.slices) {
+    geometry.block_size_bytes += bytes;
+  }
+  std::vector<std::unique_ptr<kv::Connector>> parts;
+  for (const ConnectorMaker& maker : connectors_) {
+    PX_TRY(std::unique_ptr<kv::Connector> part, maker(geometry, rank));
+    if (part) {
+      parts.push_back(std::move(part));
+    }
+  }
+  if (parts.empty()) {
+    return std::unique_ptr<kv::Connector>();
+  }
+  return std::make_unique<kv::ConnectorStack>(std::move(parts));
 }
 
 // Those of --lora stay, whatever else is loaded.

@@ -3,6 +3,7 @@
 // Thread: made on any thread; the engine is then used on one. Outlives its engine.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,6 +16,7 @@
 #include "engine/mock_executor.h"
 #include "frontend/served_model.h"
 #include "kernels/operators.h"
+#include "kv/connector.h"
 #include "model/language_model.h"
 #include "text/jinja/chat_template.h"
 #include "worker/link_adapters.h"
@@ -57,6 +59,13 @@ class ModelHost final {
     grammars_ = std::move(grammars);
   }
 
+  /// Who brings KV blocks to one rank's cache and takes them along; null: nobody there.
+  using ConnectorMaker = std::function<Result<std::unique_ptr<kv::Connector>>(
+      const kv::BlockGeometry& geometry, std::uint32_t rank)>;
+
+  /// To be called before MakeEngine; of several, whoever brings most blocks is asked.
+  void UseConnector(ConnectorMaker maker) { connectors_.push_back(std::move(maker)); }
+
   const model::ModelSpec& spec() const { return spec_; }
 
   const std::string& numerics_id() const { return numerics_id_; }
@@ -72,6 +81,9 @@ class ModelHost final {
                                                              std::uint32_t step_tokens);
   Result<std::vector<std::unique_ptr<engine::StepExecutor>>> MakeExecutors(
       std::uint32_t context_tokens, std::uint32_t step_tokens);
+  Result<std::unique_ptr<kv::Connector>> MakeConnector(const engine::StepExecutor& executor,
+                                                       const engine::EngineOptions& options,
+                                                       std::uint32_t rank) const;
   Result<void> LoadDraftModel();
   Result<void> LoadAdapters(engine::Engine& engine) const;
   Result<std::unique_ptr<engine::Drafter>> MakeDrafter(std::uint32_t context_tokens);
@@ -94,6 +106,7 @@ class ModelHost final {
   std::shared_ptr<text::grammar::GrammarLibrary> grammars_;
   std::unique_ptr<LoadedModel> draft_model_;  // null: none asked for
   std::vector<worker::CatalogueEntry> adapter_catalogue_;
+  std::vector<ConnectorMaker> connectors_;
 };
 
 /// As --enable-attention-dp and --tensor-parallel-size spell it.

@@ -160,7 +160,7 @@ void BlockTraffic::Publish(Load& load, std::uint32_t count) {
                           .index = static_cast<std::uint32_t>(first + i),
                           .tokens = {tokens.begin(), tokens.end()},
                           .bytes = executor_.block_bytes(Raw(pin.id())),
-                          .pin = cache_.Share(pin)});
+                          .pin = pin.Share()});
   }
   while (!load.targets.empty()) {
     load.targets.pop_back();
@@ -204,7 +204,7 @@ void BlockTraffic::End(RequestId id, std::span<const kv::BlockPin> blocks) {
   }
   std::vector<kv::BlockPin> pins;
   for (std::size_t i = 0; i < std::min(blocks.size(), flight.request->chain.hashes.size()); ++i) {
-    pins.push_back(cache_.Share(blocks[i]));
+    pins.push_back(blocks[i].Share());
   }
   next_poll_ = {};
   connector_->Finished(flight.request, std::move(pins));

@@ -266,7 +266,7 @@ bool Scheduler::Complete(const Chunk& chunk) {
                             .index = sequence.chain_blocks,
                             .tokens = {tokens.begin(), tokens.end()},
                             .bytes = {},
-                            .pin = cache_.Share(pin)});
+                            .pin = pin.Share()});
     }
     ++sequence.chain_blocks;
     ++version_;

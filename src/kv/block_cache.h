@@ -66,9 +66,6 @@ class BlockCache final {
   /// written and the step that wrote it succeeded.
   Published Publish(BlockPin pin, ChainPosition& position, std::span<const TokenId> tokens);
 
-  /// One more pin of the block that `pin` holds.
-  BlockPin Share(const BlockPin& pin) { return pool_->Pin(pin.id()); }
-
   /// Hash of the block with `tokens` that follows the block (or root) with hash `parent`.
   Hash128 Chain(const Hash128& parent, std::span<const TokenId> tokens) const {
     return identity_.Chain(parent, tokens);

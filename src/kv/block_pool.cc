@@ -10,6 +10,8 @@ namespace {
 constexpr std::uint32_t kBlockCountLimit = 1U << 24;
 }
 
+BlockPin BlockPin::Share() const { return home_->Pin(ref_.id); }
+
 void BlockPin::Release() {
   if (home_ != nullptr) {
     std::exchange(home_, nullptr)->Unpin(ref_);

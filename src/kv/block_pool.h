@@ -53,6 +53,9 @@ class BlockPin final {
 
   const BlockRef& ref() const { return ref_; }
 
+  /// One more pin of the same block. Pre: not empty.
+  BlockPin Share() const;
+
   /// Drops the pin; the handle is empty afterwards.
   void Release();
 

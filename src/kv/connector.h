@@ -27,6 +27,18 @@
 
 namespace pixii::kv {
 
+/// The blocks of a cache, for who reads and writes their bytes.
+struct BlockGeometry {
+  std::uint32_t block_count = 0;
+  std::uint32_t block_tokens = 0;
+  std::uint64_t block_size_bytes = 0;
+  /// Sizes, in order, of the (layer, K or V, head) slices of a block, bytes: what checksums are of.
+  std::vector<std::uint32_t> slices;
+  std::string model_fingerprint;
+  std::string numerics_id;
+  std::string kv_dtype;
+};
+
 /// The whole blocks of one request's tokens, first to last.
 struct BlockChain {
   std::shared_ptr<const BlockRoot> root;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/engine_loop.h"
+#include "kv/connector_stack.h"
 #include "rt/sim_world.h"
 #include "unit/engine/engine_harness.h"
 
@@ -304,6 +305,33 @@ TEST(BlockTraffic, AnswersAreTheSameUnderRandomLoadsAndPins) {
     loads += store->loads;
   }
   EXPECT_GT(loads, 500U);
+}
+
+TEST(BlockTraffic, OfTwoConnectorsTheOneThatBringsMoreIsAskedAndBothHearOfBlocks) {
+  auto less = std::make_shared<Store>();
+  auto more = std::make_shared<Store>();
+  for (const auto& [store, tokens] : {std::pair(less, 20), std::pair(more, 60)}) {
+    Harness first(With(store));
+    ASSERT_TRUE(first.Submit(MakeRequest(1, static_cast<std::uint32_t>(tokens), 1)));
+    Settle(first);
+    store->loads = 0;
+  }
+  HarnessOptions options;
+  options.connector = [&]() -> std::unique_ptr<kv::Connector> {
+    std::vector<std::unique_ptr<kv::Connector>> parts;
+    parts.push_back(std::make_unique<StoreConnector>(less));
+    parts.push_back(std::make_unique<StoreConnector>(more));
+    return std::make_unique<kv::ConnectorStack>(std::move(parts));
+  };
+  Harness second(options);
+  const wire::GenerateRequest request = MakeRequest(1, 81, 4);
+  ASSERT_TRUE(second.Submit(request));
+  Settle(second);
+  second.ExpectOracle(request);
+  EXPECT_EQ(less->loads, 0U);
+  EXPECT_EQ(more->loads, 1U);
+  EXPECT_EQ(second.streams().at(1).cached_tokens, 60U);
+  EXPECT_EQ(less->blocks, more->blocks);
 }
 
 // The loop must neither spin nor sleep for ever while everything waits for blocks.

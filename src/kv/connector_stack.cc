@@ -1,0 +1,110 @@
+#include "kv/connector_stack.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace pixii::kv {
+
+namespace {
+
+std::vector<BlockPin> Shared(const std::vector<BlockPin>& pins) {
+  std::vector<BlockPin> more;
+  for (const BlockPin& pin : pins) {
+    more.push_back(pin.Share());
+  }
+  return more;
+}
+
+std::vector<PublishedBlock> Shared(const std::vector<PublishedBlock>& blocks) {
+  std::vector<PublishedBlock> more;
+  for (const PublishedBlock& block : blocks) {
+    more.push_back({.hash = block.hash,
+                    .parent = block.parent,
+                    .root = block.root,
+                    .index = block.index,
+                    .tokens = block.tokens,
+                    .bytes = block.bytes,
+                    .pin = block.pin.Share()});
+  }
+  return more;
+}
+
+}  // namespace
+
+ConnectorStack::ConnectorStack(std::vector<std::unique_ptr<Connector>> parts)
+    : parts_(std::move(parts)) {
+  PX_ASSERT(!parts_.empty());
+}
+
+void ConnectorStack::Start(rt::Function<void()> wake) {
+  auto shared = std::make_shared<rt::Function<void()>>(std::move(wake));
+  for (const std::unique_ptr<Connector>& part : parts_) {
+    part->Start([shared] { (*shared)(); });
+  }
+}
+
+std::uint32_t ConnectorStack::Match(const ConnectorRequestRef& request, std::uint32_t first) {
+  std::uint32_t most = 0;
+  for (const std::unique_ptr<Connector>& part : parts_) {
+    most = std::max(most, part->Match(request, first));
+  }
+  return most;
+}
+
+void ConnectorStack::Load(LoadId id, const ConnectorRequestRef& request, std::uint32_t first,
+                          std::span<const BlockMemory> targets) {
+  Connector* best = nullptr;
+  std::uint32_t most = 0;
+  for (const std::unique_ptr<Connector>& part : parts_) {
+    const std::uint32_t count = part->Match(request, first);
+    if (best == nullptr || count > most) {
+      best = part.get();
+      most = count;
+    }
+  }
+  loads_.emplace(id, best);
+  best->Load(id, request, first, targets);
+}
+
+void ConnectorStack::Cancel(LoadId id) { loads_.at(id)->Cancel(id); }
+
+void ConnectorStack::Published(std::vector<PublishedBlock> blocks) {
+  for (std::size_t i = 0; i + 1 < parts_.size(); ++i) {
+    parts_[i]->Published(Shared(blocks));
+  }
+  parts_.back()->Published(std::move(blocks));
+}
+
+void ConnectorStack::Distrust(std::span<const Hash128> hashes) {
+  for (const std::unique_ptr<Connector>& part : parts_) {
+    part->Distrust(hashes);
+  }
+}
+
+void ConnectorStack::Finished(const ConnectorRequestRef& request, std::vector<BlockPin> pins) {
+  for (std::size_t i = 0; i + 1 < parts_.size(); ++i) {
+    parts_[i]->Finished(request, Shared(pins));
+  }
+  parts_.back()->Finished(request, std::move(pins));
+}
+
+rt::Time ConnectorStack::Poll(rt::Time now, std::vector<LoadEnd>& ended) {
+  rt::Time next = rt::kNever;
+  const std::size_t before = ended.size();
+  for (const std::unique_ptr<Connector>& part : parts_) {
+    next = std::min(next, part->Poll(now, ended));
+  }
+  for (std::size_t i = before; i < ended.size(); ++i) {
+    loads_.erase(ended[i].id);
+  }
+  return next;
+}
+
+bool ConnectorStack::idle() const {
+  return std::ranges::all_of(parts_,
+                             [](const std::unique_ptr<Connector>& part) { return part->idle(); });
+}
+
+}  // namespace pixii::kv
