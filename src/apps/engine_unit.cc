@@ -108,8 +108,8 @@ Result<void> EngineUnit::MakeLink() {
   std::vector<std::unique_ptr<worker::LocalLink>> links;
   for (std::unique_ptr<engine::Engine>& engine : prepared_) {
     PX_TRY(engine_loops_.emplace_back(), rt::MakeLoop());
-    engines_.push_back(
-        std::make_unique<engine::EngineLoop>(*engine_loops_.back(), std::move(engine)));
+    engines_.push_back(std::make_unique<engine::EngineLoop>(*engine_loops_.back(),
+                                                            std::move(engine), LoopOptions()));
     worker::LocalLinkOptions options = LinkOptions();
     if (links.empty()) {  // all ranks sleep and wake together
       options.on_state = [this](engine::EngineState state) { SaySleep(state); };
@@ -124,6 +124,18 @@ Result<void> EngineUnit::MakeLink() {
     link_ = std::make_unique<worker::RankedLink>(loop_, std::move(links), RankOptions());
   }
   return {};
+}
+
+engine::EngineLoopOptions EngineUnit::LoopOptions() {
+  return {.audit_rate = static_cast<std::uint32_t>(options_.engine.audit_rate),
+          .on_mismatch = [this](const engine::AuditMismatch& mismatch) {
+            obs::Event(log_, obs::EventId::kAnswerMismatch)
+                .kv("request", Raw(mismatch.request))
+                .kv("choice", mismatch.choice)
+                .kv("position", mismatch.position)
+                .kv("given", mismatch.given)
+                .kv("recomputed", mismatch.recomputed);
+          }};
 }
 
 worker::LocalLinkOptions EngineUnit::LinkOptions() {
@@ -264,6 +276,13 @@ void EngineUnit::Export(obs::Registry& registry) const {
   now(MetricId::kEngineBlocksPinned, load.blocks_used);
   now(MetricId::kEngineBlocksCached, load.blocks_cached);
   now(MetricId::kEngineBlocksFree, load.blocks_total - load.blocks_used - load.blocks_cached);
+  auto audits = [&](const char* result, std::uint64_t value) {
+    registry.GetCounter(MetricId::kAnswerAuditsTotal, {name_, result}).SetTotal(value);
+  };
+  audits("equal", load.audits.equal);
+  audits("mismatch", load.audits.mismatches);
+  audits("given_up", load.audits.given_up);
+  total(MetricId::kAnswerMismatchTotal, load.audits.mismatches);
   ExportRanks(registry);
   ExportProcessors(registry);
   registry.GetCounter(MetricId::kErrorEventsTotal).SetTotal(log_.error_count());

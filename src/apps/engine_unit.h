@@ -90,6 +90,7 @@ class EngineUnit final {
 
   Result<void> LoadHost();
   Result<void> MakeLink();
+  engine::EngineLoopOptions LoopOptions();
   worker::LocalLinkOptions LinkOptions();
   worker::RankedLinkOptions RankOptions();
   Result<frontend::ServedModel> LoadTexts();

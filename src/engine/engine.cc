@@ -175,7 +175,7 @@ Result<void> Engine::Validate(const wire::GenerateRequest& request) const {
   return scheduler_.CheckRoom(request.choice_count);
 }
 
-Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
+Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now, bool cold) {
   PX_CHECK_OK(Validate(request));
   stalled_ = false;
   auto state = std::make_unique<RequestState>();
@@ -225,6 +225,7 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now) {
     Sequence& sequence = state->sequences[choice];
     sequence.request = state.get();
     sequence.choice = choice;
+    sequence.cold = cold;
     sequence.adapter = state->adapter.get();
     sequence.prompt = r.prompt;
     sequence.generated.reserve(std::min(r.stop.max_tokens, kGeneratedReserve));

@@ -75,8 +75,8 @@ class Engine final {
 
   /// Takes `request`; frames of each choice follow from Step until each has ended. After an error
   /// there are none. Errors: kInvalidArgument naming the field and the limit, kResourceExhausted
-  /// naming the full queue.
-  Result<void> Submit(wire::GenerateRequest request, rt::Time now);
+  /// naming the full queue. `cold`: it uses nothing of the prefix cache and gives nothing to it.
+  Result<void> Submit(wire::GenerateRequest request, rt::Time now, bool cold = false);
 
   /// Ends the choices asked for; their blocks are free at once and their last frames come with the
   /// next Step. What a step in flight computes for them is dropped. Unknown or ended ids have no

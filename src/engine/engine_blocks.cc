@@ -10,7 +10,7 @@ namespace pixii::engine {
 // Whether the request's first choice must not be queued yet: blocks of it come.
 bool Engine::AwaitsBlocks(const RequestState& state) {
   const Sequence& first = state.sequences[state.leader];
-  if (!traffic_ || !options_.reuse_blocks || first.whole_text) {
+  if (!traffic_ || !options_.reuse_blocks || first.whole_text || first.cold) {
     return false;
   }
   const wire::GenerateRequest& asked = state.request;

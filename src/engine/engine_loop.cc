@@ -32,13 +32,18 @@ EngineLoad LoadOf(const Engine& engine) {
           .adapters_loaded = engine.adapters().loaded_count(),
           .adapters_resident = engine.adapters().resident_count(),
           .adapter_evictions = engine.adapters().evictions(),
-          .device_failed = engine.device_failed()};
+          .device_failed = engine.device_failed(),
+          .audits = {}};
 }
 
 // All state; lives on the loop.
 class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
  public:
-  Core(rt::Loop& loop, std::unique_ptr<Engine> engine) : loop_(loop), engine_(std::move(engine)) {}
+  Core(rt::Loop& loop, std::unique_ptr<Engine> engine, EngineLoopOptions options)
+      : loop_(loop),
+        engine_(std::move(engine)),
+        audit_(options.audit_rate),
+        on_mismatch_(std::move(options.on_mismatch)) {}
 
   void StartConnector() {
     engine_->StartConnector([&loop = loop_, weak = weak_from_this()] {
@@ -83,9 +88,14 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
     }
     RequestId id = request.id;
     std::uint32_t choice_count = request.choice_count;
+    StopAudit();
+    audit_.Begin(request);
     std::optional<Error> refusal = Refusal();
     Result<void> submitted =
         refusal ? Result<void>(Fail(*refusal)) : engine_->Submit(std::move(request), loop_.Now());
+    if (!submitted) {
+      audit_.Drop(id);
+    }
     if (submitted) {
       routes_.emplace(id, Route{destination, choice_count});
       ++found->second.request_count;
@@ -128,6 +138,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
                            : Error(Code::kUnavailable, "another release of memory waits already")));
       return;
     }
+    StopAudit();
     draining_ = Draining{.parts = parts, .patience = patience, .reply = std::move(reply)};
     if (SleepIfIdle()) {
       return;
@@ -151,6 +162,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
 
   void Shutdown(const Error& error) {
     shutdown_ = error;
+    StopAudit();
     engine_->AbortAll(error);
   }
 
@@ -176,6 +188,11 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
 
   EngineLoad Load() const {
     EngineLoad load = LoadOf(*engine_);
+    load.audits = audit_.counters();
+    if (audit_.running()) {  // nothing else runs, and it gives way to whoever comes
+      load.running = 0;
+      load.queued = 0;
+    }
     load.state = draining_           ? EngineState::kDraining
                  : engine_->asleep() ? EngineState::kAsleep
                                      : EngineState::kAwake;
@@ -214,6 +231,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
     engine_->Poll(loop_.Now());
     SleepIfIdle();
     TellKvEvents();
+    StartAudit();
     Wake();
     if (!is_stepping_) {
       ArmPoll();
@@ -261,6 +279,26 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
     reply(std::move(result));
   }
 
+  // Something else is to be done.
+  void StopAudit() {
+    if (audit_.running()) {
+      engine_->Cancel({.id = kAuditRequestId, .choice = std::nullopt});
+      audit_.Interrupted();
+    }
+  }
+
+  // Nothing else is to be done.
+  void StartAudit() {
+    if (engine_->busy() || draining_ || shutdown_ || engine_->asleep()) {
+      return;
+    }
+    if (std::optional<wire::GenerateRequest> request = audit_.Next()) {
+      if (!engine_->Submit(std::move(*request), loop_.Now(), true)) {
+        audit_.Refused();
+      }
+    }
+  }
+
   void Wake() {
     if (!is_stepping_ && engine_->has_work() && !engine_->stalled()) {
       is_stepping_ = true;
@@ -301,6 +339,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
     }
     SleepIfIdle();
     TellKvEvents();
+    StartAudit();
     if (engine_->has_work() && !engine_->stalled()) {
       PostStep();
     } else {
@@ -311,6 +350,17 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
 
   void Deliver() {
     for (wire::TokenFrame& frame : frames_) {
+      if (frame.id == kAuditRequestId) {
+        const std::optional<AuditMismatch> mismatch = audit_.TakeRecomputed(frame);
+        if (mismatch && on_mismatch_) {
+          on_mismatch_(*mismatch);
+        }
+        if (!audit_.running()) {
+          Announce();
+        }
+        continue;
+      }
+      audit_.Take(frame);
       auto route = routes_.find(frame.id);
       PX_ASSERT(route != routes_.end());
       auto destination = destinations_.find(route->second.destination);
@@ -338,6 +388,8 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
 
   rt::Loop& loop_;
   std::unique_ptr<Engine> engine_;
+  SelfAudit audit_;
+  rt::Function<void(const AuditMismatch&)> on_mismatch_;
   std::unordered_map<DestinationId, Destination> destinations_;
   std::unordered_map<RequestId, Route> routes_;
   std::vector<wire::TokenFrame> frames_;
@@ -352,13 +404,13 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   rt::Time armed_poll_ = rt::kNever;
 };
 
-EngineLoop::EngineLoop(rt::Loop& loop, std::unique_ptr<Engine> engine)
+EngineLoop::EngineLoop(rt::Loop& loop, std::unique_ptr<Engine> engine, EngineLoopOptions options)
     : loop_(loop),
       card_(engine->card()),
       sequence_count_max_(engine->sequence_count_max()),
       tells_kv_events_(engine->cache().tells_events()),
       tells_kv_tokens_(engine->cache().tells_tokens()),
-      core_(std::make_shared<Core>(loop, std::move(engine))) {
+      core_(std::make_shared<Core>(loop, std::move(engine), std::move(options))) {
   core_->StartConnector();
 }
 

@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "engine/engine.h"
+#include "engine/self_audit.h"
 #include "rt/function.h"
 #include "rt/loop.h"
 #include "wire/messages/generate.h"
@@ -43,6 +44,7 @@ struct EngineLoad {
   std::uint32_t adapters_resident = 0;  // on the device
   std::uint64_t adapter_evictions = 0;
   bool device_failed = false;  // Engine::device_failed
+  AuditCounters audits;
 };
 
 EngineLoad LoadOf(const Engine& engine);
@@ -66,10 +68,17 @@ using MemoryReply = rt::Function<void(Result<void>)>;
 /// Called on the engine's loop; hands the output to another loop and returns.
 using StepSink = rt::Function<void(StepOutput)>;
 
+struct EngineLoopOptions {
+  /// One in so many answers is computed once more, cold, when there is nothing else to do; 0: none.
+  std::uint32_t audit_rate = 0;
+  /// Called on the engine's loop: an answer was not what it should have been.
+  rt::Function<void(const AuditMismatch&)> on_mismatch = {};
+};
+
 class EngineLoop final {
  public:
   /// Takes over `engine`, which is used on `loop` alone from now on. `loop` outlives this.
-  EngineLoop(rt::Loop& loop, std::unique_ptr<Engine> engine);
+  EngineLoop(rt::Loop& loop, std::unique_ptr<Engine> engine, EngineLoopOptions options = {});
 
   EngineLoop(const EngineLoop&) = delete;
   EngineLoop& operator=(const EngineLoop&) = delete;

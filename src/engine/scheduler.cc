@@ -85,7 +85,7 @@ void Scheduler::Enqueue(Sequence& sequence) {
   }
   sequence.phase = SequencePhase::kWaiting;
   sequence.blocked_version = 0;
-  sequence.chain_broken = !options_.reuse_blocks || sequence.whole_text;
+  sequence.chain_broken = !options_.reuse_blocks || sequence.whole_text || sequence.cold;
   // As far as one allocation is worth saving; whoever grows longer pays for it then.
   std::uint32_t reserve_max = static_cast<std::uint32_t>(sequence.prompt.size()) + 4096;
   std::uint32_t blocks = BlocksFor(std::min(sequence.tokens_max, reserve_max));

@@ -188,7 +188,7 @@ void Scheduler::ReleaseBlocks(Sequence& sequence) {
   sequence.computed_tokens = 0;
   sequence.chain = kv::StartOf(std::move(sequence.chain.root));
   sequence.chain_blocks = 0;
-  sequence.chain_broken = !options_.reuse_blocks || sequence.whole_text;
+  sequence.chain_broken = !options_.reuse_blocks || sequence.whole_text || sequence.cold;
 }
 
 void Scheduler::ReleaseSlots(Sequence& sequence) {

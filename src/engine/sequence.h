@@ -66,6 +66,7 @@ struct Sequence {
   kv::ChainPosition chain;              // last of its blocks that is findable
   std::uint32_t chain_blocks = 0;       // how many are; the chain stops for good at a collision
   bool chain_broken = false;
+  bool cold = false;  // it uses no block that another computed, and gives none
 
   std::uint32_t cached_tokens = 0;  // prompt tokens found in the cache before its first preemption
   bool preempted = false;           // ever

@@ -36,6 +36,9 @@ void Add(const engine::EngineLoad& rank, engine::EngineLoad& sum) {
   sum.engine.drafts += rank.engine.drafts;
   sum.engine.drafted_tokens += rank.engine.drafted_tokens;
   sum.engine.accepted_tokens += rank.engine.accepted_tokens;
+  sum.audits.equal += rank.audits.equal;
+  sum.audits.mismatches += rank.audits.mismatches;
+  sum.audits.given_up += rank.audits.given_up;
   sum.scheduler.preemptions += rank.scheduler.preemptions;
   sum.scheduler.cached_tokens += rank.scheduler.cached_tokens;
   sum.scheduler.computed_tokens += rank.scheduler.computed_tokens;

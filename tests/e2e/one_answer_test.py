@@ -99,6 +99,18 @@ class OneAnswer(unittest.TestCase):
         self.assertGreater(total(metrics, "pixii_engine_prefix_hit_tokens_total"), 0, "the cache never hit")
 
 
+    def test_answers_that_are_computed_again_without_a_cache_are_the_same(self):
+        requests = make_requests(random.Random(SEED))[:30]
+        with harness.Server("tiny-chat", "--audit-rate", "3", "--max-batched-tokens", "96", "--kv-memory", "24MiB", "--max-context", "2048") as server:
+            for body in requests:
+                self.assertEqual(server.post("/v1/completions", body)[0], 200)
+            audits = lambda: sum(v for k, v in server.metrics().items() if k.startswith("pixii_answer_audits_total"))
+            server.wait_for(lambda: audits() == 10, 60, "ten audits")
+            metrics = server.metrics()
+        self.assertEqual(total(metrics, "pixii_answer_mismatch_total"), 0)
+        self.assertEqual([v for k, v in metrics.items() if 'result="equal"' in k], [10])
+
+
 def total(metrics, name):
     return sum(value for key, value in metrics.items() if key.split("{")[0] == name)
 
