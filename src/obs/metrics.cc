@@ -13,7 +13,15 @@ namespace pixii::obs {
 namespace {
 
 enum class Kind : std::uint8_t { kCounter, kGauge, kHistogram };
-enum class Group : std::uint8_t { kFrontend, kRouter, kComponent, kIndexer, kPixii };
+enum class Group : std::uint8_t {
+  kFrontend,
+  kRouter,
+  kComponent,
+  kIndexer,
+  kKvbm,
+  kTrtllm,
+  kPixii
+};
 
 constexpr double kLatencySeconds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
                                       1,     2.5,    5,     10,   30,    60,   120, 300,  600};
@@ -23,6 +31,10 @@ constexpr double kTokenCounts[] = {1,    4,    16,   64,    128,   256,   512,  
                                    2048, 4096, 8192, 16384, 32768, 65536, 131072, 1048576};
 constexpr double kOverheadMs[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
                                   1,     2.5,    5,     10,   25,    50,   100, 1000};
+constexpr double kTransferSeconds[] = {0.001, 0.005, 0.01, 0.025, 0.05, 0.1,
+                                       0.25,  0.5,   1,    2.5,   5,    10};
+constexpr double kTransferBytes[] = {1e5, 5e5, 1e6, 5e6, 1e7, 5e7, 1e8, 5e8, 1e9, 5e9};
+constexpr double kTransferSpeed[] = {0.1, 0.5, 1, 5, 10, 25, 50, 100, 250, 500};
 constexpr double kFractions[] = {0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
 
 struct Row {
@@ -58,6 +70,10 @@ std::string_view PrefixOf(Group group, std::string_view frontend) {
       return "dynamo_component";
     case Group::kIndexer:
       return "dynamo_kvindexer";
+    case Group::kTrtllm:
+      return "trtllm";
+    case Group::kKvbm:
+      return "kvbm";
     case Group::kPixii:
       break;
   }

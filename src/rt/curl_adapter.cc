@@ -126,11 +126,24 @@ class CurlClient final : public HttpClient {
                        static_cast<curl_off_t>(request.post_body.size()));
       curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request.post_body.c_str());
     }
+    if (!request.method.empty()) {
+      // Nothing is asked for first: whoever would refuse the body may do so after it.
+      for (const char* plain : {"Content-Type: application/octet-stream", "Expect:"}) {
+        headers.reset(curl_slist_append(headers.release(), plain));
+      }
+      curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+      if (request.method == "PUT" || !request.body.empty()) {
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                         static_cast<curl_off_t>(request.body.size()));
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request.body.empty() ? "" : request.body.data());
+      }
+    }
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers.get());
     curl_easy_setopt(easy, CURLOPT_USERAGENT, options_.user_agent.c_str());
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                      static_cast<long>(options_.connect_timeout_ms));
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(options_.timeout_ms));
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(options_.stall_timeout_s));
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, message);

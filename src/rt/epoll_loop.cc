@@ -143,6 +143,7 @@ Result<void> EpollLoop::Watch(int fd, FdWatcher& watcher) {
     return Fail(Code::kResourceExhausted,
                 fmt::format("cannot watch descriptor {} (errno {})", fd, errno));
   }
+  watches_ = true;
   return {};
 }
 
@@ -159,7 +160,9 @@ void EpollLoop::Run() {
       work_left = work_left || !mailbox_.empty();
       sleeping_ = !work_left;
     }
-    WaitForEvents(TimeToWait(work_left));
+    if (!work_left || watches_) {  // else nothing can be ready: an engine's thread between steps
+      WaitForEvents(TimeToWait(work_left));
+    }
     RunTimers();
     RunMailbox();
     RunSuspended();

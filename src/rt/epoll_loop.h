@@ -66,6 +66,7 @@ class EpollLoop final : public Loop {
   Fd epoll_;
   Fd wake_;  // eventfd
   bool has_pwait2_ = true;
+  bool watches_ = false;  // descriptors, now or before
   std::uint32_t budget_ = 0;
   std::atomic<std::thread::id> owner_{};
   Random random_ = Random::FromSystem();

@@ -1,4 +1,5 @@
-// Outgoing HTTP, one request at a time: for downloads at start, before any loop runs.
+// Outgoing HTTP, one request at a time: for downloads at start, before any loop runs, and for
+// threads that wait for nothing else.
 //
 // Thread: blocks its caller; never called on a loop.
 #pragma once
@@ -19,6 +20,8 @@ struct HttpFetchRequest {
   std::string url;
   bool head = false;
   std::string post_body;         // not empty: it is a POST of JSON
+  std::string method;            // not empty: this one, with `body`
+  std::string_view body;         // lives until Fetch returns
   bool follow_redirects = true;  // credentials never follow to another host
   std::vector<std::pair<std::string, std::string>> headers;
   std::uint64_t range_begin = 0;          // first byte wanted; > 0 sends a Range header
@@ -41,6 +44,7 @@ struct HttpFetchResponse {
 struct HttpClientOptions {
   std::uint32_t connect_timeout_ms = 10'000;
   std::uint32_t stall_timeout_s = 30;  // a transfer below 1 byte/s for so long fails
+  std::uint32_t timeout_ms = 0;        // of a whole transfer; 0: none
   std::string user_agent = "pixii";
 };
 

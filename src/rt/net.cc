@@ -6,7 +6,11 @@
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <vector>
@@ -14,6 +18,7 @@
 #include "rt/epoll_loop.h"
 #include "rt/fd.h"
 #include "rt/socket_address.h"
+#include "rt/socket_parts.h"
 #include "rt/sync.h"
 
 namespace pixii::rt {
@@ -42,7 +47,7 @@ void SetOption(int fd, int level, int name, int value) {
   ::setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-class SocketStream final : public Stream, FdWatcher {
+class SocketStream final : public Stream, public SocketParts, FdWatcher {
  public:
   SocketStream(EpollLoop& loop, Fd fd, std::string peer)
       : loop_(loop), fd_(std::move(fd)), peer_(std::move(peer)), readers_(loop), writers_(loop) {}
@@ -70,7 +75,24 @@ class SocketStream final : public Stream, FdWatcher {
 
   std::string peer() const override { return peer_; }
 
+  Result<std::optional<std::size_t>> TryReadParts(
+      std::span<const std::span<std::byte>> parts) override;
+  Result<std::size_t> TryWriteParts(std::span<const std::span<const std::byte>> parts) override;
+  Task<bool> WaitReadable(Time deadline) override;
+  Task<bool> WaitWritable(Time deadline) override;
+  Result<PeerCredentials> credentials() const override;
+
+  void KeepDescriptors(std::size_t count_max) override { kept_max_ = count_max; }
+
+  std::vector<Fd> TakeDescriptors() override { return std::exchange(kept_, {}); }
+
+  Result<std::size_t> TryWriteWithDescriptors(std::span<const std::byte> bytes,
+                                              std::span<const int> fds) override;
+
  private:
+  /// Keeps or closes what came with a message.
+  void Receive(msghdr& message);
+
   void OnReady(std::uint32_t events) override {
     const bool ended = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
     if ((events & EPOLLIN) != 0 || ended) {
@@ -93,6 +115,8 @@ class SocketStream final : public Stream, FdWatcher {
   bool readable_ = true;
   bool writable_ = true;
   bool hung_up_ = false;
+  std::size_t kept_max_ = 0;
+  std::vector<Fd> kept_;  // descriptors that came
 };
 
 Task<Result<std::size_t>> SocketStream::Read(std::span<char> out, Time deadline) {
@@ -164,6 +188,162 @@ Task<Result<void>> SocketStream::Write(std::string_view bytes, Time deadline) {
       co_return Fail(Code::kDeadlineExceeded, "the peer took no bytes before the deadline");
     }
   }
+}
+
+Result<std::optional<std::size_t>> SocketStream::TryReadParts(
+    std::span<const std::span<std::byte>> parts) {
+  std::array<iovec, kSocketPartsMax> vectors;  // NOLINT: filled below
+  std::size_t count = 0;
+  std::size_t wanted = 0;
+  for (const std::span<std::byte> part : parts.first(std::min(parts.size(), kSocketPartsMax))) {
+    if (!part.empty()) {
+      vectors[count++] = {.iov_base = part.data(), .iov_len = part.size()};
+      wanted += part.size();
+    }
+  }
+  PX_ASSERT(count > 0);
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kDescriptorsPerMessageMax * sizeof(int))>
+      control{};
+  while (fd_ && readable_) {
+    msghdr message{};
+    message.msg_iov = vectors.data();
+    message.msg_iovlen = count;
+    if (kept_max_ > 0) {
+      message.msg_control = control.data();
+      message.msg_controllen = control.size();
+    }
+    const ssize_t got = ::recvmsg(fd_.get(), &message, MSG_CMSG_CLOEXEC);
+    if (got >= 0) {
+      Receive(message);
+      // A message that carried descriptors ends a call early: there may be more.
+      readable_ = static_cast<std::size_t>(got) == wanted || hung_up_ || kept_max_ > 0;
+      return static_cast<std::size_t>(got);
+    }
+    if (WouldBlock(errno)) {
+      readable_ = false;
+    } else if (errno != EINTR) {
+      return Fail(Broken(errno));
+    }
+  }
+  if (!fd_) {
+    return Fail(Closed());
+  }
+  return std::optional<std::size_t>();
+}
+
+void SocketStream::Receive(msghdr& message) {
+  for (cmsghdr* control = message.msg_controllen > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
+       control != nullptr; control = CMSG_NXTHDR(&message, control)) {
+    if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) {
+      continue;
+    }
+    const std::size_t count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+      int number = -1;
+      std::memcpy(&number, CMSG_DATA(control) + i * sizeof(int), sizeof(int));
+      Fd fd(number);
+      if (kept_.size() < kept_max_) {
+        kept_.push_back(std::move(fd));
+      }
+    }
+  }
+}
+
+Result<std::size_t> SocketStream::TryWriteParts(std::span<const std::span<const std::byte>> parts) {
+  if (!fd_) {
+    return Fail(Closed());
+  }
+  std::array<iovec, kSocketPartsMax> vectors;  // NOLINT: filled below
+  std::size_t count = 0;
+  std::size_t size = 0;
+  for (const std::span<const std::byte> part :
+       parts.first(std::min(parts.size(), kSocketPartsMax))) {
+    if (!part.empty()) {
+      // The kernel only reads it.
+      vectors[count++] = {.iov_base = const_cast<std::byte*>(part.data()), .iov_len = part.size()};
+      size += part.size();
+    }
+  }
+  while (writable_ && count > 0) {
+    msghdr message{};
+    message.msg_iov = vectors.data();
+    message.msg_iovlen = count;
+    const ssize_t taken = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+    if (taken >= 0) {
+      writable_ = static_cast<std::size_t>(taken) == size;
+      return static_cast<std::size_t>(taken);
+    }
+    if (WouldBlock(errno)) {
+      writable_ = false;
+    } else if (errno != EINTR) {
+      return Fail(Broken(errno));
+    }
+  }
+  return std::size_t{0};
+}
+
+Result<std::size_t> SocketStream::TryWriteWithDescriptors(std::span<const std::byte> bytes,
+                                                          std::span<const int> fds) {
+  PX_ASSERT(!bytes.empty() && !fds.empty() && fds.size() <= kDescriptorsPerMessageMax);
+  if (!fd_) {
+    return Fail(Closed());
+  }
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kDescriptorsPerMessageMax * sizeof(int))>
+      space{};
+  iovec vector{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
+  msghdr message{};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  message.msg_control = space.data();
+  message.msg_controllen = CMSG_SPACE(fds.size_bytes());
+  cmsghdr* control = CMSG_FIRSTHDR(&message);
+  control->cmsg_level = SOL_SOCKET;
+  control->cmsg_type = SCM_RIGHTS;
+  control->cmsg_len = CMSG_LEN(fds.size_bytes());
+  std::memcpy(CMSG_DATA(control), fds.data(), fds.size_bytes());
+  while (true) {
+    const ssize_t taken = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+    if (taken >= 0) {
+      return static_cast<std::size_t>(taken);
+    }
+    if (WouldBlock(errno)) {
+      writable_ = false;
+      return std::size_t{0};
+    }
+    if (errno != EINTR) {
+      return Fail(Broken(errno));
+    }
+  }
+}
+
+Task<bool> SocketStream::WaitReadable(Time deadline) {
+  while (fd_ && !readable_) {
+    const bool woken = co_await readers_.Wait(deadline);
+    if (!woken && !readable_ && fd_) {
+      co_return false;
+    }
+  }
+  co_return true;
+}
+
+Task<bool> SocketStream::WaitWritable(Time deadline) {
+  while (fd_ && !writable_) {
+    const bool woken = co_await writers_.Wait(deadline);
+    if (!woken && !writable_ && fd_) {
+      co_return false;
+    }
+  }
+  co_return true;
+}
+
+Result<PeerCredentials> SocketStream::credentials() const {
+  ucred found{};
+  socklen_t size = sizeof(found);
+  if (!fd_ || ::getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &found, &size) != 0 ||
+      found.pid == 0) {
+    return Fail(Code::kUnsupported, "only a Unix socket knows who the peer is");
+  }
+  return PeerCredentials{.user = found.uid, .process = found.pid};
 }
 
 Task<Result<void>> SocketStream::FinishConnect(Time deadline) {
@@ -392,6 +572,10 @@ Task<Result<std::unique_ptr<Stream>>> SocketNet::Connect(Address address, Time d
 }
 
 }  // namespace
+
+SocketParts* PartsOf(Stream& stream) { return dynamic_cast<SocketParts*>(&stream); }
+
+std::uint32_t OwnUser() { return ::geteuid(); }
 
 std::unique_ptr<Net> MakeNet(Loop& loop) {
   auto* epoll_loop = dynamic_cast<EpollLoop*>(&loop);

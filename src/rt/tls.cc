@@ -90,7 +90,9 @@ Result<ContextPtr> MakeContext(const SSL_METHOD* method, const TlsFiles& files) 
 
 struct TlsContext::Parts {
   ContextPtr context;
-  std::string server_name;  // empty: this is a server
+  std::string server_name;  // empty: this is a server, or there are keys instead of names
+  bool client = false;
+  TlsKey key{};  // of both, where there are no certificates
 };
 
 TlsContext::TlsContext(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -107,7 +109,7 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::ForServer(const TlsFiles& 
     SSL_CTX_set_session_id_context(context.get(), kSessionName, sizeof(kSessionName) - 1);
   }
   SSL_CTX_set_alpn_select_cb(context.get(), SelectProtocol, nullptr);
-  auto parts = std::make_unique<Parts>(std::move(context), std::string());
+  auto parts = std::make_unique<Parts>(std::move(context), std::string(), false, TlsKey{});
   return std::shared_ptr<const TlsContext>(
       new TlsContext(std::move(parts)));  // tidy: new the constructor is private
 }
@@ -116,9 +118,79 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::ForClient(const TlsFiles& 
                                                                 std::string server_name) {
   PX_TRY(ContextPtr context, MakeContext(TLS_client_method(), files));
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
-  auto parts = std::make_unique<Parts>(std::move(context), std::move(server_name));
+  auto parts = std::make_unique<Parts>(std::move(context), std::move(server_name), true, TlsKey{});
   return std::shared_ptr<const TlsContext>(
       new TlsContext(std::move(parts)));  // tidy: new the constructor is private
+}
+
+namespace {
+
+constexpr std::string_view kKeyName = "pixii";
+
+/// A session as if both sides had met before, from the key. Null: OpenSSL cannot.
+SSL_SESSION* SessionOf(SSL* ssl, const TlsKey& key) {
+  static constexpr unsigned char kAes128Gcm[] = {0x13, 0x01};  // RFC 8446, B.4
+  const SSL_CIPHER* cipher = SSL_CIPHER_find(ssl, kAes128Gcm);
+  SSL_SESSION* session = SSL_SESSION_new();
+  if (session == nullptr || cipher == nullptr ||
+      SSL_SESSION_set1_master_key(session, reinterpret_cast<const unsigned char*>(key.data()),
+                                  key.size()) != 1 ||
+      SSL_SESSION_set_cipher(session, cipher) != 1 ||
+      SSL_SESSION_set_protocol_version(session, TLS1_3_VERSION) != 1) {
+    SSL_SESSION_free(session);
+    return nullptr;
+  }
+  return session;
+}
+
+const TlsKey& KeyOf(SSL* ssl) {
+  return *static_cast<const TlsKey*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+}
+
+int FindKey(SSL* ssl, const unsigned char* name, std::size_t size, SSL_SESSION** session) {
+  const std::string_view asked(reinterpret_cast<const char*>(name), size);
+  *session = asked == kKeyName ? SessionOf(ssl, KeyOf(ssl)) : nullptr;
+  return 1;
+}
+
+int UseKey(SSL* ssl, const EVP_MD* /*digest*/, const unsigned char** name, std::size_t* size,
+           SSL_SESSION** session) {
+  *name = reinterpret_cast<const unsigned char*>(kKeyName.data());
+  *size = kKeyName.size();
+  *session = SessionOf(ssl, KeyOf(ssl));
+  return *session != nullptr ? 1 : 0;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const TlsContext>> TlsContext::WithKey(const TlsKey& key, bool server) {
+  PX_TRY(ContextPtr context, MakeContext(server ? TLS_server_method() : TLS_client_method(), {}));
+  SSL_CTX_set_min_proto_version(context.get(), TLS1_3_VERSION);
+  if (SSL_CTX_set_ciphersuites(context.get(), "TLS_AES_128_GCM_SHA256") != 1) {
+    return Fail(Code::kUnsupported, fmt::format("TLS with a key: {}", OpenSslText()));
+  }
+  // Nobody is known by a certificate: one that is shown instead of the key proves nothing.
+  SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+  SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
+  SSL_CTX_set_num_tickets(context.get(), 0);
+  if (server) {
+    SSL_CTX_set_verify(context.get(), SSL_VERIFY_NONE, nullptr);  // it has no certificate to use
+    SSL_CTX_set_psk_find_session_callback(context.get(), FindKey);
+  } else {
+    SSL_CTX_set_psk_use_session_callback(context.get(), UseKey);
+  }
+  auto parts = std::make_unique<Parts>(std::move(context), std::string(), !server, key);
+  SSL_CTX_set_app_data(parts->context.get(), &parts->key);
+  return std::shared_ptr<const TlsContext>(
+      new TlsContext(std::move(parts)));  // tidy: new the constructor is private
+}
+
+Result<std::shared_ptr<const TlsContext>> TlsContext::ForServerWithKey(const TlsKey& key) {
+  return WithKey(key, true);
+}
+
+Result<std::shared_ptr<const TlsContext>> TlsContext::ForClientWithKey(const TlsKey& key) {
+  return WithKey(key, false);
 }
 
 class TlsStream final : public Stream {
@@ -134,11 +206,14 @@ class TlsStream final : public Stream {
     PX_ASSERT(in_ != nullptr && out_ != nullptr);
     SSL_set_bio(ssl_.get(), in_, out_);
     const std::string& server = context_->parts_->server_name;
-    if (server.empty()) {
+    if (!context_->parts_->client) {
       SSL_set_accept_state(ssl_.get());
       return;
     }
     SSL_set_connect_state(ssl_.get());
+    if (server.empty()) {
+      return;  // who has the key is the right one
+    }
     X509_VERIFY_PARAM* rules = SSL_get0_param(ssl_.get());
     if (X509_VERIFY_PARAM_set1_ip_asc(rules, server.c_str()) != 1) {  // a name, then
       SSL_set1_host(ssl_.get(), server.c_str());

@@ -5,6 +5,8 @@
 // Source: RFC 8446; OpenSSL 3 manual, BIO_s_mem(3), SSL_read_ex(3).
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -20,6 +22,8 @@ struct TlsFiles {
   std::string authorities = {};  // whose certificates the peer may have
 };
 
+using TlsKey = std::array<std::byte, 32>;
+
 /// Keys and rules of one side of connections.
 class TlsContext final {
  public:
@@ -33,6 +37,11 @@ class TlsContext final {
   static Result<std::shared_ptr<const TlsContext>> ForClient(const TlsFiles& files,
                                                              std::string server_name);
 
+  /// Both sides have the same key of 32 random bytes and no certificates: TLS 1.3 with a pre-shared
+  /// key. Whoever has another key is refused by either side.
+  static Result<std::shared_ptr<const TlsContext>> ForServerWithKey(const TlsKey& key);
+  static Result<std::shared_ptr<const TlsContext>> ForClientWithKey(const TlsKey& key);
+
   ~TlsContext();
   TlsContext(const TlsContext&) = delete;
   TlsContext& operator=(const TlsContext&) = delete;
@@ -42,6 +51,7 @@ class TlsContext final {
   struct Parts;
 
   explicit TlsContext(std::unique_ptr<Parts> parts);
+  static Result<std::shared_ptr<const TlsContext>> WithKey(const TlsKey& key, bool server);
 
   std::unique_ptr<Parts> parts_;
 };
