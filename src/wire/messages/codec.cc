@@ -371,6 +371,8 @@ PX_MESSAGE(AdapterName)
 PX_MESSAGE(ModelFiles)
 PX_MESSAGE(MuxHello)
 PX_MESSAGE(MuxCall)
+PX_MESSAGE(HandoverRecord)
+PX_MESSAGE(HandoverNote)
 #undef PX_MESSAGE
 
 }  // namespace pixii::wire

@@ -10,6 +10,7 @@
 #include "wire/messages/adapters.h"
 #include "wire/messages/constraint.h"
 #include "wire/messages/generate.h"
+#include "wire/messages/handover.h"
 #include "wire/messages/kv_event.h"
 #include "wire/messages/pool.h"
 #include "wire/messages/route.h"
@@ -174,7 +175,9 @@ inline constexpr auto kFields<GenerateRequest> = std::tuple(
     Field{"states", &GenerateRequest::states}, Field{"constraint", &GenerateRequest::constraint},
     Field{"pool", &GenerateRequest::pool}, Field{"dp_rank", &GenerateRequest::dp_rank},
     Field{"dp_rank_wait_ns", &GenerateRequest::dp_rank_wait_ns},
-    Field{"session", &GenerateRequest::session}, Field{"routing", &GenerateRequest::routing});
+    Field{"session", &GenerateRequest::session}, Field{"routing", &GenerateRequest::routing},
+    Field{"prefill_only", &GenerateRequest::prefill_only},
+    Field{"handover", &GenerateRequest::handover});
 
 template <>
 inline constexpr auto kFields<TokenLogprob> =
@@ -190,7 +193,8 @@ inline constexpr auto kFields<TokenFrame> = std::tuple(
     Field{"stop_token", &TokenFrame::stop_token}, Field{"stop_logprob", &TokenFrame::stop_logprob},
     Field{"error", &TokenFrame::error}, Field{"state", &TokenFrame::state},
     Field{"pooled", &TokenFrame::pooled}, Field{"dp_rank", &TokenFrame::dp_rank},
-    Field{"served_by", &TokenFrame::served_by}, Field{"numerics_id", &TokenFrame::numerics_id});
+    Field{"served_by", &TokenFrame::served_by}, Field{"numerics_id", &TokenFrame::numerics_id},
+    Field{"handover", &TokenFrame::handover});
 
 template <>
 inline constexpr auto kFields<CancelRequest> =
@@ -345,5 +349,39 @@ inline constexpr auto kFields<ReplicaMessage> = std::tuple(
     Field{"first", &ReplicaMessage::first}, Field{"changes", &ReplicaMessage::changes},
     Field{"count", &ReplicaMessage::count}, Field{"checksum", &ReplicaMessage::checksum},
     Field{"part", &ReplicaMessage::part}, Field{"part_count", &ReplicaMessage::part_count});
+
+template <>
+inline constexpr auto kFields<KvLayoutRecord> =
+    std::tuple(Field{"version", &KvLayoutRecord::version},
+               Field{"block_tokens", &KvLayoutRecord::block_tokens},
+               Field{"block_bytes", &KvLayoutRecord::block_bytes},
+               Field{"dtype", &KvLayoutRecord::dtype}, Field{"cut", &KvLayoutRecord::cut});
+
+template <>
+inline constexpr auto kFields<HandoverRecord> = std::tuple(
+    Field{"abi", &HandoverRecord::abi}, Field{"instance_high", &HandoverRecord::instance_high},
+    Field{"instance_low", &HandoverRecord::instance_low},
+    Field{"transfer_high", &HandoverRecord::transfer_high},
+    Field{"transfer_low", &HandoverRecord::transfer_low}, Field{"agent", &HandoverRecord::agent},
+    Field{"layout", &HandoverRecord::layout},
+    Field{"model_fingerprint", &HandoverRecord::model_fingerprint},
+    Field{"numerics_id", &HandoverRecord::numerics_id},
+    Field{"last_high", &HandoverRecord::last_high}, Field{"last_low", &HandoverRecord::last_low},
+    Field{"region", &HandoverRecord::region}, Field{"blocks", &HandoverRecord::blocks},
+    Field{"chain", &HandoverRecord::chain});
+
+template <>
+inline constexpr auto kFields<HandoverClaim> =
+    std::tuple(Field{"transfer_high", &HandoverClaim::transfer_high},
+               Field{"transfer_low", &HandoverClaim::transfer_low});
+
+template <>
+inline constexpr auto kFields<HandoverRelease> = std::tuple(
+    Field{"transfer_high", &HandoverRelease::transfer_high},
+    Field{"transfer_low", &HandoverRelease::transfer_low}, Field{"done", &HandoverRelease::done});
+
+template <>
+inline constexpr auto kFields<HandoverNote> =
+    std::tuple(Field{"claim", &HandoverNote::claim}, Field{"release", &HandoverNote::release});
 
 }  // namespace pixii::wire

@@ -115,6 +115,11 @@ struct GenerateRequest {
   std::string session;
   /// For whoever routes it. Nothing: as the router likes.
   std::optional<RoutingHints> routing;
+  /// Another worker goes on after the first token of each choice: the prompt's KV blocks are kept
+  /// for it, and the answer says where they are.
+  bool prefill_only = false;
+  /// HandoverRecord of the worker that computed the prompt; empty: nobody did.
+  std::string handover;
 };
 
 struct TokenLogprob {
@@ -151,6 +156,9 @@ struct TokenFrame {
   std::optional<WorkerRank> served_by;
   /// In a choice's first frame from each worker, where several may compute it: that worker's.
   std::string numerics_id;
+  /// HandoverRecord, in the last frame with tokens of a request that is prefill_only. The choices
+  /// that another worker may go on with end when nothing is kept for it any more.
+  std::string handover;
 };
 
 struct CancelRequest {
