@@ -71,6 +71,7 @@ class Collective {
     kAllGather,
     kAllToAll,
     kReduceScatter,
+    kAllReduce,
   };
 
   /// Called with bytes [offset, offset + bytes) of the `total` that member `rank` gave; every byte
@@ -82,6 +83,11 @@ class Collective {
   virtual Result<void> Exchange(Verb verb, std::span<const std::byte> mine, const Take& take) = 0;
 
  private:
+  /// Values of up to this many bytes are summed by every member for itself.
+  static constexpr std::size_t kSumAtOnceBytesMax = std::size_t{64} << 10U;
+
+  Result<void> AllReduceAtOnce(std::span<float> values);
+
   std::vector<std::byte> outgoing_;  // of AllToAll: a table of sizes, then the data
   std::vector<float> gathered_;      // of sums: [member, part]
 };

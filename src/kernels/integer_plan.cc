@@ -52,11 +52,13 @@ std::optional<IntegerPlan> PlanIntegers(std::span<const WeightPart> parts,
     plan.zero = static_cast<std::int32_t>(kMiddleOfUint4);
   }
   plan.grouped = plan.grouped || plan.offsets;
-  const ShardPlan shards = MakeShardPlan(first.cols, options.k_shards);
+  const ShardPlan shards = MakeShardPlan(first.cols, options);
   plan.shard_count = shards.count;
+  plan.column = shards.column;
+  plan.columns = shards.k;
   for (std::int32_t shard = 0; shard < shards.count; ++shard) {
-    const std::int64_t end = shards.End(shard);
-    std::int64_t at = shards.Begin(shard);
+    const std::int64_t end = shards.column + shards.End(shard);
+    std::int64_t at = shards.column + shards.Begin(shard);
     do {
       const std::int64_t next = std::min({end, at + kPieceElementsMax, (at / group + 1) * group});
       plan.pieces.push_back({.begin = at, .end = next, .shard = shard});

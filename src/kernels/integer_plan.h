@@ -26,7 +26,7 @@ inline constexpr std::int64_t kIntegerGroupMin = 16;
 /// Inputs whose largest magnitude is below count as zeros: 127 / magnitude must be finite.
 inline constexpr float kPieceMagnitudeMin = 0x1p-100F;
 
-/// Columns [begin, end) of K; empty where a shard is.
+/// Columns [begin, end) of the whole K; empty where a shard is.
 struct IntegerPiece {
   std::int64_t begin = 0;
   std::int64_t end = 0;
@@ -42,6 +42,8 @@ struct IntegerPlan {
   std::int32_t zero = 0;
   bool offsets = false;
   std::int32_t shard_count = 1;
+  std::int64_t column = 0;           // where the share of K begins that is multiplied
+  std::int64_t columns = 0;          // how many it has
   std::vector<IntegerPiece> pieces;  // ascending; every shard has one at least
 };
 

@@ -41,6 +41,9 @@ struct KvLayout {
   bool value_in_key = false;      // V is the first value_dim elements of K, which alone is stored
   std::int32_t block_tokens = 0;  // tokens of one block
   KvDType dtype = KvDType::kBf16;
+  /// Of a cache whose blocks are cut over ranks, the rest being the whole model's: bytes of a block
+  /// over all of them, which stand in it one behind the other, each in its own layout. 0: one rank.
+  std::size_t parts_size_bytes = 0;
 
   /// Bytes of a slice before its scales.
   std::int64_t scales_offset_bytes(std::int32_t dim) const {
@@ -66,7 +69,8 @@ struct KvLayout {
   }
 
   std::size_t block_size_bytes() const {
-    return static_cast<std::size_t>(layer_count * layer_size_bytes());
+    return parts_size_bytes != 0 ? parts_size_bytes
+                                 : static_cast<std::size_t>(layer_count * layer_size_bytes());
   }
 
   std::size_t token_size_bytes() const {
@@ -76,12 +80,17 @@ struct KvLayout {
 
 struct KvCache {
   KvLayout layout;
-  Buffer buffer;  // block_count * layout.block_size_bytes()
+  Buffer buffer;  // block_count * block_stride_bytes()
   std::int32_t block_count = 0;
+  std::size_t whole_block_bytes = 0;  // of a rank's part: from one block to the next; 0: its size
+
+  std::size_t block_stride_bytes() const {
+    return whole_block_bytes != 0 ? whole_block_bytes : layout.block_size_bytes();
+  }
 
   std::byte* block(std::int32_t index) const {
     return static_cast<std::byte*>(buffer.data()) +
-           static_cast<std::size_t>(index) * layout.block_size_bytes();
+           static_cast<std::size_t>(index) * block_stride_bytes();
   }
 };
 

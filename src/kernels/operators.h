@@ -21,6 +21,7 @@
 #include <span>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "base/result.h"
 #include "kernels/kv_cache.h"
@@ -59,11 +60,24 @@ struct WeightPart {
 /// ref/reference_integer.h defines it, and is kBf16 for all other weights (integer_plan.h).
 enum class ComputeType : std::uint8_t { kF32, kBf16, kInt8 };
 
+struct RowRange {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
 struct LinearOptions {
   ComputeType compute = ComputeType::kF32;
   /// Row-parallel projections sum K in this many fixed fp32 shards joined by a fixed tree, 1 or 8,
   /// so that tensor parallelism by 1, 2, 4 and 8 gives the same bits.
   std::int32_t k_shards = 1;
+  /// A rank's share of K: shards [shard_begin, shard_end), 1, 2 or 4 of them from a multiple of
+  /// their number on; 0, 0: all. Inputs are the columns of these shards alone, outputs their part
+  /// of the tree.
+  std::int32_t shard_begin = 0;
+  std::int32_t shard_end = 0;
+  /// A rank's share of the outputs: rows of the stacked parts, ascending; empty: all. Outputs have
+  /// the bits that they have in the whole linear.
+  std::vector<RowRange> rows = {};
 };
 
 /// A prepared (packed) weight [out_features, in_features]; owned by the model, made by one backend.

@@ -8,17 +8,18 @@
 #include <functional>
 #include <utility>
 
+#include "base/small_floats.h"
+
 namespace pixii::kernels {
 
 enum class DType : std::uint8_t { kF32, kBf16, kF16 };
 
 constexpr std::size_t SizeOf(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
 
-/// Upper half of the fp32 bits, round to nearest even; NaN stays NaN.
-std::uint16_t Bf16FromFloat(float value);
-float FloatFromBf16(std::uint16_t bits);
-std::uint16_t F16FromFloat(float value);
-float FloatFromF16(std::uint16_t bits);
+using pixii::Bf16FromFloat;
+using pixii::F16FromFloat;
+using pixii::FloatFromBf16;
+using pixii::FloatFromF16;
 
 struct Matrix {
   void* data = nullptr;

@@ -20,6 +20,39 @@ ShardPlan MakeShardPlan(std::int64_t k, std::int32_t k_shards) {
   return {.k = k, .size = CeilDiv(CeilDiv(k, k_shards), 2) * 2, .count = k_shards};
 }
 
+ShardPlan MakeShardPlan(std::int64_t k, const LinearOptions& options) {
+  const ShardPlan whole = MakeShardPlan(k, options.k_shards);
+  if (options.shard_end == 0) {
+    return whole;
+  }
+  const std::int64_t column = whole.Begin(options.shard_begin);
+  return {.k = whole.End(options.shard_end - 1) - column,
+          .size = whole.size,
+          .count = options.shard_end - options.shard_begin,
+          .column = column};
+}
+
+std::vector<PartRow> RowsOf(std::span<const WeightPart> parts, const LinearOptions& options) {
+  std::vector<PartRow> out;
+  std::int64_t first = 0;  // row of the stack where the part begins
+  for (const WeightPart& part : parts) {
+    const auto add = [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t row = std::max<std::int64_t>(begin - first, 0);
+           row < std::min(end - first, part.rows); ++row) {
+        out.push_back({&part, row});
+      }
+    };
+    if (options.rows.empty()) {
+      add(first, first + part.rows);
+    }
+    for (const RowRange& range : options.rows) {
+      add(range.begin, range.end);
+    }
+    first += part.rows;
+  }
+  return out;
+}
+
 namespace {
 
 constexpr std::array<float, 256> MakeFp8Table() {
@@ -150,6 +183,35 @@ std::int64_t RowSizeBytes(const WeightPart& part) {
   PX_ASSERT(false);
 }
 
+namespace {
+
+/// What `options` want of `rows` stacked rows.
+Result<void> CheckShare(const LinearOptions& options, std::int64_t rows) {
+  const std::int32_t shards = options.shard_end - options.shard_begin;
+  const bool all = options.shard_begin == 0 && options.shard_end == 0;
+  if (!all && (options.shard_begin < 0 || options.shard_end > options.k_shards ||
+               (shards != 1 && shards != 2 && shards != 4 && shards != 8) ||
+               options.shard_begin % shards != 0)) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("shards {} to {} are no share of {}", options.shard_begin,
+                            options.shard_end, options.k_shards),
+                "shard_begin");
+  }
+  std::int64_t last = 0;
+  for (const RowRange& range : options.rows) {
+    if (range.begin < last || range.end <= range.begin || range.end > rows) {
+      return Fail(
+          Code::kInvalidArgument,
+          fmt::format("rows {} to {} are not in {} to {}", range.begin, range.end, last, rows),
+          "rows");
+    }
+    last = range.end;
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<void> CheckParts(std::span<const WeightPart> parts, const LinearOptions& options) {
   if (options.k_shards != 1 && options.k_shards != 8) {
     return Fail(Code::kInvalidArgument,
@@ -185,7 +247,7 @@ Result<void> CheckParts(std::span<const WeightPart> parts, const LinearOptions& 
                   "parts");
     }
   }
-  return {};
+  return CheckShare(options, rows);
 }
 
 Result<void> CheckLoraParts(const WeightPart& down, const WeightPart& up, float scale) {
@@ -227,6 +289,32 @@ void ReadRow(const WeightPart& part, std::int64_t row, float* out) {
     std::memcpy(&bits, bytes + i * sizeof(bits), sizeof(bits));
     out[i] = bf16 ? FloatFromBf16(bits) : FloatFromF16(bits);
   }
+}
+
+WeightPart SliceRows(const WeightPart& part, const RowRange& rows, std::vector<float>& scales) {
+  PX_ASSERT(rows.begin >= 0 && rows.begin < rows.end && rows.end <= part.rows);
+  WeightPart out = part;
+  out.rows = rows.end - rows.begin;
+  out.data = static_cast<const std::byte*>(part.data) + rows.begin * RowSizeBytes(part);
+  if (part.bias != nullptr) {
+    out.bias = part.bias + rows.begin;
+  }
+  if (part.code == WeightCode::kNone) {
+    return out;
+  }
+  // A slice may begin inside a block of scales, so each row gets its own.
+  const std::int64_t columns = ScaleColumns(part);
+  scales.clear();
+  for (const float* from : {part.scales, part.offsets}) {
+    for (std::int64_t row = rows.begin; from != nullptr && row < rows.end; ++row) {
+      const float* first = from + row / part.scale_rows * columns;
+      scales.insert(scales.end(), first, first + columns);
+    }
+  }
+  out.scale_rows = 1;
+  out.scales = scales.data();
+  out.offsets = part.offsets != nullptr ? scales.data() + out.rows * columns : nullptr;
+  return out;
 }
 
 }  // namespace pixii::kernels

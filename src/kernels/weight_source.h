@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/checked.h"
 #include "base/result.h"
@@ -23,6 +24,7 @@ struct ShardPlan {
   std::int64_t k = 0;
   std::int64_t size = 0;
   std::int32_t count = 1;
+  std::int64_t column = 0;  // of the whole K, where that of a share begins
 
   std::int64_t Begin(std::int32_t shard) const { return std::min(k, shard * size); }
 
@@ -30,6 +32,30 @@ struct ShardPlan {
 };
 
 ShardPlan MakeShardPlan(std::int64_t k, std::int32_t k_shards);
+
+/// `sums` of 1, 2, 4 or 8 shards by the tree ((0+1)+(2+3))+((4+5)+(6+7)), in place.
+inline float JoinShards(std::span<float> sums, std::int32_t count) {
+  for (std::int32_t step = 1; step < count; step *= 2) {
+    for (std::int32_t i = 0; i + step < count; i += 2 * step) {
+      sums[static_cast<std::size_t>(i)] += sums[static_cast<std::size_t>(i + step)];
+    }
+  }
+  return sums[0];
+}
+
+/// The shards that `options` ask for, of a linear whose parts have `k` columns.
+ShardPlan MakeShardPlan(std::int64_t k, const LinearOptions& options);
+
+/// A row of stacked parts.
+struct PartRow {
+  const WeightPart* part = nullptr;
+  std::int64_t row = 0;
+
+  float bias() const { return part->bias != nullptr ? part->bias[row] : 0.0F; }
+};
+
+/// The rows that `options` ask for, in order.
+std::vector<PartRow> RowsOf(std::span<const WeightPart> parts, const LinearOptions& options);
 
 /// Errors: kInvalidArgument naming the part, the value and the limit.
 Result<void> CheckParts(std::span<const WeightPart> parts, const LinearOptions& options);
@@ -57,6 +83,9 @@ Result<void> CheckLoraParts(const WeightPart& down, const WeightPart& up, float 
 
 /// Row `row` of `part` as fp32 to `out`, shape [part.cols]; codes are decoded.
 void ReadRow(const WeightPart& part, std::int64_t row, float* out);
+
+/// Rows [rows.begin, rows.end) of `part`. Scales of codes lie in `scales`, which lives as long.
+WeightPart SliceRows(const WeightPart& part, const RowRange& rows, std::vector<float>& scales);
 
 /// `value` rounded to bf16 and back.
 inline float RoundToBf16(float value) { return FloatFromBf16(Bf16FromFloat(value)); }

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/assert.h"
 #include "kernels/weight_source.h"
 
@@ -22,6 +24,19 @@ std::vector<float> TransposedRows(const kernels::WeightPart& part, std::int64_t 
   return out;
 }
 
+void FillZeros(const kernels::Matrix& out) {
+  for (std::int64_t row = 0; row < out.rows; ++row) {
+    std::fill_n(out.f32(row), out.cols, 0.0F);
+  }
+}
+
+/// row += bias, as a linear adds its own.
+void AddTo(std::span<const float> bias, float* row) {
+  for (const float value : bias) {
+    *row++ += value;
+  }
+}
+
 }  // namespace
 
 AdapterSites AdapterSlots::AddSites(std::span<const std::int64_t> columns,
@@ -39,16 +54,53 @@ void AdapterSlots::AddLinear(AdaptableLinear linear, std::vector<AdapterPlace> p
   places_.push_back(std::move(places));
 }
 
-AdapterSites AdapterSlots::Add(std::span<const AdaptableLinear> linears) {
+AdapterSites AdapterSlots::Add(std::span<const LinearRows> linears) {
   std::vector<std::int64_t> columns;
-  for (const AdaptableLinear& linear : linears) {
-    columns.push_back(linear.out_features);
+  std::vector<std::vector<AdapterPlace>> places;
+  for (const LinearRows& linear : linears) {
+    places.emplace_back();
+    for (const RowRange& rows : linear.rows) {
+      places.back().push_back({.site = sites_.size() + columns.size(),
+                               .row_begin = rows.begin,
+                               .row_count = SizeOf(rows)});
+      columns.push_back(SizeOf(rows));
+    }
   }
   const AdapterSites added = AddSites(columns, 1);
   for (std::size_t i = 0; i < linears.size(); ++i) {
-    AddLinear(linears[i], {{.site = added.first + i, .row_count = linears[i].out_features}});
+    AddLinear(linears[i].linear, std::move(places[i]));
   }
   return added;
+}
+
+void AdapterSlots::RunJoined(const kernels::Matrix& in, const AdaptedLinear& linear,
+                             const kernels::Matrix& out) {
+  if (linear.weight != nullptr) {
+    operators_.Linear(in, *linear.weight, out);
+  } else {
+    FillZeros(out);
+  }
+  ranks_->Sum(out);
+  for (std::int64_t row = 0; !linear.bias.empty() && row < out.rows; ++row) {
+    AddTo(linear.bias, out.f32(row));
+  }
+  // A pair's inner sum has one order, so it is taken over the whole input.
+  if (!rows_.empty() && HasPairs(linear.sites)) {
+    AddPairs(ranks_->Gather(in, linear.in_features), linear.sites, rows_, out);
+  }
+}
+
+void AdapterSlots::JoinExperts(bool any, std::span<const std::int32_t> experts,
+                               std::span<const std::vector<float>> biases,
+                               const kernels::Matrix& each) {
+  if (!any) {
+    FillZeros(each);
+  }
+  ranks_->Sum(each);
+  for (std::int64_t row = 0; !biases.empty() && row < each.rows; ++row) {
+    const std::int32_t expert = experts[static_cast<std::size_t>(row)];
+    AddTo(biases[static_cast<std::size_t>(expert)], each.f32(row));
+  }
 }
 
 Result<void> AdapterSlots::LoadPair(std::size_t slot, const LoraPair& pair) {

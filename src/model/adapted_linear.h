@@ -17,6 +17,8 @@
 #include "base/result.h"
 #include "kernels/operators.h"
 #include "model/lora_adapter.h"
+#include "model/model_cut.h"
+#include "model/tensor_ranks.h"
 
 namespace pixii::model {
 
@@ -28,8 +30,17 @@ struct AdapterSites {
 
 /// A prepared weight and where adapters add to its outputs.
 struct AdaptedLinear {
-  std::unique_ptr<kernels::LinearWeight> weight;
+  std::unique_ptr<kernels::LinearWeight> weight;  // null: this rank has nothing of it
   AdapterSites sites;
+  std::int64_t in_features = 0;  // of the whole linear
+  bool joined = false;           // outputs are the sum over the tensor ranks, then the bias
+  std::vector<float> bias = {};  // of a joined one; else it is in the weight
+};
+
+/// A linear of the checkpoint and which ranges of its rows a weight holds: a site for each.
+struct LinearRows {
+  AdaptableLinear linear;
+  std::vector<RowRange> rows;
 };
 
 /// How the pair of a checkpoint's linear lands in a site: rows of the linear's weight, or of its
@@ -48,10 +59,13 @@ class AdapterSlots final {
   AdapterSlots(kernels::Operators& operators, std::int32_t slot_count)
       : operators_(operators), slots_(static_cast<std::size_t>(slot_count)) {}
 
+  /// `ranks`, which outlive this, join what is joined.
+  void SetRanks(TensorRanks& ranks) { ranks_ = &ranks; }
+
   // While the model is made.
 
-  /// `linears` stacked in one weight: a site for each.
-  AdapterSites Add(std::span<const AdaptableLinear> linears);
+  /// `linears` stacked in one weight.
+  AdapterSites Add(std::span<const LinearRows> linears);
   /// Sites of `columns` outputs each, with `variant_count` pairs for each slot.
   AdapterSites AddSites(std::span<const std::int64_t> columns, std::int32_t variant_count);
   /// A linear that adapters may name, and where it is computed.
@@ -84,11 +98,23 @@ class AdapterSlots final {
 
   /// out = weight * in + bias, and what the rows' adapters add.
   void Run(const kernels::Matrix& in, const AdaptedLinear& linear, const kernels::Matrix& out) {
+    if (linear.joined) {
+      RunJoined(in, linear, out);
+      return;
+    }
     operators_.Linear(in, *linear.weight, out);
     if (!rows_.empty()) {
       AddPairs(in, linear.sites, rows_, out);
     }
   }
+
+  /// Of a joined linear of experts: each = the ranks' sums (of one that has nothing of it: zeros,
+  /// `any` says so), then each row's bias of the expert that it chose, if there are biases.
+  void JoinExperts(bool any, std::span<const std::int32_t> experts,
+                   std::span<const std::vector<float>> biases, const kernels::Matrix& each);
+
+  /// Pre: SetRanks was called.
+  TensorRanks& ranks() { return *ranks_; }
 
   /// Whether any slot has a pair at these sites.
   bool HasPairs(const AdapterSites& sites) const;
@@ -112,11 +138,14 @@ class AdapterSlots final {
     std::vector<std::pair<std::size_t, std::size_t>> uses;  // site, index into its pairs
   };
 
+  void RunJoined(const kernels::Matrix& in, const AdaptedLinear& linear,
+                 const kernels::Matrix& out);
   Result<void> LoadPair(std::size_t slot, const LoraPair& pair);
   void AddPairs(const kernels::Matrix& in, const AdapterSites& sites,
                 std::span<const std::int32_t> row_pairs, const kernels::Matrix& out);
 
   kernels::Operators& operators_;
+  TensorRanks* ranks_ = nullptr;
   std::vector<AdaptableLinear> linears_;
   std::vector<std::vector<AdapterPlace>> places_;  // [linears_]
   std::vector<Site> sites_;

@@ -16,8 +16,8 @@ class Attention {
  public:
   virtual ~Attention() = default;
 
-  /// Returns the output [T, spec.attention_size()], before its projection. It lies in `scratch`
-  /// past its first T * attention_size() floats, which are spent.
+  /// Returns the output of the rank's heads [T, heads * elements of a head], before its projection.
+  /// It lies in `scratch` past as many floats, which are spent.
   virtual kernels::Matrix Run(const kernels::Matrix& normed, const kernels::StepView& step,
                               kernels::KvCache& cache, const Scratch& scratch) = 0;
 };
@@ -36,6 +36,7 @@ Result<std::unique_ptr<Attention>> MakeLatentAttention(const DecoderSpec& spec, 
 std::int64_t AttentionRowFloats(const DecoderSpec& spec);
 
 /// What all layers' options have in common.
-kernels::AttentionOptions MakeAttentionOptions(const DecoderSpec& spec, std::size_t layer);
+kernels::AttentionOptions MakeAttentionOptions(const DecoderSpec& spec, const ModelCut& cut,
+                                               std::size_t layer);
 
 }  // namespace pixii::model

@@ -326,7 +326,8 @@ Result<CheckReport> CheckFolder(const std::string& folder_path, kernels::Operato
       .compute = kernels::ComputeType::kF32,
       .context_tokens_max = std::min(LongestSequence(golden), sizes.context_tokens_max),
       .step_tokens_max = LongestStep(golden),
-      .step_logit_rows_max = LongestStep(golden)};
+      .step_logit_rows_max = LongestStep(golden),
+      .ranks = options.ranks};
   PX_TRY(const auto model, LanguageModel::Load(folder_path, operators, load));
   PX_TRY(PagedRunner runner, PagedRunner::Create(*model, operators,
                                                  {.block_tokens = options.block_tokens,

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "kernels/operators.h"
+#include "model/language_model.h"
 
 namespace pixii::model {
 
@@ -18,6 +19,7 @@ struct CheckOptions {
   double margin_min = 1e-3;  // a greedy token may differ where best and second are closer than this
   std::int32_t block_tokens = 16;
   std::uint64_t seed = 1;  // of the random cuts and of the block order
+  RankOptions ranks = {};  // how many hold the model together
 };
 
 /// One thing that was compared.

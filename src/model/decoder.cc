@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/assert.h"
+#include "kernels/weight_source.h"
 #include "model/rotary.h"
 #include "model/step_check.h"
 
@@ -89,8 +90,9 @@ Result<std::unique_ptr<LanguageModel>> Decoder::Create(DecoderSpec decoder_spec,
   if (decoder_spec.rope.follows_length() || decoder_spec.window_rope.follows_length()) {
     spec.rope_context_tokens = checked.context_tokens_max;
   }
+  PX_TRY(ModelCut cut, CutModel(decoder_spec, options.place.share));
   auto decoder = std::make_unique<Decoder>(CreateOnly{}, std::move(decoder_spec), std::move(spec),
-                                           operators, checked);
+                                           operators, checked, std::move(cut));
   PX_CHECK_OK(decoder->PrepareWeights(weights));
   PX_CHECK_OK(decoder->AllocateWorkspace());
   return std::unique_ptr<LanguageModel>(std::move(decoder));
@@ -98,31 +100,47 @@ Result<std::unique_ptr<LanguageModel>> Decoder::Create(DecoderSpec decoder_spec,
 
 Result<void> Decoder::PrepareWeights(Weights& weights) {
   const WeightNames& names = decoder_.names;
-  const std::string embed_name = names.embed + ".weight";
-  PX_TRY(const auto table, weights.Part(embed_name, decoder_.vocab_size, decoder_.hidden_size));
-  PX_TRY(embed_, operators_.PrepareEmbedding(table));
   const bool tied = decoder_.tied_head && decoder_.head == HeadKind::kVocab;
+  const bool last = cut_.share.last_stage();
+  const std::vector<RowRange> own_vocab =
+      ranks_.alone() ? std::vector<RowRange>() : std::vector<RowRange>{cut_.vocab};
+  if (cut_.share.first_stage() || (tied && last)) {
+    const std::string embed_name = names.embed + ".weight";
+    PX_TRY(const auto table, weights.Part(embed_name, decoder_.vocab_size, decoder_.hidden_size));
+    if (cut_.share.first_stage()) {
+      std::vector<float> scales;
+      const auto own = ranks_.alone() ? table : kernels::SliceRows(table, cut_.vocab, scales);
+      PX_TRY(embed_, operators_.PrepareEmbedding(own));
+    }
+    if (tied && last) {
+      PX_TRY(head_.weight, operators_.PrepareLinear(
+                               {&table, 1}, {.compute = options_.compute, .rows = own_vocab}));
+    }
+    weights.Release();
+  }
   if (tied) {
-    PX_TRY(head_.weight,
-           operators_.PrepareLinear({&table, 1}, {.compute = options_.compute, .k_shards = 1}));
-    const AdaptableLinear head = {.name = names.head,
-                                  .in_features = decoder_.hidden_size,
-                                  .out_features = decoder_.vocab_size};
+    const LinearRows head = {
+        .linear = {.name = names.head,
+                   .in_features = decoder_.hidden_size,
+                   .out_features = decoder_.vocab_size},
+        .rows = last ? std::vector<RowRange>{cut_.vocab} : std::vector<RowRange>()};
     head_.sites = adapters_.Add({&head, 1});
   }
-  weights.Release();
   PX_TRY(rotary_, PrepareRotary(decoder_.rope));
   if (HasWindowRope(decoder_)) {
     PX_TRY(window_rotary_, PrepareRotary(decoder_.window_rope));
   }
-  WeightLoader loader(weights, operators_, adapters_, options_.compute, buffers_);
-  layers_.resize(decoder_.layers.size());
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
+  WeightLoader loader(weights, operators_, adapters_, options_.compute, buffers_, cut_);
+  const std::size_t layer_count = decoder_.layers.size();
+  layers_.reserve(layer_count);
+  for (std::size_t i = 0; i < layer_count; ++i) {
+    loader.SetHeld(cut_.holds(i));
     PX_CHECK_OK(PrepareLayer(i, loader));
     if (options_.progress) {  // embeddings and head are like one layer more
-      options_.progress(static_cast<double>(i + 1) / static_cast<double>(layers_.size() + 1));
+      options_.progress(static_cast<double>(i + 1) / static_cast<double>(layer_count + 1));
     }
   }
+  loader.SetHeld(last);
   const FusionSpec& fusion = decoder_.fusion;
   if (decoder_.is_draft_head()) {
     const std::int64_t hidden = decoder_.hidden_size;
@@ -133,9 +151,12 @@ Result<void> Decoder::PrepareWeights(Weights& weights) {
   }
   PX_TRY(final_norm_, loader.Norm(names.final_norm, 0, decoder_.hidden_size));
   if (!tied && decoder_.head != HeadKind::kNone) {
-    PX_TRY(head_, loader.Linear({.names = {{names.head}},
-                                 .sizes = {decoder_.row_size()},
-                                 .cols = decoder_.hidden_size}));
+    PX_TRY(head_,
+           loader.Linear(
+               {.names = {{names.head}},
+                .sizes = {decoder_.row_size()},
+                .cols = decoder_.hidden_size,
+                .rows = decoder_.head == HeadKind::kVocab ? own_vocab : std::vector<RowRange>()}));
   }
   return {};
 }
@@ -143,7 +164,7 @@ Result<void> Decoder::PrepareWeights(Weights& weights) {
 Result<void> Decoder::PrepareLayer(std::size_t index, WeightLoader& loader) {
   const WeightNames& names = decoder_.names;
   const std::int64_t hidden = decoder_.hidden_size;
-  Layer& layer = layers_[index];
+  Layer layer;
   const auto norm = [&](const std::string& pattern, std::span<const float>& out) -> Result<void> {
     PX_TRY(out, loader.Norm(pattern, index, hidden));
     return {};
@@ -161,8 +182,11 @@ Result<void> Decoder::PrepareLayer(std::size_t index, WeightLoader& loader) {
                                  .layer = index,
                                  .sizes = {hidden},
                                  .cols = decoder_.attention_size(),
-                                 .k_shards = kRowParallelShards}));
+                                 .sum = &cut_.attention}));
   PX_TRY(layer.feed_forward, MakeFeedForward(decoder_, index, loader));
+  if (loader.held()) {
+    layers_.push_back(std::move(layer));
+  }
   return {};
 }
 
@@ -208,8 +232,8 @@ Result<void> Decoder::AllocateWorkspace() {
 }
 
 kernels::KvLayout Decoder::MakeKvLayout(std::int32_t block_tokens, kernels::KvDType dtype) const {
-  return {.layer_count = spec_.layer_count,
-          .kv_head_count = decoder_.cached_head_count(),
+  return {.layer_count = static_cast<std::int32_t>(SizeOf(cut_.layers)),
+          .kv_head_count = static_cast<std::int32_t>(cut_.kv_head_count()),
           .key_dim = decoder_.key_dim(),
           .value_dim = decoder_.value_dim(),
           .value_in_key = decoder_.is_latent(),
@@ -220,9 +244,9 @@ kernels::KvLayout Decoder::MakeKvLayout(std::int32_t block_tokens, kernels::KvDT
 Result<void> Decoder::ValidateBatch(const kernels::StepBatch& batch, const kernels::KvCache& cache,
                                     std::size_t rows_size) const {
   const kernels::KvLayout& layout = cache.layout;
-  PX_ASSERT(layout.layer_count == spec_.layer_count &&
-            layout.kv_head_count == decoder_.cached_head_count() &&
-            layout.key_dim == decoder_.key_dim() && layout.value_dim == decoder_.value_dim() &&
+  PX_ASSERT(layout.layer_count == SizeOf(cut_.layers) &&
+            layout.kv_head_count == cut_.kv_head_count() && layout.key_dim == decoder_.key_dim() &&
+            layout.value_dim == decoder_.value_dim() &&
             layout.value_in_key == decoder_.is_latent() && layout.block_tokens > 0);
   const std::size_t states =
       decoder_.is_draft_head()
@@ -319,11 +343,13 @@ Decoder::Rows Decoder::KeepLogitRows(const kernels::StepView& step, const Rows& 
                                      Matrix& attention) {
   const auto count = static_cast<std::int64_t>(step.logit_rows.size());
   // Attention's first scratch is spent, and so is normed: the kept rows go there.
-  const Matrix kept_attention = scratch().At(0, count, decoder_.attention_size());
+  const Matrix kept_attention = scratch().At(0, count, attention.cols);
   const Rows kept = {.residual = rows.normed.Rows(0, count),
                      .normed = rows.residual.Rows(0, count),
                      .delta = rows.delta.Rows(0, count)};
-  operators_.GatherRows(attention, step.logit_rows, kept_attention);
+  if (attention.cols > 0) {
+    operators_.GatherRows(attention, step.logit_rows, kept_attention);
+  }
   operators_.GatherRows(rows.residual, step.logit_rows, kept.residual);
   KeepLogitSlots(step);
   attention = kept_attention;
@@ -332,6 +358,14 @@ Decoder::Rows Decoder::KeepLogitRows(const kernels::StepView& step, const Rows& 
 
 /// The stream before the first layer. Attention's scratch is free yet.
 void Decoder::Enter(const kernels::StepView& step, const Rows& rows) {
+  if (!cut_.share.first_stage()) {
+    ranks_.Receive(rows.residual);
+    return;
+  }
+  if (!ranks_.alone()) {
+    ranks_.Embed(operators_, *embed_, step.token_ids, decoder_.embed_scale, rows.residual);
+    return;
+  }
   operators_.Embed(*embed_, step.token_ids, decoder_.embed_scale, rows.residual);
   if (!decoder_.is_draft_head()) {
     return;
@@ -342,6 +376,26 @@ void Decoder::Enter(const kernels::StepView& step, const Rows& rows) {
   std::memcpy(rows.normed.data, step.hidden_rows.data(), step.hidden_rows.size_bytes());
   Norm(rows.normed, fusion_hidden_norm_, both.Columns(hidden, hidden));
   adapters_.Run(both, fusion_, rows.residual);
+}
+
+/// The columns of attention's output that this rank's o multiplies.
+Matrix Decoder::RunAttention(const Layer& layer, const kernels::StepView& step,
+                             kernels::KvCache& cache, const Rows& rows) {
+  const Matrix out = layer.attention->Run(rows.normed, step, cache, scratch());
+  const RowRange& columns = cut_.attention.columns;
+  const std::int64_t first = cut_.heads.begin * (decoder_.attention_size() / decoder_.head_count);
+  return out.Columns(columns.begin - first, SizeOf(columns));
+}
+
+/// Of a row of the result, what this rank writes.
+RowRange Decoder::OwnColumns() const {
+  if (!cut_.share.last_stage()) {
+    return {};
+  }
+  if (decoder_.head == HeadKind::kVocab) {
+    return cut_.vocab;
+  }
+  return {0, cut_.share.tensor_rank == 0 ? decoder_.row_size() : 0};
 }
 
 /// Logits of `step` to the backend's memory at `logits`, whether they are finite to flags_. Called
@@ -359,18 +413,20 @@ Result<void> Decoder::RunLayers(const kernels::StepView& step, kernels::KvCache&
 
   adapters_.SetRows(step.adapter_slots);
   Enter(step, rows);
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
+  const bool keep = cut_.share.last_stage() && observation.observer == nullptr && !every_row;
+  for (std::size_t i = 0; i < layers_.size() && !ranks_.failed(); ++i) {
     const Layer& layer = layers_[i];
     if (i == 0) {
       Norm(rows.residual, layer.input_norm, rows.normed);
     } else {
       AddNorm(rows, layer.input_norm);
     }
-    PX_CHECK_OK(Observe(observation, i, rows.residual));
-    Matrix attention = layer.attention->Run(rows.normed, step, cache, scratch());
-    if (i + 1 == layers_.size() && observation.observer == nullptr && !every_row) {
+    PX_CHECK_OK(
+        Observe(observation, static_cast<std::size_t>(cut_.layers.begin) + i, rows.residual));
+    Matrix attention = RunAttention(layer, step, cache, rows);
+    if (i + 1 == layers_.size() && keep) {
       if (logit_count == 0) {
-        return {};
+        return ranks_.TakeError();
       }
       rows = KeepLogitRows(step, rows, attention);
     }
@@ -381,15 +437,31 @@ Result<void> Decoder::RunLayers(const kernels::StepView& step, kernels::KvCache&
     AddNorm(rows, layer.post_attention_norm);
     RunFeedForward(layer, rows);
   }
-  const Matrix out{logits, kernels::DType::kF32, logit_count, decoder_.row_size(),
-                   decoder_.row_size()};
-  if (decoder_.head == HeadKind::kNone && observation.observer == nullptr && logit_count > 0) {
+  PX_CHECK_OK(ranks_.TakeError());
+  if (!cut_.share.last_stage()) {
+    operators_.Add(rows.residual, rows.delta);
+    ranks_.Send(rows.residual);
+    return ranks_.TakeError();
+  }
+  return RunEnd(step, observation, every_row, rows, logits);
+}
+
+/// From the stream after the last layer to logits.
+Result<void> Decoder::RunEnd(const kernels::StepView& step, const Observation& observation,
+                             bool every_row, const Rows& rows, float* logits) {
+  const auto logit_count = static_cast<std::int64_t>(step.logit_rows.size());
+  const RowRange columns = OwnColumns();
+  const Matrix out =
+      Matrix{logits, kernels::DType::kF32, logit_count, decoder_.row_size(), decoder_.row_size()}
+          .Columns(columns.begin, SizeOf(columns));
+  if (decoder_.head == HeadKind::kNone && observation.observer == nullptr && logit_count > 0 &&
+      out.cols > 0) {
     operators_.AddRmsNorm(rows.residual, rows.delta, final_norm_, decoder_.norm_offset,
                           decoder_.norm_epsilon, out);
   } else {
     AddNorm(rows, final_norm_);
-    PX_CHECK_OK(Observe(observation, layers_.size(), rows.normed));
-    if (logit_count == 0) {
+    PX_CHECK_OK(Observe(observation, decoder_.layers.size(), rows.normed));
+    if (logit_count == 0 || out.cols == 0) {
       return {};
     }
     RunHead(step, rows, observation.observer != nullptr && !every_row, out);
@@ -444,6 +516,9 @@ Result<void> Decoder::Forward(const kernels::StepBatch& batch, kernels::KvCache&
 
 /// Waits for the step; its flags of the first `row_count` logit rows become faulty_logit_rows_.
 Result<void> Decoder::FindFaultyRows(std::size_t row_count) {
+  if (SizeOf(OwnColumns()) == 0) {
+    return {};
+  }
   const std::span<std::int32_t> flags = {
       operators_.on_host() ? static_cast<std::int32_t*>(flags_.data()) : host_flags_.data(),
       row_count};
@@ -454,13 +529,7 @@ Result<void> Decoder::FindFaultyRows(std::size_t row_count) {
       faulty_logit_rows_.push_back(static_cast<std::int32_t>(row));
     }
   }
-  if (!faulty_logit_rows_.empty()) {
-    return Fail(
-        Code::kModelFault,
-        fmt::format("{} of {} rows of logits hold values that are not finite, the first is row {}",
-                    faulty_logit_rows_.size(), row_count, faulty_logit_rows_[0]));
-  }
-  return {};
+  return CheckFaultyRows(faulty_logit_rows_, row_count);
 }
 
 }  // namespace pixii::model

@@ -2,7 +2,8 @@
 //
 // Thread: one caller. Residual stream fp32 [T, hidden]; all scratch is allocated by Create, nothing
 // by Forward. Numerics: a row's bits depend on its own sequence alone; o and down sum K in 8 fixed
-// shards (architecture.md section 6).
+// shards (architecture.md section 6). A rank of several runs its cut of each layer of its stage;
+// all ranks are given the same steps.
 #pragma once
 
 #include <cstdint>
@@ -47,12 +48,16 @@ class Decoder final : public LanguageModel {
                                                        const LoadOptions& options);
 
   Decoder(CreateOnly /*unused*/, DecoderSpec decoder_spec, ModelSpec spec,
-          kernels::Operators& operators, const LoadOptions& options)
+          kernels::Operators& operators, const LoadOptions& options, ModelCut cut)
       : decoder_(std::move(decoder_spec)),
         spec_(std::move(spec)),
         operators_(operators),
         options_(options),
-        adapters_(operators, options.adapter_slots) {}
+        cut_(std::move(cut)),
+        ranks_(options.place, decoder_.vocab_size),
+        adapters_(operators, options.adapter_slots) {
+    adapters_.SetRanks(ranks_);
+  }
 
   const ModelSpec& spec() const override { return spec_; }
 
@@ -62,6 +67,10 @@ class Decoder final : public LanguageModel {
                        std::span<float> logits, const HiddenObserver* observer) override;
 
   std::span<const std::int32_t> faulty_logit_rows() const override { return faulty_logit_rows_; }
+
+  KvCuts kv_cuts() const override {
+    return {.stage_layers = {cut_.layers}, .rank_heads = {cut_.kv_heads}};
+  }
 
   std::span<const AdaptableLinear> adaptable_linears() const override {
     return adapters_.linears();
@@ -118,6 +127,11 @@ class Decoder final : public LanguageModel {
   void KeepLogitSlots(const kernels::StepView& step);
   Rows KeepLogitRows(const kernels::StepView& step, const Rows& rows, kernels::Matrix& attention);
   void Enter(const kernels::StepView& step, const Rows& rows);
+  kernels::Matrix RunAttention(const Layer& layer, const kernels::StepView& step,
+                               kernels::KvCache& cache, const Rows& rows);
+  RowRange OwnColumns() const;
+  Result<void> RunEnd(const kernels::StepView& step, const Observation& observation, bool every_row,
+                      const Rows& rows, float* logits);
   void RunHead(const kernels::StepView& step, const Rows& rows, bool gather,
                const kernels::Matrix& out);
   Result<void> FindFaultyRows(std::size_t row_count);
@@ -128,15 +142,17 @@ class Decoder final : public LanguageModel {
   ModelSpec spec_;
   kernels::Operators& operators_;
   LoadOptions options_;
+  ModelCut cut_;
+  TensorRanks ranks_;
 
-  std::unique_ptr<kernels::LinearWeight> embed_;
+  std::unique_ptr<kernels::LinearWeight> embed_;  // null: another stage's
   AdapterSlots adapters_;
   AdaptedLinear head_;
   AdaptedLinear fusion_;  // of a draft head
   std::span<const float> fusion_embed_norm_;
   std::span<const float> fusion_hidden_norm_;
-  std::span<const float> final_norm_;  // empty: none
-  std::vector<Layer> layers_;
+  std::span<const float> final_norm_;     // empty: none
+  std::vector<Layer> layers_;             // of this rank's stage
   std::vector<kernels::Buffer> buffers_;  // norms, sinks, rotary tables
   kernels::RotaryTable rotary_;
   kernels::RotaryTable window_rotary_;

@@ -14,8 +14,6 @@ namespace {
 
 using kernels::Matrix;
 
-/// As a decoder's row-parallel projections.
-constexpr std::int32_t kRowParallelShards = 8;
 constexpr std::int64_t kFeedForwardScratchMax = std::int64_t{64} << 20;  // bytes
 constexpr std::int64_t kFeedForwardRowsMin = 512;
 
@@ -117,7 +115,12 @@ Result<AdaptedLinear> Encoder::PrepareLinear(const std::vector<std::string>& nam
   AdaptedLinear out;
   PX_TRY(out.weight,
          operators_.PrepareLinear(parts, {.compute = options_.compute, .k_shards = k_shards}));
-  out.sites = adapters_.Add(linears);
+  std::vector<LinearRows> whole;
+  for (AdaptableLinear& linear : linears) {
+    const std::int64_t rows_of = linear.out_features;
+    whole.push_back({.linear = std::move(linear), .rows = {{0, rows_of}}});
+  }
+  out.sites = adapters_.Add(whole);
   weights.Release();
   return out;
 }

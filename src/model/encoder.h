@@ -64,6 +64,10 @@ class Encoder final : public LanguageModel {
   Result<void> Forward(const kernels::StepBatch& batch, kernels::KvCache& cache,
                        std::span<float> logits, const HiddenObserver* observer) override;
 
+  KvCuts kv_cuts() const override {
+    return {.stage_layers = {{0, 1}}, .rank_heads = {{0, encoder_.head_count}}};
+  }
+
   std::span<const std::int32_t> faulty_logit_rows() const override { return faulty_rows_; }
 
   std::span<const AdaptableLinear> adaptable_linears() const override {

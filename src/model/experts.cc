@@ -16,7 +16,9 @@ class Experts final : public FeedForward {
         experts_(spec.experts),
         layer_(layer),
         operators_(loader.operators()),
-        adapters_(loader.adapters()) {}
+        adapters_(loader.adapters()),
+        cut_(loader.cut().expert_features),
+        shared_cut_(loader.cut().shared_features) {}
 
   Result<void> Load(WeightLoader& loader) {
     PX_TRY(router_, loader.ExactLinear({.names = {{experts_.router}, experts_.router_bias},
@@ -26,7 +28,7 @@ class Experts final : public FeedForward {
     if (!experts_.correction.empty()) {
       PX_TRY(correction_, loader.Vector(LayerName(experts_.correction, layer_), experts_.count));
     }
-    const std::int64_t features = experts_.intermediate_size;
+    const std::int64_t features = SizeOf(cut_.columns);
     const std::int64_t hidden = spec_.hidden_size;
     const std::int64_t halves[] = {features, features};
     gate_up_sites_ = adapters_.AddSites(halves, experts_.count);
@@ -44,7 +46,7 @@ class Experts final : public FeedForward {
   void Run(const Matrix& normed, const Matrix& out, const Scratch& scratch) override {
     const std::int64_t rows = normed.rows;
     const std::int64_t per_token = experts_.route.experts_per_token;
-    const std::int64_t features = experts_.intermediate_size;
+    const std::int64_t features = SizeOf(cut_.columns);
     std::int64_t used = 0;
     const auto take = [&](std::int64_t row_count, std::int64_t cols) {
       const Matrix taken = scratch.At(used, row_count, cols);
@@ -60,28 +62,38 @@ class Experts final : public FeedForward {
     const Matrix each = take(rows * per_token, spec_.hidden_size);
     adapters_.Run(normed, router_, logits);
     operators_.Route(logits, correction_, experts_.route, chosen, weights);
-    operators_.ExpertLinear(normed, chosen, gate_up_, gate_up);
-    if (!adapters_.rows().empty() && adapters_.HasPairs(gate_up_sites_)) {
-      SpreadRows(normed, each);
-      adapters_.AddExperts(each, chosen, gate_up_sites_, gate_up);
+    if (features > 0) {
+      operators_.ExpertLinear(normed, chosen, gate_up_, gate_up);
+      if (!adapters_.rows().empty() && adapters_.HasPairs(gate_up_sites_)) {
+        SpreadRows(normed, each);
+        adapters_.AddExperts(each, chosen, gate_up_sites_, gate_up);
+      }
+      if (experts_.clamped) {
+        operators_.ClampedActivationMul(gate_up, experts_.clamp_alpha, experts_.clamp_limit,
+                                        product);
+      } else {
+        operators_.ActivationMul(gate_up, spec_.activation, product);
+      }
+      operators_.ExpertLinear(product, chosen, down_, each);
     }
-    if (experts_.clamped) {
-      operators_.ClampedActivationMul(gate_up, experts_.clamp_alpha, experts_.clamp_limit, product);
-    } else {
-      operators_.ActivationMul(gate_up, spec_.activation, product);
+    if (joined()) {
+      adapters_.JoinExperts(features > 0, chosen, down_bias_, each);
     }
-    operators_.ExpertLinear(product, chosen, down_, each);
     if (!adapters_.rows().empty() && adapters_.HasPairs(down_sites_)) {
-      adapters_.AddExperts(product, chosen, down_sites_, each);
+      const Matrix whole =
+          joined() ? adapters_.ranks().Gather(product, experts_.intermediate_size) : product;
+      adapters_.AddExperts(whole, chosen, down_sites_, each);
     }
     operators_.CombineExperts(each, weights, out);
     if (experts_.shared_intermediate_size > 0) {
-      const std::int64_t shared = experts_.shared_intermediate_size;
+      const std::int64_t shared = SizeOf(shared_cut_.columns);
       const Matrix shared_gate_up = take(rows, 2 * shared);
       const Matrix shared_product = take(rows, shared);
       const Matrix shared_out = take(rows, spec_.hidden_size);
-      adapters_.Run(normed, shared_gate_up_, shared_gate_up);
-      operators_.ActivationMul(shared_gate_up, spec_.activation, shared_product);
+      if (shared > 0) {
+        adapters_.Run(normed, shared_gate_up_, shared_gate_up);
+        operators_.ActivationMul(shared_gate_up, spec_.activation, shared_product);
+      }
       adapters_.Run(shared_product, shared_down_, shared_out);
       if (shared_gate_.weight != nullptr) {
         const Matrix gate = take(rows, 1);
@@ -93,6 +105,9 @@ class Experts final : public FeedForward {
   }
 
  private:
+  /// Whether the ranks' sums are joined.
+  bool joined() const { return cut_.shard_end != 0; }
+
   /// each[t * K + j] = normed[t]: the rows that expert j of token t reads.
   void SpreadRows(const Matrix& normed, const Matrix& each) {
     spread_.clear();
@@ -110,13 +125,14 @@ class Experts final : public FeedForward {
     PX_TRY(auto first, loader.ExpertLinear({.names = gate_up,
                                             .layer = layer_,
                                             .sizes = {features, features},
-                                            .cols = spec_.hidden_size},
+                                            .cols = spec_.hidden_size,
+                                            .rows = RowsOfBoth(cut_)},
                                            gate_up_sites_, expert));
     PX_TRY(auto second, loader.ExpertLinear({.names = down,
                                              .layer = layer_,
                                              .sizes = {spec_.hidden_size},
                                              .cols = features,
-                                             .k_shards = kRowParallelShards},
+                                             .sum = &cut_},
                                             down_sites_, expert));
     gate_up_.push_back(std::move(first));
     down_.push_back(std::move(second));
@@ -134,6 +150,9 @@ class Experts final : public FeedForward {
   }
 
   Result<void> LoadStacked(std::int32_t expert, WeightLoader& loader) {
+    if (!loader.held()) {
+      return {};
+    }
     const std::int64_t features = experts_.intermediate_size;
     const std::string gate_up = LayerName(experts_.stacked_gate_up, layer_);
     const std::string down = LayerName(experts_.stacked_down, layer_);
@@ -156,15 +175,30 @@ class Experts final : public FeedForward {
       part.bias = halves[half].data();
       parts.push_back(part);
     }
-    PX_TRY(auto first, loader.Stacked(parts, 1));
+    kernels::LinearOptions gate_up_rows;
+    if (const std::vector<RowRange> rows = RowsOfBoth(cut_); !rows.empty()) {
+      const std::int64_t halves_rows[] = {features, features};
+      gate_up_rows.rows = InEach(halves_rows, rows);
+    }
+    std::unique_ptr<kernels::LinearWeight> first;
+    std::unique_ptr<kernels::LinearWeight> second;
+    const bool any = SizeOf(cut_.columns) > 0;
+    if (any) {
+      PX_TRY(first, loader.Stacked(parts, gate_up_rows));
+    }
     PX_TRY(kernels::WeightPart part, loader.weights().Slice({.name = down,
                                                              .index = expert,
                                                              .count = experts_.count,
                                                              .stored_rows = spec_.hidden_size,
                                                              .cols = features,
                                                              .transposed = true}));
-    part.bias = down_bias.data();
-    PX_TRY(auto second, loader.Stacked({&part, 1}, kRowParallelShards));
+    part.bias = joined() ? nullptr : down_bias.data();
+    if (any) {
+      PX_TRY(second, loader.Stacked({&part, 1}, SumOptions(cut_)));
+    }
+    if (joined()) {
+      down_bias_.push_back(down_bias);
+    }
     gate_up_.push_back(std::move(first));
     down_.push_back(std::move(second));
     return {};
@@ -175,12 +209,13 @@ class Experts final : public FeedForward {
     PX_TRY(shared_gate_up_, loader.Linear({.names = experts_.shared_gate_up,
                                            .layer = layer_,
                                            .sizes = {features, features},
-                                           .cols = spec_.hidden_size}));
+                                           .cols = spec_.hidden_size,
+                                           .rows = RowsOfBoth(shared_cut_)}));
     PX_TRY(shared_down_, loader.Linear({.names = experts_.shared_down,
                                         .layer = layer_,
                                         .sizes = {spec_.hidden_size},
                                         .cols = features,
-                                        .k_shards = kRowParallelShards}));
+                                        .sum = &shared_cut_}));
     if (!experts_.shared_gate.empty()) {
       PX_TRY(shared_gate_, loader.ExactLinear({.names = {{experts_.shared_gate}},
                                                .layer = layer_,
@@ -195,10 +230,13 @@ class Experts final : public FeedForward {
   std::size_t layer_;
   kernels::Operators& operators_;
   AdapterSlots& adapters_;
+  const SumCut& cut_;
+  const SumCut& shared_cut_;
   AdaptedLinear router_;
   std::span<const float> correction_;
   std::vector<std::unique_ptr<kernels::LinearWeight>> gate_up_;  // [expert]
   std::vector<std::unique_ptr<kernels::LinearWeight>> down_;     // [expert]
+  std::vector<std::vector<float>> down_bias_;                    // [expert] where sums are joined
   AdapterSites gate_up_sites_;
   AdapterSites down_sites_;
   AdaptedLinear shared_gate_up_;

@@ -11,29 +11,34 @@ using kernels::Matrix;
 class GatedFeedForward final : public FeedForward {
  public:
   GatedFeedForward(const DecoderSpec& spec, WeightLoader& loader)
-      : features_(spec.intermediate_size),
+      : features_(SizeOf(loader.cut().features.columns)),
         activation_(spec.activation),
         operators_(loader.operators()),
         adapters_(loader.adapters()) {}
 
   Result<void> Load(const DecoderSpec& spec, std::size_t layer, WeightLoader& loader) {
+    const std::int64_t all = spec.intermediate_size;
+    const SumCut& cut = loader.cut().features;
     PX_TRY(gate_up_, loader.Linear({.names = spec.names.gate_up,
                                     .layer = layer,
-                                    .sizes = {features_, features_},
-                                    .cols = spec.hidden_size}));
+                                    .sizes = {all, all},
+                                    .cols = spec.hidden_size,
+                                    .rows = RowsOfBoth(cut)}));
     PX_TRY(down_, loader.Linear({.names = spec.names.down,
                                  .layer = layer,
                                  .sizes = {spec.hidden_size},
-                                 .cols = features_,
-                                 .k_shards = kRowParallelShards}));
+                                 .cols = all,
+                                 .sum = &cut}));
     return {};
   }
 
   void Run(const Matrix& normed, const Matrix& out, const Scratch& scratch) override {
     const Matrix gate_up = scratch.At(0, normed.rows, 2 * features_);
     const Matrix product = scratch.At(normed.rows * 2 * features_, normed.rows, features_);
-    adapters_.Run(normed, gate_up_, gate_up);
-    operators_.ActivationMul(gate_up, activation_, product);
+    if (features_ > 0) {
+      adapters_.Run(normed, gate_up_, gate_up);
+      operators_.ActivationMul(gate_up, activation_, product);
+    }
     adapters_.Run(product, down_, out);
   }
 
@@ -47,6 +52,11 @@ class GatedFeedForward final : public FeedForward {
 };
 
 }  // namespace
+
+std::vector<RowRange> RowsOfBoth(const SumCut& cut) {
+  return cut.shard_end == 0 ? std::vector<RowRange>()
+                            : std::vector<RowRange>{cut.columns, cut.columns};
+}
 
 std::int64_t FeedForwardRowFloats(const DecoderSpec& spec) {
   std::int64_t out = spec.any_dense() ? std::int64_t{3} * spec.intermediate_size : 1;

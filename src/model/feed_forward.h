@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "model/decoder_spec.h"
 #include "model/weight_loader.h"
@@ -28,6 +29,9 @@ Result<std::unique_ptr<FeedForward>> MakeFeedForward(const DecoderSpec& spec, st
 /// The mixture. Pre: spec.layers[layer].experts.
 Result<std::unique_ptr<FeedForward>> MakeExperts(const DecoderSpec& spec, std::size_t layer,
                                                  WeightLoader& loader);
+
+/// What a rank has of gates and ups, whose products are summed as `cut` says; empty: all.
+std::vector<RowRange> RowsOfBoth(const SumCut& cut);
 
 /// Floats of scratch that each row takes in the layer that takes most.
 std::int64_t FeedForwardRowFloats(const DecoderSpec& spec);

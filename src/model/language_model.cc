@@ -10,6 +10,7 @@
 #include "model/decoder.h"
 #include "model/encoder.h"
 #include "model/fingerprint.h"
+#include "model/ranked_model.h"
 #include "model/shapes.h"
 #include "model/weights.h"
 
@@ -74,6 +75,20 @@ void StripPrefix(std::string_view prefix, DecoderSpec& decoder) {
   ForEachName(decoder, [&](std::string& name) { StripPrefix(prefix, name); });
 }
 
+/// One decoder, or one that ranks hold together.
+Result<std::unique_ptr<LanguageModel>> MakeDecoder(const DecoderSpec& decoder,
+                                                   const ModelSpec& spec, Weights& weights,
+                                                   kernels::Operators& operators,
+                                                   const LoadOptions& options) {
+  if (options.ranks.count() == 1) {
+    return Decoder::Create(decoder, spec, weights, operators, options);
+  }
+  return RankedModel::Create(operators, options,
+                             [&](kernels::Operators& own, const LoadOptions& of_rank) {
+                               return Decoder::Create(decoder, spec, weights, own, of_rank);
+                             });
+}
+
 }  // namespace
 
 void ResolveNames(const Checkpoint& checkpoint, ModelConfig& config) {
@@ -130,6 +145,10 @@ Result<ModelSpec> MakeModelSpec(const ModelConfig& config, const Checkpoint& che
   return spec;
 }
 
+KvCuts LanguageModel::kv_cuts() const {
+  return {.stage_layers = {{0, spec().layer_count}}, .rank_heads = {{0, spec().kv_head_count}}};
+}
+
 Result<void> LanguageModel::LoadAdapter(std::int32_t /*slot*/, const LoraAdapter& /*adapter*/) {
   return Fail(Code::kUnsupported, fmt::format("{} takes no adapters", spec().architecture),
               "adapter");
@@ -149,6 +168,11 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::Load(const std::string& fo
   const std::unique_ptr<Weights> weights =
       MakeCheckpointWeights(checkpoint, config.decoder.quantization);
   if (config.encoder) {
+    if (options.ranks.count() > 1) {
+      return Fail(Code::kUnsupported,
+                  fmt::format("{}: encoders are not cut over ranks", spec.architecture),
+                  "tensor-parallel-size");
+    }
     if (!operators.on_host()) {
       return Fail(Code::kUnsupported,
                   fmt::format("{}: encoders run on the CPU only, not on {}", spec.architecture,
@@ -158,7 +182,7 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::Load(const std::string& fo
     return Encoder::Create(*std::move(config.encoder), std::move(spec), *weights, operators,
                            options);
   }
-  return Decoder::Create(std::move(config.decoder), std::move(spec), *weights, operators, options);
+  return MakeDecoder(config.decoder, spec, *weights, operators, options);
 }
 
 Result<std::unique_ptr<LanguageModel>> LanguageModel::Random(std::string_view shape,
@@ -171,7 +195,7 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::Random(std::string_view sh
   spec.fingerprint =
       ToHex(HashKey("pixii random model 1").Digest(std::as_bytes(std::span(identity))));
   const std::unique_ptr<Weights> weights = MakeRandomWeights(random.seed, random.form);
-  return Decoder::Create(std::move(decoder), std::move(spec), *weights, operators, options);
+  return MakeDecoder(decoder, spec, *weights, operators, options);
 }
 
 }  // namespace pixii::model

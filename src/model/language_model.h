@@ -18,6 +18,7 @@
 #include "kernels/operators.h"
 #include "kernels/step.h"
 #include "model/lora_adapter.h"
+#include "model/model_cut.h"
 #include "model/pooling.h"
 #include "model/weights.h"
 
@@ -81,6 +82,17 @@ struct ModelSpec {
 /// (transformers' output_hidden_states). rows [T, hidden_size].
 using HiddenObserver = std::function<void(std::int32_t index, const kernels::Matrix& rows)>;
 
+/// How many ranks hold a model together, each on a thread and operators of its own.
+struct RankOptions {
+  std::int32_t tensor_count = 1;  // 1, 2, 4 or 8
+  std::int32_t stage_count = 1;   // at most the model's layers
+  /// Makes the operators of every rank but the first, which has the caller's. All have the host's
+  /// memory and equal numerics.
+  std::function<Result<std::unique_ptr<kernels::Operators>>()> make_operators = {};
+
+  std::int32_t count() const { return tensor_count * stage_count; }
+};
+
 /// Hears how much of a decoder's weights is ready: a fraction that grows with each layer.
 using LoadProgress = std::function<void(double done)>;
 
@@ -92,12 +104,20 @@ struct LoadOptions {
   std::int32_t step_logit_rows_max = 2048;
   LoadProgress progress = {};
   std::int32_t adapter_slots = 0;  // adapters that steps may mix, 0 .. 4096
+  RankOptions ranks = {};          // how many hold the model together
+  RankPlace place = {};            // which of them a model is; set by who makes them
 };
 
 /// Weights that nobody trained.
 struct RandomOptions {
   std::uint64_t seed = 1;
   RandomForm form = RandomForm::kBf16;
+};
+
+/// KV blocks have a part for each rank, stage by stage: layers and KV heads of it.
+struct KvCuts {
+  std::vector<RowRange> stage_layers;  // [stage]
+  std::vector<RowRange> rank_heads;    // [tensor rank]
 };
 
 class LanguageModel {
@@ -136,6 +156,9 @@ class LanguageModel {
   /// Indices into the last step's logit_rows whose logits are not all finite; empty unless it
   /// failed with kModelFault.
   virtual std::span<const std::int32_t> faulty_logit_rows() const = 0;
+
+  /// How KV blocks are cut over the ranks that hold the model.
+  virtual KvCuts kv_cuts() const;
 
   /// What an adapter may change; empty: this model takes none.
   virtual std::span<const AdaptableLinear> adaptable_linears() const { return {}; }

@@ -16,9 +16,10 @@ class LatentAttention final : public Attention {
         latent_(spec.latent),
         operators_(loader.operators()),
         adapters_(loader.adapters()),
+        cut_(loader.cut()),
         layer_(layer),
         rotary_(rotary),
-        options_(MakeAttentionOptions(spec, layer)) {}
+        options_(MakeAttentionOptions(spec, cut_, layer)) {}
 
   Result<void> Load(WeightLoader& loader) {
     std::int64_t q_cols = spec_.hidden_size;
@@ -30,10 +31,12 @@ class LatentAttention final : public Attention {
       PX_TRY(q_a_norm_, loader.Norm(latent_.q_a_norm, layer_, latent_.q_rank));
       q_cols = latent_.q_rank;
     }
-    PX_TRY(q_b_, loader.Linear({.names = latent_.q_b,
-                                .layer = layer_,
-                                .sizes = {spec_.head_count * HeadDim()},
-                                .cols = q_cols}));
+    PX_TRY(q_b_,
+           loader.Linear({.names = latent_.q_b,
+                          .layer = layer_,
+                          .sizes = {spec_.head_count * HeadDim()},
+                          .cols = q_cols,
+                          .rows = {{cut_.heads.begin * HeadDim(), cut_.heads.end * HeadDim()}}}));
     PX_TRY(kv_a_, loader.Linear({.names = latent_.kv_a,
                                  .layer = layer_,
                                  .sizes = {spec_.key_dim()},
@@ -45,7 +48,7 @@ class LatentAttention final : public Attention {
   Matrix Run(const Matrix& normed, const kernels::StepView& step, kernels::KvCache& cache,
              const Scratch& scratch) override {
     const std::int64_t rows = normed.rows;
-    const std::int64_t heads = spec_.head_count;
+    const std::int64_t heads = cut_.head_count();
     std::int64_t used = 0;
     const auto take = [&](std::int64_t cols) {
       const Matrix out = scratch.At(used, rows, cols);
@@ -75,7 +78,8 @@ class LatentAttention final : public Attention {
       operators_.Copy(q.Columns(head * HeadDim() + latent_.nope_dim, latent_.rope_dim), turned);
       operators_.Rotary(turned, 1, step.positions, rotary_);
     }
-    const auto index = static_cast<std::int32_t>(layer_);
+    const auto index =
+        static_cast<std::int32_t>(layer_) - static_cast<std::int32_t>(cut_.layers.begin);
     operators_.StoreKv(key, compressed, step.slots, index, cache);
     operators_.PagedAttention(query, step, index, cache, options_, mixed);
     for (std::int64_t head = 0; head < heads; ++head) {
@@ -97,16 +101,19 @@ class LatentAttention final : public Attention {
     const std::int64_t nope = latent_.nope_dim;
     const std::int64_t value = latent_.value_dim;
     const std::string name = LayerName(latent_.kv_b, layer_);
-    PX_TRY(const kernels::WeightPart part,
-           loader.weights().Part(name + ".weight", spec_.head_count * (nope + value), rank));
-    const std::int64_t part_rows = part.rows;
-    std::vector<float> all(Index(part_rows * rank));
+    const std::int64_t all_rows = spec_.head_count * (nope + value);
+    if (!loader.held()) {
+      adapters_.AddLinear({.name = name, .in_features = rank, .out_features = all_rows}, {});
+      return {};
+    }
+    PX_TRY(const kernels::WeightPart part, loader.weights().Part(name + ".weight", all_rows, rank));
+    std::vector<float> all(Index(all_rows * rank));
     for (std::int64_t row = 0; row < part.rows; ++row) {
       kernels::ReadRow(part, row, all.data() + row * rank);
     }
     std::vector<float> transposed(Index(nope * rank));
     std::vector<AdapterPlace> places;
-    for (std::int64_t head = 0; head < spec_.head_count; ++head) {
+    for (std::int64_t head = cut_.heads.begin; head < cut_.heads.end; ++head) {
       const float* from = all.data() + head * (nope + value) * rank;
       for (std::int64_t row = 0; row < nope; ++row) {
         for (std::int64_t col = 0; col < rank; ++col) {
@@ -115,18 +122,20 @@ class LatentAttention final : public Attention {
       }
       const kernels::WeightPart key_part{.data = transposed.data(), .rows = rank, .cols = nope};
       const kernels::WeightPart value_part{.data = from + nope * rank, .rows = value, .cols = rank};
-      PX_TRY(auto to_latent, loader.Stacked({&key_part, 1}, 1));
-      PX_TRY(auto to_value, loader.Stacked({&value_part, 1}, 1));
+      PX_TRY(auto to_latent, loader.Stacked({&key_part, 1}));
+      PX_TRY(auto to_value, loader.Stacked({&value_part, 1}));
       const AdapterSites latent_site = adapters_.AddSites({&rank, 1}, 1);
       const AdapterSites value_site = adapters_.AddSites({&value, 1}, 1);
       const std::int64_t row = head * (nope + value);
       places.push_back(
           {.site = latent_site.first, .row_begin = row, .row_count = nope, .transposed = true});
       places.push_back({.site = value_site.first, .row_begin = row + nope, .row_count = value});
-      to_latent_.push_back({.weight = std::move(to_latent), .sites = latent_site});
-      to_value_.push_back({.weight = std::move(to_value), .sites = value_site});
+      to_latent_.push_back(
+          {.weight = std::move(to_latent), .sites = latent_site, .in_features = nope});
+      to_value_.push_back(
+          {.weight = std::move(to_value), .sites = value_site, .in_features = rank});
     }
-    adapters_.AddLinear({.name = name, .in_features = rank, .out_features = part_rows},
+    adapters_.AddLinear({.name = name, .in_features = rank, .out_features = all_rows},
                         std::move(places));
     return {};
   }
@@ -135,6 +144,7 @@ class LatentAttention final : public Attention {
   const LatentSpec& latent_;
   kernels::Operators& operators_;
   AdapterSlots& adapters_;
+  const ModelCut& cut_;
   std::size_t layer_;
   kernels::RotaryTable rotary_;
   kernels::AttentionOptions options_;

@@ -117,4 +117,14 @@ Result<void> CheckStep(const kernels::StepBatch& batch, const StepBounds& bounds
   return {};
 }
 
+Result<void> CheckFaultyRows(std::span<const std::int32_t> faulty_rows, std::size_t row_count) {
+  if (faulty_rows.empty()) {
+    return {};
+  }
+  return Fail(
+      Code::kModelFault,
+      fmt::format("{} of {} rows of logits hold values that are not finite, the first is row {}",
+                  faulty_rows.size(), row_count, faulty_rows.front()));
+}
+
 }  // namespace pixii::model

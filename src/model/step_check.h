@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "base/result.h"
@@ -32,5 +33,8 @@ tl::unexpected<Error> BadStep(std::string_view field, std::string_view what);
 /// in range, sequences cover the rows. Errors: those of BadStep.
 Result<void> CheckStep(const kernels::StepBatch& batch, const StepBounds& bounds,
                        std::size_t result_size);
+
+/// kModelFault unless `faulty_rows` of the `row_count` rows of a result is empty.
+Result<void> CheckFaultyRows(std::span<const std::int32_t> faulty_rows, std::size_t row_count);
 
 }  // namespace pixii::model

@@ -14,13 +14,10 @@
 #include "kernels/operators.h"
 #include "model/adapted_linear.h"
 #include "model/decoder_spec.h"
+#include "model/model_cut.h"
 #include "model/weights.h"
 
 namespace pixii::model {
-
-/// Row-parallel projections sum K in this many shards, so that 1, 2, 4 and 8 devices give the same
-/// bits.
-inline constexpr std::int32_t kRowParallelShards = 8;
 
 /// A block's piece of the step's scratch memory.
 struct Scratch {
@@ -36,25 +33,37 @@ struct LinearRequest {
   std::size_t layer = 0;
   std::vector<std::int64_t> sizes;  // rows of each part
   std::int64_t cols = 0;
-  std::int32_t k_shards = 1;
+  const SumCut* sum = nullptr;      // of a row-parallel linear: what this rank has of K
+  std::vector<RowRange> rows = {};  // what this rank computes of each size; empty: all
 };
 
 class WeightLoader final {
  public:
   /// All outlive the loader; `adapters` learns of every linear, `vectors` keeps what Vector makes.
   WeightLoader(Weights& weights, kernels::Operators& operators, AdapterSlots& adapters,
-               kernels::ComputeType compute, std::vector<kernels::Buffer>& vectors)
+               kernels::ComputeType compute, std::vector<kernels::Buffer>& vectors,
+               const ModelCut& cut)
       : weights_(weights),
         operators_(operators),
         adapters_(adapters),
         compute_(compute),
-        vectors_(vectors) {}
+        vectors_(vectors),
+        cut_(cut) {}
 
   Weights& weights() { return weights_; }
 
   kernels::Operators& operators() { return operators_; }
 
   AdapterSlots& adapters() { return adapters_; }
+
+  /// What this rank holds; outlives what is loaded.
+  const ModelCut& cut() const { return cut_; }
+
+  /// Whether what is asked for from now on is this rank's to hold. If not, adapters still learn of
+  /// linears, so that all ranks know the same ones, but nothing is read and results are empty.
+  void SetHeld(bool held) { held_ = held; }
+
+  bool held() const { return held_; }
 
   Result<AdaptedLinear> Linear(const LinearRequest& request) { return Linear(request, compute_); }
 
@@ -68,9 +77,10 @@ class WeightLoader final {
     return Linear(request, kernels::ComputeType::kF32);
   }
 
-  /// `parts` stacked, of which adapters know nothing; what they borrow is released.
+  /// `parts` stacked, of which adapters know nothing; what they borrow is released. `options` say
+  /// what of them; what to compute in is the loader's.
   Result<std::unique_ptr<kernels::LinearWeight>> Stacked(std::span<const kernels::WeightPart> parts,
-                                                         std::int32_t k_shards);
+                                                         kernels::LinearOptions options = {});
 
   /// Tensor `name` of [size] in the backend's memory.
   Result<std::span<const float>> Vector(const std::string& name, std::int64_t size);
@@ -80,10 +90,9 @@ class WeightLoader final {
                                       std::int64_t size);
 
  private:
-  /// Appends the names of the parts to `linears`.
-  Result<std::unique_ptr<kernels::LinearWeight>> Prepare(const LinearRequest& request,
-                                                         kernels::ComputeType compute,
-                                                         std::vector<AdaptableLinear>& linears);
+  /// A weight whose sites are not known yet; `linears` become what it is made of.
+  Result<AdaptedLinear> Prepare(const LinearRequest& request, kernels::ComputeType compute,
+                                std::vector<LinearRows>& linears);
   Result<AdaptedLinear> Linear(const LinearRequest& request, kernels::ComputeType compute);
 
   Weights& weights_;
@@ -91,6 +100,11 @@ class WeightLoader final {
   AdapterSlots& adapters_;
   kernels::ComputeType compute_;
   std::vector<kernels::Buffer>& vectors_;
+  const ModelCut& cut_;
+  bool held_ = true;
 };
+
+/// The options by which a rank's part of a sum is prepared.
+kernels::LinearOptions SumOptions(const SumCut& cut);
 
 }  // namespace pixii::model

@@ -2,10 +2,13 @@
 // in, on how the cache is cut into blocks, or on the number of workers.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <string>
+
+#include <fmt/format.h>
 
 #include "compare/operator_cases.h"
 #include "compare/operator_inputs.h"
@@ -78,6 +81,103 @@ INSTANTIATE_TEST_SUITE_P(
       return std::string(test.param.compute == ComputeType::kF32 ? "f32" : "bf16") + "_shards" +
              std::to_string(test.param.k_shards);
     });
+
+/// The ranks' outputs joined as a collective joins them.
+std::vector<float> JoinRanks(std::vector<std::vector<float>> parts) {
+  for (std::size_t step = 1; step < parts.size(); step *= 2) {
+    for (std::size_t i = 0; i + step < parts.size(); i += 2 * step) {
+      for (std::size_t f = 0; f < parts[i].size(); ++f) {
+        parts[i][f] += parts[i + step][f];
+      }
+    }
+  }
+  return parts[0];
+}
+
+/// A linear of `part` by 2, 4 and 8 ranks: K cut by shards, outputs cut by rows.
+void ExpectSharesOfTheWhole(Operators& operators, const WeightPart& part, ComputeType compute) {
+  constexpr std::int64_t kM = 37;
+  Inputs inputs("shares");
+  GuardedMatrix in(kM, part.cols, 0, inputs);
+  const WeightPart parts[] = {part, part};  // stacked, so that rows cross a part
+  auto whole = operators.PrepareLinear(parts, {.compute = compute, .k_shards = 8});
+  GuardedMatrix wanted(kM, 2 * part.rows, 0);
+  operators.Linear(in.view(), **whole, wanted.view());
+  auto columns = operators.PrepareLinear(
+      parts,
+      {.compute = compute,
+       .k_shards = 8,
+       .rows = {{3, 9}, {part.rows - 2, part.rows + 5}, {2 * part.rows - 1, 2 * part.rows}}});
+  GuardedMatrix some(kM, 14, 0);
+  operators.Linear(in.view(), **columns, some.view());
+  for (std::int64_t row = 0; row < kM; ++row) {
+    for (std::int64_t i = 0; i < 14; ++i) {
+      const std::int64_t of = i < 6 ? 3 + i : i < 13 ? part.rows - 8 + i : 2 * part.rows - 1;
+      ASSERT_EQ(some.view().f32(row)[i], wanted.view().f32(row)[of]) << row << " " << i;
+    }
+  }
+  const std::int64_t size = (part.cols + 15) / 16 * 2;  // of a shard
+  for (const std::int32_t ranks : {2, 4, 8}) {
+    std::vector<std::vector<float>> sums;
+    for (std::int32_t rank = 0; rank < ranks; ++rank) {
+      const std::int32_t shards = 8 / ranks;
+      const std::int64_t begin = std::min(part.cols, rank * shards * size);
+      const std::int64_t end = std::min(part.cols, (rank + 1) * shards * size);
+      auto share = operators.PrepareLinear(parts, {.compute = compute,
+                                                   .k_shards = 8,
+                                                   .shard_begin = rank * shards,
+                                                   .shard_end = (rank + 1) * shards});
+      ASSERT_TRUE(share.has_value());
+      GuardedMatrix sum(kM, 2 * part.rows, 0);
+      operators.Linear(in.view().Columns(begin, end - begin), **share, sum.view());
+      sums.push_back(sum.Result());
+      sums.back().pop_back();  // says that nothing was written beside it
+    }
+    std::vector<float> expected = wanted.Result();
+    expected.pop_back();
+    ASSERT_EQ(FirstDifference(JoinRanks(sums), expected), -1) << ranks << " ranks";
+  }
+}
+
+TEST(LinearShares, OfRanksJoinedAreTheWholeLinear) {
+  for (const std::int64_t k : {512, 530, 130}) {
+    Inputs inputs("values");
+    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
+      const RawValues raw(inputs.Values(40 * k), dtype);
+      const WeightPart part{.data = raw.data(), .dtype = dtype, .rows = 40, .cols = k};
+      for (const Backend& backend : AllBackends()) {
+        SCOPED_TRACE(fmt::format("{} k {} dtype {}", backend.name, k, static_cast<int>(dtype)));
+        ExpectSharesOfTheWhole(*backend.operators, part, ComputeType::kF32);
+        ExpectSharesOfTheWhole(*backend.operators, part, ComputeType::kBf16);
+      }
+    }
+  }
+}
+
+TEST(LinearShares, OfCodesAreTheWholeLinearThoughTheyCutScaleGroups) {
+  for (const std::int64_t k : {512, 1376}) {
+    for (const WeightCode code : {WeightCode::kInt8, WeightCode::kUint4, WeightCode::kFp8E4m3}) {
+      for (const std::int64_t group : {std::int64_t{128}, std::int64_t{32}, k}) {
+        for (const bool offsets : {false, true}) {
+          Inputs inputs("codes");
+          const CodedValues values({.code = code,
+                                    .rows = 40,
+                                    .cols = k,
+                                    .scale_rows = group == 128 ? 16 : 1,
+                                    .scale_cols = group,
+                                    .offsets = offsets},
+                                   inputs);
+          for (const Backend& backend : AllBackends()) {
+            SCOPED_TRACE(fmt::format("{} k {} code {} group {}", backend.name, k,
+                                     static_cast<int>(code), group));
+            ExpectSharesOfTheWhole(*backend.operators, values.part(), ComputeType::kInt8);
+            ExpectSharesOfTheWhole(*backend.operators, values.part(), ComputeType::kBf16);
+          }
+        }
+      }
+    }
+  }
+}
 
 class IntegerInvariance : public ::testing::TestWithParam<CodedValues::Shape> {};
 

@@ -26,8 +26,11 @@ std::vector<IntegerPieceView> ViewsOf(const IntegerPlan& plan, Index align_words
   for (const IntegerPiece& piece : plan.pieces) {
     const Index count = piece.end - piece.begin;
     const Index words = CeilDiv(CeilDiv(count, kWordCodes), align_words) * align_words;
-    out.push_back(
-        {.begin = piece.begin, .count = count, .word = word, .words = words, .shard = piece.shard});
+    out.push_back({.begin = piece.begin - plan.column,
+                   .count = count,
+                   .word = word,
+                   .words = words,
+                   .shard = piece.shard});
     word += words;
   }
   return out;
@@ -38,14 +41,13 @@ bool FitsF16(float value) { return FloatFromF16(F16FromFloat(value)) == value; }
 /// Writes codes and scales, a panel at a time.
 class IntegerPacker final {
  public:
-  IntegerPacker(std::span<const WeightPart> parts, const PackedIntegers& shape,
-                const KernelTable& kernels)
-      : shape_(shape), kernels_(kernels), cols_(parts.front().cols) {
-    for (const WeightPart& part : parts) {
-      for (std::int64_t row = 0; row < part.rows; ++row) {
-        rows_.push_back({&part, row});
-      }
-    }
+  IntegerPacker(const std::vector<PartRow>& rows, const IntegerPlan& plan,
+                const PackedIntegers& shape, const KernelTable& kernels)
+      : shape_(shape),
+        kernels_(kernels),
+        cols_(rows.front().part->cols),
+        column_(plan.column),
+        rows_(rows) {
     words_per_stored_ = shape.code_bits == 4 ? 2 : 1;
   }
 
@@ -82,13 +84,13 @@ class IntegerPacker final {
   void PackScales(Index panel, void* out, ValueAt&& value_at) const {
     const Index pieces = shape_.grouped ? shape_.piece_count : 1;
     for (Index p = 0; p < pieces; ++p) {
-      const Index column = std::min(shape_.pieces[p].begin, cols_ - 1);
+      const Index column = std::min(column_ + shape_.pieces[p].begin, cols_ - 1);
       for (Index lane = 0; lane < kIntegerPanelOutputs; ++lane) {
         const Index row = panel * kIntegerPanelOutputs + lane;
         if (row >= std::ssize(rows_)) {
           break;
         }
-        const Row& from = rows_[static_cast<std::size_t>(row)];
+        const PartRow& from = rows_[static_cast<std::size_t>(row)];
         const float value = value_at(*from.part, from.row, column);
         const Index at = (panel * pieces + p) * kIntegerPanelOutputs + lane;
         if (shape_.f16_scales) {
@@ -101,13 +103,8 @@ class IntegerPacker final {
   }
 
  private:
-  struct Row {
-    const WeightPart* part = nullptr;
-    std::int64_t row = 0;
-  };
-
   /// The row's codes as words, piece by piece, zeros after each.
-  void RowWords(const Row& row, std::uint32_t* out, std::vector<unsigned char>& codes) const {
+  void RowWords(const PartRow& row, std::uint32_t* out, std::vector<unsigned char>& codes) const {
     const auto* bytes =
         static_cast<const unsigned char*>(row.part->data) + row.row * RowSizeBytes(*row.part);
     if (shape_.code_bits == 4) {
@@ -126,7 +123,8 @@ class IntegerPacker final {
       }
       piece_words[static_cast<std::size_t>(piece.words - 1)] = 0;
       piece_words[static_cast<std::size_t>(std::max<Index>(piece.words - 2, 0))] = 0;
-      std::memcpy(piece_words.data(), bytes + piece.begin, static_cast<std::size_t>(piece.count));
+      std::memcpy(piece_words.data(), bytes + column_ + piece.begin,
+                  static_cast<std::size_t>(piece.count));
       if (shape_.code_bits == 8) {
         for (Index i = 0; i < piece.words; ++i) {
           *out++ = piece_words[static_cast<std::size_t>(i)] ^ kSigns;
@@ -141,9 +139,10 @@ class IntegerPacker final {
 
   const PackedIntegers& shape_;
   const KernelTable& kernels_;
-  Index cols_;
+  Index cols_;    // of the parts
+  Index column_;  // where the packed K begins
   Index words_per_stored_ = 1;
-  std::vector<Row> rows_;
+  const std::vector<PartRow>& rows_;
 };
 
 /// Whether fp16 holds every scale and offset exactly, as GGUF's do.
@@ -166,8 +165,10 @@ bool AllFitF16(std::span<const WeightPart> parts, ThreadPool& pool) {
 
 }  // namespace
 
-Result<IntegerPanels> PackIntegerPanels(std::span<const WeightPart> parts, const IntegerPlan& plan,
-                                        const KernelTable& kernels, ThreadPool& pool) {
+Result<IntegerPanels> PackIntegerPanels(std::span<const WeightPart> parts,
+                                        const std::vector<PartRow>& rows, const IntegerPlan& plan,
+                                        const PackTools& tools) {
+  ThreadPool& pool = tools.pool;
   const bool four_bits = plan.code == WeightCode::kUint4;
   IntegerPanels out;
   out.pieces = ViewsOf(plan, four_bits ? 2 : 1);
@@ -181,7 +182,7 @@ Result<IntegerPanels> PackIntegerPanels(std::span<const WeightPart> parts, const
   view.grouped = plan.grouped;
   view.f16_scales = plan.grouped && AllFitF16(parts, pool);
 
-  const IntegerPacker packer(parts, view, kernels);
+  const IntegerPacker packer(rows, plan, view, tools.kernels);
   const Index panels = packer.panel_count();
   PX_TRY(out.panels, AllocateHostMemory(static_cast<std::size_t>(panels * packer.panel_words() *
                                                                  Index{sizeof(std::uint32_t)})));

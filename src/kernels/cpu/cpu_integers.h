@@ -11,6 +11,7 @@
 #include "kernels/integer_plan.h"
 #include "kernels/operators.h"
 #include "kernels/thread_pool.h"
+#include "kernels/weight_source.h"
 
 namespace pixii::kernels {
 
@@ -22,8 +23,15 @@ struct IntegerPanels {
   std::vector<IntegerPieceView> pieces;
 };
 
-/// Errors: kResourceExhausted.
-Result<IntegerPanels> PackIntegerPanels(std::span<const WeightPart> parts, const IntegerPlan& plan,
-                                        const KernelTable& kernels, ThreadPool& pool);
+/// What packing runs on.
+struct PackTools {
+  const KernelTable& kernels;
+  ThreadPool& pool;
+};
+
+/// Packs `rows` of `parts`. Errors: kResourceExhausted.
+Result<IntegerPanels> PackIntegerPanels(std::span<const WeightPart> parts,
+                                        const std::vector<PartRow>& rows, const IntegerPlan& plan,
+                                        const PackTools& tools);
 
 }  // namespace pixii::kernels

@@ -504,7 +504,7 @@ class CpuOperators final : public HostOperators {
                       .row_elements = dim};
     };
     KvView view{.blocks = static_cast<unsigned char*>(cache.buffer.data()),
-                .block_size_bytes = static_cast<Index>(layout.block_size_bytes()),
+                .block_size_bytes = static_cast<Index>(cache.block_stride_bytes()),
                 .k = slices(layout.key_offset_bytes(layer), layout.key_dim),
                 .v = slices(layout.value_offset_bytes(layer), layout.value_dim),
                 .value_in_key = layout.value_in_key,

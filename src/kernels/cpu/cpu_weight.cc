@@ -11,23 +11,14 @@
 namespace pixii::kernels {
 namespace {
 
-/// Row `row` of the stacked parts.
-struct StackedRow {
-  const WeightPart* part = nullptr;
-  std::int64_t row = 0;
-};
-
 /// Writes panels. Rows that hold the panel's words already are transposed where they lie; others
 /// are converted first, a panel's rows at a time.
 class Packer final {
  public:
-  Packer(std::span<const WeightPart> parts, const PackedWeight& shape, const KernelTable& kernels)
-      : shape_(shape), kernels_(kernels) {
-    for (const WeightPart& part : parts) {
-      for (std::int64_t row = 0; row < part.rows; ++row) {
-        rows_.push_back({&part, row});
-      }
-    }
+  /// `column`: of the parts, where the packed K begins.
+  Packer(std::vector<PartRow> rows, Index column, const PackedWeight& shape,
+         const KernelTable& kernels)
+      : shape_(shape), kernels_(kernels), column_(column), rows_(std::move(rows)) {
     row_words_ = shape.bf16 ? CeilDiv(shape.in_features, Index{2}) : shape.in_features;
   }
 
@@ -70,45 +61,41 @@ class Packer final {
   static constexpr Index kWordBytes = 4;
 
   /// The row as words: where it lies, or in scratch.
-  const unsigned char* Words(const StackedRow& source, Index lane, Scratch& scratch) const {
+  const unsigned char* Words(const PartRow& source, Index lane, Scratch& scratch) const {
     const WeightPart& part = *source.part;
     const Index cols = shape_.in_features;
     if (part.code == WeightCode::kNone &&
         (shape_.bf16 ? part.dtype == DType::kBf16 && cols % 2 == 0 : part.dtype == DType::kF32)) {
-      return static_cast<const unsigned char*>(part.data) + source.row * RowSizeBytes(part);
+      return static_cast<const unsigned char*>(part.data) + source.row * RowSizeBytes(part) +
+             column_ * (shape_.bf16 ? 2 : 4);
     }
     scratch.words.resize(static_cast<std::size_t>(kPanelOutputs * row_words_));
     std::uint32_t* out = scratch.words.data() + lane * row_words_;
+    scratch.values.resize(static_cast<std::size_t>(part.cols));
+    ReadRow(part, source.row, scratch.values.data());
+    const float* values = scratch.values.data() + column_;
     if (!shape_.bf16) {
-      ReadRow(part, source.row, reinterpret_cast<float*>(out));
+      std::memcpy(out, values, static_cast<std::size_t>(cols) * sizeof(float));
     } else {
       out[row_words_ - 1] = 0;  // half of it is no element of an odd row
-      scratch.values.resize(static_cast<std::size_t>(cols));
-      ReadRow(part, source.row, scratch.values.data());
-      kernels_.round_row(scratch.values.data(), cols, reinterpret_cast<std::uint16_t*>(out));
+      kernels_.round_row(values, cols, reinterpret_cast<std::uint16_t*>(out));
     }
     return reinterpret_cast<const unsigned char*>(out);
   }
 
   const PackedWeight& shape_;
   const KernelTable& kernels_;
-  std::vector<StackedRow> rows_;
+  Index column_;
+  std::vector<PartRow> rows_;
   Index row_words_ = 0;
 };
 
-std::vector<float> StackBias(std::span<const WeightPart> parts, Index padded_rows) {
-  if (std::none_of(parts.begin(), parts.end(),
-                   [](const WeightPart& part) { return part.bias != nullptr; })) {
+std::vector<float> StackBias(std::span<const PartRow> rows, Index padded_rows) {
+  if (std::ranges::none_of(rows, [](const PartRow& row) { return row.part->bias != nullptr; })) {
     return {};
   }
   std::vector<float> out(static_cast<std::size_t>(padded_rows));
-  auto at = out.begin();
-  for (const WeightPart& part : parts) {
-    if (part.bias != nullptr) {
-      std::copy_n(part.bias, part.rows, at);
-    }
-    at += part.rows;
-  }
+  std::ranges::transform(rows, out.begin(), [](const PartRow& row) { return row.bias(); });
   return out;
 }
 
@@ -120,23 +107,22 @@ Result<std::unique_ptr<LinearWeight>> CpuWeight::PackLinear(std::span<const Weig
                                                             ThreadPool& pool) {
   if (options.compute == ComputeType::kInt8) {
     if (const auto plan = PlanIntegers(parts, options)) {
-      return PackIntegers(parts, *plan, kernels, pool);
+      return PackIntegers(parts, options, *plan, {kernels, pool});
     }
   }
-  Index rows = 0;
-  bool all_bf16 = true;
-  for (const WeightPart& part : parts) {
-    rows += part.rows;
-    all_bf16 = all_bf16 && part.code == WeightCode::kNone && part.dtype == DType::kBf16;
-  }
-  auto weight = std::make_unique<CpuWeight>(parts.front().cols, rows);
+  const bool all_bf16 = std::ranges::all_of(parts, [](const WeightPart& part) {
+    return part.code == WeightCode::kNone && part.dtype == DType::kBf16;
+  });
+  std::vector<PartRow> part_rows = RowsOf(parts, options);
+  const Index rows = std::ssize(part_rows);
+  const ShardPlan plan = MakeShardPlan(parts.front().cols, options);
+  auto weight = std::make_unique<CpuWeight>(plan.k, rows);
   PackedWeight& packed = weight->packed_;
-  packed.in_features = parts.front().cols;
+  packed.in_features = plan.k;
   packed.out_features = rows;
   packed.round_input = options.compute != ComputeType::kF32;
   packed.bf16 =
       packed.round_input || all_bf16;  // bf16 weights widen exactly, so fp32 results are the same
-  const ShardPlan plan = MakeShardPlan(packed.in_features, options.k_shards);
   packed.shard_count = plan.count;
   packed.shard_size = plan.size;
   const Index align = packed.round_input ? kernels.k_align : 2;
@@ -147,10 +133,10 @@ Result<std::unique_ptr<LinearWeight>> CpuWeight::PackLinear(std::span<const Weig
   const Index panel_size_bytes = packed.k_padded * kPanelOutputs * (packed.bf16 ? 2 : 4);
   PX_TRY(weight->buffer_, AllocateHostMemory(static_cast<std::size_t>(panels * panel_size_bytes)));
   packed.panels = weight->buffer_.data();
-  weight->bias_ = StackBias(parts, panels * kPanelOutputs);
+  weight->bias_ = StackBias(part_rows, panels * kPanelOutputs);
   packed.bias = weight->bias_.empty() ? nullptr : weight->bias_.data();
 
-  const Packer packer(parts, packed, kernels);
+  const Packer packer(std::move(part_rows), plan.column, packed, kernels);
   pool.Run([&](std::int32_t worker) {
     Packer::Scratch scratch;
     for (Index panel = worker; panel < panels; panel += pool.thread_count()) {
@@ -162,20 +148,18 @@ Result<std::unique_ptr<LinearWeight>> CpuWeight::PackLinear(std::span<const Weig
 }
 
 Result<std::unique_ptr<LinearWeight>> CpuWeight::PackIntegers(std::span<const WeightPart> parts,
+                                                              const LinearOptions& options,
                                                               const IntegerPlan& plan,
-                                                              const KernelTable& kernels,
-                                                              ThreadPool& pool) {
-  Index rows = 0;
-  for (const WeightPart& part : parts) {
-    rows += part.rows;
-  }
-  auto weight = std::make_unique<CpuWeight>(parts.front().cols, rows);
-  PX_TRY(weight->integers_, PackIntegerPanels(parts, plan, kernels, pool));
-  weight->bias_ = StackBias(parts, CeilDiv(rows, kIntegerPanelOutputs) * kIntegerPanelOutputs);
+                                                              const PackTools& tools) {
+  const std::vector<PartRow> part_rows = RowsOf(parts, options);
+  const Index rows = std::ssize(part_rows);
+  auto weight = std::make_unique<CpuWeight>(plan.columns, rows);
+  PX_TRY(weight->integers_, PackIntegerPanels(parts, part_rows, plan, tools));
+  weight->bias_ = StackBias(part_rows, CeilDiv(rows, kIntegerPanelOutputs) * kIntegerPanelOutputs);
   PackedWeight& packed = weight->packed_;
   packed.panels = weight->integers_.panels.data();
   packed.bias = weight->bias_.empty() ? nullptr : weight->bias_.data();
-  packed.in_features = parts.front().cols;
+  packed.in_features = plan.columns;
   packed.out_features = rows;
   packed.integers = weight->integers_.view;
   return std::unique_ptr<LinearWeight>(std::move(weight));

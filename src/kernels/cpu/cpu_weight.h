@@ -42,9 +42,9 @@ class CpuWeight final : public LinearWeight {
 
  private:
   static Result<std::unique_ptr<LinearWeight>> PackIntegers(std::span<const WeightPart> parts,
+                                                            const LinearOptions& options,
                                                             const IntegerPlan& plan,
-                                                            const KernelTable& kernels,
-                                                            ThreadPool& pool);
+                                                            const PackTools& tools);
 
   PackedWeight packed_;
   IntegerPanels integers_;

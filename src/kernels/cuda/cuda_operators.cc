@@ -203,6 +203,9 @@ class CudaOperators final : public Operators {
   Result<std::unique_ptr<LinearWeight>> PrepareLinear(std::span<const WeightPart> parts,
                                                       const LinearOptions& options) override {
     PX_CHECK_OK(CheckParts(parts, options));
+    if (options.shard_end != 0 || !options.rows.empty()) {
+      return Fail(Code::kUnsupported, "the CUDA backend runs no shares of a linear yet", "device");
+    }
     const bool bf16 = options.compute != ComputeType::kF32;
     PX_TRY(auto weight, Prepare(parts, bf16 ? Element::kBf16 : Element::kF32, options));
     return std::unique_ptr<LinearWeight>(std::move(weight));
@@ -487,7 +490,7 @@ class CudaOperators final : public Operators {
       return std::nullopt;
     }
     return cuda::KvSlices{.blocks = static_cast<unsigned char*>(cache.buffer.data()),
-                          .block_size_bytes = static_cast<std::int64_t>(layout.block_size_bytes()),
+                          .block_size_bytes = static_cast<std::int64_t>(cache.block_stride_bytes()),
                           .key_offset_bytes = layout.key_offset_bytes(layer),
                           .value_offset_bytes = layout.value_offset_bytes(layer),
                           .key_slice_size_bytes = layout.slice_size_bytes(layout.key_dim),

@@ -15,28 +15,32 @@ struct ReferenceIntegers::QuantizedRow {
   std::vector<float> sums;           // [pieces], scale times sum of values
 };
 
-ReferenceIntegers::ReferenceIntegers(IntegerPlan plan, std::span<const WeightPart> parts)
-    : plan_(std::move(plan)), in_features_(parts.front().cols) {
-  std::vector<float> row(static_cast<std::size_t>(in_features_));
-  for (const WeightPart& part : parts) {
+ReferenceIntegers::ReferenceIntegers(IntegerPlan plan, std::span<const PartRow> rows)
+    : plan_(std::move(plan)), in_features_(plan_.columns), out_features_(std::ssize(rows)) {
+  std::vector<float> row;
+  for (const auto& [part, r] : rows) {
     // The codes themselves are what a part of scale 1 without offsets reads as.
     const float one = 1.0F;
-    WeightPart codes = part;
+    WeightPart codes = *part;
     codes.scales = &one;
     codes.offsets = nullptr;
     codes.scale_rows = codes.scale_cols = kWeightExtentMax;
-    for (std::int64_t r = 0; r < part.rows; ++r) {
-      ReadRow(codes, r, row.data());
-      for (const float code : row) {
-        codes_.push_back(static_cast<std::int16_t>(static_cast<std::int32_t>(code) - plan_.zero));
-      }
-      for (const IntegerPiece& piece : plan_.pieces) {
-        const std::int64_t column = std::min(piece.begin, in_features_ - 1);
-        scales_.push_back(ScaleAt(part, r, column));
-        offsets_.push_back(plan_.offsets ? OffsetAt(part, r, column) : 0.0F);
-      }
+    row.resize(static_cast<std::size_t>(part->cols));
+    ReadRow(codes, r, row.data());
+    for (const float code : std::span(row).subspan(static_cast<std::size_t>(plan_.column),
+                                                   static_cast<std::size_t>(in_features_))) {
+      codes_.push_back(static_cast<std::int16_t>(static_cast<std::int32_t>(code) - plan_.zero));
     }
-    out_features_ += part.rows;
+    for (const IntegerPiece& piece : plan_.pieces) {
+      const std::int64_t column = std::min(piece.begin, part->cols - 1);
+      scales_.push_back(ScaleAt(*part, r, column));
+      offsets_.push_back(plan_.offsets ? OffsetAt(*part, r, column) : 0.0F);
+    }
+  }
+  // From here on columns count from the share's first.
+  for (IntegerPiece& piece : plan_.pieces) {
+    piece.begin -= plan_.column;
+    piece.end -= plan_.column;
   }
 }
 
@@ -69,9 +73,7 @@ void ReferenceIntegers::Multiply(const float* in, float* out) const {
     for (std::int32_t shard = 0; shard < plan_.shard_count; ++shard) {
       totals[shard] = ShardTotal(row, n, shard);
     }
-    out[n] = plan_.shard_count == 1 ? totals[0]
-                                    : ((totals[0] + totals[1]) + (totals[2] + totals[3])) +
-                                          ((totals[4] + totals[5]) + (totals[6] + totals[7]));
+    out[n] = JoinShards(totals, plan_.shard_count);
   }
 }
 

@@ -18,12 +18,13 @@
 
 #include "kernels/integer_plan.h"
 #include "kernels/operators.h"
+#include "kernels/weight_source.h"
 
 namespace pixii::kernels {
 
 class ReferenceIntegers final {
  public:
-  ReferenceIntegers(IntegerPlan plan, std::span<const WeightPart> parts);
+  ReferenceIntegers(IntegerPlan plan, std::span<const PartRow> rows);
 
   /// Writes one row of outputs, without bias. `in` [in_features], `out` [out_features].
   void Multiply(const float* in, float* out) const;

@@ -26,13 +26,16 @@ constexpr std::size_t kAlignment = 64;
 
 class ReferenceWeight final : public LinearWeight {
  public:
-  ReferenceWeight(std::int64_t in_features, std::int64_t out_features, const LinearOptions& options)
-      : LinearWeight(in_features, out_features),
-        options_(options),
-        values_(static_cast<std::size_t>(in_features * out_features)),
+  ReferenceWeight(const ShardPlan& shards, std::int64_t out_features, ComputeType compute)
+      : LinearWeight(shards.k, out_features),
+        shards_(shards),
+        compute_(compute),
+        values_(static_cast<std::size_t>(shards.k * out_features)),
         bias_(static_cast<std::size_t>(out_features)) {}
 
-  const LinearOptions& options() const { return options_; }
+  const ShardPlan& shards() const { return shards_; }
+
+  ComputeType compute() const { return compute_; }
 
   const float* row(std::int64_t index) const { return values_.data() + index * in_features(); }
 
@@ -52,7 +55,8 @@ class ReferenceWeight final : public LinearWeight {
   void set_integers(ReferenceIntegers integers) { integers_ = std::move(integers); }
 
  private:
-  LinearOptions options_;
+  ShardPlan shards_;
+  ComputeType compute_;
   std::vector<float> values_;  // [out_features, in_features]
   std::vector<float> bias_;    // [out_features]
   bool has_bias_ = false;
@@ -167,29 +171,28 @@ class ReferenceOperators final : public HostOperators {
   Result<std::unique_ptr<LinearWeight>> PrepareLinear(std::span<const WeightPart> parts,
                                                       const LinearOptions& options) override {
     PX_CHECK_OK(CheckParts(parts, options));
-    std::int64_t rows = 0;
-    for (const WeightPart& part : parts) {
-      rows += part.rows;
-    }
-    auto weight = std::make_unique<ReferenceWeight>(parts.front().cols, rows, options);
+    const std::vector<PartRow> rows = RowsOf(parts, options);
+    const ShardPlan shards = MakeShardPlan(parts.front().cols, options);
+    auto weight = std::make_unique<ReferenceWeight>(shards, std::ssize(rows), options.compute);
     if (options.compute == ComputeType::kInt8) {
       if (auto plan = PlanIntegers(parts, options)) {
-        weight->set_integers(ReferenceIntegers(*std::move(plan), parts));
+        weight->set_integers(ReferenceIntegers(*std::move(plan), rows));
       }
     }
+    std::vector<float> whole(static_cast<std::size_t>(parts.front().cols));
     std::int64_t at = 0;
-    for (const WeightPart& part : parts) {
-      for (std::int64_t row = 0; row < part.rows; ++row, ++at) {
-        float* values = weight->mutable_row(at);
-        ReadRow(part, row, values);
-        for (std::int64_t k = 0; options.compute != ComputeType::kF32 && k < part.cols; ++k) {
-          values[k] = RoundToBf16(values[k]);
-        }
-        if (part.bias != nullptr) {
-          weight->bias()[at] = part.bias[row];
-          weight->set_has_bias();
-        }
+    for (const PartRow& row : rows) {
+      float* values = weight->mutable_row(at);
+      ReadRow(*row.part, row.row, whole.data());
+      std::copy_n(whole.data() + shards.column, shards.k, values);
+      for (std::int64_t k = 0; options.compute != ComputeType::kF32 && k < shards.k; ++k) {
+        values[k] = RoundToBf16(values[k]);
       }
+      if (row.part->bias != nullptr) {
+        weight->bias()[at] = row.bias();
+        weight->set_has_bias();
+      }
+      ++at;
     }
     return std::unique_ptr<LinearWeight>(std::move(weight));
   }
@@ -215,8 +218,8 @@ class ReferenceOperators final : public HostOperators {
     const auto& weight = static_cast<const ReferenceWeight&>(linear_weight);
     PX_ASSERT(in.rows == out.rows && in.cols == weight.in_features() &&
               out.cols == weight.out_features());
-    const bool bf16 = weight.options().compute != ComputeType::kF32;
-    const ShardPlan plan = MakeShardPlan(in.cols, weight.options().k_shards);
+    const bool bf16 = weight.compute() != ComputeType::kF32;
+    const ShardPlan& plan = weight.shards();
     std::vector<float> row(static_cast<std::size_t>(in.cols));
     for (std::int64_t m = 0; m < in.rows; ++m) {
       if (weight.integers() != nullptr) {
@@ -385,11 +388,7 @@ class ReferenceOperators final : public HostOperators {
         sums[shard] = std::fma(a[k], b[k], sums[shard]);
       }
     }
-    if (plan.count == 1) {
-      return sums[0];
-    }
-    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) +
-           ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+    return JoinShards(sums, plan.count);
   }
 };
 

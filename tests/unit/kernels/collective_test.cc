@@ -182,6 +182,27 @@ TEST_P(CollectiveTest, SumsHaveTheBitsOfTheirTreeWhoeverComesFirst) {
   }
 }
 
+// Small sums are taken by all members, large ones by shares: in the same tree.
+TEST_P(CollectiveTest, ASumHasTheSameBitsWhetherItIsTakenAtOnceOrByShares) {
+  constexpr std::size_t kLarge = 20'003;  // floats: beyond 64 KiB, and no whole number of shares
+  std::vector<std::vector<float>> values;
+  for (std::uint32_t rank = 0; rank < 4; ++rank) {
+    values.push_back(RandomFloats(kLarge, rank));
+  }
+  RunMembers(4, [&](Collective& member) {
+    std::vector<float> large = values[member.rank()];
+    ASSERT_TRUE(member.AllReduce(large));
+    for (std::size_t begin = 0; begin < kLarge; begin += 5'000) {
+      const std::size_t count = std::min<std::size_t>(5'000, kLarge - begin);
+      std::vector<float> small(
+          values[member.rank()].begin() + static_cast<std::ptrdiff_t>(begin),
+          values[member.rank()].begin() + static_cast<std::ptrdiff_t>(begin + count));
+      ASSERT_TRUE(member.AllReduce(small));
+      EXPECT_TRUE(SameBits(small, std::span(large).subspan(begin, count)));
+    }
+  });
+}
+
 // What tensor parallelism relies on: who sums more shards itself, in the same tree, gets the same.
 TEST_P(CollectiveTest, EightShardsHaveOneSumHoweverManyMembersShareThem) {
   constexpr std::size_t kSize = 100;

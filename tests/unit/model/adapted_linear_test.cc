@@ -276,6 +276,46 @@ TEST_P(AdaptedModel, ARowsBitsDependOnItsOwnAdapterAlone) {
   }
 }
 
+TEST_P(AdaptedModel, RanksThatHoldTheModelTogetherGiveTheSameBits) {
+  const auto operators = *kernels::MakeCpuOperators({.thread_count = 1});
+  const auto load = [&](std::int32_t tensor_count, std::int32_t stage_count) {
+    return LanguageModel::Load(
+        OwnModel(GetParam()), *operators,
+        {.step_tokens_max = 128,
+         .adapter_slots = 2,
+         .ranks = {.tensor_count = tensor_count, .stage_count = stage_count, .make_operators = [] {
+                     return kernels::MakeCpuOperators({.thread_count = 1});
+                   }}});
+  };
+  const auto whole = load(1, 1);
+  ASSERT_TRUE(whole.has_value());
+  if ((*whole)->spec().whole_texts) {
+    GTEST_SKIP() << "encoders are not cut";
+  }
+  const Made first = MakeAdapter((*whole)->adaptable_linears(), 3, 1, kAll);
+  const Made second = MakeAdapter((*whole)->adaptable_linears(), 5, 5, kHalf);
+  std::vector<RunnerSequence> sequences;
+  for (std::size_t i = 0; i < 5; ++i) {
+    sequences.push_back({.tokens = RandomTokens(3 + i * 5, i, (*whole)->spec().vocab_size),
+                         .adapter_slot = static_cast<std::int32_t>(i % 3) - 1});
+  }
+  std::vector<float> wanted;
+  for (const auto& [tensor_count, stage_count] :
+       {std::pair(1, 1), {2, 1}, {4, 1}, {1, 2}, {2, 2}}) {
+    const auto model = load(tensor_count, stage_count);
+    ASSERT_TRUE(model.has_value()) << model.error().ToString();
+    LoadInto(**model, 0, first);
+    LoadInto(**model, 1, second);
+    const std::vector<float> rows = RunOnce(**model, *operators, sequences);
+    if (wanted.empty()) {
+      wanted = rows;
+    }
+    ASSERT_EQ(rows.size(), wanted.size());
+    EXPECT_EQ(std::memcmp(rows.data(), wanted.data(), rows.size() * sizeof(float)), 0)
+        << tensor_count << " ranks, " << stage_count << " stages";
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, AdaptedModel, ::testing::ValuesIn(kModels),
                          [](const auto& parameters) {
                            std::string name = parameters.param;
