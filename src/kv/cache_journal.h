@@ -14,6 +14,7 @@
 
 #include "base/ids.h"
 #include "kv/block_identity.h"
+#include "wire/messages/kv_event.h"
 
 namespace pixii::kv {
 
@@ -21,10 +22,11 @@ struct CacheEvent {
   enum class Kind : std::uint8_t { kStored, kRemoved, kCleared };
 
   Kind kind{};
-  bool has_parent = false;        // of a stored one: false: it is a first block
-  std::uint64_t chain_hash = 0;   // of the block and all before it
-  std::uint64_t tokens_hash = 0;  // of a stored one: of its tokens alone
-  std::uint64_t parent_hash = 0;  // chain_hash of the block before
+  bool has_parent = false;                    // of a stored one: false: it is a first block
+  std::uint64_t chain_hash = 0;               // of the block and all before it
+  std::uint64_t tokens_hash = 0;              // of a stored one: of its tokens alone
+  std::uint64_t parent_hash = 0;              // chain_hash of the block before
+  wire::KvTier tier = wire::KvTier::kDevice;  // of a stored or removed one
 };
 
 /// What happened, in order.

@@ -22,6 +22,8 @@
 #include "base/result.h"
 #include "kv/block_identity.h"
 #include "kv/block_pool.h"
+#include "kv/cache_journal.h"
+#include "kv/layout_record.h"
 #include "rt/function.h"
 #include "rt/time.h"
 
@@ -34,9 +36,11 @@ struct BlockGeometry {
   std::uint64_t block_size_bytes = 0;
   /// Sizes, in order, of the (layer, K or V, head) slices of a block, bytes: what checksums are of.
   std::vector<std::uint32_t> slices;
+  std::optional<LayoutRecord> layout = {};  // what they are; nothing where that is not known
   std::string model_fingerprint;
   std::string numerics_id;
   std::string kv_dtype;
+  std::string identity_key = {};  // of the blocks' hashes
 };
 
 /// The whole blocks of one request's tokens, first to last.
@@ -53,6 +57,8 @@ struct ConnectorRequest {
   std::int32_t priority = 0;  // higher first
   rt::Time deadline = rt::kNever;
   BlockChain chain;
+  bool prefill_only = false;  // another worker goes on with its blocks
+  std::string handover;       // where another worker has them; empty: none has
 };
 
 using ConnectorRequestRef = std::shared_ptr<const ConnectorRequest>;
@@ -116,6 +122,13 @@ class Connector {
   /// Called after each step and after `wake`: ends of loads are appended; pins that are not needed
   /// any more are dropped here. Returns when it wants to be called again at the latest.
   virtual rt::Time Poll(rt::Time now, std::vector<LoadEnd>& ended) = 0;
+
+  /// Appends which blocks tiers of its own have and have not any more since the last call; or all
+  /// that they have, because whoever listens has forgotten `everything`. Whether there was any.
+  virtual bool DrainEvents(CacheChanges& /*out*/, bool /*everything*/) { return false; }
+
+  /// Changes were lost: the next DrainEvents must be of everything.
+  virtual bool lost_events() const { return false; }
 
   /// Nothing is pinned and no load runs.
   virtual bool idle() const = 0;

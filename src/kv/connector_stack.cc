@@ -102,6 +102,19 @@ rt::Time ConnectorStack::Poll(rt::Time now, std::vector<LoadEnd>& ended) {
   return next;
 }
 
+bool ConnectorStack::DrainEvents(CacheChanges& out, bool everything) {
+  bool any = false;
+  for (const std::unique_ptr<Connector>& part : parts_) {
+    any = part->DrainEvents(out, everything) || any;
+  }
+  return any;
+}
+
+bool ConnectorStack::lost_events() const {
+  return std::ranges::any_of(
+      parts_, [](const std::unique_ptr<Connector>& part) { return part->lost_events(); });
+}
+
 bool ConnectorStack::idle() const {
   return std::ranges::all_of(parts_,
                              [](const std::unique_ptr<Connector>& part) { return part->idle(); });

@@ -25,6 +25,8 @@ class ConnectorStack final : public Connector {
   void Distrust(std::span<const Hash128> hashes) override;
   void Finished(const ConnectorRequestRef& request, std::vector<BlockPin> pins) override;
   rt::Time Poll(rt::Time now, std::vector<LoadEnd>& ended) override;
+  bool DrainEvents(CacheChanges& out, bool everything) override;
+  bool lost_events() const override;
   bool idle() const override;
 
  private:

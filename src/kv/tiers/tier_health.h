@@ -1,0 +1,43 @@
+// When a tier that fails is left alone, and when it is tried again.
+//
+// Thread: one owner. No clock.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "rt/time.h"
+
+namespace pixii::kv {
+
+/// Of reads or of writes.
+class TierHealth final {
+ public:
+  static constexpr std::uint32_t kFailuresMax = 3;  // in a row, before it rests
+  static constexpr rt::Duration kRestMin = std::chrono::seconds(1);
+  static constexpr rt::Duration kRestMax = std::chrono::minutes(5);
+
+  /// `grave`: once is enough, for example a disk that is full.
+  void Failed(rt::Time now, bool grave) {
+    failures_ = grave ? kFailuresMax : failures_ + 1;
+    if (failures_ >= kFailuresMax) {
+      rests_until_ = now + rest_;
+      rest_ = std::min(2 * rest_, kRestMax);
+    }
+  }
+
+  void Succeeded() {
+    failures_ = 0;
+    rest_ = kRestMin;
+    rests_until_ = rt::Time{};
+  }
+
+  bool rests(rt::Time now) const { return now < rests_until_; }
+
+ private:
+  std::uint32_t failures_ = 0;
+  rt::Duration rest_ = kRestMin;
+  rt::Time rests_until_{};
+};
+
+}  // namespace pixii::kv
