@@ -62,6 +62,13 @@ class BlockTraffic final {
   /// When Poll wants to be called at the latest; after the verbs above, soon.
   rt::Time next_poll() const { return next_poll_; }
 
+  /// As kv::Connector.
+  bool DrainEvents(kv::CacheChanges& out, bool everything) {
+    return connector_->DrainEvents(out, everything);
+  }
+
+  bool lost_events() const { return connector_->lost_events(); }
+
   bool idle() const { return loads_.empty() && connector_->idle(); }
 
   const BlockTrafficCounters& counters() const { return counters_; }

@@ -100,7 +100,7 @@ class Engine final {
   void ClearCache() { cache_->Clear(); }
 
   /// As kv::BlockCache; nothing without EngineOptions::kv_event_count_max.
-  bool DrainKvEvents(kv::CacheChanges& out) { return cache_->DrainEvents(out); }
+  bool DrainKvEvents(kv::CacheChanges& out);
 
   void ResyncKvEvents() { cache_->ResyncEvents(); }
 

@@ -19,6 +19,8 @@ bool Engine::AwaitsBlocks(const RequestState& state) {
   request->tenant = asked.tenant;
   request->priority = asked.priority;
   request->deadline = state.deadline;
+  request->prefill_only = asked.prefill_only;
+  request->handover = asked.handover;
   kv::BlockChain& chain = request->chain;
   chain.root = first.chain.root;
   const std::uint32_t block_tokens = limits_.block_tokens;
@@ -56,9 +58,26 @@ void Engine::EndTraffic(const Sequence& last, wire::FinishReason reason) {
   if (!traffic_) {
     return;
   }
+  TellPublished();  // its blocks first
   const bool well = reason == wire::FinishReason::kStop || reason == wire::FinishReason::kLength;
   traffic_->End(last.request->request.id,
                 std::span(last.blocks).first(well ? last.chain_blocks : 0));
+}
+
+// Who hears that everything is gone has forgotten the slower tiers, too.
+bool Engine::DrainKvEvents(kv::CacheChanges& out) {
+  if (traffic_ && traffic_->lost_events()) {
+    cache_->ResyncEvents();
+  }
+  const std::size_t before = out.events.size();
+  bool any = cache_->DrainEvents(out);
+  if (traffic_ && cache_->tells_events()) {
+    const bool everything = std::any_of(
+        out.events.begin() + static_cast<std::ptrdiff_t>(before), out.events.end(),
+        [](const kv::CacheEvent& event) { return event.kind == kv::CacheEvent::Kind::kCleared; });
+    any = traffic_->DrainEvents(out, everything) || any;
+  }
+  return any;
 }
 
 void Engine::StartConnector(rt::Function<void()> wake) {

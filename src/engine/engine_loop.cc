@@ -1,5 +1,6 @@
 #include "engine/engine_loop.h"
 
+#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <unordered_map>
@@ -193,6 +194,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
       load.running = 0;
       load.queued = 0;
     }
+    load.steps += looks_;
     load.state = draining_           ? EngineState::kDraining
                  : engine_->asleep() ? EngineState::kAsleep
                                      : EngineState::kAwake;
@@ -234,13 +236,24 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
     StartAudit();
     Wake();
     if (!is_stepping_) {
+      AnnouncePins();
       ArmPoll();
     }
   }
 
-  // Asks for a Poll when the engine wants one at the latest.
+  // Of an engine at rest: blocks that a connector has let go since the last step.
+  void AnnouncePins() {
+    if (const std::uint32_t pinned = Load().blocks_used; pinned != told_pinned_) {
+      told_pinned_ = pinned;
+      Announce();
+    }
+  }
+
+  // Asks for a Poll when the engine wants one at the latest, or when who waits for blocks should
+  // hear that it lives.
   void ArmPoll() {
-    const rt::Time due = engine_->next_poll();
+    const rt::Time due = std::min(engine_->next_poll(),
+                                  engine_->has_work() ? loop_.Now() + kLoadInterval : rt::kNever);
     if (due >= armed_poll_) {
       return;
     }
@@ -317,6 +330,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
 
   void RunStep() {
     StepReport report = engine_->Step(loop_.Now(), frames_);
+    looks_ += engine_->stalled() ? 1 : 0;
     if (report.virtual_time_ns == 0) {
       FinishStep();
       return;
@@ -380,8 +394,10 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
           destination.request_count > 0 && now - destination.last_output >= kLoadInterval;
       if (!destination.frames.empty() || load_due) {
         destination.last_output = now;
+        const EngineLoad load = Load();
+        told_pinned_ = load.blocks_used;
         destination.sink(
-            {.frames = std::exchange(destination.frames, {}), .load = Load(), .kv_changes = {}});
+            {.frames = std::exchange(destination.frames, {}), .load = load, .kv_changes = {}});
       }
     }
   }
@@ -399,9 +415,11 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   std::optional<Error> shutdown_;
   std::optional<Draining> draining_;
   std::uint64_t release_count_ = 0;
+  std::uint64_t looks_ = 0;   // Steps that found all waiting for blocks
   bool is_stepping_ = false;  // a step is posted or under way
   bool in_virtual_step_ = false;
   rt::Time armed_poll_ = rt::kNever;
+  std::uint32_t told_pinned_ = 0;  // blocks, as destinations know
 };
 
 EngineLoop::EngineLoop(rt::Loop& loop, std::unique_ptr<Engine> engine, EngineLoopOptions options)

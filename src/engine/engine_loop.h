@@ -36,7 +36,9 @@ struct EngineLoad {
   std::uint32_t blocks_used = 0;
   std::uint32_t blocks_cached = 0;
   std::uint32_t blocks_total = 0;
-  std::uint64_t steps = 0;  // so far: a watchdog sees it grow while work is there
+  /// Grows while work is there and the engine lives: its steps, and looks at blocks that it waits
+  /// for.
+  std::uint64_t steps = 0;
   EngineCounters engine;
   SchedulerCounters scheduler;
   kv::BlockCacheCounters blocks;

@@ -6,12 +6,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/result.h"
 #include "engine/text_pooler.h"
 #include "kernels/step.h"
+#include "kv/layout_record.h"
 #include "wire/messages/pool.h"
 
 namespace pixii::engine {
@@ -111,6 +113,9 @@ class StepExecutor {
   /// Sizes, in order, of the (layer, K or V, head) slices of a block, bytes; together
   /// block_size_bytes. Empty where block_bytes is.
   virtual std::vector<std::uint32_t> block_slices() const { return {}; }
+
+  /// What these slices are; nothing where block_bytes is, or where they mean nothing.
+  virtual std::optional<kv::LayoutRecord> block_layout() const { return std::nullopt; }
 
   /// Puts `weights` into a slot that rows of later steps name; null empties it. Pre: no step is in
   /// flight. Errors: kUnsupported, kInvalidArgument, kResourceExhausted; the slot is then empty.

@@ -145,6 +145,7 @@ Result<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(model::LanguageMode
       model, operators, options, limits);
   auto executor = std::unique_ptr<ModelExecutor>(made);
   executor->cache_ = std::move(cache);
+  executor->cuts_ = model.kv_cuts();
   PX_CHECK_OK(executor->AllocateCache());
   return executor;
 }
@@ -228,16 +229,31 @@ std::span<std::byte> ModelExecutor::block_bytes(std::uint32_t block) {
 }
 
 std::vector<std::uint32_t> ModelExecutor::block_slices() const {
-  std::vector<std::uint32_t> sizes;
-  const kernels::KvLayout& layout = cache_.layout;
-  for (std::int32_t layer = 0; operators_.on_host() && layer < layout.layer_count; ++layer) {
-    const auto heads = static_cast<std::size_t>(layout.kv_head_count);
-    sizes.insert(sizes.end(), heads,
-                 static_cast<std::uint32_t>(layout.slice_size_bytes(layout.key_dim)));
-    sizes.insert(sizes.end(), layout.value_in_key ? 0 : heads,
-                 static_cast<std::uint32_t>(layout.slice_size_bytes(layout.value_dim)));
+  const std::optional<kv::LayoutRecord> layout = block_layout();
+  return layout ? layout->SliceSizes() : std::vector<std::uint32_t>();
+}
+
+std::optional<kv::LayoutRecord> ModelExecutor::block_layout() const {
+  if (!operators_.on_host()) {
+    return std::nullopt;
   }
-  return sizes;
+  const auto narrow = [](std::int64_t value) { return static_cast<std::uint32_t>(value); };
+  const kernels::KvLayout& layout = cache_.layout;
+  kv::LayoutRecord out;
+  out.layer_count = narrow(layout.layer_count);
+  out.kv_head_count = narrow(layout.kv_head_count);
+  out.key_dim = narrow(layout.key_dim);
+  out.value_dim = narrow(layout.value_dim);
+  out.value_in_key = layout.value_in_key;
+  out.block_tokens = narrow(layout.block_tokens);
+  out.dtype = static_cast<kv::ElementType>(layout.dtype);
+  for (const model::RowRange& layers : cuts_.stage_layers) {
+    out.stage_layers.push_back({narrow(layers.begin), narrow(layers.end)});
+  }
+  for (const model::RowRange& heads : cuts_.rank_heads) {
+    out.rank_heads.push_back({narrow(heads.begin), narrow(heads.end)});
+  }
+  return out;
 }
 
 Result<void> ModelExecutor::SetAdapter(std::uint32_t slot, const AdapterWeights* weights) {

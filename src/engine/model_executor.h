@@ -90,6 +90,7 @@ class ModelExecutor final : public StepExecutor {
 
   std::span<std::byte> block_bytes(std::uint32_t block) override;
   std::vector<std::uint32_t> block_slices() const override;
+  std::optional<kv::LayoutRecord> block_layout() const override;
 
   /// Pre: `weights` is null or a ModelAdapter.
   Result<void> SetAdapter(std::uint32_t slot, const AdapterWeights* weights) override;
@@ -111,6 +112,7 @@ class ModelExecutor final : public StepExecutor {
   ExecutorLimits limits_;
   std::shared_ptr<const TextPooler> pooler_;
   kernels::KvCache cache_;
+  model::KvCuts cuts_;  // of its blocks
   HostBlocks host_;
 };
 

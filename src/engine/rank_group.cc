@@ -125,6 +125,15 @@ class RankExecutor final : public StepExecutor {
     return group_->inner_->block_slices();
   }
 
+  std::optional<kv::LayoutRecord> block_layout() const override {
+    std::optional<kv::LayoutRecord> layout = group_->inner_->block_layout();
+    if (layout) {
+      layout->data_rank_count = group_->options_.rank_count;
+      layout->data_rank = rank_;
+    }
+    return layout;
+  }
+
   Result<void> CopyBlocks(std::span<const BlockCopy> copies) override {
     copies_.assign(copies.begin(), copies.end());
     for (BlockCopy& copy : copies_) {

@@ -48,6 +48,8 @@ class ThreadedExecutor final : public StepExecutor {
 
   std::vector<std::uint32_t> block_slices() const override { return inner_->block_slices(); }
 
+  std::optional<kv::LayoutRecord> block_layout() const override { return inner_->block_layout(); }
+
   Result<void> SetAdapter(std::uint32_t slot, const AdapterWeights* weights) override {
     return inner_->SetAdapter(slot, weights);
   }
