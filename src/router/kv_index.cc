@@ -39,9 +39,7 @@ void KvIndex::Apply(RankNumber rank, const KvEvent& event) {
         counters_.refused += event.blocks.size();
         return;
       }
-      opaque_bytes_ -= slots_[slot].opaque.bytes();
       Store(slot, event);
-      opaque_bytes_ += slots_[slot].opaque.bytes();
       return;
     }
     case KvEvent::Kind::kRemoved: {
@@ -342,6 +340,9 @@ void KvIndex::Store(std::uint32_t slot, const KvEvent& event) {
       chain = ChainHashOf(chain, blocks[i].tokens_hash);
       chains[i] = chain;
       table_.PrefetchBucket(chain);
+      if (blocks[i].block_hash != chain) {
+        slots_[slot].opaque.Prefetch(blocks[i].block_hash);
+      }
     }
     for (const std::uint64_t one : std::span(chains, count)) {
       table_.PrefetchNode(one);
@@ -379,8 +380,12 @@ bool KvIndex::StoreBlock(std::uint32_t slot, KvTier tier, std::uint64_t chain, s
   if (block.block_hash == chain) {
     return true;
   }
+  OpaqueHashes& opaque = slots_[slot].opaque;
+  const bool may_grow = MayGrow() && bytes() + opaque.growth_bytes() <= options_.bytes_max;
+  opaque_bytes_ -= opaque.bytes();
   const std::optional<OpaqueHashes::Named> pushed_out =
-      slots_[slot].opaque.Insert(block.block_hash, {id, OpaqueHashes::CheckOf(chain)}, MayGrow());
+      opaque.Insert(block.block_hash, {id, OpaqueHashes::CheckOf(chain)}, may_grow);
+  opaque_bytes_ += opaque.bytes();
   if (pushed_out && pushed_out->block.id != id) {
     // Its removal could not be understood any more: as if removed now.
     BlockNode& other = table_.at(pushed_out->block.id);
@@ -429,6 +434,8 @@ void KvIndex::Remove(std::uint32_t slot, const KvEvent& event) {
     if (is_public) {
       std::ranges::for_each(hashes, [&](std::uint64_t one) { table_.PrefetchBucket(one); });
       std::ranges::for_each(hashes, [&](std::uint64_t one) { table_.PrefetchNode(one); });
+    } else {
+      std::ranges::for_each(hashes, [&](std::uint64_t one) { slots_[slot].opaque.Prefetch(one); });
     }
     for (const std::uint64_t hash : hashes) {
       const std::optional<BlockTable::Id> opaque = FindOpaque(slot, hash);

@@ -172,6 +172,22 @@ TEST(KvIndex, KeepsItsByteBudgetAndLosesHitsAlone) {
   }
 }
 
+TEST(KvIndex, KeepsItsByteBudgetWithTheHashesOfOneRank) {
+  constexpr std::uint64_t kBudget = 8 << 20;
+  KvIndex index({.bytes_max = kBudget});
+  rt::Random random(7);
+  for (int i = 0; i < 20'000; ++i) {
+    std::vector<std::uint64_t> prompt(32);
+    std::ranges::generate(prompt, [&] { return random.Next() | 1; });
+    KvEvent event = Stored(prompt);
+    std::ranges::for_each(event.blocks,
+                          [&](wire::KvBlock& block) { block.block_hash = random.Next(); });
+    index.Apply(kFirst, event);
+    ASSERT_LE(index.bytes(), kBudget);
+  }
+  EXPECT_GT(index.counters().evicted, 100'000);
+}
+
 TEST(KvIndex, EvictionKeepsWhatIsAskedFor) {
   constexpr int kPrompts = 12'000;  // three times what there is room for
   constexpr int kOften = 16;        // one of so many is asked for again and again
