@@ -46,7 +46,7 @@ struct MuxEvent {
     kMessage,    // `text`: one message of `stream`
     kEnded,      // the answering peer ended `stream`, with `error` or without; it is gone
     kCancelled,  // the calling peer wants no more of `stream`; it is gone
-    kDrained,    // what was to be sent on `stream` has left
+    kDrained,    // what was to be sent on `stream` was taken
     kGoingAway,  // the peer takes no new calls
     kBroken,     // the connection cannot go on: `error`; nothing follows
   };

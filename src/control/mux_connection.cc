@@ -130,7 +130,13 @@ rt::Task<void> MuxConnection::WriteLoop() {
   std::string out;
   while (!mux_.is_broken()) {
     out.clear();
-    if (!mux_.TakeOutput(out, kWriteBytes)) {
+    while (out.size() < kWriteBytes && mux_.TakeOutput(out, kWriteBytes - out.size())) {
+      Tell();  // who waited until this was taken says what follows now, and it goes along
+    }
+    if (mux_.is_broken()) {
+      break;
+    }
+    if (out.empty()) {
       co_await writer_.Wait(rt::kNever);
       continue;
     }

@@ -17,6 +17,7 @@ std::vector<wire::KvEvent> JoinChanges(std::span<const kv::CacheEvent> changes,
   for (const kv::CacheEvent& change : changes) {
     const auto kind = static_cast<wire::KvEvent::Kind>(change.kind);
     const bool goes_on = !events.empty() && events.back().kind == kind &&
+                         events.back().tier == change.tier &&
                          (change.kind == kv::CacheEvent::Kind::kRemoved ||
                           (change.kind == kv::CacheEvent::Kind::kStored && change.has_parent &&
                            events.back().blocks.back().block_hash == change.parent_hash));
@@ -24,6 +25,7 @@ std::vector<wire::KvEvent> JoinChanges(std::span<const kv::CacheEvent> changes,
       wire::KvEvent& event = events.emplace_back();
       event.id = next_id++;
       event.kind = kind;
+      event.tier = change.tier;
       if (change.has_parent) {
         event.parent = change.parent_hash;
       }
@@ -47,12 +49,14 @@ std::vector<wire::EngineKvEvent> JoinEngineChanges(const kv::CacheChanges& chang
     const bool is_stored = change.kind == kv::CacheEvent::Kind::kStored;
     const kv::BlockRoot* const own = is_stored ? changes.roots[stored].get() : nullptr;
     const bool goes_on = !events.empty() && events.back().kind == kind &&
+                         events.back().tier == change.tier &&
                          (change.kind == kv::CacheEvent::Kind::kRemoved ||
                           (is_stored && change.has_parent && own == root &&
                            events.back().hashes.back() == change.parent_hash));
     if (!goes_on) {
       wire::EngineKvEvent& event = events.emplace_back();
       event.kind = kind;
+      event.tier = change.tier;
       if (is_stored) {
         event.block_tokens = block_tokens;
         event.adapter = own->public_adapter;

@@ -1,6 +1,7 @@
 #include "worker/local_link.h"
 
 #include <functional>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -9,9 +10,34 @@
 
 #include <fmt/format.h>
 
+#include "rt/inbox.h"
 #include "worker/kv_changes.h"
+#include "worker/kv_consolidator.h"
 
 namespace pixii::worker {
+
+namespace {
+
+template <class T>
+void Append(std::vector<T>& to, std::vector<T>& from) {
+  to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+}
+
+/// Of an engine that is faster than those who listen: what follows a step, told with it. Not if
+/// the engine's state changed, which is told each time.
+bool Follow(engine::StepOutput& last, engine::StepOutput& next) {
+  if (last.load.state != next.load.state) {
+    return false;
+  }
+  last.load = next.load;
+  Append(last.frames, next.frames);
+  Append(last.kv_changes.events, next.kv_changes.events);
+  Append(last.kv_changes.tokens, next.kv_changes.tokens);
+  Append(last.kv_changes.roots, next.kv_changes.roots);
+  return true;
+}
+
+}  // namespace
 
 // The requests under way; lives on the frontend's loop.
 class LocalLink::Core final {
@@ -19,8 +45,8 @@ class LocalLink::Core final {
   using Resend = std::function<void(wire::GenerateRequest)>;
 
   /// `resend` takes requests back whose adapter gave way to others before they came.
-  Core(Resend resend, std::function<void(engine::EngineState)> on_state)
-      : resend_(std::move(resend)), on_state_(std::move(on_state)) {}
+  Core(Resend resend, std::function<void(engine::EngineState)> on_state, bool consolidates)
+      : resend_(std::move(resend)), on_state_(std::move(on_state)), consolidates_(consolidates) {}
 
   /// `again`: to be sent once more if the engine does not have its adapter.
   void Add(const wire::GenerateRequest& request, FrameHandler on_frame, bool again) {
@@ -81,7 +107,12 @@ class LocalLink::Core final {
       on_kv_events_(JoinChanges(output.kv_changes.events, next_kv_event_));
     }
     if (on_engine_kv_events_ && !output.kv_changes.events.empty()) {
-      on_engine_kv_events_(JoinEngineChanges(output.kv_changes, block_tokens_));
+      std::vector<wire::EngineKvEvent> events = JoinEngineChanges(
+          consolidates_ ? consolidator_.Merge(output.kv_changes, block_tokens_) : output.kv_changes,
+          block_tokens_);
+      if (!events.empty()) {
+        on_engine_kv_events_(std::move(events));
+      }
     }
     for (wire::TokenFrame& frame : output.frames) {
       Give(std::move(frame));
@@ -177,6 +208,8 @@ class LocalLink::Core final {
   std::function<void(std::vector<wire::EngineKvEvent>)> on_engine_kv_events_;
   std::uint32_t block_tokens_ = 0;
   std::uint64_t next_kv_event_ = 0;
+  KvConsolidator consolidator_;
+  bool consolidates_;
 };
 
 LocalLink::LocalLink(rt::Loop& frontend_loop, engine::EngineLoop& engine, LocalLinkOptions options)
@@ -185,19 +218,22 @@ LocalLink::LocalLink(rt::Loop& frontend_loop, engine::EngineLoop& engine, LocalL
       card_(engine.card()),
       core_(std::make_shared<Core>(
           [this](wire::GenerateRequest request) { SendWhenLoaded(std::move(request)); },
-          std::move(options.on_state))),
+          std::move(options.on_state), options.consolidates_kv_events)),
       adapters_(frontend_loop, engine, std::move(options.adapters), card_) {
   card_.name = std::move(options.name);
   card_.eos_token_ids = std::move(options.eos_token_ids);
   card_.bos_token_id = options.bos_token_id;
-  destination_ = engine_.AddDestination(
-      [&frontend_loop, weak = std::weak_ptr<Core>(core_)](engine::StepOutput output) {
-        frontend_loop.Post([weak, output = std::move(output)]() mutable {
+  auto inbox = rt::Inbox<engine::StepOutput>::Make(
+      frontend_loop, [weak = std::weak_ptr<Core>(core_)](std::vector<engine::StepOutput> outputs) {
+        for (engine::StepOutput& output : outputs) {
           if (std::shared_ptr<Core> core = weak.lock()) {
             core->Take(std::move(output));
           }
-        });
+        }
       });
+  destination_ = engine_.AddDestination([inbox = std::move(inbox)](engine::StepOutput output) {
+    inbox->Put(std::move(output), &Follow);
+  });
 }
 
 LocalLink::~LocalLink() { engine_.RemoveDestination(destination_); }

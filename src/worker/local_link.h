@@ -28,6 +28,8 @@ struct LocalLinkOptions {
   AdapterLinkOptions adapters = {};
   /// Hears on the frontend's loop that the engine sleeps, is about to, or woke up.
   std::function<void(engine::EngineState)> on_state = {};
+  /// Listeners to an engine hear of all its tiers as of one: KvConsolidator. Else of each.
+  bool consolidates_kv_events = true;
 };
 
 class LocalLink final : public HostedLink {

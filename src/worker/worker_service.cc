@@ -42,8 +42,12 @@ void Join(wire::TokenFrame& first, wire::TokenFrame next) {
   first.finish = next.finish;
   first.stop_token = next.stop_token;
   first.stop_logprob = next.stop_logprob;
-  first.error = std::move(next.error);
-  first.state = std::move(next.state);
+  if (!next.tokens.empty()) {
+    first.state = std::move(next.state);
+  }
+  if (!next.handover.empty()) {
+    first.handover = std::move(next.handover);
+  }
   first.dp_rank = first.dp_rank ? first.dp_rank : next.dp_rank;
 }
 
@@ -279,9 +283,9 @@ void WorkerService::OnFrame(control::CallId id, wire::TokenFrame frame) {
   Call& call = found->second;
   const bool waits = server_.queued_bytes(id) > options_.stream_bytes_max;
   const auto held = std::ranges::find(call.held, frame.choice, &wire::TokenFrame::choice);
-  if (held != call.held.end()) {
+  if (held != call.held.end() && !frame.error) {
     Join(*held, std::move(frame));
-  } else if (waits) {
+  } else if (waits || held != call.held.end()) {
     call.held.push_back(std::move(frame));
   } else if (!SendFrame(id, frame)) {
     return;

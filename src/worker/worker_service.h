@@ -29,7 +29,10 @@ namespace pixii::worker {
 
 struct WorkerServiceOptions {
   control::MuxOptions mux;
-  std::size_t stream_bytes_max = 64 * 1024;  // sent and not yet read; what follows is joined
+  /// Of a stream, given to its connection and not taken by it yet: above, what follows is joined
+  /// until it is taken. 0: tokens that wait together travel together, and each alone where they
+  /// come no faster than they leave.
+  std::size_t stream_bytes_max = 0;
   /// What frontends ask for to read and write the model's texts; empty: there is nothing.
   std::function<Result<wire::ModelFiles>()> files = {};
   /// The same of a connection's streams together: above, requests are refused (kResourceExhausted).
@@ -37,7 +40,7 @@ struct WorkerServiceOptions {
   std::size_t kv_blocks_max = 1024;  // of one message of KV events; one event may have more
   /// From a change of the cache to its telling: with what changes meanwhile, for each message wakes
   /// a process.
-  rt::Duration kv_events_delay = std::chrono::milliseconds(1);
+  rt::Duration kv_events_delay = std::chrono::milliseconds(4);
   KvEventLogOptions kv_log = {};
   /// The link's KV events are watched from the start on; else once a frontend asks. For those that
   /// cannot be told again.
@@ -134,7 +137,7 @@ class WorkerService final : private control::MuxService {
     wire::WorkerReport told;  // last, but for the card
     bool card_due = false;    // with the next report
     KvReader kv;
-    std::vector<wire::TokenFrame> held;  // [choice] joined frames that wait for the caller
+    std::vector<wire::TokenFrame> held;  // joined by choice, errors apart, that wait for the caller
   };
 
   // control::MuxService

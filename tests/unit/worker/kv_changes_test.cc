@@ -46,6 +46,22 @@ TEST(KvChanges, BlocksBehindEachOtherAndRemovalsInARowAreOneEvent) {
   EXPECT_FALSE(events[4].parent);
 }
 
+TEST(KvChanges, EachTierHasEventsOfItsOwn) {
+  CacheEvent host = Stored(2, 1);
+  host.tier = wire::KvTier::kHost;
+  CacheEvent gone = Removed(2);
+  gone.tier = wire::KvTier::kHost;
+  const CacheEvent changes[] = {Stored(1, 0), host, Removed(1), gone};
+  std::uint64_t next_id = 0;
+  const std::vector<KvEvent> events = JoinChanges(changes, next_id);
+  ASSERT_EQ(events.size(), 4U);
+  EXPECT_EQ(events[0].tier, wire::KvTier::kDevice);
+  EXPECT_EQ(events[1].tier, wire::KvTier::kHost);
+  EXPECT_EQ(events[2].tier, wire::KvTier::kDevice);
+  EXPECT_EQ(events[3].tier, wire::KvTier::kHost);
+  EXPECT_EQ(events[3].removed, (std::vector<std::uint64_t>{2}));
+}
+
 TEST(KvChanges, AClearingStandsAlone) {
   const CacheEvent changes[] = {{.kind = CacheEvent::Kind::kCleared},
                                 {.kind = CacheEvent::Kind::kCleared}};

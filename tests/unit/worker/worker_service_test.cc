@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "control/event_plane.h"
+#include "control/forwarding_link.h"
 #include "control/remote_link.h"
 #include "engine/mock_executor.h"
 #include "rt/sim_world.h"
@@ -329,6 +330,22 @@ TEST_F(WorkerServiceTest, FramesForASlowLineAreJoinedAndNothingIsLost) {
   EXPECT_LT(received_[1].frames, 1500U);
 }
 
+// Whoever moves a request to another worker looks at the error alone.
+TEST_F(WorkerServiceTest, AnErrorComesBehindTheTokensThatWait) {
+  world_.options().bandwidth_bytes_per_s = 5'000;
+  world_.options().window_size_bytes_max = 4096;
+  link_.emplace(Connect());
+  RunUntil([this] { return link().state() == control::RemoteLink::State::kHere; });
+  wire::GenerateRequest request = MakeMockRequest(1, 1500);
+  request.top_logprobs = 5;
+  ASSERT_TRUE(Generate(request));
+  RunUntil([&] { return received_[1].tokens[0].size() >= 50; });
+  worker_->engine.Shutdown(Error(Code::kUnavailable, "the engine ends"));
+  RunUntil([&] { return Ended(request); });
+  EXPECT_TRUE(received_[1].ends[0].error);
+  EXPECT_TRUE(received_[1].ends[0].tokens.empty());
+}
+
 TEST_F(WorkerServiceTest, AnIdMayBeUsedAgainFromItsLastFrameOn) {
   int ends = 0;
   std::vector<TokenId> tokens;
@@ -461,6 +478,45 @@ TEST_F(WorkerServiceTest, WhoReadsNothingGetsNothingMore) {
   RunUntil([&] { return Ended(request); });
   ExpectOracle(request);
   connection.reset();
+}
+
+// An engine that gives all tokens of a request at once.
+class BurstLink final : public control::ForwardingLink {
+ public:
+  using ForwardingLink::ForwardingLink;
+
+  Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override {
+    auto frames = std::make_shared<std::vector<wire::TokenFrame>>();
+    return link().Generate(std::move(request), [frames, on_frame = std::move(on_frame)](
+                                                   wire::TokenFrame frame) {
+      frames->push_back(std::move(frame));
+      if (frames->back().finish) {
+        std::ranges::for_each(*frames, [&](wire::TokenFrame& one) { on_frame(std::move(one)); });
+      }
+    });
+  }
+};
+
+TEST_F(WorkerServiceTest, TokensThatWaitTogetherTravelTogether) {
+  constexpr std::uint16_t kBurstPort = kPort + 1;
+  BurstLink burst(worker_->link);
+  WorkerService service(worker_node_->loop(), worker_node_->net(), burst,
+                        {.mux = {.name = "burst"}});
+  ASSERT_TRUE(service.Start({.host = "0.0.0.0", .port = kBurstPort}));
+  link_.emplace(std::make_unique<control::RemoteLink>(
+      frontend_node_.loop(), frontend_node_.net(),
+      control::MuxClientOptions{.address = {.host = "worker", .port = kBurstPort},
+                                .mux = {.name = "frontend"}},
+      wire::ModelCard{}, [] {}));
+  RunUntil([this] { return link().state() == control::RemoteLink::State::kHere; });
+  wire::GenerateRequest request = MakeMockRequest(1, 200);
+  request.top_logprobs = 2;
+  ASSERT_TRUE(Generate(request));
+  RunUntil([&] { return Ended(request); });
+  ExpectOracle(request);
+  EXPECT_LE(received_[1].frames, 3U);  // that it has the request, what comes first, all the rest
+  link_.reset();
+  RunFor(std::chrono::seconds(1));
 }
 
 // What a router makes of the events of one worker.

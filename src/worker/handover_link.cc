@@ -1,0 +1,129 @@
+#include "worker/handover_link.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace pixii::worker {
+
+HandoverLink::~HandoverLink() { *alive_ = false; }
+
+Result<void> HandoverLink::Generate(wire::GenerateRequest request, FrameHandler on_frame) {
+  if (!request.prefill_only) {
+    return link().Generate(std::move(request), std::move(on_frame));
+  }
+  const RequestId id = request.id;
+  auto entry = std::make_shared<Entry>();
+  entry->on_frame = std::move(on_frame);
+  entry->choices.resize(request.choice_count, Choice::kRuns);
+  entry->cancelled.resize(request.choice_count);
+  PX_CHECK_OK(link().Generate(
+      std::move(request),
+      [this, id, entry, alive = std::weak_ptr<bool>(alive_)](wire::TokenFrame frame) {
+        if (const auto here = alive.lock(); here && *here) {
+          OnFrame(id, entry, std::move(frame));
+        }
+      }));
+  entries_.emplace(id, std::move(entry));
+  return {};
+}
+
+void HandoverLink::OnFrame(RequestId id, const EntryPtr& entry, wire::TokenFrame frame) {
+  const std::uint32_t choice = frame.choice;
+  const bool may_go_on = frame.finish == wire::FinishReason::kLength && !entry->cancelled[choice];
+  if (frame.finish) {
+    entry->choices[choice] = may_go_on ? Choice::kHeld : Choice::kEnded;
+  }
+  if (may_go_on) {
+    frame.finish.reset();
+  }
+  const bool settled = std::ranges::find(entry->choices, Choice::kRuns) == entry->choices.end();
+  const std::weak_ptr<bool> alive(alive_);
+  entry->on_frame(std::move(frame));
+  if (!alive.expired() && settled && entries_.contains(id)) {
+    Settle(id, entry);
+  }
+}
+
+// The worker below has done all that it was asked for.
+void HandoverLink::Settle(RequestId id, const EntryPtr& entry) {
+  if (std::ranges::find(entry->choices, Choice::kHeld) == entry->choices.end()) {
+    entries_.erase(id);
+    keeper_.Forget(id);
+    return;
+  }
+  if (std::exchange(entry->watched, true)) {
+    return;
+  }
+  keeper_.Watch(id,
+                [this, id, alive = std::weak_ptr<bool>(alive_)](std::optional<std::string> record) {
+                  if (const auto here = alive.lock(); here && *here) {
+                    OnNews(id, std::move(record));
+                  }
+                });
+}
+
+void HandoverLink::OnNews(RequestId id, std::optional<std::string> record) {
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) {
+    return;
+  }
+  const EntryPtr entry = found->second;
+  if (!record) {
+    EndHeld(id, entry, wire::FinishReason::kLength, std::nullopt);
+    return;
+  }
+  wire::TokenFrame frame;
+  frame.id = id;
+  frame.choice = static_cast<std::uint32_t>(std::ranges::find(entry->choices, Choice::kHeld) -
+                                            entry->choices.begin());
+  frame.handover = std::move(*record);
+  entry->on_frame(std::move(frame));
+}
+
+void HandoverLink::EndHeld(RequestId id, const EntryPtr& entry, wire::FinishReason finish,
+                           std::optional<std::uint32_t> choice) {
+  std::vector<std::uint32_t> ended;
+  for (std::uint32_t i = 0; i < entry->choices.size(); ++i) {
+    if (entry->choices[i] == Choice::kHeld && (!choice || *choice == i)) {
+      entry->choices[i] = Choice::kEnded;
+      ended.push_back(i);
+    }
+  }
+  if (std::ranges::all_of(entry->choices, [](Choice one) { return one == Choice::kEnded; })) {
+    entries_.erase(id);
+    keeper_.Forget(id);
+  }
+  const std::weak_ptr<bool> alive(alive_);
+  for (const std::uint32_t i : ended) {
+    wire::TokenFrame frame;
+    frame.id = id;
+    frame.choice = i;
+    frame.finish = finish;
+    entry->on_frame(std::move(frame));
+    if (alive.expired()) {
+      return;
+    }
+  }
+}
+
+// What is held ends behind this call, as what runs does.
+void HandoverLink::Cancel(const wire::CancelRequest& cancel) {
+  if (const auto found = entries_.find(cancel.id); found != entries_.end()) {
+    std::vector<bool>& cancelled = found->second->cancelled;
+    for (std::uint32_t i = 0; i < cancelled.size(); ++i) {
+      cancelled[i] = cancelled[i] || !cancel.choice || *cancel.choice == i;
+    }
+    loop_.Post([this, cancel, alive = std::weak_ptr<bool>(alive_)] {
+      const auto here = alive.lock();
+      if (!here || !*here) {
+        return;
+      }
+      if (const auto entry = entries_.find(cancel.id); entry != entries_.end()) {
+        EndHeld(cancel.id, EntryPtr(entry->second), wire::FinishReason::kCancelled, cancel.choice);
+      }
+    });
+  }
+  link().Cancel(cancel);
+}
+
+}  // namespace pixii::worker

@@ -1,0 +1,81 @@
+// A worker whose requests other workers go on with: what they may end with is held back as long as
+// blocks are kept for them.
+//
+// Thread: one loop, that of the link below. docs/kv_transfer.md
+// So the stream of a prefill stands for what it keeps: whoever cancels it, or dies, keeps nothing.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+#include "control/forwarding_link.h"
+#include "rt/loop.h"
+
+namespace pixii::worker {
+
+/// Who keeps a prompt's blocks once its request has ended.
+class HandoverKeeper {
+ public:
+  virtual ~HandoverKeeper() = default;
+
+  /// With the record of what is kept; without one: nothing is, any more.
+  using News = std::function<void(std::optional<std::string> record)>;
+
+  /// Calls `news` on the caller's loop, not inside the call: with the record, and once without.
+  virtual void Watch(RequestId request, News news) = 0;
+
+  /// Nobody goes on with it.
+  virtual void Forget(RequestId request) = 0;
+};
+
+class HandoverLink final : public control::ForwardingLink {
+ public:
+  /// All outlive it.
+  HandoverLink(rt::Loop& loop, control::WorkerLink& link, HandoverKeeper& keeper)
+      : ForwardingLink(link), loop_(loop), keeper_(keeper) {}
+
+  HandoverLink(const HandoverLink&) = delete;
+  HandoverLink& operator=(const HandoverLink&) = delete;
+  ~HandoverLink() override;
+
+  Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override;
+  void Cancel(const wire::CancelRequest& cancel) override;
+
+  Result<void> WatchKvEvents(KvEventHandler on_events) override {
+    return link().WatchKvEvents(std::move(on_events));
+  }
+
+  /// Requests of which something is kept, or will be.
+  std::size_t outstanding_count() const { return entries_.size(); }
+
+ private:
+  enum class Choice : std::uint8_t { kRuns, kHeld, kEnded };
+
+  struct Entry {
+    FrameHandler on_frame;
+    std::vector<Choice> choices;
+    std::vector<bool> cancelled;
+    bool watched = false;
+  };
+
+  using EntryPtr = std::shared_ptr<Entry>;
+
+  void OnFrame(RequestId id, const EntryPtr& entry, wire::TokenFrame frame);
+  void Settle(RequestId id, const EntryPtr& entry);
+  void OnNews(RequestId id, std::optional<std::string> record);
+  void EndHeld(RequestId id, const EntryPtr& entry, wire::FinishReason finish,
+               std::optional<std::uint32_t> choice);
+
+  rt::Loop& loop_;
+  HandoverKeeper& keeper_;
+  std::unordered_map<RequestId, EntryPtr> entries_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
+};
+
+}  // namespace pixii::worker
