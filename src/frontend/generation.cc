@@ -63,10 +63,28 @@ void Generation::Start() {
       part.open.assign(n(), false);
       engine_open_ -= n();
       End(sent.error());
+    } else if (!plan_.prototype.generated.empty()) {
+      OnFrame(i, TokensBefore());
     }
   }
   starting_ = false;
   MaybeDone();
+}
+
+// What another server drew: it is part of this answer.
+wire::TokenFrame Generation::TokensBefore() const {
+  wire::TokenFrame frame;
+  frame.tokens = plan_.prototype.generated.front();
+  return frame;
+}
+
+// Of the end of an answer, beside its choices.
+std::string Generation::MoreMembers(const ChoiceFinish* only) const {
+  std::string out = NvextMember(plan_.shape, only, Timing(), served_by_, Recomputed());
+  if (plan_.context_only) {
+    out += DisaggregatedMember(kept_, Raw(parts_.front().id), served_by_.rank);
+  }
+  return out;
 }
 
 Result<void> Generation::Send(std::size_t index) {
@@ -162,6 +180,11 @@ void Generation::Deliver(std::size_t index, wire::TokenFrame& frame) {
   }
   if (!frame.prompt_logprobs.empty()) {
     part.prompt_logprobs = std::move(frame.prompt_logprobs);
+  }
+  if (plan_.context_only) {
+    kept_.first_gen_tokens.insert(kept_.first_gen_tokens.end(), frame.tokens.begin(),
+                                  frame.tokens.end());
+    kept_.opaque_state += frame.handover;
   }
   std::size_t token_count = frame.tokens.size();
   bool engine_ended = frame.finish.has_value();
@@ -433,9 +456,7 @@ void Generation::Write(std::size_t index, std::uint32_t choice_index) {
   if (delta_.finish) {
     const ChoiceFinish* only = choices_.size() == 1 ? &*delta_.finish : nullptr;
     writer_->AppendFinish(out, choice_index, *delta_.finish,
-                          unfinished_ == 0
-                              ? NvextMember(plan_.shape, only, Timing(), served_by_, Recomputed())
-                              : std::string());
+                          unfinished_ == 0 ? MoreMembers(only) : std::string());
   }
 }
 
@@ -560,10 +581,8 @@ void Generation::Complete() {
   }
   Answered(std::nullopt);
   exchange->Respond(
-      {.body = UnaryBody(
-           plan_.shape, results, usage_, shown,
-           NvextMember(plan_.shape, results.size() == 1 ? &results.front().finish : nullptr,
-                       Timing(), served_by_, Recomputed())),
+      {.body = UnaryBody(plan_.shape, results, usage_, shown,
+                         MoreMembers(results.size() == 1 ? &results.front().finish : nullptr)),
        .fields = plan_.fields});
 }
 

@@ -56,6 +56,7 @@ struct GenerationPlan {
   std::unique_ptr<AnswerWriter> writer = nullptr;  // of another surface than OpenAI's completions
   Dialect dialect = Dialect::kOpenAi;              // of errors
   bool tokens_only = false;                        // no text is made of the tokens
+  bool context_only = false;  // the answer says where the prompt's KV blocks are kept
 };
 
 /// How a request went, for metrics; times are kNever if it did not come so far.
@@ -148,6 +149,8 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   void Commit();
   AnswerTiming Timing() const;
   std::vector<Recomputation> Recomputed() const;
+  std::string MoreMembers(const ChoiceFinish* only) const;
+  wire::TokenFrame TokensBefore() const;
   void SayRecomputed();
   void WriteAnswer(Choice& choice);
   void GatherAnswer(Choice& choice);
@@ -178,6 +181,7 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   ChoiceDelta delta_;
   Usage usage_;
   wire::WorkerRank served_by_;  // the last one
+  DisaggregatedParams kept_;    // of a plan that is context_only
   GenerationRecord record_;
   rt::Time last_frame_;    // or the start
   rt::Time last_comment_;  // likewise

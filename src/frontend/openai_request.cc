@@ -186,6 +186,11 @@ Result<void> ReadCacheSalt(std::string_view name, const Json& value, Draft& draf
   return {};
 }
 
+Result<void> ReadDisaggregated(std::string_view name, const Json& value, Draft& draft) {
+  PX_TRY(draft.disaggregated, ReadDisaggregatedParams(name, value));
+  return {};
+}
+
 Result<void> ReadLabelField(std::string_view name, const Json& value, Draft&) {
   return ReadLabel(name, value);
 }
@@ -373,6 +378,7 @@ constexpr auto kOthers = std::to_array<OtherField>({
     {"logprobs_mode", kBoth, ReadLogprobsMode},
     {"seed", kBoth, ReadSeed},
     {"cache_salt", kBoth, ReadCacheSalt},
+    {"disaggregated_params", kBoth, ReadDisaggregated},
     {"stream_options", kBoth, ReadStreamOptions},
     {"response_format", kBoth, ReadResponseFormat},
     {"structured_outputs", kBoth, ReadStructuredOutputs},

@@ -17,6 +17,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "frontend/disaggregated_params.h"
 #include "frontend/field_names.h"
 #include "frontend/text_processor.h"
 #include "wire/json.h"
@@ -160,6 +161,7 @@ struct OpenAiRequest {
 
   // Where it goes.
   std::optional<wire::RoutingHints> routing;
+  std::optional<DisaggregatedParams> disaggregated;
   std::optional<std::uint32_t> dp_rank;
 
   bool streams() const { return stream.value_or(false); }

@@ -183,6 +183,42 @@ BeamOptions MakeBeams(const OpenAiRequest& request, const wire::GenerateRequest&
   return beams;
 }
 
+// What is handed over is one answer, and no state but its tokens.
+Result<void> CheckDisaggregated(const OpenAiRequest& request, const GenerationPlan& plan) {
+  if (!request.disaggregated ||
+      (!request.disaggregated->context_only && !request.disaggregated->generation_only)) {
+    return {};
+  }
+  const bool has_state = request.top_logprobs >= 0 || request.prompt_logprobs || request.mirostat;
+  if (plan.prompts.size() != 1 || request.candidate_count() != 1 || request.uses_beams() ||
+      request.echo.value_or(false)) {
+    return NotDone("disaggregated_params",
+                   "one prompt and one choice, without echo, is handed over");
+  }
+  if (has_state) {
+    return NotDone("disaggregated_params",
+                   "logprobs and mirostat have a state that is not handed over");
+  }
+  return {};
+}
+
+void ApplyDisaggregated(const OpenAiRequest& request, GenerationPlan& plan) {
+  if (!request.disaggregated) {
+    return;
+  }
+  wire::GenerateRequest& prototype = plan.prototype;
+  const DisaggregatedParams& params = *request.disaggregated;
+  plan.context_only = params.context_only;
+  if (params.context_only) {
+    prototype.prefill_only = true;
+    prototype.stop.max_tokens = 1;
+    prototype.stop.min_tokens = std::min<std::uint32_t>(prototype.stop.min_tokens, 1);
+  } else if (params.generation_only) {
+    prototype.generated = {params.first_gen_tokens};
+    prototype.handover = params.opaque_state;
+  }
+}
+
 }  // namespace
 
 bool ServedModel::Serves(std::string_view wanted) const {
@@ -262,6 +298,11 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
     return Bad("min_tokens", fmt::format("{} is more than the {} tokens that may follow",
                                          *request.min_tokens, max_tokens));
   }
+  PX_CHECK_OK(CheckDisaggregated(request, plan));
+  if (request.disaggregated) {
+    PX_CHECK_OK(CheckIds(request.disaggregated->first_gen_tokens,
+                         "disaggregated_params.first_gen_tokens", card));
+  }
   plan.stream = request.streams();
   plan.echo = request.echo.value_or(false);
   bool logprobs = request.top_logprobs >= 0;
@@ -314,6 +355,7 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
   prototype.stop.ignore_eos = request.ignore_eos.value_or(false);
   prototype.stop.eos_token_ids = card.eos_token_ids;
   prototype.stop.stop_token_ids = request.stop_token_ids;
+  ApplyDisaggregated(request, plan);
   plan.given_count = request.choice_count();
   // The best are those of the highest mean logprob.
   prototype.top_logprobs = plan.given_count < prototype.choice_count

@@ -227,6 +227,9 @@ Result<void> FleetLink::Generate(wire::GenerateRequest request, FrameHandler on_
     deadlines_.Set(id, entry->begun + rt::Duration(left));
   }
   entries_.emplace(id, entry);
+  if (entry->flight.begun()) {  // it comes from elsewhere, with tokens that its client has
+    entry->give_up = loop_.Now() + options_.patience;
+  }
   Submit(entry);
   // Not inside this call: its frames must not come before it returns.
   loop_.Post([this, alive = std::weak_ptr<bool>(alive_)] {
@@ -491,14 +494,15 @@ void FleetLink::OnFrame(const EntryPtr& entry, RequestId attempt, wire::TokenFra
     return;  // of a worker that the request has left
   }
   if (!frame.tokens.empty()) {
+    const rt::Time now = loop_.Now();
     if (!std::exchange(entry->has_token, true)) {
-      router_.OnFirstToken(attempt, loop_.Now());
+      router_.OnFirstToken(attempt, now);
       if (options_.adviser != nullptr) {
         options_.adviser->OnFirstToken(attempt);
       }
     }
     const auto count = static_cast<std::uint32_t>(frame.tokens.size());
-    router_.OnTokens(attempt, count, loop_.Now());
+    router_.OnTokens(attempt, count, now);
     if (options_.adviser != nullptr) {
       options_.adviser->OnTokens(attempt, count);
     }
@@ -571,7 +575,7 @@ void FleetLink::NobodyTakes(const EntryPtr& entry, const Error& error) {
     Submit(entry);
     return;
   }
-  const bool moved = !entry->failed_at.empty();
+  const bool moved = !entry->failed_at.empty() || entry->flight.begun();
   const wire::GenerateRequest& request = entry->flight.request();
   if (!moved && error.code() == Code::kUnavailable) {  // else a large one may come in time
     const std::optional<std::uint64_t> pinned =
@@ -589,6 +593,7 @@ void FleetLink::NobodyTakes(const EntryPtr& entry, const Error& error) {
     return;
   }
   Leave(entry);
+  entry->busy = error.code() == Code::kResourceExhausted ? std::optional(error) : std::nullopt;
   entry->where = Entry::Where::kWaiting;
   waiting_.Set(entry->flight.request().id, std::min(entry->give_up, loop_.Now() + kRetryPause));
 }
@@ -632,8 +637,8 @@ void FleetLink::OnTime() {
       Retry(entry);
       continue;
     }
-    Apply(entry, entry->flight.Fail(Error(Code::kUnavailable,
-                                          "its worker failed, and no other one came in time")));
+    Apply(entry, entry->flight.Fail(entry->busy.value_or(Error(
+                     Code::kUnavailable, "its worker failed, and no other one came in time"))));
     if (alive.expired()) {
       return;
     }

@@ -14,6 +14,7 @@ Flight::Flight(wire::GenerateRequest request, FlightOptions options)
       live_count_(request_.choice_count) {
   request_.generated.resize(request_.choice_count);
   request_.states.resize(request_.choice_count);
+  begun_ = std::ranges::any_of(request_.generated, [](const auto& one) { return !one.empty(); });
 }
 
 wire::GenerateRequest Flight::Attempt(std::string_view numerics_id) {
@@ -62,7 +63,7 @@ Flight::Outcome Flight::OnRefused(const Error& error) {
 bool Flight::IsAcknowledgement(const wire::TokenFrame& frame) {
   return frame.tokens.empty() && frame.prompt_logprobs.empty() && frame.pooled.empty() &&
          frame.cached_tokens == 0 && frame.adapter_version.empty() && !frame.dp_rank &&
-         !frame.finish;
+         frame.handover.empty() && !frame.finish;
 }
 
 Flight::Outcome Flight::OnFrame(wire::TokenFrame frame) {

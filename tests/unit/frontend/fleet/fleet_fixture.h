@@ -33,7 +33,7 @@ class FleetFixture : public ::testing::Test {
     const std::string host = "worker" + std::to_string(++starts_);
     rt::SimNode& node = world_.AddNode(host);
     workers_[number] = std::make_unique<testing::WorkerProcess>(
-        node, worker::WorkerServiceOptions{}, engine_options_);
+        node, worker::WorkerServiceOptions{}, engine_options_, handover_);
     control::Instance instance;
     instance.id = control::InstanceId{starts_};
     instance.address = host + ":" + std::to_string(testing::WorkerProcess::kPort);
@@ -130,9 +130,11 @@ class FleetFixture : public ::testing::Test {
         << received_[id].ends[0].error->detail();
   }
 
+  transport::MemoryExchange exchange_;  // first: its links may die with the world
   rt::SimWorld world_{rt::SimOptions{.seed = 11}};
   rt::SimNode& frontend_ = world_.AddNode("frontend");
   engine::EngineOptions engine_options_ = testing::MockEngineOptions();
+  testing::HandoverWorld handover_;  // of workers that are started from now on
   std::uint64_t starts_ = 0;
   std::map<std::uint64_t, control::Instance> instances_;
   std::map<std::uint64_t, std::unique_ptr<testing::WorkerProcess>> workers_;

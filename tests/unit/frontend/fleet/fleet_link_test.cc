@@ -348,6 +348,20 @@ TEST_F(FleetLinkTest, WithoutAnotherWorkerARequestWaitsForOne) {
   ExpectOracle(request);
 }
 
+TEST_F(FleetLinkTest, ARequestThatComesWithTokensWaitsForOneToo) {
+  StartFleet(1);
+  Kill(1);
+  RunUntil([&] { return fleet_->worker_count() == 0; });
+  wire::GenerateRequest request = MakeMockRequest(1, 20);
+  request.generated = {{7}};
+  Generate(request);
+  world_.RunTo(world_.now() + std::chrono::seconds(4));
+  EXPECT_FALSE(Ended(request));
+  StartWorker(1);
+  RunToEnd(request);
+  ExpectOracle(request);
+}
+
 TEST_F(FleetLinkTest, NobodyWaitsForEver) {
   StartFleet(1);
   const wire::GenerateRequest request = MakeMockRequest(1, 100);
