@@ -170,7 +170,8 @@ def simulation(tally, factor, long):
     binary = pixii_binary(tally, long)
     if binary is None:
         return
-    for scenario, seeds in (("server", factor * SIM_SEEDS), ("cluster", factor * CLUSTER_SEEDS)):
+    for scenario, seeds in (("server", factor * SIM_SEEDS), ("cluster", factor * CLUSTER_SEEDS),
+                            ("disaggregated", factor * CLUSTER_SEEDS)):
         ok, output = run([str(binary), "simulate", "--scenario", scenario, "--seeds", str(seeds), "--jobs",
                           str(os.cpu_count() or 1)], seconds=14400)
         lines = [line for line in output.strip().splitlines() if not line.startswith(("fault ", "error "))]

@@ -13,8 +13,8 @@ constexpr std::uint64_t kUnlimited = 1'000'000;  // disruptions
 
 }  // namespace
 
-std::size_t Blame::AddWorker(rt::Time now) {
-  workers_.push_back({.begin = now});
+std::size_t Blame::AddWorker(rt::Time now, bool answers) {
+  workers_.push_back({.answers = answers, .begin = now});
   open_.resize(workers_.size() * options_.frontend_count);
   for (std::size_t frontend = 0; frontend < options_.frontend_count; ++frontend) {
     Disturb("start", workers_.size() - 1, frontend, Kind::kJoining, now, now);
@@ -91,7 +91,7 @@ bool Blame::WasHit(std::size_t worker, rt::Time begin, rt::Time end) const {
 
 bool Blame::NobodyServes(std::size_t frontend, rt::Time at) const {
   for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
-    if (workers_[worker].begin <= at && workers_[worker].end > at &&
+    if (workers_[worker].answers && workers_[worker].begin <= at && workers_[worker].end > at &&
         !IsDisturbed(worker, frontend, at, at)) {
       return false;
     }

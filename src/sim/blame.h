@@ -35,7 +35,8 @@ class Blame final {
   explicit Blame(BlameOptions options) : options_(options) {}
 
   /// A worker begins; returns its number. It joins each frontend.
-  std::size_t AddWorker(rt::Time now);
+  /// `answers`: else it works for those who do, and requests do without it.
+  std::size_t AddWorker(rt::Time now, bool answers = true);
   /// It has ended, by whatever.
   void RemoveWorker(std::size_t worker, rt::Time now);
 
@@ -68,9 +69,10 @@ class Blame final {
   std::string Explain(std::string_view code, std::size_t frontend, rt::Time begin, rt::Time end,
                       std::uint64_t refusals = 0) const;
 
-  /// Whether it ran at some time within these.
+  /// Whether it could answer at some time within these.
   bool Serves(std::size_t worker, rt::Time begin, rt::Time end) const {
-    return workers_[worker].begin <= end && workers_[worker].end >= begin;
+    return workers_[worker].answers && workers_[worker].begin <= end &&
+           workers_[worker].end >= begin;
   }
 
   std::uint64_t DisruptionCount(std::size_t frontend, rt::Time begin, rt::Time end) const;
@@ -89,6 +91,7 @@ class Blame final {
   };
 
   struct Worker {
+    bool answers = true;
     rt::Time begin{};
     rt::Time end = rt::kNever;
   };

@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "base/assert.h"
 #include "sim/mock_fleet.h"
 
 namespace pixii::sim {
@@ -61,9 +62,25 @@ router::RouterOptions DrawRouter(rt::Random& random) {
   return options;
 }
 
+// Drawn apart, so that all else of a seed is what it is without.
+void DrawDisaggregation(std::uint64_t seed, ClusterShape& shape) {
+  rt::Random random(seed ^ 0xD15A66);
+  shape.prefill_workers = Pick<std::uint32_t>(random, {1, 1, 2, 3});
+  shape.prefill.conditional = random.Chance(0.3);
+  shape.prefill.policy = Pick(
+      random, {frontend::LocalPrefillPolicy::kShort, frontend::LocalPrefillPolicy::kPrefillBusy,
+               frontend::LocalPrefillPolicy::kEither});
+  shape.prefill.short_tokens = Pick<std::uint32_t>(random, {8, 32});
+  shape.prefill.prefill_busy_at = 0.5;
+  shape.lease_of_blocks = Pick<rt::Duration>(random, {milliseconds(100), seconds(1), seconds(10)});
+  shape.transfers.latency =
+      Pick<rt::Duration>(random, {rt::Duration{}, milliseconds(1), milliseconds(50)});
+  shape.transfers.bytes_per_s_max = Pick<std::uint64_t>(random, {0, 1'000'000, 10'000});
+}
+
 }  // namespace
 
-ClusterShape DrawClusterShape(rt::Random& random, std::uint64_t seed) {
+ClusterShape DrawClusterShape(rt::Random& random, std::uint64_t seed, bool disaggregated) {
   ClusterShape shape;
   shape.workers = Pick<std::uint32_t>(random, {1, 2, 2, 3, 4});
   shape.frontends = Pick<std::uint32_t>(random, {1, 1, 2, 3});
@@ -89,12 +106,16 @@ ClusterShape DrawClusterShape(rt::Random& random, std::uint64_t seed) {
   shape.faults = Pick<std::uint32_t>(random, {0, 1, 2, 4, 8, 16});
   shape.requests_per_s = Pick(random, {60.0, 120.0, 400.0, 2000.0});
   shape.requests = static_cast<std::uint32_t>(random.Between(20, 100));
+  if (disaggregated) {
+    DrawDisaggregation(seed, shape);
+  }
   return shape;
 }
 
-Cluster::Cluster(std::uint64_t seed, rt::Random& random, ViolationSink on_violation)
+Cluster::Cluster(std::uint64_t seed, rt::Random& random, bool disaggregated,
+                 ViolationSink on_violation)
     : random_(random),
-      shape_(DrawClusterShape(random, seed)),
+      shape_(DrawClusterShape(random, seed, disaggregated)),
       on_violation_(std::move(on_violation)),
       world_(DrawWorldOptions(seed)),
       calm_(world_.options()),
@@ -123,6 +144,10 @@ Cluster::Cluster(std::uint64_t seed, rt::Random& random, ViolationSink on_violat
   setup_.discovery = shape_.discovery;
   setup_.discovery.log = &log_;
   setup_.eos_token_ids = {2};
+  setup_.log = &log_;
+  if (shape_.prefill_workers > 0) {
+    setup_.exchange = std::make_shared<transport::MemoryExchange>(shape_.transfers);
+  }
   setup_.on_poison = [this] {
     world_.RunAt(world_.now() + rt::Duration(random_.Between(0, kPoisonMax.count())), [this] {
       if (on_poison_) {
@@ -139,7 +164,11 @@ Cluster::Cluster(std::uint64_t seed, rt::Random& random, ViolationSink on_violat
       std::make_unique<KvObserver>(observer_node_.loop(), observer_node_.net(), std::move(mux),
                                    [this](std::string text) { on_violation_(std::move(text)); });
   for (std::uint32_t i = 0; i < shape_.workers; ++i) {
-    StartWorker("");
+    StartWorker("",
+                setup_.exchange ? control::WorkerRole::kDecode : control::WorkerRole::kAggregated);
+  }
+  for (std::uint32_t i = 0; i < shape_.prefill_workers; ++i) {
+    StartWorker("", control::WorkerRole::kPrefill);
   }
   for (std::size_t i = 0; i < frontends_.size(); ++i) {
     StartFrontend(i);
@@ -163,7 +192,7 @@ ClockDrift Cluster::DrawClock() {
 }
 
 // Another machine of the same model.
-WorkerSetup Cluster::DrawWorker() {
+WorkerSetup Cluster::DrawWorker(control::WorkerRole role) {
   const MockSetup& first = shape_.mock;
   WorkerSetup setup;
   MockSetup& own = setup.mock;
@@ -184,24 +213,49 @@ WorkerSetup Cluster::DrawWorker() {
   own.options.grammars = first.options.grammars;
   own.options.kv_event_count_max = Pick<std::uint32_t>(random_, {1, 8, 1024});
   setup.kv_log.blocks_max = Pick<std::size_t>(random_, {4, 32, 65536});
-  setup.stream_bytes_max = Pick<std::size_t>(random_, {64, 1024, 8 * 1024});
+  setup.stream_bytes_max = Pick<std::size_t>(random_, {0, 64, 8 * 1024});
   setup.clock = DrawClock();
   setup.health = shape_.health;
+  setup.role = role;
+  setup.lease = shape_.lease_of_blocks;
   return setup;
 }
 
-void Cluster::StartWorker(const std::string& host) {
+control::WorkerRole Cluster::RoleAt(const std::string& host) const {
+  const auto last = std::find_if(workers_.rbegin(), workers_.rend(), [&](const Worker& worker) {
+    return worker.process->host() == host;
+  });
+  PX_ASSERT(last != workers_.rend());
+  return last->process->role();
+}
+
+void Cluster::CountHandovers(std::map<std::string, std::uint64_t>& counts) const {
+  for (const Worker& worker : workers_) {
+    const kv::HandoverCounters* const one = worker.process->handovers();
+    for (std::size_t i = 0; one != nullptr && i < kv::kHandoverStateCount; ++i) {
+      const auto state = static_cast<kv::HandoverState>(i);
+      if (kv::IsEnd(state)) {
+        counts[fmt::format("offers {}", kv::NameOf(state))] += one->offer_ends[i];
+        counts[fmt::format("loads {}", kv::NameOf(state))] += one->load_ends[i];
+      }
+    }
+  }
+}
+
+void Cluster::StartWorker(const std::string& host, control::WorkerRole role) {
   const bool taken = host.empty() || std::ranges::any_of(workers_, [&](const Worker& one) {
                        return one.process->alive() && one.process->host() == host;
                      });
   const std::string own = taken ? fmt::format("worker{}", ++hosts_) : host;
-  auto process = WorkerProcess::Start(world_, own, DrawWorker(), setup_);
+  auto process = WorkerProcess::Start(world_, own, DrawWorker(role), setup_);
   if (!process) {
     return on_violation_("a worker did not start: " + process.error().ToString());
   }
   observer_->Watch((*process)->instance(), fmt::format("{}:{}", own, WorkerProcess::kPort),
                    (*process)->card());
-  workers_.push_back({.process = std::move(*process), .number = blame_.AddWorker(world_.now())});
+  workers_.push_back(
+      {.process = std::move(*process),
+       .number = blame_.AddWorker(world_.now(), role != control::WorkerRole::kPrefill)});
   Tell("worker {} begins at {}", workers_.size() - 1, own);
 }
 
@@ -220,7 +274,7 @@ void Cluster::StartFrontend(std::size_t frontend) {
   node.SetClock(clock.rate, clock.wall_offset);
   slot.process = std::make_unique<FrontendProcess>(
       node, fmt::format("{}.{}", FrontendHost(frontend), ++slot.starts), setup_, std::move(fleet),
-      options);
+      shape_.prefill, options);
   slot.down_since = std::min(slot.down_since, world_.now());
   slot.knew.clear();
   slot.forgot.clear();
@@ -313,7 +367,7 @@ bool Cluster::AnotherServes(std::size_t worker, rt::Time since) const {
     return false;  // the others may have been busy
   }
   return std::ranges::any_of(Usable(), [&](std::size_t other) {
-    if (other == worker ||
+    if (other == worker || workers_[other].process->role() != workers_[worker].process->role() ||
         workers_[other].process->watched().refused_since(since - router.overloaded_hint)) {
       return false;
     }
@@ -356,8 +410,7 @@ std::vector<std::size_t> Cluster::Usable() const {
 bool Cluster::AllUsed() const {
   const std::vector<std::size_t> usable = Usable();
   return std::ranges::all_of(frontends_, [&](const Frontend& one) {
-    return one.process && one.process->ready() &&
-           one.process->fleet().worker_count() == usable.size() &&
+    return one.process && one.process->ready() && one.process->worker_count() == usable.size() &&
            std::ranges::all_of(usable, [&](std::size_t worker) {
              return one.process->uses(workers_[worker].process->instance());
            });
@@ -442,8 +495,10 @@ std::uint64_t Cluster::MoveCount() const {
   std::uint64_t count = 0;
   const auto add = [&](FrontendProcess* process) {
     if (process != nullptr && process->has_fleet()) {
-      const frontend::FleetCounters& moves = process->fleet().counters();
-      count += moves.moves_new_request + moves.moves_ongoing;
+      for (frontend::FleetLink* fleet : {&process->fleet(), &process->prefill()}) {
+        const frontend::FleetCounters& moves = fleet->counters();
+        count += moves.moves_new_request + moves.moves_ongoing;
+      }
     }
   };
   for (const Frontend& slot : frontends_) {
@@ -461,17 +516,20 @@ std::optional<std::string> Cluster::Held() const {
     if (!slot.process || !slot.process->ready()) {
       return "a frontend does not come back";
     }
-    frontend::FleetLink& fleet = slot.process->fleet();
     const std::size_t generations = slot.process->frontend().generation_count();
-    if (generations + fleet.outstanding_count() + fleet.attempt_count() > 0) {
-      return fmt::format("{}: {} generations, {} requests of the fleet, {} attempts",
-                         slot.process->name(), generations, fleet.outstanding_count(),
-                         fleet.attempt_count());
-    }
-    for (const router::RankLoadRow& row : fleet.router().Loads()) {
-      if (row.load.requests > 0) {
-        return fmt::format("{}: the router counts {} requests", slot.process->name(),
-                           row.load.requests);
+    const std::size_t in_two_legs = slot.process->link().outstanding_count();
+    for (frontend::FleetLink* fleet : {&slot.process->fleet(), &slot.process->prefill()}) {
+      if (generations + in_two_legs + fleet->outstanding_count() + fleet->attempt_count() > 0) {
+        return fmt::format(
+            "{}: {} generations, {} in two legs, {} requests of a fleet, {} attempts",
+            slot.process->name(), generations, in_two_legs, fleet->outstanding_count(),
+            fleet->attempt_count());
+      }
+      for (const router::RankLoadRow& row : fleet->router().Loads()) {
+        if (row.load.requests > 0) {
+          return fmt::format("{}: the router counts {} requests", slot.process->name(),
+                             row.load.requests);
+        }
       }
     }
     if (slot.process->instances().size() != usable.size()) {
@@ -508,7 +566,9 @@ void Cluster::CheckKvTruth() {
     const std::set<std::uint64_t> truth = worker.FindableBlocks();
     compare("the listener", worker, observer_->blocks(worker.instance()), truth);
     for (const Frontend& slot : frontends_) {
-      const router::Router& router = slot.process->fleet().router();
+      const router::Router& router = worker.role() == control::WorkerRole::kPrefill
+                                         ? slot.process->prefill().router()
+                                         : slot.process->fleet().router();
       if (router.index() == nullptr) {
         continue;
       }

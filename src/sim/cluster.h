@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -39,12 +40,19 @@ struct ClusterShape {
   std::uint32_t window_bytes = 0;
   router::RouterOptions router;
   bool clocks_drift = false;
+  // Of a disaggregated one; 0 prefill workers: it is none.
+  std::uint32_t prefill_workers = 0;
+  frontend::PrefillOptions prefill;
+  rt::Duration lease_of_blocks{};
+  transport::MemoryTransportOptions transfers;
   std::uint32_t faults = 0;
   double requests_per_s = 50;
   std::uint32_t requests = 1;
 };
 
-ClusterShape DrawClusterShape(rt::Random& random, std::uint64_t seed);
+/// `disaggregated`: some of the workers compute prompts for the others; all else is drawn as
+/// without.
+ClusterShape DrawClusterShape(rt::Random& random, std::uint64_t seed, bool disaggregated = false);
 
 class Cluster final {
  public:
@@ -67,7 +75,7 @@ class Cluster final {
     std::set<std::size_t> forgot;  // and that it has forgotten since, having heard it
   };
 
-  Cluster(std::uint64_t seed, rt::Random& random, ViolationSink on_violation);
+  Cluster(std::uint64_t seed, rt::Random& random, bool disaggregated, ViolationSink on_violation);
   ~Cluster() = default;
   Cluster(const Cluster&) = delete;
   Cluster& operator=(const Cluster&) = delete;
@@ -97,7 +105,10 @@ class Cluster final {
   static std::string FrontendHost(std::size_t frontend);
 
   /// A new process on `host`, or on another one if that is taken; an empty `host`: a new one.
-  void StartWorker(const std::string& host);
+  void StartWorker(const std::string& host, control::WorkerRole role);
+
+  /// Of the last process there.
+  control::WorkerRole RoleAt(const std::string& host) const;
   void StartFrontend(std::size_t frontend);
   void KillWorker(std::size_t worker, bool vanish);
   void DrainWorker(std::size_t worker, rt::Duration patience);
@@ -138,6 +149,9 @@ class Cluster final {
   /// Whether this frontend was not there at some time since `begin`.
   bool WasDownSince(std::size_t frontend, rt::Time begin) const;
 
+  /// Adds up what became of hand-overs, by name.
+  void CountHandovers(std::map<std::string, std::uint64_t>& counts) const;
+
   /// Of requests, by all frontends that ever were.
   std::uint64_t MoveCount() const;
 
@@ -158,7 +172,7 @@ class Cluster final {
 
  private:
   std::string StoryTime() const;
-  WorkerSetup DrawWorker();
+  WorkerSetup DrawWorker(control::WorkerRole role);
   ClockDrift DrawClock();
   void OnRequest(control::InstanceId instance, const wire::GenerateRequest& request);
   bool AnotherServes(std::size_t worker, rt::Time since) const;

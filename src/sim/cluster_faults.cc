@@ -122,9 +122,9 @@ void ClusterFaults::DisturbLine(std::string_view fault, std::size_t worker, std:
                     .until = Until(time)});
 }
 
-void ClusterFaults::StartWorker(const std::string& host) {
+void ClusterFaults::StartWorker(const std::string& host, control::WorkerRole role) {
   ++counts_["restart"];
-  cluster_.StartWorker(host);
+  cluster_.StartWorker(host, role);
   const std::size_t worker = cluster_.workers().size() - 1;
   const rt::Time now = cluster_.world().now();
   if (now < reset_until_) {
@@ -140,7 +140,8 @@ void ClusterFaults::StartWorker(const std::string& host) {
 // Another instance, sometimes under the same address.
 void ClusterFaults::RestartLater(const std::string& host, rt::Duration wait) {
   const std::string next = random_.Chance(0.5) ? host : std::string();
-  cluster_.world().RunAt(Until(wait), [this, next] { StartWorker(next); });
+  const control::WorkerRole role = cluster_.RoleAt(host);
+  cluster_.world().RunAt(Until(wait), [this, next, role] { StartWorker(next, role); });
 }
 
 void ClusterFaults::KillWorker() {
@@ -190,7 +191,10 @@ void ClusterFaults::KillPoisoned() {
     const bool heard = !cluster_.blame().WasHit(worker, now, now);
     for (const std::string& poison : poisons) {
       poison_kills_[poison] += heard ? 1 : 0;
-      if (heard && poison_kills_[poison] > frontend::FlightOptions{}.deaths_max) {
+      // Each of two legs counts for itself, and the first may have given its token before.
+      const std::uint32_t kills_max =
+          frontend::FlightOptions{}.deaths_max + (cluster_.shape().prefill_workers > 0 ? 1 : 0);
+      if (heard && poison_kills_[poison] > kills_max) {
         cluster_.Violate(fmt::format("one request killed {} workers", poison_kills_[poison]));
       }
     }
@@ -227,7 +231,7 @@ void ClusterFaults::Continue() {
     const WorkerProcess& process = *cluster_.workers()[next].process;
     if (process.alive() && !process.draining()) {
       rolling_now_ = next + 1;
-      StartWorker("");
+      StartWorker("", process.role());
       return;
     }
   }
@@ -391,6 +395,7 @@ void ClusterFaults::ClearCaches() {
   FrontendProcess* process = cluster_.frontends()[frontend].process.get();
   if (process != nullptr && process->ready()) {
     process->node().loop().Post([process] { process->fleet().ClearCache([](const auto&) {}); });
+    process->node().loop().Post([process] { process->prefill().ClearCache([](const auto&) {}); });
   }
 }
 

@@ -65,7 +65,7 @@ class ClusterFaults final {
                    Blame::Kind kind, rt::Duration time);
   rt::Time Until(rt::Duration time);
 
-  void StartWorker(const std::string& host);
+  void StartWorker(const std::string& host, control::WorkerRole role);
   void RestartLater(const std::string& host, rt::Duration wait);
   void ForAWhile(double rt::SimOptions::* probability, double value, rt::Duration time);
 

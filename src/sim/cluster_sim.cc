@@ -34,7 +34,8 @@ class ClusterSimulation final {
  public:
   ClusterSimulation(std::uint64_t seed, const ClusterSimOptions& options)
       : random_(seed ^ 0xC105732),
-        cluster_(seed, random_, [this](std::string text) { Violation(std::move(text)); }),
+        cluster_(seed, random_, options.disaggregated,
+                 [this](std::string text) { Violation(std::move(text)); }),
         faults_(cluster_, random_, result_.faults),
         reference_(cluster_.shape().mock) {
     cluster_.OnStory(options.on_story);
@@ -142,7 +143,7 @@ class ClusterSimulation final {
     }
     rt::Loop& loop = slot.process->node().loop();
     loop.Post(
-        [call = job.direct, &loop, link = &slot.process->fleet()] { call->Start(loop, *link); });
+        [call = job.direct, &loop, link = &slot.process->link()] { call->Start(loop, *link); });
     open_direct_.push_back(index);
   }
 
@@ -463,6 +464,7 @@ class ClusterSimulation final {
       result_.prefix_hit_tokens += load.scheduler.cached_tokens;
     }
     result_.moves = cluster_.MoveCount();
+    cluster_.CountHandovers(result_.handovers);
     result_.state_hash = world().state_hash();
     result_.events = world().event_count();
     result_.virtual_seconds =

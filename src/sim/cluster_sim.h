@@ -15,6 +15,7 @@
 namespace pixii::sim {
 
 struct ClusterSimOptions {
+  bool disaggregated = false;  // prompts are computed by workers of their own
   /// What replaces the expectation, for tests of the oracles; empty: the mock's.
   std::function<Expectation(Expectation)> expect = {};
   /// Hears, line by line, what happens to whom and when; empty: nobody.

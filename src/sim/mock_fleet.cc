@@ -94,9 +94,11 @@ void AddGrammarsAndAdapters(MockSetup& setup) {
   setup.options.adapters.slot_count = kAdapterSlots;
 }
 
-Result<std::unique_ptr<engine::Engine>> MakeFleetEngine(const MockSetup& setup) {
+Result<std::unique_ptr<engine::Engine>> MakeFleetEngine(const MockSetup& setup,
+                                                        std::unique_ptr<kv::Connector> connector) {
   PX_TRY(std::unique_ptr<engine::Engine> engine,
-         engine::Engine::Create(setup.options, std::make_unique<engine::MockExecutor>(setup.mock)));
+         engine::Engine::Create(setup.options, std::make_unique<engine::MockExecutor>(setup.mock),
+                                nullptr, nullptr, std::move(connector)));
   for (const char* name : kAdapters) {
     PX_CHECK_OK(engine->LoadAdapter(name, std::make_shared<engine::MockAdapter>(name), false));
   }

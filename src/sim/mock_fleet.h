@@ -20,7 +20,8 @@ namespace pixii::sim {
 void AddGrammarsAndAdapters(MockSetup& setup);
 
 /// An engine of `setup` with its adapters loaded.
-Result<std::unique_ptr<engine::Engine>> MakeFleetEngine(const MockSetup& setup);
+Result<std::unique_ptr<engine::Engine>> MakeFleetEngine(
+    const MockSetup& setup, std::unique_ptr<kv::Connector> connector = nullptr);
 
 /// A request that asks for anything that engines of `setup` can do. `id` is also what sets apart
 /// the cache salts of those that have one. `poison`: it may be one that kills workers.

@@ -6,6 +6,7 @@
 
 #include "control/instance_codec.h"
 #include "sim/mock_fleet.h"
+#include "transport/transfer_agent.h"
 
 namespace pixii::sim {
 
@@ -15,35 +16,75 @@ constexpr rt::Duration kDrainPoll = std::chrono::milliseconds(5);
 constexpr rt::Duration kFetchPause = std::chrono::seconds(1);  // as apps/fleet_host
 constexpr std::size_t kStandingCalls = 2;  // of a connection: its reports and its KV events
 
+// What moves blocks of an engine on this loop.
+Result<std::unique_ptr<kv::HandoverConnector>> MakeHandover(rt::Loop& loop, const WorkerSetup& own,
+                                                            const ClusterSetup& setup) {
+  const engine::MockExecutor mock(own.mock.mock);
+  kv::HandoverOptions options;
+  options.key = own.mock.options.identity_key;
+  options.geometry = {.block_count = own.mock.mock.limits.block_count,
+                      .block_tokens = own.mock.mock.limits.block_tokens,
+                      .slices = mock.block_slices(),
+                      .layout = mock.block_layout(),
+                      .model_fingerprint = own.mock.options.model_fingerprint,
+                      .numerics_id = own.mock.options.numerics_id,
+                      .kv_dtype = own.mock.options.kv_dtype};
+  options.geometry.block_size_bytes = options.geometry.slices.front();
+  options.timeout = own.lease;
+  options.log = setup.log;
+  options.loop = &loop;
+  return kv::HandoverConnector::Create(
+      std::move(options),
+      [exchange = setup.exchange](
+          rt::Loop& on, rt::Function<void()> wake) -> Result<std::unique_ptr<transport::Agent>> {
+        transport::AgentOptions agent;
+        agent.wake = std::move(wake);
+        std::vector<transport::TransportFactory> transports;
+        transports.push_back(exchange->factory());
+        PX_TRY(auto made,
+               transport::TransferAgent::Create(on, std::move(agent), std::move(transports)));
+        return std::unique_ptr<transport::Agent>(std::move(made));
+      });
+}
+
 }  // namespace
 
 Result<std::unique_ptr<WorkerProcess>> WorkerProcess::Start(rt::SimWorld& world,
                                                             const std::string& host,
                                                             const WorkerSetup& own,
                                                             const ClusterSetup& setup) {
-  PX_TRY(std::unique_ptr<engine::Engine> engine, MakeFleetEngine(own.mock));
   rt::SimNode& node = world.AddNode(host);
   rt::SimNode& engine_node = world.AddNode(host + ".engine");
+  std::unique_ptr<kv::HandoverConnector> handover;
+  if (own.role != control::WorkerRole::kAggregated) {
+    PX_TRY(handover, MakeHandover(engine_node.loop(), own, setup));
+  }
+  kv::HandoverConnector* const raw_handover = handover.get();
+  PX_TRY(std::unique_ptr<engine::Engine> engine, MakeFleetEngine(own.mock, std::move(handover)));
   for (rt::SimNode* one : {&node, &engine_node}) {
     one->SetClock(own.clock.rate, own.clock.wall_offset);
   }
-  auto worker =
-      std::make_unique<WorkerProcess>(world, node, engine_node, std::move(engine), own, setup);
+  auto worker = std::make_unique<WorkerProcess>(world, node, engine_node, std::move(engine),
+                                                raw_handover, own, setup);
   PX_TRY(const rt::Address bound, worker->service_->Start({.host = "0.0.0.0", .port = kPort}));
   control::Instance instance;
   instance.id = worker->instance_;
   instance.address = rt::Address{.host = host, .port = bound.port}.ToString();
   instance.card = worker->link_.card();
+  instance.role = own.role;
   PX_TRY(worker->registration_, worker->discovery_.Register(std::move(instance)));
   return worker;
 }
 
 WorkerProcess::WorkerProcess(rt::SimWorld& world, rt::SimNode& node, rt::SimNode& engine_node,
-                             std::unique_ptr<engine::Engine> engine, const WorkerSetup& own,
+                             std::unique_ptr<engine::Engine> engine,
+                             kv::HandoverConnector* handover, const WorkerSetup& own,
                              const ClusterSetup& setup)
     : node_(node),
       engine_node_(engine_node),
       raw_engine_(engine.get()),
+      handover_(handover),
+      role_(own.role),
       discovery_(node.loop(), std::make_unique<control::MemStore>(node.loop(), setup.hub),
                  setup.discovery),
       instance_(discovery_.NewInstanceId()),
@@ -63,7 +104,12 @@ WorkerProcess::WorkerProcess(rt::SimWorld& world, rt::SimNode& node, rt::SimNode
   if (Raw(instance_) % 2 == 0) {
     watched_.EndLate(node.loop());
   }
-  service_.emplace(node.loop(), node.net(), watched_, std::move(options));
+  control::WorkerLink* served = &watched_;
+  if (handover_ != nullptr) {
+    keeper_.emplace(node.loop(), *handover_);
+    served = &handover_link_.emplace(node.loop(), watched_, *keeper_);
+  }
+  service_.emplace(node.loop(), node.net(), *served, std::move(options));
 }
 
 void WorkerProcess::Kill() {
@@ -143,22 +189,28 @@ std::optional<std::string> WorkerProcess::Check() const {
 
 std::optional<std::string> WorkerProcess::Held() const {
   const std::uint32_t pinned = raw_engine_->cache().pool().pinned_count();
+  const std::size_t kept = handover_link_ ? handover_link_->outstanding_count() : 0;
+  const std::uint64_t moving =
+      handover_ != nullptr ? handover_->counters().offers + handover_->counters().loads_running : 0;
   if (service_->request_count() == 0 && link_.outstanding_count() == 0 &&
-      raw_engine_->request_count() == 0 && pinned == 0 &&
+      raw_engine_->request_count() == 0 && pinned == 0 && kept + moving == 0 &&
       service_->call_count() <= kStandingCalls * service_->connection_count()) {
     return std::nullopt;
   }
   return fmt::format(
-      "{}: {} requests served, {} in the link, {} in the engine, {} pinned blocks, {} calls of {} "
-      "connections",
+      "{}: {} requests served, {} in the link, {} in the engine, {} pinned blocks, {} prompts "
+      "kept, "
+      "{} offers and loads, {} calls of {} connections",
       host(), service_->request_count(), link_.outstanding_count(), raw_engine_->request_count(),
-      pinned, service_->call_count(), service_->connection_count());
+      pinned, kept, moving, service_->call_count(), service_->connection_count());
 }
 
 FrontendProcess::FrontendProcess(rt::SimNode& node, std::string name, const ClusterSetup& setup,
-                                 frontend::FleetOptions fleet, frontend::FrontendOptions options)
+                                 frontend::FleetOptions fleet, frontend::PrefillOptions prefill,
+                                 frontend::FrontendOptions options)
     : node_(node),
       fleet_options_(std::move(fleet)),
+      prefill_options_(prefill),
       options_(std::move(options)),
       discovery_(node.loop(), std::make_unique<control::MemStore>(node.loop(), setup.hub),
                  setup.discovery) {
@@ -178,15 +230,27 @@ FrontendProcess::FrontendProcess(rt::SimNode& node, std::string name, const Clus
 void FrontendProcess::OnChanges(const std::vector<control::MembershipChange>& changes) {
   for (const control::MembershipChange& change : changes) {
     if (!fleet_) {
-      fleet_.emplace(node_.loop(), node_.net(), change.instance.card, fleet_options_);
+      MakeFleets(change.instance.card);
     }
+    const bool prefills = change.instance.role == control::WorkerRole::kPrefill;
+    frontend::FleetLink& fleet = prefills ? *prefill_ : *fleet_;
     if (change.kind == control::MembershipChange::Kind::kRemoved) {
       fleet_->RemoveInstance(change.instance.id);
+      prefill_->RemoveInstance(change.instance.id);
     } else {
-      (void)fleet_->SetInstance(
+      (void)fleet.SetInstance(
           change.instance);  // all serve the same; a lack shows as a worker too few
     }
   }
+}
+
+// As apps/fleet_host.
+void FrontendProcess::MakeFleets(const wire::ModelCard& card) {
+  fleet_.emplace(node_.loop(), node_.net(), card, fleet_options_);
+  frontend::FleetOptions prefill = fleet_options_;
+  prefill.patience = rt::Duration::zero();
+  prefill_.emplace(node_.loop(), node_.net(), card, std::move(prefill));
+  whole_.emplace(node_.loop(), *prefill_, *fleet_, prefill_options_, nullptr);
 }
 
 // As the command: asked again until somebody gives them.
@@ -212,7 +276,7 @@ void FrontendProcess::Serve() {
   frontend_ = std::make_unique<frontend::Frontend>(
       frontend::FrontendEnvironment{.loop = node_.loop(), .net = node_.net()}, options_,
       frontend::ApiKeys());
-  frontend_->Serve(std::move(model), *fleet_);
+  frontend_->Serve(std::move(model), *whole_);
   (void)frontend_->Start({.host = "0.0.0.0", .port = kPort});  // failed: it never becomes ready
 }
 

@@ -17,10 +17,14 @@
 #include "control/mem_store.h"
 #include "engine/engine_loop.h"
 #include "frontend/fleet/fleet_link.h"
+#include "frontend/fleet/prefill_link.h"
 #include "frontend/frontend.h"
 #include "rt/sim_world.h"
 #include "sim/asked_link.h"
 #include "sim/workload.h"
+#include "transport/memory_transport.h"
+#include "worker/handover_keeper.h"
+#include "worker/handover_link.h"
 #include "worker/local_link.h"
 #include "worker/worker_service.h"
 
@@ -36,6 +40,9 @@ struct ClusterSetup {
   std::vector<TokenId> eos_token_ids;
   /// A request that kills whoever runs it gave its first token somewhere.
   std::function<void()> on_poison;
+  /// Where workers' agents meet, if KV blocks move between them.
+  std::shared_ptr<transport::MemoryExchange> exchange;
+  obs::Log* log = nullptr;
 };
 
 /// How a machine's clock goes.
@@ -47,9 +54,11 @@ struct ClockDrift {
 struct WorkerSetup {
   MockSetup mock;
   worker::KvEventLogOptions kv_log;
-  std::size_t stream_bytes_max = 64 * 1024;  // as WorkerServiceOptions
+  std::size_t stream_bytes_max = 0;  // as WorkerServiceOptions
   ClockDrift clock;
   control::ReadinessOptions health;
+  control::WorkerRole role = control::WorkerRole::kAggregated;  // others need an exchange
+  rt::Duration lease = std::chrono::seconds(5);                 // of blocks kept for others
 };
 
 /// `pixii worker`: an engine on a thread, its service, its registration.
@@ -64,8 +73,8 @@ class WorkerProcess final {
 
   /// Of Start, which makes it whole.
   WorkerProcess(rt::SimWorld& world, rt::SimNode& node, rt::SimNode& engine_node,
-                std::unique_ptr<engine::Engine> engine, const WorkerSetup& own,
-                const ClusterSetup& setup);
+                std::unique_ptr<engine::Engine> engine, kv::HandoverConnector* handover,
+                const WorkerSetup& own, const ClusterSetup& setup);
   WorkerProcess(const WorkerProcess&) = delete;
   WorkerProcess& operator=(const WorkerProcess&) = delete;
   /// Pre: it has ended, or the world makes no more steps.
@@ -96,6 +105,13 @@ class WorkerProcess final {
 
   control::InstanceId instance() const { return instance_; }
 
+  control::WorkerRole role() const { return role_; }
+
+  /// What became of hand-overs; null: it has none.
+  const kv::HandoverCounters* handovers() const {
+    return handover_ == nullptr ? nullptr : &handover_->counters();
+  }
+
   const wire::ModelCard& card() const { return link_.card(); }
 
   const WatchedLink& watched() const { return watched_; }
@@ -123,11 +139,15 @@ class WorkerProcess final {
   rt::SimNode& node_;
   rt::SimNode& engine_node_;
   engine::Engine* raw_engine_;
+  kv::HandoverConnector* handover_;  // the engine's; null: it has none
+  control::WorkerRole role_;
   control::Discovery discovery_;
   control::InstanceId instance_;
   engine::EngineLoop engine_;
   worker::LocalLink link_;
   AskedLink watched_;
+  std::optional<worker::ConnectorKeeper> keeper_;
+  std::optional<worker::HandoverLink> handover_link_;
   std::optional<worker::WorkerService> service_;
   std::unique_ptr<control::Registration> registration_;
   bool draining_ = false;
@@ -141,7 +161,8 @@ class FrontendProcess final {
 
   /// `name`: of the process, as workers hear it.
   FrontendProcess(rt::SimNode& node, std::string name, const ClusterSetup& setup,
-                  frontend::FleetOptions fleet, frontend::FrontendOptions options);
+                  frontend::FleetOptions fleet, frontend::PrefillOptions prefill,
+                  frontend::FrontendOptions options);
   FrontendProcess(const FrontendProcess&) = delete;
   FrontendProcess& operator=(const FrontendProcess&) = delete;
   ~FrontendProcess() = default;
@@ -155,27 +176,41 @@ class FrontendProcess final {
   /// As it knows them, by whatever.
   const control::Membership::Instances& instances() const { return watch_->instances(); }
 
-  bool uses(control::InstanceId instance) const { return fleet_ && fleet_->uses(instance); }
+  bool uses(control::InstanceId instance) const {
+    return fleet_ && (fleet_->uses(instance) || prefill_->uses(instance));
+  }
+
+  std::size_t worker_count() const { return fleet_->worker_count() + prefill_->worker_count(); }
 
   /// Pre: ready() was true once.
   frontend::Frontend& frontend() const { return *frontend_; }
 
   bool has_fleet() const { return fleet_.has_value(); }
 
-  /// Pre: has_fleet().
+  /// Those who answer. Pre: has_fleet().
   frontend::FleetLink& fleet() { return *fleet_; }
+
+  /// Those who compute prompts alone. Pre: has_fleet().
+  frontend::FleetLink& prefill() { return *prefill_; }
+
+  /// Both. Pre: has_fleet().
+  frontend::PrefillLink& link() { return *whole_; }
 
  private:
   void OnChanges(const std::vector<control::MembershipChange>& changes);
+  void MakeFleets(const wire::ModelCard& card);
   void FetchTexts();
   void Serve();
 
   rt::SimNode& node_;
   frontend::FleetOptions fleet_options_;
+  frontend::PrefillOptions prefill_options_;
   frontend::FrontendOptions options_;
   control::Discovery discovery_;
   std::unique_ptr<control::InstanceWatch> watch_;
   std::optional<frontend::FleetLink> fleet_;
+  std::optional<frontend::FleetLink> prefill_;
+  std::optional<frontend::PrefillLink> whole_;
   std::unique_ptr<frontend::Frontend> frontend_;
   bool fetching_ = false;
 };

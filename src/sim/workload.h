@@ -49,8 +49,9 @@ struct SimResult {
   std::uint64_t tokens = 0;     // received
   std::uint64_t preemptions = 0;
   std::uint64_t prefix_hit_tokens = 0;
-  std::uint64_t moves = 0;                      // of requests to another worker
-  std::map<std::string, std::uint64_t> faults;  // that happened, by name
+  std::uint64_t moves = 0;                         // of requests to another worker
+  std::map<std::string, std::uint64_t> handovers;  // of KV blocks, by side and end
+  std::map<std::string, std::uint64_t> faults;     // that happened, by name
   /// Explained ones, by their code and the faults that explain them.
   std::map<std::string, std::uint64_t> errors;
   double load_seconds = 0;  // virtual ones, from the first request to the last

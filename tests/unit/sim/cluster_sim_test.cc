@@ -53,6 +53,25 @@ TEST(ClusterSim, AHundredSeedsPassAndExerciseWhatTheyShould) {
   }
 }
 
+TEST(ClusterSim, FortySeedsWithPrefillWorkersPassAndHandOver) {
+  SimResult sum;
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    const SimResult result = RunClusterSim(seed, {.disaggregated = true});
+    EXPECT_TRUE(result.violations.empty()) << "seed " << seed << ": " << result.violations.front();
+    sum.finished += result.finished;
+    for (const auto& [end, count] : result.handovers) {
+      sum.handovers[end] += count;
+    }
+  }
+  EXPECT_GT(sum.finished, 200U);
+  EXPECT_GT(sum.handovers["loads done"], 100U);
+  for (const char* end : {"offers done", "offers cancelled", "offers expired", "loads cancelled"}) {
+    EXPECT_GT(sum.handovers[end], 0U) << end;
+  }
+  EXPECT_EQ(RunClusterSim(7, {.disaggregated = true}).state_hash,
+            RunClusterSim(7, {.disaggregated = true}).state_hash);
+}
+
 TEST(ClusterSim, WhoeverWantsToKnowIsToldWhatHappens) {
   std::vector<std::string> story;
   const SimResult told =
