@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/bench_kv.h"
 #include "apps/command.h"
 #include "apps/load_tokenizer.h"
 #include "apps/model_host.h"
@@ -19,6 +20,7 @@
 #include "bench/report.h"
 #include "bench/router_bench.h"
 #include "bench/tokenizer_bench.h"
+#include "bench/transfer_bench.h"
 #include "rt/file.h"
 #include "rt/loop.h"
 #include "rt/net.h"
@@ -176,7 +178,17 @@ Figures MeasureEngine(const BenchEngineFlags& flags) {
   options.compute = flags.dtype == "fp32"   ? kernels::ComputeType::kF32
                     : flags.dtype == "bf16" ? kernels::ComputeType::kBf16
                                             : kernels::ComputeType::kInt8;
-  options.cpu = CpuOptionsOf(flags.isa, flags.threads);
+  std::int64_t threads = flags.threads;
+  if (flags.tensor_parallel_size > 1) {
+    PX_TRY(const rt::MachineLimits machine, rt::ReadMachineLimits());
+    threads = std::max<std::int64_t>(
+        (threads == 0 ? std::int64_t{machine.cpu_count} : threads) / flags.tensor_parallel_size, 1);
+  }
+  options.cpu = CpuOptionsOf(flags.isa, threads);
+  options.ranks = {
+      .tensor_count = static_cast<std::int32_t>(flags.tensor_parallel_size),
+      .stage_count = static_cast<std::int32_t>(flags.pipeline_parallel_size),
+      .make_operators = [cpu = options.cpu] { return kernels::MakeCpuOperators(cpu); }};
   options.repeats = static_cast<std::uint32_t>(flags.repeats);
   return flags.adapters == 0
              ? bench::BenchEngine(options)
@@ -245,6 +257,14 @@ Figures MeasureCluster(const BenchClusterFlags& flags) {
                               .step_time = rt::Duration(flags.step_time)});
 }
 
+Figures MeasureTransfer(const BenchTransferFlags& flags) {
+  return bench::BenchTransfers({.repeats = static_cast<std::uint32_t>(flags.repeats),
+                                .blocks = static_cast<std::uint32_t>(flags.blocks),
+                                .block_bytes = static_cast<std::uint64_t>(flags.block_bytes),
+                                .scale = flags.scale,
+                                .only = flags.only});
+}
+
 template <class Flags>
 int RunMeasurement(CommandTitle title, Figures (*measure)(const Flags&),
                    const Arguments& arguments) {
@@ -289,6 +309,13 @@ int RunBench(const Arguments& arguments) {
   if (what == "grammar") {
     return RunBenchGrammar(rest);
   }
+  if (what == "kv") {
+    return RunMeasurement(
+        {"bench kv",
+         "Measures how soon a conversation that the cache has no room for goes on: computed again, "
+         "from host memory and from disk, in turns."},
+        BenchKv, rest);
+  }
   if (what == "router") {
     return RunMeasurement(
         {"bench router",
@@ -303,9 +330,16 @@ int RunBench(const Arguments& arguments) {
          "beside one server with the same mock engine, in turns."},
         MeasureCluster, rest);
   }
-  return Complain(Error(
-      Code::kInvalidArgument,
-      "pixii bench takes one of: cluster, engine, frontend, grammar, router, serve, tokenizer"));
+  if (what == "transfer") {
+    return RunMeasurement(
+        {"bench transfer",
+         "Measures transfers of memory between two agents over each back end, beside a copy of "
+         "memory or a bare socket, in turns."},
+        MeasureTransfer, rest);
+  }
+  return Complain(Error(Code::kInvalidArgument,
+                        "pixii bench takes one of: cluster, engine, frontend, grammar, kv, router, "
+                        "serve, tokenizer, transfer"));
 }
 
 }  // namespace pixii::apps

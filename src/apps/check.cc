@@ -19,7 +19,8 @@ int RunCheck(const Arguments& arguments) {
                           .required = true,
                           .repeated = true}};
   for (config::Option& option : RowsOf(flags)) {
-    if (option.name == "device" || option.name == "isa" || option.name == "threads") {
+    if (option.name == "device" || option.name == "isa" || option.name == "threads" ||
+        option.name == "tensor-parallel-size" || option.name == "pipeline-parallel-size") {
       command.options.push_back(std::move(option));
     }
   }
@@ -34,8 +35,9 @@ int RunCheck(const Arguments& arguments) {
   bool all_passed = true;
   for (const std::string& name : parsed.positionals) {
     Result<ModelSource> source = ResolveModel(name, true);
-    Result<model::CheckReport> report = source ? model::CheckFolder(source->folder, **operators)
-                                               : Result<model::CheckReport>(Fail(source.error()));
+    Result<model::CheckReport> report =
+        source ? model::CheckFolder(source->folder, **operators, {.ranks = RankOptionsOf(flags)})
+               : Result<model::CheckReport>(Fail(source.error()));
     if (!report) {
       return Complain(report.error());
     }

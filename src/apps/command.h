@@ -32,6 +32,7 @@ int RunDetokenize(const Arguments& arguments);
 int RunRender(const Arguments& arguments);
 int RunCheck(const Arguments& arguments);
 int RunInspect(const Arguments& arguments);
+int RunKv(const Arguments& arguments);
 int RunQuantize(const Arguments& arguments);
 int RunReplay(const Arguments& arguments);
 int RunGrammar(const Arguments& arguments);

@@ -8,6 +8,7 @@
 #include "apps/logits_processors.h"
 #include "apps/mock_engine.h"
 #include "apps/model_source.h"
+#include "apps/transfer_agent_maker.h"
 #include "apps/version.h"
 #include "rt/process.h"
 
@@ -63,6 +64,7 @@ void EngineUnit::Start() {
 }
 
 Result<void> EngineUnit::Prepare(const std::string& model) {
+  PX_CHECK_OK(CheckTransfer(options_.engine));
   began_ = loop_.Now();
   loading_said_ = began_;
   PX_TRY(std::string asked, WithRevision(model, options_.model.revision));
@@ -84,6 +86,18 @@ Result<void> EngineUnit::Prepare(const std::string& model) {
   PX_CHECK_OK(AddTestProcessor(host_->spec().eos_token_ids, host_->processors(), served));
   host_->UseGrammars(served.grammars);
   served_ = std::move(served);
+  host_->UseClusterKey(options_.cluster_key);
+  for (const ModelHost::ConnectorMaker& maker : options_.connectors) {
+    host_->UseConnector(maker);
+  }
+  tiers_ = std::make_unique<KvTiers>(
+      options_.engine,
+      kv::TierJournalOptions{.event_count_max = options_.kv_event_count_max,
+                             .has_tokens = options_.kv_event_tokens},
+      loop_, log_);
+  host_->UseConnector([this](const kv::BlockGeometry& geometry, std::uint32_t rank) {
+    return tiers_->Make(geometry, rank);
+  });
   PX_TRY(prepared_, host_->MakeRankEngines(options_.kv_event_count_max, options_.kv_event_tokens));
   return {};
 }
@@ -143,6 +157,7 @@ worker::LocalLinkOptions EngineUnit::LinkOptions() {
   options.name = name_;
   options.eos_token_ids = host_->spec().eos_token_ids;
   options.bos_token_id = host_->spec().bos_token_id;
+  options.consolidates_kv_events = options_.kv_events_consolidated;
   options.adapters = host_->MakeAdapterLink();
   if (options.adapters.read) {
     options.adapters.read = Logged(std::move(options.adapters.read));
@@ -248,7 +263,7 @@ void EngineUnit::Export(obs::Registry& registry) const {
     registry.GetCounter(id, {name_}).SetTotal(value);
   };
   auto now = [&](MetricId id, double value) { registry.GetGauge(id, {name_}).Set(value); };
-  total(MetricId::kEngineStepsTotal, load.steps);
+  total(MetricId::kEngineStepsTotal, load.engine.steps);
   total(MetricId::kEngineDecodeTokensTotal, load.engine.sampled_tokens);
   total(MetricId::kEnginePreemptionsTotal, load.scheduler.preemptions);
   total(MetricId::kEngineSwappedOutBlocksTotal, load.scheduler.swapped_out_blocks);
@@ -285,6 +300,7 @@ void EngineUnit::Export(obs::Registry& registry) const {
   total(MetricId::kAnswerMismatchTotal, load.audits.mismatches);
   ExportRanks(registry);
   ExportProcessors(registry);
+  tiers_->Export(registry, name_);
   registry.GetCounter(MetricId::kErrorEventsTotal).SetTotal(log_.error_count());
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "apps/command.h"
+#include "apps/kv_tiers.h"
 #include "apps/model_host.h"
 #include "apps/option_structs.h"
 #include "base/result.h"
@@ -33,6 +34,9 @@ struct EngineUnitOptions {
   bool offline = false;
   std::uint32_t kv_event_count_max = 0;  // engine::EngineOptions
   bool kv_event_tokens = false;          // likewise
+  std::string cluster_key = {};          // the secret itself; empty: there is none
+  std::vector<ModelHost::ConnectorMaker> connectors = {};  // for ModelHost::UseConnector
+  bool kv_events_consolidated = true;                      // worker::LocalLinkOptions
 };
 
 class EngineUnit final {
@@ -109,6 +113,7 @@ class EngineUnit final {
   std::string text_folder_;
   frontend::PoolingProfile pooling_;
   rt::Time loading_said_{};
+  std::unique_ptr<KvTiers> tiers_;
   std::unique_ptr<ModelHost> host_;
   std::optional<frontend::ServedModel> served_;
   rt::Time began_{};

@@ -25,6 +25,22 @@ void Add(frontend::FleetCounters& sum, const frontend::FleetCounters& one) {
   sum.moves_too_long += one.moves_too_long;
 }
 
+frontend::PrefillOptions PrefillOptionsOf(const FleetFlags& flags, const RouterFlags& router) {
+  using frontend::LocalPrefillPolicy;
+  const auto at = [](double share) { return share < 0 ? std::nullopt : std::optional(share); };
+  return {
+      .conditional = flags.conditional_disagg,
+      .policy = flags.conditional_policy == "prefill_load"  ? LocalPrefillPolicy::kPrefillBusy
+                : flags.conditional_policy == "isl_or_load" ? LocalPrefillPolicy::kEither
+                                                            : LocalPrefillPolicy::kShort,
+      .short_tokens = static_cast<std::uint32_t>(flags.conditional_isl),
+      .short_ratio = flags.conditional_ratio,
+      .prefill_busy_at = at(flags.conditional_prefill_busy < 0 ? router.queue_threshold
+                                                               : flags.conditional_prefill_busy),
+      .decode_busy_at = at(flags.conditional_decode_busy),
+      .fallback = flags.decode_fallback};
+}
+
 }  // namespace
 
 control::MuxClientOptions FleetClientOptions(const FleetFlags& flags) {
@@ -33,6 +49,14 @@ control::MuxClientOptions FleetClientOptions(const FleetFlags& flags) {
   client.mux.dead_after = rt::Duration(flags.worker_dead_after);
   client.mux.ping_after = rt::Duration(flags.worker_dead_after) / 4;
   return client;
+}
+
+void FleetHost::Count::Add(const Fleet& fleet) {
+  apps::Add(moves, fleet.link->counters());
+  apps::Add(moves, fleet.prefill->counters());
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    paths[i] += fleet.whole->paths()[i];
+  }
 }
 
 FleetHost::FleetHost(ProcessUnit& process, rt::Net& net, HttpUnit& http, obs::Registry& registry,
@@ -81,8 +105,9 @@ frontend::ShownInstance FleetHost::Show(const control::Instance& instance) const
     out.reason = "other_model";
   } else if (fleet == fleets_.end()) {
     out.state = "excluded";
-    out.reason = frontend::ServesClients(instance.role) ? "refused" : "no_client_requests";
-  } else if (const std::string_view why = fleet->second.link->WhyNot(instance.id); !why.empty()) {
+    out.reason = instance.role == control::WorkerRole::kEncode ? "no_client_requests" : "refused";
+  } else if (const std::string_view why = fleet->second.of(instance.role).WhyNot(instance.id);
+             !why.empty()) {
     out.state = "unavailable";
     out.reason = why;
   } else if (!fleet->second.service) {
@@ -143,7 +168,7 @@ void FleetHost::ExportStates() {
 std::size_t FleetHost::worker_count() const {
   std::size_t out = 0;
   for (const auto& [key, fleet] : fleets_) {
-    out += fleet.link->worker_count();
+    out += fleet.link->worker_count() + fleet.prefill->worker_count();
   }
   return out;
 }
@@ -151,7 +176,7 @@ std::size_t FleetHost::worker_count() const {
 std::size_t FleetHost::outstanding_count() const {
   std::size_t out = 0;
   for (const auto& [key, fleet] : fleets_) {
-    out += fleet.link->outstanding_count();
+    out += fleet.link->outstanding_count() + fleet.whole->outstanding_count();
   }
   return out;
 }
@@ -171,6 +196,7 @@ void FleetHost::OnChanges(const std::vector<control::MembershipChange>& changes)
     versions_.RemoveInstance(change.instance.id);
     for (auto& [key, fleet] : fleets_) {
       fleet.link->RemoveInstance(change.instance.id);
+      fleet.prefill->RemoveInstance(change.instance.id);
     }
   }
   Settle();
@@ -182,26 +208,40 @@ void FleetHost::SetInstance(const control::Instance& instance) {
   }
   const frontend::VersionKey key = frontend::VersionOf(instance);
   versions_.SetInstance(instance);
-  if (!frontend::ServesClients(instance.role)) {
+  if (instance.role == control::WorkerRole::kEncode) {
     return;
   }
   Fleet& fleet = fleets_[key];
   if (!fleet.link) {
-    frontend::FleetOptions options = MakeFleetOptions(instance.card.name);
-    if (options_.routing != nullptr) {
-      options_.routing->Prepare(instance.card, options);
-    }
-    fleet.link = std::make_shared<frontend::FleetLink>(process_.loop(), net_, instance.card,
-                                                       std::move(options));
-    if (options_.routing != nullptr) {
-      options_.routing->Begin(*fleet.link);
-    }
+    MakeFleet(instance.card, fleet);
   }
-  if (Result<void> taken = fleet.link->SetInstance(instance); !taken) {
+  if (Result<void> taken = fleet.of(instance.role).SetInstance(instance); !taken) {
     versions_.RemoveInstance(instance.id);
     obs::Event(process_.log(), obs::EventId::kWorkerRefused)
         .kv("address", instance.address)
         .kv("why", taken.error().ToString());
+  }
+}
+
+// Requests are handed to prefill workers by what those have cached, as by all that a router knows;
+// who helps to choose helps with the others.
+void FleetHost::MakeFleet(const wire::ModelCard& card, Fleet& fleet) {
+  frontend::FleetOptions options = MakeFleetOptions(card.name);
+  frontend::FleetOptions prefill = MakeFleetOptions(card.name);
+  prefill.registry = nullptr;               // those series are of the workers that answer
+  prefill.patience = rt::Duration::zero();  // who decodes can compute the prompt, too
+  if (options_.routing != nullptr) {
+    options_.routing->Prepare(card, options);
+  }
+  fleet.link =
+      std::make_shared<frontend::FleetLink>(process_.loop(), net_, card, std::move(options));
+  fleet.prefill =
+      std::make_shared<frontend::FleetLink>(process_.loop(), net_, card, std::move(prefill));
+  fleet.whole = std::make_shared<frontend::PrefillLink>(
+      process_.loop(), *fleet.prefill, *fleet.link,
+      PrefillOptionsOf(options_.fleet, options_.router), &process_.log());
+  if (options_.routing != nullptr) {
+    options_.routing->Begin(*fleet.link);
   }
 }
 
@@ -262,7 +302,7 @@ void FleetHost::Settle() {
 }
 
 void FleetHost::Serve(const frontend::VersionKey& key, Fleet& fleet) {
-  Result<frontend::ServiceId> service = http_.Serve(*fleet.texts, fleet.link);
+  Result<frontend::ServiceId> service = http_.Serve(*fleet.texts, fleet.whole);
   if (!service) {
     fleet.texts.reset();
     fleet.trouble = service.error().detail();
@@ -344,9 +384,10 @@ void FleetHost::SweepLater() {
 void FleetHost::Sweep() {
   std::erase_if(fleets_, [this](const auto& one) {
     const auto& [key, fleet] = one;
-    const bool over = !versions_.Knows(key) && fleet.link->outstanding_count() == 0;
+    const bool over = !versions_.Knows(key) && fleet.link->outstanding_count() == 0 &&
+                      fleet.whole->outstanding_count() == 0;
     if (over) {
-      Add(gone_[key.name], fleet.link->counters());
+      gone_[key.name].Add(fleet);
     }
     return over;
   });
@@ -384,16 +425,22 @@ void FleetHost::Export() {
   std::map<std::string, std::size_t> workers;
   for (const auto& [key, fleet] : fleets_) {
     fleet.link->ExportMetrics();
-    Add(counters[key.name], fleet.link->counters());
+    counters[key.name].Add(fleet);
     workers[key.name] += fleet.link->worker_count();
   }
   for (const auto& [model, sum] : counters) {
     registry_.GetCounter(MetricId::kModelMigrationTotal, {model, "new_request"})
-        .SetTotal(sum.moves_new_request);
+        .SetTotal(sum.moves.moves_new_request);
     registry_.GetCounter(MetricId::kModelMigrationTotal, {model, "ongoing_request"})
-        .SetTotal(sum.moves_ongoing);
+        .SetTotal(sum.moves.moves_ongoing);
     registry_.GetCounter(MetricId::kModelMigrationMaxSeqLenExceededTotal, {model})
-        .SetTotal(sum.moves_too_long);
+        .SetTotal(sum.moves.moves_too_long);
+    for (std::size_t i = 0; i < sum.paths.size(); ++i) {
+      registry_
+          .GetCounter(MetricId::kDisaggregationTotal,
+                      {model, frontend::NameOf(static_cast<frontend::PrefillPath>(i))})
+          .SetTotal(sum.paths[i]);
+    }
     registry_.GetGauge(MetricId::kModelMigrationLimit, {model})
         .Set(static_cast<double>(options_.fleet.migration_limit));
     registry_.GetGauge(MetricId::kModelWorkers, {model}).Set(static_cast<double>(workers[model]));

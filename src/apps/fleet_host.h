@@ -4,7 +4,9 @@
 // Thread: one loop; texts of new models are read on another thread.
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -23,6 +25,7 @@
 #include "control/discovery.h"
 #include "frontend/fleet/fleet_link.h"
 #include "frontend/fleet/model_versions.h"
+#include "frontend/fleet/prefill_link.h"
 #include "frontend/served_model.h"
 #include "obs/metrics.h"
 #include "router/policy_file.h"
@@ -68,7 +71,15 @@ class FleetHost final {
 
  private:
   struct Fleet {
-    std::shared_ptr<frontend::FleetLink> link;
+    // Of one that is served, whole is what clients' requests go to.
+    std::shared_ptr<frontend::FleetLink> link;     // of those that answer
+    std::shared_ptr<frontend::FleetLink> prefill;  // of those that compute prompts for them
+    std::shared_ptr<frontend::PrefillLink> whole;
+
+    frontend::FleetLink& of(control::WorkerRole role) const {
+      return role == control::WorkerRole::kPrefill ? *prefill : *link;
+    }
+
     std::optional<frontend::ServedModel> texts;
     std::string trouble;  // why there are none
     bool fetching = false;
@@ -76,7 +87,14 @@ class FleetHost final {
   };
 
   /// Of fleets that are gone, by models that others serve: what is counted never shrinks.
-  using Counters = std::map<std::string, frontend::FleetCounters>;
+  struct Count {
+    frontend::FleetCounters moves;
+    std::array<std::uint64_t, frontend::kPrefillPathCount> paths = {};
+
+    void Add(const Fleet& fleet);
+  };
+
+  using Counters = std::map<std::string, Count>;
 
   frontend::ShownInstance Show(const control::Instance& instance) const;
   void SayConflicts(std::map<control::InstanceId, std::string> conflicts);
@@ -92,6 +110,7 @@ class FleetHost final {
   void SweepLater();
   void Sweep();
   frontend::FleetOptions MakeFleetOptions(std::string_view model);
+  void MakeFleet(const wire::ModelCard& card, Fleet& fleet);
   void Export();
 
   ProcessUnit& process_;

@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "apps/adapters.h"
+#include "apps/kv_tiers.h"
 #include "apps/logits_processors.h"
 #include "apps/mock_engine.h"
 #include "apps/model_source.h"
@@ -121,6 +122,31 @@ std::uint32_t RankCountOf(const EngineFlags& flags) {
   return flags.enable_attention_dp ? static_cast<std::uint32_t>(flags.tensor_parallel_size) : 1;
 }
 
+model::RankOptions RankOptionsOf(const EngineFlags& flags) {
+  return {.tensor_count =
+              flags.enable_attention_dp ? 1 : static_cast<std::int32_t>(flags.tensor_parallel_size),
+          .stage_count = static_cast<std::int32_t>(flags.pipeline_parallel_size),
+          .make_operators = [flags] { return MakeOperators(flags); }};
+}
+
+namespace {
+
+/// Ranks of one stage run at a time and share the cores; stages take turns and have all of them.
+Result<std::int64_t> ThreadsOfRank(const EngineFlags& flags) {
+  const std::int32_t ranks = RankOptionsOf(flags).tensor_count;
+  if (ranks == 1) {
+    return flags.threads;
+  }
+  std::int64_t threads = flags.threads;
+  if (threads == 0) {
+    PX_TRY(const rt::MachineLimits machine, rt::ReadMachineLimits());
+    threads = machine.cpu_count;
+  }
+  return std::max<std::int64_t>(threads / ranks, 1);
+}
+
+}  // namespace
+
 Result<std::unique_ptr<kernels::Operators>> MakeOperators(const EngineFlags& flags) {
   const std::string& isa = flags.isa;
   const bool portable = flags.numerics == "portable";
@@ -144,7 +170,8 @@ Result<std::unique_ptr<kernels::Operators>> MakeOperators(const EngineFlags& fla
   if (isa == "ref") {
     return kernels::MakeReferenceOperators();
   }
-  kernels::CpuOptions options = CpuOptionsOf(isa, flags.threads);
+  PX_TRY(const std::int64_t threads, ThreadsOfRank(flags));
+  kernels::CpuOptions options = CpuOptionsOf(isa, threads);
   options.portable = portable;
   return kernels::MakeCpuOperators(options);
 }
@@ -172,18 +199,14 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Start(const std::string& folder,
                 "max-context: 1 has no room for a prompt and an answer; give 2 or more",
                 "max-context");
   }
-  if (flags.tensor_parallel_size > 1 && !flags.enable_attention_dp) {
-    return Fail(
-        Code::kUnsupported,
-        fmt::format("tensor-parallel-size: {} devices for one model are not available; with "
-                    "--enable-attention-dp it is the number of data-parallel ranks",
-                    flags.tensor_parallel_size),
-        "tensor-parallel-size");
-  }
   auto host = std::unique_ptr<ModelHost>(new ModelHost);  // tidy: new the constructor is private
   host->folder_ = folder;
   host->flags_ = flags;
-  PX_TRY(host->identity_key_, ReadIdentityKey(flags.kv_key_file));
+  PX_TRY(const std::string key_file, IdentityKeyFile(flags));
+  host->identity_key_ = SharedIdentityKey(flags);
+  if (host->identity_key_.empty()) {
+    PX_TRY(host->identity_key_, ReadIdentityKey(key_file));
+  }
   return host;
 }
 
@@ -219,6 +242,7 @@ Result<std::unique_ptr<ModelHost>> ModelHost::Load(const std::string& folder,
                                             kLogitRowsMax, flags.max_batched_tokens));
   options.adapter_slots = ranks * static_cast<std::int32_t>(AdapterOptionsOf(flags).slot_count);
   options.progress = std::move(progress);
+  options.ranks = RankOptionsOf(flags);
   Result<std::unique_ptr<LoadedModel>> loaded =
       LoadedModel::Open(folder, *host->operators_, options);
   if (!loaded && loaded.error().param() == "context_tokens_max") {
@@ -472,9 +496,11 @@ Result<std::unique_ptr<kv::Connector>> ModelHost::MakeConnector(
   kv::BlockGeometry geometry{.block_count = limits.block_count,
                              .block_tokens = limits.block_tokens,
                              .slices = executor.block_slices(),
+                             .layout = executor.block_layout(),
                              .model_fingerprint = options.model_fingerprint,
                              .numerics_id = options.numerics_id,
-                             .kv_dtype = options.kv_dtype};
+                             .kv_dtype = options.kv_dtype,
+                             .identity_key = options.identity_key};
   for (const std::uint32_t bytes : geometry.slices) {
     geometry.block_size_bytes += bytes;
   }

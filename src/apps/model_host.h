@@ -59,6 +59,14 @@ class ModelHost final {
     grammars_ = std::move(grammars);
   }
 
+  /// The cluster's secret: the block hashes are made with it, unless a flag names another file. To
+  /// be given before MakeEngine.
+  void UseClusterKey(const std::string& key) {
+    if (flags_.kv_key_file.empty() && !key.empty()) {
+      identity_key_ = key;
+    }
+  }
+
   /// Who brings KV blocks to one rank's cache and takes them along; null: nobody there.
   using ConnectorMaker = std::function<Result<std::unique_ptr<kv::Connector>>(
       const kv::BlockGeometry& geometry, std::uint32_t rank)>;
@@ -109,13 +117,18 @@ class ModelHost final {
   std::vector<ConnectorMaker> connectors_;
 };
 
-/// As --enable-attention-dp and --tensor-parallel-size spell it.
+/// Data-parallel ranks: as --enable-attention-dp and --tensor-parallel-size spell it.
 std::uint32_t RankCountOf(const EngineFlags& flags);
+
+/// Ranks that hold the model together: as --tensor-parallel-size and --pipeline-parallel-size spell
+/// it.
+model::RankOptions RankOptionsOf(const EngineFlags& flags);
 
 /// As --isa and --threads spell it.
 kernels::CpuOptions CpuOptionsOf(const std::string& isa, std::int64_t threads);
 
-/// As --device, --isa ("ref" gives the reference loops), --threads and --numerics spell it.
+/// Of one rank: as --device, --isa ("ref" gives the reference loops), --threads and --numerics
+/// spell it.
 Result<std::unique_ptr<kernels::Operators>> MakeOperators(const EngineFlags& flags);
 
 /// The date and time of day in UTC, for templates that print it.

@@ -105,12 +105,45 @@ void AddAliases(std::vector<config::Option>& options) {
       {"enable-attention-dp", nullptr, "DYN_TRTLLM_ENABLE_ATTENTION_DP"},
       {"tensor-parallel-size", "tp-size", "DYN_TRTLLM_TENSOR_PARALLEL_SIZE"},
       {"tensor-parallel-size", "dp-size", nullptr},
+      {"tensor-parallel-size", "tp", nullptr},
+      {"pipeline-parallel-size", "pp", "DYN_TRTLLM_PIPELINE_PARALLEL_SIZE"},
+      {"pipeline-parallel-size", "pp-size", nullptr},
       {"kv-block-size", nullptr, "DYN_TRTLLM_KV_BLOCK_SIZE"},
       {"conversation-affinity", nullptr, "DYN_ENGINE_CONV_AFFINITY"},
       {"conversation-affinity-dp-rank-source", nullptr, "DYN_ENGINE_CONV_AFFINITY_DP_RANK_SOURCE"},
+      {"kvbm-cpu-cache-gb", nullptr, "DYN_KVBM_CPU_CACHE_GB"},
+      {"kv-host-blocks", nullptr, "DYN_KVBM_CPU_CACHE_OVERRIDE_NUM_BLOCKS"},
+      {"kvbm-disk-cache-gb", nullptr, "DYN_KVBM_DISK_CACHE_GB"},
+      {"kv-disk-blocks", nullptr, "DYN_KVBM_DISK_CACHE_OVERRIDE_NUM_BLOCKS"},
+      {"kv-disk", nullptr, "DYN_KVBM_DISK_CACHE_DIR"},
+      {"kv-disk-buffered", nullptr, "DYN_KVBM_DISK_DISABLE_O_DIRECT"},
+      {"kv-offload-all", nullptr, "DYN_KVBM_DISABLE_DISK_OFFLOAD_FILTER"},
+      {"kv-object", nullptr, "DYN_KVBM_OBJECT_ENABLED"},
+      {"kv-object-bucket", nullptr, "DYN_KVBM_OBJECT_BUCKET"},
+      {"kv-object-endpoint", nullptr, "DYN_KVBM_OBJECT_ENDPOINT"},
+      {"kv-object-region", nullptr, "DYN_KVBM_OBJECT_REGION"},
+      {"kv-object-access-key", nullptr, "DYN_KVBM_OBJECT_ACCESS_KEY"},
+      {"kv-object-secret-key", nullptr, "DYN_KVBM_OBJECT_SECRET_KEY"},
+      {"kv-object-blocks", nullptr, "DYN_KVBM_OBJECT_NUM_BLOCKS"},
+      {"kv-events-tiers", nullptr, "DYN_KVBM_KV_EVENTS_CONSOLIDATOR_MODE"},
+      {"kv-transfer-batch", nullptr, "DYN_KVBM_TRANSFER_BATCH_SIZE"},
       {"namespace", nullptr, "DYN_NAMESPACE"},
       {"event-plane", nullptr, "DYN_EVENT_PLANE"},
       {"router-mode", nullptr, "DYN_ROUTER_MODE"},
+      {"role", "disaggregation-mode", "DYN_TRTLLM_DISAGGREGATION_MODE"},
+      {"kv-transfer-nixl-backend", nullptr, "TRTLLM_NIXL_KVCACHE_BACKEND"},
+      {"kv-transfer-legacy-ucx", nullptr, "TRTLLM_USE_UCX_KVCACHE"},
+      {"decode-fallback", nullptr, "DYN_DECODE_FALLBACK"},
+      {"router-conditional-disagg", nullptr, "DYN_ROUTER_CONDITIONAL_DISAGG"},
+      {"router-conditional-disagg-policy", nullptr, "DYN_ROUTER_CONDITIONAL_DISAGG_POLICY"},
+      {"router-conditional-disagg-eff-isl-threshold", nullptr,
+       "DYN_ROUTER_CONDITIONAL_DISAGG_EFF_ISL_THRESHOLD"},
+      {"router-conditional-disagg-eff-isl-ratio-threshold", nullptr,
+       "DYN_ROUTER_CONDITIONAL_DISAGG_EFF_ISL_RATIO_THRESHOLD"},
+      {"router-conditional-disagg-prefill-busy-threshold", nullptr,
+       "DYN_ROUTER_CONDITIONAL_DISAGG_PREFILL_BUSY_THRESHOLD"},
+      {"router-conditional-disagg-decode-busy-threshold", nullptr,
+       "DYN_ROUTER_CONDITIONAL_DISAGG_DECODE_BUSY_THRESHOLD"},
       {"migration-limit", nullptr, "DYN_MIGRATION_LIMIT"},
       {"migration-max-seq-len", nullptr, "DYN_MIGRATION_MAX_SEQ_LEN"},
   };
@@ -253,6 +286,12 @@ std::vector<config::Option> RowsOf(BenchFrontendFlags& flags) {
   return options;
 }
 
+std::vector<config::Option> RowsOf(BenchKvFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/bench_kv_options.def"
+  return options;
+}
+
 std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/bench_tokenizer_options.def"
@@ -268,6 +307,12 @@ std::vector<config::Option> RowsOf(BenchRouterFlags& flags) {
 std::vector<config::Option> RowsOf(BenchClusterFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/bench_cluster_options.def"
+  return options;
+}
+
+std::vector<config::Option> RowsOf(BenchTransferFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/bench_transfer_options.def"
   return options;
 }
 

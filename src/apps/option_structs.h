@@ -152,6 +152,10 @@ struct BenchFrontendFlags {
 #include "apps/bench_frontend_options.def"
 };
 
+struct BenchKvFlags {
+#include "apps/bench_kv_options.def"
+};
+
 struct BenchTokenizerFlags {
 #include "apps/bench_tokenizer_options.def"
 };
@@ -162,6 +166,10 @@ struct BenchRouterFlags {
 
 struct BenchClusterFlags {
 #include "apps/bench_cluster_options.def"
+};
+
+struct BenchTransferFlags {
+#include "apps/bench_transfer_options.def"
 };
 
 struct RenderFlags {
@@ -188,9 +196,11 @@ std::vector<config::Option> RowsOf(ReplayFlags& flags);
 std::vector<config::Option> RowsOf(BenchServeFlags& flags);
 std::vector<config::Option> RowsOf(BenchEngineFlags& flags);
 std::vector<config::Option> RowsOf(BenchFrontendFlags& flags);
+std::vector<config::Option> RowsOf(BenchKvFlags& flags);
 std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags);
 std::vector<config::Option> RowsOf(BenchRouterFlags& flags);
 std::vector<config::Option> RowsOf(BenchClusterFlags& flags);
+std::vector<config::Option> RowsOf(BenchTransferFlags& flags);
 std::vector<config::Option> RowsOf(RouterFlags& flags);
 std::vector<config::Option> RowsOf(RenderFlags& flags);
 std::vector<config::Option> RowsOf(SimulateFlags& flags);

@@ -28,6 +28,7 @@ std::string ConfigReference() {
   SimulateFlags simulate;
   TraceFlags trace;
   ReplayFlags replay;
+  BenchKvFlags bench_kv;
   BenchTokenizerFlags bench_tokenizer;
   RenderFlags render;
   BenchFrontendFlags bench_frontend;
@@ -36,6 +37,7 @@ std::string ConfigReference() {
   RouterProcessFlags router = RouterDefaults();
   BenchRouterFlags bench_router;
   BenchClusterFlags bench_cluster;
+  BenchTransferFlags bench_transfer;
   UpFlags up;
   std::vector<config::Command> commands;
   const auto add = [&](std::string name, std::string summary, std::vector<config::Option> options,
@@ -62,6 +64,8 @@ std::string ConfigReference() {
       std::move(simulate_options));
   add("replay", "Repeats recorded requests. It also takes the engine options of `pixii serve`.",
       RowsOf(replay), {{.name = "RECORD", .help = "", .required = true, .repeated = true}});
+  add("bench kv", "Measures how soon conversations go on from each tier of KV blocks.",
+      RowsOf(bench_kv));
   add("bench tokenizer", "Measures how fast a tokenizer encodes and decodes a text in one thread.",
       RowsOf(bench_tokenizer));
   add("render", "Renders a chat template, a JSON context a line.", RowsOf(render));
@@ -79,6 +83,9 @@ std::string ConfigReference() {
       RowsOf(bench_router));
   add("bench cluster", "Measures what a cluster of processes adds to a request, beside one server.",
       RowsOf(bench_cluster));
+  add("bench transfer",
+      "Measures transfers of memory between agents, beside what the machine gives.",
+      RowsOf(bench_transfer));
   std::string out =
       "# Options\n\nGenerated from the tables in `src/apps/`. Precedence: flag, environment, "
       "`--config FILE` (YAML; a section "

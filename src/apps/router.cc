@@ -20,6 +20,7 @@
 #include "control/discovery.h"
 #include "control/http_call.h"
 #include "control/instance_codec.h"
+#include "frontend/fleet/model_versions.h"
 #include "frontend/http_server.h"
 #include "frontend/router_api/router_api.h"
 #include "router/service/catalog.h"
@@ -330,6 +331,8 @@ class RouterProcess final {
             (void)mesh_->SetPeer(name, instance.address, instance.id);
           }
         }
+      } else if (!frontend::ServesClients(instance.role)) {
+        // Frontends choose those that compute prompts for others themselves.
       } else if (removed) {
         feed_->RemoveInstance(instance.id);
       } else if (Result<void> taken = feed_->SetInstance(instance); !taken) {

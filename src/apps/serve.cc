@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/cluster_key.h"
 #include "apps/cluster_unit.h"
 #include "apps/command.h"
 #include "apps/engine_unit.h"
@@ -55,7 +56,8 @@ class Server final {
                              .mock = flags_,
                              .offline = flags_.offline,
                              .kv_event_count_max = flags_.kv_events_zmq.empty() ? 0 : kKvEventsMax,
-                             .kv_event_tokens = !flags_.kv_events_zmq.empty()},
+                             .kv_event_tokens = !flags_.kv_events_zmq.empty(),
+                             .kv_events_consolidated = flags_.kv_events_tiers == "dedup"},
                             model));
     PX_TRY(kv_zmq_, KvZmqUnit::Open(process_, flags_, engine_->link()));
     PX_CHECK_OK(http_->Start(engine_flags_.enable_lora, registry_));
@@ -97,6 +99,7 @@ class FleetServer final {
         registry_(flags_.metrics_prefix) {}
 
   Result<int> Run(const std::string& model) {
+    PX_CHECK_OK(CheckRoles());
     PX_CHECK_OK(process_.Open(
         flags_, {.dump = [this] { DumpState(); },
                  .reload = [this] { http_->Reload(); },
@@ -123,17 +126,53 @@ class FleetServer final {
     http_.reset();
     fleets_.reset();
     discovery_.reset();
+    if (!cluster_.cluster_key.empty()) {
+      (void)rt::RemoveFile(cluster_.cluster_key);
+    }
     obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", cancelled);
     return exit;
   }
 
  private:
+  /// The processes that are kept, by their role.
+  struct Part {
+    const char* role;
+    std::int64_t replicas;
+  };
+
+  std::vector<Part> Parts() const {
+    return flags_.prefill > 0
+               ? std::vector<Part>{{"prefill", flags_.prefill}, {"decode", flags_.decode}}
+               : std::vector<Part>{{"agg", flags_.workers}};
+  }
+
+  Result<void> CheckRoles() const {
+    if (flags_.workers > 0 && (flags_.prefill > 0 || flags_.decode > 0)) {
+      return Fail(Code::kInvalidArgument,
+                  "workers: does not go with --prefill and --decode, which say how many there are",
+                  "workers");
+    }
+    if ((flags_.prefill > 0) != (flags_.decode > 0)) {
+      const char* const given = flags_.prefill > 0 ? "prefill" : "decode";
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("{}: needs --{} beside it, 1 or more", given,
+                              flags_.prefill > 0 ? "decode" : "prefill"),
+                  given);
+    }
+    return {};
+  }
+
   Result<void> StartWorkers(const std::string& model) {
     const std::string folder = CacheFolder() + "/pixii/serve";
     PX_CHECK_OK(rt::CreateFolders(folder));
+    for (const Part& part : Parts()) {
+      worker_count_ += part.replicas;
+    }
     // Said before the first is started: that the last one's ports are none.
     PX_CHECK_OK(PlacedBehind(
-        flags_, static_cast<std::uint32_t>(flags_.workers) * RankCountOf(engine_flags_)));
+        flags_, static_cast<std::uint32_t>(worker_count_) * RankCountOf(engine_flags_)));
+    cluster_.cluster_key = fmt::format("{}/{}-key", folder, cluster_.ns);
+    PX_CHECK_OK(MakeClusterKey(cluster_.cluster_key));
     supervisor_.emplace(
         process_,
         Supervisor::Options{
@@ -145,6 +184,7 @@ class FleetServer final {
                   out.child.arguments =
                       WorkerArguments(FlagsOf(start.replica), engine_flags_, cluster_, model);
                   out.child.arguments.push_back("--port-file=" + out.port_file);
+                  out.child.arguments.push_back("--role=" + start.part);
                   out.child.shares_output = true;
                   out.child.own_group = true;
                   return out;
@@ -152,10 +192,14 @@ class FleetServer final {
             .on_change = [this](const control::ReplicaStatus& replica, std::int32_t pid,
                                 const std::string& what) { OnWorker(replica, pid, what); },
             .on_finished = [this] { process_.loop().Stop(); }});
-    supervisor_->SetParts({{.name = "worker",
-                            .version = "1",
-                            .replicas = static_cast<std::uint32_t>(flags_.workers),
-                            .stop_grace = rt::Duration(flags_.drain_timeout)}});
+    std::vector<control::KeptPart> parts;
+    for (const Part& part : Parts()) {
+      parts.push_back({.name = part.role,
+                       .version = "1",
+                       .replicas = static_cast<std::uint32_t>(part.replicas),
+                       .stop_grace = rt::Duration(flags_.drain_timeout)});
+    }
+    supervisor_->SetParts(std::move(parts));
     return {};
   }
 
@@ -186,7 +230,7 @@ class FleetServer final {
     any_ready_ = any_ready_ || replica.state == State::kReady;
     // Nobody waits for a model that cannot be loaded.
     if (!any_ready_ && pid == 0 && replica.state == State::kStarting &&
-        ++failed_starts_ >= flags_.workers) {
+        ++failed_starts_ >= worker_count_) {
       exit_ = kExitFailed;
       process_.loop().Stop();
     }
@@ -210,6 +254,7 @@ class FleetServer final {
   std::optional<Supervisor> supervisor_;
   std::map<control::ReplicaId, std::uint32_t> places_;  // of workers that run, from 0
   bool any_ready_ = false;
+  std::int64_t worker_count_ = 0;
   std::int64_t failed_starts_ = 0;
   int exit_ = kExitDone;
 };
@@ -221,7 +266,7 @@ int RunServe(const Arguments& arguments) {
   EngineFlags engine;
   return RunModelCommand("serve", "Answers the OpenAI API with a model.", RowsOf(serve), engine,
                          arguments, [&](const std::string& model) {
-                           return serve.workers > 0
+                           return serve.workers > 0 || serve.prefill > 0 || serve.decode > 0
                                       ? FleetServer(std::move(serve), std::move(engine)).Run(model)
                                       : Server(std::move(serve), std::move(engine)).Run(model);
                          });

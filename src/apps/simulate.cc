@@ -28,13 +28,13 @@ constexpr std::uint64_t kModelEvery = 100;
 
 // Read by the handler of SIGABRT: an assertion must name the seed that reached it.
 thread_local std::uint64_t running_seed = 0;
-std::atomic<bool> running_cluster{false};
+std::atomic<const char*> running_scenario{""};
 
 void NameSeed(int) {
   char text[120];
-  int size = std::snprintf(
-      text, sizeof(text), "pixii: repeat it with: pixii simulate%s --seed %llu\n",
-      running_cluster ? " --scenario cluster" : "", static_cast<unsigned long long>(running_seed));
+  int size = std::snprintf(text, sizeof(text),
+                           "pixii: repeat it with: pixii simulate --scenario %s --seed %llu\n",
+                           running_scenario.load(), static_cast<unsigned long long>(running_seed));
   [[maybe_unused]] ssize_t written = write(STDERR_FILENO, text, static_cast<std::size_t>(size));
 }
 
@@ -50,6 +50,7 @@ struct Totals {
   std::uint64_t preemptions = 0;
   std::uint64_t prefix_hit_tokens = 0;
   std::uint64_t moves = 0;
+  std::map<std::string, std::uint64_t> handovers;
   std::map<std::string, std::uint64_t> faults;
   std::map<std::string, std::uint64_t> errors;
   std::uint64_t unexplained = 0;
@@ -70,6 +71,9 @@ struct Totals {
     preemptions += result.preemptions;
     prefix_hit_tokens += result.prefix_hit_tokens;
     moves += result.moves;
+    for (const auto& [end, count] : result.handovers) {
+      handovers[end] += count;
+    }
     for (const auto& [fault, count] : result.faults) {
       faults[fault] += count;
     }
@@ -106,6 +110,9 @@ struct Totals {
     out.Set("preemptions", preemptions);
     out.Set("prefix_hit_tokens", prefix_hit_tokens);
     out.Set("moves", moves);
+    if (!handovers.empty()) {
+      out.Set("handovers", CountsOf(handovers));
+    }
     out.Set("faults", CountsOf(faults));
     out.Set("errors", CountsOf(errors));
     if (load_seconds > 0) {
@@ -194,9 +201,10 @@ class Runs final {
   }
 
   Result<sim::SimResult> RunOne(std::uint64_t seed, ModelEngines& models) const {
-    if (flags_.scenario == "cluster") {
+    if (flags_.scenario != "server") {
       return sim::RunClusterSim(
-          seed, {.on_story = flags_.verbose ? [](const std::string& line) { Say("{}\n", line); }
+          seed, {.disaggregated = flags_.scenario == "disaggregated",
+                 .on_story = flags_.verbose ? [](const std::string& line) { Say("{}\n", line); }
                                             : std::function<void(const std::string&)>()});
     }
     const bool model =
@@ -249,7 +257,7 @@ int RunSimulate(const Arguments& arguments) {
     return SimulateTrace(trace, static_cast<std::uint64_t>(flags.seed), flags.json, parsed);
   }
   std::signal(SIGABRT, NameSeed);
-  running_cluster = flags.scenario == "cluster";
+  running_scenario = flags.scenario.c_str();
   Runs runs(flags);
   Result<Totals> done = runs.Run();
   if (!done) {

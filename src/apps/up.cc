@@ -14,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "apps/cluster_key.h"
 #include "apps/command.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
@@ -269,6 +270,7 @@ class Fleet final {
                                       : flags_.state_dir;
     PX_CHECK_OK(rt::CreateFolders(state_ + "/logs"));
     PX_CHECK_OK(rt::CreateFolders(state_ + "/ports"));
+    PX_CHECK_OK(MakeClusterKey(state_ + "/cluster-key"));
     return rt::CreateFolders(state_ + "/cluster");
   }
 
@@ -353,6 +355,12 @@ class Fleet final {
     return fmt::format("{}-{}", part, static_cast<std::uint64_t>(replica));
   }
 
+  bool SaysClusterKey(const control::GraphComponent& component) const {
+    const auto is_key = [](const auto& one) { return one.first == "PIXII_CLUSTER_KEY"; };
+    return std::ranges::any_of(component.environment, is_key) ||
+           std::ranges::any_of(graph_.environment, is_key);
+  }
+
   Launch LaunchOf(const control::KeeperAction& start) const {
     const control::GraphComponent& component =
         *std::ranges::find(graph_.components, start.part, &control::GraphComponent::name);
@@ -371,6 +379,9 @@ class Fleet final {
       words.push_back("--discovery=" + (graph_.discovery.empty() ? "file:" + state_ + "/cluster"
                                                                  : graph_.discovery));
       words.push_back("--namespace=" + graph_.ns);
+      if (component.Flag("cluster-key") == nullptr && !SaysClusterKey(component)) {
+        words.push_back("--cluster-key=" + state_ + "/cluster-key");
+      }
     }
     words.push_back("--port-file=" + out.port_file);
     words.push_back(fmt::format("--parent-pid={}", rt::OwnPid()));

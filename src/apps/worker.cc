@@ -6,10 +6,12 @@
 #include <utility>
 
 #include "apps/attached_unit.h"
+#include "apps/cluster_key.h"
 #include "apps/cluster_net.h"
 #include "apps/cluster_unit.h"
 #include "apps/command.h"
 #include "apps/engine_unit.h"
+#include "apps/handover_unit.h"
 #include "apps/kv_zmq_unit.h"
 #include "apps/option_structs.h"
 #include "apps/plane_unit.h"
@@ -69,6 +71,7 @@ class Worker final {
                                            }}));
     PX_TRY(const rt::Address address, ListenAddress());
     PX_CHECK_OK(CheckFlags(address));
+    PX_CHECK_OK(OpenHandover());
     PX_TRY(tls_net_, OpenWorkerNet(process_.loop(), process_.net(), flags_));
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
     PX_TRY(plane_, PlaneUnit::Open(process_, flags_, false));
@@ -79,7 +82,7 @@ class Worker final {
     }
     const control::InstanceId id = discovery_->NewInstanceId();
     service_.emplace(
-        process_.loop(), tls_net_ ? *tls_net_ : process_.net(), link(),
+        process_.loop(), tls_net_ ? *tls_net_ : process_.net(), served_link(),
         worker::WorkerServiceOptions{
             .mux = {.name = control::InstanceName(id)},
             .files = [this] { return ReadModelFiles(texts()); },
@@ -104,6 +107,9 @@ class Worker final {
       if (engine_) {
         engine_->Export(registry_);
       }
+      if (handover_) {
+        handover_->Export(link().card().name, registry_);
+      }
     });
     if (!flags_.port_file.empty()) {
       PX_CHECK_OK(rt::WriteFileAtomic(flags_.port_file, fmt::format("{}\n", bound.port), 0644));
@@ -116,8 +122,10 @@ class Worker final {
     system_.Close();
     registration_.reset();
     service_.reset();
+    handover_link_.reset();
     kv_zmq_.reset();
     engine_.reset();
+    handover_.reset();
     attached_.reset();
     plane_.reset();
     discovery_.reset();
@@ -126,6 +134,59 @@ class Worker final {
   }
 
  private:
+  control::WorkerRole role() const {
+    return flags_.role == "prefill"  ? control::WorkerRole::kPrefill
+           : flags_.role == "decode" ? control::WorkerRole::kDecode
+                                     : control::WorkerRole::kAggregated;
+  }
+
+  // What is wrong is said before the model is loaded.
+  Result<void> OpenHandover() {
+    PX_TRY(cluster_key_, ReadClusterKey(flags_.cluster_key));
+    if (role() == control::WorkerRole::kAggregated) {
+      return {};
+    }
+    if (!flags_.attach.empty()) {
+      return Fail(Code::kUnsupported,
+                  fmt::format("role: {} does not go with --attach: an outside engine hands over in "
+                              "its own way",
+                              flags_.role),
+                  "role");
+    }
+    if (cluster_key_.empty()) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("role: {} needs --cluster-key FILE, the same secret for all workers "
+                              "that KV blocks move between; head -c 32 /dev/urandom > FILE makes "
+                              "one",
+                              flags_.role),
+                  "cluster-key");
+    }
+    PX_TRY(handover_,
+           HandoverUnit::Open(
+               process_.loop(), process_.log(),
+               {.role = flags_.role, .host = flags_.worker_host, .cluster_key = cluster_key_},
+               engine_flags_));
+    return {};
+  }
+
+  std::vector<ModelHost::ConnectorMaker> Connectors() {
+    if (!handover_) {
+      return {};
+    }
+    return {[this](const kv::BlockGeometry& geometry, std::uint32_t /*rank*/) {
+      return handover_->Make(geometry);
+    }};
+  }
+
+  // As frontends see it: what a prefill worker ends with is held back.
+  control::WorkerLink& served_link() {
+    if (handover_) {
+      handover_link_.emplace(process_.loop(), link(), handover_->keeper());
+      return *handover_link_;
+    }
+    return link();
+  }
+
   // Its own, or one of others. False: it was told to end meanwhile.
   Result<bool> OpenEngine(const std::string& model) {
     if (!flags_.attach.empty()) {
@@ -145,7 +206,10 @@ class Worker final {
          .offline = flags_.offline,
          .kv_event_count_max =
              flags_.publish_kv_events ? static_cast<std::uint32_t>(flags_.kv_event_buffer) : 0,
-         .kv_event_tokens = !flags_.kv_events_zmq.empty()});
+         .kv_event_tokens = !flags_.kv_events_zmq.empty(),
+         .cluster_key = cluster_key_,
+         .connectors = Connectors(),
+         .kv_events_consolidated = flags_.kv_events_tiers == "dedup"});
     if (!system_.listens()) {
       PX_CHECK_OK(engine_->Prepare(model));
     } else {
@@ -253,6 +317,9 @@ class Worker final {
   // What would else be found wrong only once the model is loaded.
   Result<void> CheckFlags(const rt::Address& address) {
     PX_CHECK_OK(control::CheckName("namespace", flags_.ns));
+    if (role() == control::WorkerRole::kPrefill && flags_.component == WorkerFlags().component) {
+      flags_.component = control::NameOf(role());
+    }
     PX_CHECK_OK(control::CheckName("component", flags_.component));
     PX_CHECK_OK(control::CheckName("endpoint", flags_.endpoint));
     const char* const flag = flags_.worker_listen.empty() ? "worker-host" : "worker-listen";
@@ -287,6 +354,7 @@ class Worker final {
     instance.component = flags_.component;
     instance.endpoint = flags_.endpoint;
     instance.address = bound.ToString();
+    instance.role = role();
     instance.taints = flags_.taints;
     instance.card = link().card();
     PX_TRY(const wire::ModelFiles files, ReadModelFiles(texts()));
@@ -326,10 +394,13 @@ class Worker final {
   std::optional<rt::FileLock> lock_;  // of --standby-lock, as long as it takes requests
   std::unique_ptr<rt::Net> tls_net_;  // null: in the clear
   std::unique_ptr<control::Discovery> discovery_;
-  std::unique_ptr<PlaneUnit> plane_;    // null: none
-  std::unique_ptr<EngineUnit> engine_;  // or
+  std::unique_ptr<PlaneUnit> plane_;        // null: none
+  std::string cluster_key_;                 // empty: none
+  std::unique_ptr<HandoverUnit> handover_;  // null: the role is agg
+  std::unique_ptr<EngineUnit> engine_;      // or
   std::unique_ptr<AttachedUnit> attached_;
   std::unique_ptr<KvZmqUnit> kv_zmq_;  // null: not published
+  std::optional<worker::HandoverLink> handover_link_;
   std::optional<worker::WorkerService> service_;
   std::unique_ptr<control::Registration> registration_;
   std::size_t cut_count_ = 0;  // requests that had not ended by the drain timeout

@@ -222,6 +222,7 @@ class Runner final {
     load.context_tokens_max = kContextMax;
     load.step_tokens_max = kPrefillChunk;
     load.step_logit_rows_max = 64;
+    load.ranks = options.ranks;
     PX_TRY(runner->model_, model::LanguageModel::Random(options.shape, *runner->operators_, load,
                                                         {.form = options.form}));
     PX_TRY(const model::DecoderSpec spec, model::FindShape(options.shape));

@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "bench/report.h"
 #include "kernels/operators.h"
+#include "model/language_model.h"
 #include "model/weights.h"
 
 namespace pixii::bench {
@@ -19,7 +20,8 @@ struct EngineBenchOptions {
   std::string shape;  // one of model::Shapes()
   kernels::ComputeType compute = kernels::ComputeType::kBf16;
   model::RandomForm form = model::RandomForm::kBf16;  // codes go with kInt8
-  kernels::CpuOptions cpu;
+  kernels::CpuOptions cpu;                            // of one rank
+  model::RankOptions ranks;                           // that hold the model together
   std::uint32_t repeats = 5;  // rounds; each measures both limits and every case once
 };
 

@@ -118,7 +118,10 @@ tl::unexpected<Error> NotAvailable(const Given& given, const Row& row) {
     for (std::string_view pair : Split(row.values)) {
       words.push_back(pair.substr(0, pair.find('=')));
     }
-    allowed = fmt::format("allowed: {}", fmt::join(words, ", "));
+    const std::optional<std::string> nearest =
+        Nearest(Shown(given.leaf), std::vector<std::string>(words.begin(), words.end()));
+    allowed = fmt::format("allowed: {}{}", fmt::join(words, ", "),
+                          nearest ? fmt::format("; did you mean {}?", *nearest) : "");
   } else if (!row.values.empty()) {
     allowed = fmt::format("allowed: {}", fmt::join(Split(row.values), ", "));
   }

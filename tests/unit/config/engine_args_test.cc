@@ -108,13 +108,12 @@ lora_config: {max_lora_rank: null}
 }
 
 TEST(EngineArgs, AKnownKeyWithoutCounterpartSaysWhatIsDoneInstead) {
-  Error error = ErrorOf("max_batch_size: 8\npipeline_parallel_size: 2\n");
+  Error error = ErrorOf("max_batch_size: 8\ncontext_parallel_size: 2\n");
   EXPECT_EQ(error.code(), Code::kUnsupported);
-  EXPECT_EQ(error.param(), "pipeline_parallel_size");
-  EXPECT_EQ(
-      error.detail(),
-      "engine.yaml:2: pipeline_parallel_size: 2 is not available: a model runs on one device; "
-      "allowed: 1");
+  EXPECT_EQ(error.param(), "context_parallel_size");
+  EXPECT_EQ(error.detail(),
+            "engine.yaml:2: context_parallel_size: 2 is not available: a model runs on one device; "
+            "allowed: 1");
   for (const char* text :
        {"kv_cache_config: {event_buffer_max_size: 1024}", "cp_config: {cp_type: helix}",
         "kv_cache_config: {mamba_ssm_cache_dtype: float32}", "max_beam_width: 11",
@@ -122,7 +121,7 @@ TEST(EngineArgs, AKnownKeyWithoutCounterpartSaysWhatIsDoneInstead) {
         "dtype: float16", "scheduler_config: {capacity_scheduler_policy: STATIC_BATCH}",
         "speculative_config: {decoding_type: Medusa}", "kv_cache_config: {dtype: nvfp4}",
         "cuda_graph_config: {batch_sizes: [1, 2]}", "moe_config: {load_balancer: x.yaml}",
-        "pipeline_parallel_size: \"two\"", "kv_cache_config: {max_attention_window: [512]}"}) {
+        "context_parallel_size: \"two\"", "kv_cache_config: {max_attention_window: [512]}"}) {
     EXPECT_EQ(ErrorOf(text).code(), Code::kUnsupported) << text;
   }
 }
@@ -141,8 +140,8 @@ TEST(EngineArgs, UnknownKeysNameTheNearestOne) {
 TEST(EngineArgs, LaterSourcesReplaceSingleKeysAndSaySo) {
   EngineArgsInput input = File(
       "max_batch_size: 8\nkv_cache_config: {max_tokens: 100}\n"
-      "pipeline_parallel_size: 4\n");
-  input.json = R"({"kv_cache_config": {"max_tokens": 200}, "pipeline_parallel_size": 1})";
+      "context_parallel_size: 4\n");
+  input.json = R"({"kv_cache_config": {"max_tokens": 200}, "context_parallel_size": 1})";
   Result<EngineSettings> read = ReadEngineArgs(input);
   auto options = OptionsOf(read);
   EXPECT_EQ(options["max-batch"], "8");

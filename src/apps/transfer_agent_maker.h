@@ -1,0 +1,26 @@
+// The agent that moves KV blocks, as the flags say: which transports, in which order.
+//
+// Thread: any, once at start.
+#pragma once
+
+#include <string>
+
+#include "apps/option_structs.h"
+#include "base/result.h"
+#include "kv/handover_connector.h"
+
+namespace pixii::apps {
+
+struct TransferParts {
+  std::string host;  // that peers reach this process at
+  std::string key;   // the cluster's secret
+};
+
+/// Whether this build can do what --kv-transfer asks for. Errors: kUnsupported naming it, with what
+/// there is.
+Result<void> CheckTransfer(const EngineFlags& flags);
+
+/// An agent that peers reach at `parts.host`.
+kv::AgentMaker MakerOf(TransferParts parts);
+
+}  // namespace pixii::apps
