@@ -53,6 +53,28 @@ class Bench(unittest.TestCase):
                 rows = self.check_report(out.stdout, ["gemm", "prefill_512", "decode_b1"])
                 self.assertEqual(rows["gemm"]["limit_name"], "multiply-add peak")
 
+    def test_transfers_are_measured_beside_what_the_machine_gives(self):
+        out = harness.run_pixii("bench", "transfer", "--repeats", "1", "--scale", "0.001", "--json")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        shapes = ["64k", "1m", "16m", "64x32k"]
+        rows = self.check_report(out.stdout, [f"{what}_{shape}" for shape in shapes for what in (
+            "memcpy", "shm_write", "shm_read", "shm_two_sided", "socket", "tcp_write", "tcp_read", "tcp_checked_write",
+            "tcp_checked_read")] + ["shm_notification"])
+        for shape in shapes:
+            self.assertEqual(rows[f"shm_write_{shape}"]["limit_name"], f"memcpy_{shape}")
+            self.assertEqual(rows[f"tcp_checked_read_{shape}"]["limit_name"], f"socket_{shape}")
+            self.assertGreater(rows[f"tcp_write_{shape}"]["value"], 0)
+
+    def test_kv_measures_conversations_that_come_back_from_each_tier(self):
+        out = harness.run_pixii("bench", "kv", "--context", "128", "--turn", "16", "--cache-tokens", "512", "--working-set", "3",
+                                "--repeats", "1", "--json")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        names = ("ttft_none", "ttft_host", "ttft_disk", "host_speedup", "disk_speedup", "host_tokens", "disk_tokens", "prefill",
+                 "block")
+        rows = self.check_report(out.stdout, names)
+        for name in names:  # also the tokens that came and were not computed
+            self.assertGreater(rows[name]["value"], 0, name)
+
     def test_router_measures_its_index_and_its_decisions(self):
         out = harness.run_pixii("bench", "router", "--blocks", "20000", "--workers", "50", "--seconds", "0.05", "--json")
         self.assertEqual(out.returncode, 0, out.stderr)

@@ -29,6 +29,15 @@ kv_cache_config:
   dtype: bfloat16
   free_gpu_memory_fraction: 0.5
   host_cache_size: 1048576
+cache_transceiver_config:
+  backend: DEFAULT
+  transceiver_runtime: CPP
+  max_tokens_in_buffer: 64
+  kv_transfer_timeout_ms: 30000
+  kv_transfer_sender_future_timeout_ms: 1000
+  kv_transfer_poll_interval_ms: 5000
+  kv_cache_bounce_size_mb: 0
+  enable_pipelined_transfer: false
 speculative_config:
   decoding_type: DraftTarget
   speculative_model: tiny-draft
@@ -74,7 +83,8 @@ class EngineYaml(unittest.TestCase):
                             "kv-tokens": "4096", "block-size": "32", "kv-dtype": "bf16", "kv-memory-fraction": "0.5",
                             "swap-memory": "1MiB", "speculation": "draft", "draft-model": "tiny-draft", "draft-tokens": "2",
                             "draft-max-batch": "4", "prefix-cache": "true", "overlap": "false", "max-input-tokens": "900",
-                            "dtype": "bf16", "tokenizer": "tiny-chat"}.items():
+                            "dtype": "bf16", "tokenizer": "tiny-chat", "kv-transfer": "default", "kv-transfer-buffer-tokens": "64",
+                            "kv-transfer-timeout-ms": "30000"}.items():
             self.assertEqual(rows[name][0], value, name)
             self.assertTrue(rows[name][1].startswith(f"engine args {path}:"), rows[name])
         with harness.Server("tiny-chat", "--extra-engine-args", path) as server:
@@ -104,7 +114,7 @@ class EngineYaml(unittest.TestCase):
 
     def test_what_is_wrong_is_said_with_place_and_suggestion(self):
         for text, word in (("kv_cache_config:\n  max_token: 5\n", "engine.yaml:2: unknown key kv_cache_config.max_token; did you mean kv_cache_config.max_tokens?"),
-                           ("pipeline_parallel_size: 2", "engine.yaml:1: pipeline_parallel_size: 2 is not available"),
+                           ("context_parallel_size: 2", "engine.yaml:1: context_parallel_size: 2 is not available"),
                            ("max_batch_size: 0", "1 .. 4096"), ("max_batch_size: [8]", "one plain value"),
                            ("model: other", "was asked for"), ("a: [", "engine.yaml")):
             self.assertIn(word, self.refused("--extra-engine-args", self.file(text)), text)
@@ -115,16 +125,23 @@ class EngineYaml(unittest.TestCase):
         page = (harness.ROOT / "docs/reference/engine_yaml.md").read_text()
         keys = re.findall(r"^\| `([a-z_.]+)` \| `", page, re.M)
         self.assertGreater(len(keys), 20)
-        ranks = {"tensor_parallel_size": ("tensor-parallel-size", "2"), "enable_attention_dp": ("enable-attention-dp", "true"),
+        ranks = {"tensor_parallel_size": ("tensor-parallel-size", "2"), "pipeline_parallel_size": ("pipeline-parallel-size", "2"), "enable_attention_dp": ("enable-attention-dp", "true"),
                  "attention_dp_config.enable_balance": ("attention-dp-balance", "true"),
                  "attention_dp_config.timeout_iters": ("attention-dp-timeout-iters", "7"),
                  "attention_dp_config.batching_wait_iters": ("attention-dp-batching-wait-iters", "3"),
                  "attention_dp_config.conversation_affinity": ("conversation-affinity", "true"),
                  "attention_dp_config.max_sessions": ("conversation-affinity-max-sessions", "99")}
-        elsewhere = {"revision", "kv_cache_config.max_gpu_total_bytes", "speculative_config.speculative_model_dir", *ranks}
+        tiers = {"kv_cache_config.disk_cache_size": ("kv-disk-bytes", "2MiB", "2097152"),
+                 "kv_cache_config.disk_cache_path": ("kv-disk", "/fast/disk", "/fast/disk"),
+                 "kv_connector_config.connector_module": ("connector", "kvbm", "kvbm.trtllm_integration.connector")}
+        elsewhere = {"revision", "kv_cache_config.max_gpu_total_bytes", "speculative_config.speculative_model_dir", *ranks, *tiers}
         for key in keys:
             if key not in elsewhere:
                 self.assertRegex(WHOLE, rf"\b{key.rsplit('.', 1)[-1]}:", key)
+        words = [word for key, (_, _, given) in tiers.items() for word in (f"--trtllm.{key}", given)]
+        rows, _ = self.config("tiny-chat", *words)
+        for name, value, _ in tiers.values():
+            self.assertEqual(rows[name][0], value, name)
         rows, _ = self.config("org/name", "--trtllm.revision", "abc", "--trtllm.kv_cache_config.max_gpu_total_bytes", "2097152",
                               "--trtllm.speculative_config.decoding_type", "DraftTarget",
                               "--trtllm.speculative_config.speculative_model_dir", "x")

@@ -115,7 +115,7 @@ class Ranks(unittest.TestCase):
             discovery = ("--discovery", f"file:{folder}")
             for words, said in [
                     (["worker", model, *discovery, "--block-size", "16", "--kv-block-size", "32"], "kv-block-size"),
-                    (["serve", model, "--tensor-parallel-size", "2"], "tensor-parallel-size"),
+                    (["serve", model, "--tensor-parallel-size", "3"], "1, 2, 4 or 8"),
                     (["serve", model, *DP, "--speculation", "draft"], "speculation"),
                     (["serve", str(harness.OWN_MODELS / "bert-mean"), *DP], "enable-attention-dp"),
                     (["serve", model, *DP, "--kv-tokens", "64", "--max-context", "200"], "each rank")]:
