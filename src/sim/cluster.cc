@@ -213,7 +213,7 @@ WorkerSetup Cluster::DrawWorker(control::WorkerRole role) {
   own.options.grammars = first.options.grammars;
   own.options.kv_event_count_max = Pick<std::uint32_t>(random_, {1, 8, 1024});
   setup.kv_log.blocks_max = Pick<std::size_t>(random_, {4, 32, 65536});
-  setup.stream_bytes_max = Pick<std::size_t>(random_, {0, 64, 8 * 1024});
+  setup.stream_bytes_max = Pick<std::size_t>(random_, {64, 1024, 0});
   setup.clock = DrawClock();
   setup.health = shape_.health;
   setup.role = role;
