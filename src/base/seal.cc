@@ -1,12 +1,12 @@
 #include "base/seal.h"
 
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 
 #include <memory>
 #include <string>
 
 #include "base/assert.h"
+#include "base/mac.h"
 
 namespace pixii {
 
@@ -17,15 +17,6 @@ struct CipherFree {
 };
 
 using Cipher = std::unique_ptr<EVP_CIPHER_CTX, CipherFree>;
-
-std::array<unsigned char, 32> Hmac(std::string_view key, std::string_view text) {
-  std::array<unsigned char, 32> out{};
-  unsigned size = 0;
-  HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
-       reinterpret_cast<const unsigned char*>(text.data()), text.size(), out.data(), &size);
-  PX_ASSERT(size == out.size());
-  return out;
-}
 
 unsigned char* Raw(std::span<std::byte> bytes) {
   return reinterpret_cast<unsigned char*>(bytes.data());
@@ -39,9 +30,9 @@ const unsigned char* Raw(std::span<const std::byte> bytes) {
 
 // One block of output is enough: extract, then expand once.
 SealKey::SealKey(std::string_view secret, std::string_view purpose) {
-  const auto extracted = Hmac(std::string_view("pixii seal"), secret);
-  key_ = Hmac({reinterpret_cast<const char*>(extracted.data()), extracted.size()},
-              std::string(purpose) + '\1');
+  const Mac extracted =
+      HmacSha256(std::as_bytes(std::span(std::string_view("pixii seal"))), secret);
+  key_ = HmacSha256(extracted, std::string(purpose) + '\1');
 }
 
 SealTag SealKey::Seal(const SealNonce& nonce, std::span<const std::byte> context,
@@ -49,7 +40,8 @@ SealTag SealKey::Seal(const SealNonce& nonce, std::span<const std::byte> context
   const Cipher cipher(EVP_CIPHER_CTX_new());
   int size = 0;
   SealTag tag;
-  bool good = EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, key_.data(),
+  bool good = EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr,
+                                 Raw(std::span<const std::byte>(key_)),
                                  Raw(std::span<const std::byte>(nonce))) == 1;
   good = good && EVP_EncryptUpdate(cipher.get(), nullptr, &size, Raw(context),
                                    static_cast<int>(context.size())) == 1;
@@ -67,7 +59,8 @@ bool SealKey::Open(const SealNonce& nonce, std::span<const std::byte> context, c
   const Cipher cipher(EVP_CIPHER_CTX_new());
   int size = 0;
   SealTag wanted = tag;
-  return EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, key_.data(),
+  return EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr,
+                            Raw(std::span<const std::byte>(key_)),
                             Raw(std::span<const std::byte>(nonce))) == 1 &&
          EVP_DecryptUpdate(cipher.get(), nullptr, &size, Raw(context),
                            static_cast<int>(context.size())) == 1 &&

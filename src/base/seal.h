@@ -11,6 +11,8 @@
 #include <span>
 #include <string_view>
 
+#include "base/mac.h"
+
 namespace pixii {
 
 using SealNonce = std::array<std::byte, 12>;
@@ -31,7 +33,7 @@ class SealKey final {
             std::span<std::byte> bytes) const;
 
  private:
-  std::array<unsigned char, 32> key_{};
+  Mac key_;
 };
 
 }  // namespace pixii

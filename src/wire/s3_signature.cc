@@ -1,45 +1,31 @@
 #include "wire/s3_signature.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
+#include <cstddef>
+#include <span>
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include "base/digest.h"
+#include "base/mac.h"
 
 namespace pixii::wire {
 
 namespace {
 
-constexpr std::size_t kBlockBytes = 64;  // of SHA-256
 constexpr std::string_view kAlgorithm = "AWS4-HMAC-SHA256";
+constexpr std::string_view kService = "s3";
+constexpr std::string_view kRequest = "aws4_request";
 
-std::string Bytes(std::string_view hex) {
-  std::string bytes;
-  auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
-    bytes.push_back(static_cast<char>(digit(hex[i]) * 16 + digit(hex[i + 1])));
+std::string Hex(const Mac& mac) {
+  std::string out;
+  for (const std::byte byte : mac) {
+    out += fmt::format("{:02x}", std::to_integer<unsigned>(byte));
   }
-  return bytes;
+  return out;
 }
-
-// RFC 2104.
-std::string HmacHex(std::string_view key, std::string_view text) {
-  std::string block(key.size() > kBlockBytes ? Bytes(Sha256Hex(key)) : std::string(key));
-  block.resize(kBlockBytes, '\0');
-  std::string inner;
-  std::string outer;
-  for (const char c : block) {
-    inner.push_back(static_cast<char>(c ^ 0x36));
-    outer.push_back(static_cast<char>(c ^ 0x5c));
-  }
-  inner += text;
-  return Sha256Hex(outer + Bytes(Sha256Hex(inner)));
-}
-
-std::string Hmac(std::string_view key, std::string_view text) { return Bytes(HmacHex(key, text)); }
 
 }  // namespace
 
@@ -88,16 +74,18 @@ std::vector<std::pair<std::string, std::string>> SignS3(const S3Request& request
   }
   const std::string canonical = fmt::format("{}\n{}\n{}\n{}\n{}\n{}", request.method, request.path,
                                             S3Query(request.query), lines, names, body_hash);
-  const std::string scope = fmt::format("{}/{}/s3/aws4_request", day, credentials.region);
+  const std::string scope = fmt::format("{}/{}/{}/{}", day, credentials.region, kService, kRequest);
   const std::string to_sign =
       fmt::format("{}\n{}\n{}\n{}", kAlgorithm, stamp, scope, Sha256Hex(canonical));
-  std::string key = Hmac("AWS4" + credentials.secret_key, day);
-  key = Hmac(key, credentials.region);
-  key = Hmac(key, "s3");
-  key = Hmac(key, "aws4_request");
-  headers.emplace_back("authorization",
-                       fmt::format("{} Credential={}/{},SignedHeaders={},Signature={}", kAlgorithm,
-                                   credentials.access_key, scope, names, HmacHex(key, to_sign)));
+  const std::string secret = "AWS4" + credentials.secret_key;
+  Mac key = HmacSha256(std::as_bytes(std::span(secret)), day);
+  for (const std::string_view part : {std::string_view(credentials.region), kService, kRequest}) {
+    key = HmacSha256(key, part);
+  }
+  headers.emplace_back(
+      "authorization",
+      fmt::format("{} Credential={}/{},SignedHeaders={},Signature={}", kAlgorithm,
+                  credentials.access_key, scope, names, Hex(HmacSha256(key, to_sign))));
   return headers;
 }
 

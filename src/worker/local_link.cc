@@ -1,7 +1,6 @@
 #include "worker/local_link.h"
 
 #include <functional>
-#include <iterator>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -11,17 +10,13 @@
 #include <fmt/format.h>
 
 #include "rt/inbox.h"
+#include "worker/append.h"
 #include "worker/kv_changes.h"
 #include "worker/kv_consolidator.h"
 
 namespace pixii::worker {
 
 namespace {
-
-template <class T>
-void Append(std::vector<T>& to, std::vector<T>& from) {
-  to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
-}
 
 /// Of an engine that is faster than those who listen: what follows a step, told with it. Not if
 /// the engine's state changed, which is told each time.

@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
 #include "control/remote_link.h"
 #include "wire/messages/codec.h"
+#include "worker/append.h"
 
 namespace pixii::worker {
 
@@ -22,11 +22,6 @@ bool SameLoad(const wire::WorkerLoad& a, const wire::WorkerLoad& b) {
 // All that a report says but the card.
 bool SameReport(const wire::WorkerReport& a, const wire::WorkerReport& b) {
   return SameLoad(a.load, b.load) && std::ranges::equal(a.ranks, b.ranks, SameLoad);
-}
-
-template <class T>
-void Append(std::vector<T>& to, std::vector<T>& from) {
-  to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
 }
 
 /// What `first` and `next` say, in one frame.
