@@ -145,6 +145,13 @@ void Settle(Harness& harness) {
   EXPECT_EQ(harness.engine().cache().pool().pinned_count(), 0U);
 }
 
+/// What `request` computes is in `store`.
+void Fill(const std::shared_ptr<Store>& store, const wire::GenerateRequest& request) {
+  Harness first(With(store));
+  ASSERT_TRUE(first.Submit(request));
+  Settle(first);
+}
+
 TEST(BlockTraffic, ASecondEngineComputesOnlyTheLastBlock) {
   auto store = std::make_shared<Store>();
   const wire::GenerateRequest request = MakeRequest(1, 41, 10);
@@ -166,11 +173,7 @@ TEST(BlockTraffic, ASecondEngineComputesOnlyTheLastBlock) {
 
 TEST(BlockTraffic, TwoThatLackTheSameBlocksWaitForOneLoad) {
   auto store = std::make_shared<Store>();
-  {
-    Harness first(With(store));
-    ASSERT_TRUE(first.Submit(MakeRequest(1, 64, 4)));
-    Settle(first);
-  }
+  Fill(store, MakeRequest(1, 64, 4));
   store->loads = 0;
   Harness second(With(store));
   const wire::GenerateRequest shorter = MakeRequest(1, 41, 4);
@@ -187,11 +190,7 @@ TEST(BlockTraffic, TwoThatLackTheSameBlocksWaitForOneLoad) {
 TEST(BlockTraffic, WhatCannotBeBroughtIsComputed) {
   auto store = std::make_shared<Store>();
   const wire::GenerateRequest request = MakeRequest(1, 100, 10);
-  {
-    Harness first(With(store));
-    ASSERT_TRUE(first.Submit(request));
-    Settle(first);
-  }
+  Fill(store, request);
   store->moods.fail_percent = 100;
   Harness second(With(store));
   ASSERT_TRUE(second.Submit(request));
@@ -203,11 +202,7 @@ TEST(BlockTraffic, WhatCannotBeBroughtIsComputed) {
 TEST(BlockTraffic, ACancelledLoadGivesItsBlocksBackAtItsEnd) {
   auto store = std::make_shared<Store>();
   const wire::GenerateRequest request = MakeRequest(1, 100, 10);
-  {
-    Harness first(With(store));
-    ASSERT_TRUE(first.Submit(request));
-    Settle(first);
-  }
+  Fill(store, request);
   store->moods.late_percent = 100;
   Harness second(With(store));
   ASSERT_TRUE(second.Submit(request));
@@ -239,11 +234,7 @@ TEST(BlockTraffic, ARequestInDoubtTakesItsBlocksAlong) {
 TEST(BlockTraffic, DeadlinesPassWhileBlocksAreAwaited) {
   auto store = std::make_shared<Store>();
   wire::GenerateRequest request = MakeRequest(1, 100, 10);
-  {
-    Harness first(With(store));
-    ASSERT_TRUE(first.Submit(request));
-    Settle(first);
-  }
+  Fill(store, request);
   store->moods.late_percent = 100;
   Harness second(With(store));
   request.deadline_left_ns = 5'000'000;
@@ -338,11 +329,7 @@ TEST(BlockTraffic, OfTwoConnectorsTheOneThatBringsMoreIsAskedAndBothHearOfBlocks
 TEST(BlockTraffic, ALoopWaitsForTheConnectorsWord) {
   auto store = std::make_shared<Store>();
   const wire::GenerateRequest request = MakeRequest(1, 100, 10);
-  {
-    Harness first(With(store));
-    ASSERT_TRUE(first.Submit(request));
-    Settle(first);
-  }
+  Fill(store, request);
   store->moods.late_percent = 90;
   rt::SimWorld world(rt::SimOptions{.seed = 1});
   rt::Loop& loop = world.AddNode("engine").loop();
