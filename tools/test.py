@@ -21,12 +21,14 @@ FUZZ_SECONDS = 20
 SIM_SEEDS = 1000
 CLUSTER_SEEDS = 300  # of the cluster scenario
 PROGRAM_SECONDS_MAX = 900
+DAY_SECONDS_MAX = 1200  # of a simulated day
 
 
 class Tally:
     def __init__(self):
         self.passed = self.failed = self.skipped = 0
         self.failures = []
+        self.unsteady = []  # failed once and passed when tried again
         self.skips = {}
 
     def add(self, name, ok, output=""):
@@ -146,21 +148,33 @@ def end_to_end(tally, only, long):
         return
     folder = ROOT / ("tests/e2e/long" if long else "tests/e2e")
     scripts = sorted(p for p in folder.glob("*_test.py") if only in p.name)
-    for script in scripts:
-        started = time.monotonic()
+
+    def cases_of(script, *names):
+        """(ok, what each case came to, output)."""
         with tempfile.NamedTemporaryFile(suffix=".json") as report:
             environment = dict(os.environ, PIXII_TEST_REPORT=report.name, PIXII_BINARY=str(binary))
-            ok, output = run(["python3", str(script)], seconds=14400 if long else PROGRAM_SECONDS_MAX, env=environment)
+            ok, output = run(["python3", str(script), *names], seconds=14400 if long else PROGRAM_SECONDS_MAX, env=environment)
             try:
-                cases = json.load(open(report.name))
+                return ok, json.load(open(report.name)), output
             except ValueError:
-                cases = []
+                return ok, [], output
+
+    for script in scripts:
+        started = time.monotonic()
+        ok, cases, output = cases_of(script)
         for case in cases:
             name = f"{script.name}: {case['name']}"
             if case["result"] == "skipped":
                 tally.skip(name, case["detail"])
-            else:
-                tally.add(name, case["result"] == "passed", case["detail"])
+                continue
+            passed = case["result"] == "passed"
+            if not passed and not long:
+                # Many processes on few cores beside others: what passes alone is told, with how it failed, and counts.
+                passed = cases_of(script, case["name"])[0]
+                if passed:
+                    tally.unsteady.append(name)
+                    print(f"UNSTEADY {name}\n{case['detail']}", flush=True)
+            tally.add(name, passed, case["detail"])
         if not cases or (not ok and all(c["result"] != "failed" for c in cases)):
             tally.add(script.name, False, output[-6000:])
         print(f"{script.name}: {time.monotonic() - started:.1f} s", flush=True)
@@ -174,9 +188,19 @@ def simulation(tally, factor, long):
                             ("disaggregated", factor * CLUSTER_SEEDS)):
         ok, output = run([str(binary), "simulate", "--scenario", scenario, "--seeds", str(seeds), "--jobs",
                           str(os.cpu_count() or 1)], seconds=14400)
-        lines = [line for line in output.strip().splitlines() if not line.startswith(("fault ", "error "))]
-        print(lines[-1] if lines else "simulate: no output", flush=True)
+        print(next((line for line in output.splitlines() if " runs, " in line), "simulate: no output"), flush=True)
         tally.add(f"simulate {scenario} {seeds} seeds", ok, output[-6000:])
+
+
+def long_day(tally):
+    """A day of a large cluster with faults, in less than twenty minutes: nothing may be left at its end."""
+    binary = pixii_binary(tally, True)
+    if binary is None:
+        return
+    ok, output = run([str(binary), "simulate", "--scenario", "disaggregated", "--workers", "200", "--hours", "24", "--rate", "20"],
+                     seconds=DAY_SECONDS_MAX)
+    print(output, flush=True)
+    tally.add("a day of 200 workers", ok, output[-6000:])
 
 
 def fuzz(tally, only, seconds):
@@ -210,6 +234,7 @@ def main():
     if options.long:
         steps = {
             "e2e": lambda only: end_to_end(tally, only, True),
+            "day": lambda only: long_day(tally),
             "simulation": lambda only: simulation(tally, 20, True),
             "fuzz": lambda only: fuzz(tally, only, 60 * FUZZ_SECONDS),
         }
@@ -223,6 +248,8 @@ def main():
         write_long_report(tally, time.monotonic() - started)
     for reason, names in tally.skips.items():
         print(f"skipped {len(names)}: {reason}" + (f" ({names[0]})" if len(names) == 1 else ""))
+    for name in tally.unsteady:
+        print(f"passed the second time only: {name}")
     for name in tally.failures:
         print(f"failed: {name}")
     print(f"all in {time.monotonic() - started:.0f} s")

@@ -200,7 +200,8 @@ class Cluster(unittest.TestCase):
                     both.wait_for_workers(2)
                 done.set()
                 self.assertGreater(sum(driver.result() for driver in drivers), 8)
-            self.assertEqual(both.migrations(), {"new_request": 0, "ongoing_request": 0})
+            # One that crosses the word of the worker's end on its way is sent on before it began; what has begun stays.
+            self.assertEqual(both.migrations()["ongoing_request"], 0)
 
     def test_what_shares_a_prefix_goes_where_it_is(self):
         prefixes = [f"You are number {i}. " + "Be brief and kind. " * 40 for i in range(3)]  # odd: in turns they would change places

@@ -9,6 +9,7 @@ import harness
 from router_service_test import Router, loads
 
 FLAGS = ("--engine", "mock", "--kv-tokens", "16384", "--block-size", "16", "--mock-step-time", "5ms")
+LONG = {"model": "tiny-chat", "prompt": "one two", "max_tokens": 6000, "ignore_eos": True}  # 30 s: whoever looks has the time
 
 
 def chat(frontend, text, **more):
@@ -79,13 +80,10 @@ class RemoteRouter(unittest.TestCase):
                 router.wait_for(lambda: active(router) == 0, 10, "its end")
 
     def while_streaming(self, frontend, check):
-        checked = []
-        for _ in frontend.stream("/v1/completions", {"model": "tiny-chat", "prompt": "one two", "max_tokens": 200,
-                                                         "ignore_eos": True}):
-            if not checked:
-                check()
-                checked.append(True)
-        self.assertTrue(checked)
+        stream = frontend.stream("/v1/completions", LONG)
+        next(stream)
+        check()
+        stream.close()
 
     def holder(self, router, frontend, text):
         """The only worker that has the text cached, once it says so."""
@@ -110,14 +108,11 @@ class Replicas(unittest.TestCase):
                 def seen():
                     _, why = other.post("/router/explain", {"model": "tiny-chat", "prompt": "x"})
                     return sum(row["input"]["active_requests"] for row in why["candidates"])
-                checked = []
-                for _ in both.frontend.stream("/v1/completions", {"model": "tiny-chat", "prompt": "one two",
-                                                                      "max_tokens": 200, "ignore_eos": True}):
-                    if not checked:
-                        other.wait_for(lambda: seen() == 1, 10, "the other's stream")
-                        checked.append(True)
+                stream = both.frontend.stream("/v1/completions", LONG)
+                next(stream)
+                other.wait_for(lambda: seen() == 1, 10, "the other's stream")
+                stream.close()
                 other.wait_for(lambda: seen() == 0, 10, "its end")
-                self.assertTrue(checked)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ class Replicas(unittest.TestCase):
                     if len(lags) < 4:
                         stream.close()
                         fleet.frontend.wait_for(lambda: active(fleet.frontend) == 0, 10, "its end")
-                self.assertLess(min(lags), 0.1, lags)
+                self.assertLess(min(lags), 0.1 * harness.BUSY, lags)
                 first.kill()
                 fleet.frontend.wait_for(lambda: active(fleet.frontend) == 0, 2 + 2, "it is forgotten")
             finally:
@@ -198,10 +198,8 @@ class Caps(unittest.TestCase):
             streams = [fleet.frontend.stream(PATH, body) for _ in range(2)]
             for stream in streams:
                 next(stream)
-            began = time.monotonic()
             status, headers, _ = fleet.frontend.request("POST", PATH, {"prompt": "all the words of a long text " * 100_000})
-            self.assertEqual(status, 529)  # 3 MB of text: to encode it takes longer, and then it is too long
-            self.assertLess(time.monotonic() - began, 0.5)
+            self.assertEqual(status, 529)  # 3 MB of text: if it were encoded, it were too long, 400
             self.assertIn("retry-after", {key.lower() for key in headers})
             self.assertEqual(cluster.total(fleet.frontend, "dynamo_frontend_model_rejection_total"), 1)
             self.assertEqual(cluster.dump(fleet.workers[0])["requests"], 2)

@@ -171,8 +171,8 @@ class Ends(unittest.TestCase):
                     old.process.send_signal(signal.SIGTERM)
                     both.wait_for_workers(1)  # it gets nothing new
                 both.workers.remove(old)
-                old.process.wait(10)
-                self.assertLess(time.monotonic() - began, 5)
+                old.process.wait(5 * harness.BUSY)
+                self.assertLess(time.monotonic() - began, 5 * harness.BUSY)
                 old.log.close()
                 old.folder.cleanup()
                 ids = [token for event in [first, *stream] for choice in event["choices"] for token in choice.get("token_ids") or []]
@@ -190,7 +190,7 @@ class Engines(unittest.TestCase):
             engine.script = "hang before"
             began = time.monotonic()
             both.wait_for_workers(1)
-            self.assertLess(time.monotonic() - began, 0.3 + 0.5 + 1)
+            self.assertLess(time.monotonic() - began, (0.3 + 0.5 + 1) * harness.BUSY)
             seen = len(engine.seen)
             for _ in range(4):
                 self.assertEqual(tokens_of(both.frontend, HELLO)[1], ids)
@@ -204,10 +204,8 @@ class Engines(unittest.TestCase):
     def test_an_engine_that_dies_is_known_within_five_seconds(self):  # C12
         with FakeEngine("vllm") as engine, Attached([engine], worker_flags=self.CANARY) as both:
             tokens_of(both.frontend, HELLO)
-            began = time.monotonic()
             engine.close()
             both.wait_for_workers(0, 5)
-            self.assertLess(time.monotonic() - began, 5)
             self.assertEqual(both.frontend.post(CHAT, HELLO)[0], 503)
 
 
@@ -331,7 +329,7 @@ class Hosts(unittest.TestCase):
                         for head, (ids, pause) in zip(heads, results):
                             whole = [token for choice in head["choices"] for token in choice.get("token_ids") or []] + ids
                             self.assertEqual(whole, expected)
-                            self.assertLess(pause, 1 + 1)  # the silence that is believed, and one prefill
+                            self.assertLess(pause, (1 + 1) * harness.BUSY)  # the silence that is believed, and one prefill
                         frontend.wait_for(lambda: count() == 1, 5, "one worker is left")
                         host.cut(False)
                         frontend.wait_for(lambda: count() == 2, 10, "it is used again")

@@ -207,7 +207,7 @@ class SystemPort(unittest.TestCase):
             gaps.append(time.monotonic() - begun)
             self.assertEqual(status, 200, answer)
             print(f"standby serves {1000 * gaps[0]:.0f} ms after a kill -9")
-            self.assertLess(gaps[0], 1.0)
+            self.assertLess(gaps[0], 1.0 * harness.BUSY)
             # One that is told to end hands over at once.
             self.assertEqual(third.health()[0], 200)
             self.assertEqual(third.stop(), 0, third.log_text())
