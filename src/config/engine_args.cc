@@ -131,6 +131,17 @@ tl::unexpected<Error> NotAvailable(const Given& given, const Row& row) {
               given.leaf.path);
 }
 
+// The option that takes a value of this ending as it is; nothing if none does.
+std::optional<std::string> OptionOfEnding(const Row& row, const std::string& value) {
+  for (std::string_view pair : Split(row.values)) {
+    const std::size_t equals = pair.find('=');
+    if (pair.starts_with('*') && value.ends_with(pair.substr(1, equals - 1))) {
+      return std::string(pair.substr(equals + 1));
+    }
+  }
+  return std::nullopt;
+}
+
 Result<std::string> OurWord(const Given& given, const Row& row, const std::string& value) {
   for (std::string_view pair : Split(row.values)) {
     std::size_t equals = pair.find('=');
@@ -165,7 +176,12 @@ Result<void> Apply(const Given& given, const Row& row, EngineSettings& out) {
     }
     setting.value = setting.value == "true" ? "false" : "true";
   } else if (row.rule == Rule::kWords) {
-    PX_TRY(setting.value, OurWord(given, row, leaf.value));
+    if (std::optional<std::string> option = OptionOfEnding(row, leaf.value)) {
+      setting.option = std::move(*option);
+      setting.value = leaf.value;
+    } else {
+      PX_TRY(setting.value, OurWord(given, row, leaf.value));
+    }
   }
   out.settings.push_back(std::move(setting));
   return {};

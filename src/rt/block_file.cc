@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "base/assert.h"
 #include "base/checked.h"
@@ -28,8 +29,48 @@ tl::unexpected<Error> FailErrno(int error, std::string_view what, const std::str
 
 class PosixBlockFile final : public BlockFile {
  public:
-  PosixBlockFile(Fd fd, std::string path, bool direct)
-      : fd_(std::move(fd)), path_(std::move(path)), direct_(direct) {}
+  PosixBlockFile(Fd fd, std::string path, bool direct, bool batches)
+      : fd_(std::move(fd)), path_(std::move(path)), direct_(direct) {
+    if (batches) {
+      Result<std::unique_ptr<UringQueue>> queue = UringQueue::Create();
+      if (queue) {
+        queue_ = std::move(*queue);
+      } else {
+        batch_trouble_ = queue.error();
+      }
+    }
+  }
+
+  void RunAll(BlockOperation operation, std::span<BlockPiece> pieces) override {
+    if (queue_ == nullptr || pieces.size() < 2) {
+      BlockFile::RunAll(operation, pieces);
+      return;
+    }
+    left_.clear();
+    running_ = pieces;
+    queue_->Run(
+        fd_.get(), operation, pieces,
+        [](void* self, std::size_t piece, std::int32_t said) {
+          auto& file = *static_cast<PosixBlockFile*>(self);
+          file.running_[piece].result = {};
+          if (said != static_cast<std::int64_t>(file.running_[piece].bytes.size())) {
+            file.left_.push_back(piece);
+          }
+        },
+        this);
+    // What did not go whole goes, or fails, as if it came alone.
+    for (const std::size_t piece : left_) {
+      BlockFile::RunAll(operation, pieces.subspan(piece, 1));
+    }
+  }
+
+  void Expect(std::span<const std::span<std::byte>> buffers) override {
+    if (queue_ != nullptr) {
+      static_cast<void>(queue_->Register(buffers));
+    }
+  }
+
+  std::optional<Error> batch_trouble() const override { return batch_trouble_; }
 
   Result<void> Read(std::uint64_t offset, std::span<std::byte> bytes) override {
     while (!bytes.empty()) {
@@ -108,6 +149,11 @@ class PosixBlockFile final : public BlockFile {
   Fd fd_;
   std::string path_;
   bool direct_;
+  std::unique_ptr<UringQueue> queue_;
+  std::optional<Error> batch_trouble_;
+  // Of RunAll.
+  std::span<BlockPiece> running_;
+  std::vector<std::size_t> left_;
 };
 
 }  // namespace
@@ -135,7 +181,14 @@ Result<std::unique_ptr<BlockFile>> OpenBlockFile(const std::string& path,
   if (!S_ISREG(status.st_mode)) {
     return Fail(Code::kInvalidArgument, fmt::format("'{}' is not a regular file", path));
   }
-  return std::make_unique<PosixBlockFile>(std::move(fd), path, direct);
+  return std::make_unique<PosixBlockFile>(std::move(fd), path, direct, options.batches);
+}
+
+void BlockFile::RunAll(BlockOperation operation, std::span<BlockPiece> pieces) {
+  for (BlockPiece& piece : pieces) {
+    piece.result = operation == BlockOperation::kRead ? Read(piece.offset, piece.bytes)
+                                                      : Write(piece.offset, piece.bytes);
+  }
 }
 
 AlignedBytes::AlignedBytes(std::size_t size_bytes)

@@ -8,10 +8,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "base/result.h"
+#include "rt/uring_queue.h"
 
 namespace pixii::rt {
 
@@ -28,6 +30,16 @@ class BlockFile {
   /// All of `bytes`, or an error, after which any part may stand there: kResourceExhausted if the
   /// disk is full, kUnavailable for what else the system says. Pre: as Read.
   virtual Result<void> Write(std::uint64_t offset, std::span<const std::byte> bytes) = 0;
+  /// Many of either kind, in no order, each with its own result: in one call of the system where
+  /// that works. Pre: as Read, for each.
+  virtual void RunAll(BlockOperation operation, std::span<BlockPiece> pieces);
+
+  /// Pieces of RunAll will often lie in these, which outlive the file. Once.
+  virtual void Expect(std::span<const std::span<std::byte>> /*buffers*/) {}
+
+  /// Why RunAll calls the system for each piece; nothing if it does not.
+  virtual std::optional<Error> batch_trouble() const { return std::nullopt; }
+
   virtual Result<void> Truncate(std::uint64_t size_bytes) = 0;
   virtual Result<void> Sync() = 0;
   virtual Result<std::uint64_t> Size() = 0;
@@ -39,7 +51,8 @@ class BlockFile {
 struct BlockFileOptions {
   bool create = false;  // if it is missing, with mode 0600
   bool write = false;
-  bool direct = true;  // past the page cache, where that works
+  bool direct = true;    // past the page cache, where that works
+  bool batches = false;  // RunAll by io_uring, where the system lets us
 };
 
 /// Errors: kNotFound, kUnavailable (no permission, a read-only file system).

@@ -4,12 +4,14 @@
 #include <fmt/format.h>
 #include <spawn.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <string_view>
@@ -59,12 +61,18 @@ Result<ChildProcess> ChildProcess::Start(const ChildOptions& options) {
   }
   arguments.push_back(nullptr);
   const char* output = options.output.empty() ? "/dev/null" : options.output.c_str();
+  const bool appends = options.output_bytes_max > 0;
+  struct stat old = {};
+  if (appends && ::stat(output, &old) == 0 && S_ISREG(old.st_mode) &&
+      static_cast<std::uint64_t>(old.st_size) >= options.output_bytes_max) {
+    (void)::rename(output, (options.output + ".1").c_str());  // else it grows on
+  }
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   if (!options.shares_output) {
     ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output,
-                                       O_WRONLY | O_CREAT | O_TRUNC, 0644);
+                                       O_WRONLY | O_CREAT | (appends ? O_APPEND : O_TRUNC), 0644);
     ::posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
   }
   // Signals that a loop of ours watches are blocked here, and would be there.

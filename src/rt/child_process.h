@@ -15,7 +15,10 @@ namespace pixii::rt {
 
 struct ChildOptions {
   std::vector<std::string> arguments;  // [0]: path of the program, or a name to be found in PATH
-  std::string output = {};     // file that gets what it writes to stdout and stderr; empty: nobody
+  std::string output = {};  // file that gets what it writes to stdout and stderr; empty: nobody
+  /// Above 0: what others before it wrote to `output` stays, until that has so many bytes; then
+  /// the next one begins anew, and the old file is OUTPUT.1.
+  std::uint64_t output_bytes_max = 0;
   bool shares_output = false;  // it writes where this process writes, instead
   bool own_group = false;      // a terminal's signals do not reach it
   std::vector<std::pair<std::string, std::string>> environment = {};  // beside this process's

@@ -1,8 +1,8 @@
 // Memory without a name that other processes of this host can map, once they were given its
 // descriptor.
 //
-// Thread: any; immutable once made.
-// Source: memfd_create(2), F_ADD_SEALS in fcntl(2).
+// Thread: any; immutable once made, but for GiveBack.
+// Source: memfd_create(2), F_ADD_SEALS in fcntl(2), FALLOC_FL_PUNCH_HOLE in fallocate(2).
 #pragma once
 
 #include <cstddef>
@@ -24,13 +24,24 @@ class MemoryFile final {
   /// kernel keeps. Errors: kInvalidArgument, kResourceExhausted.
   static Result<MemoryFile> Create(std::size_t size_bytes, Sharing sharing);
 
-  /// What another process made with Create and sent us; `sharing`: whether we want to write, which
-  /// writable() tells. Errors: kForbidden if it could shrink under us or has not `size_bytes`
-  /// bytes; kUnavailable.
+  /// Zeroed memory, at least `size_bytes` of it, whose pages come when they are first touched, huge
+  /// ones where the system gives such to shared memory, and go by GiveBack. Others get a descriptor
+  /// that they can only read through: a seal would keep them from writing better, but us from
+  /// giving pages back as well. Errors: as Create.
+  static Result<MemoryFile> CreateSparse(std::size_t size_bytes);
+
+  /// Gives all pages back to the system at once, whoever has them mapped: they read as zeros until
+  /// they are written to again. Pre: made by CreateSparse. Errors: kUnavailable.
+  Result<void> GiveBack() const;
+
+  /// What another process made with Create or CreateSparse and sent us; `sharing`: whether we want
+  /// to write, which writable() tells. Errors: kForbidden if it could shrink under us or has not
+  /// `size_bytes` bytes; kUnavailable.
   static Result<MemoryFile> Map(Fd fd, std::size_t size_bytes, Sharing sharing);
 
   MemoryFile(MemoryFile&& other) noexcept
       : fd_(std::move(other.fd_)),
+        for_others_(std::move(other.for_others_)),
         bytes_(std::exchange(other.bytes_, {})),
         writable_(other.writable_) {}
 
@@ -43,7 +54,8 @@ class MemoryFile final {
   /// Whether this process may write to it.
   bool writable() const { return writable_; }
 
-  const Fd& fd() const { return fd_; }
+  /// What others are sent.
+  const Fd& fd() const { return for_others_ ? for_others_ : fd_; }
 
  private:
   MemoryFile(Fd fd, std::span<std::byte> bytes, bool writable)
@@ -52,6 +64,7 @@ class MemoryFile final {
   void Unmap();
 
   Fd fd_;
+  Fd for_others_;  // of CreateSparse
   std::span<std::byte> bytes_;
   bool writable_ = false;
 };

@@ -124,6 +124,7 @@ void SimLoop::Die() {
   while (std::optional<Callback> timer = timers_.PopDue(kNever)) {
     timer.reset();
   }
+  timers_ = TimerHeap();  // a world keeps its dead, and a long one has many
   const Callback dropped = world_.events.Cancel(std::exchange(turn_, TimerId::kNone));
 }
 

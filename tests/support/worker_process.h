@@ -48,6 +48,7 @@ inline std::unique_ptr<engine::Engine> MakeMockEngine(
 struct HandoverWorld {
   transport::MemoryExchange* exchange = nullptr;
   rt::Duration timeout = std::chrono::seconds(60);
+  bool pipelined = false;
 };
 
 inline std::unique_ptr<kv::HandoverConnector> MakeHandover(rt::SimNode& node,
@@ -63,6 +64,7 @@ inline std::unique_ptr<kv::HandoverConnector> MakeHandover(rt::SimNode& node,
                       .kv_dtype = "mock"};
   options.timeout = world.timeout;
   options.chunk_tokens = 8;
+  options.pipelined = world.pipelined;
   options.loop = &node.loop();
   return std::move(*kv::HandoverConnector::Create(
       std::move(options),

@@ -177,7 +177,9 @@ inline constexpr auto kFields<GenerateRequest> = std::tuple(
     Field{"dp_rank_wait_ns", &GenerateRequest::dp_rank_wait_ns},
     Field{"session", &GenerateRequest::session}, Field{"routing", &GenerateRequest::routing},
     Field{"prefill_only", &GenerateRequest::prefill_only},
-    Field{"handover", &GenerateRequest::handover});
+    Field{"handover", &GenerateRequest::handover},
+    Field{"early_handover", &GenerateRequest::early_handover},
+    Field{"fetch_only", &GenerateRequest::fetch_only});
 
 template <>
 inline constexpr auto kFields<TokenLogprob> =
@@ -194,7 +196,7 @@ inline constexpr auto kFields<TokenFrame> = std::tuple(
     Field{"error", &TokenFrame::error}, Field{"state", &TokenFrame::state},
     Field{"pooled", &TokenFrame::pooled}, Field{"dp_rank", &TokenFrame::dp_rank},
     Field{"served_by", &TokenFrame::served_by}, Field{"numerics_id", &TokenFrame::numerics_id},
-    Field{"handover", &TokenFrame::handover});
+    Field{"handover", &TokenFrame::handover}, Field{"early_handover", &TokenFrame::early_handover});
 
 template <>
 inline constexpr auto kFields<CancelRequest> =
@@ -368,12 +370,19 @@ inline constexpr auto kFields<HandoverRecord> = std::tuple(
     Field{"numerics_id", &HandoverRecord::numerics_id},
     Field{"last_high", &HandoverRecord::last_high}, Field{"last_low", &HandoverRecord::last_low},
     Field{"region", &HandoverRecord::region}, Field{"blocks", &HandoverRecord::blocks},
-    Field{"chain", &HandoverRecord::chain});
+    Field{"chain", &HandoverRecord::chain}, Field{"block_count", &HandoverRecord::block_count});
 
 template <>
 inline constexpr auto kFields<HandoverClaim> =
     std::tuple(Field{"transfer_high", &HandoverClaim::transfer_high},
-               Field{"transfer_low", &HandoverClaim::transfer_low});
+               Field{"transfer_low", &HandoverClaim::transfer_low},
+               Field{"agent", &HandoverClaim::agent}, Field{"known", &HandoverClaim::known});
+
+template <>
+inline constexpr auto kFields<HandoverMore> = std::tuple(
+    Field{"transfer_high", &HandoverMore::transfer_high},
+    Field{"transfer_low", &HandoverMore::transfer_low}, Field{"first", &HandoverMore::first},
+    Field{"blocks", &HandoverMore::blocks}, Field{"withdrawn", &HandoverMore::withdrawn});
 
 template <>
 inline constexpr auto kFields<HandoverRelease> = std::tuple(
@@ -382,6 +391,7 @@ inline constexpr auto kFields<HandoverRelease> = std::tuple(
 
 template <>
 inline constexpr auto kFields<HandoverNote> =
-    std::tuple(Field{"claim", &HandoverNote::claim}, Field{"release", &HandoverNote::release});
+    std::tuple(Field{"claim", &HandoverNote::claim}, Field{"release", &HandoverNote::release},
+               Field{"more", &HandoverNote::more});
 
 }  // namespace pixii::wire

@@ -120,6 +120,11 @@ struct GenerateRequest {
   bool prefill_only = false;
   /// HandoverRecord of the worker that computed the prompt; empty: nobody did.
   std::string handover;
+  /// With prefill_only: whoever asks takes a record of blocks that are still to come.
+  bool early_handover = false;
+  /// Nothing is computed: the prompt's blocks that can be had are brought into the cache, and its
+  /// only choice ends with kLength and as many cached_tokens as are there then.
+  bool fetch_only = false;
 };
 
 struct TokenLogprob {
@@ -159,6 +164,8 @@ struct TokenFrame {
   /// HandoverRecord, in the last frame with tokens of a request that is prefill_only. The choices
   /// that another worker may go on with end when nothing is kept for it any more.
   std::string handover;
+  /// HandoverRecord of the blocks so far of a request that asked for it, once, before its tokens.
+  std::string early_handover;
 };
 
 struct CancelRequest {

@@ -2,7 +2,7 @@
 //
 // Thread: values. docs/formats/handover.md
 // The record goes from the prefill worker through the frontend to the decode worker; the others go
-// from the decode worker to the prefill worker, as notifications of their transfer agents.
+// between the two workers, as notifications of their transfer agents.
 #pragma once
 
 #include <cstdint>
@@ -35,13 +35,26 @@ struct HandoverRecord {
   std::uint64_t last_low = 0;
   std::uint64_t region = 0;  // of the agent's memory
   std::string blocks;        // HandoverBlocks' rows, the chain's first block first
-  std::string chain = {};    // their identities, 16 bytes each
+  std::string chain = {};    // the prompt's identities, 16 bytes each
+  /// Blocks of the prompt, where more are to come than stand here; 0: these are all.
+  std::uint32_t block_count = 0;
 };
 
 /// The decode worker is about to read.
 struct HandoverClaim {
   std::uint64_t transfer_high = 0;
   std::uint64_t transfer_low = 0;
+  std::string agent = {};   // of who is to be told of blocks that come; empty: nobody
+  std::uint32_t known = 0;  // blocks that it knows of
+};
+
+/// The prefill worker has computed more of a prompt.
+struct HandoverMore {
+  std::uint64_t transfer_high = 0;
+  std::uint64_t transfer_low = 0;
+  std::uint32_t first = 0;  // block of the prompt
+  std::string blocks = {};  // rows as in the record
+  bool withdrawn = false;   // nothing more comes, and what there was is gone
 };
 
 /// It reads nothing of the transfer any more.
@@ -55,6 +68,7 @@ struct HandoverRelease {
 struct HandoverNote {
   std::optional<HandoverClaim> claim;
   std::optional<HandoverRelease> release;
+  std::optional<HandoverMore> more;
 };
 
 }  // namespace pixii::wire

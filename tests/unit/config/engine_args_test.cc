@@ -94,6 +94,19 @@ lora_config: {max_lora_rank: 32, lora_target_modules: [attn_q, attn_k]}
   EXPECT_EQ(options, expected);
 }
 
+TEST(EngineArgs, AConnectorIsAWordOrASharedObject) {
+  const auto module = [](const std::string& value) {
+    return "kv_connector_config: {connector_module: " + value + "}";
+  };
+  EXPECT_EQ(OptionsOf(ReadEngineArgs(File(module("kvbm.trtllm_integration.connector")))),
+            (std::map<std::string, std::string>{{"connector", "kvbm"}}));
+  EXPECT_EQ(OptionsOf(ReadEngineArgs(File(module("/opt/Yes.so")))),
+            (std::map<std::string, std::string>{{"kv-connector", "/opt/Yes.so"}}));
+  const Error error = ErrorOf(module("my.connector"));
+  EXPECT_EQ(error.code(), Code::kUnsupported);
+  EXPECT_NE(error.detail().find("*.so"), std::string::npos) << error.detail();
+}
+
 TEST(EngineArgs, NullAndEmptyGroupsAreTheDefault) {
   EXPECT_TRUE(OptionsOf(ReadEngineArgs(File(R"(
 kv_cache_config:

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <cstdlib>
+#include <filesystem>
 #include <string>
 
 #include "rt/file.h"
@@ -30,6 +32,27 @@ TEST(ChildProcess, WritesIntoItsFileAndItsStatusIsSeen) {
   EXPECT_TRUE(status == 7 || status == 128 + SIGTERM) << status;  // before or behind the trap
   EXPECT_FALSE(child.running());
   EXPECT_EQ(child.CpuTime(), Duration::zero());
+}
+
+TEST(ChildProcess, WhatWasWrittenBeforeStaysUntilItIsTooMuch) {
+  std::string folder = testing::TempDir() + "child_XXXXXX";
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  const std::string output = folder + "/log";
+  const auto write = [&](const std::string& text) {
+    ChildProcess child =
+        ChildProcess::Start(
+            {.arguments = {"echo", "-n", text}, .output = output, .output_bytes_max = 10})
+            .value();
+    while (child.running()) {
+    }
+  };
+  write("first,");
+  write("second,");
+  EXPECT_EQ(ReadFile(output, 100).value(), "first,second,");
+  write("third");
+  EXPECT_EQ(ReadFile(output, 100).value(), "third");
+  EXPECT_EQ(ReadFile(output + ".1", 100).value(), "first,second,");
+  std::filesystem::remove_all(folder);
 }
 
 TEST(ChildProcess, OneThatIsLeftAloneIsKilled) {

@@ -3,7 +3,10 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 namespace pixii::rt {
 namespace {
@@ -46,6 +49,43 @@ TEST(MemoryFile, WhatCouldShrinkUnderUsIsRefused) {
       Code::kForbidden);
   EXPECT_NE(::ftruncate(ours->fd().get(), 0), 0);
   EXPECT_EQ(MemoryFile::Create(0, Sharing::kOthersRead).error().code(), Code::kInvalidArgument);
+}
+
+std::uint64_t PagesOf(const MemoryFile& file) {
+  struct stat status{};
+  EXPECT_EQ(::fstat(file.fd().get(), &status), 0);
+  return static_cast<std::uint64_t>(status.st_blocks) * 512;
+}
+
+TEST(MemoryFile, SparseMemoryComesWhenItIsTouchedAndGoesWhoeverHasItMapped) {
+  constexpr std::size_t kSize = 5 << 20;
+  Result<MemoryFile> ours = MemoryFile::CreateSparse(kSize);
+  ASSERT_TRUE(ours) << ours.error().ToString();
+  const std::size_t size = ours->bytes().size();
+  ASSERT_GE(size, kSize);
+  EXPECT_EQ(PagesOf(*ours), 0U);
+  Result<MemoryFile> theirs = MemoryFile::Map(Copy(*ours), size, Sharing::kOthersWrite);
+  ASSERT_TRUE(theirs) << theirs.error().ToString();
+  EXPECT_FALSE(theirs->writable());
+  std::ranges::fill(ours->bytes(), std::byte{9});
+  EXPECT_EQ(theirs->bytes()[size - 1], std::byte{9});
+  EXPECT_EQ(PagesOf(*ours), size);
+  ASSERT_TRUE(ours->GiveBack());
+  EXPECT_EQ(PagesOf(*ours), 0U);
+  EXPECT_EQ(theirs->bytes()[size - 1], std::byte{0}) << "it reads as zeros, nothing crashes";
+  ours->bytes()[1] = std::byte{4};
+  EXPECT_EQ(theirs->bytes()[1], std::byte{4}) << "the same memory again";
+}
+
+TEST(MemoryFile, SparseMemoryCannotShrinkNorBeWrittenByOthers) {
+  Result<MemoryFile> ours = MemoryFile::CreateSparse(4096);
+  ASSERT_TRUE(ours);
+  EXPECT_NE(::ftruncate(ours->fd().get(), 0), 0);
+  EXPECT_EQ(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, ours->fd().get(), 0),
+            MAP_FAILED);
+  EXPECT_EQ(MemoryFile::CreateSparse(0).error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(MemoryFile::CreateSparse(std::size_t{1} << 60).error().code(),
+            Code::kResourceExhausted);
 }
 
 }  // namespace

@@ -51,6 +51,10 @@ template <>
 constexpr std::string_view kNameOf<RouteAnswers> = "route_answers";
 template <>
 constexpr std::string_view kNameOf<ReplicaMessage> = "replica_message";
+template <>
+constexpr std::string_view kNameOf<HandoverRecord> = "handover_record";
+template <>
+constexpr std::string_view kNameOf<HandoverNote> = "handover_note";
 
 template <class Message>
 std::string PathOf() {

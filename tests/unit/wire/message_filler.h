@@ -75,6 +75,6 @@ using Messages =
     ::testing::Types<GenerateRequest, TokenFrame, CancelRequest, ModelCard, AdapterCard,
                      LoadAdapterRequest, WorkerReport, KvEvent, KvEventsRequest, KvEventBatch,
                      MemoryRequest, AdapterName, ModelFiles, MuxHello, MuxCall, RouteBatch,
-                     RouteAnswers, ReplicaMessage>;
+                     RouteAnswers, ReplicaMessage, HandoverRecord, HandoverNote>;
 
 }  // namespace pixii::wire
