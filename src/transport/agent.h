@@ -19,6 +19,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "rt/time.h"
@@ -111,6 +112,25 @@ struct PeerInfo {
   PeerState state = PeerState::kConnecting;
   std::string_view transport;  // "shm", "tcp", "memory"; of the link in use, or tried last
   std::optional<Error> error;  // of kBroken: the next Post tries anew
+  AgentId agent = {};
+};
+
+/// What one of an agent's transports did so far.
+struct TransportCounters {
+  std::string_view transport;       // "shm", "tcp", ..
+  std::uint64_t reads = 0;          // that were done
+  std::uint64_t read_bytes = 0;     // got by them
+  std::uint64_t writes = 0;         // that were done
+  std::uint64_t written_bytes = 0;  // put by them
+  std::uint64_t failed = 0;         // transfers, also those whose deadline passed
+  std::uint64_t fallbacks = 0;      // transfers that it was to do, could not, and left to the next
+  std::uint64_t served_bytes = 0;   // as AgentCounters
+  std::uint64_t taken_bytes = 0;
+  std::uint64_t connections = 0;  // now, both directions
+  std::uint64_t strangers_refused = 0;
+  std::uint64_t frames_malformed = 0;
+  std::uint64_t checksums_wrong = 0;
+  std::uint64_t stale_refused = 0;
 };
 
 /// What an agent did so far.
@@ -133,6 +153,7 @@ struct AgentCounters {
   std::uint64_t stale_refused = 0;  // pieces whose window was not open with their generation
   std::uint64_t regions = 0;
   std::uint64_t region_bytes = 0;
+  std::vector<TransportCounters> transports;  // best first
 };
 
 class Agent {
@@ -169,6 +190,8 @@ class Agent {
   virtual void Disconnect(PeerId peer) = 0;
 
   virtual PeerInfo peer(PeerId peer) const = 0;
+  /// All that are not disconnected.
+  virtual std::vector<PeerInfo> peers() const = 0;
 
   /// Begins a transfer. Errors: kInvalidArgument naming the descriptor, kNotFound (no such region
   /// or peer), kResourceExhausted, kDeadlineExceeded.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "rt/tls.h"
+#include "transport/optional_transport.h"
 
 namespace pixii::transport {
 
@@ -66,16 +67,32 @@ Result<Backend> ParseBackend(std::string_view name) {
   if (SameWord(name, "tcp")) {
     return Backend::kTcp;
   }
-  return Fail(Code::kInvalidArgument,
-              fmt::format("the transfer back end \"{}\" is none of default, shm, tcp", name),
-              "backend");
+  if (SameWord(name, "ucx")) {
+    return Backend::kUcx;
+  }
+  if (SameWord(name, "libfabric")) {
+    return Backend::kLibfabric;
+  }
+  return Fail(
+      Code::kInvalidArgument,
+      fmt::format("the transfer back end \"{}\" is none of default, shm, tcp, ucx, libfabric",
+                  name),
+      "backend");
 }
 
 AgentThread::Choose ChooseTransports(ClusterKey key, ChoiceOptions options) {
   return [key, options](rt::Loop& /*loop*/, rt::Net& net) {
     std::vector<TransportFactory> out;
-    if (options.backend != Backend::kTcp) {
+    if (options.backend == Backend::kUcx || options.backend == Backend::kLibfabric) {
+      FabricOptions fabric = options.fabric;
+      fabric.kind = options.backend == Backend::kUcx ? FabricKind::kUcx : FabricKind::kLibfabric;
+      out.push_back(MakeFabricTransport(net, key, std::move(fabric)));
+      return out;
+    }
+    if (options.backend == Backend::kShm) {
       out.push_back(MakeShmTransport(net, key, options.shm));
+    } else if (options.backend == Backend::kDefault) {
+      out.push_back(IfPossible(MakeShmTransport(net, key, options.shm), "shm"));
     }
     if (options.backend != Backend::kShm && options.encrypted) {
       out.push_back([&net, key, tcp = options.tcp](AgentContext& context) {

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "transport/agent_thread.h"
 #include "transport/cluster_key.h"
+#include "transport/fabric_transport.h"
 #include "transport/shm_transport.h"
 #include "transport/tcp_transport.h"
 
@@ -19,9 +20,11 @@ enum class Backend : std::uint8_t {
   kDefault,  // shm where the peer runs on this host and its memory can be mapped, else tcp
   kShm,
   kTcp,
+  kUcx,
+  kLibfabric,
 };
 
-/// "default", "shm" or "tcp", in any case. Errors: kInvalidArgument naming all.
+/// "default", "shm", "tcp", "ucx" or "libfabric", in any case. Errors: kInvalidArgument naming all.
 Result<Backend> ParseBackend(std::string_view name);
 
 struct ChoiceOptions {
@@ -29,10 +32,11 @@ struct ChoiceOptions {
   bool encrypted = false;  // tcp within TLS 1.3, by a key derived from the cluster's
   ShmOptions shm = {};
   TcpOptions tcp = {};
+  FabricOptions fabric = {};  // its kind is the back end's
 };
 
-/// For AgentThread::Start. A transport that cannot be had (a folder for sockets, an address to
-/// listen on) stops the start.
+/// For AgentThread::Start. A transport that cannot be had stops the start: an address to listen on;
+/// where it is named, a folder for sockets, too.
 AgentThread::Choose ChooseTransports(ClusterKey key, ChoiceOptions options);
 
 }  // namespace pixii::transport

@@ -7,6 +7,7 @@
 
 #include "rt/random.h"
 #include "rt/thread.h"
+#include "transport/link_list.h"
 
 namespace pixii::transport {
 
@@ -228,11 +229,8 @@ class FaultyTransport final : public Transport {
       : context_(context), inner_(std::move(inner)), options_(options), random_(options.seed) {}
 
   ~FaultyTransport() override {
-    for (const std::weak_ptr<FaultyLink>& each : links_) {
-      if (const std::shared_ptr<FaultyLink> link = each.lock()) {
-        link->EndAll(Error(Code::kCancelled, "the agent ends"));
-      }
-    }
+    links_.ForEach(
+        [](FaultyLink& link) { link.EndAll(Error(Code::kCancelled, "the agent ends")); });
   }
 
   std::string_view name() const override { return inner_->name(); }
@@ -244,8 +242,7 @@ class FaultyTransport final : public Transport {
   std::shared_ptr<Link> Connect(std::string_view address, AgentId peer) override {
     auto link = std::make_shared<FaultyLink>(context_, inner_->Connect(address, peer), options_,
                                              random_.Next());
-    std::erase_if(links_, [](const auto& each) { return each.expired(); });
-    links_.push_back(link);
+    links_.Add(link);
     return link;
   }
 
@@ -258,7 +255,7 @@ class FaultyTransport final : public Transport {
   std::unique_ptr<Transport> inner_;
   FaultOptions options_;
   rt::Random random_;
-  std::vector<std::weak_ptr<FaultyLink>> links_;
+  LinkList<FaultyLink> links_;
 };
 
 }  // namespace

@@ -60,7 +60,7 @@ Result<FrameHeader> UnpackFrameHeader(const FrameHeaderBytes& bytes, const HashK
   const std::uint32_t bytes_max =
       header.kind == FrameKind::kData ? kChunkBytesMax : kControlBytesMax;
   if (kind < static_cast<std::uint8_t>(FrameKind::kRead) ||
-      kind > static_cast<std::uint8_t>(FrameKind::kPong) || flags > kFlagChecked || reserved != 0 ||
+      kind > static_cast<std::uint8_t>(kLastFrameKind) || flags > kFlagChecked || reserved != 0 ||
       header.payload_bytes > bytes_max) {
     return Fail(Code::kDataCorrupt, fmt::format("a frame of kind {} with flags {} and {} bytes",
                                                 kind, flags, header.payload_bytes));

@@ -32,7 +32,16 @@ enum class FrameKind : std::uint8_t {
   kNotify = 7,  // a notification
   kPing = 8,
   kPong = 9,
+  // Of fabrics alone.
+  kAddress = 10,  // the fabric's address of the sender
+  kAsk = 11,      // u64: a region whose key is wanted
+  kRegion = 12,   // a region of the sender's, and its keys
+  kGone = 13,     // u64: no such region, or no more; u8: 1 if the fabric cannot reach it
+  kBack = 14,     // u64: the sender has forgotten the key of that region
+  kSources = 15,  // where the bytes of the write that follows are
 };
+
+inline constexpr FrameKind kLastFrameKind = FrameKind::kSources;
 
 struct FrameHeader {
   std::uint32_t payload_bytes = 0;

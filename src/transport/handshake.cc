@@ -143,7 +143,11 @@ rt::Task<Result<Session>> ShakeAsClient(rt::Stream& stream, const ClusterKey& ke
                                          .checksums = options.checksums});
   PX_CO_CHECK_OK(co_await stream.Write(hello, options.deadline));
   std::array<char, kChallengeBytes> answer{};
-  PX_CO_CHECK_OK(co_await ReadAll(stream, answer, options.deadline));
+  const Result<void> came = co_await ReadAll(stream, answer, options.deadline);
+  if (!came && came.error().code() == Code::kUnauthenticated) {
+    co_return Fail(Code::kUnavailable, "the peer takes no connection from us now");
+  }
+  PX_CO_CHECK_OK(came);
   const std::string_view said(answer.data(), answer.size());
   PX_CO_TRY(const Challenge challenge, DecodeChallenge(said));
   if (!(challenge.server == server)) {

@@ -76,8 +76,8 @@ struct HandshakeOptions {
   rt::Time deadline = rt::kNever;
 };
 
-/// Errors: kUnauthenticated if the server has another key; kUnavailable if another agent answers;
-/// those of the stream.
+/// Errors: kUnauthenticated if the server has another key; kUnavailable if another agent answers,
+/// or ends the connection before it has seen a proof; those of the stream.
 rt::Task<Result<Session>> ShakeAsClient(rt::Stream& stream, const ClusterKey& key,
                                         HandshakeOptions options, AgentId server);
 

@@ -57,7 +57,7 @@ struct Transfer {
 
 using TransferPtr = std::shared_ptr<Transfer>;
 
-/// Counted by transports, read by anybody.
+/// Of one transport of an agent; counted by both, read by anybody.
 struct SharedCounters {
   std::atomic<std::uint64_t> read_bytes{0};
   std::atomic<std::uint64_t> written_bytes{0};
@@ -70,16 +70,17 @@ struct SharedCounters {
   std::atomic<std::uint64_t> frames_malformed{0};
   std::atomic<std::uint64_t> checksums_wrong{0};
   std::atomic<std::uint64_t> stale_refused{0};
+  std::atomic<std::uint64_t> reads_done{0};
+  std::atomic<std::uint64_t> writes_done{0};
+  std::atomic<std::uint64_t> failed{0};
+  std::atomic<std::uint64_t> fallbacks{0};
 };
 
-/// What transports have of their agent, any thread but for what the loop owns. Outlives them.
+/// What a transport has of its agent, any thread but for what the loop owns. Outlives it.
 class AgentContext {
  public:
-  /// Ids and keys are drawn by the loop: a simulated one repeats them.
-  explicit AgentContext(rt::Loop& loop_in)
-      : loop(loop_in),
-        id{.high = loop_in.random().Next(), .low = loop_in.random().Next()},
-        regions(loop_in.random().Fork()) {}
+  AgentContext(rt::Loop& loop_in, AgentId id_in, RegionTable& regions_in)
+      : loop(loop_in), id(id_in), regions(regions_in) {}
 
   virtual ~AgentContext() = default;
 
@@ -98,8 +99,8 @@ class AgentContext {
 
   rt::Loop& loop;
   const AgentId id;
-  RegionTable regions;
-  SharedCounters counters;
+  RegionTable& regions;
+  SharedCounters counters;  // of this transport alone
 };
 
 class Link {
@@ -132,7 +133,7 @@ class Transport {
   /// "shm", "tcp": in metadata and for people.
   virtual std::string_view name() const = 0;
 
-  /// Where peers connect to, for their Connect.
+  /// Where peers connect to, for their Connect; empty: they cannot.
   virtual std::string address() const = 0;
 
   /// Any thread. Whether a peer with this address can be meant: same host, known form.
@@ -144,7 +145,7 @@ class Transport {
   /// Any thread. The oldest notification of a peer that was not told to AgentContext::Notified.
   virtual bool TakeNotification(Notification& /*out*/) { return false; }
 
-  /// A region of ours is gone.
+  /// A region of ours is gone, or shall go as soon as no peer may touch it.
   virtual void Forget(RegionKey /*region*/) {}
 };
 

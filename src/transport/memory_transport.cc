@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "rt/thread.h"
+#include "transport/link_list.h"
 
 namespace pixii::transport {
 
@@ -164,11 +165,7 @@ class MemoryTransport final : public Transport {
       rt::MutexLock lock(exchange_.members_->mutex);
       exchange_.members_->agents.erase(KeyOf(context_.id));
     }
-    for (const std::weak_ptr<MemoryLink>& each : links_) {
-      if (const std::shared_ptr<MemoryLink> link = each.lock()) {
-        link->End();
-      }
-    }
+    links_.ForEach([](MemoryLink& link) { link.End(); });
   }
 
   std::string_view name() const override { return "memory"; }
@@ -179,15 +176,14 @@ class MemoryTransport final : public Transport {
 
   std::shared_ptr<Link> Connect(std::string_view /*address*/, AgentId peer) override {
     auto link = std::make_shared<MemoryLink>(exchange_, context_, peer);
-    std::erase_if(links_, [](const auto& each) { return each.expired(); });
-    links_.push_back(link);
+    links_.Add(link);
     return link;
   }
 
  private:
   MemoryExchange& exchange_;
   AgentContext& context_;
-  std::vector<std::weak_ptr<MemoryLink>> links_;
+  LinkList<MemoryLink> links_;
 };
 
 MemoryExchange::MemoryExchange(MemoryTransportOptions options)

@@ -19,9 +19,10 @@
 
 namespace pixii::transport {
 
-inline constexpr std::uint32_t kShmLanes = 8;      // threads of a client that copy at a time
-inline constexpr std::uint32_t kRingLines = 1024;  // 64 KiB
-inline constexpr std::size_t kRingLineBytes = 56;  // of a notification in one line
+inline constexpr std::string_view kShmChannel = "shm";  // in handshakes
+inline constexpr std::uint32_t kShmLanes = 8;           // threads of a client that copy at a time
+inline constexpr std::uint32_t kRingLines = 1024;       // 64 KiB
+inline constexpr std::size_t kRingLineBytes = 56;       // of a notification in one line
 
 /// `tag`: number of the line since the ring began, plus 1, << 16 | bytes of the notification that
 /// are left, this line's included. 0 bytes stand as 1 line.

@@ -15,9 +15,12 @@
 
 namespace pixii::transport {
 
+inline constexpr std::size_t kShmFolderBytesMax = 60;  // a socket's path has room for 107
+
 struct ShmOptions {
-  std::string folder = "/tmp";  // of the socket; at most 60 bytes
-  bool polled = false;          // nobody waits for wake: peers need not wake this agent
+  /// Of the socket. What dead agents left there is removed at start.
+  std::string folder = "/tmp";
+  bool polled = false;  // nobody waits for wake: peers need not wake this agent
   std::uint32_t connections_max = 1024;
   std::uint32_t strangers_max = 64;
 };

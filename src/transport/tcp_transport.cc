@@ -9,9 +9,10 @@
 
 #include "rt/sync.h"
 #include "transport/bytes.h"
+#include "transport/doorkeeper.h"
 #include "transport/frame.h"
 #include "transport/frame_channel.h"
-#include "transport/handshake.h"
+#include "transport/link_list.h"
 #include "wire/messages/codec.h"
 
 namespace pixii::transport {
@@ -21,7 +22,6 @@ namespace {
 using rt::operator""s;
 using rt::operator""ms;
 
-constexpr rt::Duration kHandshakeTime = 2s;
 constexpr rt::Duration kConnectTime = 5s;
 constexpr std::size_t kServedMax = 16'384;         // transfers of one connection at a time
 constexpr std::size_t kAnswersBytesMax = 8 << 20;  // that a peer leaves unread
@@ -320,7 +320,7 @@ class TcpLink final : public Link,
     const HandshakeOptions options{.own = context_.id,
                                    .channel = kChannel,
                                    .checksums = target_.checksums,
-                                   .deadline = context_.loop.Now() + kHandshakeTime};
+                                   .deadline = context_.loop.Now() + kHandshakeTimeMax};
     const Result<Session> session = co_await ShakeAsClient(**stream, key_, options, target_.agent);
     if (!session) {
       Fall(session.error());
@@ -505,32 +505,43 @@ class TcpLink final : public Link,
 class TcpTransport final : public Transport {
  public:
   TcpTransport(AgentContext& context, rt::Net& net, ClusterKey key, TcpOptions options)
-      : context_(context), net_(net), key_(key), options_(std::move(options)) {
+      : context_(context),
+        net_(net),
+        key_(key),
+        options_(std::move(options)),
+        door_(context_, key_,
+              {.channel = kChannel,
+               .checksums = options_.checksums,
+               .connections_max = options_.connections_max,
+               .strangers_max = options_.strangers_max}) {
     context_.regions.AddLane(lane_);
   }
 
   Result<void> Listen() {
-    PX_TRY(listener_, net_.Listen(options_.listen, {}));
-    tasks_.Start(RunAccept());
-    return {};
+    return door_.Open(
+        net_, options_.listen, [](rt::Stream& /*stream*/) { return true; },
+        [this](std::unique_ptr<rt::Stream> stream, const Session& session) {
+          served_.push_back(std::make_unique<ServedConnection>(
+              context_, std::move(stream), session, lane_, [this](ServedConnection& connection) {
+                door_.Left();
+                ended_.push_back(&connection);
+                Sweep();
+              }));
+          return true;
+        });
   }
 
   ~TcpTransport() override {
-    listener_->Close();
-    tasks_.Clear();
+    door_.Close();
     served_.clear();
-    for (const std::weak_ptr<TcpLink>& each : links_) {
-      if (const std::shared_ptr<TcpLink> link = each.lock()) {
-        link->Shut();
-      }
-    }
+    links_.ForEach([](TcpLink& link) { link.Shut(); });
     context_.regions.RemoveLane(lane_.get());
   }
 
   std::string_view name() const override { return options_.encrypted ? "tls" : "tcp"; }
 
   std::string address() const override {
-    rt::Address address = listener_->address();
+    rt::Address address = door_.address();
     if (!options_.advertised_host.empty()) {
       address.host = options_.advertised_host;
     }
@@ -546,51 +557,12 @@ class TcpTransport final : public Transport {
         context_, net_, key_, lane_,
         TcpLink::Target{
             .address = *rt::ParseAddress(address), .agent = peer, .checksums = options_.checksums});
-    std::erase_if(links_, [](const auto& each) { return each.expired(); });
-    links_.push_back(link);
+    links_.Add(link);
     link->Open();
     return link;
   }
 
  private:
-  rt::Task<void> RunAccept() {
-    while (true) {
-      Result<std::unique_ptr<rt::Stream>> stream = co_await listener_->Accept();
-      if (!stream && stream.error().code() == Code::kCancelled) {
-        co_return;
-      }
-      if (!stream) {
-        continue;  // no descriptors: the listener pauses by itself
-      }
-      if (strangers_ >= options_.strangers_max || served_.size() >= options_.connections_max) {
-        context_.counters.strangers_refused.fetch_add(1, std::memory_order_relaxed);
-        continue;
-      }
-      ++strangers_;
-      tasks_.Start(Welcome(std::move(*stream)));
-    }
-  }
-
-  rt::Task<void> Welcome(std::unique_ptr<rt::Stream> stream) {
-    const HandshakeOptions options{.own = context_.id,
-                                   .channel = kChannel,
-                                   .checksums = options_.checksums,
-                                   .deadline = context_.loop.Now() + kHandshakeTime};
-    const Result<Session> session = co_await ShakeAsServer(*stream, key_, options);
-    --strangers_;
-    if (!session) {
-      context_.counters.strangers_refused.fetch_add(1, std::memory_order_relaxed);
-      co_return;
-    }
-    context_.counters.connections.fetch_add(1, std::memory_order_relaxed);
-    served_.push_back(std::make_unique<ServedConnection>(
-        context_, std::move(stream), *session, lane_, [this](ServedConnection& connection) {
-          context_.counters.connections.fetch_sub(1, std::memory_order_relaxed);
-          ended_.push_back(&connection);
-          Sweep();
-        }));
-  }
-
   /// Destroys connections that are over, from the loop itself.
   void Sweep() {
     context_.loop.Post([this, alive = std::weak_ptr<bool>(alive_)] {
@@ -609,12 +581,10 @@ class TcpTransport final : public Transport {
   TcpOptions options_;
   std::shared_ptr<WriteLane> lane_ = std::make_shared<WriteLane>();
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
-  std::unique_ptr<rt::Listener> listener_;
-  std::uint32_t strangers_ = 0;
+  Doorkeeper door_;
   std::vector<std::unique_ptr<ServedConnection>> served_;
   std::vector<const ServedConnection*> ended_;
-  std::vector<std::weak_ptr<TcpLink>> links_;
-  rt::SpawnedTasks tasks_;
+  LinkList<TcpLink> links_;
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/checked.h"
+#include "transport/agent_seat.h"
 
 namespace pixii::transport {
 
@@ -15,21 +16,10 @@ namespace {
 // Of the ids of transfers that were done when Post returned: nobody keeps anything of them.
 constexpr std::uint64_t kDoneBit = std::uint64_t{1} << 62U;
 constexpr std::size_t kSparePairsMax = 1024;  // of a transfer that is kept for the next Post
+// How long a transport that could not reach a peer is not asked first.
+constexpr rt::Duration kAvoidTime = std::chrono::seconds(10);
 
 bool WasDone(TransferId id) { return (static_cast<std::uint64_t>(id) & kDoneBit) != 0; }
-
-/// Another thread may be the last that has it.
-std::shared_ptr<Link> DiesOnLoop(std::shared_ptr<Link> link, rt::Loop& loop) {
-  Link* plain = link.get();
-  return {plain, [&loop, link = std::move(link)](Link* /*plain*/) mutable {
-            loop.Post([link = std::move(link)] {});
-          }};
-}
-
-tl::unexpected<Error> NoPeer(PeerId peer) {
-  return Fail(Code::kNotFound,
-              fmt::format("there is no peer {}", static_cast<std::uint32_t>(peer)));
-}
 
 Result<void> CheckLists(const TransferRequest& request) {
   if (request.local.size() != request.remote.size() || request.local.size() > kDescriptorsMax) {
@@ -66,15 +56,20 @@ Result<void> CheckLists(const TransferRequest& request) {
 
 }  // namespace
 
+// Ids and keys are drawn by the loop: a simulated one repeats them.
 TransferAgent::TransferAgent(rt::Loop& loop, AgentOptions options)
-    : AgentContext(loop), options_(std::move(options)) {}
+    : loop_(loop),
+      id_{.high = loop.random().Next(), .low = loop.random().Next()},
+      regions_(loop.random().Fork()),
+      options_(std::move(options)) {}
 
 Result<std::unique_ptr<TransferAgent>> TransferAgent::Create(
     rt::Loop& loop, AgentOptions options, std::vector<TransportFactory> transports) {
   auto agent = std::unique_ptr<TransferAgent>(
       new TransferAgent(loop, std::move(options)));  // tidy: new the constructor is private
   for (TransportFactory& make : transports) {
-    PX_TRY(std::unique_ptr<Transport> transport, make(*agent));
+    agent->seats_.push_back(std::make_unique<Seat>(*agent));
+    PX_TRY(std::unique_ptr<Transport> transport, make(*agent->seats_.back()));
     agent->transports_.push_back(std::move(transport));
   }
   return agent;
@@ -92,151 +87,33 @@ TransferAgent::~TransferAgent() {
     }
   }
   for (const TransferPtr& transfer : left) {
-    loop.CancelTimer(std::exchange(transfer->timer, rt::TimerId::kNone));
+    loop_.CancelTimer(std::exchange(transfer->timer, rt::TimerId::kNone));
   }
 }
 
 Result<RegionKey> TransferAgent::Register(std::span<std::byte> memory,
                                           const RegionOptions& options) {
-  return regions.Register(memory, options);
+  return regions_.Register(memory, options);
 }
 
 Result<void> TransferAgent::Deregister(RegionKey region) {
-  PX_CHECK_OK(regions.Deregister(region));
+  Result<void> done = regions_.Deregister(region);
+  // Where peers have keys to it they are asked to forget them: it succeeds once they have.
   OnLoop([this, region] {
     for (const std::unique_ptr<Transport>& transport : transports_) {
       transport->Forget(region);
     }
   });
-  return {};
+  return done;
 }
 
 Result<void> TransferAgent::Open(RegionKey region, WindowRange windows, std::uint64_t generation,
                                  Access access) {
-  return regions.Open(region, windows, generation, access);
+  return regions_.Open(region, windows, generation, access);
 }
 
 Result<void> TransferAgent::Close(RegionKey region, WindowRange windows) {
-  return regions.Close(region, windows);
-}
-
-std::string TransferAgent::Metadata() const {
-  AgentMetadata metadata{.id = id(), .transports = {}};
-  for (const std::unique_ptr<Transport>& transport : transports_) {
-    metadata.transports.push_back(
-        {.transport = std::string(transport->name()), .address = transport->address()});
-  }
-  return EncodeMetadata(metadata);
-}
-
-Result<PeerId> TransferAgent::Connect(std::string_view metadata) {
-  PX_TRY(AgentMetadata decoded, DecodeMetadata(metadata));
-  Peer peer{.metadata = std::move(decoded),
-            .links = std::vector<std::shared_ptr<Link>>(transports_.size()),
-            .addresses = std::vector<std::string>(transports_.size())};
-  for (std::size_t i = 0; i < transports_.size(); ++i) {
-    for (const TransportAddress& each : peer.metadata.transports) {
-      if (each.transport == transports_[i]->name() && transports_[i]->Fits(each.address)) {
-        peer.addresses[i] = each.address;
-      }
-    }
-  }
-  peer.used = FirstFitting(peer, 0);
-  if (peer.used == transports_.size()) {
-    std::string offered;
-    for (const TransportAddress& each : peer.metadata.transports) {
-      offered += fmt::format(" {} {}", each.transport, each.address);
-    }
-    return Fail(Code::kUnsupported, fmt::format("no transport reaches the peer; it offers{}",
-                                                offered.empty() ? std::string(" none") : offered));
-  }
-  rt::MutexLock lock(mutex_);
-  const auto id = static_cast<PeerId>(next_peer_++);
-  const std::size_t first = peer.used;
-  peer.first = first;
-  peers_.emplace(id, std::move(peer));
-  OnLoop([this, id, first] { (void)LinkOf(id, first); });
-  return id;
-}
-
-std::size_t TransferAgent::FirstFitting(const Peer& peer, std::size_t from) const {
-  while (from < transports_.size() && peer.addresses[from].empty()) {
-    ++from;
-  }
-  return from;
-}
-
-std::shared_ptr<Link> TransferAgent::LinkOf(PeerId id, std::size_t transport) {
-  std::string address;
-  AgentId agent;
-  {
-    rt::MutexLock lock(mutex_);
-    const auto found = peers_.find(id);
-    if (found == peers_.end()) {
-      return nullptr;
-    }
-    Peer& peer = found->second;
-    if (peer.links[transport] != nullptr && peer.links[transport]->state() != PeerState::kBroken) {
-      return peer.links[transport];
-    }
-    address = peer.addresses[transport];
-    agent = peer.metadata.id;
-  }
-  std::shared_ptr<Link> link = DiesOnLoop(transports_[transport]->Connect(address, agent), loop);
-  std::shared_ptr<Link> old = link;
-  rt::MutexLock lock(mutex_);
-  const auto found = peers_.find(id);
-  if (found != peers_.end()) {
-    std::swap(found->second.links[transport], old);
-    found->second.used = transport;
-  }
-  return link;
-}
-
-void TransferAgent::Disconnect(PeerId id) {
-  OnLoop([this, id] {
-    std::vector<TransferPtr> running;
-    {
-      rt::MutexLock lock(mutex_);
-      for (auto& [transfer_id, transfer] : transfers_) {
-        if (transfer->peer == id && transfer->queued &&
-            transfer->status.state == TransferState::kInProgress) {
-          running.push_back(transfer);
-        }
-      }
-    }
-    for (const TransferPtr& transfer : running) {
-      Cut(transfer, Code::kCancelled);
-    }
-    Peer gone;
-    rt::MutexLock lock(mutex_);
-    const auto found = peers_.find(id);
-    if (found != peers_.end()) {
-      gone = std::move(found->second);
-      peers_.erase(found);
-      loop.Post([gone = std::make_shared<Peer>(std::move(gone))] {});  // not under the lock
-    }
-  });
-}
-
-PeerInfo TransferAgent::peer(PeerId id) const {
-  rt::MutexLock lock(mutex_);
-  const auto found = peers_.find(id);
-  if (found == peers_.end()) {
-    return {.state = PeerState::kBroken,
-            .transport = {},
-            .error = Error(Code::kNotFound, "there is no such peer")};
-  }
-  const Peer& peer = found->second;
-  const std::shared_ptr<Link>& link = peer.links[peer.used];
-  PeerInfo info{.state = PeerState::kConnecting,
-                .transport = transports_[peer.used]->name(),
-                .error = std::nullopt};
-  if (link != nullptr) {
-    info.state = link->state();
-    info.error = link->error();
-  }
-  return info;
+  return regions_.Close(region, windows);
 }
 
 Result<void> TransferAgent::Resolve(const TransferRequest& request, Transfer& transfer) const {
@@ -251,7 +128,7 @@ Result<void> TransferAgent::Resolve(const TransferRequest& request, Transfer& tr
   for (std::size_t i = 0; i < request.local.size(); ++i) {
     const Descriptor& local = request.local[i];
     if (transfer.held.empty() || transfer.held.back()->view().key != local.region) {
-      const Region* region = regions.Use(local.region);
+      const Region* region = regions_.Use(local.region);
       if (region == nullptr) {
         return Fail(Code::kNotFound,
                     fmt::format("local descriptor {}: there is no memory region {:016x}", i,
@@ -317,7 +194,7 @@ Result<TransferId> TransferAgent::Post(const TransferRequest& request) {
                   fmt::format("{} transfers that nobody released", transfers_.size()));
     }
     number = next_transfer_++;
-    first = peer->second.first;
+    first = BestOf(peer->second);
     link = peer->second.links[first];
   }
   TransferPtr transfer = TakeSpare();
@@ -338,7 +215,7 @@ Result<TransferId> TransferAgent::Post(const TransferRequest& request) {
     GiveSpare(std::move(transfer));
     return static_cast<TransferId>(number | kDoneBit);
   }
-  if (!now && request.deadline <= loop.Now()) {
+  if (!now && request.deadline <= loop_.Now()) {
     Drop(*transfer);
     return Fail(Code::kDeadlineExceeded, "the deadline had passed when the transfer was posted");
   }
@@ -356,15 +233,16 @@ Result<TransferId> TransferAgent::Post(const TransferRequest& request) {
   return static_cast<TransferId>(number);
 }
 
-void TransferAgent::Count(const Transfer& transfer) {
-  std::atomic<std::uint64_t>& moved = transfer.operation == Operation::kRead
-                                          ? AgentContext::counters.read_bytes
-                                          : AgentContext::counters.written_bytes;
-  moved.fetch_add(transfer.size_bytes, std::memory_order_relaxed);
+void TransferAgent::Count(const Transfer& transfer) const {
+  SharedCounters& counters = seats_[transfer.next_transport]->counters;
+  const bool reads = transfer.operation == Operation::kRead;
+  (reads ? counters.read_bytes : counters.written_bytes)
+      .fetch_add(transfer.size_bytes, std::memory_order_relaxed);
+  (reads ? counters.reads_done : counters.writes_done).fetch_add(1, std::memory_order_relaxed);
 }
 
 void TransferAgent::OnLoop(rt::Callback fn) {
-  loop.Post([alive = alive_, fn = std::move(fn)] {
+  loop_.Post([alive = alive_, fn = std::move(fn)] {
     if (*alive) {
       fn();
     }
@@ -382,7 +260,7 @@ void TransferAgent::Begin(const TransferPtr& transfer) {
     return;
   }
   if (transfer->timer == rt::TimerId::kNone) {
-    transfer->timer = loop.RunAt(transfer->deadline, [this, transfer] {
+    transfer->timer = loop_.RunAt(transfer->deadline, [this, transfer] {
       transfer->timer = rt::TimerId::kNone;
       Cut(transfer, Code::kDeadlineExceeded);
     });
@@ -418,9 +296,13 @@ void TransferAgent::Ended(const TransferPtr& transfer, Result<void> result) {
       const auto peer = peers_.find(transfer->peer);
       if (peer != peers_.end()) {
         next = FirstFitting(peer->second, transfer->next_transport + 1);
+        if (next < transports_.size() && result.error().code() == Code::kUnavailable) {
+          peer->second.avoided[transfer->next_transport] = loop_.Now() + kAvoidTime;
+        }
       }
     }
     if (next < transports_.size()) {
+      seats_[transfer->next_transport]->counters.fallbacks.fetch_add(1, std::memory_order_relaxed);
       transfer->next_transport = next;
       OnLoop([this, transfer] { Begin(transfer); });
       return;
@@ -431,7 +313,7 @@ void TransferAgent::Ended(const TransferPtr& transfer, Result<void> result) {
 
 void TransferAgent::Finish(const TransferPtr& transfer, Result<void> result) {
   if (transfer->timer != rt::TimerId::kNone) {
-    loop.CancelTimer(std::exchange(transfer->timer, rt::TimerId::kNone));
+    loop_.CancelTimer(std::exchange(transfer->timer, rt::TimerId::kNone));
   }
   TransferStatus status{.state = TransferState::kDone, .error = std::nullopt};
   if (!result) {
@@ -443,6 +325,9 @@ void TransferAgent::Finish(const TransferPtr& transfer, Result<void> result) {
   }
   if (result) {
     Count(*transfer);
+  }
+  if (status.state == TransferState::kFailed) {
+    seats_[transfer->next_transport]->counters.failed.fetch_add(1, std::memory_order_relaxed);
   }
   Drop(*transfer);
   {
@@ -456,18 +341,6 @@ void TransferAgent::Finish(const TransferPtr& transfer, Result<void> result) {
     }
   }
   Wake();
-}
-
-void TransferAgent::LinkChanged(AgentId peer, std::string_view transport, const Error* error) {
-  if (options_.log == nullptr || (error != nullptr && error->code() == Code::kCancelled)) {
-    return;
-  }
-  obs::Event event(*options_.log, error == nullptr ? obs::EventId::kTransferLinked
-                                                   : obs::EventId::kTransferUnlinked);
-  event.kv("peer", fmt::format("{:016x}{:016x}", peer.high, peer.low)).kv("transport", transport);
-  if (error != nullptr) {
-    event.kv("reason", error->ToString());
-  }
 }
 
 TransferPtr TransferAgent::Find(TransferId id) const {
@@ -526,28 +399,6 @@ void TransferAgent::Release(TransferId id) {
   Cancel(id);
 }
 
-Result<void> TransferAgent::Notify(PeerId id, std::string_view bytes) {
-  if (bytes.size() > kNotificationBytesMax) {
-    return Fail(
-        Code::kInvalidArgument,
-        fmt::format("a notification of {} bytes; at most {}", bytes.size(), kNotificationBytesMax),
-        "bytes");
-  }
-  std::shared_ptr<Link> link;
-  {
-    rt::MutexLock lock(mutex_);
-    const auto found = peers_.find(id);
-    if (found == peers_.end()) {
-      return NoPeer(id);
-    }
-    link = found->second.links[found->second.used];
-  }
-  if (link == nullptr || link->state() != PeerState::kConnected) {
-    return Fail(Code::kUnavailable, "the peer is not connected");
-  }
-  return link->Notify(bytes);
-}
-
 bool TransferAgent::Notified(AgentId from, std::string_view bytes) {
   rt::MutexLock lock(mutex_);
   if (notifications_.size() >= options_.notifications_max) {
@@ -555,7 +406,6 @@ bool TransferAgent::Notified(AgentId from, std::string_view bytes) {
   }
   notifications_.push_back({.from = from, .bytes = std::string(bytes)});
   notifications_count_.store(notifications_.size(), std::memory_order_release);
-  AgentContext::counters.notifications_received.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
 
@@ -575,40 +425,13 @@ bool TransferAgent::TakeNotification(Notification& out) {
       return true;
     }
   }
-  for (const std::unique_ptr<Transport>& transport : transports_) {
-    if (transport->TakeNotification(out)) {
-      AgentContext::counters.notifications_received.fetch_add(1, std::memory_order_relaxed);
+  for (std::size_t i = 0; i < transports_.size(); ++i) {
+    if (transports_[i]->TakeNotification(out)) {
+      seats_[i]->counters.notifications_received.fetch_add(1, std::memory_order_relaxed);
       return true;
     }
   }
   return false;
-}
-
-AgentCounters TransferAgent::counters() const {
-  const SharedCounters& shared = AgentContext::counters;
-  AgentCounters out;
-  {
-    rt::MutexLock lock(mutex_);
-    out = ended_;
-    for (const auto& [id, transfer] : transfers_) {
-      out.transfers_running += transfer->status.state == TransferState::kInProgress ? 1 : 0;
-    }
-  }
-  out.transfers_done += done_now_;
-  out.read_bytes = shared.read_bytes;
-  out.written_bytes = shared.written_bytes;
-  out.served_bytes = shared.served_bytes;
-  out.taken_bytes = shared.taken_bytes;
-  out.notifications_sent = shared.notifications_sent;
-  out.notifications_received = shared.notifications_received;
-  out.connections = shared.connections;
-  out.strangers_refused = shared.strangers_refused;
-  out.frames_malformed = shared.frames_malformed;
-  out.checksums_wrong = shared.checksums_wrong;
-  out.stale_refused = shared.stale_refused;
-  out.regions = regions.count();
-  out.region_bytes = regions.size_bytes();
-  return out;
 }
 
 }  // namespace pixii::transport

@@ -21,6 +21,7 @@
 #include "transport/agent.h"
 #include "transport/link.h"
 #include "transport/metadata.h"
+#include "transport/region_table.h"
 
 namespace pixii::transport {
 
@@ -34,7 +35,7 @@ struct AgentOptions {
   std::uint64_t inline_bytes_max = 128 * 1024;
 };
 
-class TransferAgent final : public Agent, private AgentContext {
+class TransferAgent final : public Agent {
  public:
   /// `transports`: best first. Errors: those of the first that cannot be made.
   static Result<std::unique_ptr<TransferAgent>> Create(rt::Loop& loop, AgentOptions options,
@@ -42,7 +43,7 @@ class TransferAgent final : public Agent, private AgentContext {
 
   ~TransferAgent() override;
 
-  AgentId id() const override { return AgentContext::id; }
+  AgentId id() const override { return id_; }
 
   Result<RegionKey> Register(std::span<std::byte> memory, const RegionOptions& options) override;
   Result<void> Deregister(RegionKey region) override;
@@ -53,6 +54,7 @@ class TransferAgent final : public Agent, private AgentContext {
   Result<PeerId> Connect(std::string_view metadata) override;
   void Disconnect(PeerId peer) override;
   PeerInfo peer(PeerId peer) const override;
+  std::vector<PeerInfo> peers() const override;
   Result<TransferId> Post(const TransferRequest& request) override;
   TransferStatus Poll(TransferId id) override;
   void Cancel(TransferId id) override;
@@ -67,22 +69,26 @@ class TransferAgent final : public Agent, private AgentContext {
     // One for each of transports_; empty where that does not fit or was not tried yet.
     std::vector<std::shared_ptr<Link>> links;
     std::vector<std::string> addresses;  // likewise; empty: does not fit
-    std::size_t first = 0;               // index of the best link that fits
+    std::vector<rt::Time> avoided;       // likewise: until when others are taken before it
     std::size_t used = 0;                // index of the link in use
   };
 
+  /// What a transport has of this agent.
+  class Seat;
+
   TransferAgent(rt::Loop& loop, AgentOptions options);
 
-  bool Notified(AgentId from, std::string_view bytes) override;
-  void Wake() override;
-  void Ended(const TransferPtr& transfer, Result<void> result) override;
-  void LinkChanged(AgentId peer, std::string_view transport, const Error* error) override;
+  bool Notified(AgentId from, std::string_view bytes);
+  void Wake();
+  void Ended(const TransferPtr& transfer, Result<void> result);
+  void LinkChanged(AgentId peer, std::string_view transport, const Error* error);
 
   /// Resolves and checks the descriptors.
   Result<void> Resolve(const TransferRequest& request, Transfer& transfer) const;
   /// Lets its local memory go.
   void Drop(Transfer& transfer) const;
-  void Count(const Transfer& transfer);
+  void Count(const Transfer& transfer) const;
+  PeerInfo InfoOf(const Peer& peer) const PX_REQUIRES(mutex_);
   /// A transfer to fill, the one that was made last within Post where it can be had.
   TransferPtr TakeSpare();
   void GiveSpare(TransferPtr transfer);
@@ -93,11 +99,17 @@ class TransferAgent final : public Agent, private AgentContext {
   void Finish(const TransferPtr& transfer, Result<void> result);
   TransferPtr Find(TransferId id) const;
   std::size_t FirstFitting(const Peer& peer, std::size_t from) const;
+  /// The best one that is not avoided now.
+  std::size_t BestOf(const Peer& peer) const;
   /// Runs `fn` on the loop while this agent lives.
   void OnLoop(rt::Callback fn);
 
+  rt::Loop& loop_;
+  const AgentId id_;
+  mutable RegionTable regions_;
   AgentOptions options_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // of the loop
+  std::vector<std::unique_ptr<Seat>> seats_;                    // one for each of transports_
   std::vector<std::unique_ptr<Transport>> transports_;          // fixed after Create
 
   mutable rt::Mutex mutex_;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "unit/transport/agents.h"
 
@@ -43,8 +44,9 @@ struct Chosen {
   }
 };
 
-/// What a read of 1,000 bytes from `server` ends with, and over what it went.
-std::pair<TransferStatus, std::string> Read(Chosen& client, Chosen& server, bool mappable) {
+/// What a read of 1,000 bytes from `server`, `times` over, ends with, and over what it went.
+std::pair<TransferStatus, std::string> Read(Chosen& client, Chosen& server, bool mappable,
+                                            int times = 1) {
   std::vector<std::byte> heap(1000, std::byte{7});
   std::shared_ptr<const rt::MemoryFile> file;
   RegionOptions options;
@@ -66,18 +68,20 @@ std::pair<TransferStatus, std::string> Read(Chosen& client, Chosen& server, bool
   }
   const Descriptor local{.region = here, .offset = 0, .size_bytes = 1000, .generation = 0};
   const Descriptor remote{.region = there, .offset = 0, .size_bytes = 1000, .generation = 1};
-  const Result<TransferId> id = client.agent().Post({.operation = Operation::kRead,
-                                                     .peer = *peer,
-                                                     .local = {&local, 1},
-                                                     .remote = {&remote, 1},
-                                                     .notification = std::nullopt,
-                                                     .deadline = In(10s)});
   TransferStatus status;
-  EXPECT_TRUE(client.bell.WaitFor([&] {
-    status = client.agent().Poll(*id);
-    return status.state != TransferState::kInProgress;
-  }));
-  client.agent().Release(*id);
+  for (int i = 0; i < times; ++i) {
+    const Result<TransferId> id = client.agent().Post({.operation = Operation::kRead,
+                                                       .peer = *peer,
+                                                       .local = {&local, 1},
+                                                       .remote = {&remote, 1},
+                                                       .notification = std::nullopt,
+                                                       .deadline = In(10s)});
+    EXPECT_TRUE(client.bell.WaitFor([&] {
+      status = client.agent().Poll(*id);
+      return status.state != TransferState::kInProgress;
+    }));
+    client.agent().Release(*id);
+  }
   if (status.state == TransferState::kDone) {
     EXPECT_EQ(target, std::vector<std::byte>(1000, std::byte{7}));
   }
@@ -112,6 +116,30 @@ TEST(Choice, OneThatIsNamedIsTakenAloneAndNoCommonOneIsAnError) {
   EXPECT_EQ(Read(shm, tcp, true).first.error->code(), Code::kUnsupported);
 }
 
+TEST(Choice, FabricsAreTakenAloneAndSayWhatIsMissing) {
+  for (const Backend backend : {Backend::kUcx, Backend::kLibfabric}) {
+    const std::string_view name = backend == Backend::kUcx ? "ucx" : "libfabric";
+    Chosen client({.backend = backend});
+    Chosen server({.backend = backend});
+    auto [status, over] = Read(client, server, false);
+    EXPECT_EQ(status.state, TransferState::kDone) << status.error->ToString();
+    EXPECT_EQ(over, name);
+    Chosen tcp({.backend = Backend::kTcp});
+    EXPECT_EQ(Read(client, tcp, false).first.error->code(), Code::kUnsupported);
+    Chosen stranger({.backend = backend}, *ClusterKey::FromSecret("another cluster's key ..."));
+    const TransferStatus refused = Read(stranger, server, false).first;
+    EXPECT_EQ(refused.state, TransferState::kFailed);
+    EXPECT_EQ(refused.error->code(), Code::kUnauthenticated) << refused.error->ToString();
+    EXPECT_GE(server.agent().counters().strangers_refused, 1u);
+    ChoiceOptions missing{.backend = backend};
+    missing.fabric.library_path = "/nowhere/at-all.so";
+    Result<std::unique_ptr<AgentThread>> made =
+        AgentThread::Start({}, ChooseTransports(TestKey(), missing));
+    ASSERT_FALSE(made);
+    EXPECT_NE(made.error().detail().find("/nowhere/at-all.so"), std::string::npos);
+  }
+}
+
 TEST(Choice, TlsIsWithKeyAndBothSidesMustWantIt) {
   Chosen client({.backend = Backend::kTcp, .encrypted = true});
   Chosen server({.backend = Backend::kTcp, .encrypted = true});
@@ -137,10 +165,70 @@ TEST(Choice, AnotherKeyIsRefusedOverEveryTransport) {
   EXPECT_GE(server.agent().counters().strangers_refused, 2u);
 }
 
+const TransportCounters& Of(const AgentCounters& counters, std::string_view transport) {
+  return *std::ranges::find(counters.transports, transport, &TransportCounters::transport);
+}
+
+TEST(Choice, EachTransportsFiguresAreItsOwn) {
+  Chosen client({});
+  Chosen server({});
+  Read(client, server, true);
+  Read(client, server, false);
+  const AgentCounters counters = client.agent().counters();
+  ASSERT_EQ(counters.transports.size(), 2U);
+  EXPECT_EQ(counters.transports.front().transport, "shm");
+  for (const std::string_view each : {"shm", "tcp"}) {
+    EXPECT_EQ(Of(counters, each).reads, 1U) << each;
+    EXPECT_EQ(Of(counters, each).read_bytes, 1000U) << each;
+    EXPECT_EQ(Of(counters, each).failed, 0U) << each;
+  }
+  EXPECT_EQ(Of(counters, "shm").fallbacks, 1U) << "memory that cannot be mapped";
+  EXPECT_EQ(counters.read_bytes, 2000U);
+  EXPECT_EQ(Of(server.agent().counters(), "tcp").served_bytes, 1000U);
+}
+
+TEST(Choice, ASocketThatIsNotThereIsTriedOnceAndThenLeftAloneForAWhile) {
+  std::string folder = ::testing::TempDir() + "pixii-choice-XXXXXX";
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  ChoiceOptions options;
+  options.shm.folder = folder;
+  Chosen server(options);
+  std::filesystem::remove_all(folder);  // as in another container
+  Chosen client({});
+  auto [status, over] = Read(client, server, true, 3);
+  EXPECT_EQ(status.state, TransferState::kDone) << status.error->ToString();
+  EXPECT_EQ(over, "tcp");
+  const AgentCounters counters = client.agent().counters();
+  EXPECT_EQ(Of(counters, "tcp").reads, 3U);
+  EXPECT_EQ(Of(counters, "shm").fallbacks, 1U);
+  const std::vector<PeerInfo> peers = client.agent().peers();
+  ASSERT_EQ(peers.size(), 1U);
+  EXPECT_EQ(peers[0].transport, "tcp");
+  EXPECT_EQ(peers[0].agent, server.agent().id());
+}
+
+TEST(Choice, WithoutAFolderForSocketsDefaultIsTcpAndShmIsRefused) {
+  ChoiceOptions options;
+  options.shm.folder = "/proc/no such folder";
+  Chosen client(options);
+  EXPECT_NE(client.Logged().find("no such folder"), std::string::npos) << client.Logged();
+  Chosen server({});
+  EXPECT_EQ(Read(client, server, true).second, "tcp");
+  EXPECT_EQ(Read(server, client, true).second, "tcp");
+  options.backend = Backend::kShm;
+  EXPECT_FALSE(AgentThread::Start({}, ChooseTransports(TestKey(), options)));
+  options.shm.folder = std::string(61, 'x');
+  const auto refused = AgentThread::Start({}, ChooseTransports(TestKey(), options));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().param(), "folder");
+}
+
 TEST(Choice, NamesAreReadInAnyCaseAndOthersNamed) {
   EXPECT_EQ(*ParseBackend("DEFAULT"), Backend::kDefault);
   EXPECT_EQ(*ParseBackend("shm"), Backend::kShm);
   EXPECT_EQ(*ParseBackend("Tcp"), Backend::kTcp);
+  EXPECT_EQ(*ParseBackend("UCX"), Backend::kUcx);
+  EXPECT_EQ(*ParseBackend("LIBFABRIC"), Backend::kLibfabric);
   EXPECT_EQ(ParseBackend("rdma").error().param(), "backend");
 }
 

@@ -49,7 +49,7 @@ TEST(Frame, WhatAPeerWithTheKeyMayNotSayIsRefused) {
   EXPECT_FALSE(refused({.payload_bytes = kChunkBytesMax, .kind = FrameKind::kData}));
   EXPECT_TRUE(refused({.payload_bytes = kControlBytesMax + 1, .kind = FrameKind::kRead}));
   EXPECT_TRUE(refused({.payload_bytes = 0, .kind = FrameKind{0}}));
-  EXPECT_TRUE(refused({.payload_bytes = 0, .kind = FrameKind{10}}));
+  EXPECT_TRUE(refused({.payload_bytes = 0, .kind = FrameKind{16}}));
 }
 
 TEST(Frame, DescriptorsComeBackAsTheyWereAndNonsenseIsRefused) {

@@ -109,7 +109,7 @@ class Stranger final {
 
 class Strangers : public testing::TestWithParam<const char*> {};
 
-INSTANTIATE_TEST_SUITE_P(All, Strangers, testing::Values("tcp", "shm"),
+INSTANTIATE_TEST_SUITE_P(All, Strangers, testing::Values("tcp", "shm", "ucx", "libfabric"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST_P(Strangers, WithAnotherKeyGetANonceAndNothingElse) {
@@ -184,7 +184,10 @@ TEST_P(Strangers, TenThousandSpoiltConnectionsHarmNothing) {
       }
     }
   };
-  for (int round = 0; round < 10'000; ++round) {
+  // Each costs a fabric an endpoint, which libfabric takes long to close.
+  const std::string_view backend = GetParam();
+  const int rounds = backend == "libfabric" ? 40 : backend == "ucx" ? 400 : 10'000;
+  for (int round = 0; round < rounds; ++round) {
     Stranger stranger(agents.server());
     switch (round % 4) {
       case 0: {
@@ -247,8 +250,8 @@ TEST_P(Strangers, TenThousandSpoiltConnectionsHarmNothing) {
       [&] { return rt::ReadProcessUsage()->descriptors <= usage.descriptors; }));
   EXPECT_EQ(rt::ReadProcessUsage()->threads, usage.threads);
   const AgentCounters counters = agents.server().counters();
-  EXPECT_GT(counters.strangers_refused, 2'000u);
-  EXPECT_GT(counters.frames_malformed, 1'000u);
+  EXPECT_GT(counters.strangers_refused, static_cast<std::uint64_t>(rounds / 5));
+  EXPECT_GT(counters.frames_malformed, static_cast<std::uint64_t>(rounds / 10));
 }
 
 }  // namespace

@@ -17,7 +17,9 @@ using rt::operator""ms;
 
 class OverBackend : public testing::TestWithParam<const char*> {};
 
-INSTANTIATE_TEST_SUITE_P(All, OverBackend, testing::Values("memory", "shm", "tcp", "tcp_unchecked"),
+INSTANTIATE_TEST_SUITE_P(All, OverBackend,
+                         testing::Values("memory", "shm", "tcp", "tcp_unchecked", "ucx",
+                                         "libfabric"),
                          [](const auto& info) { return std::string(info.param); });
 
 /// A random list of pairs that do not overlap where they are written.
@@ -277,8 +279,8 @@ TEST_P(OverBackend, TransfersToAPeerThatIsGoneFailInTime) {
   const Memory local = agents.MakeMemory(agents.client(), 1000, 1);
   const Memory remote = agents.MakeMemory(agents.server(), 1000, 2);
   remote.Open(agents.server(), 1, Access::kRead);
-  ASSERT_EQ(agents.Run(Operation::kRead, {local.At(0, 10)}, {remote.At(0, 10)}).state,
-            TransferState::kDone);
+  const TransferStatus before = agents.Run(Operation::kRead, {local.At(0, 10)}, {remote.At(0, 10)});
+  ASSERT_EQ(before.state, TransferState::kDone) << before.error->ToString();
   agents.StopServer();
   bool failed = false;
   // A peer that is gone may be seen a moment later where memory is shared.
@@ -295,10 +297,11 @@ TEST_P(OverBackend, CancelledAndReleasedTransfersLeaveNothing) {
   Agents agents(GetParam(), {.wake = nullptr, .inline_bytes_max = 0});
   constexpr std::size_t kSize = 8 << 20;
   const Memory local = agents.MakeMemory(agents.client(), kSize, 1);
+  const Memory unpolled = agents.MakeMemory(agents.client(), kSize, 1);
   const Memory remote = agents.MakeMemory(agents.server(), kSize, 2);
   remote.Open(agents.server(), 1, Access::kReadWrite);
   for (int round = 0; round < 30; ++round) {
-    const Descriptor here = local.At(0, kSize);
+    const Descriptor here = (round % 3 == 0 ? unpolled : local).At(0, kSize);
     const Descriptor there = remote.At(0, kSize);
     Result<TransferId> id =
         agents.client().Post({.operation = round % 2 == 0 ? Operation::kRead : Operation::kWrite,
@@ -322,8 +325,10 @@ TEST_P(OverBackend, CancelledAndReleasedTransfersLeaveNothing) {
   }
   EXPECT_TRUE(
       agents.bell().WaitFor([&] { return agents.client().counters().transfers_running == 0; }));
-  EXPECT_TRUE(
-      agents.bell().WaitFor([&] { return agents.client().Deregister(local.key).has_value(); }));
+  for (const Memory* memory : {&local, &unpolled}) {
+    EXPECT_TRUE(
+        agents.bell().WaitFor([&] { return agents.client().Deregister(memory->key).has_value(); }));
+  }
   EXPECT_TRUE(
       agents.bell().WaitFor([&] { return agents.server().Deregister(remote.key).has_value(); }));
 }
