@@ -23,10 +23,13 @@ extern "C" {
 #define PIXII_LOGITS_STATE_BYTES_MAX 4096u
 
 /* Text of an error; the plug-in writes a terminated string of at most `capacity` bytes. */
+#ifndef PIXII_ERROR_TEXT_
+#define PIXII_ERROR_TEXT_
 typedef struct pixii_error_text {
   char* text;
   size_t capacity;
 } pixii_error_text;
+#endif
 
 /* One row of logits: the next token of one choice of one request. */
 typedef struct pixii_logits_row {

@@ -27,6 +27,10 @@
 #include "rt/function.h"
 #include "rt/time.h"
 
+namespace pixii::rt {
+class MemoryFile;
+}
+
 namespace pixii::kv {
 
 /// The blocks of a cache, for who reads and writes their bytes.
@@ -41,6 +45,8 @@ struct BlockGeometry {
   std::string numerics_id;
   std::string kv_dtype;
   std::string identity_key = {};  // of the blocks' hashes
+  /// Where the blocks lie, if peers of this host can map it.
+  std::shared_ptr<const rt::MemoryFile> memory = {};
 };
 
 /// The whole blocks of one request's tokens, first to last.
@@ -57,11 +63,18 @@ struct ConnectorRequest {
   std::int32_t priority = 0;  // higher first
   rt::Time deadline = rt::kNever;
   BlockChain chain;
-  bool prefill_only = false;  // another worker goes on with its blocks
-  std::string handover;       // where another worker has them; empty: none has
+  bool prefill_only = false;    // another worker goes on with its blocks
+  std::string handover;         // where another worker has them; empty: none has
+  bool early_handover = false;  // another worker takes them while they are computed
 };
 
 using ConnectorRequestRef = std::shared_ptr<const ConnectorRequest>;
+
+/// A request that waits for its turn, and the first of its blocks that it lacked when it came.
+struct ExpectedRequest {
+  ConnectorRequestRef request;
+  std::uint32_t first = 0;
+};
 
 /// A block of the cache that somebody has pinned, and where its bytes are.
 struct BlockMemory {
@@ -100,11 +113,20 @@ class Connector {
   /// in the cache. No I/O, no wait. It may be asked again of the same request.
   virtual std::uint32_t Match(const ConnectorRequestRef& request, std::uint32_t first) = 0;
 
+  /// How many it may have where nobody's Match knows of one: a Load finds out. No I/O, no wait.
+  virtual std::uint32_t Guess(const ConnectorRequestRef& /*request*/, std::uint32_t /*first*/) {
+    return 0;
+  }
+
   /// Brings blocks first, first + 1, .. of the chain into `targets`, which stay pinned until Poll
   /// has told the load's end. That happens once, also after errors, before the request's deadline
   /// or a limit of the connector's own.
   virtual void Load(LoadId id, const ConnectorRequestRef& request, std::uint32_t first,
                     std::span<const BlockMemory> targets) = 0;
+
+  /// These wait for their turn, soonest first, and for nothing from here yet: what they will need
+  /// may be brought nearer meanwhile. Each call replaces the last one.
+  virtual void Expect(std::span<const ExpectedRequest> /*waiting*/) {}
 
   /// Nobody wants it any more: Poll tells its end as soon as nothing writes to its targets.
   virtual void Cancel(LoadId id) = 0;
@@ -112,8 +134,17 @@ class Connector {
   /// A step gave blocks, or a load did. Who does not want one drops its pin.
   virtual void Published(std::vector<PublishedBlock> blocks) = 0;
 
+  /// The request's prompt is being computed, and its chain's blocks `first`, `first` + 1, .. are
+  /// whole now; those before were told earlier. `pins` of them are the connector's.
+  virtual void Progress(const ConnectorRequestRef& /*request*/, std::uint32_t /*first*/,
+                        std::vector<BlockPin> /*pins*/) {}
+
   /// What blocks with these hashes hold is in doubt: nobody may find it any more.
   virtual void Distrust(std::span<const Hash128> hashes) = 0;
+
+  /// Nobody finds any block that this process's memory holds any more; if `lasting`, nor what it
+  /// has put into files and stores. Blocks on their way may still arrive.
+  virtual void Clear(bool /*lasting*/) {}
 
   /// The request has ended; `pins` of the chain's first blocks, in order, are the connector's.
   /// None if it did not end well.

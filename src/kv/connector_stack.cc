@@ -45,27 +45,35 @@ void ConnectorStack::Start(rt::Function<void()> wake) {
   }
 }
 
-std::uint32_t ConnectorStack::Match(const ConnectorRequestRef& request, std::uint32_t first) {
-  std::uint32_t most = 0;
+ConnectorStack::Choice ConnectorStack::Choose(const ConnectorRequestRef& request,
+                                              std::uint32_t first) const {
+  Choice best{.part = parts_.front().get()};
   for (const std::unique_ptr<Connector>& part : parts_) {
-    most = std::max(most, part->Match(request, first));
+    if (const std::uint32_t blocks = part->Match(request, first); blocks > best.blocks) {
+      best = {.part = part.get(), .blocks = blocks};
+    }
   }
-  return most;
+  for (std::size_t i = 0; best.blocks == 0 && i < parts_.size(); ++i) {
+    best = {.part = parts_[i].get(), .blocks = parts_[i]->Guess(request, first)};
+  }
+  return best;
+}
+
+std::uint32_t ConnectorStack::Match(const ConnectorRequestRef& request, std::uint32_t first) {
+  return Choose(request, first).blocks;
 }
 
 void ConnectorStack::Load(LoadId id, const ConnectorRequestRef& request, std::uint32_t first,
                           std::span<const BlockMemory> targets) {
-  Connector* best = nullptr;
-  std::uint32_t most = 0;
+  Connector* const part = Choose(request, first).part;
+  loads_.emplace(id, part);
+  part->Load(id, request, first, targets);
+}
+
+void ConnectorStack::Expect(std::span<const ExpectedRequest> waiting) {
   for (const std::unique_ptr<Connector>& part : parts_) {
-    const std::uint32_t count = part->Match(request, first);
-    if (best == nullptr || count > most) {
-      best = part.get();
-      most = count;
-    }
+    part->Expect(waiting);
   }
-  loads_.emplace(id, best);
-  best->Load(id, request, first, targets);
 }
 
 void ConnectorStack::Cancel(LoadId id) { loads_.at(id)->Cancel(id); }
@@ -77,9 +85,23 @@ void ConnectorStack::Published(std::vector<PublishedBlock> blocks) {
   parts_.back()->Published(std::move(blocks));
 }
 
+void ConnectorStack::Progress(const ConnectorRequestRef& request, std::uint32_t first,
+                              std::vector<BlockPin> pins) {
+  for (std::size_t i = 0; i + 1 < parts_.size(); ++i) {
+    parts_[i]->Progress(request, first, Shared(pins));
+  }
+  parts_.back()->Progress(request, first, std::move(pins));
+}
+
 void ConnectorStack::Distrust(std::span<const Hash128> hashes) {
   for (const std::unique_ptr<Connector>& part : parts_) {
     part->Distrust(hashes);
+  }
+}
+
+void ConnectorStack::Clear(bool lasting) {
+  for (const std::unique_ptr<Connector>& part : parts_) {
+    part->Clear(lasting);
   }
 }
 

@@ -24,6 +24,12 @@ bool OfferTable::Offer(const Hash128& transfer, rt::Time lease_ends) {
   return true;
 }
 
+void OfferTable::Renew(const Hash128& transfer, rt::Time lease_ends) {
+  One& one = offers_.at(transfer);
+  leases_.erase(one.lease);
+  one.lease = leases_.emplace(lease_ends, transfer);
+}
+
 void OfferTable::OnClaim(const Hash128& transfer) {
   if (const auto found = offers_.find(transfer); found != offers_.end()) {
     found->second.state = HandoverState::kClaimed;
@@ -42,6 +48,16 @@ void OfferTable::OnTime(rt::Time now) {
   }
 }
 
+bool OfferTable::ExpireOne(const Hash128& newest) {
+  for (const auto& [ends, transfer] : leases_) {
+    if (transfer != newest && offers_.at(transfer).state == HandoverState::kOffered) {
+      Finish(Hash128(transfer), HandoverState::kExpired);
+      return true;
+    }
+  }
+  return false;
+}
+
 // What comes twice, or after the end, changes nothing.
 void OfferTable::Finish(const Hash128& transfer, HandoverState state) {
   const auto found = offers_.find(transfer);
@@ -53,13 +69,34 @@ void OfferTable::Finish(const Hash128& transfer, HandoverState state) {
   ended_.push_back({.transfer = transfer, .state = state});
 }
 
-void FetchTable::Begin(LoadId load, std::uint32_t block_count, rt::Time deadline) {
-  PX_ASSERT(block_count > 0);
+void FetchTable::Begin(LoadId load, Size size, rt::Time deadline) {
+  PX_ASSERT(size.block_count > 0);
   const auto [one, is_new] = loads_.try_emplace(load);
   PX_ASSERT(is_new);
-  one->second.block_count = block_count;
-  one->second.deadline = deadline;
-  turns_.push_back(load);
+  one->second.block_count = size.block_count;
+  OnMore(load, size.available, deadline);
+}
+
+void FetchTable::OnMore(LoadId load, std::uint32_t available, rt::Time deadline) {
+  const auto found = loads_.find(load);
+  if (found == loads_.end() || IsEnd(found->second.state)) {
+    return;
+  }
+  One& one = found->second;
+  PX_ASSERT(available <= one.block_count);
+  one.deadline = deadline;
+  const bool had_turn = one.posted < one.available;
+  one.available = std::max(one.available, available);
+  if (!had_turn && one.posted < one.available) {
+    turns_.push_back(load);
+  }
+}
+
+void FetchTable::Fail(LoadId load, Error error) {
+  if (const auto found = loads_.find(load); found != loads_.end()) {
+    Stop(load, found->second, HandoverState::kFailed, std::move(error));
+    EndIfQuiet(load);
+  }
 }
 
 void FetchTable::OnChunk(LoadId load, std::uint32_t first, std::uint32_t proven,
@@ -154,14 +191,14 @@ std::vector<FetchTable::Action> FetchTable::TakeActions() {
       continue;
     }
     const std::uint32_t first = one.posted;
-    const std::uint32_t count = std::min(options_.chunk_blocks, one.block_count - first);
+    const std::uint32_t count = std::min(options_.chunk_blocks, one.available - first);
     one.posted += count;
     one.running.emplace(first, count);
     one.state = HandoverState::kMoving;
     ++running_;
     actions_.push_back(
         {.kind = Action::Kind::kPost, .load = load, .first = first, .count = count, .error = {}});
-    if (one.posted < one.block_count) {
+    if (one.posted < one.available) {
       turns_.push_back(load);
     }
     waiting = turns_.size();

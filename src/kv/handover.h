@@ -51,12 +51,18 @@ class OfferTable final {
   /// False: too many are kept already.
   bool Offer(const Hash128& transfer, rt::Time lease_ends);
 
+  /// Pre: it is kept.
+  void Renew(const Hash128& transfer, rt::Time lease_ends);
+
   void OnClaim(const Hash128& transfer);
   /// Who read it has what it wanted, or gave up.
   void OnRelease(const Hash128& transfer, bool done);
   /// Nobody wants it any more, as its own side knows.
   void Cancel(const Hash128& transfer);
   void OnTime(rt::Time now);
+  /// Ends the lease that would end first of those that nobody has claimed, but for `newest`'s.
+  /// False: there is none.
+  bool ExpireOne(const Hash128& newest);
 
   /// Those that have ended since the last call, each once: nothing is kept for them any more.
   std::vector<End> TakeEnded() { return std::exchange(ended_, {}); }
@@ -107,8 +113,19 @@ class FetchTable final {
 
   explicit FetchTable(FetchOptions options) : options_(options) {}
 
+  struct Size {
+    std::uint32_t block_count = 0;
+    std::uint32_t available = 0;  // the first so many can be had now
+  };
+
   /// Pre: block_count > 0; `load` is new.
-  void Begin(LoadId load, std::uint32_t block_count, rt::Time deadline);
+  void Begin(LoadId load, Size size, rt::Time deadline);
+
+  /// More can be had now, in all `available`. No effect after its end.
+  void OnMore(LoadId load, std::uint32_t available, rt::Time deadline);
+
+  /// It ends with `error`: nothing more comes.
+  void Fail(LoadId load, Error error);
 
   /// A transfer that was posted from `first` on has ended: `proven` of its blocks, without a gap,
   /// are what they should be. Nothing touches them any more.
@@ -131,6 +148,7 @@ class FetchTable final {
  private:
   struct One {
     std::uint32_t block_count = 0;
+    std::uint32_t available = 0;
     std::uint32_t posted = 0;  // blocks
     rt::Time deadline{};
     std::map<std::uint32_t, std::uint32_t> running;  // first to count
@@ -145,7 +163,7 @@ class FetchTable final {
 
   FetchOptions options_;
   std::map<LoadId, One> loads_;
-  std::deque<LoadId> turns_;  // with chunks that are not posted
+  std::deque<LoadId> turns_;  // with chunks that can be posted
   std::vector<Action> actions_;
   std::uint32_t running_ = 0;
 };

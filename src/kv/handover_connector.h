@@ -41,6 +41,8 @@ struct HandoverOptions {
   rt::Duration timeout = std::chrono::seconds(60);  // of a lease, and of a load
   std::uint32_t chunk_tokens = 0;                   // of one transfer; 0: 64 blocks
   std::uint32_t offers_max = 65'536;
+  /// Blocks are offered as they become whole, while the rest of their prompt is computed.
+  bool pipelined = false;
   obs::Log* log = nullptr;
   rt::Loop* loop = nullptr;  // where bytes move, with the engine's loop; null: a thread of its own
 };
@@ -51,11 +53,15 @@ struct HandoverCounters {
 
   std::atomic<std::uint64_t> offers{0};          // that are kept now
   std::atomic<std::uint64_t> offered_blocks{0};  // pinned for them now
+  std::atomic<std::uint64_t> early_offers{0};    // before their prompt was computed
   Ends offer_ends = {};                          // [state]
   Ends load_ends = {};                           // likewise
   std::atomic<std::uint64_t> loads_running{0};
+  std::atomic<std::uint64_t> chunks_running{0};  // credits that loads hold
+  std::atomic<std::uint64_t> staging_bytes{0};   // of blocks on their way that are not as ours
   std::atomic<std::uint64_t> chunks{0};
   std::atomic<std::uint64_t> loaded_bytes{0};
+  std::atomic<std::uint64_t> early_blocks{0};     // that came before their prompt was computed
   std::atomic<std::uint64_t> corrupt_blocks{0};   // whose bytes were not those handed over
   std::atomic<std::uint64_t> refused_records{0};  // of another key, model, layout, chain
 };
@@ -80,6 +86,13 @@ class HandoverConnector final : public Connector {
   /// without one, which says that nothing is (any more).
   using News = std::function<void(std::optional<std::string> record)>;
 
+  /// A record of a request's first blocks: more come while it is computed.
+  using EarlyNews = std::function<void(std::string record)>;
+
+  /// Calls `news` on its own thread, at most once: when blocks of the request are offered before
+  /// it has ended.
+  void WatchEarly(RequestId request, EarlyNews news);
+
   /// Calls `news` on its own thread, at once if nothing is kept. The request has ended.
   void Watch(RequestId request, News news);
 
@@ -91,6 +104,10 @@ class HandoverConnector final : public Connector {
   /// Loads that ended since the last call, at most 1024. Any thread.
   std::vector<HandoverSample> TakeSamples();
 
+  /// What moved bytes so far, and whom it reaches. Any thread.
+  transport::AgentCounters transfers() const;
+  std::vector<transport::PeerInfo> peers() const;
+
   /// What loads go over, for logs and metrics: "shm", "tcp"; empty: none went yet. Any thread.
   std::string transport() const;
 
@@ -101,6 +118,8 @@ class HandoverConnector final : public Connector {
             std::span<const BlockMemory> targets) override;
   void Cancel(LoadId id) override;
   void Published(std::vector<PublishedBlock> blocks) override;
+  void Progress(const ConnectorRequestRef& request, std::uint32_t first,
+                std::vector<BlockPin> pins) override;
   void Distrust(std::span<const Hash128> hashes) override;
   void Finished(const ConnectorRequestRef& request, std::vector<BlockPin> pins) override;
   rt::Time Poll(rt::Time now, std::vector<LoadEnd>& ended) override;
@@ -127,6 +146,7 @@ class HandoverConnector final : public Connector {
   std::shared_ptr<HandoverCounters> counters_;
   std::unordered_map<RequestId, Brought> brought_;                 // of requests not ended
   std::unordered_map<std::uint64_t, std::vector<BlockPin>> kept_;  // by offer
+  std::unordered_map<RequestId, std::uint64_t> growing_;           // offers of what is computed
   std::uint64_t last_offer_ = 0;
   std::uint64_t loads_ = 0;      // that run
   std::byte* memory_ = nullptr;  // of the cache, as blocks said last

@@ -37,6 +37,11 @@ class HandoverLayout final {
   /// Their blocks that `count` of ours from `first` on need.
   Interval Sources(std::uint32_t first, std::uint32_t count) const;
 
+  /// How many blocks of ours their first `count` give.
+  std::uint32_t WholeOf(std::uint32_t count) const {
+    return count * reshard_.source().block_tokens / reshard_.target().block_tokens;
+  }
+
   std::uint64_t source_size_bytes() const {
     return reshard_.source().rank_offset_bytes(reshard_.source().rank_count());
   }

@@ -4,10 +4,12 @@
 // it that no slot is read and written at a time.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "kv/tiers/stored_block.h"
@@ -29,6 +31,27 @@ class BlockStore {
   virtual BlockFault Read(std::uint32_t slot, const Hash128& hash, StoredBlock& block,
                           std::span<const std::byte>& payload) = 0;
 
+  struct Ask {
+    std::uint32_t slot = 0;
+    Hash128 hash;
+  };
+
+  /// Whether one of several is still wanted, when its turn comes.
+  using Wanted = std::function<bool(std::size_t number)>;
+  /// As Read's outcome; `payload` stays during the call.
+  using OnRead = std::function<void(std::size_t number, BlockFault fault, StoredBlock& block,
+                                    std::span<const std::byte> payload)>;
+  /// Gives one of several to be written; false: it is not there any more.
+  using Source = std::function<bool(std::size_t number, StoredBlock& block,
+                                    std::span<const std::byte>& payload)>;
+
+  /// Reads several, in order, as far as they are wanted.
+  virtual void ReadMany(std::span<const Ask> asks, const Wanted& wanted, const OnRead& on_read);
+
+  /// Writes several; the result of each, of one that is not there any more kTooLarge.
+  virtual std::vector<Result<void>> WriteMany(std::span<const std::uint32_t> slots,
+                                              const Source& source);
+
   /// Nobody will ask for it any more.
   virtual void Drop(std::uint32_t /*slot*/, const Hash128& /*hash*/) {}
 
@@ -41,6 +64,17 @@ class BlockStore {
   /// why. False from `on_found`: enough.
   virtual void Scan(const std::function<bool(Found)>& /*on_found*/,
                     const std::function<void(BlockFault)>& /*on_fault*/) {}
+
+  /// On any thread: a scan, under way or not begun, ends soon.
+  void Stop() { stopping_.store(true, std::memory_order_relaxed); }
+
+  bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
+
+ protected:
+  const std::atomic<bool>* stopping_flag() const { return &stopping_; }
+
+ private:
+  std::atomic<bool> stopping_{false};
 };
 
 }  // namespace pixii::kv

@@ -24,6 +24,9 @@ constexpr std::size_t kSumOffset = kDiskHeaderBytes - 8;
 constexpr std::size_t kTextBytes = 1024;
 constexpr int kFilesMax = 64;  // of one shape and model in a folder: one for each process
 constexpr std::uint32_t kSlotsMax = 1U << 28;
+// Of slots that are read or written at a time.
+constexpr std::uint64_t kBatchBytesMax = 64 << 20;
+constexpr std::uint64_t kBatchBlocksMax = 16;
 
 template <class T>
 void Put(std::span<std::byte> out, std::size_t offset, T value) {
@@ -154,8 +157,9 @@ Result<std::unique_ptr<DiskStore>> DiskStore::Open(const BlockShape& shape, Disk
   for (int number = 0; number < kFilesMax; ++number) {
     const std::string path = fmt::format("{}/kv-{:016x}-{}", options.folder, name, number);
     Result<rt::FileLock> lock = rt::FileLock::Take(path + ".lock");
-    auto file = open(path + ".blocks",
-                     {.create = lock.has_value(), .write = true, .direct = options.direct});
+    auto file = open(
+        path + ".blocks",
+        {.create = lock.has_value(), .write = true, .direct = options.direct, .batches = true});
     if (!lock) {
       why = lock.error();
       if (file || file.error().code() == Code::kNotFound) {
@@ -165,7 +169,8 @@ Result<std::unique_ptr<DiskStore>> DiskStore::Open(const BlockShape& shape, Disk
     const bool read_only = !file;
     if (read_only) {
       const Error error = file.error();
-      file = open(path + ".blocks", {.create = false, .write = false, .direct = options.direct});
+      file = open(path + ".blocks",
+                  {.create = false, .write = false, .direct = options.direct, .batches = true});
       if (!file) {
         return Fail(error);
       }
@@ -216,7 +221,7 @@ Result<void> DiskStore::Begin() {
 Result<std::unique_ptr<DiskStore>> DiskStore::OpenFile(const std::string& path, bool write,
                                                        std::shared_ptr<const BlockSealer> sealer) {
   PX_TRY(std::unique_ptr<rt::BlockFile> file,
-         rt::OpenBlockFile(path, {.create = false, .write = write}));
+         rt::OpenBlockFile(path, {.create = false, .write = write, .batches = write}));
   PX_TRY(const std::uint64_t size, file->Size());
   rt::AlignedBytes first(kDiskHeaderBytes);
   if (size < kDiskHeaderBytes) {
@@ -258,13 +263,10 @@ Result<std::unique_ptr<DiskStore>> DiskStore::CreateFile(
   return OpenFile(path, true, std::move(sealer));
 }
 
-Result<void> DiskStore::Write(std::uint32_t slot, StoredBlock block,
-                              std::span<const std::byte> payload) {
-  if (read_only_) {
-    return Fail(Code::kUnavailable, fmt::format("'{}' is read-only", path_));
-  }
-  const std::span<std::byte> header = slot_.bytes().first(header_.header_bytes);
-  const std::span<std::byte> copy = slot_.bytes().subspan(header_.header_bytes);
+Result<void> DiskStore::Compose(std::span<std::byte> slot, StoredBlock block,
+                                std::span<const std::byte> payload) const {
+  const std::span<std::byte> header = slot.first(header_.header_bytes);
+  const std::span<std::byte> copy = slot.subspan(header_.header_bytes);
   if (block.checksums.empty()) {
     block.checksums.resize(block.shape.slice_count());
     CopyAndSum(block.shape, payload, copy, block.checksums);
@@ -279,15 +281,91 @@ Result<void> DiskStore::Write(std::uint32_t slot, StoredBlock block,
   if (sealer_) {
     sealer_->Seal(block, header, copy);
   }
+  return {};
+}
+
+Result<void> DiskStore::Write(std::uint32_t slot, StoredBlock block,
+                              std::span<const std::byte> payload) {
+  if (read_only_) {
+    return Fail(Code::kUnavailable, fmt::format("'{}' is read-only", path_));
+  }
+  PX_CHECK_OK(Compose(slot_.bytes(), std::move(block), payload));
   const std::uint64_t offset = header_.offset(slot);
-  const std::span<std::byte> rest = header.subspan(kStoredBlockAlignment);
   rt::AlignedBytes zeros(kStoredBlockAlignment);
   PX_CHECK_OK(file_->Write(offset, zeros.bytes()));
-  if (!rest.empty()) {
-    PX_CHECK_OK(file_->Write(offset + kStoredBlockAlignment, rest));
+  PX_CHECK_OK(
+      file_->Write(offset + kStoredBlockAlignment, slot_.bytes().subspan(kStoredBlockAlignment)));
+  return file_->Write(offset, slot_.bytes().first(kStoredBlockAlignment));
+}
+
+void DiskStore::Commit(std::span<const std::uint32_t> slots, std::span<const std::size_t> buffers,
+                       std::span<Result<void>> results) {
+  rt::AlignedBytes zeros(kStoredBlockAlignment);
+  enum class Step : std::uint8_t { kNoHeader, kRest, kHeader };
+  for (const Step step : {Step::kNoHeader, Step::kRest, Step::kHeader}) {
+    std::vector<rt::BlockPiece> pieces;
+    std::vector<std::size_t> owners;
+    for (const std::size_t i : buffers) {
+      if (!results[i]) {
+        continue;
+      }
+      const std::span<std::byte> slot = batch_[i].bytes();
+      const std::uint64_t offset = header_.offset(slots[i]);
+      if (step == Step::kRest) {
+        pieces.push_back({.offset = offset + kStoredBlockAlignment,
+                          .bytes = slot.subspan(kStoredBlockAlignment)});
+      } else {
+        pieces.push_back(
+            {.offset = offset,
+             .bytes = step == Step::kNoHeader ? zeros.bytes() : slot.first(kStoredBlockAlignment)});
+      }
+      owners.push_back(i);
+    }
+    file_->RunAll(rt::BlockOperation::kWrite, pieces);
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      results[owners[i]] = pieces[i].result;
+    }
   }
-  PX_CHECK_OK(file_->Write(offset + header_.header_bytes, copy));
-  return file_->Write(offset, header.first(kStoredBlockAlignment));
+}
+
+std::vector<Result<void>> DiskStore::WriteMany(std::span<const std::uint32_t> slots,
+                                               const Source& source) {
+  const std::size_t batch = slots.size() > 1 ? MakeBatch() : 1;
+  if (batch < 2 || read_only_) {
+    return BlockStore::WriteMany(slots, source);
+  }
+  std::vector<Result<void>> all;
+  for (std::size_t first = 0; first < slots.size(); first += batch) {
+    const std::size_t count = std::min(batch, slots.size() - first);
+    std::vector<Result<void>> results(count);
+    std::vector<std::size_t> composed;
+    for (std::size_t i = 0; i < count; ++i) {
+      StoredBlock block;
+      std::span<const std::byte> payload;
+      results[i] = source(first + i, block, payload)
+                       ? Compose(batch_[i].bytes(), std::move(block), payload)
+                       : Fail(Code::kTooLarge, "the block is not there any more");
+      if (results[i]) {
+        composed.push_back(i);
+      }
+    }
+    Commit(slots.subspan(first, count), composed, results);
+    all.insert(all.end(), results.begin(), results.end());
+  }
+  return all;
+}
+
+std::size_t DiskStore::MakeBatch() {
+  if (batch_.empty()) {
+    const std::uint64_t count =
+        std::clamp<std::uint64_t>(kBatchBytesMax / header_.slot_bytes(), 1, kBatchBlocksMax);
+    std::vector<std::span<std::byte>> buffers;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      buffers.push_back(batch_.emplace_back(header_.slot_bytes()).bytes());
+    }
+    file_->Expect(buffers);
+  }
+  return batch_.size();
 }
 
 BlockFault DiskStore::Read(std::uint32_t slot, const Hash128& /*hash*/, StoredBlock& block,
@@ -295,8 +373,40 @@ BlockFault DiskStore::Read(std::uint32_t slot, const Hash128& /*hash*/, StoredBl
   if (const Result<void> read = file_->Read(header_.offset(slot), slot_.bytes()); !read) {
     return FaultOf(read.error());
   }
-  const std::span<std::byte> header = slot_.bytes().first(header_.header_bytes);
-  const std::span<std::byte> bytes = slot_.bytes().subspan(header_.header_bytes);
+  return Parse(slot_.bytes(), block, payload);
+}
+
+void DiskStore::ReadMany(std::span<const Ask> asks, const Wanted& wanted, const OnRead& on_read) {
+  const std::size_t batch = asks.size() > 1 ? MakeBatch() : 1;
+  if (batch < 2) {
+    BlockStore::ReadMany(asks, wanted, on_read);
+    return;
+  }
+  for (std::size_t next = 0; next < asks.size();) {
+    std::vector<rt::BlockPiece> pieces;
+    std::vector<std::size_t> numbers;
+    for (; next < asks.size() && pieces.size() < batch; ++next) {
+      if (wanted(next)) {
+        pieces.push_back(
+            {.offset = header_.offset(asks[next].slot), .bytes = batch_[pieces.size()].bytes()});
+        numbers.push_back(next);
+      }
+    }
+    file_->RunAll(rt::BlockOperation::kRead, pieces);
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      StoredBlock block;
+      std::span<const std::byte> payload;
+      const BlockFault fault = pieces[i].result ? Parse(pieces[i].bytes, block, payload)
+                                                : FaultOf(pieces[i].result.error());
+      on_read(numbers[i], fault, block, payload);
+    }
+  }
+}
+
+BlockFault DiskStore::Parse(std::span<std::byte> slot, StoredBlock& block,
+                            std::span<const std::byte>& payload) const {
+  const std::span<std::byte> header = slot.first(header_.header_bytes);
+  const std::span<std::byte> bytes = slot.subspan(header_.header_bytes);
   BlockFault fault = ReadHeader(sealer_, header, block);
   if (fault == BlockFault::kNone && !IsOfFile(block.shape)) {
     fault = BlockFault::kShape;
@@ -342,6 +452,9 @@ std::uint32_t DiskStore::ScanSlots(std::uint32_t first, std::uint32_t count,
   }
   const std::span<std::byte> bytes = slot_.bytes().first(header_.header_bytes);
   for (std::uint32_t slot = first; slot < first + count; ++slot) {
+    if (stopping()) {
+      return slot;
+    }
     if (header_.offset(slot) >= *size) {
       return 0;
     }

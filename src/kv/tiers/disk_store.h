@@ -86,6 +86,10 @@ class DiskStore final : public BlockStore {
                      std::span<const std::byte> payload) override;
   BlockFault Read(std::uint32_t slot, const Hash128& hash, StoredBlock& block,
                   std::span<const std::byte>& payload) override;
+  /// Many slots in one call of the system, where that works.
+  void ReadMany(std::span<const Ask> asks, const Wanted& wanted, const OnRead& on_read) override;
+  std::vector<Result<void>> WriteMany(std::span<const std::uint32_t> slots,
+                                      const Source& source) override;
   void Drop(std::uint32_t slot, const Hash128& hash) override;
   void Scan(const std::function<bool(Found)>& on_found,
             const std::function<void(BlockFault)>& on_fault) override;
@@ -110,15 +114,30 @@ class DiskStore final : public BlockStore {
 
   bool direct() const { return file_->direct(); }
 
+  /// Why the system is called for each block; nothing if it is not.
+  std::optional<Error> batch_trouble() const { return file_->batch_trouble(); }
+
  private:
   DiskStore(std::string path, DiskHeader header, std::unique_ptr<rt::BlockFile> file);
 
   Result<void> Begin();
+  /// Buffers of a batch, made when there is one; how many.
+  std::size_t MakeBatch();
+  /// What stands in a slot's bytes.
+  BlockFault Parse(std::span<std::byte> slot, StoredBlock& block,
+                   std::span<const std::byte>& payload) const;
+  /// Makes a slot's bytes.
+  Result<void> Compose(std::span<std::byte> slot, StoredBlock block,
+                       std::span<const std::byte> payload) const;
+  /// Writes what was composed, in three steps of all: a slot with a header is whole.
+  void Commit(std::span<const std::uint32_t> slots, std::span<const std::size_t> buffers,
+              std::span<Result<void>> results);
   bool IsOfFile(const BlockShape& shape) const;
 
   std::string path_;
   DiskHeader header_;
-  std::unique_ptr<rt::BlockFile> file_;
+  std::vector<rt::AlignedBytes> batch_;  // several slots, read or written at a time
+  std::unique_ptr<rt::BlockFile> file_;  // may have pinned them
   std::optional<rt::FileLock> lock_;
   std::shared_ptr<const BlockSealer> sealer_;
   std::uint32_t slot_count_ = 0;

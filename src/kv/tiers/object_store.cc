@@ -1,6 +1,5 @@
 #include "kv/tiers/object_store.h"
 
-#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -24,55 +23,32 @@ std::optional<std::uint64_t> ReadHex(std::string_view text) {
 }  // namespace
 
 ObjectStore::ObjectStore(std::unique_ptr<ObjectService> service, const BlockShape& shape,
-                         const DiskModel& model, std::shared_ptr<const BlockSealer> sealer)
-    : service_(std::move(service)), shape_(shape), sealer_(std::move(sealer)), header_bytes_(0) {
-  const DiskHeader header = MakeDiskHeader(shape, model, sealer_ != nullptr);
-  header_bytes_ = header.header_bytes;
-  rt::AlignedBytes encoded(kStoredBlockAlignment);
-  EncodeDiskHeader(header, encoded.bytes());
-  prefix_ = fmt::format("pixii-kv/v{}/{:016x}/", kStoredBlockVersion, Hash64(encoded.bytes()));
+                         const DiskModel& model, std::shared_ptr<const BlockSealer> sealer,
+                         ListLimits limits)
+    : service_(std::move(service)),
+      record_(shape, model, std::move(sealer)),
+      limits_(std::move(limits)),
+      prefix_(fmt::format("pixii-kv/v{}/{:016x}/", kStoredBlockVersion, record_.scope())) {
+  limits_.stopping = stopping_flag();
 }
 
 Result<void> ObjectStore::Write(std::uint32_t /*slot*/, StoredBlock block,
                                 std::span<const std::byte> payload) {
-  object_.resize(header_bytes_ + payload.size());
-  const std::span<std::byte> bytes = std::as_writable_bytes(std::span(object_));
-  if (block.checksums.empty()) {
-    block.checksums.resize(shape_.slice_count());
-    CopyAndSum(shape_, payload, bytes.subspan(header_bytes_), block.checksums);
-  } else {
-    std::memcpy(bytes.data() + header_bytes_, payload.data(), payload.size());
-  }
-  block.generation = 0;  // names have none: whoever writes one writes the same block
-  if (!EncodeHeader(block, PlainHeader(sealer_, bytes.first(header_bytes_)))) {
-    return Fail(Code::kTooLarge,
-                fmt::format("the header of a KV block takes more than {} bytes", header_bytes_));
-  }
-  if (sealer_) {
-    sealer_->Seal(block, bytes.first(header_bytes_), bytes.subspan(header_bytes_));
-  }
-  return service_->Put(NameOf(block.hash), object_);
+  const Hash128 hash = block.hash;
+  PX_CHECK_OK(record_.Encode(std::move(block), payload, object_));
+  return service_->Put(NameOf(hash), object_);
 }
 
 BlockFault ObjectStore::Read(std::uint32_t /*slot*/, const Hash128& hash, StoredBlock& block,
                              std::span<const std::byte>& payload) {
-  const std::uint64_t size = header_bytes_ + shape_.payload_bytes();
-  Result<std::string> got = service_->Get(NameOf(hash), size);
+  Result<std::string> got = service_->Get(NameOf(hash), record_.size_bytes());
   if (!got) {
     return got.error().code() == Code::kNotFound   ? BlockFault::kMissing
            : got.error().code() == Code::kTooLarge ? BlockFault::kShape
                                                    : BlockFault::kIo;
   }
   object_ = std::move(*got);
-  if (object_.size() != size) {
-    return BlockFault::kTruncated;
-  }
-  const std::span<std::byte> bytes = std::as_writable_bytes(std::span(object_));
-  const BlockFault fault = ReadHeader(sealer_, bytes.first(header_bytes_), block);
-  payload = bytes.subspan(header_bytes_);
-  return fault == BlockFault::kNone && sealer_
-             ? sealer_->OpenPayload(bytes.first(header_bytes_), block, bytes.subspan(header_bytes_))
-             : fault;
+  return record_.Decode(std::as_writable_bytes(std::span(object_)), block, payload);
 }
 
 void ObjectStore::Drop(std::uint32_t /*slot*/, const Hash128& hash) {
@@ -81,7 +57,8 @@ void ObjectStore::Drop(std::uint32_t /*slot*/, const Hash128& hash) {
 
 void ObjectStore::Scan(const std::function<bool(Found)>& on_found,
                        const std::function<void(BlockFault)>& on_fault) {
-  const Result<void> listed = service_->List(prefix_, [&](std::string_view name) {
+  ListWatch watch(limits_);
+  const Result<void> listed = service_->List(prefix_, watch, [&](std::string_view name) {
     if (!name.starts_with(prefix_) || name.size() != prefix_.size() + 32) {
       return true;  // nobody's of ours
     }

@@ -95,10 +95,11 @@ Result<void> S3Service::Delete(const std::string& name) {
   return {};
 }
 
-Result<void> S3Service::List(const std::string& prefix,
+Result<void> S3Service::List(const std::string& prefix, ListWatch& watch,
                              const std::function<bool(std::string_view)>& on_name) {
   std::string next;
   do {
+    PX_CHECK_OK(watch.NextPart());
     std::vector<std::pair<std::string, std::string>> query{{"list-type", "2"}, {"prefix", prefix}};
     if (!next.empty()) {
       query.emplace_back("continuation-token", next);

@@ -31,7 +31,7 @@ class S3Service final : public ObjectService {
   Result<void> Put(const std::string& name, std::string_view bytes) override;
   Result<std::string> Get(const std::string& name, std::uint64_t size_max) override;
   Result<void> Delete(const std::string& name) override;
-  Result<void> List(const std::string& prefix,
+  Result<void> List(const std::string& prefix, ListWatch& watch,
                     const std::function<bool(std::string_view)>& on_name) override;
 
  private:

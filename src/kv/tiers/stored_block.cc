@@ -73,14 +73,18 @@ bool IsZero(std::span<const std::byte> bytes) {
 template <class T>
 std::size_t PutAll(std::span<std::byte> out, std::size_t offset, const std::vector<T>& values) {
   static_assert(sizeof(T) == 4);
-  std::memcpy(out.data() + offset, values.data(), 4 * values.size());
+  if (!values.empty()) {  // memcpy takes no null
+    std::memcpy(out.data() + offset, values.data(), 4 * values.size());
+  }
   return offset + 4 * values.size();
 }
 
 template <class T>
 std::size_t GetAll(std::span<const std::byte> bytes, std::size_t offset, std::vector<T>& values) {
   static_assert(sizeof(T) == 4);
-  std::memcpy(values.data(), bytes.data() + offset, 4 * values.size());
+  if (!values.empty()) {
+    std::memcpy(values.data(), bytes.data() + offset, 4 * values.size());
+  }
   return offset + 4 * values.size();
 }
 

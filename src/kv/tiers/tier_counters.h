@@ -40,8 +40,10 @@ struct TierCounters {
     Count written_bytes{0};
     Count brought{0};  // blocks, proven, into the cache
     Count brought_bytes{0};
-    Count asked{0};  // blocks that requests wanted and no faster tier had
-    Count found{0};  // of them
+    Count traffic_bytes{0};  // that its copies read and wrote in memory
+    Count prefetched{0};     // blocks, proven, into host memory before their turn
+    Count asked{0};          // blocks that requests wanted and no faster tier had
+    Count found{0};          // of them
     Count evicted{0};
     Count refused{0};  // blocks not written: no room, or too much on its way
     Count read_failures{0};

@@ -93,6 +93,7 @@ void TierIndex::Occupy(std::uint32_t index, const TierBlock& block, std::uint32_
   slot.parent = block.parent;
   ++slot.generation;
   slot.used = ++uses_;
+  slot.kept_until = now_;
   slot.readers = 0;
   slot.tenant = tenant;
   slot.frequency = 1;
@@ -164,6 +165,7 @@ void TierIndex::Touch(const Hash128& hash) {
   if (found != slots_of_.end()) {
     Slot& slot = slots_[found->second];
     slot.used = ++uses_;
+    slot.kept_until = std::max(slot.kept_until, now_) + options_.hit_reward;
     slot.frequency = slot.frequency == ~0U ? slot.frequency : slot.frequency + 1;
     Reorder(found->second);
   }
@@ -184,6 +186,16 @@ void TierIndex::LowerPriorities() {
       Reorder(index);
     }
   }
+}
+
+std::vector<TierIndex::Entry> TierIndex::Entries() const {
+  std::vector<Entry> entries;
+  for (const auto& [hash, slot] : slots_of_) {
+    entries.push_back({.hash = hash,
+                       .place = {.slot = slot, .generation = slots_[slot].generation},
+                       .stored = slots_[slot].state == State::kStored});
+  }
+  return entries;
 }
 
 TierBlock TierIndex::block(std::uint32_t index) const {
@@ -249,6 +261,10 @@ EvictionRank TierIndex::RankOf(const Slot& slot) const {
       return {.first = children_.contains(slot.hash) ? 1 : 0,
               .second = slot.priority,
               .order = slot.used};
+    case EvictionPolicy::kLeafReward:
+      return {.first = children_.contains(slot.hash) ? 1 : 0,
+              .second = slot.priority,
+              .order = static_cast<std::uint64_t>(slot.kept_until.time_since_epoch().count())};
   }
   return {};
 }

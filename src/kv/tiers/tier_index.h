@@ -15,18 +15,21 @@
 
 #include "base/hash.h"
 #include "kv/tiers/eviction_order.h"
+#include "rt/time.h"
 
 namespace pixii::kv {
 
 enum class EvictionPolicy : std::uint8_t {
-  kLru,        // unused for longest
-  kFrequency,  // used least often, then unused for longest
-  kLeafFirst,  // of blocks that no other one here follows, the one unused for longest
+  kLru,         // unused for longest
+  kFrequency,   // used least often, then unused for longest
+  kLeafFirst,   // of blocks that no other one here follows, the one unused for longest
+  kLeafReward,  // the same, but each use keeps a block for TierIndexOptions::hit_reward longer
 };
 
 struct TierIndexOptions {
   std::uint32_t slot_count = 0;  // 1 .. 2^28
   EvictionPolicy policy = EvictionPolicy::kLeafFirst;
+  rt::Duration hit_reward = std::chrono::seconds(60);  // of kLeafReward
   /// Slots that one tenant may have while others want some; 0: all.
   std::uint32_t tenant_slots_max = 0;
 };
@@ -57,6 +60,9 @@ class TierIndex final {
   static constexpr std::uint32_t kTenantsMax = 64;
 
   explicit TierIndex(const TierIndexOptions& options);
+
+  /// What is used from now on is used at `now`. Pre: it never goes back.
+  void AdvanceTo(rt::Time now) { now_ = now; }
 
   /// A slot to write `block` into. Nothing if every slot is in use, or holds a block of more
   /// priority. Pre: !contains(block.hash).
@@ -102,6 +108,15 @@ class TierIndex final {
 
   std::uint32_t slot_count() const { return static_cast<std::uint32_t>(slots_.size()); }
 
+  struct Entry {
+    Hash128 hash;
+    TierPlace place;
+    bool stored = false;  // else it is being written
+  };
+
+  /// All that contains() knows. O(slots).
+  std::vector<Entry> Entries() const;
+
   /// What was said of the block in `slot`. Pre: it is not free.
   TierBlock block(std::uint32_t slot) const;
 
@@ -118,6 +133,7 @@ class TierIndex final {
     Hash128 parent;
     std::uint64_t generation = 0;
     std::uint64_t used = 0;  // when, counted in uses
+    rt::Time kept_until{};   // of kLeafReward
     std::uint32_t readers = 0;
     std::uint32_t tenant = 0;
     std::uint32_t frequency = 0;
@@ -147,6 +163,7 @@ class TierIndex final {
   std::vector<std::string> tenant_names_;    // [tenant]
   std::vector<std::uint32_t> tenant_slots_;  // [tenant]: slots that are not free
   std::uint64_t uses_ = 0;
+  rt::Time now_{};
   std::uint32_t stored_ = 0;
 };
 

@@ -17,8 +17,19 @@ namespace {
 constexpr double kTimeShare = 0.5;
 /// Weight of the newest load in a tier's speed.
 constexpr double kNewWeight = 0.25;
-constexpr std::int32_t kPriorityMax = 100;
 constexpr std::size_t kNamesMax = 1U << 18;
+constexpr std::size_t kDoubtedMax = 1U << 16;  // more, and nothing is guessed any more
+/// Of host memory's slots, those that waiting requests may fill before their turn.
+constexpr std::uint32_t kAheadShare = 2;
+
+/// Without host memory there is nowhere to bring blocks early.
+PrefetchPlannerOptions PrefetchOptions(const TieredConnectorOptions& options,
+                                       const TierSetup& first) {
+  const bool brings = first.tier == Tier::kHost;
+  return {.bytes_in_flight_max = brings ? options.prefetch_bytes_max : 0,
+          .blocks_ahead_max = brings ? first.index.slot_count / kAheadShare : 0,
+          .block_bytes = options.shape.payload_bytes()};
+}
 
 }  // namespace
 
@@ -29,6 +40,7 @@ TieredConnector::TieredConnector(const TieredConnectorOptions& options,
       counters_(std::move(counters)),
       mailbox_(std::make_shared<Mailbox>()),
       filter_(options.filter_blocks_max),
+      prefetches_(PrefetchOptions(options, tiers.front())),
       names_(kNamesMax),
       journal_(options.journal) {
   PX_ASSERT(!tiers.empty());
@@ -57,6 +69,9 @@ void TieredConnector::Start(rt::Function<void()> wake) {
 
 TieredConnector::~TieredConnector() {
   for (const std::unique_ptr<Level>& level : levels_) {
+    level->store->Stop();
+  }
+  for (const std::unique_ptr<Level>& level : levels_) {
     level->runner.reset();
   }
 }
@@ -78,7 +93,11 @@ std::uint32_t TieredConnector::Match(const ConnectorRequestRef& request, std::ui
   if (is_new) {
     Use(request->chain);
   }
-  return CountFound(request->chain, first, is_new);
+  return CountFound(*request, first, is_new, false);
+}
+
+std::uint32_t TieredConnector::Guess(const ConnectorRequestRef& request, std::uint32_t first) {
+  return CountFound(*request, first, false, true);
 }
 
 // Every block that a request begins with is used by it, whoever has it.
@@ -95,24 +114,59 @@ void TieredConnector::Use(const BlockChain& chain) {
   }
 }
 
-std::uint32_t TieredConnector::CountFound(const BlockChain& chain, std::uint32_t first,
-                                          bool is_counted) {
+// Behind a block that is known those follow that may be there, if no other worker keeps the
+// request's: it knows what it has.
+std::uint32_t TieredConnector::CountFound(const ConnectorRequest& request, std::uint32_t first,
+                                          bool is_counted, bool guesses) {
+  const BlockChain& chain = request.chain;
   const auto size = static_cast<std::uint32_t>(chain.hashes.size());
   std::array<std::uint32_t, kTierCount> from{};
   std::uint32_t count = 0;
   while (first + count < size && count < options_.load_blocks_max) {
-    const std::optional<Place> place = Locate(chain.hashes[first + count]);
+    const Hash128& hash = chain.hashes[first + count];
+    const std::optional<Place> place = Locate(hash);
     if (is_counted) {
       CountAsked(place);
     }
-    if (!place ||
-        from[static_cast<std::size_t>(place->level->tier)] >= BlocksInTime(*place->level)) {
+    const bool may_guess = (guesses || count > 0) && request.handover.empty();
+    const Level* const level = place ? place->level : may_guess ? WhoMayHave(hash) : nullptr;
+    if (level == nullptr || from[static_cast<std::size_t>(level->tier)] >= BlocksInTime(*level)) {
       break;
     }
-    ++from[static_cast<std::size_t>(place->level->tier)];
+    ++from[static_cast<std::size_t>(level->tier)];
     ++count;
   }
   return count;
+}
+
+// Who cannot say without being read whether it has the block; null: nobody.
+TieredConnector::Level* TieredConnector::WhoMayHave(const Hash128& hash) const {
+  if (doubted_.size() >= kDoubtedMax || doubted_.contains(hash)) {
+    return nullptr;
+  }
+  for (const std::unique_ptr<Level>& level : levels_) {
+    if (level->is_asked && !level->reads.rests(now_) && !level->index.contains(hash)) {
+      return level.get();
+    }
+  }
+  return nullptr;
+}
+
+// Takes the block for one that is there; its reader finds out.
+std::optional<TieredConnector::Place> TieredConnector::Assume(const BlockChain& chain,
+                                                              std::uint32_t number) {
+  Level* const level = WhoMayHave(chain.hashes[number]);
+  if (level == nullptr) {
+    return std::nullopt;
+  }
+  const std::optional<TierPlace> place =
+      Reserve(*level, {.hash = chain.hashes[number],
+                       .parent = number == 0 ? chain.root->hash : chain.hashes[number - 1]});
+  if (!place) {
+    return std::nullopt;
+  }
+  level->index.Commit(place->slot);
+  return Place{.level = level, .place = *place};
 }
 
 void TieredConnector::CountAsked(const std::optional<Place>& place) {
@@ -147,7 +201,6 @@ std::vector<bool> TieredConnector::Find(std::span<const Hash128> hashes) const {
 void TieredConnector::Load(LoadId id, const ConnectorRequestRef& request, std::uint32_t first,
                            std::span<const BlockMemory> targets) {
   const BlockChain& chain = request->chain;
-  const std::size_t block_tokens = options_.shape.block_tokens();
   auto owned = std::make_unique<LoadState>();
   LoadState& load = *owned;
   load.id = id;
@@ -162,40 +215,35 @@ void TieredConnector::Load(LoadId id, const ConnectorRequestRef& request, std::u
       return;
     }
     ++load.jobs;
+    ++load.jobs_of[level];
     level->runner->Post(
         true, [this, id, level, ticket = load.ticket, mailbox = mailbox_, store = level->store,
-               shape = options_.shape, items = std::move(batch)] {
+               shape = options_.shape, items = std::move(batch),
+               pace = PaceOf(*level, BlockTrafficCost::kCopy + BlockTrafficCost::kCheck,
+                             CopyHaste::kNow)] {
           std::vector<Outcome> outcomes;
+          std::vector<BlockStore::Ask> asks;
           for (const LoadItem& item : items) {
             Outcome& outcome = outcomes.emplace_back();
             outcome.number = item.number;
             outcome.hash = item.wanted.hash;
             outcome.place = item.place;
-            if (ticket->first_bad.load(std::memory_order_relaxed) < item.number) {
-              continue;  // of no use behind a hole
-            }
-            StoredBlock block;
-            std::span<const std::byte> payload;
-            outcome.fault = store->Read(item.place.slot, item.wanted.hash, block, payload);
-            if (outcome.fault == BlockFault::kNone) {
-              outcome.fault = CompareHeader(block, item.wanted, shape);
-            }
-            if (outcome.fault == BlockFault::kNone) {
-              const rt::MutexLock lock(ticket->mutex);
-              if (ticket->wanted) {
-                // The copy is what is checked: what happens on the way is seen, too.
-                std::memcpy(item.target.data(), payload.data(), payload.size());
-                outcome.fault = CheckPayload(block, item.target);
-                outcome.brought = outcome.fault == BlockFault::kNone;
-              }
-            }
-            if (!outcome.brought) {
-              std::uint32_t seen = ticket->first_bad.load(std::memory_order_relaxed);
-              while (item.number < seen &&
-                     !ticket->first_bad.compare_exchange_weak(seen, item.number)) {
-              }
-            }
+            outcome.is_guess = item.is_guess;
+            asks.push_back({.slot = item.place.slot, .hash = item.wanted.hash});
           }
+          const auto wanted = [&](std::size_t i) {  // of no use behind a hole
+            const bool is_wanted =
+                ticket->first_bad.load(std::memory_order_relaxed) >= items[i].number;
+            if (is_wanted) {
+              pace.Pass();
+            }
+            return is_wanted;
+          };
+          store->ReadMany(asks, wanted,
+                          [&](std::size_t i, BlockFault fault, const StoredBlock& block,
+                              std::span<const std::byte> payload) {
+                            Take(*ticket, items[i], shape, fault, block, payload, outcomes[i]);
+                          });
           mailbox->Put([this, id, level, outcomes = std::move(outcomes)] {
             JobEnded(id, *level, outcomes);
           });
@@ -204,7 +252,11 @@ void TieredConnector::Load(LoadId id, const ConnectorRequestRef& request, std::u
   };
   for (std::uint32_t i = 0; i < targets.size(); ++i) {
     const std::uint32_t number = first + i;
-    const std::optional<Place> place = Locate(chain.hashes[number]);
+    std::optional<Place> place = Locate(chain.hashes[number]);
+    const bool is_guess = !place;
+    if (is_guess && request->handover.empty()) {
+      place = Assume(chain, number);
+    }
     if (!place) {
       break;  // it went since Match
     }
@@ -212,27 +264,54 @@ void TieredConnector::Load(LoadId id, const ConnectorRequestRef& request, std::u
       flush();
       level = place->level;
     }
-    ++located;
+    located += is_guess ? 0 : 1;
     level->index.BeginRead(place->place.slot);
     LoadItem& item = batch.emplace_back();
     item.number = i;
     item.place = place->place;
     item.target = targets[i].bytes;
-    item.wanted.hash = chain.hashes[number];
-    item.wanted.parent = number == 0 ? chain.root->hash : chain.hashes[number - 1];
-    item.wanted.root = chain.root;
-    item.wanted.index = number;
+    item.is_guess = is_guess;
+    item.wanted = WantedOf(chain, number);
     item.wanted.generation = level->has_slots ? place->place.generation : 0;
-    const auto tokens = std::span(chain.tokens).subspan(number * block_tokens, block_tokens);
-    item.wanted.tokens.assign(tokens.begin(), tokens.end());
   }
   flush();
-  Add(counters_->matched_tokens, located * block_tokens);
+  Add(counters_->matched_tokens, located * options_.shape.block_tokens());
   if (load.jobs == 0) {
     EndLoad(load, std::nullopt);
     loads_.erase(id);
   }
   mailbox_->Wake();  // for its deadline, or its end
+}
+
+TieredConnector::Pace TieredConnector::PaceOf(const Level& level, std::uint64_t passes,
+                                              CopyHaste haste) const {
+  passes += level.tier == Tier::kHost ? 0 : BlockTrafficCost::kDevice;
+  return {.counters = counters_,
+          .pacer = options_.pacer,
+          .tier = level.tier,
+          .bytes = passes * options_.shape.payload_bytes(),
+          .haste = haste};
+}
+
+// On the tier's thread.
+void TieredConnector::Take(LoadTicket& ticket, const LoadItem& item, const BlockShape& shape,
+                           BlockFault fault, const StoredBlock& block,
+                           std::span<const std::byte> payload, Outcome& outcome) {
+  outcome.fault = fault == BlockFault::kNone ? CompareHeader(block, item.wanted, shape) : fault;
+  if (outcome.fault == BlockFault::kNone) {
+    const rt::MutexLock lock(ticket.mutex);
+    if (ticket.wanted) {
+      // The copy is what is checked: what happens on the way is seen, too.
+      std::memcpy(item.target.data(), payload.data(), payload.size());
+      outcome.fault = CheckPayload(block, item.target);
+      outcome.brought = outcome.fault == BlockFault::kNone;
+    }
+  }
+  if (!outcome.brought) {
+    std::uint32_t seen = ticket.first_bad.load(std::memory_order_relaxed);
+    while (item.number < seen && !ticket.first_bad.compare_exchange_weak(seen, item.number)) {
+    }
+  }
 }
 
 void TieredConnector::JobEnded(LoadId id, Level& level, const std::vector<Outcome>& outcomes) {
@@ -243,6 +322,15 @@ void TieredConnector::JobEnded(LoadId id, Level& level, const std::vector<Outcom
     load.brought[outcome.number] = outcome.brought;
     brought += outcome.brought ? 1 : 0;
     Account(level, outcome);
+    if (outcome.is_guess && outcome.brought) {
+      Add(counters_->matched_tokens, options_.shape.block_tokens());
+      Add(counters_->of(level.tier).asked);
+      Add(counters_->of(level.tier).found);
+      CountStored(level);
+    }
+  }
+  if (load.jobs == 1) {
+    PumpUp();
   }
   if (brought > 0 && load.began != rt::Time{}) {
     const double seconds = std::chrono::duration<double>(now_ - load.began).count() / brought;
@@ -250,6 +338,7 @@ void TieredConnector::JobEnded(LoadId id, Level& level, const std::vector<Outcom
                               ? seconds
                               : level.block_seconds + kNewWeight * (seconds - level.block_seconds);
   }
+  --load.jobs_of.at(&level);
   if (--load.jobs == 0) {
     EndLoad(load, std::nullopt);
     loads_.erase(id);
@@ -264,15 +353,30 @@ void TieredConnector::Account(Level& level, const Outcome& outcome) {
     Add(counts.brought_bytes, options_.shape.payload_bytes());
     return;
   }
+  if (outcome.is_guess &&
+      (outcome.fault == BlockFault::kNone || outcome.fault == BlockFault::kMissing)) {
+    if (outcome.fault == BlockFault::kMissing) {
+      level.reads.Succeeded();  // it said so
+    }
+    level.index.Remove(outcome.hash, outcome.place);
+    CountStored(level);
+    return;
+  }
   if (outcome.fault == BlockFault::kNone) {
     return;  // nobody wanted it any more
   }
-  Add(counts.faults[static_cast<std::size_t>(outcome.fault)]);
-  if (outcome.fault == BlockFault::kIo) {
+  Failed(level, outcome.hash, outcome.place, outcome.fault);
+}
+
+void TieredConnector::Failed(Level& level, const Hash128& hash, const TierPlace& place,
+                             BlockFault fault) {
+  TierCounters::Of& counts = counters_->of(level.tier);
+  Add(counts.faults[static_cast<std::size_t>(fault)]);
+  if (fault == BlockFault::kIo) {
     Add(counts.read_failures);
     level.reads.Failed(now_, false);
   }
-  Forget(level, outcome.hash, outcome.place);
+  Forget(level, hash, place);
 }
 
 void TieredConnector::Forget(Level& level, const Hash128& hash, const TierPlace& place) {
@@ -336,10 +440,13 @@ void TieredConnector::Published(std::vector<PublishedBlock> blocks) {
 void TieredConnector::Distrust(std::span<const Hash128> hashes) {
   for (const Hash128& hash : hashes) {
     for (const std::unique_ptr<Level>& level : levels_) {
+      if (level->is_asked && doubted_.size() < kDoubtedMax) {
+        doubted_.insert(hash);  // it may be there still
+      }
       if (const std::optional<TierPlace> place = level->index.Find(hash)) {
         Forget(*level, hash, *place);
       } else if (level->index.contains(hash)) {
-        distrusted_.insert(hash);
+        level->distrusted.insert(hash);
       }
     }
   }
@@ -347,6 +454,7 @@ void TieredConnector::Distrust(std::span<const Hash128> hashes) {
 
 void TieredConnector::Finished(const ConnectorRequestRef& request, std::vector<BlockPin> pins) {
   pins.clear();
+  prefetches_.Forget(request->id);
   if (live_.erase(request->id) == 0) {
     Use(request->chain);  // the cache had all of it
   }
@@ -360,6 +468,9 @@ void TieredConnector::Finished(const ConnectorRequestRef& request, std::vector<B
 
 rt::Time TieredConnector::Poll(rt::Time now, std::vector<LoadEnd>& ended) {
   now_ = now;
+  for (const std::unique_ptr<Level>& level : levels_) {
+    level->index.AdvanceTo(now);
+  }
   mailbox_->RunAll();
   if (next_decay_ == rt::kNever) {
     next_decay_ = now + options_.decay_period;
@@ -386,7 +497,8 @@ rt::Time TieredConnector::Poll(rt::Time now, std::vector<LoadEnd>& ended) {
                            fmt::format("KV blocks did not come within {} ms",
                                        options_.load_time_max / std::chrono::milliseconds(1))));
       for (const std::unique_ptr<Level>& level : levels_) {
-        if (level->tier != Tier::kHost) {
+        const auto jobs = load->jobs_of.find(level.get());  // the others had no part in it
+        if (level->tier != Tier::kHost && jobs != load->jobs_of.end() && jobs->second > 0) {
           level->reads.Failed(now, false);
         }
       }
@@ -426,7 +538,8 @@ bool TieredConnector::idle() const {
 void TieredConnector::CheckInvariants() const {
   for (const std::unique_ptr<Level>& level : levels_) {
     level->index.CheckInvariants();
-    if (loads_.empty() && cache_writes_ == 0 && level->planner.moving() == 0) {
+    if (loads_.empty() && cache_writes_ == 0 && level->planner.moving() == 0 &&
+        prefetches_.moving_count() == 0) {
       PX_ASSERT(level->index.busy_count() == 0 && level->coming == 0);
     }
   }

@@ -1,4 +1,5 @@
 // Blocks on their way down: from the cache to the first tier, from there to those behind it.
+#include <limits>
 #include <utility>
 
 #include "base/assert.h"
@@ -20,7 +21,7 @@ std::optional<TierPlace> TieredConnector::Reserve(Level& level, const TierBlock&
     Add(counts.evicted);
     CountStored(level);
     journal_.Removed(level.tier, reserved->place.slot);
-    if (!level.has_slots) {
+    if (!level.has_slots && !level.forgets_itself) {
       level.runner->Post(false, [store = level.store, slot = reserved->place.slot,
                                  gone = *reserved->evicted] { store->Drop(slot, gone); });
     }
@@ -63,13 +64,16 @@ void TieredConnector::WriteFromCache(Level& level, const PublishedBlock& block,
   level.coming += bytes;
   ++cache_writes_;
   // The pin goes where it came from: the mailbox's calls run on the engine's thread.
-  level.runner->Post(false, [this, &level, mailbox = mailbox_, store = level.store, place = *place,
-                             payload = block.bytes, stored = std::move(stored),
-                             written = Written{.hash = block.hash, .name = name}, pin]() mutable {
-    Result<void> result = store->Write(place.slot, std::move(stored), payload);
-    mailbox->Put([this, &level, place, written = std::move(written), result = std::move(result),
-                  pin = std::move(pin)] { CacheWritten(level, place, written, result); });
-  });
+  level.runner->Post(
+      false,
+      [this, &level, mailbox = mailbox_, store = level.store, place = *place, payload = block.bytes,
+       stored = std::move(stored), written = Written{.hash = block.hash, .name = name}, pin,
+       pace = PaceOf(level, BlockTrafficCost::kCopy, CopyHaste::kLater)]() mutable {
+        pace.Pass();
+        Result<void> result = store->Write(place.slot, std::move(stored), payload);
+        mailbox->Put([this, &level, place, written = std::move(written), result = std::move(result),
+                      pin = std::move(pin)] { CacheWritten(level, place, written, result); });
+      });
 }
 
 void TieredConnector::CacheWritten(Level& level, const TierPlace& place, const Written& written,
@@ -94,7 +98,7 @@ void TieredConnector::Settle(Level& level, const TierPlace& place, const Written
     Add(counts.written);
     Add(counts.written_bytes, options_.shape.payload_bytes());
     CountStored(level);
-    if (distrusted_.erase(written.hash) > 0) {
+    if (level.distrusted.erase(written.hash) > 0) {
       Forget(level, written.hash, place);
     } else if (written.name) {
       journal_.Stored(level.tier, place.slot, *written.name);
@@ -102,6 +106,7 @@ void TieredConnector::Settle(Level& level, const TierPlace& place, const Written
     return;
   }
   level.index.Abandon(place.slot);
+  level.distrusted.erase(written.hash);
   if (result.error().code() != Code::kTooLarge) {
     Add(counts.write_failures);
     level.writes.Failed(now_, result.error().code() == Code::kResourceExhausted);
@@ -152,19 +157,20 @@ void TieredConnector::PumpDown(Level& level) {
       return;
     }
     level.runner->Post(false, [this, &level, mailbox = mailbox_, store = level.store,
-                               source = host.store, items = std::move(items)] {
-      std::vector<Result<void>> results;
+                               source = host.store, items = std::move(items),
+                               pace = PaceOf(level, BlockTrafficCost::kCopy, CopyHaste::kLater)] {
+      std::vector<std::uint32_t> slots;
       for (const DownItem& item : items) {
-        StoredBlock block;
-        std::span<const std::byte> payload;
-        const BlockFault fault = source->Read(item.from.slot, item.block.hash, block, payload);
-        if (fault != BlockFault::kNone || block.hash != item.block.hash) {
-          results.emplace_back(Fail(Code::kTooLarge, "the block is not there any more"));
-          continue;
-        }
-        block.generation = item.to.generation;
-        results.push_back(store->Write(item.to.slot, std::move(block), payload));
+        slots.push_back(item.to.slot);
       }
+      std::vector<Result<void>> results = store->WriteMany(
+          slots, [&](std::size_t i, StoredBlock& block, std::span<const std::byte>& payload) {
+            pace.Pass();
+            const BlockFault fault =
+                source->Read(items[i].from.slot, items[i].block.hash, block, payload);
+            block.generation = items[i].to.generation;
+            return fault == BlockFault::kNone && block.hash == items[i].block.hash;
+          });
       mailbox->Put(
           [this, &level, items, results = std::move(results)] { WentDown(level, items, results); });
     });
@@ -184,7 +190,11 @@ void TieredConnector::WentDown(Level& level, const std::vector<DownItem>& items,
 // In pieces, so that neither memory nor the engine's thread is held up.
 void TieredConnector::Scan(Level& level) {
   constexpr std::size_t kPiece = 256;  // blocks
-  level.runner->Post(false, [this, &level, mailbox = mailbox_, store = level.store] {
+  // More names than it has room for need nobody. Peers have files of their own, each with its turn.
+  const std::size_t found_max = level.tier == Tier::kPeer ? std::numeric_limits<std::size_t>::max()
+                                                          : level.index.slot_count();
+  level.runner->Post(false, [this, &level, mailbox = mailbox_, store = level.store, found_max] {
+    std::size_t found_count = 0;
     auto piece = std::make_shared<std::vector<BlockStore::Found>>();
     auto tell = [&](bool last) {
       mailbox->Put([this, &level, piece, last] {
@@ -203,11 +213,16 @@ void TieredConnector::Scan(Level& level) {
           if (piece->size() >= kPiece) {
             tell(false);
           }
-          return true;
+          return ++found_count < found_max && !store->stopping();
         },
         [&](BlockFault fault) {
           mailbox->Put([this, &level, fault] {
-            Add(counters_->of(level.tier).faults[static_cast<std::size_t>(fault)]);
+            TierCounters::Of& counts = counters_->of(level.tier);
+            Add(counts.faults[static_cast<std::size_t>(fault)]);
+            if (fault == BlockFault::kIo && !level.has_slots) {  // the list as a whole
+              Add(counts.read_failures);
+              level.reads.Failed(now_, false);
+            }
           });
         });
     tell(true);

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -11,6 +12,7 @@
 
 #include "kv/block_cache.h"
 #include "rt/sim_world.h"
+#include "transport/faulty_transport.h"
 #include "transport/memory_transport.h"
 #include "transport/transfer_agent.h"
 
@@ -24,7 +26,8 @@ constexpr char kKey[] = "the key of a test's cluster";
 
 // A cache with bytes, and a connector; what an engine would do with them is done by the test.
 struct Side {
-  Side(rt::SimNode& node_in, transport::MemoryExchange& exchange, HandoverOptions options)
+  Side(rt::SimNode& node_in, transport::MemoryExchange& exchange, HandoverOptions options,
+       std::optional<transport::FaultOptions> faults = std::nullopt)
       : node(node_in),
         cache(std::move(*BlockCache::Create(
             {.block_count_max = kBlocks, .block_tokens = kBlockTokens, .identity_key = kKey}))),
@@ -49,6 +52,9 @@ struct Side {
           agent.wake = std::move(wake);
           std::vector<transport::TransportFactory> factories;
           factories.push_back(exchange.factory());
+          if (faults) {
+            factories.back() = transport::WithFaults(std::move(factories.back()), *faults);
+          }
           PX_TRY(auto made,
                  transport::TransferAgent::Create(loop, std::move(agent), std::move(factories)));
           return std::shared_ptr<transport::Agent>(std::move(made));
@@ -98,7 +104,7 @@ class HandoverConnectorTest : public ::testing::Test {
   }
 
   /// Blocks of the same size, cut over two tensor ranks on one side and two stages on the other.
-  void StartCut(const std::string& name) {
+  void StartCut(const std::string& name, bool pipelined = false) {
     LayoutRecord layout{.layer_count = 4,
                         .kv_head_count = 2,
                         .key_dim = 32,
@@ -109,6 +115,7 @@ class HandoverConnectorTest : public ::testing::Test {
     HandoverOptions options;
     options.key = kKey;
     options.chunk_tokens = 8;
+    options.pipelined = pipelined;
     options.geometry.layout = layout;
     prefill_ = std::make_unique<Side>(world_.AddNode("p" + name), exchange_, options);
     layout.stage_layers = CutLayers(4, 2);
@@ -150,6 +157,53 @@ class HandoverConnectorTest : public ::testing::Test {
     return record_;
   }
 
+  /// The first `blocks` blocks of a prompt of `all` are computed; the rest follows by Progress.
+  std::string OfferEarly(std::uint32_t blocks, std::uint32_t all) {
+    auto mine = std::make_shared<ConnectorRequest>(*prefill_->Request(1, all));
+    mine->prefill_only = true;
+    mine->early_handover = true;
+    growing_ = mine;
+    prefill_->connector->WatchEarly(RequestId{1},
+                                    [this](const std::string& news) { early_ = news; });
+    Progress(blocks);
+    RunUntil([&] { return !early_.empty(); });
+    return early_;
+  }
+
+  void Progress(std::uint32_t blocks) {
+    const auto first = static_cast<std::uint32_t>(refs_.size());
+    std::vector<BlockPin> pins;
+    for (std::uint32_t i = 0; i < blocks; ++i) {
+      pins_.push_back(*prefill_->cache->Allocate());
+      refs_.push_back(pins_.back().ref());
+      for (std::byte& byte : prefill_->Bytes(refs_.back())) {
+        byte = static_cast<std::byte>(random_());
+      }
+      pins.push_back(pins_.back().Share());
+    }
+    if (first == 0) {
+      std::vector<PublishedBlock> published(1);
+      published[0].bytes = prefill_->Bytes(refs_[0]);
+      published[0].pin = pins[0].Share();
+      prefill_->connector->Published(std::move(published));
+    }
+    prefill_->connector->Progress(growing_, first, std::move(pins));
+  }
+
+  /// The prompt is computed; the record of all.
+  std::string FinishEarly(std::uint32_t more) {
+    Progress(more);
+    prefill_->connector->Finished(growing_, std::move(pins_));
+    pins_.clear();
+    prefill_->connector->Watch(RequestId{1}, [this](const std::optional<std::string>& news) {
+      record_ = news.value_or(record_);
+      kept_ = news.has_value();
+      ++news_;
+    });
+    RunUntil([&] { return news_ > 0; });
+    return record_;
+  }
+
   /// All `blocks` are fetched; how that ended.
   LoadEnd Fetch(const std::string& record, std::uint32_t blocks,
                 const std::function<void()>& meanwhile = {}) {
@@ -178,6 +232,74 @@ class HandoverConnectorTest : public ::testing::Test {
     return ends.empty() ? LoadEnd{} : ends[0];
   }
 
+  /// `count` prompts of two blocks each are computed and kept; their records.
+  std::vector<std::string> OfferPairs(std::uint64_t count) {
+    std::vector<std::string> records(count);
+    for (std::uint64_t id = 1; id <= count; ++id) {
+      auto mine = std::make_shared<ConnectorRequest>(*prefill_->Request(id, 2));
+      mine->prefill_only = true;
+      std::vector<BlockPin> pins;
+      pins.push_back(*prefill_->cache->Allocate());
+      pins.push_back(*prefill_->cache->Allocate());
+      std::vector<PublishedBlock> published(1);
+      published[0].bytes = prefill_->Bytes(pins[0].ref());
+      published[0].pin = pins[0].Share();
+      prefill_->connector->Published(std::move(published));
+      prefill_->connector->Finished(mine, std::move(pins));
+      prefill_->connector->Watch(
+          RequestId{id}, [&record = records[id - 1]](const std::optional<std::string>& news) {
+            record = news.value_or(record);
+          });
+      RunUntil([&] { return !records[id - 1].empty(); });
+      // The records outlive nobody who tells of them.
+      prefill_->connector->Watch(RequestId{id}, [](const std::optional<std::string>&) {});
+    }
+    return records;
+  }
+
+  /// The blocks of a record go to new blocks of `side`.
+  void BeginLoad(Side& side, std::uint64_t id, const std::string& record) {
+    auto request = std::make_shared<ConnectorRequest>(*side.Request(id, 2));
+    request->handover = record;
+    const ConnectorRequestRef asked = request;
+    ASSERT_EQ(side.connector->Match(asked, 0), 2U);
+    std::vector<BlockMemory> targets;
+    for (int i = 0; i < 2; ++i) {
+      targets_.push_back(*side.cache->Allocate());
+      targets.push_back({.ref = targets_.back().ref(), .bytes = side.Bytes(targets_.back().ref())});
+    }
+    side.connector->Load(LoadId{id}, asked, 0, targets);
+  }
+
+  /// When the slower ones of `count` loads of two blocks have ended, of which one goes to a worker
+  /// that takes 4 KB/s, or none.
+  rt::Duration TimeOfMost(const std::string& name, std::uint64_t count, bool with_slow_one) {
+    refs_.clear();
+    targets_.clear();
+    HandoverOptions options;
+    options.key = kKey;
+    decode_.reset();
+    prefill_ = std::make_unique<Side>(world_.AddNode("p" + name), exchange_, options);
+    decode_ = std::make_unique<Side>(world_.AddNode("d" + name), exchange_, options);
+    Side slow(world_.AddNode("s" + name), exchange_, options,
+              transport::FaultOptions{.bytes_per_s_max = 4096});
+    const std::vector<std::string> records = OfferPairs(count);
+    const rt::Time begun = world_.now();
+    for (std::uint64_t id = count; id > 0; --id) {
+      BeginLoad(with_slow_one && id == count ? slow : *decode_, id, records[id - 1]);
+    }
+    std::vector<rt::Duration> took;
+    RunUntil([&] {
+      std::vector<LoadEnd> ends;
+      decode_->connector->Poll(world_.now(), ends);
+      took.resize(took.size() + ends.size(), world_.now() - begun);
+      return took.size() >= count - 1;
+    });
+    EXPECT_EQ(slow.connector->counters().loads_running, with_slow_one ? 1U : 0U);
+    targets_.clear();
+    return took[took.size() * 95 / 100];
+  }
+
   void ExpectQuiet() {
     std::vector<LoadEnd> ends;
     RunUntil([&] {
@@ -195,9 +317,15 @@ class HandoverConnectorTest : public ::testing::Test {
   std::unique_ptr<Side> decode_;
   std::vector<BlockRef> refs_;     // of the offer
   std::vector<BlockPin> targets_;  // of the load
+  std::uint64_t lost_ = 0;
   std::uint32_t matched_ = 0;
   std::string record_;
   bool kept_ = false;
+  std::shared_ptr<ConnectorRequest> growing_;
+  std::vector<BlockPin> pins_;  // of the sequence that computes
+  std::mt19937_64 random_{5};
+  std::string early_;
+  int news_ = 0;
 };
 
 TEST_F(HandoverConnectorTest, BlocksArriveAsTheyWereAndAreLetGo) {
@@ -211,6 +339,99 @@ TEST_F(HandoverConnectorTest, BlocksArriveAsTheyWereAndAreLetGo) {
   }
   EXPECT_EQ(decode_->connector->counters().chunks, 6U);
   EXPECT_EQ(decode_->connector->transport(), "memory");
+  ExpectQuiet();
+}
+
+TEST_F(HandoverConnectorTest, BlocksMoveAsTheyBecomeWhole) {
+  HandoverOptions options;
+  options.pipelined = true;
+  Start(options);
+  const std::string record = OfferEarly(3, 11);
+  const LoadEnd end = Fetch(record, 11, [&] {
+    const HandoverCounters& counters = decode_->connector->counters();
+    RunUntil([&] { return counters.early_blocks == 3; });
+    Progress(4);
+    RunUntil([&] { return counters.early_blocks == 7; });
+    EXPECT_EQ(counters.load_ends[static_cast<std::size_t>(HandoverState::kDone)], 0U);
+    (void)FinishEarly(4);
+  });
+  EXPECT_EQ(end.blocks, 11U);
+  EXPECT_FALSE(end.error);
+  for (std::size_t i = 0; i < refs_.size(); ++i) {
+    EXPECT_TRUE(std::ranges::equal(prefill_->Bytes(refs_[i]), decode_->Bytes(targets_[i].ref())));
+  }
+  RunUntil([&] { return !kept_; });
+  EXPECT_EQ(
+      prefill_->connector->counters().offer_ends[static_cast<std::size_t>(HandoverState::kDone)],
+      1U);
+  ExpectQuiet();
+}
+
+TEST_F(HandoverConnectorTest, AnotherLayoutMovesAsItBecomesWholeToo) {
+  StartCut("", true);
+  const std::string record = OfferEarly(3, 11);
+  const LoadEnd end = Fetch(record, 11, [&] {
+    RunUntil([&] { return decode_->connector->counters().early_blocks == 3; });
+    (void)FinishEarly(8);
+  });
+  EXPECT_EQ(end.blocks, 11U);
+  ExpectQuiet();
+}
+
+TEST_F(HandoverConnectorTest, APromptThatIsNotFinishedEndsTheLoadBehindItsWholeBlocks) {
+  HandoverOptions options;
+  options.pipelined = true;
+  Start(options);
+  const std::string record = OfferEarly(3, 11);
+  const LoadEnd end = Fetch(record, 11, [&] {
+    Progress(1);
+    RunUntil([&] { return decode_->connector->counters().early_blocks == 4; });
+    pins_.clear();
+    prefill_->connector->Finished(growing_, {});
+  });
+  EXPECT_EQ(end.blocks, 4U);
+  ASSERT_TRUE(end.error);
+  EXPECT_EQ(end.error->code(), Code::kUnavailable);
+  ExpectQuiet();
+}
+
+TEST_F(HandoverConnectorTest, ABlockThatChangesBeforeItIsReadIsFoundEarlyToo) {
+  HandoverOptions options;
+  options.pipelined = true;
+  Start(options);
+  const std::string record = OfferEarly(3, 11);
+  prefill_->Bytes(refs_[1])[77] ^= static_cast<std::byte>(4);
+  const LoadEnd end = Fetch(record, 11);
+  EXPECT_EQ(end.blocks, 1U);
+  EXPECT_EQ(end.error->code(), Code::kDataCorrupt);
+  EXPECT_EQ(prefill_->connector->counters().offers, 1U) << "who goes on may still want it";
+  pins_.clear();
+  prefill_->connector->Finished(growing_, {});
+  ExpectQuiet();
+}
+
+// What the prefill worker does not tell, the record does that comes with the request.
+TEST_F(HandoverConnectorTest, ALoadThatHearsNothingGoesOnWithTheWholeRecord) {
+  HandoverOptions options;
+  options.pipelined = true;
+  Start(options);
+  const auto of_nobody = [](const std::string& bytes) {
+    const HashKey key(kKey);
+    Result<wire::HandoverRecord> record = DecodeHandover(bytes, key);
+    EXPECT_TRUE(record);
+    record->transfer_low ^= 1;
+    return EncodeHandover(*record, key);
+  };
+  const std::string record = of_nobody(OfferEarly(3, 11));
+  const std::string whole = of_nobody(FinishEarly(8));
+  const LoadEnd end = Fetch(record, 11, [&] {
+    RunUntil([&] { return decode_->connector->counters().early_blocks == 3; });
+    auto request = std::make_shared<ConnectorRequest>(*decode_->Request(10, 11));
+    request->handover = whole;
+    EXPECT_EQ(decode_->connector->Match(request, 0), 11U);
+  });
+  EXPECT_EQ(end.blocks, 11U);
+  prefill_->connector->Forget(RequestId{1});
   ExpectQuiet();
 }
 
@@ -330,6 +551,50 @@ TEST_F(HandoverConnectorTest, ALeaseIsNoLongerThanTheRequestMayTake) {
   EXPECT_EQ(
       prefill_->connector->counters().offer_ends[static_cast<std::size_t>(HandoverState::kExpired)],
       1U);
+}
+
+TEST_F(HandoverConnectorTest, ASlowReceiverDelaysNobodyElse) {
+  const rt::Duration alone = TimeOfMost("alone", 32, false);
+  const rt::Duration beside = TimeOfMost("beside", 32, true);
+  EXPECT_LT(beside, 2 * alone);
+}
+
+// A word that is lost costs the time of a lease or of a load, and nothing for ever.
+TEST_F(HandoverConnectorTest, LostTransfersAndWordsEndWithTheirTime) {
+  HandoverOptions options;
+  options.key = kKey;
+  options.timeout = std::chrono::seconds(2);
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    targets_.clear();
+    decode_.reset();
+    prefill_ =
+        std::make_unique<Side>(world_.AddNode("p" + std::to_string(seed)), exchange_, options);
+    decode_ = std::make_unique<Side>(world_.AddNode("d" + std::to_string(seed)), exchange_, options,
+                                     transport::FaultOptions{.seed = seed, .drop = 0.1});
+    const rt::Time begun = world_.now();
+    const std::vector<std::string> records = OfferPairs(24);
+    for (std::uint64_t id = 1; id <= records.size(); ++id) {
+      BeginLoad(*decode_, id, records[id - 1]);
+    }
+    std::size_t ended = 0;
+    std::vector<LoadEnd> ends;
+    RunUntil([&] {
+      ends.clear();
+      decode_->connector->Poll(world_.now(), ends);
+      ended += ends.size();
+      prefill_->connector->Poll(world_.now(), ends);
+      return ended == records.size() && prefill_->cache->pool().pinned_count() == 0;
+    });
+    EXPECT_LE(world_.now() - begun, std::chrono::seconds(5));
+    EXPECT_EQ(decode_->connector->counters().loads_running, 0U);
+    EXPECT_EQ(decode_->connector->counters().chunks_running, 0U);
+    EXPECT_EQ(prefill_->connector->counters().offers, 0U);
+    lost_ += prefill_->connector->counters()
+                 .offer_ends[static_cast<std::size_t>(HandoverState::kExpired)];
+  }
+  targets_.clear();
+  EXPECT_GT(lost_, 10U) << "hardly anything was lost";
 }
 
 TEST_F(HandoverConnectorTest, WhatHasNotEndedWellIsNotKept) {

@@ -4,7 +4,11 @@
 
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "support/golden.h"
+#include "wire/messages/codec.h"
 
 namespace pixii::kv {
 namespace {
@@ -34,6 +38,51 @@ TEST(HandoverRecord, ComesBackAsItWasMade) {
   ASSERT_EQ(PackedBlockCount(*read), 2U);
   EXPECT_EQ(PackedBlock(*read, 1), PackedBlock(Record(), 1));
   EXPECT_EQ(PackedBlock(*read, 0).sum.high, ~0ULL);
+}
+
+/// Line `name` of the vectors of docs/formats/handover.md.
+std::string VectorOfPage(const std::string& name) {
+  const std::string page =
+      testing::ReadFileOrFail(testing::SourceDir() + "/docs/formats/handover.md");
+  const std::size_t at = page.find("\n" + name + " ");
+  EXPECT_NE(at, std::string::npos);
+  const std::size_t begin = at + name.size() + 2;
+  return page.substr(begin, page.find('\n', begin) - begin);
+}
+
+std::string Hex(std::string_view bytes) {
+  std::string out;
+  for (const char c : bytes) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    out += kDigits[static_cast<unsigned char>(c) >> 4U];
+    out += kDigits[static_cast<unsigned char>(c) & 15U];
+  }
+  return out;
+}
+
+TEST(HandoverRecord, TheVectorsOfThePageAreWhatWeSay) {
+  const HashKey key("a key for tests, 32 bytes long ..");
+  wire::HandoverRecord record = Record();
+  record.instance_high = 1;
+  record.instance_low = 2;
+  record.transfer_low = 8;
+  record.last_high = 6;
+  record.chain = std::string(32, 'c');
+  const std::string vector = VectorOfPage("record");
+  EXPECT_EQ(Hex(EncodeHandover(record, key)), vector);
+  std::string bytes;
+  for (std::size_t i = 0; i + 1 < vector.size(); i += 2) {
+    bytes += static_cast<char>(std::stoi(vector.substr(i, 2), nullptr, 16));
+  }
+  const Result<wire::HandoverRecord> read = DecodeHandover(bytes, key);
+  ASSERT_TRUE(read) << read.error().ToString();
+  EXPECT_EQ(PackedBlock(*read, 1), PackedBlock(record, 1));
+  wire::HandoverNote note;
+  note.claim = {.transfer_high = 7, .transfer_low = 8};
+  EXPECT_EQ(Hex(wire::Encode(note)), VectorOfPage("claim"));
+  note.claim.reset();
+  note.release = {.transfer_high = 7, .transfer_low = 8, .done = true};
+  EXPECT_EQ(Hex(wire::Encode(note)), VectorOfPage("release"));
 }
 
 TEST(HandoverRecord, OfAnotherKeyIsNone) {

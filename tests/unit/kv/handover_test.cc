@@ -60,11 +60,28 @@ TEST(OfferTable, MoreThanItsBoundIsRefused) {
   EXPECT_TRUE(table.Offer(Id(2), At(10)));
 }
 
+TEST(OfferTable, WhoIsClaimedOrNewestKeepsItsLeaseWhenRoomIsWanted) {
+  OfferTable table(8);
+  ASSERT_TRUE(table.Offer(Id(1), At(10)));
+  ASSERT_TRUE(table.Offer(Id(2), At(30)));
+  ASSERT_TRUE(table.Offer(Id(3), At(20)));
+  ASSERT_TRUE(table.Offer(Id(4), At(5)));
+  table.OnClaim(Id(1));
+  EXPECT_TRUE(table.ExpireOne(Id(4)));
+  EXPECT_TRUE(table.ExpireOne(Id(4)));
+  EXPECT_FALSE(table.ExpireOne(Id(4)));
+  const std::vector<OfferTable::End> ended = table.TakeEnded();
+  ASSERT_EQ(ended.size(), 2U);
+  EXPECT_EQ(ended[0].transfer, Id(3));
+  EXPECT_EQ(ended[1].transfer, Id(2));
+  EXPECT_EQ(ended[0].state, HandoverState::kExpired);
+}
+
 using Kind = FetchTable::Action::Kind;
 
 TEST(FetchTable, ALongLoadMovesInChunksOfItsCredits) {
   FetchTable table({.chunk_blocks = 4, .chunks_running = 2, .chunks_together = 8});
-  table.Begin(LoadId{1}, 10, At(10));
+  table.Begin(LoadId{1}, {10, 10}, At(10));
   const std::vector<FetchTable::Action> first = table.TakeActions();
   ASSERT_EQ(first.size(), 2U);
   EXPECT_EQ(first[0].kind, Kind::kPost);
@@ -88,7 +105,7 @@ TEST(FetchTable, ALongLoadMovesInChunksOfItsCredits) {
 
 TEST(FetchTable, ABlockThatIsNotProvenEndsTheLoadBeforeIt) {
   FetchTable table({.chunk_blocks = 4, .chunks_running = 2, .chunks_together = 8});
-  table.Begin(LoadId{1}, 12, At(10));
+  table.Begin(LoadId{1}, {12, 12}, At(10));
   (void)table.TakeActions();
   table.OnChunk(LoadId{1}, 4, 4, std::nullopt);
   (void)table.TakeActions();
@@ -106,9 +123,9 @@ TEST(FetchTable, ABlockThatIsNotProvenEndsTheLoadBeforeIt) {
 
 TEST(FetchTable, ASlowLoadKeepsOnlyItsOwnCredits) {
   FetchTable table({.chunk_blocks = 1, .chunks_running = 2, .chunks_together = 4});
-  table.Begin(LoadId{1}, 100, At(10));
+  table.Begin(LoadId{1}, {100, 100}, At(10));
   EXPECT_EQ(table.TakeActions().size(), 2U);
-  table.Begin(LoadId{2}, 3, At(10));
+  table.Begin(LoadId{2}, {3, 3}, At(10));
   std::vector<FetchTable::Action> actions = table.TakeActions();
   ASSERT_EQ(actions.size(), 2U);
   EXPECT_EQ(actions[0].load, LoadId{2});
@@ -121,7 +138,7 @@ TEST(FetchTable, ASlowLoadKeepsOnlyItsOwnCredits) {
 
 TEST(FetchTable, ADeadlineEndsALoadThatHangsOnceItsTransfersAreQuiet) {
   FetchTable table({.chunk_blocks = 4, .chunks_running = 2, .chunks_together = 8});
-  table.Begin(LoadId{1}, 4, At(10));
+  table.Begin(LoadId{1}, {4, 4}, At(10));
   (void)table.TakeActions();
   EXPECT_EQ(table.next_time(), At(10));
   table.OnTime(At(10));
@@ -133,6 +150,53 @@ TEST(FetchTable, ADeadlineEndsALoadThatHangsOnceItsTransfersAreQuiet) {
   actions = table.TakeActions();
   ASSERT_EQ(actions.size(), 1U);
   EXPECT_EQ(actions[0].state, HandoverState::kExpired);
+}
+
+TEST(FetchTable, WhatIsStillToComeIsPostedWhenItIsThereAndTheLoadEndsWithTheLast) {
+  FetchTable table({.chunk_blocks = 4, .chunks_running = 2, .chunks_together = 8});
+  table.Begin(LoadId{1}, {.block_count = 7, .available = 2}, At(10));
+  std::vector<FetchTable::Action> actions = table.TakeActions();
+  ASSERT_EQ(actions.size(), 1U);
+  EXPECT_EQ(actions[0].count, 2U);
+  table.OnChunk(LoadId{1}, 0, 2, std::nullopt);
+  EXPECT_TRUE(table.TakeActions().empty()) << "five are not there yet";
+  table.OnMore(LoadId{1}, 5, At(20));
+  actions = table.TakeActions();
+  ASSERT_EQ(actions.size(), 1U);
+  EXPECT_EQ(actions[0].first, 2U);
+  EXPECT_EQ(actions[0].count, 3U);
+  table.OnTime(At(10));
+  EXPECT_TRUE(table.TakeActions().empty()) << "what grows has longer";
+  table.OnMore(LoadId{1}, 7, At(20));
+  (void)table.TakeActions();
+  table.OnChunk(LoadId{1}, 5, 2, std::nullopt);
+  table.OnChunk(LoadId{1}, 2, 3, std::nullopt);
+  actions = table.TakeActions();
+  ASSERT_EQ(actions.size(), 1U);
+  EXPECT_EQ(actions[0].state, HandoverState::kDone);
+  EXPECT_EQ(actions[0].count, 7U);
+}
+
+TEST(FetchTable, WhatComesNoMoreEndsTheLoadBehindWhatIsProven) {
+  FetchTable table({.chunk_blocks = 4, .chunks_running = 2, .chunks_together = 8});
+  table.Begin(LoadId{1}, {.block_count = 7, .available = 2}, At(10));
+  (void)table.TakeActions();
+  table.OnChunk(LoadId{1}, 0, 2, std::nullopt);
+  table.Fail(LoadId{1}, Error(Code::kUnavailable, "withdrawn"));
+  const std::vector<FetchTable::Action> actions = table.TakeActions();
+  ASSERT_EQ(actions.size(), 1U);
+  EXPECT_EQ(actions[0].state, HandoverState::kFailed);
+  EXPECT_EQ(actions[0].count, 2U);
+}
+
+TEST(OfferTable, ALeaseThatIsRenewedLastsAsLongAsTheNewOne) {
+  OfferTable table(8);
+  ASSERT_TRUE(table.Offer(Id(1), rt::kNever));
+  table.OnTime(At(100));
+  table.Renew(Id(1), At(110));
+  EXPECT_EQ(table.next_time(), At(110));
+  table.OnTime(At(110));
+  EXPECT_EQ(StatesOf(table), std::vector{HandoverState::kExpired});
 }
 
 // Against what must hold of any history: each load ends once, when none of its transfers runs, with
@@ -150,6 +214,7 @@ TEST(FetchTable, HoldsUnderRandomEvents) {
 
     struct Load {
       std::uint32_t blocks = 0;
+      std::uint32_t available = 0;
       std::vector<bool> proven;
       std::map<std::uint32_t, std::uint32_t> running;
       bool stopped = false;  // by a failure, a cancel, or its deadline
@@ -165,6 +230,7 @@ TEST(FetchTable, HoldsUnderRandomEvents) {
         Load& load = live.at(action.load);
         if (action.kind == Kind::kPost) {
           ASSERT_FALSE(load.stopped);
+          ASSERT_LE(action.first + action.count, load.available);
           ASSERT_TRUE(load.running.emplace(action.first, action.count).second);
           ASSERT_LE(load.running.size(), options.chunks_running);
         } else if (action.kind == Kind::kEnd) {
@@ -191,13 +257,24 @@ TEST(FetchTable, HoldsUnderRandomEvents) {
         load.blocks = static_cast<std::uint32_t>(1 + below(20));
         load.proven.resize(load.blocks);
         deadlines[id] = now + static_cast<int>(1 + below(60));
-        table.Begin(id, load.blocks, At(deadlines[id]));
+        load.available =
+            below(2) == 0 ? load.blocks : static_cast<std::uint32_t>(below(load.blocks));
+        table.Begin(id, {load.blocks, load.available}, At(deadlines[id]));
         live.emplace(id, std::move(load));
       } else if (what < 3 && !live.empty()) {
         const LoadId id =
             std::next(live.begin(), static_cast<std::ptrdiff_t>(below(live.size())))->first;
-        live.at(id).stopped = true;
-        table.Cancel(id);
+        if (below(2) == 0) {
+          Load& load = live.at(id);
+          load.available += static_cast<std::uint32_t>(below(load.blocks - load.available + 1));
+          table.OnMore(id, load.available, At(deadlines[id]));
+        } else if (below(2) == 0) {
+          live.at(id).stopped = true;
+          table.Cancel(id);
+        } else {
+          live.at(id).stopped = true;
+          table.Fail(id, Error(Code::kUnavailable, "withdrawn"));
+        }
       } else if (what < 4) {
         now += static_cast<int>(below(5));
         for (auto& [id, load] : live) {

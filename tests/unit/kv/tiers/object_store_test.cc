@@ -37,7 +37,7 @@ class MapService final : public ObjectService {
     return {};
   }
 
-  Result<void> List(const std::string& prefix,
+  Result<void> List(const std::string& prefix, ListWatch& /*watch*/,
                     const std::function<bool(std::string_view)>& on_name) override {
     for (const auto& [name, bytes] : objects_) {
       if (name.starts_with(prefix) && !on_name(name)) {
@@ -106,6 +106,59 @@ TEST_F(ObjectStoreTest, WhatIsShortLongOrSpoiltIsSeen) {
   object = whole;
   object[whole.size() - 1] = static_cast<char>(object[whole.size() - 1] ^ 2);
   EXPECT_EQ(Get(), BlockFault::kChecksum);
+}
+
+class EndlessServer final : public rt::HttpClient {
+ public:
+  Result<rt::HttpFetchResponse> Fetch(const rt::HttpFetchRequest& /*request*/) override {
+    rt::HttpFetchResponse response;
+    response.status = 200;
+    response.body =
+        "<Contents><Key>a</Key></Contents><NextContinuationToken>more</NextContinuationToken>";
+    return response;
+  }
+};
+
+TEST(S3ServiceTest, AListWithoutAnEndEndsWithAnError) {
+  auto service = S3Service::Create({.endpoint = "https://host", .bucket = "b", .credentials = {}},
+                                   std::make_unique<EndlessServer>(), [] { return 0; })
+                     .value();
+  std::uint32_t names = 0;
+  const auto count = [&](std::string_view) { return ++names > 0; };
+  ListWatch parts({.parts_max = 100});
+  EXPECT_EQ(service->List("a", parts, count).error().code(), Code::kTooLarge);
+  EXPECT_EQ(names, 100U);
+  rt::Time now{};
+  ListWatch time({.time_max = std::chrono::seconds(10), .clock = [&] {
+                    now += std::chrono::seconds(1);
+                    return now;
+                  }});
+  EXPECT_EQ(service->List("a", time, count).error().code(), Code::kDeadlineExceeded);
+  EXPECT_EQ(names, 110U);
+  const std::atomic<bool> stopping = true;
+  ListWatch stopped({.stopping = &stopping});
+  EXPECT_EQ(service->List("a", stopped, count).error().code(), Code::kCancelled);
+  EXPECT_EQ(names, 110U);
+}
+
+TEST(S3ServiceTest, AScanOfAListWithoutAnEndIsAFailureAndAStoppedOneEnds) {
+  auto make = [] {
+    return S3Service::Create({.endpoint = "https://host", .bucket = "b", .credentials = {}},
+                             std::make_unique<EndlessServer>(), [] { return 0; })
+        .value();
+  };
+  ObjectStore store(make(), SmallShape(), {"model", "numerics", "bf16"}, {}, {.parts_max = 10});
+  std::vector<BlockFault> faults;
+  const auto scan = [&](ObjectStore& scanned) {
+    faults.clear();
+    scanned.Scan([](const BlockStore::Found&) { return true; },
+                 [&](BlockFault fault) { faults.push_back(fault); });
+  };
+  scan(store);
+  EXPECT_EQ(faults, std::vector<BlockFault>{BlockFault::kIo});
+  ObjectStore stopped(make(), SmallShape(), {"model", "numerics", "bf16"}, {}, {.parts_max = ~0U});
+  stopped.Stop();
+  scan(stopped);  // ends
 }
 
 TEST(S3ServiceTest, AnEndpointIsASchemeAndAHost) {

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <string>
 
+#include "kv/tiers/block_sealer.h"
 #include "unit/kv/tiers/stored_blocks.h"
 
 namespace pixii::kv {
@@ -157,6 +160,35 @@ TEST_F(StoredBlockTest, TheFormatIsThatOfItsPage) {
   std::memcpy(&size, bytes.data() + 12, 4);
   bytes.resize(size);
   EXPECT_EQ(ToHexLines(bytes), ReadVector("stored_block_v1.hex"));
+}
+
+// A vector made from the page by another program.
+TEST_F(StoredBlockTest, ASealedBlockIsThatOfItsPage) {
+  constexpr std::size_t kRoomBytes = 608;
+  const std::string text = ReadVector("sealed_block_v1.hex");
+  std::vector<std::byte> bytes;
+  std::string digits;
+  std::ranges::copy_if(text, std::back_inserter(digits), [](char c) { return c != '\n'; });
+  for (std::size_t i = 0; i + 1 < digits.size(); i += 2) {
+    bytes.push_back(static_cast<std::byte>(std::stoi(digits.substr(i, 2), nullptr, 16)));
+  }
+  ASSERT_EQ(bytes.size(), kRoomBytes + SmallShape().payload_bytes());
+  const std::span<std::byte> header = std::span(bytes).first(kRoomBytes);
+  const std::span<std::byte> payload = std::span(bytes).subspan(kRoomBytes);
+  const std::vector<std::byte> sealed(header.begin(), header.end());
+  StoredBlock block;
+  EXPECT_EQ(BlockSealer("a secret of another, as long....").OpenHeader(header, block),
+            BlockFault::kHeader);
+  std::ranges::copy(sealed, header.begin());
+  const BlockSealer sealer("a secret of a test, 32 bytes ....");
+  ASSERT_EQ(sealer.OpenHeader(header, block), BlockFault::kNone);
+  EXPECT_EQ(block.generation, 9U);
+  EXPECT_EQ(block.tokens, (std::vector<TokenId>{5, 6, 7, 8}));
+  ASSERT_EQ(sealer.OpenPayload(header, block, payload), BlockFault::kNone);
+  for (std::size_t i = 0; i < payload.size(); ++i) {
+    ASSERT_EQ(payload[i], static_cast<std::byte>(i * 7));
+  }
+  EXPECT_EQ(CheckPayload(block, payload), BlockFault::kNone);
 }
 
 TEST_F(StoredBlockTest, WhatDoesNotFitIsNotWritten) {

@@ -38,6 +38,7 @@ class Naive {
     std::int64_t priority = 0;
     std::uint64_t used = 0;
     std::uint64_t frequency = 1;
+    std::uint64_t kept = 0;  // ns
     int readers = 0;
     bool written = false;  // to its end
   };
@@ -66,6 +67,9 @@ class Naive {
         case EvictionPolicy::kLeafFirst:
           rank = {HasChild(hash) ? 1 : 0, entry.priority, entry.used};
           break;
+        case EvictionPolicy::kLeafReward:
+          rank = {HasChild(hash) ? 1 : 0, entry.priority, entry.kept};
+          break;
       }
       if (!best || rank < best_rank) {
         best = hash;
@@ -93,7 +97,8 @@ class Naive {
       }
       entries_.erase(*victim);
     }
-    entries_[hash] = {.parent = parent, .tenant = tenant, .priority = priority, .used = ++uses_};
+    entries_[hash] = {
+        .parent = parent, .tenant = tenant, .priority = priority, .used = ++uses_, .kept = now_};
     return {true, victim};
   }
 
@@ -101,6 +106,7 @@ class Naive {
   std::map<std::uint64_t, Entry> entries_;
   std::vector<std::pair<std::uint64_t, std::string>> doomed_;  // removed and still read
   std::uint64_t uses_ = 0;
+  std::uint64_t now_ = 0;  // ns
 };
 
 class EvictionModelTest : public ::testing::TestWithParam<EvictionPolicy> {};
@@ -118,6 +124,8 @@ TEST_P(EvictionModelTest, EvictsAsTheNaiveModelDoes) {
   std::vector<std::pair<std::uint64_t, std::uint32_t>> reads;  // hash, slot
   std::uint64_t evictions = 0;
   for (int step = 0; step < 100'000; ++step) {
+    naive.now_ += 1 + random.Below(1000);  // all steps take less than one reward
+    index.AdvanceTo(rt::Time(rt::Duration(naive.now_)));
     const std::uint64_t value = 1 + random.Below(64);
     const Hash128 hash = HashOf(value);
     const auto place = index.Find(hash);
@@ -165,6 +173,8 @@ TEST_P(EvictionModelTest, EvictsAsTheNaiveModelDoes) {
         if (known != naive.entries_.end()) {
           known->second.used = ++naive.uses_;
           ++known->second.frequency;
+          known->second.kept = std::max(known->second.kept, naive.now_) +
+                               static_cast<std::uint64_t>(rt::Duration(options.hit_reward).count());
         }
         break;
       case 5:
@@ -213,7 +223,8 @@ TEST_P(EvictionModelTest, EvictsAsTheNaiveModelDoes) {
 
 INSTANTIATE_TEST_SUITE_P(Policies, EvictionModelTest,
                          ::testing::Values(EvictionPolicy::kLru, EvictionPolicy::kFrequency,
-                                           EvictionPolicy::kLeafFirst));
+                                           EvictionPolicy::kLeafFirst,
+                                           EvictionPolicy::kLeafReward));
 
 TEST(TierIndexTest, ABlockIsFoundOnceItIsWrittenAndNotBefore) {
   TierIndex index({.slot_count = 2});

@@ -483,6 +483,31 @@ TEST_F(TieredConnectorTest, ALoadThatTakesTooLongEndsAndNothingIsWrittenAfterwar
   connector_->CheckInvariants();
 }
 
+TEST_F(TieredConnectorTest, OnlyATierThatWasReadIsBlamedForALoadThatTakesTooLong) {
+  Make({.host_slots = 2, .disk_slots = 64, .filter = false});
+  const ConnectorRequestRef made = MakeRequest({1, 2});
+  Compute(made);
+  RunAll();
+  auto load_too_long = [&] {
+    for (std::uint32_t i = 0; i < TierHealth::kFailuresMax; ++i) {
+      EXPECT_EQ(connector_->Match(made, 0), 2U);
+      const Loading loading = StartLoad(made, 0, 2);
+      Poll();
+      Poll(std::chrono::seconds(6));
+      ASSERT_EQ(ends_.at(loading.id).error->code(), Code::kDeadlineExceeded);
+    }
+  };
+  load_too_long();
+  EXPECT_EQ(counters_->of(Tier::kDisk).degraded, 0U) << "host memory had them";
+  RunAll();
+  Compute(MakeRequest({5, 6}));
+  RunAll();
+  load_too_long();
+  EXPECT_EQ(counters_->of(Tier::kDisk).degraded, 1U);
+  RunAll();
+  connector_->CheckInvariants();
+}
+
 TEST_F(TieredConnectorTest, ACancelledLoadEndsOnceAndWritesNothing) {
   Make({});
   const ConnectorRequestRef made = MakeRequest({1, 2});
@@ -544,6 +569,86 @@ TEST_F(TieredConnectorTest, WhatIsDistrustedIsFoundNowhereAlsoIfItWasBeingWritte
   connector_->Distrust(made->chain.hashes);
   RunAll();
   EXPECT_EQ(connector_->Find(made->chain.hashes), (std::vector<bool>{false, false, false}));
+  connector_->CheckInvariants();
+}
+
+TEST_F(TieredConnectorTest, BlocksOfWaitingRequestsComeFromTheDiskToHostMemoryBeforeTheirTurn) {
+  Make({.host_slots = 8, .disk_slots = 64, .filter = false});
+  const ConnectorRequestRef made = MakeRequest({1, 2, 3});
+  const ConnectorRequestRef later = MakeRequest({5, 6});
+  Compute(made);
+  Compute(later);
+  RunAll();
+  Compute(MakeRequest({10, 11, 12, 13, 14, 15, 16, 17}));
+  RunAll();  // host memory has the last eight alone
+  connector_->Expect(std::vector<ExpectedRequest>{{made, 1}, {later, 0}});
+  EXPECT_EQ(counters_->of(Tier::kDisk).prefetched, 0U) << "not on the engine's thread";
+  RunAll();
+  EXPECT_EQ(counters_->of(Tier::kDisk).prefetched, 4U);
+  EXPECT_EQ(counters_->of(Tier::kDisk).brought, 0U);
+  EXPECT_EQ(pool_->pinned_count(), 0U) << "no block of the device is needed for it";
+  EXPECT_EQ(Bring(made, 1), 2U);
+  EXPECT_EQ(counters_->of(Tier::kHost).brought, 2U);
+  EXPECT_EQ(counters_->of(Tier::kDisk).brought, 0U) << "it came from host memory";
+  connector_->CheckInvariants();
+}
+
+TEST_F(TieredConnectorTest, WhatComesEarlyIsProvenAndAFailureIsTheSlowTiers) {
+  Make({.host_slots = 8, .disk_slots = 64, .filter = false});
+  const ConnectorRequestRef made = MakeRequest({1, 2, 3});
+  Compute(made);
+  RunAll();
+  Compute(MakeRequest({10, 11, 12, 13, 14, 15, 16, 17}));
+  RunAll();
+  disk_faults_->flip = 3;
+  connector_->Expect(std::vector<ExpectedRequest>{{made, 0}});
+  RunAll();
+  EXPECT_EQ(Faults(Tier::kDisk, BlockFault::kChecksum), 3U);
+  EXPECT_EQ(counters_->of(Tier::kDisk).prefetched, 0U);
+  EXPECT_EQ(connector_->Match(made, 0), 0U);
+  connector_->CheckInvariants();
+}
+
+TEST_F(TieredConnectorTest, ALoadThatSomebodyWaitsForGoesBeforeWhatComesEarly) {
+  Make({.host_slots = 16, .disk_slots = 64, .filter = false});
+  const ConnectorRequestRef early =
+      MakeRequest({1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16});
+  const ConnectorRequestRef now = MakeRequest({21, 22});
+  Compute(early);
+  RunAll();
+  Compute(now);
+  RunAll();
+  Compute(MakeRequest({31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46}));
+  RunAll();
+  connector_->Expect(std::vector<ExpectedRequest>{{early, 0}});
+  EXPECT_EQ(jobs_->size(), 2U) << "two batches at a time, so that a load comes soon";
+  const Loading loading = StartLoad(now, 0, 2);
+  RunOne();
+  Poll();
+  EXPECT_EQ(ends_[loading.id].blocks, 2U);
+  EXPECT_EQ(counters_->of(Tier::kDisk).prefetched, 0U);
+  RunAll();
+  EXPECT_EQ(counters_->of(Tier::kDisk).prefetched, 8U) << "half of host memory's slots";
+  Finish(early);
+  connector_->CheckInvariants();
+}
+
+TEST_F(TieredConnectorTest, ClearingForgetsHostMemoryAndIfAskedWhatLasts) {
+  Make({.disk_slots = 64, .filter = false});
+  const ConnectorRequestRef made = MakeRequest({1, 2, 3});
+  Compute(made);
+  RunAll();
+  connector_->Clear(false);
+  EXPECT_EQ(counters_->of(Tier::kHost).stored, 0U);
+  EXPECT_EQ(Bring(made), 3U);
+  EXPECT_EQ(counters_->of(Tier::kDisk).brought, 3U);
+  Compute(made);  // is on its way while everything is thrown away
+  connector_->Clear(true);
+  RunAll();
+  EXPECT_EQ(connector_->Match(made, 0), 0U);
+  EXPECT_EQ(counters_->of(Tier::kDisk).stored, 0U);
+  Make({.disk_slots = 64, .filter = false});
+  EXPECT_EQ(connector_->Match(made, 0), 0U) << "nor after a restart";
   connector_->CheckInvariants();
 }
 
@@ -660,6 +765,17 @@ TEST_F(TieredConnectorTest, RandomUseWithEvictionAndFaultsBringsOnlyWhatIsTrue) 
     disk_faults_->read = random.Chance(0.02) ? BlockFault::kIo : BlockFault::kNone;
     disk_faults_->write = random.Chance(0.02) ? std::optional(Code::kUnavailable) : std::nullopt;
     const auto have = static_cast<std::uint32_t>(random.Below(firsts.size()));
+    if (random.Chance(0.3)) {  // it waits for its turn, while this or that is done
+      connector_->Expect(std::vector<ExpectedRequest>{{made, have}});
+      for (std::uint64_t i = random.Below(6); i > 0 && !jobs_->empty(); --i) {
+        RunOne();
+      }
+      Poll();
+      connector_->Expect({});
+    }
+    if (random.Chance(0.002)) {
+      connector_->Clear(random.Chance(0.3));
+    }
     const std::uint32_t came = Bring(made, have);
     brought += came;
     Compute(made, have + came);
@@ -679,6 +795,7 @@ TEST_F(TieredConnectorTest, RandomUseWithEvictionAndFaultsBringsOnlyWhatIsTrue) 
   EXPECT_TRUE(connector_->idle());
   EXPECT_GT(brought, 1000U);
   EXPECT_GT(counters_->of(Tier::kDisk).brought, 50U);
+  EXPECT_GT(counters_->of(Tier::kDisk).prefetched, 50U);
   EXPECT_GT(Faults(Tier::kHost, BlockFault::kChecksum), 5U);
 }
 
@@ -696,6 +813,7 @@ TEST_F(TieredConnectorTest, ThreadsBringOnlyWhatIsTrueWhateverIsCancelled) {
       firsts.push_back(talk + static_cast<TokenId>(i));
     }
     const ConnectorRequestRef made = MakeRequest(firsts);
+    connector_->Expect(std::vector<ExpectedRequest>{{made, 0}});
     const std::uint32_t matched = connector_->Match(made, 0);
     std::uint32_t came = 0;
     if (matched > 0) {
@@ -722,7 +840,8 @@ TEST_F(TieredConnectorTest, ThreadsBringOnlyWhatIsTrueWhateverIsCancelled) {
     Compute(made, came);
     Poll();
     Finish(made);
-    while (pool_->pinned_count() > kPoolBlocks / 2) {
+    const bool settles = random.Chance(0.2);  // else the threads might not run before the end
+    while (settles ? !connector_->idle() : pool_->pinned_count() > kPoolBlocks / 2) {
       Poll();
       std::this_thread::yield();
     }
@@ -733,6 +852,95 @@ TEST_F(TieredConnectorTest, ThreadsBringOnlyWhatIsTrueWhateverIsCancelled) {
   }
   EXPECT_EQ(pool_->pinned_count(), 0U);
   EXPECT_GT(brought, 200U);
+}
+
+/// Of a server whose list has no end.
+class EndlessStore final : public BlockStore {
+ public:
+  explicit EndlessStore(bool has_names) : has_names_(has_names) {}
+
+  Result<void> Write(std::uint32_t /*slot*/, StoredBlock /*block*/,
+                     std::span<const std::byte> /*payload*/) override {
+    return {};
+  }
+
+  BlockFault Read(std::uint32_t /*slot*/, const Hash128& /*hash*/, StoredBlock& /*block*/,
+                  std::span<const std::byte>& /*payload*/) override {
+    return BlockFault::kMissing;
+  }
+
+  void Scan(const std::function<bool(Found)>& on_found,
+            const std::function<void(BlockFault)>& on_fault) override {
+    Found found;
+    while (!stopping()) {
+      ++found.block.hash.low;
+      if (has_names_ && !on_found(found)) {
+        return;
+      }
+    }
+    on_fault(BlockFault::kIo);
+  }
+
+ private:
+  bool has_names_;
+};
+
+std::unique_ptr<TieredConnector> MakeEndless(bool has_names, std::unique_ptr<JobRunner> runner,
+                                             const std::shared_ptr<TierCounters>& counters) {
+  std::vector<TierSetup> tiers;
+  TierSetup& object = tiers.emplace_back();
+  object.tier = Tier::kObject;
+  object.index = {.slot_count = 1000};
+  object.store = std::make_unique<EndlessStore>(has_names);
+  object.runner = std::move(runner);
+  object.scan = true;
+  object.has_slots = false;
+  auto connector = std::make_unique<TieredConnector>(TieredConnectorOptions{.shape = SmallShape()},
+                                                     std::move(tiers), counters);
+  connector->Start([] {});
+  return connector;
+}
+
+TEST(TieredConnectorListTest, AListEndsWhenTheTierHasNoMoreRoom) {
+  auto jobs = std::make_shared<std::deque<Job>>();
+  const auto counters = std::make_shared<TierCounters>();
+  auto connector = MakeEndless(true, std::make_unique<ManualRunner>(jobs), counters);
+  jobs->front()();
+  std::vector<LoadEnd> ended;
+  connector->Poll(rt::Time{std::chrono::seconds(1)}, ended);
+  EXPECT_EQ(counters->of(Tier::kObject).stored, 1000U);
+  EXPECT_EQ(counters->of(Tier::kObject).read_failures, 0U);
+  EXPECT_TRUE(connector->Find(std::vector<Hash128>{{.low = 7, .high = 0}}).front())
+      << "its list is at its end";
+}
+
+TEST(TieredConnectorListTest, AConnectorThatEndsStopsAList) {
+  const auto counters = std::make_shared<TierCounters>();
+  MakeEndless(false, std::make_unique<JobThread>("test"), counters).reset();  // or never
+}
+
+TEST(TieredConnectorListTest, AListThatFailsIsAFailureOfTheTier) {
+  const auto counters = std::make_shared<TierCounters>();
+  auto jobs = std::make_shared<std::deque<Job>>();
+  std::vector<TierSetup> tiers;
+  TierSetup& object = tiers.emplace_back();
+  object.tier = Tier::kObject;
+  object.index = {.slot_count = 1000};
+  object.store = std::make_unique<EndlessStore>(false);
+  object.store->Stop();
+  object.runner = std::make_unique<ManualRunner>(jobs);
+  object.scan = true;
+  object.has_slots = false;
+  TieredConnector connector({.shape = SmallShape()}, std::move(tiers), counters);
+  connector.Start([] {});
+  std::vector<LoadEnd> ended;
+  for (std::uint32_t i = 1; i <= TierHealth::kFailuresMax; ++i) {
+    jobs->front()();
+    jobs->pop_front();
+    connector.Poll(rt::Time{std::chrono::minutes(2 * i)}, ended);
+    EXPECT_EQ(counters->of(Tier::kObject).read_failures, i);
+    connector.Poll(rt::Time{std::chrono::minutes(2 * i + 1)}, ended);  // the next list
+  }
 }
 
 TEST(JobThreadTest, ItRunsUrgentJobsFirstAndEndsWithTheOneThatRuns) {
