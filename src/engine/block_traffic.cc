@@ -9,8 +9,13 @@ namespace pixii::engine {
 
 namespace {
 
-/// Of all blocks, those that loads may hold at a time: the rest is for who computes.
+/// Of all blocks, those that several loads together may hold at a time: the rest is for who
+/// computes. One alone may take all that are free.
 constexpr std::uint32_t kTargetShare = 2;
+/// How long a request waits for room before it takes what there is: the queue goes on behind it.
+constexpr rt::Duration kRoomTimeMax = std::chrono::seconds(5);
+/// Requests that a connector is told to expect.
+constexpr std::size_t kExpectedMax = 256;
 
 }  // namespace
 
@@ -25,38 +30,123 @@ std::span<const TokenId> BlockTraffic::TokensOf(const kv::BlockChain& chain,
   return std::span(chain.tokens).subspan(block * cache_.block_tokens(), cache_.block_tokens());
 }
 
-bool BlockTraffic::Begin(kv::ConnectorRequestRef request, std::uint32_t blocks_wanted) {
+bool BlockTraffic::Begin(kv::ConnectorRequestRef request, std::uint32_t blocks_wanted,
+                         const Rank& rank) {
   const kv::BlockChain& chain = request->chain;
   PX_ASSERT(blocks_wanted <= chain.hashes.size());
   const RequestId id = request->id;
-  Flight& flight =
-      flights_.emplace(id, Flight{.request = std::move(request), .blocks_wanted = blocks_wanted})
-          .first->second;
+  const bool knows_place = !request->handover.empty();
+  Flight& flight = flights_
+                       .emplace(id, Flight{.request = std::move(request),
+                                           .blocks_wanted = blocks_wanted,
+                                           .rank = rank,
+                                           .knows_place = knows_place})
+                       .first->second;
   kv::ChainPosition position = kv::StartOf(chain.root);
   std::uint32_t found = 0;
   while (found < blocks_wanted && cache_.Find(position, TokensOf(chain, found))) {
     ++found;
   }
-  flight.waits = found < blocks_wanted && (coming_.contains(chain.hashes[found]) ||
-                                           connector_->Match(flight.request, found) > 0);
+  flight.first = found;
+  if (found < blocks_wanted) {  // a load under way may want to hear what this request brings
+    const bool matches = connector_->Match(flight.request, found) > 0;
+    flight.waits = matches || coming_.contains(chain.hashes[found]);
+  }
   if (flight.waits) {
-    to_load_.push_back(id);
+    Await(id);
   }
   return flight.waits;
 }
 
-void BlockTraffic::StartLoads() {
-  for (const RequestId id : std::exchange(to_load_, {})) {
-    const auto found = flights_.find(id);
-    if (found != flights_.end() && found->second.waits && !TryLoad(found->second)) {
-      found->second.waits = false;
-      ready_.push_back(id);
-    }
-  }
+void BlockTraffic::Await(RequestId id) {
+  const std::pair entry(flights_.at(id).rank, id);
+  to_load_.insert(std::ranges::upper_bound(to_load_, entry.first, {},
+                                           [](const auto& one) { return one.first; }),
+                  entry);
+  expected_changed_ = true;
+  shortage_.reset();
 }
 
-// Whether it waits for a load from now on.
-bool BlockTraffic::TryLoad(Flight& flight) {
+// In order of rank: whoever does not fit is not overtaken. What another worker keeps for a time
+// does not wait.
+void BlockTraffic::StartLoads(const Scheduler& scheduler) {
+  if (to_load_.empty() && !expected_changed_) {
+    return;
+  }
+  std::vector<std::pair<Rank, RequestId>> left;
+  const Shortage now{.available = cache_.available_count(),
+                     .running = scheduler.running_count(),
+                     .targets = target_count_};
+  bool blocked = shortage_ && shortage_->LastsWith(now) && now_ < shortage_->until;
+  if (!blocked) {
+    shortage_.reset();
+  }
+  for (const auto& entry : std::exchange(to_load_, {})) {
+    const auto found = flights_.find(entry.second);
+    if (found == flights_.end() || !found->second.waits) {
+      expected_changed_ = true;
+      continue;
+    }
+    Flight& flight = found->second;
+    const auto before = static_cast<std::uint32_t>(left.size() + loads_.size());
+    blocked = blocked || (!flight.knows_place && !scheduler.IsNear(entry.first, before));
+    if (blocked && !flight.knows_place) {
+      left.push_back(entry);
+      continue;
+    }
+    switch (TryLoad(flight, scheduler.running_count())) {
+      case Try::kWaits:
+        break;
+      case Try::kNoRoom:
+        blocked = true;
+        shortage_ = now;
+        shortage_->until = flight.short_of_room_since + kRoomTimeMax;
+        left.push_back(entry);
+        continue;
+      case Try::kNothing:
+        flight.waits = false;
+        ready_.push_back(entry.second);
+        break;
+    }
+    expected_changed_ = true;
+  }
+  to_load_ = std::move(left);
+  TellExpected();
+}
+
+void BlockTraffic::TellExpected() {
+  if (!std::exchange(expected_changed_, false)) {
+    return;
+  }
+  std::vector<kv::ExpectedRequest> expected;
+  for (std::size_t i = 0; i < std::min(to_load_.size(), kExpectedMax); ++i) {
+    const Flight& flight = flights_.at(to_load_[i].second);
+    expected.push_back({.request = flight.request, .first = flight.first});
+  }
+  connector_->Expect(expected);
+  next_poll_ = {};
+}
+
+// Each that runs may need a block while the load does; several loads leave half of all.
+std::uint32_t BlockTraffic::RoomForLoad(std::uint32_t running_count) const {
+  const std::uint32_t available = cache_.available_count();
+  const std::uint32_t room = available - std::min(available, running_count);
+  const std::uint32_t held_max = cache_.pool().block_count() / kTargetShare;
+  return target_count_ == 0 ? room : std::min(room, held_max - std::min(held_max, target_count_));
+}
+
+// Whether room may come, from those that run or load, and has been waited for not too long.
+bool BlockTraffic::WaitsForRoom(Flight& flight, std::uint32_t running_count) {
+  if (flight.knows_place || (running_count == 0 && target_count_ == 0)) {
+    return false;
+  }
+  if (flight.short_of_room_since == rt::Time{}) {
+    flight.short_of_room_since = now_;
+  }
+  return now_ < flight.short_of_room_since + kRoomTimeMax;
+}
+
+BlockTraffic::Try BlockTraffic::TryLoad(Flight& flight, std::uint32_t running_count) {
   const kv::BlockChain& chain = flight.request->chain;
   Load load;
   load.request = flight.request;
@@ -70,19 +160,24 @@ bool BlockTraffic::TryLoad(Flight& flight) {
   }
   const auto first = static_cast<std::uint32_t>(load.found.size());
   if (first == flight.blocks_wanted) {
-    return false;
+    return Try::kNothing;
   }
   load.first_hash = chain.hashes[first];
   if (const auto other = coming_.find(load.first_hash); other != coming_.end()) {
     flight.load = other->second;
     loads_.at(other->second).waiting.push_back(flight.request->id);
-    return true;
+    return Try::kWaits;
   }
-  const std::uint32_t held_max = cache_.pool().block_count() / kTargetShare;
-  const std::uint32_t room =
-      std::min(cache_.available_count(), held_max - std::min(held_max, target_count_));
-  const std::uint32_t count =
-      std::min({connector_->Match(flight.request, first), flight.blocks_wanted - first, room});
+  const std::uint32_t room = RoomForLoad(running_count);
+  const std::uint32_t wanted =
+      std::min(connector_->Match(flight.request, first), flight.blocks_wanted - first);
+  if (wanted > room && WaitsForRoom(flight, running_count)) {
+    while (!load.found.empty()) {
+      load.found.pop_back();
+    }
+    return Try::kNoRoom;
+  }
+  const std::uint32_t count = std::min(wanted, room);
   std::vector<kv::BlockMemory> memory;
   for (std::uint32_t i = 0; i < count; ++i) {
     std::optional<kv::BlockPin> pin = cache_.Allocate();
@@ -91,7 +186,7 @@ bool BlockTraffic::TryLoad(Flight& flight) {
     load.targets.push_back(std::move(*pin));
   }
   if (count == 0) {
-    return false;
+    return Try::kNothing;
   }
   const kv::LoadId id{++last_load_};
   flight.load = id;
@@ -102,12 +197,16 @@ bool BlockTraffic::TryLoad(Flight& flight) {
   ++counters_.loads;
   next_poll_ = {};
   connector_->Load(id, flight.request, first, memory);
-  return true;
+  return Try::kWaits;
 }
 
 void BlockTraffic::Poll(rt::Time now, std::vector<RequestId>& ready) {
+  now_ = now;
   ends_.clear();
   next_poll_ = connector_->Poll(now, ends_);
+  if (shortage_) {
+    next_poll_ = std::min(next_poll_, std::max(shortage_->until, now));
+  }
   for (const kv::LoadEnd& end : ends_) {
     const auto found = loads_.find(end.id);
     PX_ASSERT(found != loads_.end());
@@ -130,7 +229,7 @@ void BlockTraffic::Poll(rt::Time now, std::vector<RequestId>& ready) {
         flight->second.waits = false;
         ready.push_back(id);
       } else {
-        to_load_.push_back(id);  // there may be more behind what was loaded for another
+        Await(id);  // there may be more behind what was loaded for another
       }
     }
   }
@@ -188,6 +287,22 @@ void BlockTraffic::Distrust(std::span<const kv::BlockPin> blocks) {
   connector_->Distrust(hashes);
 }
 
+void BlockTraffic::Progress(RequestId id, std::span<const kv::BlockPin> blocks) {
+  const auto found = flights_.find(id);
+  if (found == flights_.end() || blocks.size() <= found->second.told) {
+    return;
+  }
+  Flight& flight = found->second;
+  const std::uint32_t first = flight.told;
+  std::vector<kv::BlockPin> pins;
+  for (const kv::BlockPin& block : blocks.subspan(first)) {
+    pins.push_back(block.Share());
+  }
+  flight.told = static_cast<std::uint32_t>(blocks.size());
+  next_poll_ = {};
+  connector_->Progress(flight.request, first, std::move(pins));
+}
+
 void BlockTraffic::End(RequestId id, std::span<const kv::BlockPin> blocks) {
   const auto found = flights_.find(id);
   if (found == flights_.end()) {
@@ -195,6 +310,10 @@ void BlockTraffic::End(RequestId id, std::span<const kv::BlockPin> blocks) {
   }
   const Flight flight = std::move(found->second);
   flights_.erase(found);
+  if (flight.waits) {  // the next in turn may want less room
+    expected_changed_ = true;
+    shortage_.reset();
+  }
   if (flight.load != kv::LoadId{}) {
     Load& load = loads_.at(flight.load);
     std::erase(load.waiting, id);

@@ -276,7 +276,11 @@ void Engine::StartSequences(RequestState& state) {
   }
   if (state.live_count > 0 && state.sequences[state.leader].phase == SequencePhase::kHeld &&
       !AwaitsBlocks(state)) {
-    Start(state.sequences[state.leader]);
+    if (request.fetch_only) {
+      EndFetched(state);
+    } else {
+      Start(state.sequences[state.leader]);
+    }
   }
 }
 

@@ -96,8 +96,9 @@ class Engine final {
 
   /// Gives the memory of `parts` back to the system, the draft model's too. The prefix cache
   /// forgets everything with the KV cache. Until all is restored Submit answers kUnavailable.
-  /// Nobody finds what the prefix cache holds any more; what runs goes on with its own.
-  void ClearCache() { cache_->Clear(); }
+  /// Nobody finds what the prefix cache holds any more, nor what the connector keeps in memory; if
+  /// `lasting`, nor what it has put elsewhere. What runs goes on with its own.
+  void ClearCache(bool lasting = false);
 
   /// As kv::BlockCache; nothing without EngineOptions::kv_event_count_max.
   bool DrainKvEvents(kv::CacheChanges& out);
@@ -223,6 +224,8 @@ class Engine final {
   // engine_blocks.cc
   bool AwaitsBlocks(const RequestState& state);
   void BlocksCame(RequestId id);
+  void TellProgress(const Sequence& sequence);
+  void EndFetched(RequestState& state);
   void EndTraffic(const Sequence& last, wire::FinishReason reason);
   void StartLoads();
   void TellPublished();

@@ -21,6 +21,7 @@ bool Engine::AwaitsBlocks(const RequestState& state) {
   request->deadline = state.deadline;
   request->prefill_only = asked.prefill_only;
   request->handover = asked.handover;
+  request->early_handover = asked.early_handover;
   kv::BlockChain& chain = request->chain;
   chain.root = first.chain.root;
   const std::uint32_t block_tokens = limits_.block_tokens;
@@ -35,9 +36,11 @@ bool Engine::AwaitsBlocks(const RequestState& state) {
     chain.hashes.push_back(hash);
   }
   // The last token is always computed, and so are rows whose logits are wanted.
-  const std::uint32_t useful =
-      first.prompt_rows_end > first.prompt_rows_done ? 0 : (first.token_count() - 1) / block_tokens;
-  return traffic_->Begin(std::move(request), useful);
+  const std::uint32_t useful = asked.fetch_only ? block_count
+                               : first.prompt_rows_end > first.prompt_rows_done
+                                   ? 0
+                                   : (first.token_count() - 1) / block_tokens;
+  return traffic_->Begin(std::move(request), useful, first.rank);
 }
 
 // All that can be brought is there.
@@ -49,7 +52,34 @@ void Engine::BlocksCame(RequestId id) {
   RequestState& state = *found->second;
   Sequence& first = state.sequences[state.leader];
   if (state.siblings_held && first.phase == SequencePhase::kHeld) {
-    Start(first);
+    if (state.request.fetch_only) {
+      EndFetched(state);
+    } else {
+      Start(first);
+    }
+  }
+}
+
+// All that it was for is in the cache, or cannot be had.
+void Engine::EndFetched(RequestState& state) {
+  Sequence& sequence = state.sequences[0];
+  kv::ChainPosition position = kv::StartOf(sequence.chain.root);
+  std::vector<TokenId> scratch;
+  const std::uint32_t block_tokens = limits_.block_tokens;
+  while (options_.reuse_blocks && sequence.cached_tokens + block_tokens <= sequence.prompt.size() &&
+         cache_->Find(position, sequence.tokens(sequence.cached_tokens, block_tokens, scratch))) {
+    sequence.cached_tokens += block_tokens;
+  }
+  End(sequence, wire::FinishReason::kLength, std::nullopt);
+}
+
+// Whoever goes on with the prompt can have what is whole of it.
+void Engine::TellProgress(const Sequence& sequence) {
+  const RequestState& state = *sequence.request;
+  if (traffic_ && state.request.early_handover && state.siblings_held && !sequence.is_shadow &&
+      sequence.choice == state.leader) {
+    TellPublished();  // its blocks first
+    traffic_->Progress(state.request.id, std::span(sequence.blocks).first(sequence.chain_blocks));
   }
 }
 
@@ -80,6 +110,13 @@ bool Engine::DrainKvEvents(kv::CacheChanges& out) {
   return any;
 }
 
+void Engine::ClearCache(bool lasting) {
+  cache_->Clear();
+  if (traffic_) {
+    traffic_->Clear(lasting);
+  }
+}
+
 void Engine::StartConnector(rt::Function<void()> wake) {
   if (traffic_) {
     traffic_->Start(std::move(wake));
@@ -92,8 +129,11 @@ void Engine::Poll(rt::Time now) {
   }
   stalled_ = false;
   ready_.clear();
+  const std::uint32_t available = cache_->available_count();
   traffic_->Poll(now, ready_);
-  scheduler_.BlocksChanged();
+  if (!ready_.empty() || cache_->available_count() != available) {
+    scheduler_.BlocksChanged();  // who did not fit is looked at anew
+  }
   for (const RequestId id : ready_) {
     BlocksCame(id);
   }
@@ -109,7 +149,7 @@ rt::Time Engine::next_poll() const {
 // Pre: no step is in flight.
 void Engine::StartLoads() {
   if (traffic_) {
-    traffic_->StartLoads();
+    traffic_->StartLoads(scheduler_);
   }
 }
 

@@ -278,9 +278,12 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   void GiveUpDraining() {
     EndDraining(
         Fail(Code::kDeadlineExceeded,
-             fmt::format("{} requests still ran after {} s; nothing was given back and requests "
-                         "are taken again",
-                         engine_->request_count(),
+             fmt::format("{} still {} after {} s; nothing was given back and requests are taken "
+                         "again",
+                         engine_->request_count() > 0
+                             ? fmt::format("{} requests", engine_->request_count())
+                             : "blocks that are kept for other workers or tiers",
+                         engine_->request_count() > 0 ? "ran" : "were pinned",
                          std::chrono::duration<double>(draining_->patience).count())));
   }
 
@@ -489,9 +492,9 @@ void EngineLoop::Release(const MemoryParts& parts, rt::Duration patience, Memory
   });
 }
 
-void EngineLoop::ClearCache(MemoryReply reply) {
-  Post([reply = std::move(reply)](Core& core) mutable {
-    core.engine().ClearCache();
+void EngineLoop::ClearCache(bool lasting, MemoryReply reply) {
+  Post([lasting, reply = std::move(reply)](Core& core) mutable {
+    core.engine().ClearCache(lasting);
     reply({});
   });
 }

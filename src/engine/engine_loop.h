@@ -109,7 +109,7 @@ class EngineLoop final {
   /// As Engine::Restore; a release that waits is given up.
   void Restore(const MemoryParts& parts, MemoryReply reply);
   /// As Engine::ClearCache, between two steps. `reply` is called once, unless the loop goes first.
-  void ClearCache(MemoryReply reply);
+  void ClearCache(bool lasting, MemoryReply reply);
 
   /// `destination` hears of the prefix cache from now on: of everything there is, then of each
   /// change, with the outputs of steps or apart. Nothing without EngineOptions::kv_event_count_max.

@@ -314,6 +314,7 @@ void Engine::Finished(const Chunk& chunk, std::span<float> rows, StepReport& rep
     ReleaseSiblings(state);
   }
   if (chunk.sample_rows == 0) {
+    TellProgress(sequence);
     return;
   }
   if (sequence.generated.size() >= state.request.stop.max_tokens) {  // echo without generation

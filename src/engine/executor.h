@@ -16,6 +16,10 @@
 #include "kv/layout_record.h"
 #include "wire/messages/pool.h"
 
+namespace pixii::rt {
+class MemoryFile;
+}
+
 namespace pixii::engine {
 
 class AdapterWeights;
@@ -109,6 +113,10 @@ class StepExecutor {
   /// Where the bytes of a block of the cache are, [block_size_bytes]; empty if the host cannot
   /// reach them. Nobody but a step in flight writes to a block that is published.
   virtual std::span<std::byte> block_bytes(std::uint32_t /*block*/) { return {}; }
+
+  /// Where all blocks lie, one behind the other, if other processes of this host can be given it:
+  /// the same as long as the executor lives, whatever is released. Null: they cannot.
+  virtual std::shared_ptr<const rt::MemoryFile> block_file() const { return nullptr; }
 
   /// Sizes, in order, of the (layer, K or V, head) slices of a block, bytes; together
   /// block_size_bytes. Empty where block_bytes is.

@@ -219,9 +219,6 @@ std::span<std::byte> MockExecutor::block_bytes(std::uint32_t block) {
 
 // As if it had one layer and one head, whose K are the tokens and nothing is V.
 std::vector<std::uint32_t> MockExecutor::block_slices() const {
-  if (!options_.keeps_context) {
-    return {};
-  }
   return {static_cast<std::uint32_t>(options_.limits.block_tokens * sizeof(Slot))};
 }
 

@@ -45,7 +45,8 @@ struct MockOptions {
   /// costs no more than filling it.
   bool flat_rows = false;
   /// Nothing is kept of what is computed: tokens follow from the position alone, and a mistake in
-  /// blocks goes unseen. For thousands of engines at a time, where only time and blocks count.
+  /// blocks goes unseen; their bytes are nowhere. For thousands of engines at a time, where only
+  /// time and blocks count.
   bool keeps_context = true;
   /// Of a mock that reads texts (limits.task and row_size say what it gives).
   PoolRows pool_rows = PoolRows::kLast;

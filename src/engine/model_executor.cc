@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/checked.h"
+#include "rt/memory_file.h"
 #include "rt/process.h"
 
 namespace pixii::engine {
@@ -146,6 +147,10 @@ Result<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(model::LanguageMode
   auto executor = std::unique_ptr<ModelExecutor>(made);
   executor->cache_ = std::move(cache);
   executor->cuts_ = model.kv_cuts();
+  if (options.shared && operators.on_host()) {
+    PX_TRY(rt::MemoryFile file, rt::MemoryFile::CreateSparse(*size_bytes));
+    executor->file_ = std::make_shared<const rt::MemoryFile>(std::move(file));
+  }
   PX_CHECK_OK(executor->AllocateCache());
   return executor;
 }
@@ -165,9 +170,17 @@ Result<void> ModelExecutor::Execute(const kernels::StepBatch& batch, std::span<f
   return model_->Forward(batch, cache_, logits, &keep);
 }
 
+Result<kernels::Buffer> ModelExecutor::CacheMemory() const {
+  const std::size_t size_bytes = cache_.layout.block_size_bytes() * limits_.block_count;
+  if (file_ == nullptr) {
+    return operators_.Allocate(size_bytes);
+  }
+  return kernels::Buffer(file_->bytes().data(), size_bytes, [file = file_](void*) {});
+}
+
 Result<void> ModelExecutor::AllocateCache() {
   const std::size_t block_bytes = cache_.layout.block_size_bytes();
-  PX_TRY(kernels::Buffer cache, operators_.Allocate(block_bytes * limits_.block_count));
+  PX_TRY(kernels::Buffer cache, CacheMemory());
   HostBlocks host;
   if (limits_.host_block_count > 0) {
     PX_TRY(kernels::Buffer buffer, operators_.Allocate(limits_.host_block_count * block_bytes));
@@ -188,6 +201,9 @@ Result<void> ModelExecutor::Release(const MemoryParts& parts) {
     return Fail(Code::kUnsupported, "this model has no checkpoint to be loaded from again");
   }
   if (parts.kv_cache) {
+    if (file_ != nullptr) {
+      PX_CHECK_OK(file_->GiveBack());  // peers may have it mapped still
+    }
     cache_.buffer = kernels::Buffer();
     host_ = HostBlocks();
   }

@@ -44,6 +44,9 @@ struct ModelExecutorOptions {
   kernels::KvDType kv_dtype = kernels::KvDType::kBf16;
   std::uint64_t host_memory_bytes = 0;  // for blocks of preempted sequences, beside the cache
   KeepHidden keep_hidden = KeepHidden::kNever;
+  /// The cache lies in a block_file(). Its pages are of 4 KiB where the system gives no huge ones
+  /// to shared memory, so only where others are to read it.
+  bool shared = false;
   ModelReload* reload = nullptr;  // outlives the executor; null: weights stay where they are
 };
 
@@ -89,6 +92,9 @@ class ModelExecutor final : public StepExecutor {
   Result<void> CopyBlocks(std::span<const BlockCopy> copies) override;
 
   std::span<std::byte> block_bytes(std::uint32_t block) override;
+
+  std::shared_ptr<const rt::MemoryFile> block_file() const override { return file_; }
+
   std::vector<std::uint32_t> block_slices() const override;
   std::optional<kv::LayoutRecord> block_layout() const override;
 
@@ -103,6 +109,7 @@ class ModelExecutor final : public StepExecutor {
                 const ModelExecutorOptions& options, const ExecutorLimits& limits);
 
   Result<void> AllocateCache();
+  Result<kernels::Buffer> CacheMemory() const;
 
   model::LanguageModel* model_;  // null: its weights are given back
   kernels::Operators& operators_;
@@ -111,6 +118,7 @@ class ModelExecutor final : public StepExecutor {
   std::vector<float> hidden_;  // of the last step
   ExecutorLimits limits_;
   std::shared_ptr<const TextPooler> pooler_;
+  std::shared_ptr<const rt::MemoryFile> file_;  // of the cache; null: it lies in none
   kernels::KvCache cache_;
   model::KvCuts cuts_;  // of its blocks
   HostBlocks host_;

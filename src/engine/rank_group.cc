@@ -125,6 +125,10 @@ class RankExecutor final : public StepExecutor {
     return group_->inner_->block_slices();
   }
 
+  std::shared_ptr<const rt::MemoryFile> block_file() const override {
+    return group_->inner_->block_file();
+  }
+
   std::optional<kv::LayoutRecord> block_layout() const override {
     std::optional<kv::LayoutRecord> layout = group_->inner_->block_layout();
     if (layout) {

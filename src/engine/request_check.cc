@@ -21,6 +21,13 @@ Result<void> CheckLengths(const wire::GenerateRequest& request, const RequestLim
     return Fail(Code::kInvalidArgument,
                 "max_tokens is 0; that is allowed only with prompt_logprobs", "max_tokens");
   }
+  if (request.fetch_only && (request.choice_count != 1 || request.prompt_logprobs)) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("fetch_only: blocks are brought for one choice without "
+                            "prompt_logprobs; n is {}",
+                            request.choice_count),
+                "fetch_only");
+  }
   if (request.prompt.empty()) {
     return Fail(Code::kInvalidArgument, "the prompt has no tokens; at least 1 is needed", "prompt");
   }

@@ -12,6 +12,8 @@ namespace pixii::engine {
 
 namespace {
 
+/// Of a batch, the part whose successors are near their turn.
+constexpr std::uint32_t kNearShare = 8;
 constexpr std::size_t kLookahead = 16;  // waiting sequences that are looked at out of order
 
 bool BetterRank(const Sequence* a, const Sequence* b) { return a->rank < b->rank; }
@@ -92,6 +94,14 @@ void Scheduler::Enqueue(Sequence& sequence) {
   sequence.blocks.reserve(blocks);
   sequence.swapped.slots.reserve(std::min(blocks, options_.host_slots));
   InsertSorted(waiting_, sequence, WorseRank);
+}
+
+bool Scheduler::IsNear(const Rank& rank, std::uint32_t others) const {
+  const auto better = std::ranges::partition_point(
+      waiting_, [&](const Sequence* sequence) { return sequence->rank > rank; });
+  const auto ahead = static_cast<std::uint64_t>(waiting_.end() - better) + others;
+  return running_.size() + ahead < std::uint64_t{options_.batch_sequences_max} +
+                                       options_.batch_sequences_max / kNearShare + 1;
 }
 
 void Scheduler::Park(Sequence& sequence) {

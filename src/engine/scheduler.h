@@ -168,6 +168,10 @@ class Scheduler final {
   /// Best rank first. Valid until the next verb.
   std::span<Sequence* const> running() const { return running_; }
 
+  /// Whether a sequence of this rank, not queued yet, would be admitted now or is among the next
+  /// if `others` more stand before it.
+  bool IsNear(const Rank& rank, std::uint32_t others) const;
+
   /// To be admitted.
   std::uint32_t waiting_count() const { return static_cast<std::uint32_t>(waiting_.size()); }
 

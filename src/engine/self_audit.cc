@@ -12,7 +12,8 @@ constexpr std::uint32_t kInterruptionsMax = 32;
 
 // What a processor does may depend on more than the request; what is pooled has no tokens.
 bool CanBeRepeated(const wire::GenerateRequest& request) {
-  return request.processors.empty() && !request.pool && request.stop.max_tokens > 0;
+  return request.processors.empty() && !request.pool && !request.fetch_only &&
+         request.stop.max_tokens > 0;
 }
 
 }  // namespace

@@ -46,6 +46,8 @@ class ThreadedExecutor final : public StepExecutor {
     return inner_->block_bytes(block);
   }
 
+  std::shared_ptr<const rt::MemoryFile> block_file() const override { return inner_->block_file(); }
+
   std::vector<std::uint32_t> block_slices() const override { return inner_->block_slices(); }
 
   std::optional<kv::LayoutRecord> block_layout() const override { return inner_->block_layout(); }

@@ -282,11 +282,51 @@ Result<void> CheckHalves(const std::string& module, const Halves& halves,
   return {};
 }
 
-}  // namespace
+/// The two tensors of an adapter that belong to one linear.
+struct Fitting {
+  std::size_t linear = 0;
+  const std::string& module;
+  const Halves& halves;
+};
 
-Result<LoraAdapter> LoraAdapter::Open(const CheckpointFolder& folder,
-                                      std::span<const AdaptableLinear> linears,
-                                      const LoraLimits& limits) {
+/// All that can be said without the tensors' values. What it gives refers to `modules`.
+Result<std::vector<Fitting>> Fit(const std::map<std::string, Halves>& modules,
+                                 const AdapterConfig& config,
+                                 std::span<const AdaptableLinear> linears,
+                                 const LoraLimits& limits) {
+  std::vector<Fitting> out;
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    const auto found = modules.find(linears[i].name);
+    if (found == modules.end()) {
+      continue;
+    }
+    const auto& [module, halves] = *found;
+    PX_CHECK_OK(CheckHalves(module, halves, linears[i], config, limits));
+    if (!config.Targets(module)) {
+      return BadTensor(
+          Code::kDataCorrupt, *halves.down,
+          fmt::format("is of a module that target_modules in {} does not name", kConfigName));
+    }
+    out.push_back({.linear = i, .module = module, .halves = halves});
+  }
+  if (out.size() != modules.size()) {
+    for (const auto& [module, halves] : modules) {
+      const bool known =
+          std::any_of(linears.begin(), linears.end(),
+                      [&](const AdaptableLinear& one) { return one.name == module; });
+      if (!known) {
+        return BadTensor(Code::kUnsupported, halves.down != nullptr ? *halves.down : *halves.up,
+                         "is of a module that this model does not run as a linear");
+      }
+    }
+  }
+  if (out.empty()) {
+    return Fail(Code::kDataCorrupt, fmt::format("{}: holds no tensors", kWeightsName));
+  }
+  return out;
+}
+
+Result<void> RefusePickle(const CheckpointFolder& folder) {
   if (!folder.Has(kWeightsName) && folder.Has("adapter_model.bin")) {
     return Fail(
         Code::kUnsupported,
@@ -294,9 +334,36 @@ Result<LoraAdapter> LoraAdapter::Open(const CheckpointFolder& folder,
                     "as safetensors",
                     folder.path()));
   }
+  return {};
+}
+
+}  // namespace
+
+Result<LoraAdapter> LoraAdapter::Open(const CheckpointFolder& folder,
+                                      std::span<const AdaptableLinear> linears,
+                                      const LoraLimits& limits) {
+  PX_CHECK_OK(RefusePickle(folder));
   PX_TRY(const std::string config_text, folder.ReadText(kConfigName, kConfigSizeMax));
   PX_TRY(const std::string weights, folder.ReadText(kWeightsName, limits.size_bytes_max));
   return Parse(config_text, weights, linears, limits);
+}
+
+Result<void> LoraAdapter::Check(const CheckpointFolder& folder,
+                                std::span<const AdaptableLinear> linears,
+                                const LoraLimits& limits) {
+  PX_CHECK_OK(RefusePickle(folder));
+  PX_TRY(const std::string config_text, folder.ReadText(kConfigName, kConfigSizeMax));
+  PX_TRY(const AdapterConfig config, ReadAdapterConfig(config_text));
+  PX_TRY(const rt::FileMap weights, folder.Map(kWeightsName));
+  if (weights.bytes().size() > limits.size_bytes_max) {
+    return Fail(Code::kTooLarge, fmt::format("{}: {} bytes, at most {} are read", kWeightsName,
+                                             weights.bytes().size(), limits.size_bytes_max));
+  }
+  PX_TRY(const SafetensorsHeader header,
+         ParseSafetensorsHeader(weights.bytes(), weights.bytes().size(), kWeightsName));
+  PX_TRY(const auto modules, Pair(header));
+  const auto fits = Fit(modules, config, linears, limits);
+  return fits ? Result<void>() : Fail(fits.error());
 }
 
 Result<LoraAdapter> LoraAdapter::Parse(std::string_view config_text, std::string_view weights,
@@ -324,19 +391,9 @@ Result<LoraAdapter> LoraAdapter::Parse(std::string_view config_text, std::string
                                .rows = tensor.shape[0],
                                .cols = tensor.shape[1]};
   };
-  for (std::size_t i = 0; i < linears.size(); ++i) {
-    const auto found = modules.find(linears[i].name);
-    if (found == modules.end()) {
-      continue;
-    }
-    const auto& [module, halves] = *found;
-    PX_CHECK_OK(CheckHalves(module, halves, linears[i], config, limits));
-    if (!config.Targets(module)) {
-      return BadTensor(
-          Code::kDataCorrupt, *halves.down,
-          fmt::format("is of a module that target_modules in {} does not name", kConfigName));
-    }
-    LoraPair pair{.linear = i, .down = keep(*halves.down), .up = keep(*halves.up)};
+  PX_TRY(const std::vector<Fitting> fittings, Fit(modules, config, linears, limits));
+  for (const auto& [linear, module, halves] : fittings) {
+    LoraPair pair{.linear = linear, .down = keep(*halves.down), .up = keep(*halves.up)};
     for (const StoredTensor* tensor : {halves.down, halves.up}) {
       const auto values =
           std::as_bytes(std::span(weights)).subspan(tensor->file_offset, tensor->size_bytes);
@@ -348,20 +405,6 @@ Result<LoraAdapter> LoraAdapter::Parse(std::string_view config_text, std::string
     pair.scale = config.ScaleOf(module);
     out.rank_max_ = std::max(out.rank_max_, static_cast<std::int32_t>(pair.down.rows));
     out.pairs_.push_back(pair);
-  }
-  if (out.pairs_.size() != modules.size()) {
-    for (const auto& [module, halves] : modules) {
-      const bool known =
-          std::any_of(linears.begin(), linears.end(),
-                      [&](const AdaptableLinear& one) { return one.name == module; });
-      if (!known) {
-        return BadTensor(Code::kUnsupported, halves.down != nullptr ? *halves.down : *halves.up,
-                         "is of a module that this model does not run as a linear");
-      }
-    }
-  }
-  if (out.pairs_.empty()) {
-    return Fail(Code::kDataCorrupt, fmt::format("{}: holds no tensors", kWeightsName));
   }
   return out;
 }

@@ -51,6 +51,11 @@ class LoraAdapter final {
                                    std::span<const AdaptableLinear> linears,
                                    const LoraLimits& limits);
 
+  /// Whether Open would succeed, as far as that can be said without reading the weights: only the
+  /// values are not looked at. Errors: as Open, kTooLarge.
+  static Result<void> Check(const CheckpointFolder& folder,
+                            std::span<const AdaptableLinear> linears, const LoraLimits& limits);
+
   /// At most one for each linear, in ascending order.
   std::span<const LoraPair> pairs() const { return pairs_; }
 

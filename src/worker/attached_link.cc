@@ -26,7 +26,11 @@ std::uint64_t IdOf(std::string_view text) {
 }  // namespace
 
 AttachedLink::AttachedLink(rt::Loop& loop, rt::Net& net, AttachedOptions options)
-    : loop_(loop), net_(net), options_(std::move(options)), drained_(options_.card.block_tokens) {
+    : loop_(loop),
+      net_(net),
+      options_(std::move(options)),
+      key_(options_.role.key),
+      drained_(options_.card.block_tokens) {
   tasks_.Start(LoadLoop());
 }
 
@@ -87,11 +91,7 @@ Result<void> AttachedLink::Generate(wire::GenerateRequest request, FrameHandler 
                                                       live_choices_, options_.outstanding_max));
   }
   PX_TRY(std::string version, AdapterVersionOf(request));
-  std::vector<EngineCall> calls;
-  for (std::uint32_t i = 0; i < request.choice_count; ++i) {
-    PX_TRY(EngineCall call, WriteEngineCall(options_.dialect, request, i));
-    calls.push_back(std::move(call));
-  }
+  PX_TRY(std::vector<EngineCall> calls, CallsOf(request));
   auto outstanding = std::make_shared<Outstanding>();
   outstanding->id = request.id;
   outstanding->on_frame = std::move(on_frame);
@@ -104,9 +104,15 @@ Result<void> AttachedLink::Generate(wire::GenerateRequest request, FrameHandler 
   live_choices_ += request.choice_count;
   requests_.emplace(request.id, outstanding);
   for (std::uint32_t i = 0; i < request.choice_count; ++i) {
-    auto choice = std::make_shared<Choice>(options_.dialect, request, i);
-    choice->request = outstanding;
-    outstanding->choices.push_back(choice);
+    outstanding->choices.push_back(std::make_shared<Choice>(options_.dialect, request, i));
+    outstanding->choices.back()->request = outstanding;
+  }
+  if (Prefills(request)) {
+    StartPrefill(outstanding, request, std::move(calls));
+    return {};
+  }
+  for (std::uint32_t i = 0; i < request.choice_count; ++i) {
+    const ChoicePtr choice = outstanding->choices[i];
     const std::size_t done = i < request.generated.size() ? request.generated[i].size() : 0;
     if (done >= request.stop.max_tokens) {
       EndLater(choice, wire::FinishReason::kLength, std::nullopt);
@@ -379,10 +385,16 @@ rt::Task<void> AttachedLink::DrainLoop() {
   }
 }
 
-void AttachedLink::ClearCache(MemoryHandler on_done) {
+void AttachedLink::ClearCache(control::CacheDepth depth, MemoryHandler on_done) {
   const EngineKind kind = options_.dialect.kind;
   if (kind != EngineKind::kVllm && kind != EngineKind::kSglang) {
     on_done(Fail(Code::kUnsupported, "the engine behind this worker cannot be told to forget"));
+    return;
+  }
+  if (depth != control::CacheDepth::kMemory) {
+    on_done(Fail(Code::kUnsupported,
+                 "the tiers of the engine behind this worker are its own; only its cache can be "
+                 "cleared"));
     return;
   }
   tasks_.Start(CallForNothing(

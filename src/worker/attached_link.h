@@ -20,10 +20,18 @@
 #include "rt/loop.h"
 #include "rt/net.h"
 #include "worker/engine_dialect.h"
+#include "worker/engine_handover.h"
 #include "worker/engine_load.h"
 #include "worker/trtllm_kv_reader.h"
 
 namespace pixii::worker {
+
+/// Its part in requests that two engines answer.
+struct AttachedRole {
+  bool prefills = false;  // else it decodes, or answers whole requests
+  std::string key;        // the cluster's secret; empty: it hands nothing over and takes nothing
+  BootstrapPlace bootstrap = {};  // of a prefill engine of SGLang's
+};
 
 struct AttachedOptions {
   rt::Address address;
@@ -31,6 +39,7 @@ struct AttachedOptions {
   std::string path_prefix;  // before every path, "/base"; empty: none
   std::string api_key;      // sent as a bearer token; empty: none
   EngineDialect dialect;
+  AttachedRole role = {};
   wire::ModelCard card;
   std::vector<control::ZmqKvSourceOptions> kv_events;  // one of each rank
   bool drains_kv_events = false;                       // asks POST /kv_cache_events
@@ -57,7 +66,7 @@ class AttachedLink final : public control::WorkerLink {
   /// not answer.
   Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override;
   void Cancel(const wire::CancelRequest& cancel) override;
-  void ClearCache(MemoryHandler on_done) override;
+  void ClearCache(control::CacheDepth depth, MemoryHandler on_done) override;
   /// Away engines are kAsleep.
   control::WorkerLoad load() const override;
   Result<void> WatchKvEvents(KvEventHandler on_events) override;
@@ -98,12 +107,21 @@ class AttachedLink final : public control::WorkerLink {
     bool wants_logprobs = false;
     std::vector<std::shared_ptr<Choice>> choices;
     std::size_t live_choices = 0;
+    std::vector<std::string> words;  // [choice] of a prefill: what its engine said
+    std::size_t words_missing = 0;
   };
 
   using ChoicePtr = std::shared_ptr<Choice>;
 
   control::HttpCall CallOf(std::string method, std::string_view target, std::string body) const;
   Result<std::string> AdapterVersionOf(const wire::GenerateRequest& request) const;
+  Result<std::vector<EngineCall>> CallsOf(const wire::GenerateRequest& request) const;
+  Result<std::vector<std::string>> WordsFor(const wire::GenerateRequest& request) const;
+  bool Prefills(const wire::GenerateRequest& request) const;
+  void StartPrefill(const std::shared_ptr<Outstanding>& outstanding,
+                    const wire::GenerateRequest& request, std::vector<EngineCall> calls);
+  rt::Task<void> RunPrefill(ChoicePtr choice, EngineCall call);
+  void GiveHandover(const std::shared_ptr<Outstanding>& request);
   rt::Task<void> Run(ChoicePtr choice, EngineCall call);
   rt::Task<Result<void>> Stream(ChoicePtr choice, EngineCall call);
   rt::Task<Result<void>> ReadAnswer(ChoicePtr choice, control::HttpStream& stream);
@@ -123,6 +141,7 @@ class AttachedLink final : public control::WorkerLink {
   rt::Loop& loop_;
   rt::Net& net_;
   AttachedOptions options_;
+  HashKey key_;
   std::unordered_map<RequestId, std::shared_ptr<Outstanding>> requests_;
   std::uint32_t live_choices_ = 0;
   std::uint64_t events_ = 0;  // of the engine's answers, so far

@@ -12,6 +12,7 @@ Result<void> HandoverLink::Generate(wire::GenerateRequest request, FrameHandler 
     return link().Generate(std::move(request), std::move(on_frame));
   }
   const RequestId id = request.id;
+  const bool early = request.early_handover;
   auto entry = std::make_shared<Entry>();
   entry->on_frame = std::move(on_frame);
   entry->choices.resize(request.choice_count, Choice::kRuns);
@@ -24,7 +25,32 @@ Result<void> HandoverLink::Generate(wire::GenerateRequest request, FrameHandler 
         }
       }));
   entries_.emplace(id, std::move(entry));
+  if (early) {
+    keeper_.WatchEarly(id, [this, id, alive = std::weak_ptr<bool>(alive_)](std::string record) {
+      if (const auto here = alive.lock(); here && *here) {
+        OnEarlyNews(id, std::move(record));
+      }
+    });
+  }
   return {};
+}
+
+// Of no use to whom tokens have come already.
+void HandoverLink::OnEarlyNews(RequestId id, std::string record) {
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) {
+    return;
+  }
+  const EntryPtr entry = found->second;
+  const auto runs = std::ranges::find(entry->choices, Choice::kRuns);
+  if (runs == entry->choices.end()) {
+    return;
+  }
+  wire::TokenFrame frame;
+  frame.id = id;
+  frame.choice = static_cast<std::uint32_t>(runs - entry->choices.begin());
+  frame.early_handover = std::move(record);
+  entry->on_frame(std::move(frame));
 }
 
 void HandoverLink::OnFrame(RequestId id, const EntryPtr& entry, wire::TokenFrame frame) {

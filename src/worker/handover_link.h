@@ -27,6 +27,12 @@ class HandoverKeeper {
   /// With the record of what is kept; without one: nothing is, any more.
   using News = std::function<void(std::optional<std::string> record)>;
 
+  /// With a record of the request's first blocks: more come while it is computed.
+  using EarlyNews = std::function<void(std::string record)>;
+
+  /// Calls `news` on the caller's loop, not inside the call, at most once and before Watch's.
+  virtual void WatchEarly(RequestId request, EarlyNews news) = 0;
+
   /// Calls `news` on the caller's loop, not inside the call: with the record, and once without.
   virtual void Watch(RequestId request, News news) = 0;
 
@@ -67,6 +73,7 @@ class HandoverLink final : public control::ForwardingLink {
   using EntryPtr = std::shared_ptr<Entry>;
 
   void OnFrame(RequestId id, const EntryPtr& entry, wire::TokenFrame frame);
+  void OnEarlyNews(RequestId id, std::string record);
   void Settle(RequestId id, const EntryPtr& entry);
   void OnNews(RequestId id, std::optional<std::string> record);
   void EndHeld(RequestId id, const EntryPtr& entry, wire::FinishReason finish,

@@ -320,8 +320,8 @@ void LocalLink::ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_d
                   ReplyTo(std::move(on_done)));
 }
 
-void LocalLink::ClearCache(MemoryHandler on_done) {
-  engine_.ClearCache(ReplyTo(std::move(on_done)));
+void LocalLink::ClearCache(control::CacheDepth depth, MemoryHandler on_done) {
+  engine_.ClearCache(depth == control::CacheDepth::kLasting, ReplyTo(std::move(on_done)));
 }
 
 namespace {

@@ -49,7 +49,7 @@ class LocalLink final : public HostedLink {
   void ReleaseMemory(const control::MemoryTags& tags, rt::Duration patience,
                      MemoryHandler on_done) override;
   void ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) override;
-  void ClearCache(MemoryHandler on_done) override;
+  void ClearCache(control::CacheDepth depth, MemoryHandler on_done) override;
   /// Errors: kUnsupported without EngineOptions::kv_event_count_max.
   Result<void> WatchKvEvents(KvEventHandler on_events) override;
   Result<void> WatchEngineKvEvents(EngineKvHandler on_events) override;

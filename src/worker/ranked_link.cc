@@ -394,11 +394,11 @@ void RankedLink::ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_
   }
 }
 
-void RankedLink::ClearCache(MemoryHandler on_done) {
+void RankedLink::ClearCache(control::CacheDepth depth, MemoryHandler on_done) {
   const auto answers = std::make_shared<JoinedAnswers<void>>(
       ranks_.size(), control::AllOrFirstFailure(std::move(on_done)));
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
-    ranks_[rank]->ClearCache(answers->At(rank));
+    ranks_[rank]->ClearCache(depth, answers->At(rank));
   }
 }
 

@@ -43,6 +43,12 @@ void Join(wire::TokenFrame& first, wire::TokenFrame next) {
   if (!next.handover.empty()) {
     first.handover = std::move(next.handover);
   }
+  if (!next.early_handover.empty()) {
+    first.early_handover = std::move(next.early_handover);
+  }
+  if (!first.tokens.empty() || first.finish) {
+    first.early_handover.clear();  // it comes too late
+  }
   first.dp_rank = first.dp_rank ? first.dp_rank : next.dp_rank;
 }
 
@@ -107,10 +113,11 @@ std::vector<RequestId> WorkerService::RequestsOf(std::string_view caller) const 
 void WorkerService::OnCall(control::CallId id, std::string_view method,
                            rt::Duration /*deadline_left*/) {
   static constexpr std::pair<std::string_view, Kind> kMethods[] = {
-      {control::kGenerateMethod, Kind::kGenerate}, {control::kReportMethod, Kind::kReport},
-      {control::kMemoryMethod, Kind::kMemory},     {control::kClearCacheMethod, Kind::kClear},
-      {control::kLoadAdapterMethod, Kind::kLoad},  {control::kUnloadAdapterMethod, Kind::kUnload},
-      {control::kModelFilesMethod, Kind::kFiles},  {control::kKvEventsMethod, Kind::kKvEvents}};
+      {control::kGenerateMethod, Kind::kGenerate},     {control::kReportMethod, Kind::kReport},
+      {control::kMemoryMethod, Kind::kMemory},         {control::kClearCacheMethod, Kind::kClear},
+      {control::kClearTiersMethod, Kind::kClearTiers}, {control::kLoadAdapterMethod, Kind::kLoad},
+      {control::kUnloadAdapterMethod, Kind::kUnload},  {control::kModelFilesMethod, Kind::kFiles},
+      {control::kKvEventsMethod, Kind::kKvEvents}};
   for (const auto& [name, kind] : kMethods) {
     if (name == method) {
       calls_[id].kind = kind;
@@ -153,7 +160,10 @@ void WorkerService::Begin(control::CallId id, Call& call, const std::string& mes
       begun = BeginMemory(id, message);
       break;
     case Kind::kClear:
-      link_.ClearCache(FinishWith(id));
+      link_.ClearCache(control::CacheDepth::kMemory, FinishWith(id));
+      break;
+    case Kind::kClearTiers:
+      link_.ClearCache(control::CacheDepth::kLasting, FinishWith(id));
       break;
     case Kind::kLoad:
       begun = BeginLoad(id, message);

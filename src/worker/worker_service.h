@@ -114,6 +114,7 @@ class WorkerService final : private control::MuxService {
     kGenerate,
     kReport,
     kMemory,
+    kClearTiers,
     kClear,
     kLoad,
     kUnload,

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,9 @@ struct Store {
   std::uint32_t loads = 0;
   std::uint32_t cancels = 0;
   std::vector<std::size_t> finished;  // pins of each request that ended
+  std::vector<std::string> story;     // "expect 3 4": these wait; "load 3"
+  std::vector<bool> clears;           // whether they were of what lasts
+  std::vector<std::pair<std::uint32_t, std::size_t>> progress;  // first block, pins
   rt::Function<void()> wake;
 };
 
@@ -58,8 +62,19 @@ class StoreConnector final : public kv::Connector {
   void Load(kv::LoadId id, const kv::ConnectorRequestRef& request, std::uint32_t first,
             std::span<const kv::BlockMemory> targets) override {
     ++store_->loads;
+    store_->story.push_back("load " + std::to_string(Raw(request->id)));
     loads_.push_back({id, request, first, {targets.begin(), targets.end()}});
   }
+
+  void Expect(std::span<const kv::ExpectedRequest> waiting) override {
+    std::string line = "expect";
+    for (const kv::ExpectedRequest& one : waiting) {
+      line += " " + std::to_string(Raw(one.request->id));
+    }
+    store_->story.push_back(line);
+  }
+
+  void Clear(bool lasting) override { store_->clears.push_back(lasting); }
 
   void Cancel(kv::LoadId id) override {
     ++store_->cancels;
@@ -77,6 +92,12 @@ class StoreConnector final : public kv::Connector {
     for (const Hash128& hash : hashes) {
       store_->blocks.erase(hash);
     }
+  }
+
+  void Progress(const kv::ConnectorRequestRef& /*request*/, std::uint32_t first,
+                std::vector<kv::BlockPin> pins) override {
+    store_->progress.emplace_back(first, pins.size());
+    std::ranges::move(pins, std::back_inserter(held_));
   }
 
   void Finished(const kv::ConnectorRequestRef& /*request*/,
@@ -171,6 +192,55 @@ TEST(BlockTraffic, ASecondEngineComputesOnlyTheLastBlock) {
   EXPECT_EQ(store->loads, 1U);
 }
 
+TEST(BlockTraffic, ARequestThatOnlyFetchesBringsAllAndComputesNothing) {
+  auto store = std::make_shared<Store>();
+  const wire::GenerateRequest request = MakeRequest(1, 44, 10);
+  Fill(store, request);
+  Harness second(With(store));
+  wire::GenerateRequest fetch = request;
+  fetch.fetch_only = true;
+  ASSERT_TRUE(second.Submit(fetch));
+  Settle(second);
+  EXPECT_EQ(second.streams().at(1).finish, wire::FinishReason::kLength);
+  EXPECT_TRUE(second.streams().at(1).tokens.empty());
+  EXPECT_EQ(second.streams().at(1).cached_tokens, 44U) << "the last block, too";
+  EXPECT_EQ(second.engine().counters().steps, 0U);
+  fetch.id = RequestId{2};
+  fetch.prompt.push_back(7);
+  ASSERT_TRUE(second.Submit(fetch));
+  Settle(second);
+  EXPECT_EQ(second.streams().at(2).cached_tokens, 44U) << "what is there is said at once";
+  fetch.id = RequestId{3};
+  fetch.choice_count = 2;
+  EXPECT_EQ(second.Submit(fetch).error().param(), "fetch_only");
+  wire::GenerateRequest next = request;
+  next.id = RequestId{4};
+  ASSERT_TRUE(second.Submit(next));
+  Settle(second);
+  second.ExpectOracle(next);
+  EXPECT_EQ(store->loads, 1U);
+}
+
+TEST(BlockTraffic, BlocksAreToldOfAsTheyBecomeWholeToWhoAsked) {
+  auto store = std::make_shared<Store>();
+  HarnessOptions options = With(store);
+  options.engine.batch_tokens_max = 16;
+  Harness harness(options);
+  wire::GenerateRequest request = MakeRequest(1, 42, 1);
+  ASSERT_TRUE(harness.Submit(request));
+  Settle(harness);
+  EXPECT_TRUE(store->progress.empty()) << "nobody asked";
+  store->blocks.clear();
+  Harness another(options);
+  request.early_handover = true;
+  ASSERT_TRUE(another.Submit(request));
+  Settle(another);
+  another.ExpectOracle(request);
+  using Told = std::vector<std::pair<std::uint32_t, std::size_t>>;
+  EXPECT_EQ(store->progress, (Told{{0, 4}, {4, 4}})) << "the last step's come with the end";
+  EXPECT_EQ(store->finished.back(), 10U);
+}
+
 TEST(BlockTraffic, TwoThatLackTheSameBlocksWaitForOneLoad) {
   auto store = std::make_shared<Store>();
   Fill(store, MakeRequest(1, 64, 4));
@@ -246,6 +316,95 @@ TEST(BlockTraffic, DeadlinesPassWhileBlocksAreAwaited) {
   EXPECT_EQ(second.streams().at(1).error->code(), Code::kDeadlineExceeded);
   store->moods.late_percent = 0;
   Settle(second);
+}
+
+TEST(BlockTraffic, WhoStandsBehindOthersIsExpectedInOrderAndLoadedWhenItsTurnIsNear) {
+  auto store = std::make_shared<Store>();
+  for (std::uint64_t id = 1; id <= 5; ++id) {
+    Fill(store, MakeRequest(id, 24, 1, static_cast<TokenId>(8 * id)));
+  }
+  store->story.clear();
+  HarnessOptions options = With(store);
+  options.engine.batch_sequences_max = 1;
+  Harness harness(options);
+  std::vector<wire::GenerateRequest> requests;
+  for (std::uint64_t id = 1; id <= 5; ++id) {
+    requests.push_back(MakeRequest(id, 24, 20, static_cast<TokenId>(8 * id)));
+    requests.back().priority = id == 5 ? 10 : 0;  // before those that wait
+    ASSERT_TRUE(harness.Submit(requests.back()));
+  }
+  harness.Step();
+  EXPECT_EQ(store->story, (std::vector<std::string>{"load 5", "load 1", "expect 2 3 4"}))
+      << "one runs, one is next";
+  while (!harness.streams().has(5) || !harness.streams().at(5).finish) {
+    harness.Step();
+    EXPECT_LE(store->story.size(), 5U);
+  }
+  Settle(harness);
+  EXPECT_EQ(store->story,
+            (std::vector<std::string>{"load 5", "load 1", "expect 2 3 4", "load 2", "expect 3 4",
+                                      "load 3", "expect 4", "load 4", "expect"}));
+  for (const wire::GenerateRequest& request : requests) {
+    harness.ExpectOracle(request);
+    EXPECT_EQ(harness.streams().at(Raw(request.id)).cached_tokens, 20U) << Raw(request.id);
+  }
+}
+
+TEST(BlockTraffic, AContextThatFitsTheCacheOnceIsLoadedWhole) {
+  auto store = std::make_shared<Store>();
+  const wire::GenerateRequest request = MakeRequest(1, 100, 3);  // 26 blocks with its answer
+  Fill(store, request);
+  HarnessOptions options = With(store);
+  options.limits.block_count = 28;
+  Harness harness(options);
+  ASSERT_TRUE(harness.Submit(request));
+  Settle(harness);
+  harness.ExpectOracle(request);
+  EXPECT_EQ(harness.streams().at(1).cached_tokens, 96U);
+}
+
+TEST(BlockTraffic, ALoadWaitsForRoomThatTheOneBeforeGivesBack) {
+  auto store = std::make_shared<Store>();
+  const wire::GenerateRequest first = MakeRequest(1, 60, 20);
+  const wire::GenerateRequest second = MakeRequest(2, 81, 4, 30);
+  Fill(store, second);
+  store->story.clear();
+  HarnessOptions options = With(store);
+  options.limits.block_count = 30;
+  Harness harness(options);
+  ASSERT_TRUE(harness.Submit(first));
+  harness.Step();
+  ASSERT_TRUE(harness.Submit(second));
+  harness.Step();
+  EXPECT_EQ(store->story, (std::vector<std::string>{"expect 2"})) << "20 blocks beside 15 of 30";
+  Settle(harness);
+  harness.ExpectOracle(first);
+  harness.ExpectOracle(second);
+  EXPECT_EQ(harness.streams().at(2).cached_tokens, 80U);
+}
+
+TEST(BlockTraffic, WhoWaitsTooLongForRoomTakesWhatThereIs) {
+  auto store = std::make_shared<Store>();
+  const wire::GenerateRequest first = MakeRequest(1, 60, 60);
+  const wire::GenerateRequest second = MakeRequest(2, 81, 4, 30);
+  Fill(store, second);
+  store->story.clear();
+  store->loads = 0;
+  HarnessOptions options = With(store);
+  options.limits.block_count = 30;
+  Harness harness(options);
+  ASSERT_TRUE(harness.Submit(first));
+  harness.Step();
+  ASSERT_TRUE(harness.Submit(second));
+  harness.Step();
+  EXPECT_EQ(store->loads, 0U) << "20 blocks beside 15 of 30";
+  harness.Advance(std::chrono::seconds(6));
+  harness.Step();
+  harness.Step();
+  EXPECT_EQ(std::ranges::count(store->story, "load 2"), 1);
+  Settle(harness);
+  harness.ExpectOracle(first);
+  harness.ExpectOracle(second);
 }
 
 TEST(BlockTraffic, AnswersAreTheSameUnderRandomLoadsAndPins) {

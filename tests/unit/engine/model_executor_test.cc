@@ -2,12 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "rt/memory_file.h"
 #include "support/golden.h"
 
 namespace pixii::engine {
@@ -44,6 +47,30 @@ TEST_F(ModelExecutorTest, RefusesSizesByName) {
   executor = ModelExecutor::Create(*model_, *operators_, {.block_tokens = 513, .block_count = 1});
   ASSERT_FALSE(executor);
   EXPECT_EQ(executor.error().param(), "block_tokens");
+}
+
+TEST_F(ModelExecutorTest, BlocksThatAreSharedLieInAFileAndGoWithTheCache) {
+  auto plain = ModelExecutor::Create(*model_, *operators_, {.block_tokens = 16, .block_count = 8});
+  ASSERT_TRUE(plain);
+  EXPECT_EQ((*plain)->block_file(), nullptr);
+  auto made = ModelExecutor::Create(*model_, *operators_,
+                                    {.block_tokens = 16, .block_count = 8, .shared = true});
+  ASSERT_TRUE(made) << made.error().ToString();
+  ModelExecutor& executor = **made;
+  const std::shared_ptr<const rt::MemoryFile> file = executor.block_file();
+  ASSERT_NE(file, nullptr);
+  for (std::uint32_t block = 0; block < 8; ++block) {
+    const std::span<std::byte> bytes = executor.block_bytes(block);
+    EXPECT_EQ(bytes.data(), file->bytes().data() + block * bytes.size());
+    std::ranges::fill(bytes, std::byte{7});
+  }
+  const std::byte* const there = executor.block_bytes(7).data();
+  ASSERT_TRUE(executor.Release({.kv_cache = true}));
+  EXPECT_TRUE(executor.block_bytes(7).empty());
+  EXPECT_EQ(*there, std::byte{0}) << "whoever has it mapped sees that it is gone";
+  ASSERT_TRUE(executor.Restore({.kv_cache = true}));
+  EXPECT_EQ(executor.block_bytes(7).data(), there) << "peers' mappings stay good";
+  EXPECT_EQ(executor.block_file(), file);
 }
 
 TEST_F(ModelExecutorTest, AModelThatReadsTextsHasAPooler) {

@@ -203,7 +203,16 @@ TEST(LoraAdapter, TheRankLimitOfTheServerHolds) {
 TEST(LoraAdapter, AFolderNeedsBothFilesAndNoPickle) {
   const testing::TemporaryFolder folder;
   const auto open = [&] {
-    return LoraAdapter::Open(*CheckpointFolder::Open(folder.path()), kLinears, {});
+    Result<LoraAdapter> opened =
+        LoraAdapter::Open(*CheckpointFolder::Open(folder.path()), kLinears, {});
+    // Who looks without reading the weights says the same.
+    const Result<void> checked =
+        LoraAdapter::Check(*CheckpointFolder::Open(folder.path()), kLinears, {});
+    EXPECT_EQ(opened.has_value(), checked.has_value());
+    if (!opened && !checked) {
+      EXPECT_EQ(opened.error().ToString(), checked.error().ToString());
+    }
+    return opened;
   };
   EXPECT_EQ(open().error().code(), Code::kNotFound);
   folder.Write("adapter_config.json", kConfig);
@@ -212,6 +221,11 @@ TEST(LoraAdapter, AFolderNeedsBothFilesAndNoPickle) {
   folder.Write("adapter_model.safetensors", Safetensors(GoodTensors()));
   EXPECT_TRUE(open().has_value());
   EXPECT_EQ(open()->fingerprint(), Parse(kConfig, GoodTensors())->fingerprint());
+  folder.Write("adapter_model.safetensors",
+               Safetensors({Tensor("model.layers.0.self_attn.q_proj.lora_A.weight", {2, 6})}));
+  EXPECT_EQ(open().error().code(), Code::kDataCorrupt) << "half of a pair";
+  folder.Write("adapter_config.json", With("\"use_dora\": false", "\"use_dora\": true"));
+  EXPECT_EQ(open().error().code(), Code::kUnsupported);
 }
 
 }  // namespace

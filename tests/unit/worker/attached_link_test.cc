@@ -49,6 +49,7 @@ struct Heard {
   std::optional<Error> error;
   std::optional<TokenId> stop_token;
   std::string adapter_version;
+  std::string handover;
   std::uint32_t cached_tokens = 0;
   int ends = 0;
 };
@@ -94,6 +95,7 @@ class AttachedLinkTest : public testing::Test {
       heard.tokens.insert(heard.tokens.end(), frame.tokens.begin(), frame.tokens.end());
       heard.cached_tokens += frame.cached_tokens;
       heard.adapter_version += frame.adapter_version;
+      heard.handover += frame.handover;
       if (frame.finish) {
         ++heard.ends;
         heard.finish = frame.finish;
@@ -304,6 +306,85 @@ TEST_F(AttachedLinkTest, EachChoiceIsARequestAndMayEndAlone) {
   EXPECT_EQ((heard_[{5, 1}].error->code()), Code::kShuttingDown);
   EXPECT_EQ(Generate(Request(6)).error().code(), Code::kShuttingDown);
   EXPECT_EQ(open_, 0);
+}
+
+TEST_F(AttachedLinkTest, APrefillGivesWhatItsEngineSaysOfEachChoiceAndEnds) {
+  options_.role = {.prefills = true, .key = "secret"};
+  Open();
+  extra_["POST /v1/completions"] = R"({"choices":[],"kv_transfer_params":{"remote_port":7}})";
+  wire::GenerateRequest request = Request(5);
+  request.choice_count = 2;
+  request.prefill_only = true;
+  ASSERT_TRUE(Generate(std::move(request)));
+  world_.RunTo(world_.now() + seconds(1));
+  const Result<EngineHandover> said =
+      DecodeEngineHandover(heard_[{5, 0}].handover + heard_[{5, 1}].handover, HashKey("secret"));
+  ASSERT_TRUE(said);
+  EXPECT_EQ(said->choices, std::vector<std::string>(2, R"({"remote_port":7})"));
+  EXPECT_EQ((heard_[{5, 0}].finish), FinishReason::kLength);
+  EXPECT_EQ((heard_[{5, 1}].finish), FinishReason::kLength);
+  EXPECT_TRUE((heard_[{5, 0}].tokens.empty())) << "the other engine gives the first, too";
+  EXPECT_EQ(link_->outstanding_count(), 0U);
+  extra_["POST /v1/completions"] = R"({"choices":[]})";
+  request = Request(6);
+  request.prefill_only = true;
+  ASSERT_TRUE(Generate(std::move(request)));
+  world_.RunTo(world_.now() + seconds(1));
+  EXPECT_EQ((heard_[{6, 0}].error->code()), Code::kUnavailable) << "who decodes computes it";
+}
+
+TEST_F(AttachedLinkTest, APrefillThatIsCancelledOrSilentEndsOnce) {
+  for (const EngineKind kind : {EngineKind::kVllm, EngineKind::kSglang}) {
+    options_.role = {.prefills = true, .key = "secret", .bootstrap = {.host = "h", .port = 8998}};
+    options_.dialect.kind = kind;
+    Open();
+    script_ = {.head = "", .events = {}, .closes = false};
+    const std::uint64_t id = ++last_id_;
+    wire::GenerateRequest request = Request(id);
+    request.prefill_only = true;
+    ASSERT_TRUE(Generate(request));
+    world_.RunTo(world_.now() + seconds(1));
+    EXPECT_EQ(open_, 1);
+    EXPECT_EQ((heard_[{id, 0}].handover.empty()), kind == EngineKind::kVllm)
+        << "SGLang's engines must be asked at once";
+    link_->Cancel({RequestId{id}, std::nullopt});
+    world_.RunTo(world_.now() + milliseconds(10));
+    EXPECT_EQ((heard_[{id, 0}].finish), FinishReason::kCancelled);
+    EXPECT_EQ(open_, 0);
+    request.id = RequestId{++last_id_};
+    ASSERT_TRUE(Generate(request));
+    world_.RunTo(world_.now() + seconds(12));
+    EXPECT_EQ((heard_[{last_id_, 0}].error->code()), Code::kUnavailable);
+    EXPECT_EQ(open_, 0);
+    EXPECT_EQ(link_->outstanding_count(), 0U);
+  }
+}
+
+TEST_F(AttachedLinkTest, ADecodeEngineIsToldOnlyWhatWasSaidToItOnceInItsOwnWords) {
+  options_.role = {.key = "secret"};
+  Open();
+  script_ = Answers({Tokens("1", R"("length")"), "[DONE]"});
+  const auto told = [&](wire::GenerateRequest request, std::string_view key, EngineKind kind) {
+    request.handover =
+        EncodeEngineHandover({.kind = kind, .choices = {R"({"remote_port":7})"}}, HashKey(key));
+    requests_.clear();
+    EXPECT_TRUE(Generate(std::move(request)));
+    world_.RunTo(world_.now() + seconds(2));
+    return requests_.size() == 1 &&
+           requests_[0].find(R"("kv_transfer_params":{"remote_port":7})") != std::string::npos;
+  };
+  EXPECT_TRUE(told(Request(1), "secret", EngineKind::kVllm));
+  EXPECT_FALSE(told(Request(2), "another", EngineKind::kVllm));
+  EXPECT_FALSE(told(Request(3), "secret", EngineKind::kTrtllm));
+  wire::GenerateRequest moved = Request(4);
+  moved.attempt = 2;
+  EXPECT_FALSE(told(moved, "secret", EngineKind::kVllm)) << "another engine had them";
+  wire::GenerateRequest begun = Request(5);
+  begun.generated = {{1}};
+  EXPECT_FALSE(told(begun, "secret", EngineKind::kVllm)) << "they are of the prompt alone";
+  options_.dialect.kind = EngineKind::kSglang;
+  Open();
+  EXPECT_EQ(Generate(Request(6)).error().code(), Code::kUnavailable) << "it computes no prompts";
 }
 
 TEST_F(AttachedLinkTest, WhatTheEngineCannotBeToldIsRefusedAtOnce) {

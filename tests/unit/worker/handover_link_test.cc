@@ -3,12 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "rt/sim_world.h"
+#include "worker/handover_keeper.h"
 
 namespace pixii::worker {
 namespace {
@@ -46,10 +48,13 @@ class ScriptedLink final : public control::WorkerLink {
 
 class ScriptedKeeper final : public HandoverKeeper {
  public:
+  void WatchEarly(RequestId /*request*/, EarlyNews news_in) override { early = std::move(news_in); }
+
   void Watch(RequestId /*request*/, News news_in) override { news = std::move(news_in); }
 
   void Forget(RequestId /*request*/) override { ++forgotten; }
 
+  EarlyNews early;
   News news;
   int forgotten = 0;
 };
@@ -61,6 +66,7 @@ class HandoverLinkTest : public ::testing::Test {
     request.id = RequestId{1};
     request.choice_count = choices;
     request.prefill_only = prefill_only;
+    request.early_handover = early_;
     ASSERT_TRUE(link_.Generate(
         request, [this](wire::TokenFrame frame) { frames_.push_back(std::move(frame)); }));
   }
@@ -75,6 +81,7 @@ class HandoverLinkTest : public ::testing::Test {
   ScriptedKeeper keeper_;
   HandoverLink link_{node_.loop(), worker_, keeper_};
   std::vector<wire::TokenFrame> frames_;
+  bool early_ = false;
 };
 
 TEST_F(HandoverLinkTest, ARequestThatStaysEndsAsItDoes) {
@@ -83,6 +90,51 @@ TEST_F(HandoverLinkTest, ARequestThatStaysEndsAsItDoes) {
   ASSERT_EQ(frames_.size(), 1U);
   EXPECT_EQ(frames_[0].finish, wire::FinishReason::kLength);
   EXPECT_FALSE(keeper_.news);
+}
+
+TEST_F(HandoverLinkTest, BlocksThatComeEarlyAreToldToWhoAskedAndOnlyBeforeItsTokens) {
+  Generate(1);
+  EXPECT_FALSE(keeper_.early) << "nobody asked";
+  worker_.Say(0, {4}, wire::FinishReason::kLength);
+  keeper_.news(std::nullopt);
+  frames_.clear();
+  early_ = true;
+  Generate(2);
+  ASSERT_TRUE(keeper_.early);
+  worker_.Say(0, {4}, wire::FinishReason::kLength);
+  keeper_.early("first blocks");
+  ASSERT_EQ(frames_.size(), 2U);
+  EXPECT_EQ(frames_[1].early_handover, "first blocks");
+  EXPECT_EQ(frames_[1].choice, 1U) << "the one that runs";
+  EXPECT_FALSE(frames_[1].finish);
+  worker_.Say(1, {5}, wire::FinishReason::kLength);
+  const std::size_t said = frames_.size();
+  keeper_.early("late");
+  EXPECT_EQ(frames_.size(), said);
+}
+
+TEST(RanksKeeper, IsToldByTheRankThatKeepsItAndEndsWithTheLast) {
+  std::vector<std::unique_ptr<HandoverKeeper>> made;
+  std::vector<ScriptedKeeper*> ranks;
+  for (int i = 0; i < 3; ++i) {
+    auto one = std::make_unique<ScriptedKeeper>();
+    ranks.push_back(one.get());
+    made.push_back(std::move(one));
+  }
+  RanksKeeper keeper(std::move(made));
+  std::vector<std::optional<std::string>> heard;
+  keeper.Watch(RequestId{1},
+               [&](std::optional<std::string> record) { heard.push_back(std::move(record)); });
+  ranks[0]->news(std::nullopt);
+  ranks[1]->news("kept");
+  ranks[2]->news(std::nullopt);
+  ASSERT_EQ(heard.size(), 1U);
+  EXPECT_EQ(heard[0], "kept");
+  ranks[1]->news(std::nullopt);
+  ASSERT_EQ(heard.size(), 2U);
+  EXPECT_FALSE(heard[1]);
+  keeper.Forget(RequestId{1});
+  EXPECT_EQ(ranks[0]->forgotten + ranks[1]->forgotten + ranks[2]->forgotten, 3);
 }
 
 TEST_F(HandoverLinkTest, ItsEndIsHeldBackAsLongAsBlocksAreKept) {

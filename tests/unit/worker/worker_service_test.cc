@@ -653,8 +653,13 @@ TEST_F(KvEventsTest, AClearedCacheIsHeardOf) {
   RunSome(3);
   ExpectAgreement(index);
   bool cleared = false;
-  link().ClearCache([&](const Result<void>& done) { cleared = done.has_value(); });
+  link().ClearCache(control::CacheDepth::kMemory,
+                    [&](const Result<void>& done) { cleared = done.has_value(); });
   RunUntil([&] { return cleared && index.held.empty(); });
+  cleared = false;
+  link().ClearCache(control::CacheDepth::kLasting,
+                    [&](const Result<void>& done) { cleared = done.has_value(); });
+  RunUntil([&] { return cleared; });
 }
 
 TEST_F(KvEventsTest, AWorkerThatPublishesNothingSaysSo) {
