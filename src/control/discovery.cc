@@ -105,10 +105,10 @@ void InstanceWatch::OnView(StoreView& mine, const StoreView& view, bool& answere
   } else if (instances_answered_ && cards_answered_) {
     complete_ = true;
     std::map<std::string, std::string> unreadable;
-    const auto seen = ReadInstances(instance_view_.values, card_view_.values,
-                                    [&](const std::string& key, const Error& error) {
-                                      unreadable.emplace(key, error.detail());
-                                    });
+    const auto seen = reader_.Read(instance_view_.values, card_view_.values,
+                                   [&](const std::string& key, const Error& error) {
+                                     unreadable.emplace(key, error.detail());
+                                   });
     LogUnreadable(std::move(unreadable));
     membership_.OnView(seen, loop_.Now());
   }

@@ -105,6 +105,7 @@ class InstanceWatch final {
   Membership membership_;
   WatchId instance_watch_{};
   WatchId card_watch_{};
+  InstanceReader reader_;
   StoreView instance_view_;
   StoreView card_view_;
   bool instances_answered_ = false;

@@ -34,7 +34,9 @@ class ForwardingLink : public WorkerLink {
     link_.ResumeMemory(tags, std::move(on_done));
   }
 
-  void ClearCache(MemoryHandler on_done) override { link_.ClearCache(std::move(on_done)); }
+  void ClearCache(CacheDepth depth, MemoryHandler on_done) override {
+    link_.ClearCache(depth, std::move(on_done));
+  }
 
   WorkerLoad load() const override { return link_.load(); }
 

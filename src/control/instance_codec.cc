@@ -351,38 +351,63 @@ Result<Instance> DecodeInstance(std::string_view instance_text, std::string_view
   return instance;
 }
 
-std::vector<SeenInstance> ReadInstances(
-    const std::map<std::string, std::string>& instances,
-    const std::map<std::string, std::string>& cards,
-    const std::function<void(const std::string& key, const Error& error)>& on_unreadable) {
+InstanceReader::Known InstanceReader::ReadOne(InstanceId id, const std::string& key,
+                                              const std::string& text, const Values& cards) {
+  Known out{.instance_text = text,
+            .card_key = {},
+            .card_text = std::nullopt,
+            .seen = {.id = id, .instance = std::nullopt},
+            .unreadable = std::nullopt};
+  Result<Instance> instance = ReadInstance(text);
+  if (instance && InstanceKey(*instance) != key) {
+    instance = Fail(Code::kInvalidArgument, "its value names another key");
+  }
+  if (!instance) {
+    out.unreadable = {key, instance.error()};
+    return out;
+  }
+  out.card_key = CardKey(*instance);
+  const auto card = cards.find(out.card_key);
+  if (card == cards.end()) {
+    return out;
+  }
+  out.card_text = card->second;
+  bool same_generation = false;
+  if (Result<void> read = ReadCard(card->second, *instance, same_generation); !read) {
+    out.unreadable = {out.card_key, read.error()};
+  } else if (same_generation) {
+    out.seen.instance = std::move(*instance);
+  }
+  return out;
+}
+
+std::vector<SeenInstance> InstanceReader::Read(const Values& instances, const Values& cards,
+                                               const OnUnreadable& on_unreadable) {
+  std::map<std::string, Known> now;
   std::vector<SeenInstance> seen;
   for (const auto& [key, text] : instances) {
     const std::optional<InstanceId> id = IdOfKey(key);
     if (!id) {
       continue;
     }
-    SeenInstance& one = seen.emplace_back(SeenInstance{.id = *id, .instance = std::nullopt});
-    Result<Instance> instance = ReadInstance(text);
-    if (!instance) {
-      on_unreadable(key, instance.error());
-      continue;
+    const auto is_as_before = [&](const Known& old) {
+      const auto card = cards.find(old.card_key);
+      return old.instance_text == text &&
+             (card == cards.end() ? !old.card_text : old.card_text == card->second);
+    };
+    auto before = known_.extract(key);
+    if (before.empty() || !is_as_before(before.mapped())) {
+      before = {};
     }
-    if (InstanceKey(*instance) != key) {
-      on_unreadable(key, Error(Code::kInvalidArgument, "its value names another key"));
-      continue;
+    const Known& one = before.empty()
+                           ? now.emplace(key, ReadOne(*id, key, text, cards)).first->second
+                           : now.insert(std::move(before)).position->second;
+    if (one.unreadable) {
+      on_unreadable(one.unreadable->first, one.unreadable->second);
     }
-    const std::string card_key = CardKey(*instance);
-    const auto card = cards.find(card_key);
-    if (card == cards.end()) {
-      continue;
-    }
-    bool same_generation = false;
-    if (Result<void> read = ReadCard(card->second, *instance, same_generation); !read) {
-      on_unreadable(card_key, read.error());
-    } else if (same_generation) {
-      one.instance = std::move(*instance);
-    }
+    seen.push_back(one.seen);
   }
+  known_ = std::move(now);
   return seen;
 }
 

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -54,11 +55,31 @@ struct SeenInstance {
   std::optional<Instance> instance;
 };
 
-/// The instances of two views: of InstancePrefix and CardPrefix. Keys that are no instance's are
-/// skipped; `on_unreadable` hears of values that cannot be read.
-std::vector<SeenInstance> ReadInstances(
-    const std::map<std::string, std::string>& instances,
-    const std::map<std::string, std::string>& cards,
-    const std::function<void(const std::string& key, const Error& error)>& on_unreadable);
+/// Reads views one after the other: what has not changed since the one before is not parsed again,
+/// as of many instances mostly one changes.
+class InstanceReader final {
+ public:
+  using Values = std::map<std::string, std::string>;
+  using OnUnreadable = std::function<void(const std::string& key, const Error& error)>;
+
+  /// The instances of two views: of InstancePrefix and CardPrefix. Keys that are no instance's are
+  /// skipped; `on_unreadable` hears of values that cannot be read, each time.
+  std::vector<SeenInstance> Read(const Values& instances, const Values& cards,
+                                 const OnUnreadable& on_unreadable);
+
+ private:
+  struct Known {
+    std::string instance_text;
+    std::string card_key;  // empty: the instance cannot be read
+    std::optional<std::string> card_text;
+    SeenInstance seen;
+    std::optional<std::pair<std::string, Error>> unreadable;  // which value, and why
+  };
+
+  static Known ReadOne(InstanceId id, const std::string& key, const std::string& text,
+                       const Values& cards);
+
+  std::map<std::string, Known> known_;  // by key of the last view's instances
+};
 
 }  // namespace pixii::control

@@ -65,13 +65,18 @@ void MemHub::Sync(std::uint64_t holder, const std::shared_ptr<Mailbox>& mailbox,
   StartLease(holder);
   Holder& mine = holders_[holder];
   mine.mailbox = mailbox;
+  bool changed = mine.values != wanted.values;
   mine.values = std::move(wanted.values);
   std::erase_if(mine.watchers,
                 [&](const auto& old) { return !wanted.watches.contains(old.first); });
   for (auto& [id, prefix] : wanted.watches) {
-    mine.watchers.try_emplace(id, Watcher{.prefix = std::move(prefix), .told = false, .last = {}});
+    changed |= mine.watchers
+                   .try_emplace(id, Watcher{.prefix = std::move(prefix), .told = false, .last = {}})
+                   .second;
   }
-  TellWatchers();
+  if (changed) {  // most signs of life say nothing new
+    TellWatchers();
+  }
   Mailbox::Synced(mailbox);
 }
 

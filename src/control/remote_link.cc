@@ -424,8 +424,9 @@ void RemoteLink::ResumeMemory(const MemoryTags& tags, MemoryHandler on_done) {
                  std::move(on_done));
 }
 
-void RemoteLink::ClearCache(MemoryHandler on_done) {
-  CallForNothing(kClearCacheMethod, {}, std::move(on_done));
+void RemoteLink::ClearCache(CacheDepth depth, MemoryHandler on_done) {
+  CallForNothing(depth == CacheDepth::kMemory ? kClearCacheMethod : kClearTiersMethod, {},
+                 std::move(on_done));
 }
 
 template <class Message>

@@ -28,6 +28,7 @@ inline constexpr std::string_view kGenerateMethod = "generate";
 inline constexpr std::string_view kReportMethod = "report";
 inline constexpr std::string_view kMemoryMethod = "memory";
 inline constexpr std::string_view kClearCacheMethod = "clear_cache";
+inline constexpr std::string_view kClearTiersMethod = "clear_tiers";
 inline constexpr std::string_view kLoadAdapterMethod = "load_adapter";
 inline constexpr std::string_view kUnloadAdapterMethod = "unload_adapter";
 inline constexpr std::string_view kModelFilesMethod = "model_files";
@@ -59,7 +60,7 @@ class RemoteLink final : public WorkerLink, private EventPlane::Listener {
   void Cancel(const wire::CancelRequest& cancel) override;
   void ReleaseMemory(const MemoryTags& tags, rt::Duration patience, MemoryHandler on_done) override;
   void ResumeMemory(const MemoryTags& tags, MemoryHandler on_done) override;
-  void ClearCache(MemoryHandler on_done) override;
+  void ClearCache(CacheDepth depth, MemoryHandler on_done) override;
 
   WorkerLoad load() const override { return load_; }
 

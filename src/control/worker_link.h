@@ -30,6 +30,9 @@ struct BusyThresholds {
   std::optional<double> prefill_tokens_frac = {};    // the same, of its tokens of a step
 };
 
+/// What is cleared with a cache: the worker's memory alone, or also its blocks in files and stores.
+enum class CacheDepth : std::uint8_t { kMemory, kLasting };
+
 class WorkerLink {
  public:
   using FrameHandler = std::function<void(wire::TokenFrame)>;
@@ -64,9 +67,10 @@ class WorkerLink {
     on_done(Fail(Code::kUnsupported, "this worker keeps its memory"));
   }
 
-  /// Nobody finds what the prefix cache holds any more; what runs goes on. `on_done` is called
-  /// once, unless the link goes first. Errors: kUnsupported.
-  virtual void ClearCache(MemoryHandler on_done) {
+  /// Nobody finds what the prefix cache holds any more, nor what tiers behind it do, as far as
+  /// `depth` says; what runs goes on. `on_done` is called once, unless the link goes first.
+  /// Errors: kUnsupported.
+  virtual void ClearCache(CacheDepth /*depth*/, MemoryHandler on_done) {
     on_done(Fail(Code::kUnsupported, "this worker has no cache that could be cleared"));
   }
 

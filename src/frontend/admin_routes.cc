@@ -169,7 +169,37 @@ struct ClearJob final : ExchangeWatcher {
 
 }  // namespace
 
+// No body, or {"tiers": "memory" | "all"}.
+Result<control::CacheDepth> Frontend::ReadCacheDepth(const Call& call) const {
+  const wire::HttpRequest& request = call.exchange.request();
+  if (request.body.empty()) {
+    return control::CacheDepth::kMemory;
+  }
+  PX_TRY(const Json body, ParseBody(request));
+  for (const auto& [name, value] : body.object()) {
+    if (name != "tiers") {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("{}: this route's only field is tiers", name.substr(0, 100)), "body");
+    }
+    if (!value.is_string() || (value.string() != "memory" && value.string() != "all")) {
+      return Fail(Code::kInvalidArgument,
+                  "tiers: memory clears device and host memory, all also the blocks in files and "
+                  "stores",
+                  "tiers");
+    }
+    if (value.string() == "all") {
+      return control::CacheDepth::kLasting;
+    }
+  }
+  return control::CacheDepth::kMemory;
+}
+
 void Frontend::HandleClearCache(Call& call) {
+  const Result<control::CacheDepth> depth = ReadCacheDepth(call);
+  if (!depth) {
+    Refuse(call, depth.error());
+    return;
+  }
   if (models_.serving().empty()) {
     Answer(call, std::string(R"({"message":"No active worker groups found"})"));
     return;
@@ -181,9 +211,10 @@ void Frontend::HandleClearCache(Call& call) {
   call.exchange.Watch(job.get());
   std::size_t number = 0;
   for (const auto& service : models_.serving()) {
-    service->link().ClearCache([job, number, model = service->name()](const Result<void>& result) {
-      job->OnCleared(number, model, result);
-    });
+    service->link().ClearCache(*depth,
+                               [job, number, model = service->name()](const Result<void>& result) {
+                                 job->OnCleared(number, model, result);
+                               });
     ++number;
   }
 }

@@ -190,14 +190,15 @@ void Frontend::HandleResumeMemory(Call& call) {
 // As /clear_kv_blocks, in the form of Dynamo's workers.
 void Frontend::HandleClearBlocks(Call& call) {
   const Result<Json> body = ReadControlBody(call);
-  if (!body || !body->object().empty()) {
-    Refuse(call, body ? Error(Code::kInvalidArgument, "this route's body has no fields", "body")
-                      : body.error());
+  const Result<control::CacheDepth> depth =
+      body ? ReadCacheDepth(call) : Result<control::CacheDepth>(Fail(body.error()));
+  if (!depth) {
+    Refuse(call, depth.error());
     return;
   }
   ControlMemory(call, {}, {"success", "KV cache cleared"},
-                [](control::WorkerLink& link, control::WorkerLink::MemoryHandler on_done) {
-                  link.ClearCache(std::move(on_done));
+                [&](control::WorkerLink& link, control::WorkerLink::MemoryHandler on_done) {
+                  link.ClearCache(*depth, std::move(on_done));
                 });
 }
 

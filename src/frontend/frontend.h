@@ -207,6 +207,7 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   void HandleExplainRoute(Call& call);
   void HandleBusyThreshold(Call& call);
   void HandleSetBusyThreshold(Call& call);
+  Result<control::CacheDepth> ReadCacheDepth(const Call& call) const;
   void HandleClearCache(Call& call);
   void HandleModels(Call& call);
   void HandleModel(Call& call);

@@ -160,10 +160,9 @@ Result<std::vector<wire::LogitsProcessorCall>> Processors(const OpenAiRequest& r
     PX_TRY(auto call, MakeProcessorCall(processor, model.text.get()));
     out.push_back(std::move(call));
   }
-  if (request.surface == Surface::kChat) {
-    for (const std::string& name : model.chat_processors) {
-      out.push_back({name, ""});
-    }
+  if (request.surface == Surface::kChat &&
+      std::ranges::find(card.logits_processors, kTestProcessor) != card.logits_processors.end()) {
+    out.push_back({std::string(kTestProcessor), ""});
   }
   return out;
 }

@@ -29,14 +29,16 @@ struct SamplingDefaults {
   double repetition_penalty = 1.0;
 };
 
+/// A logits processor that every chat asks for where the model's card has it.
+inline constexpr std::string_view kTestProcessor = "test_hello_world";
+
 struct ServedModel {
   std::vector<std::string> names;  // the first is said in answers; requests may use any
   std::shared_ptr<const TextProcessor>
       text;  // null: the checkpoint has no tokenizer, token ids only
   SamplingDefaults defaults;
-  std::shared_ptr<const ChatAnswers> chat = {};   // null: answers are not taken apart
-  std::vector<std::string> chat_processors = {};  // logits processors of every chat
-  std::int64_t created = 0;                       // seconds since 1970
+  std::shared_ptr<const ChatAnswers> chat = {};  // null: answers are not taken apart
+  std::int64_t created = 0;                      // seconds since 1970
   /// Null: answers cannot be constrained.
   std::shared_ptr<text::grammar::GrammarLibrary> grammars = {};
   PoolingProfile pooling = {};  // of a model that reads texts

@@ -50,6 +50,10 @@ FleetLink::~FleetLink() { *alive_ = false; }
 
 Result<void> FleetLink::SetInstance(const control::Instance& instance) {
   const wire::ModelCard& card = instance.card;
+  if (options_.adopts_block_size &&
+      std::ranges::none_of(workers_, [](const auto& one) { return one.second.listed; })) {
+    card_.block_tokens = card.block_tokens;
+  }
   if (card.name != card_.name || card.fingerprint != card_.fingerprint ||
       card.vocab_size != card_.vocab_size || card.block_tokens != card_.block_tokens) {
     return Fail(
@@ -220,8 +224,21 @@ control::BusyThresholds FleetLink::busy_thresholds() const {
 }
 
 Result<void> FleetLink::Generate(wire::GenerateRequest request, FrameHandler on_frame) {
+  return GenerateAt(std::move(request), std::nullopt, std::move(on_frame));
+}
+
+std::optional<router::Target> FleetLink::TargetOf(RequestId id) const {
+  const auto found = entries_.find(id);
+  return found != entries_.end() && found->second->where == Entry::Where::kRunning
+             ? std::optional(found->second->target)
+             : std::nullopt;
+}
+
+Result<void> FleetLink::GenerateAt(wire::GenerateRequest request,
+                                   std::optional<router::Target> first, FrameHandler on_frame) {
   const RequestId id = request.id;
   auto entry = std::make_shared<Entry>(std::move(request), options_.flight, std::move(on_frame));
+  entry->first = first;
   entry->begun = loop_.Now();
   if (const std::int64_t left = entry->flight.request().deadline_left_ns; left > 0) {
     deadlines_.Set(id, entry->begun + rt::Duration(left));
@@ -311,6 +328,15 @@ std::vector<InstanceId> FleetLink::OfOtherNumerics(const Entry& entry) const {
 
 void FleetLink::Route(const EntryPtr& entry) {
   router::RouteRequest request = RouteOf(*entry);
+  if (const std::optional<router::Target> first = std::exchange(entry->first, std::nullopt);
+      first && !request.pinned && uses(first->instance)) {
+    entry->advised = true;
+    entry->advised_overlap = 0;
+    request.pinned = first->instance;
+    request.rank = first->rank;
+    RouteHere(std::move(request));
+    return;
+  }
   const auto on_advice = [this, attempt = entry->attempt, alive = std::weak_ptr<bool>(alive_)](
                              const std::optional<Result<router::Advice>>& advice) {
     if (const auto here = alive.lock(); here && *here) {
@@ -510,7 +536,9 @@ void FleetLink::OnFrame(const EntryPtr& entry, RequestId attempt, wire::TokenFra
   if (frame.error && frame.error->code() == Code::kResourceExhausted) {
     router_.OnOverloaded(entry->target.instance, loop_.Now());
   }
-  if (!Flight::IsAcknowledgement(frame) && !std::exchange(entry->told_worker, true)) {
+  if (!Flight::IsAcknowledgement(frame) &&
+      (frame.early_handover.empty() || !frame.tokens.empty()) &&
+      !std::exchange(entry->told_worker, true)) {
     frame.served_by = {.worker = Raw(entry->target.instance),
                        .rank = frame.dp_rank.value_or(entry->target.rank)};
   }
@@ -771,9 +799,9 @@ void FleetLink::ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_d
             [&](RemoteLink& link, MemoryHandler one) { link.ResumeMemory(tags, std::move(one)); });
 }
 
-void FleetLink::ClearCache(MemoryHandler on_done) {
+void FleetLink::ClearCache(control::CacheDepth depth, MemoryHandler on_done) {
   Ask<void>(LinksInUse(), control::AllOrFirstFailure(std::move(on_done)),
-            [](RemoteLink& link, MemoryHandler one) { link.ClearCache(std::move(one)); });
+            [&](RemoteLink& link, MemoryHandler one) { link.ClearCache(depth, std::move(one)); });
 }
 
 void FleetLink::LoadAdapter(wire::LoadAdapterRequest request, AdapterHandler on_done) {

@@ -44,6 +44,7 @@ struct FleetOptions {
   router::RouterOptions router = {};
   control::EventPlane* plane = nullptr;  // where workers publish, too; null: nowhere
   std::uint64_t seed = 0;                // of random choices
+  bool adopts_block_size = false;        // that of the first worker, whatever the card says
   obs::Log* log = nullptr;               // hears of workers, moves and decisions; null: nobody does
   obs::Registry* registry = nullptr;     // what decisions take, and what they rest on; null: nobody
   /// Hears whether there is a connection to a worker. May not destroy the link.
@@ -83,11 +84,18 @@ class FleetLink final : public control::WorkerLink {
   const wire::ModelCard& card() const override { return card_; }
 
   Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override;
+
+  /// The same, at `first` if that can have it.
+  Result<void> GenerateAt(wire::GenerateRequest request, std::optional<router::Target> first,
+                          FrameHandler on_frame);
+
+  /// Where a request runs; nothing: nowhere now.
+  std::optional<router::Target> TargetOf(RequestId id) const;
   void Cancel(const wire::CancelRequest& cancel) override;
   void ReleaseMemory(const control::MemoryTags& tags, rt::Duration patience,
                      MemoryHandler on_done) override;
   void ResumeMemory(const control::MemoryTags& tags, MemoryHandler on_done) override;
-  void ClearCache(MemoryHandler on_done) override;
+  void ClearCache(control::CacheDepth depth, MemoryHandler on_done) override;
   /// The sum over all workers.
   control::WorkerLoad load() const override;
 
@@ -156,9 +164,10 @@ class FleetLink final : public control::WorkerLink {
     rt::Time give_up{};         // once it has moved
     std::optional<Error> busy;  // why nobody took it last: all who could are full
     bool has_token = false;
-    std::uint32_t advised_overlap = 0;  // tokens, where the adviser sends it
-    bool advised = false;               // its attempt is pinned to where the adviser said
-    bool any_numerics = false;          // nobody who computes with the same bits took it
+    std::uint32_t advised_overlap = 0;    // tokens, where the adviser sends it
+    bool advised = false;                 // its attempt is pinned to where the adviser said
+    std::optional<router::Target> first;  // where it is to be tried before all else
+    bool any_numerics = false;            // nobody who computes with the same bits took it
   };
 
   using EntryPtr = std::shared_ptr<Entry>;

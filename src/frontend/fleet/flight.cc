@@ -63,13 +63,19 @@ Flight::Outcome Flight::OnRefused(const Error& error) {
 bool Flight::IsAcknowledgement(const wire::TokenFrame& frame) {
   return frame.tokens.empty() && frame.prompt_logprobs.empty() && frame.pooled.empty() &&
          frame.cached_tokens == 0 && frame.adapter_version.empty() && !frame.dp_rank &&
-         frame.handover.empty() && !frame.finish;
+         frame.handover.empty() && frame.early_handover.empty() && !frame.finish;
 }
 
 Flight::Outcome Flight::OnFrame(wire::TokenFrame frame) {
   if (IsAcknowledgement(frame)) {  // whatever choice it names: it is of all
     acknowledged_ = true;
     return {};
+  }
+  if (!frame.early_handover.empty() && frame.tokens.empty() && !frame.finish) {  // no answer
+    acknowledged_ = true;
+    Outcome early;
+    early.frames.push_back(std::move(frame));
+    return early;
   }
   Choice& choice = choices_[frame.choice];
   if (choice.ended) {

@@ -20,10 +20,35 @@ wire::GenerateRequest HandoverFlight::Prefill() const {
   out.prefill_only = true;
   out.stop.max_tokens = 1;
   out.stop.min_tokens = std::min<std::uint32_t>(out.stop.min_tokens, 1);
+  out.early_handover = !request_.prefill_only;  // else nobody is known yet who would take it
   out.dp_rank.reset();
   if (out.routing) {
     out.routing->worker.reset();
   }
+  return out;
+}
+
+// What does not decide which blocks these are stays away. A worker that does not know of such
+// requests computes one token for nobody.
+wire::GenerateRequest HandoverFlight::Fetch(std::string record) const {
+  wire::GenerateRequest out = request_;
+  out.fetch_only = true;
+  out.prefill_only = false;
+  out.handover = std::move(record);
+  out.choice_count = 1;
+  out.generated.clear();
+  out.states.clear();
+  out.stop = {};
+  out.stop.max_tokens = 1;
+  out.sampling = {};
+  out.top_logprobs = -1;
+  out.prompt_logprobs = false;
+  out.processors.clear();
+  out.constraint.reset();
+  if (!out.routing) {
+    out.routing.emplace();
+  }
+  out.routing->instead.track_prefill_tokens = false;
   return out;
 }
 
@@ -75,6 +100,10 @@ HandoverFlight::Outcome HandoverFlight::OnPrefillFrame(wire::TokenFrame frame) {
       return StartDecode(std::move(outcome));
     }
   }
+  if (!frame.early_handover.empty() && !request_.prefill_only) {
+    outcome.fetch = Fetch(std::move(frame.early_handover));
+  }
+  frame.early_handover.clear();
   request_.handover = std::move(frame.handover);
   frame.handover.clear();
   Choice& choice = choices_[frame.choice];
@@ -107,7 +136,7 @@ HandoverFlight::Outcome HandoverFlight::OnPrefillRefused(const Error& error) {
     outcome.fell_back = path;
     return StartDecode(std::move(outcome));
   }
-  return EndAll(error);
+  return EndAll(wire::FinishReason::kError, error);
 }
 
 // The client goes on elsewhere: it has the record, and what is kept stays.
@@ -159,10 +188,11 @@ HandoverFlight::Outcome HandoverFlight::OnDecodeFrame(wire::TokenFrame frame) {
 }
 
 HandoverFlight::Outcome HandoverFlight::OnDecodeRefused(const Error& error) {
-  return EndAll(error);
+  return EndAll(wire::FinishReason::kError, error);
 }
 
-HandoverFlight::Outcome HandoverFlight::EndAll(const Error& error) {
+HandoverFlight::Outcome HandoverFlight::EndAll(wire::FinishReason finish,
+                                               const std::optional<Error>& error) {
   Outcome outcome;
   outcome.release = true;
   for (std::uint32_t choice = 0; choice < choices_.size(); ++choice) {
@@ -170,7 +200,7 @@ HandoverFlight::Outcome HandoverFlight::EndAll(const Error& error) {
       wire::TokenFrame frame;
       frame.id = request_.id;
       frame.choice = choice;
-      frame.finish = wire::FinishReason::kError;
+      frame.finish = finish;
       frame.error = error;
       Give(std::move(frame), outcome);
     }

@@ -23,6 +23,8 @@ class HandoverFlight final {
     std::vector<wire::TokenFrame> frames;  // for whoever waits, in order
     /// To be sent to a decode worker once the frames are given, and then ended_choices cancelled.
     std::optional<wire::GenerateRequest> decode;
+    /// To be sent to the worker that shall decode: blocks come while the prompt is computed.
+    std::optional<wire::GenerateRequest> fetch;
     bool release = false;  // the prefill worker need keep nothing any more
     std::optional<PrefillPath> fell_back;
   };
@@ -32,8 +34,19 @@ class HandoverFlight final {
   /// For the prefill worker.
   wire::GenerateRequest Prefill() const;
 
+  /// For the worker that shall decode, before there is anything to decode: it brings what it can
+  /// of the prompt's blocks into its cache, those of `record` too, and says how many are there.
+  wire::GenerateRequest Fetch(std::string record) const;
+
   Outcome OnPrefillFrame(wire::TokenFrame frame);
   Outcome OnPrefillRefused(const Error& error);
+
+  /// No prefill worker is asked.
+  Outcome DecodeAlone() { return StartDecode({}); }
+
+  /// Its client left before a worker had it.
+  Outcome EndCancelled() { return EndAll(wire::FinishReason::kCancelled, std::nullopt); }
+
   Outcome OnDecodeFrame(wire::TokenFrame frame);
   Outcome OnDecodeRefused(const Error& error);
 
@@ -59,7 +72,7 @@ class HandoverFlight final {
   static std::optional<PrefillPath> FallBackOf(Code code);
   Outcome StartDecode(Outcome outcome);
   Outcome EndKept(Outcome outcome);
-  Outcome EndAll(const Error& error);
+  Outcome EndAll(wire::FinishReason finish, const std::optional<Error>& error);
   void Give(wire::TokenFrame frame, Outcome& outcome);
 
   wire::GenerateRequest request_;  // with all that its client has

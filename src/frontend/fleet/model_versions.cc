@@ -12,11 +12,17 @@
 
 namespace pixii::frontend {
 
+namespace {
+
+constexpr const char* kBlockSize = "kv_cache_block_size";
+
+}  // namespace
+
 Settings SettingsOf(const control::Instance& instance) {
   const wire::ModelCard& card = instance.card;
   std::vector<std::string> processors = card.logits_processors;
   std::ranges::sort(processors);
-  return {{"kv_cache_block_size", fmt::format("{}", card.block_tokens)},
+  return {{kBlockSize, fmt::format("{}", card.block_tokens)},
           {"vocab_size", fmt::format("{}", card.vocab_size)},
           {"bos_token_id", fmt::format("{}", card.bos_token_id)},
           {"eos_token_ids", fmt::format("{}", fmt::join(card.eos_token_ids, " "))},
@@ -40,6 +46,15 @@ VersionKey VersionOf(const control::Instance& instance) {
   return {.name = instance.card.name,
           .fingerprint = instance.card.fingerprint,
           .settings = SettingsOf(instance)};
+}
+
+bool ComputesFor(const VersionKey& prefill, const VersionKey& decode) {
+  const auto but_block_size = [](Settings settings) {
+    std::erase_if(settings, [](const auto& one) { return one.first == kBlockSize; });
+    return settings;
+  };
+  return prefill.name == decode.name && prefill.fingerprint == decode.fingerprint &&
+         but_block_size(prefill.settings) == but_block_size(decode.settings);
 }
 
 bool ServesClients(control::WorkerRole role) {

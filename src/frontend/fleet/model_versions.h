@@ -41,6 +41,10 @@ struct VersionKey {
 
 VersionKey VersionOf(const control::Instance& instance);
 
+/// Whether a prefill worker of `prefill` computes prompts for workers of `decode`: blocks may be of
+/// another size, for they are cut anew where they arrive.
+bool ComputesFor(const VersionKey& prefill, const VersionKey& decode);
+
 /// Whether clients' requests go to it, and not only other workers'.
 bool ServesClients(control::WorkerRole role);
 

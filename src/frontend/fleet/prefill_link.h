@@ -62,12 +62,22 @@ class PrefillLink final : public control::ForwardingLink {
     HandoverFlight flight;
     FrameHandler on_frame;
     RequestId prefill{};  // as the fleet of prefill workers knows it
+    RequestId fetch{};    // of what brings blocks to who decodes, while `fetches`
+    bool fetches = false;
+    bool asks = false;  // and nothing else runs: what it says decides how to go on
+    std::optional<router::Target> first;  // who has the blocks that were brought
     rt::Time begun{};
   };
 
   using EntryPtr = std::shared_ptr<Entry>;
 
-  PrefillPath PathOf(const wire::GenerateRequest& request);
+  PrefillPath PathOf(const wire::GenerateRequest& request, std::optional<std::uint32_t> cached);
+  void SendPrefill(const EntryPtr& entry);
+  void SendFetch(const EntryPtr& entry, wire::GenerateRequest request);
+  void OnFetchFrame(const EntryPtr& entry, const wire::TokenFrame& frame);
+  void GoOn(const EntryPtr& entry, std::uint32_t cached);
+  void EndFetch(const EntryPtr& entry);
+  void ShortenDeadline(const Entry& entry, wire::GenerateRequest& request) const;
   void Apply(const EntryPtr& entry, HandoverFlight::Outcome outcome);
   void SendDecode(const EntryPtr& entry, wire::GenerateRequest request);
 
@@ -81,6 +91,7 @@ class PrefillLink final : public control::ForwardingLink {
   std::array<std::uint64_t, kPrefillPathCount> paths_ = {};
   std::unordered_map<RequestId, EntryPtr> entries_;  // by the caller's id
   std::uint64_t last_prefill_ = 0;
+  std::uint64_t last_fetch_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
 };
 

@@ -48,14 +48,18 @@ PrefillPath ChoosePath(const wire::GenerateRequest& request, const PrefillOption
                        const PrefillOutlook& outlook) {
   const bool begun =
       std::ranges::any_of(request.generated, [](const auto& tokens) { return !tokens.empty(); });
-  const bool ends_at_once = request.stop.max_tokens <= 1 && !request.prefill_only;
-  if (request.pool || ends_at_once || begun || !request.handover.empty() ||
-      request.prompt.size() < outlook.block_tokens ||
-      (!outlook.decode_there && !request.prefill_only)) {
+  // Without fallback those who decode compute no prompt if they need not, as SGLang's cannot.
+  const bool too_little = (request.stop.max_tokens <= 1 && !request.prefill_only) ||
+                          request.prompt.size() < outlook.block_tokens;
+  if (request.pool || (too_little && (options.fallback || outlook.workers == 0)) || begun ||
+      !request.handover.empty() || (!outlook.decode_there && !request.prefill_only)) {
     return PrefillPath::kNothingToDo;
   }
   if (outlook.workers == 0) {
     return PrefillPath::kNoWorker;
+  }
+  if (outlook.all_there) {
+    return PrefillPath::kShort;
   }
   if (!options.conditional || request.prefill_only || !MayBypass(options, outlook)) {
     return PrefillPath::kPrefill;

@@ -26,6 +26,9 @@ struct PrefillOptions {
   double short_ratio = 0.7;                    // of the prompt: below, it is short
   std::optional<double> prefill_busy_at = {};  // of a step's tokens that wait there
   std::optional<double> decode_busy_at = {};   // beyond, nothing is computed there
+  /// The worker that decodes is chosen first, and prompts are computed elsewhere only for what it
+  /// lacks; else the prefill worker is, and who decodes later.
+  bool decode_first = false;
   bool fallback = true;  // without a prefill worker, or if it fails, the decode worker computes
 };
 
@@ -56,6 +59,7 @@ struct PrefillOutlook {
   bool decode_there = true;                 // else there is nobody to hand over to
   std::size_t workers = 0;                  // prefill workers that requests can be sent to
   std::uint64_t overlap_tokens = 0;         // that the decode worker should have cached
+  bool all_there = false;                   // every whole block, as it said itself
   std::optional<double> prefill_busy = {};  // BusyShareOf
   std::optional<double> decode_busy = {};
 };

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <random>
+#include <string>
+
 #include "wire/json.h"
 #include "wire/messages/codec.h"
 
@@ -53,7 +57,7 @@ void ExpectEqual(const Instance& a, const Instance& b) {
 std::vector<SeenInstance> Read(const std::map<std::string, std::string>& instances,
                                const std::map<std::string, std::string>& cards,
                                std::string* unreadable = nullptr) {
-  return ReadInstances(instances, cards, [&](const std::string& key, const Error& error) {
+  return InstanceReader().Read(instances, cards, [&](const std::string& key, const Error& error) {
     if (unreadable != nullptr) {
       *unreadable += key + ": " + error.detail() + "\n";
     }
@@ -169,6 +173,55 @@ TEST(InstanceCodecTest, ForeignKeysAreSkippedAndBrokenValuesAreTold) {
   EXPECT_NE(unreadable.find("v1/instances/a/b/c/1: its value names another key"),
             std::string::npos);
   EXPECT_NE(unreadable.find("v1/instances/a/b/c/2: "), std::string::npos);
+}
+
+// What it remembers of the view before must not be seen in what it says of the next one.
+TEST(InstanceCodecTest, AReaderOfManyViewsSaysOfEachWhatANewOneWould) {
+  std::mt19937_64 random(7);
+  InstanceReader reader;
+  std::map<std::string, std::string> instances;
+  std::map<std::string, std::string> cards;
+  std::size_t whole = 0;
+  std::size_t unreadable = 0;
+  for (int round = 0; round < 2000; ++round) {
+    Instance one = Example();
+    one.id = InstanceId{1 + random() % 6};
+    one.generation = random() % 3;
+    one.draining = random() % 2 == 0;
+    one.address = "10.0.0." + std::to_string(random() % 3) + ":1";
+    const std::uint64_t what = random() % 10;
+    if (what < 4) {
+      instances[InstanceKey(one)] = EncodeInstance(one);
+      cards[CardKey(one)] = EncodeCard(one);
+    } else if (what < 8) {
+      (what < 6 ? instances[InstanceKey(one)] : cards[CardKey(one)]) = random() % 4 == 0 ? "{"
+                                                                       : what < 6
+                                                                           ? EncodeInstance(one)
+                                                                           : EncodeCard(one);
+    } else {
+      what == 8 ? instances.erase(InstanceKey(one)) : cards.erase(CardKey(one));
+    }
+    std::string said;
+    const auto seen = reader.Read(instances, cards, [&](const auto& key, const Error& error) {
+      said += key + ": " + error.detail() + "\n";
+    });
+    std::string expected_said;
+    const auto expected = Read(instances, cards, &expected_said);
+    EXPECT_EQ(said, expected_said);
+    unreadable += said.empty() ? 0 : 1;
+    ASSERT_EQ(seen.size(), expected.size());
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+      EXPECT_EQ(seen[i].id, expected[i].id);
+      ASSERT_EQ(seen[i].instance.has_value(), expected[i].instance.has_value())
+          << "round " << round;
+      if (seen[i].instance) {
+        ++whole;
+        ExpectEqual(*expected[i].instance, *seen[i].instance);
+      }
+    }
+  }
+  EXPECT_GT(whole, 1000U);
+  EXPECT_GT(unreadable, 100U);
 }
 
 }  // namespace

@@ -48,6 +48,19 @@ TEST_F(FrontendTest, ClearsTheCacheAndSaysWhere) {
   EXPECT_EQ(reply.json().Find("cleared_workers")->array()[0].Find("model")->string(), "tiny");
   EXPECT_TRUE(reply.json().Find("failed_workers")->array().empty());
   EXPECT_EQ(worker.clear_count, 1U);
+  EXPECT_EQ(worker.cleared_depth, control::CacheDepth::kMemory);
+}
+
+TEST_F(FrontendTest, ClearsWhatLastsIfAskedTo) {
+  Start();
+  EXPECT_EQ(Post("/clear_kv_blocks", R"({"tiers": "all"})").status, 200);
+  EXPECT_EQ(worker.cleared_depth, control::CacheDepth::kLasting);
+  EXPECT_EQ(Post("/clear_kv_blocks", R"({"tiers": "memory"})").status, 200);
+  EXPECT_EQ(worker.cleared_depth, control::CacheDepth::kMemory);
+  for (const char* body : {R"({"tiers": "disk"})", R"({"tiers": 1})", R"({"tier": "all"})"}) {
+    EXPECT_EQ(Post("/clear_kv_blocks", body).status, 400) << body;
+  }
+  EXPECT_EQ(worker.clear_count, 2U);
 }
 
 TEST_F(FrontendTest, HasNoAdministrationIfToldSo) {

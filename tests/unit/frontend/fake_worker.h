@@ -168,12 +168,14 @@ class FakeWorker final : public control::WorkerLink {
     TakeMemory({.tags = tags, .patience = {}, .release = false, .on_done = on_done});
   }
 
-  void ClearCache(MemoryHandler on_done) override {
+  void ClearCache(control::CacheDepth depth, MemoryHandler on_done) override {
     ++clear_count;
+    cleared_depth = depth;
     loop_.Post([on_done] { on_done({}); });
   }
 
   std::uint32_t clear_count = 0;
+  control::CacheDepth cleared_depth = control::CacheDepth::kMemory;
   std::uint32_t blocks_used = 0;
 
   void TakeMemory(MemoryCall call) {

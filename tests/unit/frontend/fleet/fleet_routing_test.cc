@@ -147,7 +147,8 @@ TEST_F(FleetRoutingTest, AClearedCacheIsKnownToBeEmpty) {
   Answer(Ask(1));
   RunUntil([&] { return Known(Ask(1))[IdOf(1)] == kPromptBlocks; });
   bool done = false;
-  fleet_->ClearCache([&](Result<void> cleared) { done = cleared.has_value(); });
+  fleet_->ClearCache(control::CacheDepth::kMemory,
+                     [&](Result<void> cleared) { done = cleared.has_value(); });
   RunUntil([&] { return done && Known(Ask(1))[IdOf(1)] == 0; });
   EXPECT_EQ(Answer(Ask(1)).cached_tokens, 0U);
 }

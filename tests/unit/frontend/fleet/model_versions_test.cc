@@ -184,5 +184,15 @@ TEST_F(ModelVersionsTest, WorkersOfOtherRolesMayHaveOtherBlocks) {
   EXPECT_TRUE(Choose().conflicts.empty());
 }
 
+TEST_F(ModelVersionsTest, PrefillWorkersComputeForThoseOfTheirWeightsAndTextsWhateverTheirBlocks) {
+  const VersionKey key = VersionOf(Different(1, 5, [](Instance&) {}));
+  const auto other = [](const auto& change) { return VersionOf(Different(2, 5, change)); };
+  EXPECT_TRUE(ComputesFor(key, key));
+  EXPECT_TRUE(ComputesFor(other([](Instance& one) { one.card.block_tokens = 64; }), key));
+  EXPECT_FALSE(ComputesFor(other([](Instance& one) { one.card.fingerprint = "y"; }), key));
+  EXPECT_FALSE(ComputesFor(other([](Instance& one) { one.card.name = "b"; }), key));
+  EXPECT_FALSE(ComputesFor(other([](Instance& one) { one.texts = "others"; }), key));
+}
+
 }  // namespace
 }  // namespace pixii::frontend

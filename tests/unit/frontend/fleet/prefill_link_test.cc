@@ -141,6 +141,148 @@ TEST_F(PrefillLinkTest, WhatTheDecodeWorkerHasDoesNotMoveAgain) {
   ExpectQuiet();
 }
 
+TEST_F(PrefillLinkTest, BlocksMoveWhileThePromptIsComputed) {
+  handover_.pipelined = true;
+  engine_options_.batch_tokens_max = 8;  // 46 tokens in six steps
+  StartBoth(1, 2);
+  const wire::GenerateRequest request = LongRequest(1, 20, 2);
+  Ask(request);
+  const auto early = [&] {
+    return workers_[1]->handover->counters().early_blocks +
+           workers_[2]->handover->counters().early_blocks;
+  };
+  RunUntil([&] { return early() >= 2; });
+  EXPECT_TRUE(received_[1].tokens[0].empty()) << "they came before the first token";
+  RunToEnd(request);
+  ExpectOracle(request);
+  const std::uint64_t one = workers_[1]->handover->counters().early_blocks > 0 ? 1 : 2;
+  EXPECT_EQ(early(), workers_[one]->handover->counters().early_blocks) << "at one of the two";
+  const std::size_t block = testing::MakeMockEngine()->executor().block_bytes(0).size();
+  EXPECT_EQ(workers_[one]->handover->counters().loaded_bytes, 11 * block) << "each moved once";
+  EXPECT_EQ(workers_[3 - one]->handover->counters().loaded_bytes, 0U);
+  ASSERT_EQ(received_[1].served_by.size(), 2U);
+  EXPECT_EQ(received_[1].served_by[1].worker, static_cast<std::uint64_t>(instances_[one].id))
+      << "who has them decodes";
+  EXPECT_EQ(workers_[kPrefill + 1]->handover->counters().early_offers, 1U);
+  EXPECT_EQ(Ends(kPrefill + 1, kv::HandoverState::kDone), 1U);
+  EXPECT_EQ(Paths(PrefillPath::kNoRecord), 0U);
+  ExpectQuiet();
+}
+
+TEST_F(PrefillLinkTest, WhatIsNotOfferedEarlyMovesAtTheEnd) {
+  engine_options_.batch_tokens_max = 8;
+  StartBoth(1, 1);
+  const wire::GenerateRequest request = LongRequest(1);
+  Ask(request);
+  RunToEnd(request);
+  ExpectOracle(request);
+  EXPECT_EQ(workers_[1]->handover->counters().early_blocks, 0U);
+  EXPECT_EQ(Ends(1, kv::HandoverState::kDone), 1U);
+}
+
+TEST_F(PrefillLinkTest, ADeathWhileBlocksMoveCostsTimeAlone) {
+  handover_.pipelined = true;
+  engine_options_.batch_tokens_max = 8;
+  for (const bool of_prefill : {true, false}) {
+    for (const int after_us : {1500, 2500, 3500, 4500, 5500, 7000}) {
+      StartBoth(1, 2);
+      const wire::GenerateRequest request = LongRequest(1);
+      Ask(request);
+      const rt::Time due = world_.now() + std::chrono::microseconds(after_us);
+      world_.RunUntil([] { return false; }, due);
+      Kill(of_prefill ? kPrefill + 1 : workers_[1]->link.outstanding_count() > 0 ? 1 : 2);
+      RunToEnd(request);
+      ExpectOracle(request);
+      ExpectQuiet();
+      link_.reset();
+      prefill_.reset();
+      fleet_.reset();
+      received_.clear();
+      instances_.clear();
+      while (!workers_.empty()) {
+        Kill(workers_.begin()->first);
+      }
+    }
+  }
+}
+
+TEST_F(PrefillLinkTest, ACancelWhileBlocksMoveLeavesNothing) {
+  handover_.pipelined = true;
+  engine_options_.batch_tokens_max = 8;
+  StartBoth(1, 1);
+  for (std::uint64_t id = 1; id <= 60; ++id) {
+    const wire::GenerateRequest request = LongRequest(id, 20, 1 + id % 2);
+    Ask(request);
+    world_.RunUntil([] { return false; }, world_.now() + std::chrono::microseconds(id * 200));
+    link_->Cancel({request.id, std::nullopt});
+    RunToEnd(request);
+    ExpectQuiet();
+  }
+  EXPECT_GT(workers_[kPrefill + 1]->handover->counters().early_offers, 10U);
+  EXPECT_GT(Ends(kPrefill + 1, kv::HandoverState::kCancelled), 0U);
+}
+
+TEST_F(PrefillLinkTest, WhoDecodesIsAskedFirstAndGetsWhatItLacks) {
+  StartBoth(1, 2, {.decode_first = true});
+  const wire::GenerateRequest first = LongRequest(1);
+  Ask(first);
+  RunToEnd(first);
+  ExpectOracle(first);
+  EXPECT_EQ(Paths(PrefillPath::kPrefill), 1U);
+  const std::size_t block = testing::MakeMockEngine()->executor().block_bytes(0).size();
+  const auto loaded = [&](std::uint64_t number) {
+    return workers_[number]->handover->counters().loaded_bytes.load();
+  };
+  EXPECT_EQ(loaded(1) + loaded(2), 11 * block);
+  const std::uint64_t one = loaded(1) > 0 ? 1 : 2;
+  ASSERT_EQ(received_[1].served_by.size(), 2U);
+  EXPECT_EQ(received_[1].served_by[1].worker, static_cast<std::uint64_t>(instances_[one].id));
+  // Whoever has all of it is not sent to a prefill worker, which would not be known without asking:
+  // this router does not look at caches.
+  for (std::uint64_t id = 2; id <= 5; ++id) {
+    wire::GenerateRequest again = LongRequest(1);
+    again.id = RequestId{id};
+    Ask(again);
+    RunToEnd(again);
+    ExpectOracle(again);
+  }
+  EXPECT_EQ(Paths(PrefillPath::kPrefill) + Paths(PrefillPath::kShort), 5U);
+  EXPECT_GT(Paths(PrefillPath::kShort), 0U);
+  EXPECT_LE(Paths(PrefillPath::kPrefill), 2U) << "once for each that decodes";
+  ExpectQuiet();
+}
+
+TEST_F(PrefillLinkTest, AnAskedWorkerThatDiesOrAClientThatLeavesCostsNothing) {
+  for (const bool pipelined : {false, true}) {
+    handover_.pipelined = pipelined;
+    engine_options_.batch_tokens_max = 8;
+    StartBoth(1, 2, {.decode_first = true});
+    for (std::uint64_t id = 1; id <= 40; ++id) {
+      const wire::GenerateRequest request = LongRequest(id, 20, 1 + id % 2);
+      Ask(request);
+      world_.RunUntil([] { return false; }, world_.now() + std::chrono::microseconds(id * 150));
+      link_->Cancel({request.id, std::nullopt});
+      RunToEnd(request);
+      ExpectQuiet();
+    }
+    const wire::GenerateRequest request = LongRequest(50);
+    Ask(request);
+    RunUntil([&] { return Busy() != 0 && Busy() < kPrefill; });
+    Kill(Busy());
+    RunToEnd(request);
+    ExpectOracle(request);
+    ExpectQuiet();
+    link_.reset();
+    prefill_.reset();
+    fleet_.reset();
+    received_.clear();
+    instances_.clear();
+    while (!workers_.empty()) {
+      Kill(workers_.begin()->first);
+    }
+  }
+}
+
 TEST_F(PrefillLinkTest, WithoutAPrefillWorkerTheOtherComputes) {
   StartBoth(0, 1);
   const wire::GenerateRequest request = LongRequest(1);
