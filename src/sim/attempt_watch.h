@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <utility>
@@ -28,7 +29,9 @@ class AttemptWatch final {
   /// A worker is asked. When the attempt before this one came to it, if that was the same worker.
   std::optional<rt::Time> OnRequest(std::size_t worker, const wire::GenerateRequest& request,
                                     rt::Time now) {
-    Known& known = known_[KeyOf(request)];
+    const Key key = KeyOf(request);
+    Known& known = known_[key];
+    came_.emplace_back(now, key);
     known.first_count += request.attempt == 1 ? 1 : 0;
     const Attempt before = std::exchange(known.last, {request.attempt, worker, now});
     const bool came_back = known.first_count == 1 && before.worker == worker && before.number > 0 &&
@@ -40,6 +43,16 @@ class AttemptWatch final {
   Attempt last(const wire::GenerateRequest& request) const {
     const auto found = known_.find(KeyOf(request));
     return found == known_.end() || found->second.first_count > 1 ? Attempt() : found->second.last;
+  }
+
+  /// Nobody will ask about requests that no attempt came of since `before`.
+  void Forget(rt::Time before) {
+    for (; !came_.empty() && came_.front().first < before; came_.pop_front()) {
+      const auto found = known_.find(came_.front().second);
+      if (found != known_.end() && found->second.last.at < before) {
+        known_.erase(found);
+      }
+    }
   }
 
   /// Whether nothing is left to generate.
@@ -64,6 +77,7 @@ class AttemptWatch final {
   }
 
   std::map<Key, Known> known_;
+  std::deque<std::pair<rt::Time, Key>> came_;  // attempts not forgotten, in order
 };
 
 }  // namespace pixii::sim

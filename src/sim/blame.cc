@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ranges>
 #include <set>
 
 namespace pixii::sim {
@@ -28,22 +29,26 @@ void Blame::RemoveWorker(std::size_t worker, rt::Time now) {
 
 void Blame::Disturb(std::string_view fault, std::size_t worker, std::size_t frontend, Kind kind,
                     rt::Time now, rt::Time until) {
-  open_[worker * options_.frontend_count + frontend].push_back(troubles_.size());
-  troubles_.push_back({.fault = std::string(fault),
-                       .worker = worker,
-                       .frontend = frontend,
-                       .kind = kind,
-                       .begin = now,
-                       .until = until});
+  open_[worker * options_.frontend_count + frontend].push_back(++last_trouble_);
+  troubles_.emplace(last_trouble_, Trouble{.fault = std::string(fault),
+                                           .worker = worker,
+                                           .frontend = frontend,
+                                           .kind = kind,
+                                           .begin = now,
+                                           .until = until});
+}
+
+void Blame::Forget(rt::Time before) {
+  std::erase_if(troubles_, [&](const auto& one) { return one.second.end < before; });
 }
 
 // A trouble ends when the worker is used again, or is gone and not used any more.
 std::string Blame::See(std::size_t worker, std::size_t frontend, bool used, rt::Time now) {
   const bool gone = workers_[worker].end <= now;
-  std::vector<std::size_t>& open = open_[worker * options_.frontend_count + frontend];
+  std::vector<std::uint64_t>& open = open_[worker * options_.frontend_count + frontend];
   const bool explained = !open.empty();
-  std::erase_if(open, [&](std::size_t index) {
-    Trouble& trouble = troubles_[index];
+  std::erase_if(open, [&](std::uint64_t number) {
+    Trouble& trouble = troubles_.at(number);
     // Who joins takes nothing away: nothing comes of it later.
     const rt::Duration settle =
         trouble.kind == Kind::kJoining ? rt::Duration::zero() : options_.settle;
@@ -68,14 +73,14 @@ void Blame::RestartFrontend(std::size_t frontend, rt::Time now) {
 
 bool Blame::IsDisturbed(std::size_t worker, std::size_t frontend, rt::Time begin,
                         rt::Time end) const {
-  return std::ranges::any_of(troubles_, [&](const Trouble& trouble) {
+  return std::ranges::any_of(std::views::values(troubles_), [&](const Trouble& trouble) {
     return trouble.worker == worker && trouble.frontend == frontend && trouble.Overlaps(begin, end);
   });
 }
 
 bool Blame::Hears(std::size_t worker, std::size_t frontend, rt::Time begin, rt::Time end,
                   std::initializer_list<std::string_view> besides) const {
-  return std::ranges::none_of(troubles_, [&](const Trouble& trouble) {
+  return std::ranges::none_of(std::views::values(troubles_), [&](const Trouble& trouble) {
     return trouble.worker == worker && trouble.frontend == frontend &&
            trouble.Overlaps(begin, end) &&
            std::ranges::find(besides, trouble.fault) == besides.end();
@@ -83,7 +88,7 @@ bool Blame::Hears(std::size_t worker, std::size_t frontend, rt::Time begin, rt::
 }
 
 bool Blame::WasHit(std::size_t worker, rt::Time begin, rt::Time end) const {
-  return std::ranges::any_of(troubles_, [&](const Trouble& trouble) {
+  return std::ranges::any_of(std::views::values(troubles_), [&](const Trouble& trouble) {
     return trouble.worker == worker && trouble.kind != Kind::kJoining &&
            trouble.Overlaps(begin, end);
   });
@@ -104,7 +109,7 @@ bool Blame::Outage(std::size_t frontend, rt::Time begin, rt::Time end) const {
   if (NobodyServes(frontend, begin)) {
     return true;
   }
-  return std::ranges::any_of(troubles_, [&](const Trouble& trouble) {
+  return std::ranges::any_of(std::views::values(troubles_), [&](const Trouble& trouble) {
     return trouble.frontend == frontend && trouble.begin >= begin && trouble.begin <= end &&
            NobodyServes(frontend, trouble.begin);
   });
@@ -112,7 +117,7 @@ bool Blame::Outage(std::size_t frontend, rt::Time begin, rt::Time end) const {
 
 std::uint64_t Blame::DisruptionCount(std::size_t frontend, rt::Time begin, rt::Time end) const {
   std::uint64_t count = 0;
-  for (const Trouble& trouble : troubles_) {
+  for (const auto& [number, trouble] : troubles_) {
     if (trouble.frontend == frontend && trouble.kind != Kind::kJoining &&
         trouble.Overlaps(begin, end)) {
       count += trouble.kind == Kind::kRepeatedly ? kUnlimited
@@ -138,7 +143,7 @@ std::string Blame::Explain(std::string_view code, std::size_t frontend, rt::Time
     return {};
   }
   std::set<std::string_view> names;
-  for (const Trouble& trouble : troubles_) {
+  for (const auto& [number, trouble] : troubles_) {
     if (trouble.frontend == frontend && trouble.Overlaps(begin, end)) {
       names.insert(trouble.fault);
     }

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,6 +51,9 @@ class Blame final {
 
   /// Forgets what this frontend has to recover from: it has ended, and its successor joins anew.
   void RestartFrontend(std::size_t frontend, rt::Time now);
+
+  /// Nobody will ask about times before `before`: what was over then need not be known any more.
+  void Forget(rt::Time before);
 
   /// Whether anything of `worker` may be lost to `frontend` within these.
   bool IsDisturbed(std::size_t worker, std::size_t frontend, rt::Time begin, rt::Time end) const;
@@ -101,8 +105,9 @@ class Blame final {
 
   BlameOptions options_;
   std::vector<Worker> workers_;
-  std::vector<Trouble> troubles_;
-  std::vector<std::vector<std::size_t>> open_;  // [worker * frontends + frontend] in `troubles_`
+  std::map<std::uint64_t, Trouble> troubles_;  // by their numbers, as they began
+  std::uint64_t last_trouble_ = 0;
+  std::vector<std::vector<std::uint64_t>> open_;  // [worker * frontends + frontend] numbers
 };
 
 }  // namespace pixii::sim

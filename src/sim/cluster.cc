@@ -18,9 +18,8 @@ using std::chrono::seconds;
 
 // Promise: what a frontend that died had asked for costs nothing after so long.
 constexpr rt::Duration kStopLimit = seconds(2);
-// From what a worker finds out of itself until its frontends have acted on it: a report's period
-// and a slow line.
-constexpr rt::Duration kReportGrace = milliseconds(300);
+// From a worker's report of what it found out of itself until its frontends have acted on it.
+constexpr rt::Duration kReportGrace = milliseconds(200);
 constexpr std::uint32_t kWindowBytesMin = 16 * 1024;
 // A poisoned request kills so long after its first token at the latest, if it still runs.
 constexpr rt::Duration kPoisonMax = milliseconds(5);
@@ -76,6 +75,8 @@ void DrawDisaggregation(std::uint64_t seed, ClusterShape& shape) {
   shape.transfers.latency =
       Pick<rt::Duration>(random, {rt::Duration{}, milliseconds(1), milliseconds(50)});
   shape.transfers.bytes_per_s_max = Pick<std::uint64_t>(random, {0, 1'000'000, 10'000});
+  shape.pipelined = random.Chance(0.5);
+  shape.prefill.decode_first = random.Chance(0.3);
 }
 
 }  // namespace
@@ -104,6 +105,7 @@ ClusterShape DrawClusterShape(rt::Random& random, std::uint64_t seed, bool disag
   shape.router = DrawRouter(random);
   shape.clocks_drift = random.Chance(0.3);
   shape.faults = Pick<std::uint32_t>(random, {0, 1, 2, 4, 8, 16});
+  shape.poison_share = shape.faults > 0 ? 0.005 : 0;
   shape.requests_per_s = Pick(random, {60.0, 120.0, 400.0, 2000.0});
   shape.requests = static_cast<std::uint32_t>(random.Between(20, 100));
   if (disaggregated) {
@@ -112,10 +114,44 @@ ClusterShape DrawClusterShape(rt::Random& random, std::uint64_t seed, bool disag
   return shape;
 }
 
-Cluster::Cluster(std::uint64_t seed, rt::Random& random, bool disaggregated,
+void StretchClusterShape(const LongRun& run, ClusterShape& shape) {
+  const double hours = std::chrono::duration<double>(run.time) / std::chrono::hours(1);
+  if (shape.prefill_workers > 0) {
+    shape.prefill_workers = std::max<std::uint32_t>(run.workers / 4, 1);
+    shape.prefill.conditional = false;
+    shape.lease_of_blocks = seconds(10);
+    shape.transfers = {.latency = milliseconds(1), .bytes_per_s_max = 1'000'000'000};
+  }
+  shape.workers = std::max<std::uint32_t>(run.workers - shape.prefill_workers, 1);
+  shape.frontends = 2;
+  shape.moves_max = 3;
+  shape.generations_max = 1024;
+  shape.patience = seconds(10);
+  shape.dead_after = seconds(10);
+  shape.health = {
+      .canary_interval = seconds(60), .canary_timeout = seconds(10), .stall_limit = seconds(30)};
+  shape.lease.ttl = seconds(10);
+  shape.discovery.membership.absence_grace = seconds(5);
+  shape.window_bytes = 256 * 1024;
+  shape.router = {};
+  shape.router.mode = router::RouterMode::kKv;
+  shape.router.use_kv_events = true;
+  shape.faults = static_cast<std::uint32_t>(run.faults_per_hour * hours);
+  shape.requests_per_s = run.requests_per_s;
+  shape.requests = static_cast<std::uint32_t>(run.requests_per_s * 3600 * hours);
+  shape.output_tokens_max = 8;
+  shape.poison_share = shape.faults > 0 ? 0.00005 : 0;
+  shape.check_period = seconds(1);
+  shape.checks_of_all = 8;
+  shape.report_period = seconds(1);
+  shape.listened_every = 16;
+  shape.memory = seconds(120);
+}
+
+Cluster::Cluster(std::uint64_t seed, rt::Random& random, ClusterShape shape,
                  ViolationSink on_violation)
     : random_(random),
-      shape_(DrawClusterShape(random, seed, disaggregated)),
+      shape_(std::move(shape)),
       on_violation_(std::move(on_violation)),
       world_(DrawWorldOptions(seed)),
       calm_(world_.options()),
@@ -216,43 +252,37 @@ WorkerSetup Cluster::DrawWorker(control::WorkerRole role) {
   setup.stream_bytes_max = Pick<std::size_t>(random_, {64, 1024, 0});
   setup.clock = DrawClock();
   setup.health = shape_.health;
+  setup.report_period = shape_.report_period;
   setup.role = role;
   setup.lease = shape_.lease_of_blocks;
+  setup.pipelined = shape_.pipelined;
   return setup;
 }
 
 control::WorkerRole Cluster::RoleAt(const std::string& host) const {
-  const auto last = std::find_if(workers_.rbegin(), workers_.rend(), [&](const Worker& worker) {
-    return worker.process->host() == host;
+  const auto last = std::find_if(known_.rbegin(), known_.rend(), [&](std::size_t worker) {
+    return workers_[worker].process->host() == host;
   });
-  PX_ASSERT(last != workers_.rend());
-  return last->process->role();
-}
-
-void Cluster::CountHandovers(std::map<std::string, std::uint64_t>& counts) const {
-  for (const Worker& worker : workers_) {
-    const kv::HandoverCounters* const one = worker.process->handovers();
-    for (std::size_t i = 0; one != nullptr && i < kv::kHandoverStateCount; ++i) {
-      const auto state = static_cast<kv::HandoverState>(i);
-      if (kv::IsEnd(state)) {
-        counts[fmt::format("offers {}", kv::NameOf(state))] += one->offer_ends[i];
-        counts[fmt::format("loads {}", kv::NameOf(state))] += one->load_ends[i];
-      }
-    }
-  }
+  PX_ASSERT(last != known_.rend());
+  return workers_[*last].process->role();
 }
 
 void Cluster::StartWorker(const std::string& host, control::WorkerRole role) {
-  const bool taken = host.empty() || std::ranges::any_of(workers_, [&](const Worker& one) {
-                       return one.process->alive() && one.process->host() == host;
-                     });
+  const bool taken =
+      host.empty() || std::ranges::any_of(known_, [&](std::size_t one) {
+        return workers_[one].process->alive() && workers_[one].process->host() == host;
+      });
   const std::string own = taken ? fmt::format("worker{}", ++hosts_) : host;
   auto process = WorkerProcess::Start(world_, own, DrawWorker(role), setup_);
   if (!process) {
     return on_violation_("a worker did not start: " + process.error().ToString());
   }
-  observer_->Watch((*process)->instance(), fmt::format("{}:{}", own, WorkerProcess::kPort),
-                   (*process)->card());
+  if (workers_.size() % shape_.listened_every == 0) {
+    observer_->Watch((*process)->instance(), fmt::format("{}:{}", own, WorkerProcess::kPort),
+                     (*process)->card());
+  }
+  by_instance_.emplace((*process)->instance(), workers_.size());
+  known_.push_back(workers_.size());
   workers_.push_back(
       {.process = std::move(*process),
        .number = blame_.AddWorker(world_.now(), role != control::WorkerRole::kPrefill)});
@@ -305,7 +335,7 @@ void Cluster::StallWorker(std::size_t worker, rt::Duration time) {
   // Idle or at work; canaries are due at most a quarter of their interval late.
   const rt::Duration period =
       std::max(health.canary_interval * 5 / 4 + health.canary_timeout, health.stall_limit) +
-      kReportGrace;
+      shape_.report_period + kReportGrace;
   if (time > period) {
     world_.RunAt(begin + period, [this, worker, begin] { CheckStalled(worker, begin); });
   }
@@ -330,32 +360,32 @@ void Cluster::CheckStalled(std::size_t worker, rt::Time begin) const {
 void Cluster::KillFrontend(std::size_t frontend) {
   Tell("frontend {} dies", frontend);
   Frontend& slot = frontends_[frontend];
-  for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
+  for (const std::size_t worker : known_) {
     const WorkerProcess& process = *workers_[worker].process;
     if (process.alive()) {
       ExpectEnded(worker, process.RequestsOf(slot.process->name()), slot.process->name());
     }
   }
   slot.process->node().Kill();
-  dead_frontends_.push_back(std::move(slot.process));
+  dead_frontends_.push_back({.died = world_.now(), .process = std::move(slot.process)});
   slot.down_since = std::min(slot.down_since, world_.now());
 }
 
 // Whoever sends it again must have somewhere better, or nowhere else, to send it.
 void Cluster::OnRequest(control::InstanceId instance, const wire::GenerateRequest& request) {
-  const auto asked = std::ranges::find(
-      workers_, instance, [](const Worker& worker) { return worker.process->instance(); });
-  if (request.attempt == 0 || asked == workers_.end()) {
+  const auto asked = by_instance_.find(instance);
+  if (request.attempt == 0 || asked == by_instance_.end()) {
     return;  // no frontend's
   }
+  const std::size_t worker = asked->second;
+  const std::string& host = workers_[worker].process->host();
   if (AttemptWatch::IsWhole(request)) {
-    on_violation_(asked->process->host() + " is asked for an answer that its client has");
+    on_violation_(host + " is asked for an answer that its client has");
   }
-  const auto worker = static_cast<std::size_t>(asked - workers_.begin());
   const std::optional<rt::Time> since = attempts_.OnRequest(worker, request, world_.now());
   if (since && AnotherServes(worker, *since)) {
-    on_violation_(fmt::format("a request comes back to {}, which failed it, and another was there",
-                              asked->process->host()));
+    on_violation_(
+        fmt::format("a request comes back to {}, which failed it, and another was there", host));
   }
 }
 
@@ -399,7 +429,7 @@ void Cluster::ExpectEnded(std::size_t worker, std::vector<RequestId> requests,
 
 std::vector<std::size_t> Cluster::Usable() const {
   std::vector<std::size_t> out;
-  for (std::size_t i = 0; i < workers_.size(); ++i) {
+  for (const std::size_t i : known_) {
     if (workers_[i].process->alive() && !workers_[i].process->draining()) {
       out.push_back(i);
     }
@@ -423,17 +453,9 @@ bool Cluster::AllReady() const {
 }
 
 void Cluster::Check() {
-  for (std::size_t i = 0; i < workers_.size(); ++i) {
-    WorkerProcess& worker = *workers_[i].process;
-    if (worker.alive()) {
-      if (std::optional<std::string> wrong = worker.Check()) {
-        on_violation_(std::move(*wrong));
-      }
-      if (worker.stopped()) {
-        worker.End();
-        observer_->Leave(worker.instance());
-      }
-    }
+  ++checks_;
+  for (const std::size_t i : known_) {
+    CheckWorker(i);
   }
   for (std::size_t i = 0; i < frontends_.size(); ++i) {
     Frontend& slot = frontends_[i];
@@ -444,7 +466,10 @@ void Cluster::Check() {
     if (slot.process) {
       CheckWithdrawn(i);
     }
-    for (std::size_t worker = 0; slot.process && worker < workers_.size(); ++worker) {
+    for (const std::size_t worker : known_) {
+      if (!slot.process) {
+        break;
+      }
       std::string wrong = blame_.See(
           worker, i, slot.process->uses(workers_[worker].process->instance()), world_.now());
       if (!wrong.empty()) {
@@ -452,13 +477,60 @@ void Cluster::Check() {
       }
     }
   }
+  if (shape_.memory > rt::Duration::zero()) {
+    Forget();
+  }
+}
+
+void Cluster::CheckWorker(std::size_t worker) {
+  WorkerProcess& process = *workers_[worker].process;
+  if (process.alive() && (worker + checks_) % shape_.checks_of_all == 0) {
+    if (std::optional<std::string> wrong = process.Check()) {
+      on_violation_(std::move(*wrong));
+    }
+  }
+  if (process.alive() && process.stopped()) {
+    process.End();
+    observer_->Leave(process.instance());
+  }
+  if (!process.alive()) {
+    workers_[worker].gone_at = std::min(workers_[worker].gone_at, world_.now());
+  }
+}
+
+// So that a day of it takes no more memory than an hour.
+void Cluster::Forget() {
+  const rt::Time before = world_.now() - shape_.memory;
+  blame_.Forget(before);
+  attempts_.Forget(before);
+  std::erase_if(known_, [&](std::size_t i) {
+    Worker& worker = workers_[i];
+    if (worker.gone_at >= before) {
+      return false;
+    }
+    CountDone(*worker.process, forgotten_);
+    for (Frontend& slot : frontends_) {
+      slot.knew.erase(i);
+      slot.forgot.erase(i);
+    }
+    by_instance_.erase(worker.process->instance());
+    worker.process.reset();
+    return true;
+  });
+  std::erase_if(dead_frontends_, [&](const DeadFrontend& one) {
+    if (one.died >= before) {
+      return false;
+    }
+    CountDone(*one.process, forgotten_);
+    return true;
+  });
 }
 
 // Whatever the store says later: who withdrew does not come back to whom it could tell. A frontend
 // that began since knows only the store.
 void Cluster::CheckWithdrawn(std::size_t frontend) {
   Frontend& slot = frontends_[frontend];
-  for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
+  for (const std::size_t worker : known_) {
     const rt::Time withdrawn_at = workers_[worker].withdrawn_at;
     if (withdrawn_at == rt::kNever) {
       continue;
@@ -485,29 +557,76 @@ bool Cluster::WasDownSince(std::size_t frontend, rt::Time begin) const {
 
 std::uint32_t Cluster::RefusalsOf(std::uint64_t seed) const {
   std::uint32_t count = 0;
-  for (const Worker& worker : workers_) {
-    count += worker.process->watched().refused_count(seed);
+  for (const std::size_t worker : known_) {
+    count += workers_[worker].process->watched().refused_count(seed);
   }
   return count;
 }
 
-std::uint64_t Cluster::MoveCount() const {
-  std::uint64_t count = 0;
-  const auto add = [&](FrontendProcess* process) {
-    if (process != nullptr && process->has_fleet()) {
-      for (frontend::FleetLink* fleet : {&process->fleet(), &process->prefill()}) {
-        const frontend::FleetCounters& moves = fleet->counters();
-        count += moves.moves_new_request + moves.moves_ongoing;
+void Cluster::CountDone(const WorkerProcess& worker, SimResult& result) {
+  const engine::EngineLoad load = worker.load();
+  result.preemptions += load.scheduler.preemptions;
+  result.prefix_hit_tokens += load.scheduler.cached_tokens;
+  const kv::HandoverCounters* const counters = worker.handovers();
+  for (std::size_t i = 0; counters != nullptr && i < kv::kHandoverStateCount; ++i) {
+    const auto state = static_cast<kv::HandoverState>(i);
+    if (kv::IsEnd(state)) {
+      result.handovers[fmt::format("offers {}", kv::NameOf(state))] += counters->offer_ends[i];
+      result.handovers[fmt::format("loads {}", kv::NameOf(state))] += counters->load_ends[i];
+    }
+  }
+  if (counters != nullptr) {
+    result.handovers["early offers"] += counters->early_offers;
+    result.handovers["early blocks"] += counters->early_blocks;
+  }
+}
+
+void Cluster::CountDone(FrontendProcess& frontend, SimResult& result) {
+  if (!frontend.has_fleet()) {
+    return;
+  }
+  for (frontend::FleetLink* fleet : {&frontend.fleet(), &frontend.prefill()}) {
+    const frontend::FleetCounters& moves = fleet->counters();
+    result.moves += moves.moves_new_request + moves.moves_ongoing;
+  }
+}
+
+void Cluster::CountDone(SimResult& result) const {
+  result.preemptions += forgotten_.preemptions;
+  result.prefix_hit_tokens += forgotten_.prefix_hit_tokens;
+  result.moves += forgotten_.moves;
+  for (const auto& [end, count] : forgotten_.handovers) {
+    result.handovers[end] += count;
+  }
+  for (const std::size_t worker : known_) {
+    CountDone(*workers_[worker].process, result);
+  }
+  for (const Frontend& slot : frontends_) {
+    if (slot.process) {
+      CountDone(*slot.process, result);
+    }
+  }
+  for (const DeadFrontend& dead : dead_frontends_) {
+    CountDone(*dead.process, result);
+  }
+}
+
+void Cluster::CountLeft(std::map<std::string, std::uint64_t>& counts) const {
+  for (const std::size_t worker : Usable()) {
+    workers_[worker].process->CountLeft(counts);
+  }
+  for (const Frontend& slot : frontends_) {
+    if (slot.process && slot.process->ready()) {
+      counts["requests of frontends"] +=
+          slot.process->frontend().generation_count() + slot.process->link().outstanding_count();
+      for (frontend::FleetLink* fleet : {&slot.process->fleet(), &slot.process->prefill()}) {
+        counts["attempts of frontends"] += fleet->attempt_count();
+        for (const router::RankLoadRow& row : fleet->router().Loads()) {
+          counts["requests that routers count"] += row.load.requests;
+        }
       }
     }
-  };
-  for (const Frontend& slot : frontends_) {
-    add(slot.process.get());
   }
-  for (const auto& process : dead_frontends_) {
-    add(process.get());
-  }
-  return count;
 }
 
 std::optional<std::string> Cluster::Held() const {
@@ -537,12 +656,13 @@ std::optional<std::string> Cluster::Held() const {
                          slot.process->instances().size(), usable.size());
     }
   }
-  for (const Worker& worker : workers_) {
-    if (worker.process->alive() && worker.process->draining()) {
-      return worker.process->host() + " drains for ever";
+  for (const std::size_t worker : known_) {
+    const WorkerProcess& process = *workers_[worker].process;
+    if (process.alive() && process.draining()) {
+      return process.host() + " drains for ever";
     }
-    if (worker.process->alive()) {
-      if (std::optional<std::string> held = worker.process->Held()) {
+    if (process.alive()) {
+      if (std::optional<std::string> held = process.Held()) {
         return held;
       }
     }
@@ -564,7 +684,9 @@ void Cluster::CheckKvTruth() {
   for (const std::size_t i : Usable()) {
     const WorkerProcess& worker = *workers_[i].process;
     const std::set<std::uint64_t> truth = worker.FindableBlocks();
-    compare("the listener", worker, observer_->blocks(worker.instance()), truth);
+    if (i % shape_.listened_every == 0) {
+      compare("the listener", worker, observer_->blocks(worker.instance()), truth);
+    }
     for (const Frontend& slot : frontends_) {
       const router::Router& router = worker.role() == control::WorkerRole::kPrefill
                                          ? slot.process->prefill().router()
@@ -592,8 +714,8 @@ void Cluster::Destroy() {
       slot.process->node().Kill();
     }
   }
-  for (const Worker& worker : workers_) {
-    worker.process->Kill();
+  for (const std::size_t worker : known_) {
+    workers_[worker].process->Kill();
   }
   store_node_.Kill();
   frontends_.clear();

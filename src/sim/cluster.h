@@ -22,6 +22,7 @@
 #include "sim/blame.h"
 #include "sim/kv_observer.h"
 #include "sim/processes.h"
+#include "sim/workload.h"
 
 namespace pixii::sim {
 
@@ -44,24 +45,45 @@ struct ClusterShape {
   std::uint32_t prefill_workers = 0;
   frontend::PrefillOptions prefill;
   rt::Duration lease_of_blocks{};
+  bool pipelined = false;  // blocks move while the rest of their prompt is computed
   transport::MemoryTransportOptions transfers;
   std::uint32_t faults = 0;
   double requests_per_s = 50;
   std::uint32_t requests = 1;
+  std::uint32_t output_tokens_max = 100;
+  double poison_share = 0;  // of requests that kill whoever runs them
+  rt::Duration check_period = std::chrono::milliseconds(20);
+  std::uint32_t checks_of_all = 1;  // until the inside of every worker was looked at
+  rt::Duration report_period = worker::WorkerServiceOptions().report_period;
+  std::uint32_t listened_every = 1;  // the listener hears every so many-th worker
+  /// Who is gone for so long, and what was so long ago, is forgotten; zero: nothing is.
+  rt::Duration memory{};
 };
 
 /// `disaggregated`: some of the workers compute prompts for the others; all else is drawn as
 /// without.
 ClusterShape DrawClusterShape(rt::Random& random, std::uint64_t seed, bool disaggregated = false);
 
+/// A long day of a large cluster.
+struct LongRun {
+  std::uint32_t workers = 200;  // of a disaggregated cluster every fourth one computes prompts
+  rt::Duration time = std::chrono::hours(24);
+  double requests_per_s = 20;
+  double faults_per_hour = 15;
+};
+
+/// What stays the same for so long, whatever the seed.
+void StretchClusterShape(const LongRun& run, ClusterShape& shape);
+
 class Cluster final {
  public:
   using ViolationSink = std::function<void(std::string)>;
 
   struct Worker {
-    std::unique_ptr<WorkerProcess> process;
-    std::size_t number = 0;              // to Blame
-    rt::Time withdrawn_at = rt::kNever;  // it said itself that it goes
+    std::unique_ptr<WorkerProcess> process;  // null: it is gone, and forgotten
+    std::size_t number = 0;                  // to Blame
+    rt::Time withdrawn_at = rt::kNever;      // it said itself that it goes
+    rt::Time gone_at = rt::kNever;           // as Check saw it
   };
 
   struct Frontend {
@@ -75,7 +97,7 @@ class Cluster final {
     std::set<std::size_t> forgot;  // and that it has forgotten since, having heard it
   };
 
-  Cluster(std::uint64_t seed, rt::Random& random, bool disaggregated, ViolationSink on_violation);
+  Cluster(std::uint64_t seed, rt::Random& random, ClusterShape shape, ViolationSink on_violation);
   ~Cluster() = default;
   Cluster(const Cluster&) = delete;
   Cluster& operator=(const Cluster&) = delete;
@@ -99,6 +121,9 @@ class Cluster final {
 
   /// Dead ones, too, by their numbers.
   const std::vector<Worker>& workers() const { return workers_; }
+
+  /// The numbers of all that are not forgotten, in order.
+  const std::vector<std::size_t>& known() const { return known_; }
 
   std::vector<Frontend>& frontends() { return frontends_; }
 
@@ -149,11 +174,11 @@ class Cluster final {
   /// Whether this frontend was not there at some time since `begin`.
   bool WasDownSince(std::size_t frontend, rt::Time begin) const;
 
-  /// Adds up what became of hand-overs, by name.
-  void CountHandovers(std::map<std::string, std::uint64_t>& counts) const;
+  /// Adds what all processes that ever were have done.
+  void CountDone(SimResult& result) const;
 
-  /// Of requests, by all frontends that ever were.
-  std::uint64_t MoveCount() const;
+  /// What is held now, by name: of all workers together, and of all frontends.
+  void CountLeft(std::map<std::string, std::uint64_t>& counts) const;
 
   /// Times that any worker said that it is full to a request with this sampling seed.
   std::uint32_t RefusalsOf(std::uint64_t seed) const;
@@ -176,6 +201,10 @@ class Cluster final {
   ClockDrift DrawClock();
   void OnRequest(control::InstanceId instance, const wire::GenerateRequest& request);
   bool AnotherServes(std::size_t worker, rt::Time since) const;
+  void CheckWorker(std::size_t worker);
+  void Forget();
+  static void CountDone(const WorkerProcess& worker, SimResult& result);
+  static void CountDone(FrontendProcess& frontend, SimResult& result);
   void CheckWithdrawn(std::size_t frontend);
   void CheckStalled(std::size_t worker, rt::Time begin) const;
   void ExpectEnded(std::size_t worker, std::vector<RequestId> requests, const std::string& caller);
@@ -196,8 +225,18 @@ class Cluster final {
   AttemptWatch attempts_;
   std::unique_ptr<KvObserver> observer_;
   std::vector<Worker> workers_;
+  std::vector<std::size_t> known_;
+  std::map<control::InstanceId, std::size_t> by_instance_;  // likewise
   std::vector<Frontend> frontends_;
-  std::vector<std::unique_ptr<FrontendProcess>> dead_frontends_;
+
+  struct DeadFrontend {
+    rt::Time died{};
+    std::unique_ptr<FrontendProcess> process;
+  };
+
+  std::vector<DeadFrontend> dead_frontends_;
+  SimResult forgotten_;  // what those did who are forgotten
+  std::uint64_t checks_ = 0;
   std::uint64_t hosts_ = 0;
 };
 

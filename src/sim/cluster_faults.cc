@@ -105,7 +105,7 @@ void ClusterFaults::Disturb(std::string_view fault, std::size_t worker, Kind kin
 }
 
 void ClusterFaults::DisturbAll(std::string_view fault, Kind kind, rt::Duration time) {
-  for (std::size_t worker = 0; worker < cluster_.workers().size(); ++worker) {
+  for (const std::size_t worker : cluster_.known()) {
     if (cluster_.workers()[worker].process->alive()) {
       Disturb(fault, worker, kind, time);
     }
@@ -228,10 +228,10 @@ void ClusterFaults::Continue() {
   while (!rolling_.empty()) {
     const std::size_t next = rolling_.back();
     rolling_.pop_back();
-    const WorkerProcess& process = *cluster_.workers()[next].process;
-    if (process.alive() && !process.draining()) {
+    const WorkerProcess* const process = cluster_.workers()[next].process.get();
+    if (process != nullptr && process->alive() && !process->draining()) {
       rolling_now_ = next + 1;
-      StartWorker("", process.role());
+      StartWorker("", process->role());
       return;
     }
   }
@@ -362,7 +362,7 @@ void ClusterFaults::FreezeFrontend() {
   // Workers may take it for dead, also by two that follow each other.
   const bool again = slot.frozen_until + cluster_.shape().dead_after > cluster_.world().now();
   if (again || time > cluster_.shape().dead_after / 2) {
-    for (std::size_t worker = 0; worker < cluster_.workers().size(); ++worker) {
+    for (const std::size_t worker : cluster_.known()) {
       if (cluster_.workers()[worker].process->alive()) {
         DisturbPair("frontend_freeze", worker, frontend, Kind::kTwice, time);
       }
@@ -394,9 +394,20 @@ void ClusterFaults::ClearCaches() {
   const std::size_t frontend = AnyFrontend();
   FrontendProcess* process = cluster_.frontends()[frontend].process.get();
   if (process != nullptr && process->ready()) {
-    process->node().loop().Post([process] { process->fleet().ClearCache([](const auto&) {}); });
-    process->node().loop().Post([process] { process->prefill().ClearCache([](const auto&) {}); });
+    process->node().loop().Post([process] {
+      process->fleet().ClearCache(control::CacheDepth::kMemory, [](const auto&) {});
+    });
+    process->node().loop().Post([process] {
+      process->prefill().ClearCache(control::CacheDepth::kMemory, [](const auto&) {});
+    });
   }
+}
+
+void ClusterFaults::Forget(rt::Time before) {
+  const auto is_over = [before](const auto& one) { return one.until < before; };
+  std::erase_if(lines_, is_over);
+  std::erase_if(refusals_, is_over);
+  std::erase_if(resets_, is_over);
 }
 
 void ClusterFaults::Stop() {

@@ -29,6 +29,9 @@ class ClusterFaults final {
   /// Goes on with what takes several steps. Call now and then.
   void Continue();
 
+  /// Nobody will ask what was over before `before`.
+  void Forget(rt::Time before);
+
   /// No new ones; networks are as they were. What is frozen, cut or asleep comes back by itself.
   void Stop();
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
+#include <functional>
 #include <iterator>
 #include <optional>
 #include <string_view>
@@ -34,11 +36,12 @@ class ClusterSimulation final {
  public:
   ClusterSimulation(std::uint64_t seed, const ClusterSimOptions& options)
       : random_(seed ^ 0xC105732),
-        cluster_(seed, random_, options.disaggregated,
+        cluster_(seed, random_, ShapeOf(random_, seed, options),
                  [this](std::string text) { Violation(std::move(text)); }),
         faults_(cluster_, random_, result_.faults),
         reference_(cluster_.shape().mock) {
     cluster_.OnStory(options.on_story);
+    on_hour_ = options.on_hour;
     result_.seed = seed;
     expect_ = MockExpectation(cluster_.shape().mock.mock.limits);
     if (options.expect) {
@@ -55,8 +58,8 @@ class ClusterSimulation final {
     }
     const rt::Time last = PlanClients();
     faults_.Plan(last);
-    if (world().RunUntil([&] { return open_ == 0; }, world().now() + kTimeLimit) !=
-        rt::SimEnd::kDone) {
+    const auto over = [&] { return open_ == 0 && begun_ == result_.requests; };
+    if (world().RunUntil(over, last + kTimeLimit) != rt::SimEnd::kDone) {
       Violation(fmt::format("{} requests neither ended nor failed", open_));
     }
     faults_.Stop();
@@ -76,6 +79,15 @@ class ClusterSimulation final {
     rt::Time ended = rt::kNever;
   };
 
+  static ClusterShape ShapeOf(rt::Random& random, std::uint64_t seed,
+                              const ClusterSimOptions& options) {
+    ClusterShape shape = DrawClusterShape(random, seed, options.disaggregated);
+    if (options.long_run) {
+      StretchClusterShape(*options.long_run, shape);
+    }
+    return shape;
+  }
+
   rt::SimWorld& world() { return cluster_.world(); }
 
   void Violation(std::string text) { AddViolation(result_, std::move(text)); }
@@ -84,8 +96,12 @@ class ClusterSimulation final {
     if (finished_) {
       return;
     }
-    cluster_.Check();
-    faults_.Continue();
+    if (world().now() >= next_check_) {
+      next_check_ = world().now() + cluster_.shape().check_period;
+      cluster_.Check();
+      faults_.Continue();
+      Forget();
+    }
     std::erase_if(open_direct_, [this](std::size_t index) { return IsOver(index); });
     all_used_ = all_used_ || cluster_.AllUsed();
     if (load_over_) {
@@ -96,40 +112,87 @@ class ClusterSimulation final {
 
   // --- clients
 
+  // All at once; of a long run each when it comes. Until when they come.
   rt::Time PlanClients() {
     const engine::ExecutorLimits& limits = cluster_.shape().mock.mock.limits;
-    const RequestBounds bounds{.vocab_size = limits.vocab_size,
-                               .context_tokens_max = limits.context_tokens_max,
-                               .output_tokens_max = 100,
-                               .eos_token_ids = cluster_.setup().eos_token_ids};
-    const std::vector<TokenId> shared = DrawSharedPrompt(random_, bounds.vocab_size);
-    const std::size_t count = cluster_.shape().requests;
+    bounds_ = {.vocab_size = limits.vocab_size,
+               .context_tokens_max = limits.context_tokens_max,
+               .output_tokens_max = cluster_.shape().output_tokens_max,
+               .eos_token_ids = cluster_.setup().eos_token_ids};
+    shared_ = DrawSharedPrompt(random_, bounds_.vocab_size);
+    result_.requests = cluster_.shape().requests;
     const rt::Time first = world().now();
+    if (is_long()) {
+      const std::chrono::duration<double> time(static_cast<double>(result_.requests) /
+                                               cluster_.shape().requests_per_s);
+      result_.load_seconds = time.count();
+      world().RunAt(first, [this] { Come(); });
+      return first + std::chrono::duration_cast<rt::Duration>(time);
+    }
     rt::Time at = first;
-    jobs_.resize(count);  // reports are referred to
-    for (std::size_t i = 0; i < count; ++i) {
-      Job& job = jobs_[i];
-      if (random_.Chance(kDirectShare)) {
-        job.direct = std::make_shared<DirectCall>(DrawDirectPlan(
-            random_, shared, bounds, RequestId{kDirectIds + i}, cluster_.shape().faults > 0));
-      } else {
-        job.plan = DrawPlan(random_, shared, bounds);
-        job.plan.hang_up_after *= 20;
-      }
-      job.frontend = random_.Below(cluster_.frontends().size());
-      const double gap_s = (0.75 + 0.5 * random_.Unit()) / cluster_.shape().requests_per_s;
-      at += rt::Duration(static_cast<std::int64_t>(gap_s * 1e9));
-      ++open_;
+    for (std::size_t i = 0; i < result_.requests; ++i) {
+      DrawJob();
+      at += DrawGap();
       world().RunAt(at, [this, i] { Begin(i); });
     }
-    result_.requests = count;
     result_.load_seconds = std::chrono::duration<double>(at - first).count();
     return at;
   }
 
+  bool is_long() const { return cluster_.shape().memory > rt::Duration::zero(); }
+
+  rt::Duration DrawGap() {
+    const double gap_s = (0.75 + 0.5 * random_.Unit()) / cluster_.shape().requests_per_s;
+    return rt::Duration(static_cast<std::int64_t>(gap_s * 1e9));
+  }
+
+  void DrawJob() {
+    const std::size_t index = forgotten_jobs_ + jobs_.size();
+    Job& job = jobs_.emplace_back();
+    if (random_.Chance(kDirectShare)) {
+      job.direct = std::make_shared<DirectCall>(DrawDirectPlan(
+          random_, shared_, bounds_, RequestId{kDirectIds + index}, cluster_.shape().poison_share));
+    } else {
+      job.plan = DrawPlan(random_, shared_, bounds_);
+      job.plan.hang_up_after *= 20;
+    }
+    job.frontend = random_.Below(cluster_.frontends().size());
+    ++open_;
+  }
+
+  void Come() {
+    const std::size_t index = forgotten_jobs_ + jobs_.size();
+    DrawJob();
+    Begin(index);
+    if (on_hour_ && index % HourlyRequests() == HourlyRequests() - 1) {
+      on_hour_(static_cast<int>((index + 1) / HourlyRequests()), index + 1);
+    }
+    if (index + 1 < result_.requests) {
+      world().RunAt(world().now() + DrawGap(), [this] { Come(); });
+    }
+  }
+
+  std::size_t HourlyRequests() const {
+    return static_cast<std::size_t>(cluster_.shape().requests_per_s * 3600);
+  }
+
+  void Forget() {
+    if (!is_long()) {
+      return;
+    }
+    const rt::Time before = world().now() - cluster_.shape().memory;
+    faults_.Forget(before);
+    for (; !jobs_.empty() && jobs_.front().ended < before; ++forgotten_jobs_) {
+      jobs_.pop_front();
+    }
+  }
+
+  Job& JobAt(std::size_t index) { return jobs_[index - forgotten_jobs_]; }
+
   void Begin(std::size_t index) {
-    Job& job = jobs_[index];
+    Job& job = JobAt(index);
     job.begun = world().now();
+    ++begun_;
     Cluster::Frontend& slot = cluster_.frontends()[job.frontend];
     job.frontend_starts = slot.starts;
     if (!job.direct) {
@@ -148,7 +211,7 @@ class ClusterSimulation final {
   }
 
   rt::Task<void> RunJob(std::size_t index) {
-    Job& job = jobs_[index];
+    Job& job = JobAt(index);
     auto run =
         RunClient(cluster_.clients().loop(), cluster_.clients().net(),
                   {.host = Cluster::FrontendHost(job.frontend), .port = FrontendProcess::kPort},
@@ -159,13 +222,13 @@ class ClusterSimulation final {
   }
 
   void End(std::size_t index) {
-    jobs_[index].ended = world().now();
+    JobAt(index).ended = world().now();
     --open_;
   }
 
   // Of a direct call.
   bool IsOver(std::size_t index) {
-    const Job& job = jobs_[index];
+    const Job& job = JobAt(index);
     const Cluster::Frontend& slot = cluster_.frontends()[job.frontend];
     const bool lost = !slot.process || slot.starts != job.frontend_starts;
     if (!job.direct->report().ended && !lost) {
@@ -213,7 +276,8 @@ class ClusterSimulation final {
     const Blame& blame = cluster_.blame();
     bool any_full = false;
     bool all_asked = true;
-    for (const Cluster::Worker& worker : cluster_.workers()) {
+    for (const std::size_t number : cluster_.known()) {
+      const Cluster::Worker& worker = cluster_.workers()[number];
       const bool full = worker.process->watched().refused_since(since);
       any_full |= full;
       all_asked &= full || !blame.Serves(worker.number, job.begun, job.ended) ||
@@ -277,7 +341,7 @@ class ClusterSimulation final {
   void Explain(std::size_t index, const std::string& code, std::string reason,
                std::string_view detail) {
     cluster_.Tell("request {} of frontend {}, begun {} ms ago: {} by {}", index,
-                  jobs_[index].frontend, (world().now() - jobs_[index].begun).count() / 1'000'000,
+                  JobAt(index).frontend, (world().now() - JobAt(index).begun).count() / 1'000'000,
                   code, reason.empty() ? "nothing" : reason);
     if (reason.empty()) {
       ++result_.unexplained;
@@ -288,7 +352,7 @@ class ClusterSimulation final {
   }
 
   void JudgeClient(std::size_t index) {
-    const Job& job = jobs_[index];
+    const Job& job = JobAt(index);
     const ClientReport& report = job.report;
     for (const std::vector<TokenId>& tokens : report.tokens) {
       result_.tokens += tokens.size();
@@ -333,7 +397,7 @@ class ClusterSimulation final {
   }
 
   void JudgeDirect(std::size_t index) {
-    const Job& job = jobs_[index];
+    const Job& job = JobAt(index);
     const DirectReport& report = job.direct->report();
     const DirectReport expected = reference_.Run(job.direct->plan().request);
     DirectVerdict verdict = JudgeDirectCall(job.direct->plan(), report, expected);
@@ -372,12 +436,9 @@ class ClusterSimulation final {
         cluster_.blame().DisruptionCount(job.frontend, job.begun, job.ended) > 0) {
       return false;
     }
-    for (std::size_t i = 0; i < cluster_.workers().size(); ++i) {
-      if (cluster_.LoadOf(i).scheduler.preemptions > 0) {
-        return false;
-      }
-    }
-    return true;
+    return std::ranges::all_of(cluster_.known(), [&](std::size_t worker) {
+      return cluster_.LoadOf(worker).scheduler.preemptions == 0;
+    });
   }
 
   std::string LateReason(const Job& job) const {
@@ -389,7 +450,7 @@ class ClusterSimulation final {
 
   // A deadline is kept whatever the workers do; a cancel takes effect in time if they are there.
   void JudgeTimes(std::size_t index) {
-    const Job& job = jobs_[index];
+    const Job& job = JobAt(index);
     if (cluster_.frontends()[job.frontend].frozen_until >= job.begun) {
       return;
     }
@@ -411,7 +472,7 @@ class ClusterSimulation final {
 
   // Whom nobody waits for goes nowhere else.
   void JudgeCancel(std::size_t index) {
-    const Job& job = jobs_[index];
+    const Job& job = JobAt(index);
     const DirectPlan& plan = job.direct->plan();
     const AttemptWatch::Attempt last = cluster_.attempts().last(plan.request);
     if (job.direct->report().cancelled != rt::kNever && last.number > 1 &&
@@ -458,13 +519,8 @@ class ClusterSimulation final {
 
   SimResult Finish() {
     finished_ = true;
-    for (std::size_t i = 0; i < cluster_.workers().size(); ++i) {
-      const engine::EngineLoad load = cluster_.LoadOf(i);
-      result_.preemptions += load.scheduler.preemptions;
-      result_.prefix_hit_tokens += load.scheduler.cached_tokens;
-    }
-    result_.moves = cluster_.MoveCount();
-    cluster_.CountHandovers(result_.handovers);
+    cluster_.CountDone(result_);
+    cluster_.CountLeft(result_.left);
     result_.state_hash = world().state_hash();
     result_.events = world().event_count();
     result_.virtual_seconds =
@@ -479,7 +535,13 @@ class ClusterSimulation final {
   ClusterFaults faults_;
   ReferenceEngine reference_;
   Expectation expect_;
-  std::vector<Job> jobs_;
+  std::function<void(int hours, std::uint64_t requests)> on_hour_;
+  RequestBounds bounds_;
+  std::vector<TokenId> shared_;  // the beginning of many prompts
+  std::deque<Job> jobs_;         // that are not forgotten; they are referred to
+  std::size_t forgotten_jobs_ = 0;
+  std::size_t begun_ = 0;
+  rt::Time next_check_{};
   std::vector<std::size_t> open_direct_;
   std::size_t open_ = 0;
   std::optional<std::string> held_;

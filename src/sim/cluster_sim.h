@@ -8,18 +8,24 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
+#include "sim/cluster.h"
 #include "sim/workload.h"
 
 namespace pixii::sim {
 
 struct ClusterSimOptions {
   bool disaggregated = false;  // prompts are computed by workers of their own
+  /// A large cluster for hours, instead of a small one that the seed draws for a minute.
+  std::optional<LongRun> long_run = {};
   /// What replaces the expectation, for tests of the oracles; empty: the mock's.
   std::function<Expectation(Expectation)> expect = {};
   /// Hears, line by line, what happens to whom and when; empty: nobody.
   std::function<void(const std::string& line)> on_story = {};
+  /// Hears of a long run after each hour of it: how many, and requests so far.
+  std::function<void(int hours, std::uint64_t requests)> on_hour = {};
 };
 
 /// Runs one seed to its end. Oracles:

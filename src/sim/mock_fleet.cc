@@ -106,7 +106,7 @@ Result<std::unique_ptr<engine::Engine>> MakeFleetEngine(const MockSetup& setup,
 }
 
 DirectPlan DrawDirectPlan(rt::Random& random, const std::vector<TokenId>& shared,
-                          const RequestBounds& bounds, RequestId id, bool poison) {
+                          const RequestBounds& bounds, RequestId id, double poison_share) {
   DirectPlan plan;
   wire::GenerateRequest& request = plan.request;
   request = DrawPlan(random, shared, bounds).request;
@@ -121,7 +121,7 @@ DirectPlan DrawDirectPlan(rt::Random& random, const std::vector<TokenId>& shared
   if (random.Chance(0.2)) {
     request.cache_salt = fmt::format("salt {}", Raw(id));
   }
-  if (poison && random.Chance(0.005)) {
+  if (poison_share > 0 && random.Chance(poison_share)) {
     request.cache_salt = fmt::format("{} {}", WatchedLink::kPoison, Raw(id));
     request.stop.ignore_eos = true;
   }

@@ -24,9 +24,9 @@ Result<std::unique_ptr<engine::Engine>> MakeFleetEngine(
     const MockSetup& setup, std::unique_ptr<kv::Connector> connector = nullptr);
 
 /// A request that asks for anything that engines of `setup` can do. `id` is also what sets apart
-/// the cache salts of those that have one. `poison`: it may be one that kills workers.
+/// the cache salts of those that have one. `poison_share`: of those that kill workers.
 DirectPlan DrawDirectPlan(rt::Random& random, const std::vector<TokenId>& shared,
-                          const RequestBounds& bounds, RequestId id, bool poison);
+                          const RequestBounds& bounds, RequestId id, double poison_share);
 
 /// Runs each request alone, in an engine of its own kind.
 class ReferenceEngine final {

@@ -31,6 +31,7 @@ Result<std::unique_ptr<kv::HandoverConnector>> MakeHandover(rt::Loop& loop, cons
                       .kv_dtype = own.mock.options.kv_dtype};
   options.geometry.block_size_bytes = options.geometry.slices.front();
   options.timeout = own.lease;
+  options.pipelined = own.pipelined;
   options.log = setup.log;
   options.loop = &loop;
   return kv::HandoverConnector::Create(
@@ -98,6 +99,7 @@ WorkerProcess::WorkerProcess(rt::SimWorld& world, rt::SimNode& node, rt::SimNode
   options.kv_log = own.kv_log;
   options.stream_bytes_max = own.stream_bytes_max;
   options.health = own.health;
+  options.report_period = own.report_period;
   watched_.OnRequest([on_request = setup.on_request, id = instance_](const auto& request) {
     on_request(id, request);
   });
@@ -190,8 +192,12 @@ std::optional<std::string> WorkerProcess::Check() const {
 std::optional<std::string> WorkerProcess::Held() const {
   const std::uint32_t pinned = raw_engine_->cache().pool().pinned_count();
   const std::size_t kept = handover_link_ ? handover_link_->outstanding_count() : 0;
-  const std::uint64_t moving =
-      handover_ != nullptr ? handover_->counters().offers + handover_->counters().loads_running : 0;
+  std::uint64_t moving = 0;
+  if (handover_ != nullptr) {
+    const kv::HandoverCounters& counters = handover_->counters();
+    moving =
+        counters.offers + counters.loads_running + counters.chunks_running + counters.staging_bytes;
+  }
   if (service_->request_count() == 0 && link_.outstanding_count() == 0 &&
       raw_engine_->request_count() == 0 && pinned == 0 && kept + moving == 0 &&
       service_->call_count() <= kStandingCalls * service_->connection_count()) {
@@ -200,9 +206,22 @@ std::optional<std::string> WorkerProcess::Held() const {
   return fmt::format(
       "{}: {} requests served, {} in the link, {} in the engine, {} pinned blocks, {} prompts "
       "kept, "
-      "{} offers and loads, {} calls of {} connections",
+      "{} offers, loads, credits and staging bytes, {} calls of {} connections",
       host(), service_->request_count(), link_.outstanding_count(), raw_engine_->request_count(),
       pinned, kept, moving, service_->call_count(), service_->connection_count());
+}
+
+void WorkerProcess::CountLeft(std::map<std::string, std::uint64_t>& counts) const {
+  counts["requests of workers"] += service_->request_count() + raw_engine_->request_count();
+  counts["pinned blocks"] += raw_engine_->cache().pool().pinned_count();
+  if (handover_ != nullptr) {
+    const kv::HandoverCounters& counters = handover_->counters();
+    counts["prompts kept"] += handover_link_->outstanding_count();
+    counts["leases"] += counters.offers;
+    counts["loads"] += counters.loads_running;
+    counts["credits"] += counters.chunks_running;
+    counts["staging bytes"] += counters.staging_bytes;
+  }
 }
 
 FrontendProcess::FrontendProcess(rt::SimNode& node, std::string name, const ClusterSetup& setup,

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -57,8 +58,10 @@ struct WorkerSetup {
   std::size_t stream_bytes_max = 0;  // as WorkerServiceOptions
   ClockDrift clock;
   control::ReadinessOptions health;
+  rt::Duration report_period{};
   control::WorkerRole role = control::WorkerRole::kAggregated;  // others need an exchange
   rt::Duration lease = std::chrono::seconds(5);                 // of blocks kept for others
+  bool pipelined = false;                                       // offers them as they come
 };
 
 /// `pixii worker`: an engine on a thread, its service, its registration.
@@ -130,6 +133,9 @@ class WorkerProcess final {
 
   /// What is held for any request; nothing: it is quiet.
   std::optional<std::string> Held() const;
+
+  /// Adds what is held now, by name.
+  void CountLeft(std::map<std::string, std::uint64_t>& counts) const;
 
   engine::EngineLoad load() const { return engine::LoadOf(*raw_engine_); }
 

@@ -105,6 +105,7 @@ class TraceSim final {
       : trace_(trace),
         options_(options),
         router_(options.router, options.seed),
+        decode_router_(options.router, options.seed + 1),
         truth_(router::KvIndexOptions{kIndexBytesMax}) {
     MakeArrivals();
   }
@@ -123,13 +124,10 @@ class TraceSim final {
         const Event event = events_.top();
         events_.pop();
         now_ = event.at;
-        if (event.is_step) {
-          EndStep(workers_[event.worker]);
-        } else {
-          TellRouter(event.worker);
-        }
+        OnEvent(event);
       }
-      Dispatch();
+      Dispatch(Stage::kPrompt);
+      Dispatch(Stage::kAnswer);
       if (stalled_) {
         return Fail(*stalled_);
       }
@@ -144,11 +142,20 @@ class TraceSim final {
     std::uint32_t index = 0;  // of the trace's request
   };
 
+  /// What a worker does for a request. Without prefill workers all is the first.
+  enum class Stage : std::uint8_t { kPrompt, kAnswer };
+
+  enum class EventKind : std::uint8_t {
+    kStepEnds,
+    kRouterHears,  // of what changed in a cache
+    kBlocksCome,   // an engine that waits for them looks
+  };
+
   struct Event {
     rt::Time at{};
     std::uint64_t order = 0;
     std::uint32_t worker = 0;
-    bool is_step = false;  // its end; else KV events reach the router
+    EventKind kind = EventKind::kStepEnds;
 
     friend bool operator>(const Event& a, const Event& b) {
       return a.at != b.at ? a.at > b.at : a.order > b.order;
@@ -157,6 +164,7 @@ class TraceSim final {
 
   struct Worker {
     std::uint32_t number = 0;
+    Stage stage = Stage::kPrompt;
     std::unique_ptr<engine::Engine> engine;
     bool computes = false;
     std::vector<wire::TokenFrame> frames;                 // of the step under way
@@ -170,12 +178,36 @@ class TraceSim final {
   struct Request {
     rt::Time arrived{};
     std::uint32_t output_tokens = 0;
-    std::vector<TokenId> prompt;                // until it is dispatched
+    std::vector<TokenId> prompt;                // until it is dispatched for the last time
     std::vector<std::uint64_t> block_hashes{};  // likewise
     rt::Time first{};
     rt::Time last{};
     std::uint32_t tokens = 0;
+    std::uint32_t last_stage_tokens = 0;
+    TokenId first_token{};  // that another worker goes on behind
+    Stage stage = Stage::kPrompt;
   };
+
+  bool splits() const { return options_.prefill_workers > 0; }
+
+  router::Router& RouterOf(Stage stage) {
+    return stage == Stage::kPrompt ? router_ : decode_router_;
+  }
+
+  void OnEvent(const Event& event) {
+    Worker& worker = workers_[event.worker];
+    switch (event.kind) {
+      case EventKind::kStepEnds:
+        EndStep(worker);
+        return;
+      case EventKind::kRouterHears:
+        TellRouter(worker);
+        return;
+      case EventKind::kBlocksCome:
+        BeginStep(worker);
+        return;
+    }
+  }
 
   void MakeArrivals() {
     rt::Random random(options_.seed);
@@ -211,12 +243,20 @@ class TraceSim final {
     workers_.resize(options_.workers);
     for (std::uint32_t i = 0; i < options_.workers; ++i) {
       workers_[i].number = i;
+      workers_[i].stage =
+          splits() && i >= options_.prefill_workers ? Stage::kAnswer : Stage::kPrompt;
+      std::unique_ptr<kv::Connector> connector;
+      if (workers_[i].stage == Stage::kAnswer) {
+        connector = std::make_unique<TransferConnector>(options_.transfer, options_.block_tokens);
+      }
       PX_TRY(workers_[i].engine,
-             engine::Engine::Create(options, std::make_unique<engine::MockExecutor>(mock)));
+             engine::Engine::Create(options, std::make_unique<engine::MockExecutor>(mock), nullptr,
+                                    nullptr, std::move(connector)));
+      workers_[i].engine->StartConnector([] {});
       control::Instance instance;
       instance.id = router::InstanceId{i + 1};
       instance.card = workers_[i].engine->card();
-      router_.SetWorker(instance);
+      RouterOf(workers_[i].stage).SetWorker(instance);
     }
     return {};
   }
@@ -234,10 +274,14 @@ class TraceSim final {
     prompt_tokens_ += request.prompt.size();
     LookBack(request);
     waiting_->Change(now_, 1);
+    Route(id, request);
+  }
+
+  void Route(RequestId id, const Request& request) {
     router::RouteRequest routed;
     routed.id = id;
     routed.tokens = request.prompt;
-    router_.Submit(std::move(routed), now_);
+    RouterOf(request.stage).Submit(std::move(routed), now_);
   }
 
   // Counts what stood in earlier prompts; later ones find this one.
@@ -261,8 +305,8 @@ class TraceSim final {
     return std::min<std::uint64_t>(std::uint64_t{blocks} * options_.block_tokens, most);
   }
 
-  void Dispatch() {
-    for (const router::Dispatch& dispatch : router_.TakeDispatches(now_)) {
+  void Dispatch(Stage stage) {
+    for (const router::Dispatch& dispatch : RouterOf(stage).TakeDispatches(now_)) {
       const auto found = requests_.find(dispatch.id);
       if (!dispatch.target) {
         Refuse(found->first);
@@ -270,20 +314,13 @@ class TraceSim final {
       }
       const auto number = static_cast<std::uint32_t>(Raw(dispatch.target->instance) - 1);
       Request& request = found->second;
-      CountOracle(request, number);
-      wire::GenerateRequest generate;
-      generate.id = dispatch.id;
-      generate.prompt = std::move(request.prompt);
-      generate.sampling.temperature = 0;
-      generate.stop = {.max_tokens = request.output_tokens,
-                       .ignore_eos = true,
-                       .eos_token_ids = {},
-                       .stop_token_ids = {}};
-      request.prompt = {};
-      request.block_hashes = {};
+      if (stage == Stage::kPrompt) {
+        CountOracle(request, number);
+        request.block_hashes = {};
+      }
       Worker& worker = workers_[number];
-      if (!worker.engine->Submit(std::move(generate), now_)) {
-        router_.Withdraw(dispatch.id, now_);
+      if (!worker.engine->Submit(GenerateFor(dispatch.id, request), now_)) {
+        RouterOf(stage).Withdraw(dispatch.id, now_);
         Refuse(dispatch.id);
         continue;
       }
@@ -294,9 +331,29 @@ class TraceSim final {
     }
   }
 
+  wire::GenerateRequest GenerateFor(RequestId id, Request& request) const {
+    const bool goes_on = splits() && request.stage == Stage::kPrompt && request.output_tokens > 1;
+    wire::GenerateRequest generate;
+    generate.id = id;
+    generate.prompt = goes_on ? request.prompt : std::move(request.prompt);
+    generate.sampling.temperature = 0;
+    generate.stop = {.max_tokens = goes_on ? 1 : request.output_tokens,
+                     .ignore_eos = true,
+                     .eos_token_ids = {},
+                     .stop_token_ids = {}};
+    generate.prefill_only = goes_on;
+    if (request.stage == Stage::kAnswer) {
+      generate.generated = {{request.first_token}};
+      generate.handover = "simulated";
+    }
+    return generate;
+  }
+
   void Refuse(RequestId id) {
     ++refused_;
-    waiting_->Change(now_, -1);
+    if (requests_.at(id).tokens == 0) {
+      waiting_->Change(now_, -1);
+    }
     requests_.erase(id);
   }
 
@@ -321,6 +378,12 @@ class TraceSim final {
         std::ranges::move(worker::JoinChanges(changes_.events, worker.next_kv_event),
                           std::back_inserter(worker.changes));
       }
+      if (!report.ran && worker.frames.empty() && engine.stalled() &&
+          engine.next_poll() != rt::kNever) {
+        events_.push({std::max(engine.next_poll(), now_), next_order_++, worker.number,
+                      EventKind::kBlocksCome});
+        return;
+      }
       if (!report.ran && worker.frames.empty()) {
         stalled_ =
             Error(Code::kInternal, fmt::format("worker {} has work and does none", worker.number));
@@ -330,57 +393,80 @@ class TraceSim final {
       const rt::Time end = now_ + rt::Duration(report.virtual_time_ns);
       const rt::Time last = arrivals_.back().at;
       worker.busy += std::max(std::min(end, last) - std::min(now_, last), rt::Duration{});
-      events_.push({end, next_order_++, worker.number, true});
+      events_.push({end, next_order_++, worker.number, EventKind::kStepEnds});
     }
   }
 
   void EndStep(Worker& worker) {
     worker.computes = false;
     for (const wire::TokenFrame& frame : std::exchange(worker.frames, {})) {
-      Deliver(frame);
+      Deliver(frame, worker.stage);
     }
     if (!worker.changes.empty()) {
       for (const wire::KvEvent& change : worker.changes) {
-        truth_.Apply(RankNumber{worker.number}, change);
+        if (worker.stage == Stage::kPrompt) {
+          truth_.Apply(RankNumber{worker.number}, change);
+        }
       }
       worker.on_their_way.push_back(std::exchange(worker.changes, {}));
-      events_.push({now_ + options_.event_delay, next_order_++, worker.number, false});
+      events_.push(
+          {now_ + options_.event_delay, next_order_++, worker.number, EventKind::kRouterHears});
     }
     BeginStep(worker);
   }
 
-  void TellRouter(std::uint32_t number) {
-    Worker& worker = workers_[number];
-    router_.OnKvEvents(router::InstanceId{number + 1}, worker.on_their_way.front(), now_);
+  void TellRouter(Worker& worker) {
+    RouterOf(worker.stage)
+        .OnKvEvents(router::InstanceId{worker.number + 1}, worker.on_their_way.front(), now_);
     worker.on_their_way.pop_front();
   }
 
-  void Deliver(const wire::TokenFrame& frame) {
+  void Deliver(const wire::TokenFrame& frame, Stage stage) {
     const auto found = requests_.find(frame.id);
     Request& request = found->second;
+    router::Router& router = RouterOf(stage);
     if (!frame.tokens.empty()) {
       if (request.tokens == 0) {
         request.first = now_;
+        request.first_token = frame.tokens[0];
         hit_tokens_ += frame.cached_tokens;
         waiting_->Change(now_, -1);
-        router_.OnFirstToken(frame.id, now_);
+      }
+      if (request.last_stage_tokens == 0) {
+        router.OnFirstToken(frame.id, now_);
       }
       request.last = now_;
-      request.tokens += static_cast<std::uint32_t>(frame.tokens.size());
-      router_.OnTokens(frame.id, static_cast<std::uint32_t>(frame.tokens.size()), now_);
+      const auto count = static_cast<std::uint32_t>(frame.tokens.size());
+      request.tokens += count;
+      request.last_stage_tokens += count;
+      router.OnTokens(frame.id, count, now_);
     }
     if (!frame.finish) {
       return;
     }
-    router_.Withdraw(frame.id, now_);
+    router.Withdraw(frame.id, now_);
+    if (splits() && stage == Stage::kPrompt && request.tokens > 0 &&
+        request.tokens < request.output_tokens) {
+      request.stage = Stage::kAnswer;
+      request.last_stage_tokens = 0;
+      Route(frame.id, request);
+      return;
+    }
     if (request.tokens == 0) {
       Refuse(frame.id);
       return;
     }
-    ttft_ms_.push_back(Milliseconds(request.first - request.arrived));
+    const double ttft_ms = Milliseconds(request.first - request.arrived);
+    const double itl_ms =
+        request.tokens > 1 ? Milliseconds(request.last - request.first) / (request.tokens - 1) : 0;
+    good_ += (options_.ttft_goal_ms <= 0 || ttft_ms <= options_.ttft_goal_ms) &&
+                     (options_.itl_goal_ms <= 0 || itl_ms <= options_.itl_goal_ms)
+                 ? 1
+                 : 0;
+    ttft_ms_.push_back(ttft_ms);
     e2e_ms_.push_back(Milliseconds(request.last - request.arrived));
     if (request.tokens > 1) {
-      itl_ms_.push_back(Milliseconds(request.last - request.first) / (request.tokens - 1));
+      itl_ms_.push_back(itl_ms);
     }
     output_tokens_ += request.tokens;
     requests_.erase(found);
@@ -398,6 +484,8 @@ class TraceSim final {
     out.ttft_ms = Describe(std::move(ttft_ms_));
     out.e2e_ms = Describe(std::move(e2e_ms_));
     out.itl_ms = Describe(std::move(itl_ms_));
+    out.good_share = Share(static_cast<double>(good_), static_cast<double>(arrivals_.size()));
+    out.goodput = Share(static_cast<double>(good_), Seconds(span));
     out.virtual_seconds = Seconds(now_ - rt::Time{});
     out.requests_per_second = Share(static_cast<double>(arrivals_.size()), Seconds(span));
     out.output_tokens_per_second = Share(static_cast<double>(output_tokens_), out.virtual_seconds);
@@ -436,7 +524,8 @@ class TraceSim final {
   std::vector<Arrival> arrivals_;  // in the order of time
   std::vector<Worker> workers_;
   router::Router router_;
-  router::KvIndex truth_;  // what all caches hold, without any delay
+  router::Router decode_router_;  // among those that go on with what others have computed
+  router::KvIndex truth_;         // what all caches hold, without any delay
   router::KvMatches matches_;
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
   std::uint64_t next_order_ = 0;
@@ -447,6 +536,7 @@ class TraceSim final {
   std::optional<Error> stalled_;
   WaitingMeter* waiting_ = nullptr;
   std::uint64_t refused_ = 0;
+  std::uint64_t good_ = 0;
   std::uint64_t prompt_tokens_ = 0;
   std::uint64_t output_tokens_ = 0;
   std::uint64_t hit_tokens_ = 0;
@@ -467,6 +557,12 @@ Result<void> CheckOptions(const Trace& trace, const TraceSimOptions& options) {
   }
   if (options.workers == 0 || options.workers > kTraceWorkersMax) {
     return wrong("workers", "must be 1 to 16384");
+  }
+  if (options.prefill_workers >= options.workers && options.prefill_workers > 0) {
+    return wrong("prefill-workers", "must be fewer than all workers: somebody has to answer");
+  }
+  if (!(options.transfer.bytes_per_second > 0) || options.transfer.latency < rt::Duration{}) {
+    return wrong("transfer", "its speed must be above 0 and its latency not below 0");
   }
   if (options.copies == 0 || !(options.speed > 0)) {
     return wrong("speed", "speed and copies must be above 0");

@@ -2,6 +2,7 @@
 // engines with a mock of the model, in one thread without network.
 //
 // Thread: one. Equal options give equal results. docs/subsystems/sim.md
+// With workers that compute prompts alone, the first token is theirs and the KV moves behind it.
 // Left out: HTTP, tokenizing, the network but for a delay of events, failures (those are the other
 // scenarios'). Source of the figures: spec/dynamo-core.md F.7.
 #pragma once
@@ -16,16 +17,21 @@
 #include "router/options.h"
 #include "rt/time.h"
 #include "sim/trace.h"
+#include "sim/transfer_connector.h"
 
 namespace pixii::sim {
 
 inline constexpr std::uint32_t kTraceWorkersMax = 16'384;
 
 struct TraceSimOptions {
-  std::uint32_t workers = 8;  // 1 .. kTraceWorkersMax
-  double speed = 1;           // requests come so many times as fast as in the trace, > 0
-  std::uint32_t copies = 1;   // of the trace at a time, each with prompts of its own and begun at
-                              // a random instant of its first tenth
+  std::uint32_t workers = 8;          // 1 .. kTraceWorkersMax
+  std::uint32_t prefill_workers = 0;  // of them, that compute prompts for the others; 0: each both
+  TransferModel transfer = {};        // of KV from those to the others
+  double ttft_goal_ms = 0;            // of an answer that counts as good; 0: any
+  double itl_goal_ms = 0;             // likewise
+  double speed = 1;                   // requests come so many times as fast as in the trace, > 0
+  std::uint32_t copies = 1;  // of the trace at a time, each with prompts of its own and begun at
+                             // a random instant of its first tenth
   router::RouterOptions router = {};
   engine::EngineOptions engine = {
       .batch_sequences_max = 256, .batch_tokens_max = 8192, .queue_length_max = 65'536};
@@ -53,9 +59,11 @@ struct TraceSimResult {
   std::uint64_t refused = 0;  // by router or engine, tokens none
   std::uint64_t prompt_tokens = 0;
   std::uint64_t output_tokens = 0;
-  Distribution ttft_ms;  // from arrival to the first token
-  Distribution e2e_ms;   // from arrival to the last token
-  Distribution itl_ms;   // mean gap between the tokens of a request
+  Distribution ttft_ms;   // from arrival to the first token
+  Distribution e2e_ms;    // from arrival to the last token
+  Distribution itl_ms;    // mean gap between the tokens of a request
+  double good_share = 0;  // of all requests, those whose answer keeps both goals
+  double goodput = 0;     // of those, by the second of arrivals
   double virtual_seconds = 0;
   double requests_per_second = 0;       // arrivals
   double output_tokens_per_second = 0;  // to the last answer's end

@@ -52,6 +52,7 @@ struct SimResult {
   std::uint64_t moves = 0;                         // of requests to another worker
   std::map<std::string, std::uint64_t> handovers;  // of KV blocks, by side and end
   std::map<std::string, std::uint64_t> faults;     // that happened, by name
+  std::map<std::string, std::uint64_t> left;       // that is held at the end, by name
   /// Explained ones, by their code and the faults that explain them.
   std::map<std::string, std::uint64_t> errors;
   double load_seconds = 0;  // virtual ones, from the first request to the last

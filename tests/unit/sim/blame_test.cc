@@ -98,5 +98,21 @@ TEST_F(BlameTest, AFrontendThatBeginsAgainHasToFindTheWorkersAnew) {
   EXPECT_EQ(blame.DisruptionCount(1, At(205), At(220)), 0U);
 }
 
+TEST_F(BlameTest, WhatIsOverIsForgottenAndWhatIsNotIsKept) {
+  blame.Disturb("kill", 0, 0, Blame::Kind::kOnce, At(200), At(210));
+  blame.Disturb("freeze", 1, 0, Blame::Kind::kTwice, At(200), At(10'000));
+  EXPECT_EQ(blame.See(0, 0, true, At(300)), "");
+  EXPECT_TRUE(blame.IsDisturbed(0, 0, At(200), At(210)));
+  blame.Forget(At(290));
+  EXPECT_TRUE(blame.IsDisturbed(0, 0, At(200), At(210))) << "it ended later";
+  blame.Forget(At(400));
+  EXPECT_FALSE(blame.IsDisturbed(0, 0, At(200), At(210)));
+  EXPECT_TRUE(blame.IsDisturbed(1, 0, At(500), At(600)));
+  EXPECT_EQ(blame.See(1, 0, false, At(500)), "") << "it is still explained";
+  EXPECT_EQ(blame.See(1, 0, true, At(11'000)), "");
+  blame.Forget(At(12'000));
+  EXPECT_FALSE(blame.IsDisturbed(1, 0, At(500), At(600)));
+}
+
 }  // namespace
 }  // namespace pixii::sim

@@ -65,11 +65,35 @@ TEST(ClusterSim, FortySeedsWithPrefillWorkersPassAndHandOver) {
   }
   EXPECT_GT(sum.finished, 200U);
   EXPECT_GT(sum.handovers["loads done"], 100U);
+  EXPECT_GT(sum.handovers["early offers"], 10U);
+  EXPECT_GT(sum.handovers["early blocks"], 10U);
   for (const char* end : {"offers done", "offers cancelled", "offers expired", "loads cancelled"}) {
     EXPECT_GT(sum.handovers[end], 0U) << end;
   }
   EXPECT_EQ(RunClusterSim(7, {.disaggregated = true}).state_hash,
             RunClusterSim(7, {.disaggregated = true}).state_hash);
+}
+
+TEST(ClusterSim, ALongRunOfALargerClusterEndsWithNothingLeft) {
+  std::uint64_t told = 0;
+  const SimResult result = RunClusterSim(1, {.disaggregated = true,
+                                             .long_run = LongRun{.workers = 16,
+                                                                 .time = std::chrono::minutes(8),
+                                                                 .requests_per_s = 5,
+                                                                 .faults_per_hour = 200},
+                                             .on_hour = [&](int, std::uint64_t) { ++told; }});
+  EXPECT_TRUE(result.violations.empty()) << result.violations.front();
+  EXPECT_EQ(result.requests, 8U * 60 * 5);
+  EXPECT_EQ(told, 0U) << "no hour of it is over";
+  EXPECT_EQ(result.finished + result.cancelled + result.refused + result.failed, result.requests);
+  EXPECT_GT(result.faults.size(), 5U);
+  EXPECT_GT(result.handovers.at("loads done"), 500U);
+  for (const char* name : {"pinned blocks", "leases", "loads", "credits", "staging bytes"}) {
+    ASSERT_TRUE(result.left.contains(name)) << name;
+  }
+  for (const auto& [name, count] : result.left) {
+    EXPECT_EQ(count, 0U) << name;
+  }
 }
 
 TEST(ClusterSim, WhoeverWantsToKnowIsToldWhatHappens) {

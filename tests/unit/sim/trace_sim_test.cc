@@ -59,6 +59,42 @@ TEST(TraceSim, OneRequestTakesWhatTheModelOfTimeSays) {
   EXPECT_EQ(result.seen_rate, 0);
 }
 
+TEST(TraceSim, APrefillWorkersTokenComesFirstAndTheRestBehindTheTransfer) {
+  TraceSimOptions options = Options(2, RouterMode::kRoundRobin);
+  options.prefill_workers = 1;
+  options.transfer = {.bytes_per_second = 1e6, .token_bytes = 1000, .latency = Ms(5)};
+  options.ttft_goal_ms = 1;
+  const TraceSimResult result = Replay(
+      MakeTrace({{.at = {}, .input_tokens = 100, .output_tokens = 4, .hash_ids = {}}}), options);
+  const double first = engine::PolynomialPrefillMs(100);
+  // 96 tokens in whole blocks move at 1 ms each; the last four and the first answer are computed.
+  const double move = 5 + 96;
+  const double rest = engine::PolynomialPrefillMs(5) + DecodeMs(102) + DecodeMs(103);
+  EXPECT_EQ(result.finished, 1U);
+  EXPECT_EQ(result.output_tokens, 4U);
+  EXPECT_NEAR(result.ttft_ms.mean, first, 1e-4);
+  EXPECT_NEAR(result.e2e_ms.mean, first + move + rest, 1e-3);
+  EXPECT_EQ(result.good_share, 0);
+}
+
+TEST(TraceSim, PromptsThatArePrefilledApartShareNoStepWithAnswers) {
+  std::vector<TraceRequest> requests;
+  for (int i = 0; i < 60; ++i) {
+    requests.push_back(
+        {.at = Ms(150 * i), .input_tokens = 4000, .output_tokens = 50, .hash_ids = {}});
+  }
+  TraceSimOptions together = Options(2, RouterMode::kLeastLoaded);
+  together.block_count = 10'000;
+  TraceSimOptions apart = together;
+  apart.prefill_workers = 1;
+  const TraceSimResult both = Replay(MakeTrace(requests), together);
+  const TraceSimResult split = Replay(MakeTrace(requests), apart);
+  EXPECT_EQ(split.finished, 60U);
+  EXPECT_EQ(split.output_tokens, both.output_tokens);
+  EXPECT_NEAR(split.ttft_ms.max, engine::PolynomialPrefillMs(4000), 1e-4);
+  EXPECT_GT(both.ttft_ms.max, split.ttft_ms.max);
+}
+
 TEST(TraceSim, APrefixThatIsCachedIsNotComputedAgain) {
   // Three blocks and a part of a fourth; the second shares two of them.
   const Trace trace = MakeTrace(
