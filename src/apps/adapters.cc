@@ -72,13 +72,27 @@ Result<std::vector<worker::CatalogueEntry>> AdapterCatalogue(const EngineFlags& 
   return out;
 }
 
+namespace {
+
+model::LoraLimits LimitsOf(const EngineFlags& flags) {
+  return {.rank_max = static_cast<std::int32_t>(flags.lora_rank),
+          .size_bytes_max = static_cast<std::uint64_t>(flags.lora_memory)};
+}
+
+}  // namespace
+
+Result<void> CheckAdapter(const std::string& source,
+                          std::span<const model::AdaptableLinear> linears,
+                          const EngineFlags& flags) {
+  PX_TRY(const model::CheckpointFolder folder, model::CheckpointFolder::Open(source));
+  return model::LoraAdapter::Check(folder, linears, LimitsOf(flags));
+}
+
 worker::AdapterLinkOptions::Reader MakeAdapterReader(
     std::span<const model::AdaptableLinear> linears, const EngineFlags& flags) {
   auto shared =
       std::make_shared<const std::vector<model::AdaptableLinear>>(linears.begin(), linears.end());
-  const model::LoraLimits limits{.rank_max = static_cast<std::int32_t>(flags.lora_rank),
-                                 .size_bytes_max = static_cast<std::uint64_t>(flags.lora_memory)};
-  return [shared, limits](
+  return [shared, limits = LimitsOf(flags)](
              const std::string& source) -> Result<std::shared_ptr<const engine::AdapterWeights>> {
     PX_TRY(const model::CheckpointFolder folder, model::CheckpointFolder::Open(source));
     PX_TRY(model::LoraAdapter adapter, model::LoraAdapter::Open(folder, *shared, limits));

@@ -30,4 +30,10 @@ Result<std::vector<worker::CatalogueEntry>> AdapterCatalogue(const EngineFlags& 
 worker::AdapterLinkOptions::Reader MakeAdapterReader(
     std::span<const model::AdaptableLinear> linears, const EngineFlags& flags);
 
+/// Whether the adapter in `source` can be read and is of these linears, but for its weights'
+/// values.
+Result<void> CheckAdapter(const std::string& source,
+                          std::span<const model::AdaptableLinear> linears,
+                          const EngineFlags& flags);
+
 }  // namespace pixii::apps

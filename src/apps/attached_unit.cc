@@ -109,14 +109,33 @@ Result<EngineUrl> ParseEngineUrl(const std::string& text) {
 
 Result<std::unique_ptr<AttachedUnit>> AttachedUnit::Open(ProcessUnit& process,
                                                          const WorkerFlags& flags,
-                                                         const std::string& model) {
+                                                         const std::string& model,
+                                                         const std::string& cluster_key) {
   std::unique_ptr<AttachedUnit> unit(
       new AttachedUnit(process, flags));  // tidy: new the constructor is private
-  PX_CHECK_OK(unit->Attach(model));
+  PX_CHECK_OK(unit->Attach(model, cluster_key));
   return unit;
 }
 
-Result<void> AttachedUnit::Attach(const std::string& model) {
+Result<worker::AttachedRole> AttachedUnit::RoleOf(const std::string& cluster_key) const {
+  if (flags_.role == "agg") {
+    return worker::AttachedRole();
+  }
+  if (!worker::CanHandOver(kind_)) {
+    return Fail(Code::kUnsupported,
+                fmt::format("role: {} does not go with --engine {}, which has no words for it",
+                            flags_.role, NameOf(kind_)),
+                "role");
+  }
+  return worker::AttachedRole{
+      .prefills = flags_.role == "prefill",
+      .key = cluster_key,
+      .bootstrap = {
+          .host = flags_.attach_bootstrap_host.empty() ? url_.host : flags_.attach_bootstrap_host,
+          .port = static_cast<std::uint16_t>(flags_.attach_bootstrap_port)}};
+}
+
+Result<void> AttachedUnit::Attach(const std::string& model, const std::string& cluster_key) {
   const std::optional<EngineKind> kind = worker::EngineKindOf(flags_.engine);
   if (!kind) {
     return Bad("engine", fmt::format("{} is none that can be attached: vllm, sglang, trtllm or "
@@ -125,6 +144,7 @@ Result<void> AttachedUnit::Attach(const std::string& model) {
   }
   kind_ = *kind;
   PX_TRY(url_, ParseEngineUrl(flags_.attach));
+  PX_TRY(worker::AttachedRole role, RoleOf(cluster_key));
   if (!flags_.attach_key_file.empty()) {
     PX_TRY(api_key_, rt::ReadFile(flags_.attach_key_file, kKeyFileBytesMax));
     while (!api_key_.empty() && (api_key_.back() == '\n' || api_key_.back() == '\r')) {
@@ -151,6 +171,7 @@ Result<void> AttachedUnit::Attach(const std::string& model) {
   AskSizes(*client);
   PX_CHECK_OK(Probe(*client));
   worker::AttachedOptions options;
+  options.role = std::move(role);
   PX_TRY(const std::string host, rt::ResolveHost(url_.host));
   options.address = {.host = host, .port = url_.port};
   const std::string url = url_.ToString();

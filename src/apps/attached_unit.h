@@ -33,8 +33,10 @@ class AttachedUnit final {
  public:
   /// Asks the engine what it serves and how it wants to be asked, and reads the texts of `model`.
   /// May take as long as --attach-wait. `process` outlives it.
+  /// `cluster_key`: the secret itself; needed if the worker has a role.
   static Result<std::unique_ptr<AttachedUnit>> Open(ProcessUnit& process, const WorkerFlags& flags,
-                                                    const std::string& model);
+                                                    const std::string& model,
+                                                    const std::string& cluster_key);
 
   worker::AttachedLink& link() { return *link_; }
 
@@ -61,7 +63,8 @@ class AttachedUnit final {
 
   AttachedUnit(ProcessUnit& process, const WorkerFlags& flags) : process_(process), flags_(flags) {}
 
-  Result<void> Attach(const std::string& model);
+  Result<void> Attach(const std::string& model, const std::string& cluster_key);
+  Result<worker::AttachedRole> RoleOf(const std::string& cluster_key) const;
   Result<rt::HttpFetchResponse> Fetch(rt::HttpClient& client, const std::string& path,
                                       std::string post_body = {}) const;
   Result<void> Pause();

@@ -262,7 +262,9 @@ Figures MeasureTransfer(const BenchTransferFlags& flags) {
                                 .blocks = static_cast<std::uint32_t>(flags.blocks),
                                 .block_bytes = static_cast<std::uint64_t>(flags.block_bytes),
                                 .scale = flags.scale,
-                                .only = flags.only});
+                                .only = flags.only == "all" ? "" : flags.only,
+                                .folder = flags.folder,
+                                .tools = flags.tools});
 }
 
 template <class Flags>

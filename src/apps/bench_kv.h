@@ -14,8 +14,9 @@ namespace pixii::apps {
 /// Conversations whose tokens are several times the device's cache take turns: with no tier, with
 /// one in host memory, and with one on disk. Figures: ttft_none, ttft_host and ttft_disk in ms, the
 /// two ratios host_speedup and disk_speedup, tokens a second that prefill computes (prefill) and
-/// that the tiers bring (host_tokens, disk_tokens), bytes of a block. Errors: those of the flags,
-/// and kInternal if an answer is not the same in all three.
+/// that the tiers bring (host_tokens, disk_tokens), the ratios of those, bytes of a block; and
+/// those of BenchKvSlowdown. Errors: those of the flags, and kInternal if an answer is not the same
+/// in all three.
 Result<std::vector<bench::Figure>> BenchKv(const BenchKvFlags& flags);
 
 }  // namespace pixii::apps

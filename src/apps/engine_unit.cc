@@ -78,15 +78,17 @@ Result<void> EngineUnit::Prepare(const std::string& model) {
   name_ = options_.model.served_model_name.empty() ? source.name : options_.model.served_model_name;
   PX_TRY(frontend::ServedModel served, LoadTexts());
   served.created = loop_.WallNow().unix_seconds;
-  for (std::uint32_t rank = 1; rank < host_->rank_count(); ++rank) {
-    frontend::ServedModel same = served;  // it is told of the processor once, below
-    PX_CHECK_OK(AddTestProcessor(host_->spec().eos_token_ids, host_->processors(rank), same));
+  for (std::uint32_t rank = 0; rank < host_->rank_count(); ++rank) {
+    PX_CHECK_OK(AddTestProcessor(host_->spec().eos_token_ids, host_->processors(rank), served));
   }
   pooling_ = served.pooling;
-  PX_CHECK_OK(AddTestProcessor(host_->spec().eos_token_ids, host_->processors(), served));
   host_->UseGrammars(served.grammars);
   served_ = std::move(served);
+  PX_CHECK_OK(CheckRemoteStore(options_.engine, options_.cluster_key));
   host_->UseClusterKey(options_.cluster_key);
+  if (options_.shared_blocks) {
+    host_->ShareBlocks();
+  }
   for (const ModelHost::ConnectorMaker& maker : options_.connectors) {
     host_->UseConnector(maker);
   }
@@ -97,6 +99,10 @@ Result<void> EngineUnit::Prepare(const std::string& model) {
       loop_, log_);
   host_->UseConnector([this](const kv::BlockGeometry& geometry, std::uint32_t rank) {
     return tiers_->Make(geometry, rank);
+  });
+  kv_connector_ = std::make_unique<KvConnector>(options_.engine, log_);
+  host_->UseConnector([this](const kv::BlockGeometry& geometry, std::uint32_t rank) {
+    return kv_connector_->Make(geometry, rank);
   });
   PX_TRY(prepared_, host_->MakeRankEngines(options_.kv_event_count_max, options_.kv_event_tokens));
   return {};
@@ -158,7 +164,12 @@ worker::LocalLinkOptions EngineUnit::LinkOptions() {
   options.eos_token_ids = host_->spec().eos_token_ids;
   options.bos_token_id = host_->spec().bos_token_id;
   options.consolidates_kv_events = options_.kv_events_consolidated;
-  options.adapters = host_->MakeAdapterLink();
+  options.adapters =
+      host_->MakeAdapterLink([this](const worker::CatalogueEntry& entry, const Error& why) {
+        obs::Event(log_, obs::EventId::kAdapterRefused)
+            .kv("source", entry.source)
+            .kv("why", why.ToString());
+      });
   if (options.adapters.read) {
     options.adapters.read = Logged(std::move(options.adapters.read));
   }
@@ -301,6 +312,7 @@ void EngineUnit::Export(obs::Registry& registry) const {
   ExportRanks(registry);
   ExportProcessors(registry);
   tiers_->Export(registry, name_);
+  kv_connector_->Export(registry, name_);
   registry.GetCounter(MetricId::kErrorEventsTotal).SetTotal(log_.error_count());
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "apps/command.h"
+#include "apps/kv_connector.h"
 #include "apps/kv_tiers.h"
 #include "apps/model_host.h"
 #include "apps/option_structs.h"
@@ -36,6 +37,7 @@ struct EngineUnitOptions {
   bool kv_event_tokens = false;          // likewise
   std::string cluster_key = {};          // the secret itself; empty: there is none
   std::vector<ModelHost::ConnectorMaker> connectors = {};  // for ModelHost::UseConnector
+  bool shared_blocks = false;                              // ModelHost::ShareBlocks
   bool kv_events_consolidated = true;                      // worker::LocalLinkOptions
 };
 
@@ -114,6 +116,7 @@ class EngineUnit final {
   frontend::PoolingProfile pooling_;
   rt::Time loading_said_{};
   std::unique_ptr<KvTiers> tiers_;
+  std::unique_ptr<KvConnector> kv_connector_;
   std::unique_ptr<ModelHost> host_;
   std::optional<frontend::ServedModel> served_;
   rt::Time began_{};

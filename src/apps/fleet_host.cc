@@ -38,6 +38,7 @@ frontend::PrefillOptions PrefillOptionsOf(const FleetFlags& flags, const RouterF
       .prefill_busy_at = at(flags.conditional_prefill_busy < 0 ? router.queue_threshold
                                                                : flags.conditional_prefill_busy),
       .decode_busy_at = at(flags.conditional_decode_busy),
+      .decode_first = flags.disaggregation_strategy == "decode_first",
       .fallback = flags.decode_fallback};
 }
 
@@ -89,13 +90,27 @@ std::vector<frontend::ShownInstance> FleetHost::instances() const {
   return out;
 }
 
+// A prefill worker may compute for workers of several versions: those that serve count.
+const FleetHost::Fleet* FleetHost::FleetOf(const control::Instance& instance) const {
+  const frontend::VersionKey own = frontend::VersionOf(instance);
+  const Fleet* out = nullptr;
+  for (const auto& [key, fleet] : fleets_) {
+    const bool of = instance.role == control::WorkerRole::kPrefill ? frontend::ComputesFor(own, key)
+                                                                   : key == own;
+    if (of && (out == nullptr || fleet.service)) {
+      out = &fleet;
+    }
+  }
+  return out;
+}
+
 frontend::ShownInstance FleetHost::Show(const control::Instance& instance) const {
   frontend::ShownInstance out{.instance = instance};
   if (!control::IsWorker(instance)) {
     return out;
   }
   const auto conflict = conflicts_.find(instance.id);
-  const auto fleet = fleets_.find(frontend::VersionOf(instance));
+  const Fleet* const fleet = FleetOf(instance);
   if (conflict != conflicts_.end()) {
     out.state = "excluded";
     out.reason = "config_conflict";
@@ -103,14 +118,14 @@ frontend::ShownInstance FleetHost::Show(const control::Instance& instance) const
   } else if (!options_.model.empty() && instance.card.name != options_.model) {
     out.state = "excluded";
     out.reason = "other_model";
-  } else if (fleet == fleets_.end()) {
+  } else if (fleet == nullptr) {
     out.state = "excluded";
-    out.reason = instance.role == control::WorkerRole::kEncode ? "no_client_requests" : "refused";
-  } else if (const std::string_view why = fleet->second.of(instance.role).WhyNot(instance.id);
+    out.reason = frontend::ServesClients(instance.role) ? "refused" : "no_client_requests";
+  } else if (const std::string_view why = fleet->of(instance.role).WhyNot(instance.id);
              !why.empty()) {
     out.state = "unavailable";
     out.reason = why;
-  } else if (!fleet->second.service) {
+  } else if (!fleet->service) {
     out.state = "excluded";
     out.reason = "other_version";
   } else {
@@ -194,6 +209,7 @@ void FleetHost::OnChanges(const std::vector<control::MembershipChange>& changes)
       continue;
     }
     versions_.RemoveInstance(change.instance.id);
+    prefills_.erase(change.instance.id);
     for (auto& [key, fleet] : fleets_) {
       fleet.link->RemoveInstance(change.instance.id);
       fleet.prefill->RemoveInstance(change.instance.id);
@@ -211,16 +227,39 @@ void FleetHost::SetInstance(const control::Instance& instance) {
   if (instance.role == control::WorkerRole::kEncode) {
     return;
   }
+  if (instance.role == control::WorkerRole::kPrefill) {
+    prefills_.insert_or_assign(instance.id, instance);
+    for (auto& [other, fleet] : fleets_) {
+      if (frontend::ComputesFor(key, other)) {
+        Take(fleet, instance);
+      } else {
+        fleet.prefill->RemoveInstance(instance.id);
+      }
+    }
+    return;
+  }
   Fleet& fleet = fleets_[key];
   if (!fleet.link) {
     MakeFleet(instance.card, fleet);
+    for (const auto& [id, prefill] : prefills_) {
+      if (frontend::ComputesFor(frontend::VersionOf(prefill), key)) {
+        Take(fleet, prefill);
+      }
+    }
   }
-  if (Result<void> taken = fleet.of(instance.role).SetInstance(instance); !taken) {
+  if (!Take(fleet, instance)) {
     versions_.RemoveInstance(instance.id);
+  }
+}
+
+bool FleetHost::Take(Fleet& fleet, const control::Instance& instance) {
+  const Result<void> taken = fleet.of(instance.role).SetInstance(instance);
+  if (!taken) {
     obs::Event(process_.log(), obs::EventId::kWorkerRefused)
         .kv("address", instance.address)
         .kv("why", taken.error().ToString());
   }
+  return taken.has_value();
 }
 
 // Requests are handed to prefill workers by what those have cached, as by all that a router knows;
@@ -230,6 +269,7 @@ void FleetHost::MakeFleet(const wire::ModelCard& card, Fleet& fleet) {
   frontend::FleetOptions prefill = MakeFleetOptions(card.name);
   prefill.registry = nullptr;               // those series are of the workers that answer
   prefill.patience = rt::Duration::zero();  // who decodes can compute the prompt, too
+  prefill.adopts_block_size = true;
   if (options_.routing != nullptr) {
     options_.routing->Prepare(card, options);
   }

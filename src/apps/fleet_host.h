@@ -96,6 +96,9 @@ class FleetHost final {
 
   using Counters = std::map<std::string, Count>;
 
+  const Fleet* FleetOf(const control::Instance& instance) const;
+  /// Whether its fleet took it.
+  bool Take(Fleet& fleet, const control::Instance& instance);
   frontend::ShownInstance Show(const control::Instance& instance) const;
   void SayConflicts(std::map<control::InstanceId, std::string> conflicts);
   void ExportStates();
@@ -120,7 +123,8 @@ class FleetHost final {
   Options options_;
   frontend::ModelVersions versions_;
   std::map<frontend::VersionKey, Fleet> fleets_;
-  std::map<control::InstanceId, std::string> conflicts_;  // kept apart, with why
+  std::map<control::InstanceId, control::Instance> prefills_;  // that there are, of any version
+  std::map<control::InstanceId, std::string> conflicts_;       // kept apart, with why
   std::set<std::tuple<std::string, std::string_view, std::string_view>>
       states_told_;  // model, state, reason
   Counters gone_;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <array>
-#include "apps/transfer_agent_maker.h"
 
 namespace pixii::apps {
 
@@ -17,13 +16,6 @@ Result<std::unique_ptr<HandoverUnit>> HandoverUnit::Open(rt::Loop& loop, obs::Lo
                             flags.role),
                 "role");
   }
-  if (engine.enable_attention_dp && engine.tensor_parallel_size > 1) {
-    return Fail(Code::kUnsupported,
-                fmt::format("role: {} does not go with --enable-attention-dp yet; its ranks can "
-                            "be workers of their own",
-                            flags.role),
-                "role");
-  }
   if (engine.kv_transfer_legacy_ucx && engine.kv_transfer == "default") {
     obs::Event(log, obs::EventId::kTransferVariable).kv("kv_transfer", engine.kv_transfer);
   }
@@ -32,69 +24,115 @@ Result<std::unique_ptr<HandoverUnit>> HandoverUnit::Open(rt::Loop& loop, obs::Lo
 }
 
 Result<std::unique_ptr<kv::Connector>> HandoverUnit::Make(const kv::BlockGeometry& geometry) {
+  if (engine_.kv_transfer == "shm" && geometry.memory == nullptr) {
+    return Fail(Code::kUnsupported,
+                "kv-transfer: shm does not go with this engine, whose KV blocks no other process "
+                "can map; default takes tcp for them",
+                "kv-transfer");
+  }
   kv::HandoverOptions own;
   own.key = flags_.cluster_key;
   own.geometry = geometry;
   own.timeout = std::chrono::milliseconds(engine_.kv_transfer_timeout_ms);
   own.chunk_tokens = static_cast<std::uint32_t>(engine_.kv_transfer_buffer_tokens);
+  own.pipelined = engine_.kv_transfer_pipelined;
   own.log = &log_;
   PX_TRY(std::unique_ptr<kv::HandoverConnector> made,
-         kv::HandoverConnector::Create(std::move(own),
-                                       MakerOf({.host = flags_.host, .key = flags_.cluster_key})));
+         kv::HandoverConnector::Create(std::move(own), MakerOf({.host = flags_.host,
+                                                                .key = flags_.cluster_key,
+                                                                .flags = engine_,
+                                                                .log = &log_})));
+  std::string transports;
+  for (const transport::TransportCounters& each : made->transfers().transports) {
+    transports += fmt::format("{}{}", transports.empty() ? "" : ",", each.transport);
+  }
   obs::Event(log_, obs::EventId::kTransferOpened)
       .kv("role", flags_.role)
       .kv("kv_transfer", engine_.kv_transfer)
-      .kv("transports", "tcp")
+      .kv("transports", transports)
       .kv("host", flags_.host);
-  connector_ = made.get();
-  keeper_.emplace(loop_, *made);
+  connectors_.push_back(made.get());
   return std::unique_ptr<kv::Connector>(std::move(made));
 }
 
-void HandoverUnit::Export(const std::string& model, obs::Registry& registry) const {
+worker::HandoverKeeper& HandoverUnit::keeper() {
+  if (!keeper_) {
+    std::vector<std::unique_ptr<worker::HandoverKeeper>> ranks;
+    for (kv::HandoverConnector* const connector : connectors_) {
+      ranks.push_back(std::make_unique<worker::ConnectorKeeper>(loop_, *connector));
+    }
+    keeper_.emplace(std::move(ranks));
+  }
+  return *keeper_;
+}
+
+// Over all ranks.
+void HandoverUnit::Export(const std::string& model, obs::Registry& registry) {
+  using kv::HandoverCounters;
   using kv::HandoverState;
   using obs::MetricId;
-  const kv::HandoverCounters& counters = connector_->counters();
-  const auto now = [&](MetricId id, std::uint64_t value) {
-    registry.GetGauge(id, {model}).Set(static_cast<double>(value));
+  const auto sum = [&](const auto& of) {
+    std::uint64_t all = 0;
+    for (const kv::HandoverConnector* connector : connectors_) {
+      all += of(connector->counters());
+    }
+    return all;
   };
-  const auto total = [&](MetricId id, std::uint64_t value) {
-    registry.GetCounter(id, {model}).SetTotal(value);
+  using Count = std::atomic<std::uint64_t> HandoverCounters::*;
+  const auto now = [&](MetricId id, Count count) {
+    registry.GetGauge(id, {model}).Set(static_cast<double>(sum([&](const HandoverCounters& one) {
+      return (one.*count).load();
+    })));
   };
-  const auto ends = [&](const char* side, const kv::HandoverCounters::Ends& of_side) {
+  const auto total = [&](MetricId id, Count count) {
+    registry.GetCounter(id, {model}).SetTotal(sum([&](const HandoverCounters& one) {
+      return (one.*count).load();
+    }));
+  };
+  const auto ended = [&](HandoverCounters::Ends HandoverCounters::* side, HandoverState state) {
+    return sum([&](const HandoverCounters& one) {
+      return (one.*side)[static_cast<std::size_t>(state)].load();
+    });
+  };
+  const auto ends = [&](const char* name, HandoverCounters::Ends HandoverCounters::* side) {
     for (std::size_t i = 0; i < kv::kHandoverStateCount; ++i) {
       const auto state = static_cast<HandoverState>(i);
       if (kv::IsEnd(state)) {
-        registry.GetCounter(MetricId::kHandoverEndsTotal, {model, side, kv::NameOf(state)})
-            .SetTotal(of_side[i]);
+        registry.GetCounter(MetricId::kHandoverEndsTotal, {model, name, kv::NameOf(state)})
+            .SetTotal(ended(side, state));
       }
     }
   };
+  figures_.Export(model, connectors_, registry);
   if (flags_.role == "prefill") {
-    ends("offer", counters.offer_ends);
-    now(MetricId::kHandoverOffers, counters.offers);
-    now(MetricId::kHandoverBlocks, counters.offered_blocks);
+    ends("offer", &HandoverCounters::offer_ends);
+    now(MetricId::kHandoverOffers, &HandoverCounters::offers);
+    now(MetricId::kHandoverBlocks, &HandoverCounters::offered_blocks);
+    total(MetricId::kHandoverEarlyOffersTotal, &HandoverCounters::early_offers);
     return;
   }
-  ends("load", counters.load_ends);
-  if (const std::string transport = connector_->transport(); !transport.empty()) {
-    registry.GetGauge(MetricId::kHandoverTransport, {model, transport}).Set(1);
-  }
-  now(MetricId::kHandoverLoads, counters.loads_running);
-  total(MetricId::kHandoverBytesTotal, counters.loaded_bytes);
-  total(MetricId::kHandoverChunksTotal, counters.chunks);
-  total(MetricId::kHandoverCorruptTotal, counters.corrupt_blocks);
-  total(MetricId::kHandoverRefusedTotal, counters.refused_records);
+  ends("load", &HandoverCounters::load_ends);
+  now(MetricId::kHandoverLoads, &HandoverCounters::loads_running);
+  total(MetricId::kHandoverBytesTotal, &HandoverCounters::loaded_bytes);
+  total(MetricId::kHandoverChunksTotal, &HandoverCounters::chunks);
+  total(MetricId::kHandoverEarlyBlocksTotal, &HandoverCounters::early_blocks);
+  total(MetricId::kHandoverCorruptTotal, &HandoverCounters::corrupt_blocks);
+  total(MetricId::kHandoverRefusedTotal, &HandoverCounters::refused_records);
   const std::initializer_list<std::string_view> labels = {model, "decode", "trtllm"};
   registry.GetCounter(MetricId::kKvTransferSuccessTotal, labels)
-      .SetTotal(counters.load_ends[static_cast<std::size_t>(HandoverState::kDone)]);
-  for (const kv::HandoverSample& sample : connector_->TakeSamples()) {
-    const double seconds = std::chrono::duration<double>(sample.took).count();
-    const auto bytes = static_cast<double>(sample.bytes);
-    registry.GetHistogram(MetricId::kKvTransferLatencySeconds, labels).Observe(seconds);
-    registry.GetHistogram(MetricId::kKvTransferBytes, labels).Observe(bytes);
-    registry.GetHistogram(MetricId::kKvTransferSpeed, labels)
-        .Observe(seconds > 0 ? bytes / seconds / 1e9 : 0);
+      .SetTotal(ended(&HandoverCounters::load_ends, HandoverState::kDone));
+  for (kv::HandoverConnector* connector : connectors_) {
+    if (const std::string transport = connector->transport(); !transport.empty()) {
+      registry.GetGauge(MetricId::kHandoverTransport, {model, transport}).Set(1);
+    }
+    for (const kv::HandoverSample& sample : connector->TakeSamples()) {
+      const double seconds = std::chrono::duration<double>(sample.took).count();
+      const auto bytes = static_cast<double>(sample.bytes);
+      registry.GetHistogram(MetricId::kKvTransferLatencySeconds, labels).Observe(seconds);
+      registry.GetHistogram(MetricId::kKvTransferBytes, labels).Observe(bytes);
+      registry.GetHistogram(MetricId::kKvTransferSpeed, labels)
+          .Observe(seconds > 0 ? bytes / seconds / 1e9 : 0);
+    }
   }
 }
 

@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "apps/option_structs.h"
+#include "apps/transfer_agent_maker.h"
+#include "apps/transfer_figures.h"
 #include "base/result.h"
 #include "kv/handover_connector.h"
 #include "obs/log.h"
@@ -30,13 +32,17 @@ class HandoverUnit final {
   static Result<std::unique_ptr<HandoverUnit>> Open(rt::Loop& loop, obs::Log& log,
                                                     HandoverFlags flags, const EngineFlags& engine);
 
-  /// The connector of an engine that is about to be made, whose it is; this outlives it.
+  /// The connector of an engine that is about to be made, whose it is; this outlives it. A worker
+  /// with data-parallel ranks has an engine for each.
   Result<std::unique_ptr<kv::Connector>> Make(const kv::BlockGeometry& geometry);
 
-  /// Once the engine is made.
-  worker::HandoverKeeper& keeper() { return *keeper_; }
+  /// Whether the engine's blocks are to lie where processes of this host can read them.
+  bool shares_memory() const { return SharesMemory(engine_); }
 
-  void Export(const std::string& model, obs::Registry& registry) const;
+  /// Once the engine is made.
+  worker::HandoverKeeper& keeper();
+
+  void Export(const std::string& model, obs::Registry& registry);
 
  private:
   HandoverUnit(rt::Loop& loop, obs::Log& log, HandoverFlags flags, const EngineFlags& engine)
@@ -46,8 +52,9 @@ class HandoverUnit final {
   obs::Log& log_;
   HandoverFlags flags_;
   EngineFlags engine_;
-  kv::HandoverConnector* connector_ = nullptr;  // the engine's
-  std::optional<worker::ConnectorKeeper> keeper_;
+  std::vector<kv::HandoverConnector*> connectors_;  // the engines', of each rank
+  std::optional<worker::RanksKeeper> keeper_;
+  TransferFigures figures_;
 };
 
 }  // namespace pixii::apps

@@ -9,11 +9,14 @@
 #include "base/digest.h"
 #include "kv/tiers/disk_store.h"
 #include "kv/tiers/host_store.h"
+#include "kv/tiers/lmcache_service.h"
 #include "kv/tiers/peer_files.h"
+#include "kv/tiers/redis_service.h"
 #include "kv/tiers/s3_service.h"
 #include "kv/tiers/tiered_connector.h"
 #include "rt/file.h"
 #include "rt/http_client.h"
+#include "rt/process.h"
 #include "rt/random.h"
 
 namespace pixii::apps {
@@ -22,8 +25,10 @@ namespace {
 
 constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 constexpr std::size_t kKeyBytes = 32;
-constexpr std::uint32_t kObjectTimeoutMs = 4000;  // of one request to the object store
+constexpr std::uint32_t kObjectTimeoutMs = 4000;            // of one request to the object store
+constexpr std::uint64_t kAuthoritiesBytesMax = 16U << 20U;  // of their PEM file
 constexpr std::string_view kWorkerId = "{worker_id}";
+constexpr std::uint32_t kProbeThreadsMax = 8;  // that measure the memory's bandwidth
 constexpr std::uint64_t kSlotsMax = 1U << 28;
 
 /// What says how large a tier is; the flags of one are the names of the others' counterparts.
@@ -60,6 +65,11 @@ std::string DiskFolder(const EngineFlags& flags) {
 }
 
 kv::EvictionPolicy PolicyOf(const EngineFlags& flags) {
+  if (flags.kv_policy != "own") {
+    return flags.kv_policy == "lru"       ? kv::EvictionPolicy::kLru
+           : flags.kv_policy == "hicache" ? kv::EvictionPolicy::kLeafFirst
+                                          : kv::EvictionPolicy::kLeafReward;
+  }
   return flags.kv_eviction == "lru"         ? kv::EvictionPolicy::kLru
          : flags.kv_eviction == "frequency" ? kv::EvictionPolicy::kFrequency
                                             : kv::EvictionPolicy::kLeafFirst;
@@ -69,11 +79,16 @@ kv::TierIndexOptions IndexOptions(const EngineFlags& flags, std::uint64_t slots)
   kv::TierIndexOptions options;
   options.slot_count = static_cast<std::uint32_t>(std::min(slots, kSlotsMax));
   options.policy = PolicyOf(flags);
+  options.hit_reward = rt::Duration(flags.kv_hit_reward);
   if (flags.kv_tenant_share > 0) {
     options.tenant_slots_max =
         std::max(1U, static_cast<std::uint32_t>(flags.kv_tenant_share * options.slot_count));
   }
   return options;
+}
+
+bool HasLastTier(const EngineFlags& flags) {
+  return flags.kv_object || !flags.kv_redis.empty() || !flags.kv_remote_store.empty();
 }
 
 Result<void> CheckSize(const TierSize& size) {
@@ -97,7 +112,52 @@ Result<bool> WantsKvTiers(const EngineFlags& flags) {
                 "unless it is AWS)",
                 "kv-object");
   }
-  const bool any = HostSize(flags).any() || DiskSize(flags).any() || flags.kv_object;
+  if (!flags.kv_object && !flags.kv_object_bucket.empty()) {
+    return Fail(Code::kInvalidArgument,
+                "kv-object-bucket: nothing goes there without --kv-object; give that too",
+                "kv-object-bucket");
+  }
+  if (flags.kv_redis.empty() && !flags.kv_redis_password.empty()) {
+    return Fail(Code::kInvalidArgument,
+                "kv-redis-password: there is no store to say it to; give --kv-redis too",
+                "kv-redis-password");
+  }
+  if (flags.kv_object + !flags.kv_redis.empty() + !flags.kv_remote_store.empty() > 1) {
+    const char* second = flags.kv_remote_store.empty() ? "kv-redis" : "kv-remote-store";
+    return Fail(Code::kInvalidArgument,
+                fmt::format("{}: {} is the last tier already; give one of them", second,
+                            flags.kv_object ? "kv-object" : "kv-redis"),
+                second);
+  }
+  if (!flags.kv_remote_store.empty()) {
+    if (auto address = kv::LmcacheService::ParseUrl(flags.kv_remote_store); !address) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("kv-remote-store: {}", address.error().detail()), "kv-remote-store");
+    }
+  }
+  if (!flags.kv_redis.empty()) {
+    if (auto url = kv::RedisService::CheckUrl(flags.kv_redis); !url) {
+      const bool has_user = flags.kv_redis.find('@') != std::string::npos;
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("kv-redis: {}{}", url.error().detail(),
+                              has_user ? "; give --kv-redis-user and --kv-redis-password" : ""),
+                  "kv-redis");
+    }
+  }
+  if (!flags.kv_redis.empty() && flags.kv_key_file.empty() && flags.kv_redis_password.empty() &&
+      !DiskSize(flags).any()) {
+    return Fail(Code::kInvalidArgument,
+                "kv-redis: without a password, from which the secret of the block hashes is made, "
+                "nobody would find the blocks again; give --kv-redis-password or --kv-key-file",
+                "kv-redis");
+  }
+  if (flags.kv_policy != "own" && (flags.kv_eviction != "leaf" || flags.kv_offload_all)) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("kv-policy: {} says already what --kv-eviction and --kv-offload-all do",
+                            flags.kv_policy),
+                "kv-policy");
+  }
+  const bool any = HostSize(flags).any() || DiskSize(flags).any() || HasLastTier(flags);
   if (!flags.kv_disk.empty() && !DiskSize(flags).any()) {
     return Fail(
         Code::kInvalidArgument,
@@ -107,7 +167,7 @@ Result<bool> WantsKvTiers(const EngineFlags& flags) {
   if (flags.connector == "kvbm" && !any) {
     return Fail(Code::kInvalidArgument,
                 "connector: kvbm has no tier to keep blocks in; give --kv-host-bytes, --kv-disk "
-                "with --kv-disk-bytes, or --kv-object",
+                "with --kv-disk-bytes, --kv-object, --kv-redis or --kv-remote-store",
                 "connector");
   }
   if (any && flags.connector != "none" && !flags.prefix_cache) {
@@ -137,22 +197,106 @@ Result<std::string> IdentityKeyFile(const EngineFlags& flags) {
 }
 
 std::string SharedIdentityKey(const EngineFlags& flags) {
-  const bool shares = flags.kv_object && flags.connector != "none" && flags.kv_key_file.empty() &&
-                      !flags.kv_object_secret_key.empty();
-  return shares ? Sha256Hex("pixii kv identity\n" + flags.kv_object_secret_key) : std::string();
+  const std::string& secret =
+      flags.kv_object ? flags.kv_object_secret_key : flags.kv_redis_password;
+  const bool shares = HasLastTier(flags) && flags.connector != "none" &&
+                      flags.kv_key_file.empty() && !secret.empty();
+  return shares ? Sha256Hex("pixii kv identity\n" + secret) : std::string();
+}
+
+Result<void> CheckRemoteStore(const EngineFlags& flags, const std::string& cluster_key) {
+  if (flags.kv_remote_store.empty() || !flags.kv_key_file.empty() || !cluster_key.empty()) {
+    return {};
+  }
+  return Fail(Code::kInvalidArgument,
+              "kv-remote-store: blocks there are found by who has the same key; give --kv-key-file "
+              "or a cluster key",
+              "kv-key-file");
 }
 
 Result<std::shared_ptr<const kv::BlockSealer>> ReadSealKey(const std::string& path) {
   if (path.empty()) {
     return std::shared_ptr<const kv::BlockSealer>();
   }
-  PX_TRY(const std::string secret, rt::ReadFile(path, 4096));
-  if (secret.size() < 16) {
-    return Fail(Code::kInvalidArgument,
-                fmt::format("{} holds {} bytes; a secret has at least 16", path, secret.size()),
-                "kv-seal-key-file");
+  constexpr const char* kFlag = "kv-seal-key-file";
+  const Result<std::string> secret = rt::ReadFile(path, 4096);
+  if (!secret) {
+    return Fail(secret.error().code(), fmt::format("{}: {}", kFlag, secret.error().detail()),
+                kFlag);
   }
-  return std::make_shared<const kv::BlockSealer>(secret);
+  if (secret->size() < 16) {
+    return Fail(
+        Code::kInvalidArgument,
+        fmt::format("{}: {} holds {} bytes; a secret has at least 16", kFlag, path, secret->size()),
+        kFlag);
+  }
+  return std::make_shared<const kv::BlockSealer>(*secret);
+}
+
+// Once, for all ranks: they share the memory.
+void KvTiers::MakePacer() {
+  if (bandwidth_ > 0 || flags_.kv_tier_bandwidth_share >= 1) {
+    return;
+  }
+  const kv::CopyPacer::Clock clock = [&loop = loop_] { return loop.Now(); };
+  const Result<rt::MachineLimits> machine = rt::ReadMachineLimits();
+  const std::uint32_t cores = machine ? machine->cpu_count : 1;
+  bandwidth_ = kv::MeasureBandwidth({.threads = std::min(cores, kProbeThreadsMax)}, clock);
+  pacer_ = std::make_shared<kv::CopyPacer>(
+      kv::TrafficLimits{.bytes_per_second = bandwidth_ * flags_.kv_tier_bandwidth_share}, clock,
+      kv::WaitOnThread);
+  obs::Event(log_, obs::EventId::kKvTierBandwidth)
+      .kv("bytes_per_second", static_cast<std::uint64_t>(bandwidth_))
+      .kv("share", flags_.kv_tier_bandwidth_share);
+}
+
+Result<std::unique_ptr<kv::ObjectService>> KvTiers::MakeService(std::uint32_t rank) {
+  auto named = [](const Error& error, const char* flag) {
+    return Fail(error.code(), fmt::format("{}: {}", flag, error.detail()), flag);
+  };
+  if (!flags_.kv_redis.empty()) {
+    if (!flags_.kv_redis_ca.empty()) {  // says better than OpenSSL why it cannot be read
+      if (const auto file = rt::ReadFile(flags_.kv_redis_ca, kAuthoritiesBytesMax); !file) {
+        return named(file.error(), "kv-redis-ca");
+      }
+    }
+    auto redis =
+        kv::RedisService::Create({.url = flags_.kv_redis,
+                                  .user = flags_.kv_redis_user,
+                                  .password = flags_.kv_redis_password,
+                                  .authorities = flags_.kv_redis_ca,
+                                  .expiry = rt::Duration(flags_.kv_redis_expiry),
+                                  .call_time_max = std::chrono::milliseconds(kObjectTimeoutMs)});
+    if (!redis) {
+      const bool by_file = redis.error().param() == "authorities";
+      return named(redis.error(), by_file ? "kv-redis-ca" : "kv-redis");
+    }
+    return std::move(*redis);
+  }
+  if (!flags_.kv_remote_store.empty()) {
+    PX_TRY(const rt::Address address, kv::LmcacheService::ParseUrl(flags_.kv_remote_store));
+    return std::make_unique<kv::LmcacheService>(kv::LmcacheOptions{.address = address});
+  }
+  kv::S3Options s3;
+  s3.endpoint = flags_.kv_object_endpoint.empty()
+                    ? fmt::format("https://s3.{}.amazonaws.com", flags_.kv_object_region)
+                    : flags_.kv_object_endpoint;
+  s3.bucket = flags_.kv_object_bucket;
+  if (const std::size_t at = s3.bucket.find(kWorkerId); at != std::string::npos) {
+    s3.bucket.replace(at, kWorkerId.size(), std::to_string(rank));
+  }
+  s3.credentials = {.access_key = flags_.kv_object_access_key,
+                    .secret_key = flags_.kv_object_secret_key,
+                    .region = flags_.kv_object_region};
+  auto service = kv::S3Service::Create(s3,
+                                       rt::MakeCurlClient({.connect_timeout_ms = kObjectTimeoutMs,
+                                                           .stall_timeout_s = 5,
+                                                           .timeout_ms = kObjectTimeoutMs}),
+                                       [&loop = loop_] { return loop.WallNow().unix_seconds; });
+  if (!service) {
+    return named(service.error(), "kv-object-endpoint");
+  }
+  return std::move(*service);
 }
 
 Result<std::unique_ptr<kv::Connector>> KvTiers::Make(const kv::BlockGeometry& geometry,
@@ -168,11 +312,15 @@ Result<std::unique_ptr<kv::Connector>> KvTiers::Make(const kv::BlockGeometry& ge
   }
   kv::TieredConnectorOptions options;
   options.shape = kv::BlockShape(geometry.block_tokens, geometry.slices);
-  options.filter = !flags_.kv_offload_all;
+  options.filter =
+      flags_.kv_policy == "own" ? !flags_.kv_offload_all : flags_.kv_policy == "hicache";
   options.batch_blocks = static_cast<std::uint32_t>(flags_.kv_transfer_batch);
   options.bytes_in_flight_max = static_cast<std::uint64_t>(flags_.kv_transfer_bytes);
+  options.prefetch_bytes_max = static_cast<std::uint64_t>(flags_.kv_prefetch_bytes);
   options.load_time_max = rt::Duration(flags_.kv_load_time);
   options.journal = journal_;
+  MakePacer();
+  options.pacer = pacer_;
   options.list_period = rt::Duration(flags_.kv_list_time);
   PX_TRY(const std::shared_ptr<const kv::BlockSealer> sealer, ReadSealKey(flags_.kv_seal_key_file));
   std::vector<kv::TierSetup> tiers;
@@ -234,6 +382,8 @@ Result<std::unique_ptr<kv::Connector>> KvTiers::Make(const kv::BlockGeometry& ge
     obs::Event(log_, obs::EventId::kKvDiskOpened)
         .kv("path", (*store)->path())
         .kv("direct", (*store)->direct())
+        .kv("batches", (*store)->batch_trouble() ? (*store)->batch_trouble()->ToString()
+                                                 : std::string("io_uring"))
         .kv("sealed", (*store)->header().sealed)
         .kv("read_only", (*store)->read_only())
         .kv("foreign", kv::FaultName((*store)->foreign()));
@@ -260,42 +410,39 @@ Result<std::unique_ptr<kv::Connector>> KvTiers::Make(const kv::BlockGeometry& ge
       add(std::move(peer));
     }
   }
-  if (flags_.kv_object) {
-    kv::S3Options s3;
-    s3.endpoint = flags_.kv_object_endpoint.empty()
-                      ? fmt::format("https://s3.{}.amazonaws.com", flags_.kv_object_region)
-                      : flags_.kv_object_endpoint;
-    s3.bucket = flags_.kv_object_bucket;
-    if (const std::size_t at = s3.bucket.find(kWorkerId); at != std::string::npos) {
-      s3.bucket.replace(at, kWorkerId.size(), std::to_string(rank));
-    }
-    s3.credentials = {.access_key = flags_.kv_object_access_key,
-                      .secret_key = flags_.kv_object_secret_key,
-                      .region = flags_.kv_object_region};
-    auto service = kv::S3Service::Create(s3,
-                                         rt::MakeCurlClient({.connect_timeout_ms = kObjectTimeoutMs,
-                                                             .stall_timeout_s = 5,
-                                                             .timeout_ms = kObjectTimeoutMs}),
-                                         [&loop = loop_] { return loop.WallNow().unix_seconds; });
-    if (!service) {
-      return Fail(service.error().code(),
-                  fmt::format("kv-object-endpoint: {}", service.error().detail()),
-                  "kv-object-endpoint");
-    }
+  if (HasLastTier(flags_)) {
+    PX_TRY(std::unique_ptr<kv::ObjectService> service, MakeService(rank));
     const kv::DiskModel model{.model_fingerprint = geometry.model_fingerprint,
                               .numerics_id = geometry.numerics_id,
                               .kv_dtype = geometry.kv_dtype};
     kv::TierSetup object;
     object.tier = kv::Tier::kObject;
     object.index = IndexOptions(flags_, static_cast<std::uint64_t>(flags_.kv_object_blocks));
-    object.scan = true;
     object.has_slots = false;
-    object.store =
-        std::make_unique<kv::ObjectStore>(std::move(*service), options.shape, model, sealer);
+    object.is_asked = !flags_.kv_remote_store.empty();
+    object.scan = !object.is_asked;
+    object.forgets_itself = !flags_.kv_object;
+    // A server of LMCache knows nobody's name: what it holds is always sealed, without a key for
+    // that by the one that its readers share anyhow.
+    object.store = std::make_unique<kv::ObjectStore>(
+        std::move(service), options.shape, model,
+        object.is_asked && !sealer ? std::make_shared<const kv::BlockSealer>(geometry.identity_key)
+                                   : sealer,
+        kv::ListLimits{.clock = [&loop = loop_] { return loop.Now(); }});
     add(std::move(object));
   }
   counters_.push_back(std::make_shared<kv::TierCounters>());
   return std::make_unique<kv::TieredConnector>(options, std::move(tiers), counters_.back());
+}
+
+std::uint64_t KvTiers::traffic_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const std::shared_ptr<kv::TierCounters>& counters : counters_) {
+    for (const kv::TierCounters::Of& tier : counters->tiers) {
+      bytes += tier.traffic_bytes.load(std::memory_order_relaxed);
+    }
+  }
+  return bytes;
 }
 
 void KvTiers::Export(obs::Registry& registry, const std::string& model) const {
@@ -334,6 +481,9 @@ void KvTiers::Export(obs::Registry& registry, const std::string& model) const {
   total(MetricId::kKvbmOnboardD2d,
         tier_sum(Tier::kDisk, &Of::brought) + tier_sum(Tier::kPeer, &Of::brought));
   total(MetricId::kKvbmOnboardO2d, tier_sum(Tier::kObject, &Of::brought));
+  total(MetricId::kKvbmOnboardD2h, tier_sum(Tier::kDisk, &Of::prefetched) +
+                                       tier_sum(Tier::kPeer, &Of::prefetched) +
+                                       tier_sum(Tier::kObject, &Of::prefetched));
   total(MetricId::kKvbmOffloadBytesObject, tier_sum(Tier::kObject, &Of::written_bytes));
   total(MetricId::kKvbmOnboardBytesObject, tier_sum(Tier::kObject, &Of::brought_bytes));
   total(MetricId::kKvbmObjectReadFailures, tier_sum(Tier::kObject, &Of::read_failures));
@@ -342,6 +492,12 @@ void KvTiers::Export(obs::Registry& registry, const std::string& model) const {
         sum([](const kv::TierCounters& counters) -> const kv::TierCounters::Count& {
           return counters.timed_out_loads;
         }));
+  if (pacer_) {
+    registry.GetGauge(MetricId::kKvTierBandwidth, {model}).Set(bandwidth_);
+    registry.GetGauge(MetricId::kKvTierBandwidthShare, {model}).Set(flags_.kv_tier_bandwidth_share);
+    registry.GetCounter(MetricId::kKvTierWaitedMsTotal, {model})
+        .SetTotal(pacer_->waited_ns() / 1'000'000);
+  }
   auto rate = [&](MetricId id, Tier tier) {
     const std::uint64_t asked = tier_sum(tier, &Of::asked);
     const auto found = static_cast<double>(tier_sum(tier, &Of::found));
@@ -365,6 +521,8 @@ void KvTiers::Export(obs::Registry& registry, const std::string& model) const {
     gauge(MetricId::kKvTierBlocks, &Of::stored);
     gauge(MetricId::kKvTierDegraded, &Of::degraded);
     count(MetricId::kKvTierEvictionsTotal, &Of::evicted);
+    count(MetricId::kKvTierTrafficBytesTotal, &Of::traffic_bytes);
+    count(MetricId::kKvTierPrefetchedTotal, &Of::prefetched);
     count(MetricId::kKvTierRefusedTotal, &Of::refused);
     count(MetricId::kKvTierReadFailuresTotal, &Of::read_failures);
     count(MetricId::kKvTierWriteFailuresTotal, &Of::write_failures);

@@ -15,7 +15,6 @@ namespace pixii::apps {
 namespace {
 
 constexpr std::string_view kFlag = "logits-processor";
-constexpr std::string_view kTestProcessor = "test_hello_world";
 constexpr std::string_view kTestAnswer = "Hello world!";
 
 Error AtFlag(const std::string& flag, const Error& error) {
@@ -95,7 +94,7 @@ Result<std::shared_ptr<engine::ProcessorSet>> MakeProcessors(std::span<const std
 }
 
 Result<void> AddTestProcessor(std::span<const TokenId> end_ids, engine::ProcessorSet& processors,
-                              frontend::ServedModel& served) {
+                              const frontend::ServedModel& served) {
   if (!IsTestSwitchOn()) {
     return {};
   }
@@ -107,10 +106,8 @@ Result<void> AddTestProcessor(std::span<const TokenId> end_ids, engine::Processo
   }
   PX_TRY(auto tokens,
          served.text->Encode(kTestAnswer, {.add_special = false, .parse_special = false}));
-  PX_CHECK_OK(
-      processors.Add(engine::MakeFixedAnswerProcessor(kTestProcessor, std::move(tokens)), {}));
-  served.chat_processors.emplace_back(kTestProcessor);
-  return {};
+  return processors.Add(
+      engine::MakeFixedAnswerProcessor(frontend::kTestProcessor, std::move(tokens)), {});
 }
 
 }  // namespace pixii::apps

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "engine/processor_set.h"
@@ -18,10 +19,11 @@ namespace pixii::apps {
 Result<std::shared_ptr<engine::ProcessorSet>> MakeProcessors(std::span<const std::string> flags,
                                                              std::uint32_t vocab_size);
 
-/// With DYN_ENABLE_TEST_LOGITS_PROCESSOR or DYNAMO_ENABLE_TEST_LOGITS_PROCESSOR exactly 1: every
-/// chat of `served` is answered "Hello world!". Errors: kInvalidArgument without a tokenizer or an
+/// With DYN_ENABLE_TEST_LOGITS_PROCESSOR or DYNAMO_ENABLE_TEST_LOGITS_PROCESSOR exactly 1: the
+/// engine has a processor that answers "Hello world!", and frontends ask for it in every chat.
+/// Errors: kInvalidArgument without a tokenizer or an
 /// end token.
 Result<void> AddTestProcessor(std::span<const TokenId> end_ids, engine::ProcessorSet& processors,
-                              frontend::ServedModel& served);
+                              const frontend::ServedModel& served);
 
 }  // namespace pixii::apps

@@ -389,6 +389,7 @@ Result<std::unique_ptr<engine::StepExecutor>> ModelHost::MakeExecutor(std::uint3
   options.step_logit_rows_max = ranks * logit_rows;
   options.kv_dtype = kv_dtype_;
   options.reload = model_.get();
+  options.shared = shared_blocks_;
   options.keep_hidden =
       drafts_with_head() ? engine::KeepHidden::kAlways : engine::KeepHidden::kNever;
   options.host_memory_bytes = static_cast<std::uint64_t>(flags_.swap_memory);
@@ -500,7 +501,8 @@ Result<std::unique_ptr<kv::Connector>> ModelHost::MakeConnector(
                              .model_fingerprint = options.model_fingerprint,
                              .numerics_id = options.numerics_id,
                              .kv_dtype = options.kv_dtype,
-                             .identity_key = options.identity_key};
+                             .identity_key = options.identity_key,
+                             .memory = executor.block_file()};
   for (const std::uint32_t bytes : geometry.slices) {
     geometry.block_size_bytes += bytes;
   }
@@ -536,11 +538,19 @@ Result<void> ModelHost::LoadAdapters(engine::Engine& engine) const {
   return {};
 }
 
-worker::AdapterLinkOptions ModelHost::MakeAdapterLink() const {
+worker::AdapterLinkOptions ModelHost::MakeAdapterLink(const OnBadAdapter& on_bad) const {
   worker::AdapterLinkOptions options;
-  if (WantsAdapters(flags_)) {
-    options.read = MakeAdapterReader(model_->model().adaptable_linears(), flags_);
-    options.catalogue = adapter_catalogue_;
+  if (!WantsAdapters(flags_)) {
+    return options;
+  }
+  const auto linears = model_->model().adaptable_linears();
+  options.read = MakeAdapterReader(linears, flags_);
+  for (const worker::CatalogueEntry& entry : adapter_catalogue_) {
+    if (const Result<void> readable = CheckAdapter(entry.source, linears, flags_)) {
+      options.catalogue.push_back(entry);
+    } else if (on_bad) {
+      on_bad(entry, readable.error());
+    }
   }
   return options;
 }

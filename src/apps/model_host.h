@@ -47,7 +47,10 @@ class ModelHost final {
       std::uint32_t kv_event_count_max, bool kv_event_tokens = false);
 
   /// How a link to the engine loads adapters.
-  worker::AdapterLinkOptions MakeAdapterLink() const;
+  using OnBadAdapter = std::function<void(const worker::CatalogueEntry&, const Error&)>;
+
+  /// Of --lora-dir those that can be read; `on_bad`, if any, hears of the others.
+  worker::AdapterLinkOptions MakeAdapterLink(const OnBadAdapter& on_bad = {}) const;
 
   std::uint32_t rank_count() const { return static_cast<std::uint32_t>(processors_.size()); }
 
@@ -73,6 +76,9 @@ class ModelHost final {
 
   /// To be called before MakeEngine; of several, whoever brings most blocks is asked.
   void UseConnector(ConnectorMaker maker) { connectors_.push_back(std::move(maker)); }
+
+  /// Before engines are made: their KV blocks lie where processes of this host can read them.
+  void ShareBlocks() { shared_blocks_ = true; }
 
   const model::ModelSpec& spec() const { return spec_; }
 
@@ -115,6 +121,7 @@ class ModelHost final {
   std::unique_ptr<LoadedModel> draft_model_;  // null: none asked for
   std::vector<worker::CatalogueEntry> adapter_catalogue_;
   std::vector<ConnectorMaker> connectors_;
+  bool shared_blocks_ = false;
 };
 
 /// Data-parallel ranks: as --enable-attention-dp and --tensor-parallel-size spell it.

@@ -125,6 +125,7 @@ void AddAliases(std::vector<config::Option>& options) {
       {"kv-object-access-key", nullptr, "DYN_KVBM_OBJECT_ACCESS_KEY"},
       {"kv-object-secret-key", nullptr, "DYN_KVBM_OBJECT_SECRET_KEY"},
       {"kv-object-blocks", nullptr, "DYN_KVBM_OBJECT_NUM_BLOCKS"},
+      {"kv-remote-store", nullptr, "LMCACHE_REMOTE_URL"},
       {"kv-events-tiers", nullptr, "DYN_KVBM_KV_EVENTS_CONSOLIDATOR_MODE"},
       {"kv-transfer-batch", nullptr, "DYN_KVBM_TRANSFER_BATCH_SIZE"},
       {"namespace", nullptr, "DYN_NAMESPACE"},

@@ -51,6 +51,7 @@ struct Totals {
   std::uint64_t prefix_hit_tokens = 0;
   std::uint64_t moves = 0;
   std::map<std::string, std::uint64_t> handovers;
+  std::map<std::string, std::uint64_t> left;  // held at the ends
   std::map<std::string, std::uint64_t> faults;
   std::map<std::string, std::uint64_t> errors;
   std::uint64_t unexplained = 0;
@@ -73,6 +74,9 @@ struct Totals {
     moves += result.moves;
     for (const auto& [end, count] : result.handovers) {
       handovers[end] += count;
+    }
+    for (const auto& [name, count] : result.left) {
+      left[name] += count;
     }
     for (const auto& [fault, count] : result.faults) {
       faults[fault] += count;
@@ -112,6 +116,9 @@ struct Totals {
     out.Set("moves", moves);
     if (!handovers.empty()) {
       out.Set("handovers", CountsOf(handovers));
+    }
+    if (!left.empty()) {
+      out.Set("left", CountsOf(left));
     }
     out.Set("faults", CountsOf(faults));
     out.Set("errors", CountsOf(errors));
@@ -202,15 +209,33 @@ class Runs final {
 
   Result<sim::SimResult> RunOne(std::uint64_t seed, ModelEngines& models) const {
     if (flags_.scenario != "server") {
-      return sim::RunClusterSim(
-          seed, {.disaggregated = flags_.scenario == "disaggregated",
-                 .on_story = flags_.verbose ? [](const std::string& line) { Say("{}\n", line); }
-                                            : std::function<void(const std::string&)>()});
+      sim::ClusterSimOptions options;
+      options.disaggregated = flags_.scenario == "disaggregated";
+      if (flags_.verbose) {
+        options.on_story = [](const std::string& line) { Say("{}\n", line); };
+      }
+      if (flags_.hours > 0) {
+        options.long_run = LongRunOf(flags_);
+        options.on_hour = [json = flags_.json](int hours, std::uint64_t requests) {
+          if (!json) {
+            Say("{} h: {} requests\n", hours, requests);
+            std::fflush(stdout);  // somebody waits
+          }
+        };
+      }
+      return sim::RunClusterSim(seed, options);
     }
     const bool model =
         flags_.engine == "model" || (flags_.engine == "mixed" && seed % kModelEvery == 0);
     PX_TRY(sim::SimEngine engine, model ? models.Make(seed) : sim::MakeMockEngine(seed));
     return sim::RunServerSim(seed, std::move(engine));
+  }
+
+  static sim::LongRun LongRunOf(const SimulateFlags& flags) {
+    return {.workers = static_cast<std::uint32_t>(flags.workers),
+            .time = rt::Duration(static_cast<std::int64_t>(flags.hours * 3.6e12)),
+            .requests_per_s = flags.rate,
+            .faults_per_hour = flags.faults_per_hour};
   }
 
   void Report(const sim::SimResult& result) const {
@@ -256,6 +281,12 @@ int RunSimulate(const Arguments& arguments) {
   if (flags.scenario == "trace") {
     return SimulateTrace(trace, static_cast<std::uint64_t>(flags.seed), flags.json, parsed);
   }
+  if (flags.hours > 0 && flags.scenario == "server") {
+    return Complain(Error(Code::kInvalidArgument,
+                          fmt::format("--hours {}: scenario server has no long run; cluster and "
+                                      "disaggregated have",
+                                      flags.hours)));
+  }
   std::signal(SIGABRT, NameSeed);
   running_scenario = flags.scenario.c_str();
   Runs runs(flags);
@@ -273,6 +304,12 @@ int RunSimulate(const Arguments& arguments) {
         totals.runs, totals.failed, totals.requests, totals.finished, totals.cancelled,
         totals.refused, totals.excused, totals.tokens, totals.preemptions, totals.prefix_hit_tokens,
         totals.moves, totals.virtual_seconds);
+    for (const auto& [end, count] : totals.handovers) {
+      Say("handover {}: {}\n", end, count);
+    }
+    for (const auto& [name, count] : totals.left) {
+      Say("left {}: {}\n", name, count);
+    }
     for (const auto& [fault, count] : totals.faults) {
       Say("fault {}: {}\n", fault, count);
     }

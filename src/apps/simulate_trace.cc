@@ -25,6 +25,12 @@ constexpr std::uint64_t kProfileBytesMax = std::uint64_t{64} << 20;
 Result<sim::TraceSimOptions> OptionsOf(const TraceFlags& flags, std::uint64_t seed) {
   sim::TraceSimOptions out;
   out.workers = static_cast<std::uint32_t>(flags.workers);
+  out.prefill_workers = static_cast<std::uint32_t>(flags.prefill_workers);
+  out.transfer = {.bytes_per_second = static_cast<double>(flags.transfer_bandwidth),
+                  .token_bytes = static_cast<std::uint64_t>(flags.kv_token_bytes),
+                  .latency = rt::Duration(flags.transfer_latency)};
+  out.ttft_goal_ms = static_cast<double>(flags.ttft_goal) / 1e6;
+  out.itl_goal_ms = static_cast<double>(flags.itl_goal) / 1e6;
   out.speed = flags.speed;
   out.copies = static_cast<std::uint32_t>(flags.copies);
   out.router = RouterOptionsOf(flags);
@@ -80,6 +86,8 @@ std::vector<bench::Figure> FiguresOf(const sim::TraceSimResult& result) {
   }
   put("request_rate", "requests/s", result.requests_per_second);
   put("output_throughput", "tokens/s", result.output_tokens_per_second);
+  put("good_share", "share", result.good_share);
+  put("goodput", "requests/s", result.goodput);
   put("hit_rate", "share", result.hit_rate);
   put("oracle_hit_rate", "share", result.oracle_hit_rate);
   put("chosen_hit_rate", "share", result.chosen_hit_rate);

@@ -3,27 +3,77 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <optional>
 #include <utility>
-#include <vector>
 
 #include "transport/agent_thread.h"
+#include "transport/choice.h"
 #include "transport/cluster_key.h"
-#include "transport/tcp_transport.h"
+#include "transport/fabric.h"
 
 namespace pixii::apps {
 
+namespace {
+
+std::optional<transport::FabricKind> FabricOf(const EngineFlags& flags) {
+  const bool nixl = flags.kv_transfer == "nixl";
+  if (flags.kv_transfer == "ucx" || (nixl && flags.kv_transfer_nixl == "UCX")) {
+    return transport::FabricKind::kUcx;
+  }
+  if (flags.kv_transfer == "libfabric" || (nixl && flags.kv_transfer_nixl == "LIBFABRIC")) {
+    return transport::FabricKind::kLibfabric;
+  }
+  return std::nullopt;
+}
+
+Result<transport::Backend> BackendOf(const EngineFlags& flags) {
+  if (const std::optional<transport::FabricKind> fabric = FabricOf(flags)) {
+    return *fabric == transport::FabricKind::kUcx ? transport::Backend::kUcx
+                                                  : transport::Backend::kLibfabric;
+  }
+  return transport::ParseBackend(flags.kv_transfer);
+}
+
+}  // namespace
+
 Result<void> CheckTransfer(const EngineFlags& flags) {
   const std::string& asked = flags.kv_transfer;
-  if (asked == "default" || asked == "tcp") {
-    return {};
+  if (const std::optional<transport::FabricKind> fabric = FabricOf(flags)) {
+    const Result<transport::FabricLibrary> library = transport::LoadFabricLibrary(*fabric);
+    if (!library) {
+      return Fail(library.error().code(),
+                  fmt::format("kv-transfer: {}; default does without", library.error().detail()),
+                  "kv-transfer");
+    }
+  } else if (!transport::ParseBackend(asked)) {
+    const std::string below = asked == "nixl" ? " over " + flags.kv_transfer_nixl : "";
+    return Fail(Code::kUnsupported,
+                fmt::format("kv-transfer: {}{} is not available in this build; it has shm and tcp, "
+                            "of which default takes the better one, ucx and libfabric",
+                            asked, below),
+                "kv-transfer");
   }
-  const std::string below = asked == "nixl" ? " over " + flags.kv_transfer_nixl : "";
-  return Fail(
-      Code::kUnsupported,
-      fmt::format(
-          "kv-transfer: {}{} is not available in this build; it has tcp, which default takes",
-          asked, below),
-      "kv-transfer");
+  if (flags.kv_transfer_encrypted && asked != "default" && asked != "tcp") {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("kv-transfer-encrypted: does not go with --kv-transfer {}; it is "
+                            "of tcp, which default takes between hosts",
+                            asked),
+                "kv-transfer-encrypted");
+  }
+  if (flags.kv_transfer_folder.empty() ||
+      flags.kv_transfer_folder.size() > transport::kShmFolderBytesMax) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("kv-transfer-folder: a path of {} bytes, '{}'; sockets in it have room "
+                            "for 1 to {}",
+                            flags.kv_transfer_folder.size(), flags.kv_transfer_folder,
+                            transport::kShmFolderBytesMax),
+                "kv-transfer-folder");
+  }
+  return {};
+}
+
+bool SharesMemory(const EngineFlags& flags) {
+  return flags.kv_transfer == "default" || flags.kv_transfer == "shm";
 }
 
 // Bytes move on a thread of the agent's own, beside the one that checks them.
@@ -32,15 +82,18 @@ kv::AgentMaker MakerOf(TransferParts parts) {
              rt::Loop& /*loop*/,
              rt::Function<void()> wake) -> Result<std::shared_ptr<transport::Agent>> {
     PX_TRY(const transport::ClusterKey key, transport::ClusterKey::FromSecret(parts.key));
+    transport::ChoiceOptions choice;
+    PX_TRY(choice.backend, BackendOf(parts.flags));
+    choice.encrypted = parts.flags.kv_transfer_encrypted;
+    choice.shm.folder = parts.flags.kv_transfer_folder;
+    choice.tcp.listen = {.host = parts.host, .port = 0};
+    choice.fabric.listen = choice.tcp.listen;
     transport::AgentOptions options;
     options.wake = std::move(wake);
+    options.log = parts.log;
     PX_TRY(std::shared_ptr<transport::AgentThread> thread,
-           transport::AgentThread::Start(std::move(options), [&](rt::Loop& /*own*/, rt::Net& net) {
-             std::vector<transport::TransportFactory> transports;
-             transports.push_back(transport::MakeTcpTransport(
-                 net, key, {.listen = {.host = parts.host, .port = 0}, .advertised_host = {}}));
-             return transports;
-           }));
+           transport::AgentThread::Start(std::move(options),
+                                         transport::ChooseTransports(key, std::move(choice))));
     return std::shared_ptr<transport::Agent>(thread, &thread->agent());
   };
 }

@@ -8,17 +8,23 @@
 #include "apps/option_structs.h"
 #include "base/result.h"
 #include "kv/handover_connector.h"
+#include "obs/log.h"
 
 namespace pixii::apps {
 
 struct TransferParts {
-  std::string host;  // that peers reach this process at
-  std::string key;   // the cluster's secret
+  std::string host;         // that peers reach this process at
+  std::string key;          // the cluster's secret
+  EngineFlags flags;        // those of kv-transfer
+  obs::Log* log = nullptr;  // outlives the agent
 };
 
 /// Whether this build can do what --kv-transfer asks for. Errors: kUnsupported naming it, with what
-/// there is.
+/// there is; kInvalidArgument.
 Result<void> CheckTransfer(const EngineFlags& flags);
+
+/// Whether peers of this host may read KV blocks from this process's memory.
+bool SharesMemory(const EngineFlags& flags);
 
 /// An agent that peers reach at `parts.host`.
 kv::AgentMaker MakerOf(TransferParts parts);

@@ -34,6 +34,8 @@ constexpr std::uint64_t kGraphBytesMax = 1U << 20U;
 constexpr std::uint64_t kSmallFileBytesMax = 64;
 constexpr std::uint64_t kPathBytesMax = 8192;
 constexpr std::size_t kPortFilesMax = 65536;
+constexpr std::uint64_t kLogBytesMax =
+    64U << 20U;  // of a component's log, before the next start begins a new one
 
 bool Names(const config::Option& option, const std::string& flag) {
   return option.name == flag ||
@@ -386,6 +388,7 @@ class Fleet final {
     words.push_back("--port-file=" + out.port_file);
     words.push_back(fmt::format("--parent-pid={}", rt::OwnPid()));
     out.child.output = fmt::format("{}/logs/{}.log", state_, name);
+    out.child.output_bytes_max = kLogBytesMax;
     out.child.own_group = true;
     out.child.environment = component.environment;
     for (const auto& [variable, value] : graph_.environment) {

@@ -146,13 +146,6 @@ class Worker final {
     if (role() == control::WorkerRole::kAggregated) {
       return {};
     }
-    if (!flags_.attach.empty()) {
-      return Fail(Code::kUnsupported,
-                  fmt::format("role: {} does not go with --attach: an outside engine hands over in "
-                              "its own way",
-                              flags_.role),
-                  "role");
-    }
     if (cluster_key_.empty()) {
       return Fail(Code::kInvalidArgument,
                   fmt::format("role: {} needs --cluster-key FILE, the same secret for all workers "
@@ -160,6 +153,9 @@ class Worker final {
                               "one",
                               flags_.role),
                   "cluster-key");
+    }
+    if (!flags_.attach.empty()) {
+      return {};  // it hands over in its own way
     }
     PX_TRY(handover_,
            HandoverUnit::Open(
@@ -195,7 +191,7 @@ class Worker final {
                     "kv-events-zmq: an engine that is attached publishes its own KV events",
                     "kv-events-zmq");
       }
-      PX_TRY(attached_, AttachedUnit::Open(process_, flags_, model));
+      PX_TRY(attached_, AttachedUnit::Open(process_, flags_, model, cluster_key_));
       return true;
     }
     engine_ = EngineUnit::Make(
@@ -209,6 +205,7 @@ class Worker final {
          .kv_event_tokens = !flags_.kv_events_zmq.empty(),
          .cluster_key = cluster_key_,
          .connectors = Connectors(),
+         .shared_blocks = handover_ != nullptr && handover_->shares_memory(),
          .kv_events_consolidated = flags_.kv_events_tiers == "dedup"});
     if (!system_.listens()) {
       PX_CHECK_OK(engine_->Prepare(model));

@@ -15,11 +15,14 @@
 
 #include "bench/bare_socket.h"
 #include "bench/columns.h"
+#include "bench/disk_transfers.h"
+#include "bench/fabric_tool.h"
 #include "rt/memory_file.h"
 #include "rt/process.h"
 #include "rt/random.h"
 #include "rt/thread.h"
 #include "transport/agent_thread.h"
+#include "transport/fabric_transport.h"
 #include "transport/shm_transport.h"
 #include "transport/tcp_transport.h"
 
@@ -180,7 +183,7 @@ Result<Took> Timed(const std::function<Result<void>()>& run) {
 /// Two agents and a memory of each.
 class Pair final {
  public:
-  enum class Kind : std::uint8_t { kShm, kTcp, kTcpChecked };
+  enum class Kind : std::uint8_t { kShm, kTcp, kTcpChecked, kUcx, kLibfabric };
 
   static Result<std::unique_ptr<Pair>> Create(Kind kind) {
     auto pair = std::unique_ptr<Pair>(new Pair);  // tidy: new the constructor is private
@@ -192,6 +195,11 @@ class Pair final {
         transport::ShmOptions options;
         options.polled = true;
         out.push_back(transport::MakeShmTransport(net, key, options));
+      } else if (kind == Kind::kUcx || kind == Kind::kLibfabric) {
+        transport::FabricOptions options;
+        options.kind =
+            kind == Kind::kUcx ? transport::FabricKind::kUcx : transport::FabricKind::kLibfabric;
+        out.push_back(transport::MakeFabricTransport(net, key, options));
       } else {
         transport::TcpOptions options;
         options.checksums = kind == Kind::kTcpChecked;
@@ -345,11 +353,22 @@ class Pair final {
 class Bench final {
  public:
   explicit Bench(const TransferBenchOptions& options)
-      : options_(options), shapes_(Shapes(options)) {}
+      : options_(options), shapes_(Shapes(options)) {
+    for (const auto& [kind, pair] :
+         {std::pair(transport::FabricKind::kUcx, Pair::Kind::kUcx),
+          std::pair(transport::FabricKind::kLibfabric, Pair::Kind::kLibfabric)}) {
+      fabrics_.push_back({.kind = kind,
+                          .pair_kind = pair,
+                          .name = std::string(transport::FabricName(kind)),
+                          .there = transport::LoadFabricLibrary(kind).has_value(),
+                          .pair = nullptr});
+    }
+  }
 
   Result<std::vector<Figure>> Run() {
-    const bool shm = options_.only == "both" || options_.only == "shm";
-    const bool tcp = options_.only == "both" || options_.only == "tcp";
+    const bool all = options_.only.empty();
+    const bool shm = all || options_.only == "shm";
+    const bool tcp = all || options_.only == "tcp";
     for (std::uint32_t round = 0; round <= options_.repeats; ++round) {
       warm_ = round == 0;  // the first one counts for nothing
       if (shm) {
@@ -357,6 +376,14 @@ class Bench final {
       }
       if (tcp) {
         PX_CHECK_OK(RunTcp());
+      }
+      if (all || options_.only == "file") {
+        PX_CHECK_OK(RunFile());
+      }
+      for (Fabric& fabric : fabrics_) {
+        if (options_.only == fabric.name || (all && fabric.there)) {
+          PX_CHECK_OK(RunFabric(fabric));
+        }
       }
     }
     std::vector<std::pair<std::string_view, std::string_view>> limits;
@@ -367,6 +394,61 @@ class Bench final {
   }
 
  private:
+  struct Fabric {
+    transport::FabricKind kind{};
+    Pair::Kind pair_kind{};
+    std::string name;
+    bool there = false;
+    std::unique_ptr<Pair> pair;
+  };
+
+  /// A message's figure of the fabric's own program, where that is installed: a list is measured
+  /// beside one message of its size.
+  std::string PutTool(const Fabric& fabric, const Shape& shape, std::uint64_t count,
+                      std::uint64_t depth) {
+    if (!options_.tools) {
+      return {};
+    }
+    const Result<double> figure = RunFabricTool(
+        {.kind = fabric.kind, .message_bytes = shape.size_bytes, .count = count, .depth = depth});
+    if (!figure) {
+      return std::string();  // it is not there, or did not come to an end
+    }
+    const std::string name = fabric.name + "_tool_" + shape.name;
+    if (!warm_) {
+      columns_.Put(name, "GB/s", *figure);
+    }
+    return name;
+  }
+
+  Result<void> RunFabric(Fabric& fabric) {
+    if (fabric.pair == nullptr) {
+      PX_TRY(fabric.pair, Pair::Create(fabric.pair_kind));
+    }
+    for (const Shape& shape : shapes_) {
+      const std::uint64_t count = CountOf(shape, std::uint64_t{1} << 28U);
+      const std::uint64_t depth =
+          std::max<std::uint64_t>(2, (std::uint64_t{4} << 20U) / shape.size_bytes);
+      const std::string floor = PutTool(fabric, shape, count, depth);
+      PX_CHECK_OK(Put(fmt::format("{}_read_{}", fabric.name, shape.name), floor, shape, count,
+                      [&] { return fabric.pair->Run(Operation::kRead, shape, count, depth); }));
+      PX_CHECK_OK(Put(fmt::format("{}_write_{}", fabric.name, shape.name), floor, shape, count,
+                      [&] { return fabric.pair->Run(Operation::kWrite, shape, count, depth); }));
+    }
+    return {};
+  }
+
+  /// What UCX puts into shared memory of its own, beside which ours is never slower.
+  void PutSharedMemoryOfUcx(const Shape& shape, std::uint64_t count) {
+    const Result<double> figure = RunFabricTool({.kind = transport::FabricKind::kUcx,
+                                                 .message_bytes = shape.size_bytes,
+                                                 .count = count,
+                                                 .shared_memory = true});
+    if (figure && !warm_) {
+      columns_.Put("ucx_shared_put_" + shape.name, "GB/s", *figure);
+    }
+  }
+
   Result<void> RunShm() {
     if (shm_ == nullptr) {
       PX_TRY(shm_, Pair::Create(Pair::Kind::kShm));
@@ -379,6 +461,9 @@ class Bench final {
                       [&] { return shm_->Run(Operation::kWrite, shape, count, 1); }));
       PX_CHECK_OK(Put("shm_read_" + shape.name, floor, shape, count,
                       [&] { return shm_->Run(Operation::kRead, shape, count, 1); }));
+      if (shape.places.size() == 1 && options_.tools) {
+        PutSharedMemoryOfUcx(shape, count);
+      }
       const std::string slots = "memcpy_slots_" + shape.name;
       PX_CHECK_OK(Put(slots, {}, shape, count, [&] { return CopyMemory(shape, count, true); }));
       PX_CHECK_OK(Put("shm_two_sided_" + shape.name, slots, shape, count,
@@ -419,6 +504,35 @@ class Bench final {
                       [&] { return checked_->Run(Operation::kWrite, shape, count, depth); }));
       PX_CHECK_OK(Put("tcp_checked_read_" + shape.name, floor, shape, count,
                       [&] { return checked_->Run(Operation::kRead, shape, count, depth); }));
+    }
+    return {};
+  }
+
+  /// Blocks of a disk tier; one of a list is measured with the others.
+  Result<void> RunFile() {
+    for (const Shape& shape : shapes_) {
+      if (shape.places.size() > 1) {
+        continue;
+      }
+      const std::uint64_t count = std::min<std::uint64_t>(
+          std::max<std::uint64_t>(4, CountOf(shape, std::uint64_t{1} << 28U)), 4096);
+      PX_TRY(const std::unique_ptr<DiskTransfers> disk,
+             DiskTransfers::Create(options_.folder, shape.size_bytes,
+                                   static_cast<std::uint32_t>(count)));
+      for (const auto& [operation, verb] : {std::pair(rt::BlockOperation::kWrite, "write"),
+                                            std::pair(rt::BlockOperation::kRead, "read")}) {
+        const bool writes = operation == rt::BlockOperation::kWrite;
+        const std::string floor = fmt::format("uring_{}_{}", verb, shape.name);
+        PX_CHECK_OK(disk->RunRaw(operation));  // the file has its blocks on the disk
+        PX_CHECK_OK(Put(floor, {}, shape, count, [&] { return disk->RunRaw(operation); }));
+        PX_CHECK_OK(writes ? disk->WriteStore(true) : Result<void>());
+        for (const bool checked : {false, true}) {
+          PX_CHECK_OK(Put(fmt::format("disk_{}{}_{}", checked ? "checked_" : "", verb, shape.name),
+                          floor, shape, count, [&] {
+                            return writes ? disk->WriteStore(checked) : disk->ReadStore(checked);
+                          }));
+        }
+      }
     }
     return {};
   }
@@ -464,6 +578,7 @@ class Bench final {
   std::unique_ptr<Pair> tcp_;
   std::unique_ptr<Pair> checked_;
   std::unique_ptr<BareSocket> socket_;
+  std::vector<Fabric> fabrics_;
   Columns columns_;
   std::deque<std::pair<std::string, std::string>> limits_;
 };
