@@ -1,6 +1,8 @@
 """Outside engines as workers: what they are told, what comes of their answers, and what of their faults."""
 import contextlib
 import json
+import os
+import re
 import subprocess
 import tempfile
 import unittest
@@ -28,7 +30,8 @@ class Attached:
                 self.workers.append(cluster.Worker(self.folder.name, "tiny-chat", "--attach", engine.url, "--engine",
                                                    kind or engine.kind, *flags))
             self.frontend = cluster.Frontend(self.folder.name, *frontend_flags)
-            self.wait_for_workers(len(engines))
+            self.frontend.wait_for(lambda: self.known_count() == len(engines), 20, f"{len(engines)} workers of any role")
+            self.wait_for_workers(sum(engine_role != "prefill" for engine_role in (getattr(engine, "role", None) for engine in engines)))
         except BaseException:
             for process in (*self.workers, *([self.frontend] if self.frontend else [])):
                 process.kill()
@@ -36,6 +39,9 @@ class Attached:
 
     def worker_count(self):
         return sum(v for k, v in self.frontend.metrics().items() if k.startswith("dynamo_frontend_model_workers{"))
+
+    def known_count(self):
+        return cluster.total(self.frontend, "dynamo_frontend_router_worker_state", 'state="available"')
 
     def wait_for_workers(self, count, seconds=20):
         self.frontend.wait_for(lambda: self.worker_count() == count, seconds, f"{count} workers")
@@ -232,6 +238,96 @@ class Adapters(unittest.TestCase):
                 status, said = both.frontend.post(CHAT, {**HELLO, "model": "tuned"})
                 self.assertEqual(status, 200, said)
                 self.assertEqual(engine.seen[-1]["model"], "tuned")
+
+
+class Disaggregation(unittest.TestCase):
+    """A prefill engine and a decode engine of one kind, each behind a worker, are paired in their own words."""
+
+    @contextlib.contextmanager
+    def pair(self, kinds, frontend_flags=()):
+        with tempfile.NamedTemporaryFile() as key, contextlib.ExitStack() as stack:
+            key.write(os.urandom(32))
+            key.flush()
+            engines = [stack.enter_context(FakeEngine(kind, role=role)) for kind, role in kinds]
+            flags = tuple(("--role", role, "--cluster-key", key.name, "--canary-interval", "0", "--attach-bootstrap-port", "8765",
+                           "--attach-block-size", "16") for _, role in kinds)
+            yield engines, stack.enter_context(Attached(engines, worker_flags=flags,
+                                                        frontend_flags=("--canary-interval", "0", *frontend_flags)))
+
+    def paths(self, both):
+        return {re.search('path="([a-z_]+)"', name)[1]: int(value) for name, value in both.frontend.metrics().items()
+                if name.startswith("pixii_disaggregation_total{") and value}
+
+    def check(self, kind, *flags):
+        with self.pair(((kind, "prefill"), (kind, "decode")), flags) as ((prefill, decode), both):
+            for number in range(3):
+                prompt, ids, said = tokens_of(both.frontend, {**HELLO, "messages": [{"role": "user", "content": f"Hello {number} " * 20}]})
+                self.assertEqual(ids, answer(prompt, 12))
+                self.assertEqual(said["usage"]["completion_tokens"], 12)
+                self.assertEqual(decode.fetched[-1], prompt)
+            self.assertEqual(len(prefill.seen), 3)
+            body = {**HELLO, "messages": [{"role": "user", "content": "Several " * 30}], "n": 3}
+            prompt, ids, said = tokens_of(both.frontend, body)
+            self.assertEqual([choice["token_ids"] for choice in said["choices"]], [answer(prompt, 12)] * 3)
+            self.assertEqual(decode.fetched[-3:], [prompt] * 3, "a hand-over for each choice, as each is a request of the engine")
+            harness.wait_for(lambda: prefill.kept == [] and prefill.open == 0 and decode.open == 0, 10, "nothing is kept")
+            self.assertEqual(self.paths(both), {"prefill": 4})
+            return prefill, decode
+
+    def test_vllm(self):
+        prefill, decode = self.check("vllm")
+        self.assertEqual(prefill.seen[0]["prompt"], decode.fetched[0])
+        self.assertEqual(decode.seen[0]["kv_transfer_params"]["remote_engine_id"], f"engine {prefill.port}")
+        self.assertEqual(decode.seen[0]["max_tokens"], 12)
+
+    def test_trtllm(self):
+        prefill, decode = self.check("trtllm")
+        words = decode.seen[0]["disaggregated_params"]
+        self.assertEqual(words["request_type"], "generation_only")
+        self.assertEqual(words["first_gen_tokens"], answer(decode.fetched[0], 1))
+        self.assertTrue(words["encoded_opaque_state"])
+
+    def test_sglang(self):
+        prefill, decode = self.check("sglang", "--no-decode-fallback")
+        for engine in (prefill, decode):
+            self.assertEqual((engine.seen[0]["bootstrap_host"], engine.seen[0]["bootstrap_port"]), ("127.0.0.1", 8765))
+        self.assertEqual(prefill.seen[0]["bootstrap_room"], decode.seen[0]["bootstrap_room"])
+        self.assertEqual(len({body["bootstrap_room"] for body in prefill.seen}), 6, "a room for each")
+
+    def test_a_prompt_that_no_engine_hands_over_is_computed_or_refused(self):
+        long = {**HELLO, "messages": [{"role": "user", "content": "Hello again " * 20}]}
+        with self.pair((("vllm", "prefill"), ("vllm", "decode"))) as ((prefill, decode), both):
+            prefill.script = "status 500"
+            prompt, ids, _ = tokens_of(both.frontend, long)
+            self.assertEqual(ids, answer(prompt, 12))
+            self.assertEqual(decode.fetched, [])
+            self.assertEqual(self.paths(both), {"prefill": 1, "fallback_unavailable": 1})
+            prefill.script = "status 400"
+            status, said = both.frontend.post(CHAT, long)
+            self.assertEqual(status, 400, said)
+        with self.pair((("sglang", "decode"),)) as ((decode,), both):
+            status, said = both.frontend.post(CHAT, long)
+            self.assertEqual(status, 503, said)
+            self.assertEqual(decode.seen, [], "it computes no prompts")
+
+    def test_words_of_another_engine_are_not_passed_on(self):
+        with self.pair((("vllm", "prefill"), ("trtllm", "decode"))) as ((_, decode), both):
+            prompt, ids, _ = tokens_of(both.frontend, {**HELLO, "messages": [{"role": "user", "content": "Hello again " * 20}]})
+            self.assertEqual(ids, answer(prompt, 12))
+            self.assertEqual(decode.fetched, [])
+            self.assertNotIn("kv_transfer_params", decode.seen[-1])
+            self.assertNotIn("disaggregated_params", decode.seen[-1])
+
+    def test_what_cannot_be_is_said_at_the_start(self):
+        with FakeEngine("openai") as engine, tempfile.NamedTemporaryFile() as key:
+            key.write(os.urandom(32))
+            key.flush()
+            done = harness.run_pixii("worker", "tiny-chat", "--attach", engine.url, "--engine", "openai", "--role", "prefill",
+                                     "--cluster-key", key.name)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn("role", done.stderr)
+            done = harness.run_pixii("worker", "tiny-chat", "--attach", engine.url, "--engine", "vllm", "--role", "decode")
+            self.assertIn("cluster-key", done.stderr)
 
 
 class Publisher:

@@ -54,24 +54,34 @@ class Bench(unittest.TestCase):
                 self.assertEqual(rows["gemm"]["limit_name"], "multiply-add peak")
 
     def test_transfers_are_measured_beside_what_the_machine_gives(self):
-        out = harness.run_pixii("bench", "transfer", "--repeats", "1", "--scale", "0.001", "--json")
+        out = harness.run_pixii("bench", "transfer", "--repeats", "1", "--scale", "0.001", "--no-tools", "--json")
         self.assertEqual(out.returncode, 0, out.stderr)
         shapes = ["64k", "1m", "16m", "64x32k"]
         rows = self.check_report(out.stdout, [f"{what}_{shape}" for shape in shapes for what in (
             "memcpy", "shm_write", "shm_read", "shm_two_sided", "socket", "tcp_write", "tcp_read", "tcp_checked_write",
-            "tcp_checked_read")] + ["shm_notification"])
+            "tcp_checked_read", "ucx_read", "ucx_write", "libfabric_read", "libfabric_write")] +
+            ["shm_notification", "uring_write_64k", "disk_checked_write_64k", "disk_read_16m"])
         for shape in shapes:
             self.assertEqual(rows[f"shm_write_{shape}"]["limit_name"], f"memcpy_{shape}")
             self.assertEqual(rows[f"tcp_checked_read_{shape}"]["limit_name"], f"socket_{shape}")
+            self.assertGreater(rows[f"ucx_read_{shape}"]["value"], 0)
+            self.assertGreater(rows[f"libfabric_write_{shape}"]["value"], 0)
             self.assertGreater(rows[f"tcp_write_{shape}"]["value"], 0)
+
+    def test_reads_through_ucx_are_measured_beside_its_own_program(self):
+        out = harness.run_pixii("bench", "transfer", "--only", "ucx", "--repeats", "1", "--scale", "0.001", "--json", timeout=600)
+        self.assertEqual(out.returncode, 0, out.stderr)
+        rows = self.check_report(out.stdout, ["ucx_tool_64k", "ucx_read_64k"])
+        self.assertEqual(rows["ucx_read_64k"]["limit_name"], "ucx_tool_64k")
 
     def test_kv_measures_conversations_that_come_back_from_each_tier(self):
         out = harness.run_pixii("bench", "kv", "--context", "128", "--turn", "16", "--cache-tokens", "512", "--working-set", "3",
                                 "--repeats", "1", "--json")
         self.assertEqual(out.returncode, 0, out.stderr)
         names = ("ttft_none", "ttft_host", "ttft_disk", "host_speedup", "disk_speedup", "host_tokens", "disk_tokens", "prefill",
-                 "block")
-        rows = self.check_report(out.stdout, names)
+                 "block", "host_read_of_prefill", "disk_read_of_prefill", "gap_device", "gap_free", "gap_paced", "share_used_free",
+                 "share_used_paced", "share_configured", "memory_bandwidth")
+        rows = self.check_report(out.stdout, (*names, "slowdown_free", "slowdown_paced"))
         for name in names:  # also the tokens that came and were not computed
             self.assertGreater(rows[name]["value"], 0, name)
 

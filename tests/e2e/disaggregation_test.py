@@ -22,6 +22,7 @@ FLAGS = ("--threads", "1", "--max-batch", "8", "--kv-memory", "64MiB")
 KILLS = int(os.environ.get("PIXII_DISAGG_KILLS", 6))
 CANCELS = int(os.environ.get("PIXII_DISAGG_CANCELS", 60))
 BLOCK_TOKENS = 16
+PIPELINED = ("--override-engine-args", '{"cache_transceiver_config": {"enable_pipelined_transfer": true}}', "--max-batched-tokens", "16")
 LATE = 10  # seconds for what should take a moment
 
 
@@ -39,7 +40,7 @@ class RoleWorker(cluster.Worker):
 class Disaggregated:
     """Workers of both roles and a frontend; all end with it."""
 
-    def __init__(self, prefill=1, decode=1, flags=(), frontend_flags=()):
+    def __init__(self, prefill=1, decode=1, flags=(), frontend_flags=(), env=None):
         self.root = tempfile.TemporaryDirectory(prefix="pixii-disagg-")
         self.folder = self.root.name
         os.mkdir(f"{self.folder}/cluster")
@@ -48,9 +49,9 @@ class Disaggregated:
         self.prefill, self.decode, self.frontend = [], [], None
         try:
             for _ in range(prefill):
-                self.add("prefill")
+                self.add("prefill", env=env)
             for _ in range(decode):
-                self.add("decode")
+                self.add("decode", env=env)
             self.frontend = cluster.Frontend(f"{self.folder}/cluster", *frontend_flags)
             self.wait_for_workers()
         except BaseException:
@@ -84,6 +85,14 @@ class Disaggregated:
 
     def moved(self):
         return sum(cluster.total(worker, "pixii_handover_bytes_total") for worker in self.decode)
+
+    def ways(self):
+        """What blocks came by so far."""
+        return {re.search('transport="([a-z]+)"', name)[1] for worker in self.decode for name, value in worker.metrics().items()
+                if name.startswith("pixii_handover_transport{") and value}
+
+    def transferred(self, way, operation):
+        return sum(cluster.total(worker, "pixii_transfer_bytes_total", f'transport="{way}",operation="{operation}"') for worker in self.decode)
 
     def wait_until_quiet(self, seconds=LATE):
         """Nothing is kept, on its way, pinned or running at any worker."""
@@ -161,6 +170,18 @@ def block_bytes():
     return config["num_hidden_layers"] * 2 * heads * size * 2 * BLOCK_TOKENS
 
 
+def shared_bytes(worker):
+    """Memory that a worker's shared KV cache takes now, whoever has it mapped; it can only read those of others."""
+    process = pathlib.Path(f"/proc/{worker.process.pid}")
+    for path in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if "pixii-sparse" in os.readlink(path):
+                flags = int(re.search("flags:\\s*([0-7]+)", (process / "fdinfo" / path.name).read_text())[1], 8)
+                if flags & os.O_ACCMODE == os.O_RDWR:
+                    return os.stat(path).st_blocks * 512
+    raise AssertionError("its KV cache is not shared")
+
+
 class Disaggregation(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -196,8 +217,87 @@ class Disaggregation(unittest.TestCase):
             successes = "trtllm_kv_transfer_success_total"
             self.assertGreater(cluster.total(both.decode[0], successes), 0)
             self.assertEqual(cluster.total(both.prefill[0], successes), 0)
-            self.assertEqual(cluster.total(both.decode[0], "pixii_handover_transport", 'transport="tcp"'), 1)
-            self.assertIn("event=transfer.opened", both.decode[0].log_path.read_text())
+            self.assertEqual(both.ways(), {"shm"}, "workers of one host read each other's memory")
+            log = both.decode[0].log_path.read_text()
+            self.assertRegex(log, "event=transfer.opened .*transports=shm,tcp")
+            self.assertEqual(len(re.findall("event=transfer.linked .*transport=shm", log)), 1, "said once")
+            peer = re.search("event=transfer.linked .*peer=([0-9a-f]{32})", log)[1]
+            self.assertEqual(cluster.total(both.decode[0], "pixii_transfer_peer", f'peer="{peer}",transport="shm"'), 1)
+            self.assertEqual(both.transferred("shm", "read"), both.moved())
+            self.assertEqual(cluster.total(both.prefill[0], "pixii_transfer_connections", 'transport="shm"'), 1)
+
+    def test_over_tcp_and_encrypted_they_answer_the_same(self):
+        few = [number for number, length in enumerate(self.lengths) if length in (17, 100, 240, 300)]
+        for flags, way, some in ((("--kv-transfer", "tcp"), "tcp", range(len(self.lengths))),
+                                 (("--kv-transfer", "tcp", "--kv-transfer-encrypted"), "tls", few),
+                                 (("--kv-transfer", "shm"), "shm", few)):
+            with self.subTest(way), Disaggregated(flags=flags) as both:
+                for number in some:
+                    self.assertEqual(unary(both.frontend, self.bodies[number]), self.alone[number])
+                self.assertEqual(both.moved(), sum(self.lengths[number] // BLOCK_TOKENS for number in some) * block_bytes())
+                self.assertEqual(both.ways(), {way})
+                self.assertEqual(both.transferred(way, "read"), both.moved())
+                both.wait_until_quiet()
+
+    def test_who_cannot_reach_the_socket_takes_tcp_and_it_is_counted(self):
+        with tempfile.TemporaryDirectory(prefix="pixii-shm-", dir="/tmp") as sockets:
+            with Disaggregated(flags=("--kv-transfer-folder", sockets)) as both:
+                for path in pathlib.Path(sockets).iterdir():  # as for a container that does not have the folder
+                    if path.is_socket():
+                        path.unlink()
+                for number in (-1, -2):
+                    self.assertEqual(unary(both.frontend, self.bodies[number]), self.alone[number])
+                self.assertEqual(both.ways(), {"tcp"})
+                self.assertGreaterEqual(cluster.total(both.decode[0], "pixii_transfer_fallbacks_total", 'transport="shm"'), 1)
+                self.assertEqual(cluster.total(both.decode[0], "pixii_transfer_failures_total"), 0)
+                self.assertGreater(cluster.total(both.prefill[0], "pixii_transfer_bytes_total", 'transport="tcp",operation="served"'), 0)
+                self.assertIn("event=transfer.unlinked", both.decode[0].log_path.read_text())
+                both.wait_until_quiet()
+
+    def test_one_without_encryption_is_not_read_in_the_clear(self):
+        with Disaggregated(prefill=0, flags=("--kv-transfer", "tcp", "--kv-transfer-encrypted")) as both:
+            both.flags = ("--kv-transfer", "tcp")
+            both.add("prefill")
+            both.wait_for_workers()
+            self.assertEqual(unary(both.frontend, self.bodies[-1]), self.alone[-1])
+            self.assertEqual(both.moved(), 0)
+            both.wait_until_quiet()
+
+    def test_sockets_of_killed_workers_are_swept_by_the_next(self):
+        with tempfile.TemporaryDirectory(prefix="pixii-shm-", dir="/tmp") as sockets:
+            with Disaggregated(flags=("--kv-transfer-folder", sockets)) as both:
+                living = {path.name for path in pathlib.Path(sockets).iterdir()}
+                self.assertEqual(len(living), 4, "a socket and a lock each")
+                both.kill(both.prefill[0])
+                self.assertEqual({path.name for path in pathlib.Path(sockets).iterdir()}, living, "nobody could tidy up")
+                both.add("prefill")
+                both.wait_for_workers()
+                now = {path.name for path in pathlib.Path(sockets).iterdir()}
+                self.assertEqual((len(now), len(now & living)), (4, 2))
+                self.assertEqual(unary(both.frontend, self.bodies[-1]), self.alone[-1])
+            self.assertEqual(list(pathlib.Path(sockets).iterdir()), [], "who ends takes his along")
+
+    def test_a_worker_that_sleeps_gives_shared_blocks_back_and_hands_over_again_awake(self):
+        with Disaggregated() as both:
+            self.assertEqual(unary(both.frontend, self.bodies[-1]), self.alone[-1])
+            both.wait_until_quiet()
+            for worker in both.workers():
+                self.assertGreaterEqual(shared_bytes(worker), 300 // BLOCK_TOKENS * block_bytes())
+            for worker in both.workers():
+                status, answer = worker.post("/engine/control/release_memory_occupation", {"tags": ["kv_cache"]})
+                self.assertEqual(status, 200, answer)
+                self.assertEqual(shared_bytes(worker), 0, "though the other one has it mapped")
+                self.assertEqual(worker.post("/engine/control/resume_memory_occupation", {"tags": ["kv_cache"]})[0], 200)
+            before = both.moved()
+
+            def handed_over():  # it is heard within a moment that they are back
+                status, answer = both.frontend.post(COMPLETIONS, {**self.bodies[-1], "cache_salt": str(time.monotonic())})
+                return status == 200 and [choice["text"] for choice in answer["choices"]] == self.alone[-1][0] and both.moved() > before
+
+            both.frontend.wait_for(handed_over, 30, "blocks move again")
+            self.assertEqual(both.ways(), {"shm"})
+            self.assertEqual(cluster.total(both.decode[0], "pixii_handover_corrupt_blocks_total"), 0)
+            both.wait_until_quiet()
 
     def test_the_second_turn_moves_only_what_is_new(self):
         with Disaggregated() as both:
@@ -224,6 +324,81 @@ class Disaggregation(unittest.TestCase):
                 self.assertEqual(list(pool.map(lambda body: unary(both.frontend, body), self.bodies)), self.alone)
             self.assertGreater(both.moved(), 0)
             both.wait_until_quiet()
+
+    def early_blocks(self, both):
+        return sum(cluster.total(worker, "pixii_handover_early_blocks_total") for worker in both.decode)
+
+    def test_blocks_move_while_their_prompt_is_computed(self):
+        with Disaggregated(decode=2, flags=PIPELINED) as both:
+            for body, expected in zip(self.bodies, self.alone):
+                self.assertEqual(unary(both.frontend, body), expected)
+            self.assertEqual(unary(both.frontend, self.several), self.several_alone)
+            blocks = (sum(length // BLOCK_TOKENS for length in self.lengths) + 70 // BLOCK_TOKENS) * block_bytes()
+            self.assertEqual(both.moved(), blocks, "each block moves once, to where it is used")
+            seeds = iter(range(1000, 2000))
+
+            def early():  # one that had the time to: a count of this kind is only made while its prompt is not computed yet
+                unary(both.frontend, completion(300, seed=next(seeds)))
+                return self.early_blocks(both) > 0
+
+            both.frontend.wait_for(early, 60, "blocks come before their prompt is computed")
+            self.assertGreater(cluster.total(both.prefill[0], "pixii_handover_early_offers_total"), 0)
+            self.assertEqual({path for path, count in both.paths().items() if count}, {"prefill", "local_nothing_to_do"})
+            with ThreadPoolExecutor(6) as pool:
+                again = [{**body, "cache_salt": "other"} for body in self.bodies]
+                self.assertEqual(list(pool.map(lambda body: unary(both.frontend, body), again)), self.alone)
+            both.wait_until_quiet()
+
+    def test_a_death_while_blocks_move_costs_time_alone(self):
+        draw = random.Random(5)
+        with Disaggregated(decode=2, flags=PIPELINED) as both:
+            for number in range(KILLS):
+                role = "decode" if number % 2 else "prefill"
+                body = completion(280, seed=300 + number, max_tokens=40)
+                with ThreadPoolExecutor(1) as pool:
+                    answer = pool.submit(unary, both.frontend, body)
+                    threading.Event().wait(draw.choice([0.005, 0.02, 0.04, 0.08]))
+                    both.kill(both.prefill[0] if role == "prefill" else draw.choice(both.decode))
+                    got = answer.result(timeout=60)
+                self.assertEqual(got, unary(both.frontend, body))
+                both.add(role)
+                both.wait_for_workers()
+            both.wait_until_quiet()
+
+    def test_cancels_while_blocks_move_leave_nothing(self):
+        draw = random.Random(6)
+        with Disaggregated(flags=PIPELINED) as both:
+            def one(number):
+                body = completion(draw.randint(100, 300), seed=400 + number, max_tokens=200, stream=number % 2 == 0)
+                with contextlib.closing(both.frontend.connection()) as connection:
+                    connection.request("POST", COMPLETIONS, body=json.dumps(body), headers={"Content-Type": "application/json"})
+                    threading.Event().wait(draw.random() * 0.12)
+
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(one, range(CANCELS)))
+            both.wait_until_quiet()
+            self.assertEqual(unary(both.frontend, self.long), self.long_alone)
+            both.wait_until_quiet()
+
+    def test_who_decodes_can_be_chosen_first(self):
+        for flags in ((), PIPELINED):
+            with Disaggregated(flags=flags, frontend_flags=("--disaggregation-strategy", "decode_first")) as both:
+                for body, expected in zip(self.bodies, self.alone):
+                    self.assertEqual(unary(both.frontend, body), expected)
+                whole = sum(length >= BLOCK_TOKENS for length in self.lengths)
+                self.assertEqual(both.paths()["prefill"], whole)
+                # It says itself what it has: nobody else computes what it need not be given.
+                for body, expected in zip(self.bodies, self.alone):
+                    self.assertEqual(streamed(both.frontend, body), expected[0])
+                self.assertEqual(both.paths()["prefill"], whole)
+                self.assertEqual(both.paths()["local_short"], whole)
+                with ThreadPoolExecutor(4) as pool:
+                    self.assertEqual(list(pool.map(lambda body: chat(both.frontend, body), self.chats)), self.chats_alone)
+                both.wait_until_quiet()
+                both.kill(both.prefill[0])
+                both.wait_for_workers()
+                self.assertEqual(unary(both.frontend, self.long), self.long_alone)
+                both.wait_until_quiet()
 
     def test_without_a_prefill_worker_the_decode_worker_computes(self):
         with Disaggregated(prefill=0) as both:
@@ -326,6 +501,31 @@ class Disaggregation(unittest.TestCase):
                 self.assertEqual(status, 200)
             both.wait_until_quiet()
 
+    def test_a_decode_worker_stopped_in_the_midst_of_reading_believes_nothing_old(self):
+        draw = random.Random(17)
+        flags = ("--kv-transfer", "shm", "--kv-transfer-timeout-ms", "500", "--kv-transfer-buffer-tokens", str(BLOCK_TOKENS),
+                 "--max-context", "512", "--kv-tokens", "768")
+        with Disaggregated(flags=flags, frontend_flags=("--worker-dead-after", "600s", "--migration-patience", "1s")) as both:
+            def ended():
+                return cluster.total(both.prefill[0], "pixii_handover_ends_total", 'side="offer"')
+
+            for number in range(KILLS):
+                body, before = completion(300, seed=80 + number), ended()
+                with ThreadPoolExecutor(1) as pool:
+                    answer = pool.submit(unary, both.frontend, body)
+                    threading.Event().wait(draw.random() * 0.1)
+                    cluster.pause(both.decode[0])
+                    both.prefill[0].wait_for(lambda before=before: ended() > before, 2 * LATE, "it was read, or the lease ends")
+                    for other in range(3):  # its blocks are used for other prompts, while the reader stands in the midst of them
+                        status, said = both.frontend.post(COMPLETIONS, completion(
+                            300, seed=200 + 3 * number + other, disaggregated_params={"request_type": "context_only"}))
+                        self.assertEqual(status, 200, said)
+                    cluster.resume(both.decode[0])
+                    got = answer.result(timeout=60)
+                both.prefill[0].wait_for(lambda: cluster.total(both.prefill[0], "pixii_handover_blocks_pinned") == 0, LATE, "all leases end")
+                self.assertEqual(got, unary(both.frontend, {**body, "cache_salt": "cold"}))
+            both.wait_until_quiet()
+
     def test_a_prefill_worker_that_stands_still_is_given_up(self):
         with Disaggregated(frontend_flags=("--worker-dead-after", "1s")) as both:
             cluster.pause(both.prefill[0])
@@ -394,6 +594,26 @@ class Disaggregation(unittest.TestCase):
             self.assertEqual(status, 501 if status == 501 else 400, answer)
             self.assertIn("disaggregated_params", json.dumps(answer))
 
+    def test_workers_with_several_ranks_hand_over_from_rank_to_rank(self):
+        with Disaggregated(flags=("--enable-attention-dp", "--tensor-parallel-size", "2")) as both:
+            with ThreadPoolExecutor(6) as pool:
+                self.assertEqual(list(pool.map(lambda body: unary(both.frontend, body), self.bodies)), self.alone)
+                self.assertEqual(list(pool.map(lambda body: chat(both.frontend, body), self.chats)), self.chats_alone)
+            self.assertEqual({path for path, count in both.paths().items() if count}, {"prefill", "local_nothing_to_do"})
+            kept, moved = {}, both.moved()
+            for number in range(100):  # until both ranks of the prefill worker keep a prompt
+                body = {**self.long, "n": 1, "cache_salt": str(number)}
+                status, first = both.frontend.post(COMPLETIONS, {**body, "disaggregated_params": {"request_type": "context_only"}})
+                self.assertEqual(status, 200, first)
+                kept[first["disaggregated_params"]["ctx_dp_rank"]] = (body, first["disaggregated_params"])
+                if len(kept) == 2:
+                    break
+            self.assertEqual(sorted(kept), [0, 1])
+            for body, params in kept.values():
+                going_on = {**body, "disaggregated_params": {**params, "request_type": "generation_only"}}
+                self.assertEqual(unary(both.frontend, going_on), self.long_alone)
+            self.assertEqual(both.moved() - moved, 2 * (280 // BLOCK_TOKENS) * block_bytes())
+
     def test_one_command_runs_both(self):
         with harness.Server("tiny-chat", "--prefill", "1", "--decode", "1", *FLAGS) as server:
             def handed_over():
@@ -417,7 +637,7 @@ class Disaggregation(unittest.TestCase):
             key.write(os.urandom(1))
             key.flush()
             worker = ("worker", "tiny-chat", "--role", "decode", "--cluster-key", key.name)
-            for backend, word in (("UCX", "ucx"), ("MOONCAKE", "mooncake"), ("MPI", "mpi"), ("NIXL", "UCX")):
+            for backend, word in (("MOONCAKE", "mooncake"), ("MPI", "mpi")):
                 said = self.refused(*worker, "--override-engine-args",
                                     json.dumps({"cache_transceiver_config": {"backend": backend}}))
                 self.assertIn(word, said)
@@ -426,8 +646,8 @@ class Disaggregation(unittest.TestCase):
             self.assertIn("did you mean NIXL", said)
             said = self.refused(*worker, "--override-engine-args", json.dumps({"cache_transceiver_config": {"backnd": "NIXL"}}))
             self.assertIn("backend", said)
-            self.assertIn("LIBFABRIC", self.refused(*worker, "--kv-transfer", "nixl",
-                                                    env={**os.environ, "TRTLLM_NIXL_KVCACHE_BACKEND": "LIBFABRIC"}))
+            said = self.refused(*worker, "--kv-transfer", "ucks")
+            self.assertIn("allowed: default, nixl, ucx, libfabric", said)
             self.assertIn("prefix-cache", self.refused(*worker, "--no-prefix-cache"))
         self.assertIn("decode", self.refused_serve("--prefill", "1"))
         self.assertIn("workers", self.refused_serve("--prefill", "1", "--decode", "1", "--workers", "1"))

@@ -37,7 +37,7 @@ cache_transceiver_config:
   kv_transfer_sender_future_timeout_ms: 1000
   kv_transfer_poll_interval_ms: 5000
   kv_cache_bounce_size_mb: 0
-  enable_pipelined_transfer: false
+  enable_pipelined_transfer: true
 speculative_config:
   decoding_type: DraftTarget
   speculative_model: tiny-draft

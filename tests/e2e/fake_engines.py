@@ -3,6 +3,7 @@
 They compute nothing: the tokens of an answer are a function of its prompt and position, `answer()`. These are not the real
 engines; docs/attached_engines.md says so.
 """
+import itertools
 import json
 import socket
 import threading
@@ -20,10 +21,19 @@ def answer(prompt, count):
 
 class FakeEngine:
     """An HTTP server; `script` says what it does with the next requests: None for an answer, or one of
-    "status NNN", "hang", "hang before", "cut N" (after N pieces), "json", "twice", "no end", "error"."""
+    "status NNN", "hang", "hang before", "cut N" (after N pieces), "json", "twice", "no end", "error".
 
-    def __init__(self, kind, words="the river runs on and on".split(), block_size=16):
-        self.kind, self.words, self.block_size = kind, words, block_size
+    One with a `role`, "prefill" or "decode", hands prompts over to others of its kind, or takes them: `kept` is what it
+    computed and nobody has taken, `fetched` which prompts it took from others."""
+
+    meeting = threading.Condition()
+    rooms = {}   # SGLang's: room -> prompt that its prefill engine has computed; None once it was taken
+    said = {}    # what prefill engines said of what they keep, as JSON -> (engine, prompt)
+    numbers = itertools.count(1)
+
+    def __init__(self, kind, words="the river runs on and on".split(), block_size=16, role=None):
+        self.kind, self.words, self.block_size, self.role = kind, words, block_size, role
+        self.kept, self.fetched = [], []
         self.script, self.seen, self.cached = None, [], 0
         self.open, self.aborted, self.pause = 0, 0, 0.0
         self.adapters, self.kv_events = {}, []
@@ -115,6 +125,19 @@ class FakeEngine:
         if takes_tokens != isinstance(prompt, list):
             self.say(handler, {"error": {"message": "this engine takes no such prompt", "code": 400}}, 400)
             return
+        if self.role == "prefill" and prompt != [1] or self.role == "decode" and body.get("stream"):
+            if self.script and self.script.startswith("status"):
+                self.say(handler, {"error": {"message": "as the script says"}}, int(self.script.split()[1]))
+                return
+            self.seen.append(body)
+            if self.role == "prefill":
+                self.prefill(handler, body, prompt)
+                return
+            why = self.fetch(body, prompt)
+            if why is not None:
+                self.say(handler, {"error": {"message": why, "code": 400}}, 400)
+                return
+            self.seen.pop()
         if not body.get("stream"):
             choice = {"index": 0, "text": "x", "finish_reason": "length"}
             if self.kind == "vllm" and body.get("return_token_ids") or self.kind == "trtllm" and body.get("detokenize") is False:
@@ -140,6 +163,71 @@ class FakeEngine:
             return handler.connection.recv(1) == b""
         except OSError:
             return True
+
+    def prefill(self, handler, body, prompt):
+        """Computes a prompt for another engine and says where that finds it."""
+        number = next(self.numbers)
+        if self.kind == "sglang":
+            self.meet(handler, body, prompt)
+            return
+        choice = {"index": 0, "text": "x", "finish_reason": "length"}
+        if self.kind == "vllm":
+            asked = {"do_remote_decode": True, "do_remote_prefill": False, "remote_engine_id": None, "remote_block_ids": None,
+                     "remote_host": None, "remote_port": None}
+            if body.get("kv_transfer_params") != asked or body["max_tokens"] != 1 or body.get("stream") or "min_tokens" in body:
+                self.say(handler, {"error": {"message": f"not how a prompt is asked for: {body}", "code": 400}}, 400)
+                return
+            words = {"do_remote_prefill": True, "do_remote_decode": False, "remote_block_ids": [number, number + 1],
+                     "remote_engine_id": f"engine {self.port}", "remote_host": "127.0.0.1", "remote_port": self.port, "tp_size": 1}
+            answered = {"choices": [choice], "kv_transfer_params": words}
+        else:
+            if body.get("disaggregated_params") != {"request_type": "context_only"} or body["max_tokens"] != 1 or body.get("stream"):
+                self.say(handler, {"error": {"message": f"not how a prompt is asked for: {body}", "code": 400}}, 400)
+                return
+            words = {"request_type": "context_only", "first_gen_tokens": answer(prompt, 1), "ctx_request_id": number,
+                     "encoded_opaque_state": f"c3RhdGU{number}", "draft_tokens": None, "disagg_request_id": 2**50 + number}
+            answered = {"choices": [{**choice, "disaggregated_params": words}]}
+        self.kept.append(prompt)
+        self.said[json.dumps({**words, "request_type": None}, sort_keys=True)] = (self, prompt)
+        self.say(handler, answered)
+
+    def meet(self, handler, body, prompt):
+        """SGLang's prefill engine: it has ended when the other one has the prompt."""
+        room = (body["bootstrap_host"], body["bootstrap_port"], body["bootstrap_room"])
+        with self.meeting:
+            self.rooms[room] = prompt
+            self.kept.append(prompt)
+            self.meeting.notify_all()
+            taken = self.meeting.wait_for(lambda: self.rooms[room] is None, 20)
+            self.kept.remove(prompt)
+        self.say(handler, {"text": "x", "output_ids": answer(prompt, 1), "meta_info": {}}, 200 if taken else 500)
+
+    def fetch(self, body, prompt):
+        """Takes a prompt that another engine has computed; why it cannot, or nothing."""
+        if self.kind == "sglang":
+            if "bootstrap_room" not in body:
+                return "Disaggregated request received without bootstrap room id"
+            room = (body["bootstrap_host"], body["bootstrap_port"], body["bootstrap_room"])
+            with self.meeting:
+                if not self.meeting.wait_for(lambda: room in self.rooms, 20):
+                    return "nobody came"
+                if self.rooms[room] != prompt:
+                    return "the prompt in the room is another one"
+                self.rooms[room] = None
+                self.meeting.notify_all()
+            self.fetched.append(prompt)
+            return None
+        words = body.get("kv_transfer_params" if self.kind == "vllm" else "disaggregated_params")
+        if words is None:
+            return None  # it computes the prompt itself
+        if self.kind == "trtllm" and words.get("request_type") != "generation_only":
+            return "not how a prompt's answer is asked for"
+        engine, known = self.said.pop(json.dumps({**words, "request_type": None}, sort_keys=True), (None, None))
+        if known != prompt:
+            return "no prefill engine said this of this prompt"
+        engine.kept.remove(prompt)
+        self.fetched.append(prompt)
+        return None
 
     def stream(self, handler, body, prompt, count):
         script = self.script

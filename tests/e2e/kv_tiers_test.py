@@ -113,6 +113,79 @@ class HostTier(unittest.TestCase):
             ask(server, prompt_of(1), cache_salt="one")
             self.assertGreater(metric(server, "kvbm_onboard_blocks_h2d"), before)
 
+    def test_clearing_empties_host_memory_and_if_asked_the_disk(self):
+        with folder() as path:
+            flags = (*SMALL_CACHE, "--kv-host-blocks", "400", "--kv-disk", str(path), "--kv-disk-blocks", "600", "--kv-offload-all")
+            stored = lambda server, tier: metric(server, "pixii_kv_tier_blocks", tier=tier)
+            with harness.Server("tiny-chat", *flags) as server:
+                first = ask(server, prompt_of(1))
+                settle(server)
+                self.assertGreater(stored(server, "disk"), 0)
+                self.assertEqual(server.post("/clear_kv_blocks", "")[0], 200)
+                server.wait_for(lambda: stored(server, "host") == 0, 10, "empty host memory")
+                self.assertGreater(stored(server, "disk"), 0)
+                self.assertEqual(ask(server, prompt_of(1)), first)
+                settle(server)
+                self.assertEqual(server.post("/clear_kv_blocks", {"tiers": "all"})[0], 200)
+                server.wait_for(lambda: stored(server, "host") + stored(server, "disk") == 0, 10, "empty tiers")
+                brought = metric(server, "kvbm_onboard_blocks_h2d") + metric(server, "kvbm_onboard_blocks_d2d")
+                self.assertEqual(ask(server, prompt_of(1)), first)
+                self.assertEqual(metric(server, "kvbm_onboard_blocks_h2d") + metric(server, "kvbm_onboard_blocks_d2d"), brought)
+                self.assertEqual(server.post("/clear_kv_blocks", {"tiers": "disk"})[0], 400)
+
+    def test_blocks_of_requests_that_wait_come_to_host_memory_before_their_turn(self):
+        with folder() as path:
+            flags = ("--kv-tokens", "4096", "--block-size", str(BLOCK), "--max-context", "2048", "--max-batch", "1",
+                     "--kv-host-blocks", "400", "--kv-disk", str(path), "--kv-disk-blocks", "900", "--kv-offload-all")
+            prompts = [prompt_of(i) for i in range(4)]
+            with harness.Server("tiny-chat", *flags) as server:
+                expected = [ask(server, prompt) for prompt in prompts]
+                settle(server)
+                self.assertEqual(server.post("/clear_kv_blocks", "")[0], 200)  # but for the disk
+                self.assertEqual(metric(server, "kvbm_onboard_blocks_d2h"), 0)
+                stream = server.stream(COMPLETIONS, {"prompt": "Say something long.", "max_tokens": 1900, "ignore_eos": True, "stream": True})
+                next(stream)
+                answers = [None] * len(prompts)
+
+                def work(i):
+                    answers[i] = ask(server, prompts[i])
+
+                threads = [threading.Thread(target=work, args=(i,)) for i in range(len(prompts))]
+                for thread in threads:
+                    thread.start()
+                # One runs, one is next and is brought to the device; of the others blocks come nearer.
+                server.wait_for(lambda: metric(server, "kvbm_onboard_blocks_d2h") > 0, 60, "blocks in host memory")
+                stream.close()
+                for thread in threads:
+                    thread.join()
+                self.assertEqual(answers, expected)
+                self.assertGreater(metric(server, "pixii_kv_tier_prefetched_total", tier="disk"), 0)
+                self.assertEqual(metric(server, "pixii_kv_integrity_failures_total"), 0)
+
+    def test_the_share_of_the_memorys_bandwidth_is_measured_and_exported(self):
+        with harness.Server("tiny-chat", *SMALL_CACHE, "--kv-host-blocks", "400", "--kv-tier-bandwidth-share", "0.1") as server:
+            ask(server, prompt_of(1))
+            settle(server)
+            self.assertGreater(metric(server, "pixii_kv_tier_bandwidth_bytes_per_second"), 1e8)
+            self.assertEqual(metric(server, "pixii_kv_tier_bandwidth_share"), 0.1)
+            self.assertGreater(metric(server, "pixii_kv_tier_traffic_bytes_total", tier="host"), 0)
+
+    def test_policies_of_other_systems_give_the_same_answers(self):
+        prompts = [prompt_of(i) for i in range(6)]
+        with harness.Server("tiny-chat", *SMALL_CACHE, "--no-prefix-cache") as server:
+            expected = [ask(server, prompt) for prompt in prompts]
+        for policy in ("lru", "hicache", "flexkv"):
+            with folder() as path:
+                with harness.Server("tiny-chat", *SMALL_CACHE, "--kv-policy", policy, "--kv-host-blocks", "40", "--kv-disk", str(path),
+                                    "--kv-disk-blocks", "120") as server:
+                    for _ in range(2):
+                        self.assertEqual([ask(server, prompt) for prompt in prompts], expected, policy)
+                    settle(server)
+                    self.assertEqual(metric(server, "pixii_kv_integrity_failures_total"), 0)
+        done = harness.run_pixii("serve", "tiny-chat", "--port", "0", "--kv-host-blocks", "9", "--kv-policy", "lru", "--kv-offload-all")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("kv-policy", done.stderr + done.stdout)
+
     def test_users_variables_set_the_tiers(self):
         with folder() as path:
             env = {"DYN_KVBM_CPU_CACHE_GB": "0.01", "DYN_KVBM_DISK_CACHE_OVERRIDE_NUM_BLOCKS": "9000",
@@ -336,28 +409,47 @@ class DiskTier(unittest.TestCase):
                 self.ask_all(server)
                 self.assertEqual(metric(server, "pixii_kv_integrity_failures_total", tier="disk"), 0)
 
+    @contextlib.contextmanager
+    def mounted(self, mount, path):
+        """Servers started meanwhile see the file system that the shell command `mount` makes of `path`."""
+        command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f"{mount} && exec \"$@\"", "sh"]
+        if subprocess.run([*command, "true"], capture_output=True).returncode != 0:
+            self.skipTest("no file system can be mounted here")
+        binary = harness.BINARY
+        script = path.parent / f"{path.name}.sh"
+        script.write_text("#!/bin/sh\nexec unshare --user --map-root-user --mount sh -c "
+                          f"'{mount} && exec \"$@\"' sh {pathlib.Path(binary).absolute()} \"$@\"\n")
+        script.chmod(0o700)
+        harness.BINARY = str(script)
+        try:
+            yield
+        finally:
+            harness.BINARY = binary
+            script.unlink()
+
     def test_a_full_file_system_is_a_degraded_tier_and_no_more(self):
-        with folder() as path:
-            mounted = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
-                       f"mount -t tmpfs -o size=400k none {path} && exec \"$@\"", "sh"]
-            if subprocess.run([*mounted, "true"], capture_output=True).returncode != 0:
-                self.skipTest("no file system can be mounted here")
-            with contextlib.ExitStack() as stack:
-                binary = harness.BINARY
-                script = path.parent / f"{path.name}.sh"
-                script.write_text("#!/bin/sh\nexec unshare --user --map-root-user --mount sh -c "
-                                  f"'mount -t tmpfs -o size=400k none {path} && exec \"$@\"' sh {pathlib.Path(binary).absolute()} \"$@\"\n")
-                script.chmod(0o700)
-                stack.callback(script.unlink)
-                harness.BINARY = str(script)
-                stack.callback(lambda: setattr(harness, "BINARY", binary))
-                server = stack.enter_context(harness.Server("tiny-chat", *self.flags(path, host=None)))
+        with folder() as path, self.mounted(f"mount -t tmpfs -o size=400k none {path}", path):
+            with harness.Server("tiny-chat", *self.flags(path, host=None)) as server:
                 self.ask_all(server)
                 settle(server)
                 self.assertGreater(metric(server, "pixii_kv_tier_write_failures_total", tier="disk"), 0)
                 self.assertEqual(metric(server, "pixii_kv_tier_degraded", tier="disk"), 1)
                 self.ask_all(server)
                 self.assertGreater(metric(server, "kvbm_onboard_blocks_d2d"), 0)
+
+    def test_a_read_only_file_system_is_read_and_the_tier_says_so(self):
+        with folder() as path:
+            with harness.Server("tiny-chat", *self.flags(path, host=None)) as server:
+                self.ask_all(server)
+                settle(server)
+            with self.mounted(f"mount --bind {path} {path} && mount -o remount,bind,ro {path}", path):
+                with harness.Server("tiny-chat", *self.flags(path, host=None)) as server:
+                    server.wait_for(lambda: metric(server, "pixii_kv_tier_blocks", tier="disk") > 0, 10, "blocks found again")
+                    self.ask_all(server)
+                    self.assertGreater(metric(server, "kvbm_onboard_blocks_d2d"), 0)
+                    self.assertEqual(metric(server, "kvbm_offload_blocks_d2d"), 0)
+                    self.assertEqual(metric(server, "pixii_kv_tier_degraded", tier="disk"), 1)
+                    self.assertEqual(metric(server, "pixii_kv_integrity_failures_total"), 0)
 
 
 class ObjectTier(unittest.TestCase):

@@ -286,6 +286,22 @@ class Folders(unittest.TestCase):
                     self.assertEqual(status, 200, f"{name} gave way and is still routable: {answer}")
                 self.assertIn("adapter.read", server.log_text())
 
+    def test_what_cannot_be_read_in_the_folder_is_left_out_with_its_reason(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, more in (("good", {}), ("dora", {"config": {"use_dora": True}}), ("cut", {})):
+                write_adapter(pathlib.Path(folder) / name, 1, **more)
+            weights = pathlib.Path(folder) / "cut" / "adapter_model.safetensors"
+            weights.write_bytes(weights.read_bytes()[:-7])
+            with harness.Server("tiny-chat", "--lora-dir", folder) as server:
+                listed = [model["id"] for model in server.request("GET", "/v1/models")[2]["data"]]
+                self.assertEqual(sorted(listed), ["good", "tiny-chat"])
+                refused = [line for line in server.log_path.read_text().splitlines() if "adapter.refused" in line]
+                self.assertEqual(len(refused), 2, refused)
+                for name, why in (("dora", "use_dora"), ("cut", "adapter_model.safetensors")):
+                    self.assertTrue(any(f"{folder}/{name}" in line and why in line for line in refused), refused)
+                self.assertEqual(server.post("/v1/chat/completions", {**QUESTION, "model": "dora"})[0], 404)
+                self.assertEqual(server.post("/v1/chat/completions", {**QUESTION, "model": "good", "max_tokens": 2})[0], 200)
+
     def test_a_wrong_flag_stops_the_start(self):
         with tempfile.TemporaryDirectory() as folder:
             bad = write_adapter(pathlib.Path(folder) / "bad", 1, config={"use_dora": True})

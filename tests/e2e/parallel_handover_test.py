@@ -1,9 +1,9 @@
-"""Prefill and decode workers whose ranks differ: the blocks move and the answers are one worker's (trtllm A2.2)."""
+"""Prefill and decode workers whose ranks or block sizes differ: the blocks move and the answers are one worker's (trtllm A2.2)."""
 import unittest
 
 import cluster
 import harness
-from disaggregation_test import COMPLETIONS, FLAGS, Disaggregated
+from disaggregation_test import COMPLETIONS, FLAGS, PIPELINED, Disaggregated
 
 PAIRS = [  # prefill, decode
     ((), ("--tp", "2")),
@@ -12,6 +12,9 @@ PAIRS = [  # prefill, decode
     (("--pp", "2"), ()),
     (("--tp", "4"), ()),  # two KV heads, duplicated
     (("--tp", "2", "--pp", "2"), ("--tp", "4")),
+    (("--block-size", "32"), ()),
+    (("--block-size", "8"), ("--block-size", "32", "--kv-transfer-buffer-tokens", "32")),
+    (("--block-size", "32", "--tp", "2", *PIPELINED), ("--block-size", "8")),
 ]
 
 
