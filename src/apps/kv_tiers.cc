@@ -112,11 +112,6 @@ Result<bool> WantsKvTiers(const EngineFlags& flags) {
                 "unless it is AWS)",
                 "kv-object");
   }
-  if (!flags.kv_object && !flags.kv_object_bucket.empty()) {
-    return Fail(Code::kInvalidArgument,
-                "kv-object-bucket: nothing goes there without --kv-object; give that too",
-                "kv-object-bucket");
-  }
   if (flags.kv_redis.empty() && !flags.kv_redis_password.empty()) {
     return Fail(Code::kInvalidArgument,
                 "kv-redis-password: there is no store to say it to; give --kv-redis too",

@@ -232,7 +232,7 @@ class RedisTier(unittest.TestCase):
         for flags, named in ((("--kv-redis", "localhost"), "kv-redis"), (("--kv-redis", "rediss://h:1", "--kv-redis-password", "x"), "TLS"),
                              (("--kv-redis", "unix:/x"), "kv-redis-password"),
                              (("--kv-redis", "http://h:1"), "rediss://HOST"), (("--kv-redis-password", "x"), "--kv-redis too"),
-                             (("--kv-object-bucket", "b"), "--kv-object;"), (("--kv-redis", "redis://me:hunter2@h:1"), "--kv-redis-password"),
+                             (("--kv-redis", "redis://me:hunter2@h:1"), "--kv-redis-password"),
                              (("--kv-redis", "me:hunter2@h:1"), "--kv-redis-password"),
                              (("--kv-redis", "rediss://h:1", "--kv-redis-password", "x", "--kv-redis-ca", "/nope"), "kv-redis-ca: "),
                              (("--kv-host-bytes", "1MiB", "--kv-seal-key-file", "/nope"), "kv-seal-key-file: "),
