@@ -189,7 +189,8 @@ def simulation(tally, factor, long):
         ok, output = run([str(binary), "simulate", "--scenario", scenario, "--seeds", str(seeds), "--jobs",
                           str(os.cpu_count() or 1)], seconds=14400)
         print(next((line for line in output.splitlines() if " runs, " in line), "simulate: no output"), flush=True)
-        tally.add(f"simulate {scenario} {seeds} seeds", ok, output[-6000:])
+        what = [line for line in output.splitlines() if line.startswith(("seed ", "repeat "))]
+        tally.add(f"simulate {scenario} {seeds} seeds", ok, "\n".join(what)[-6000:] or output[-6000:])
 
 
 def long_day(tally):

@@ -59,8 +59,8 @@ StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
     if (!report.ran || !has_work()) {
       executor_->Rest();
     }
-    stalled_ = traffic_ && !report.ran && !requests_.empty() && scheduler_.running_count() == 0 &&
-               awaited_.empty() && !scheduler_.holds_admissions();
+    stalled_ = traffic_ && !report.ran && !requests_.empty() && awaited_.empty() &&
+               !scheduler_.holds_admissions();
   }
   return report;
 }

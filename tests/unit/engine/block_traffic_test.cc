@@ -269,6 +269,30 @@ TEST(BlockTraffic, WhatCannotBeBroughtIsComputed) {
   EXPECT_GT(second.engine().traffic().missed_blocks, 0U);
 }
 
+TEST(BlockTraffic, WhoRunsAndCannotGrowWaitsForBlocksThatAreHeld) {
+  auto store = std::make_shared<Store>();
+  store->moods.hold_percent = 100;
+  HarnessOptions options = With(store);
+  options.limits.block_count = 30;
+  Harness harness(options);
+  const wire::GenerateRequest first = MakeRequest(1, 60, 1);
+  const wire::GenerateRequest second = MakeRequest(2, 40, 40, 30);  // 20 blocks beside 15 of 30
+  ASSERT_TRUE(harness.Submit(first));
+  while (harness.engine().request_count() > 0) {
+    harness.Step();
+  }
+  ASSERT_TRUE(harness.Submit(second));
+  for (int i = 0; i < 60 && !harness.engine().stalled(); ++i) {
+    harness.Step();
+  }
+  EXPECT_EQ(harness.engine().scheduler().running_count(), 1U);
+  EXPECT_TRUE(harness.engine().stalled()) << "else its thread would turn in circles";
+  store->moods.hold_percent = 0;
+  Settle(harness);
+  harness.ExpectOracle(first);
+  harness.ExpectOracle(second);
+}
+
 TEST(BlockTraffic, ACancelledLoadGivesItsBlocksBackAtItsEnd) {
   auto store = std::make_shared<Store>();
   const wire::GenerateRequest request = MakeRequest(1, 100, 10);
