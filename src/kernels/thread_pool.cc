@@ -3,12 +3,17 @@
 #include <immintrin.h>
 
 #include "base/assert.h"
+#include "rt/cpu.h"
 
 namespace pixii::kernels {
 namespace {
 
 // Real time, not the program's: it bounds a spin and decides nothing.
 using SpinClock = std::chrono::steady_clock;
+
+/// So long a worker stays where it went, or was put again: the kernel weighs its CPUs about as
+/// often.
+constexpr std::chrono::milliseconds kStay{4};
 
 constexpr int kPausesPerLook = 16;  // looking at the clock costs about as much as these
 
@@ -30,7 +35,8 @@ void WaitWhile(const std::atomic<std::uint32_t>& word, std::uint32_t value) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(std::int32_t thread_count) {
+ThreadPool::ThreadPool(std::int32_t thread_count)
+    : leaves_cpu_(thread_count <= rt::AllowedCpuCount()) {
   PX_ASSERT(thread_count >= 1 && thread_count <= kThreadCountMax);
   for (std::int32_t worker = 1; worker < thread_count; ++worker) {
     threads_.emplace_back([this, worker] { Work(worker); });
@@ -53,6 +59,7 @@ void ThreadPool::RunErased(Erased call, void* callee) {
   }
   call_ = call;
   callee_ = callee;
+  caller_cpu_ = rt::CurrentCpu();
   running_.store(static_cast<std::uint32_t>(threads_.size()), std::memory_order_relaxed);
   round_.fetch_add(1, std::memory_order_release);
   round_.notify_all();
@@ -65,11 +72,16 @@ void ThreadPool::RunErased(Erased call, void* callee) {
 
 void ThreadPool::Work(std::int32_t worker) {
   std::uint32_t seen = 0;
+  SpinClock::time_point stays_until = SpinClock::now();
   while (true) {
     WaitWhile(round_, seen);
     ++seen;
     if (stop_) {
       return;
+    }
+    if (leaves_cpu_ && rt::CurrentCpu() == caller_cpu_ && SpinClock::now() >= stays_until) {
+      rt::LeaveCpu(caller_cpu_);
+      stays_until = SpinClock::now() + kStay;
     }
     call_(callee_, worker);
     if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) {

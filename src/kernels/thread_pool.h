@@ -1,8 +1,9 @@
 // Persistent threads that run one function together; the caller is worker 0.
 //
 // Thread: Run() from one thread at a time. A worker that finds nothing to do spins at most kSpinMax
-// and then sleeps in
-//         the kernel, so an idle pool costs nothing; so does the caller that waits for the others.
+//         and then sleeps in the kernel, so an idle pool costs nothing; so does the caller that
+//         waits for the others. A worker that wakes up on the caller's CPU leaves it: the kernel
+//         often puts it there, and then each of the two waits for the other.
 #pragma once
 
 #include <atomic>
@@ -47,7 +48,9 @@ class ThreadPool final {
   alignas(64) std::atomic<std::uint32_t> running_{0};  // workers that have not ended this round
   alignas(64) Erased call_ = nullptr;                  // written before round_ is raised
   void* callee_ = nullptr;
+  std::int32_t caller_cpu_ = 0;  // where it was when the round began
   bool stop_ = false;
+  bool leaves_cpu_;  // there is a CPU for each worker
   std::vector<std::thread> threads_;
 };
 

@@ -6,10 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
-#include <vector>
 
 #include "base/assert.h"
 #include "base/checked.h"
@@ -18,6 +18,10 @@
 namespace pixii::rt {
 
 namespace {
+
+/// A window's buffers are handed over in as many parts: few calls of the system, and all but one
+/// part are under way.
+constexpr std::size_t kWindowStrides = 4;
 
 tl::unexpected<Error> FailErrno(int error, std::string_view what, const std::string& path) {
   const Code code = error == ENOENT || error == ENOTDIR ? Code::kNotFound
@@ -41,26 +45,29 @@ class PosixBlockFile final : public BlockFile {
     }
   }
 
-  void RunAll(BlockOperation operation, std::span<BlockPiece> pieces) override {
-    if (queue_ == nullptr || pieces.size() < 2) {
-      BlockFile::RunAll(operation, pieces);
+  void Begin(BlockOperation operation, BlockPiece& piece) override {
+    if (queue_ == nullptr) {
+      BlockFile::Begin(operation, piece);
       return;
     }
-    left_.clear();
-    running_ = pieces;
-    queue_->Run(
-        fd_.get(), operation, pieces,
-        [](void* self, std::size_t piece, std::int32_t said) {
-          auto& file = *static_cast<PosixBlockFile*>(self);
-          file.running_[piece].result = {};
-          if (said != static_cast<std::int64_t>(file.running_[piece].bytes.size())) {
-            file.left_.push_back(piece);
-          }
-        },
-        this);
-    // What did not go whole goes, or fails, as if it came alone.
-    for (const std::size_t piece : left_) {
-      BlockFile::RunAll(operation, pieces.subspan(piece, 1));
+    piece.operation = operation;
+    queue_->Begin(fd_.get(), piece);
+  }
+
+  void Submit() override {
+    if (queue_ != nullptr) {
+      queue_->Submit();
+    }
+  }
+
+  void Await(BlockPiece& piece) override {
+    if (queue_ == nullptr) {
+      return;
+    }
+    queue_->Await(piece);
+    piece.result = {};
+    if (piece.said != static_cast<std::int64_t>(piece.bytes.size())) {
+      BlockFile::Begin(piece.operation, piece);  // it goes, or fails, as if it came alone
     }
   }
 
@@ -151,9 +158,6 @@ class PosixBlockFile final : public BlockFile {
   bool direct_;
   std::unique_ptr<UringQueue> queue_;
   std::optional<Error> batch_trouble_;
-  // Of RunAll.
-  std::span<BlockPiece> running_;
-  std::vector<std::size_t> left_;
 };
 
 }  // namespace
@@ -184,10 +188,42 @@ Result<std::unique_ptr<BlockFile>> OpenBlockFile(const std::string& path,
   return std::make_unique<PosixBlockFile>(std::move(fd), path, direct, options.batches);
 }
 
+void BlockFile::Begin(BlockOperation operation, BlockPiece& piece) {
+  piece.result = operation == BlockOperation::kRead ? Read(piece.offset, piece.bytes)
+                                                    : Write(piece.offset, piece.bytes);
+}
+
 void BlockFile::RunAll(BlockOperation operation, std::span<BlockPiece> pieces) {
   for (BlockPiece& piece : pieces) {
-    piece.result = operation == BlockOperation::kRead ? Read(piece.offset, piece.bytes)
-                                                      : Write(piece.offset, piece.bytes);
+    Begin(operation, piece);
+  }
+  for (BlockPiece& piece : pieces) {
+    Await(piece);
+  }
+}
+
+BlockWindow::BlockWindow(BlockFile& file, BlockOperation operation, std::size_t buffers)
+    : file_(file),
+      operation_(operation),
+      pieces_(buffers),
+      stride_(std::max<std::size_t>(1, buffers / kWindowStrides)) {
+  PX_ASSERT(buffers > 0);
+}
+
+BlockWindow::~BlockWindow() {
+  while (!empty()) {
+    AwaitSome([](std::size_t /*buffer*/, const BlockPiece& /*piece*/) {});
+  }
+}
+
+void BlockWindow::Begin(std::uint64_t offset, std::span<std::byte> bytes) {
+  PX_ASSERT(!full());
+  BlockPiece& piece = pieces_[next()];
+  piece.offset = offset;
+  piece.bytes = bytes;
+  file_.Begin(operation_, piece);
+  if (++begun_ % stride_ == 0) {
+    file_.Submit();
   }
 }
 

@@ -11,6 +11,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/result.h"
 #include "rt/uring_queue.h"
@@ -32,12 +34,21 @@ class BlockFile {
   virtual Result<void> Write(std::uint64_t offset, std::span<const std::byte> bytes) = 0;
   /// Many of either kind, in no order, each with its own result: in one call of the system where
   /// that works. Pre: as Read, for each.
-  virtual void RunAll(BlockOperation operation, std::span<BlockPiece> pieces);
+  void RunAll(BlockOperation operation, std::span<BlockPiece> pieces);
 
-  /// Pieces of RunAll will often lie in these, which outlive the file. Once.
+  /// The same while the caller does something else: a piece that has begun stays where it is, with
+  /// its bytes, until Await has returned for it, and then has its result. Submit hands over what
+  /// has begun, many at once; Await does, too. Pre: as Read.
+  virtual void Begin(BlockOperation operation, BlockPiece& piece);
+
+  virtual void Submit() {}
+
+  virtual void Await(BlockPiece& /*piece*/) {}
+
+  /// Pieces will often lie in these, which outlive the file. Once.
   virtual void Expect(std::span<const std::span<std::byte>> /*buffers*/) {}
 
-  /// Why RunAll calls the system for each piece; nothing if it does not.
+  /// Why the system is called for each piece; nothing if it is not.
   virtual std::optional<Error> batch_trouble() const { return std::nullopt; }
 
   virtual Result<void> Truncate(std::uint64_t size_bytes) = 0;
@@ -52,7 +63,48 @@ struct BlockFileOptions {
   bool create = false;  // if it is missing, with mode 0600
   bool write = false;
   bool direct = true;    // past the page cache, where that works
-  bool batches = false;  // RunAll by io_uring, where the system lets us
+  bool batches = false;  // pieces by io_uring, where the system lets us
+};
+
+/// Pieces of one kind that go in order through buffers, taken in turn: some are under way while the
+/// caller makes the next or looks at the last.
+class BlockWindow final {
+ public:
+  /// `file` outlives it. Pre: `buffers` > 0.
+  BlockWindow(BlockFile& file, BlockOperation operation, std::size_t buffers);
+  /// Waits for what is under way.
+  ~BlockWindow();
+  BlockWindow(const BlockWindow&) = delete;
+  BlockWindow& operator=(const BlockWindow&) = delete;
+
+  bool full() const { return begun_ - ended_ == pieces_.size(); }
+
+  bool empty() const { return begun_ == ended_; }
+
+  /// The buffer that Begin takes. Pre: not full.
+  std::size_t next() const { return begun_ % pieces_.size(); }
+
+  void Begin(std::uint64_t offset, std::span<std::byte> bytes);
+
+  /// Waits for the oldest ones, a part of those under way, and gives each with its buffer to
+  /// `take`. Pre: not empty.
+  template <class Take>
+  void AwaitSome(const Take& take) {
+    for (std::size_t i = 0; i < stride_ && !empty(); ++i) {
+      const std::size_t buffer = ended_ % pieces_.size();
+      file_.Await(pieces_[buffer]);
+      ++ended_;
+      take(buffer, std::as_const(pieces_[buffer]));
+    }
+  }
+
+ private:
+  BlockFile& file_;
+  BlockOperation operation_;
+  std::vector<BlockPiece> pieces_;  // [buffer]
+  std::size_t stride_;              // so many are handed over, and awaited, at a time
+  std::size_t begun_ = 0;
+  std::size_t ended_ = 0;
 };
 
 /// Errors: kNotFound, kUnavailable (no permission, a read-only file system).

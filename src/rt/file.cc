@@ -295,6 +295,13 @@ Result<void> CreateSymlink(const std::string& target, const std::string& link) {
   return RenameFile(temporary, link);
 }
 
+Result<void> RemoveFolder(const std::string& path) {
+  if (::rmdir(path.c_str()) != 0) {
+    return FailErrno(errno, "remove", path);
+  }
+  return {};
+}
+
 Result<void> RemoveFile(const std::string& path) {
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
     return FailErrno(errno, "remove", path);

@@ -101,6 +101,8 @@ Result<void> CreateFolders(const std::string& path);
 Result<void> RenameFile(const std::string& from, const std::string& to);
 /// Makes `link` point to `target`, replacing an older link.
 Result<void> CreateSymlink(const std::string& target, const std::string& link);
+/// An empty one.
+Result<void> RemoveFolder(const std::string& path);
 /// No error if it is not there.
 Result<void> RemoveFile(const std::string& path);
 /// Bytes that an ordinary user may still write to the file system of `path`.

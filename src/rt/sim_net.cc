@@ -67,7 +67,7 @@ void SimConnection::Arrive(int side) {
     return;
   }
   using Kind = SimStreamEnd::Piece::Kind;
-  const SimStreamEnd::Piece piece = std::move(from.under_way.front());
+  SimStreamEnd::Piece piece = std::move(from.under_way.front());
   from.under_way.pop_front();
   world.Note(kNoteArrival + id,
              (std::uint64_t{piece.bytes.size()} << 8U) ^ static_cast<std::uint64_t>(piece.kind));
@@ -86,11 +86,12 @@ void SimConnection::Arrive(int side) {
   } else if (piece.kind == Kind::kEnd) {
     to.peer_ended = true;
   } else {
-    if (to.inbox_begin > 0 && to.inbox_begin == to.inbox.size()) {
-      to.inbox.clear();
+    if (to.unread_bytes() == 0) {
+      to.inbox = std::move(piece.bytes);
       to.inbox_begin = 0;
+    } else {
+      to.inbox.append(piece.bytes);
     }
-    to.inbox.append(piece.bytes);
   }
   to.readers.WakeAll();
 }

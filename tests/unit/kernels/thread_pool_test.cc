@@ -1,6 +1,7 @@
 #include "kernels/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -63,6 +64,39 @@ std::string StatesOfOtherThreads() {
     out += name_end == std::string::npos ? '?' : stat[name_end + 2];
   }
   return out;
+}
+
+void MayRunOn(const cpu_set_t& cpus) { EXPECT_EQ(::sched_setaffinity(0, sizeof(cpus), &cpus), 0); }
+
+// The kernel may put it there whenever it wakes it: here it is put there.
+TEST(ThreadPool, AWorkerLeavesItsCallersCpu) {
+  cpu_set_t allowed;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+  if (CPU_COUNT(&allowed) < 2) {
+    GTEST_SKIP() << "one CPU";
+  }
+  ThreadPool pool(2);
+  const int cpu = ::sched_getcpu();
+  cpu_set_t home;
+  CPU_ZERO(&home);
+  CPU_SET(static_cast<std::size_t>(cpu), &home);
+  MayRunOn(home);
+  constexpr int kRounds = 20;
+  int apart = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    pool.Run([&](std::int32_t worker) {
+      if (worker == 1) {
+        MayRunOn(home);
+        MayRunOn(allowed);
+      }
+    });
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(10);
+    while (std::chrono::steady_clock::now() < until) {  // it has stayed there for long enough
+    }
+    pool.Run([&](std::int32_t worker) { apart += worker == 1 && ::sched_getcpu() != cpu ? 1 : 0; });
+  }
+  EXPECT_GE(apart, kRounds - 2);  // it may have been moved in between
+  MayRunOn(allowed);
 }
 
 TEST(ThreadPool, AnIdlePoolSleepsAndWakesForTheNextRound) {

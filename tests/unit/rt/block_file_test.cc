@@ -80,5 +80,42 @@ TEST_P(BlockFiles, EachPieceHasItsOwnResult) {
   EXPECT_TRUE(pieces[2].result);
 }
 
+TEST_P(BlockFiles, AWindowGivesItsPiecesInOrderWithTheirBuffers) {
+  constexpr std::size_t kBuffers = 6;
+  constexpr std::size_t kCount = 50;
+  auto file = *OpenBlockFile(folder_ + "/file", GetParam());
+  AlignedBytes bytes(kBuffers * kBlockFileAlignment);
+  const auto at = [&](std::size_t buffer) {
+    return bytes.bytes().subspan(buffer * kBlockFileAlignment, kBlockFileAlignment);
+  };
+  for (const BlockOperation operation : {BlockOperation::kWrite, BlockOperation::kRead}) {
+    const bool writes = operation == BlockOperation::kWrite;
+    BlockWindow window(*file, operation, kBuffers);
+    std::size_t ended = 0;
+    const auto end_some = [&] {
+      window.AwaitSome([&](std::size_t buffer, const BlockPiece& piece) {
+        EXPECT_EQ(buffer, ended % kBuffers);
+        EXPECT_EQ(piece.result.has_value(), writes || ended < kCount) << "piece " << ended;
+        EXPECT_TRUE(writes || ended >= kCount || at(buffer)[1] == std::byte(ended));
+        ++ended;
+      });
+    };
+    for (std::size_t i = 0; i < kCount + (writes ? 0 : 2); ++i) {
+      if (window.full()) {
+        end_some();
+      }
+      const std::size_t buffer = window.next();
+      std::ranges::fill(at(buffer), writes ? std::byte(i) : std::byte{});
+      window.Begin(i * kBlockFileAlignment, at(buffer));
+    }
+    while (!window.empty()) {
+      end_some();
+    }
+    EXPECT_EQ(ended, kCount + (writes ? 0 : 2));
+  }
+  BlockWindow left(*file, BlockOperation::kRead, kBuffers);  // its end waits
+  left.Begin(0, at(0));
+}
+
 }  // namespace
 }  // namespace pixii::rt

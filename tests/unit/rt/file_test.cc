@@ -127,9 +127,10 @@ TEST_F(FileTest, CreatesMissingFoldersAndNamesWhatStandsInTheWay) {
   ASSERT_TRUE(WriteFileAtomic(Path("one/two/three/f"), "", 0644));
   EXPECT_FALSE(CreateFolders(Path("one/two/three/f/g")));
   EXPECT_FALSE(CreateFolders(Path("one/two/three/f")));
+  EXPECT_FALSE(RemoveFolder(Path("one/two/three"))) << "it is not empty";
   (void)RemoveFile(Path("one/two/three/f"));
   for (const char* name : {"one/two/three", "one/two", "one"}) {
-    ::rmdir(Path(name).c_str());
+    EXPECT_TRUE(RemoveFolder(Path(name)));
   }
   EXPECT_GT(FreeDiskBytes(folder_).value(), 0U);
 }
