@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/checked.h"
+#include "config/parse.h"
 
 namespace pixii::config {
 
@@ -92,10 +93,14 @@ std::string SizeText(std::int64_t value) {
 }
 
 Error NotAllowed(const Option& option, const std::string& text) {
-  return Error(Code::kInvalidArgument,
-               fmt::format("{}: \"{}\" is not allowed; allowed: {}", option.name,
-                           text.substr(0, 200), AllowedText(option)),
-               option.name);
+  const auto* words = std::get_if<WordField>(&option.field);
+  const std::optional<std::string> nearest =
+      words == nullptr ? std::nullopt : Nearest(text.substr(0, 200), words->rule.allowed);
+  return Error(
+      Code::kInvalidArgument,
+      fmt::format("{}: \"{}\" is not allowed; allowed: {}{}", option.name, text.substr(0, 200),
+                  AllowedText(option), nearest ? fmt::format("; did you mean {}?", *nearest) : ""),
+      option.name);
 }
 
 Result<void> Store(const Option& option, const std::string& text, std::optional<std::int64_t> value,

@@ -421,7 +421,12 @@ void Mux::SendSome(StreamId id, Stream& stream, std::string& out) {
 
 bool Mux::TakeOutput(std::string& out, std::size_t size_max) {
   const std::size_t begin = out.size();
-  out.append(std::exchange(control_, {}));
+  if (out.empty()) {
+    out.swap(control_);  // the memory of both serves again
+  } else {
+    out.append(control_);
+    control_.clear();
+  }
   answer_bytes_ = 0;
   if (const std::optional<std::string> pong = std::exchange(pong_, std::nullopt)) {
     AppendMuxFrame(out, {.kind = MuxKind::kPong}, *pong);
@@ -499,6 +504,9 @@ void Mux::Break(Error error) {
   Push({.kind = MuxEvent::Kind::kBroken, .stream = {}, .text = {}, .error = std::move(error)});
 }
 
-std::vector<MuxEvent> Mux::TakeEvents() { return std::exchange(events_, {}); }
+std::vector<MuxEvent> Mux::TakeEvents(std::vector<MuxEvent> spare) {
+  PX_ASSERT(spare.empty());
+  return std::exchange(events_, std::move(spare));
+}
 
 }  // namespace pixii::control

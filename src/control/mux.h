@@ -105,8 +105,8 @@ class Mux final {
   /// The connection ended or cannot go on. Idempotent.
   void Break(Error error);
 
-  /// Moves out what happened, in order.
-  std::vector<MuxEvent> TakeEvents();
+  /// Moves out what happened, in order. `spare`: an empty one, whose memory serves the next events.
+  std::vector<MuxEvent> TakeEvents(std::vector<MuxEvent> spare = {});
 
   /// Appends up to about `size_max` bytes to send now; whether there was anything.
   bool TakeOutput(std::string& out, std::size_t size_max);

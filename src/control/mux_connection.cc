@@ -76,7 +76,8 @@ void MuxConnection::WakeWriter() {
 
 void MuxConnection::Tell() {
   telling_ = true;
-  for (MuxEvent& event : mux_.TakeEvents()) {
+  std::vector<MuxEvent> events = mux_.TakeEvents(std::exchange(told_, {}));
+  for (MuxEvent& event : events) {
     const bool broken = event.kind == MuxEvent::Kind::kBroken;
     if (listener_ != nullptr) {
       listener_->OnMuxEvent(*this, std::move(event));
@@ -87,6 +88,8 @@ void MuxConnection::Tell() {
     }
   }
   telling_ = false;
+  events.clear();
+  told_ = std::move(events);
   WakeWriter();
 }
 
@@ -140,8 +143,13 @@ rt::Task<void> MuxConnection::WriteLoop() {
       co_await writer_.Wait(rt::kNever);
       continue;
     }
-    auto writing = WriteAll(out);
-    const Result<void> written = co_await std::move(writing);
+    // A line that has room takes everything at once.
+    Result<std::size_t> taken = loop_.SpendBudget() ? stream_->TryWrite(out) : std::size_t{0};
+    Result<void> written = taken ? Result<void>() : Fail(taken.error());
+    if (taken && *taken < out.size()) {
+      auto writing = WriteAll(std::string_view(out).substr(*taken));
+      written = co_await std::move(writing);
+    }
     if (!written && written.error().code() != Code::kDeadlineExceeded) {
       // The peer may have said its last before it closed: the reader comes to that, and to the end.
       auto lingering = loop_.SleepFor(dead_after_);

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "control/mux.h"
@@ -75,6 +76,7 @@ class MuxConnection final {
   Mux mux_;
   rt::Duration dead_after_;
   bool telling_ = false;
+  std::vector<MuxEvent> told_;  // empty: its memory serves again
   rt::WaitList writer_;
   rt::SpawnedTasks tasks_;  // last: their frames use what stands above
 };

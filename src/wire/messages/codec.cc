@@ -42,6 +42,8 @@ constexpr auto kLastOf<ReplicaChange::Kind> = ReplicaChange::Kind::kFreed;
 template <>
 constexpr auto kLastOf<ReplicaMessage::Kind> = ReplicaMessage::Kind::kAsk;
 
+constexpr std::size_t kUsualBytes = 256;  // most messages are smaller: one allocation
+
 struct CodeNameOf {
   Code code;
   std::string_view name;
@@ -321,6 +323,7 @@ Result<void> Read(Input& in, T& value) {
 template <class Message>
 std::string Encode(const Message& message) {
   std::string out;
+  out.reserve(kUsualBytes);
   MsgpackWriter writer(out);
   WriteMessage(writer, message);
   return out;

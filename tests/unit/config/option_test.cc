@@ -63,7 +63,9 @@ TEST(Option, WordsAreAClosedSet) {
   Result<void> bad = Assign(option, "fp8");
   ASSERT_FALSE(bad);
   EXPECT_EQ(target, "bf16");
-  EXPECT_NE(bad.error().detail().find("auto, bf16"), std::string::npos) << bad.error().detail();
+  EXPECT_EQ(bad.error().detail(), "dtype: \"fp8\" is not allowed; allowed: auto, bf16");
+  EXPECT_EQ(Assign(option, "bf61").error().detail(),
+            "dtype: \"bf61\" is not allowed; allowed: auto, bf16; did you mean bf16?");
 }
 
 }  // namespace
