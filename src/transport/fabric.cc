@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace pixii::transport {
@@ -62,6 +63,7 @@ Result<std::unique_ptr<Fabric>> Fabric::Open(rt::Loop& loop, FabricLibrary libra
   if (const char* wrong = made->functions().open(&options, &made->fabric_)) {
     return Fail(Code::kUnavailable, fmt::format("{}: {}", made->functions().name, wrong));
   }
+  made->pieces_max_ = std::min(made->functions().pieces_max(made->fabric_), kPiecesMax);
   PX_TRY(made->watch_, rt::WatchReadable(loop, made->functions().descriptor(made->fabric_),
                                          [fabric = made.get()] { fabric->Turn(); }));
   made->Kick();

@@ -20,6 +20,8 @@
 
 namespace pixii::transport {
 
+inline constexpr std::size_t kPiecesMax = 16;  // of one read
+
 enum class FabricKind : std::uint8_t { kUcx, kLibfabric };
 
 /// "ucx", "libfabric": the transport's name.
@@ -81,6 +83,9 @@ class Fabric final {
 
   fabric_abi::Fabric* raw() const { return fabric_; }
 
+  /// Of one read.
+  std::size_t pieces_max() const { return pieces_max_; }
+
   /// Errors: kUnsupported with what the library says.
   Result<std::shared_ptr<FabricMemory>> Expose(std::span<std::byte> memory);
 
@@ -105,6 +110,7 @@ class Fabric final {
   rt::Loop& loop_;
   FabricLibrary library_;
   fabric_abi::Fabric* fabric_ = nullptr;
+  std::size_t pieces_max_ = 1;
   std::unique_ptr<rt::FdWatch> watch_;
   rt::Alarm later_;
   std::vector<User*> users_;

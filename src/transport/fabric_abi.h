@@ -11,7 +11,7 @@
 
 namespace pixii::transport::fabric_abi {
 
-inline constexpr std::uint32_t kAbi = 1;
+inline constexpr std::uint32_t kAbi = 2;
 inline constexpr const char* kUcxLibraryName = "libpixii_ucx.so";
 inline constexpr const char* kLibfabricLibraryName = "libpixii_libfabric.so";
 inline constexpr const char* kEntryName = "pixii_fabric_library";
@@ -37,6 +37,15 @@ enum class Begun : std::int32_t {
   kRuns = 1,
   kFailed = 2,
   kLater = 3,  // the queue is full: after some progress it may be begun anew
+};
+
+/// What one read moves: each piece from a place of its own to a place of its own.
+struct Piece {
+  Key* key = nullptr;
+  std::uint64_t address = 0;
+  void* to = nullptr;
+  std::size_t size = 0;
+  Memory* memory = nullptr;  // of `to`; null: the library has to see
 };
 
 using Done = void (*)(void* self, bool succeeded);
@@ -70,8 +79,10 @@ struct Library {
   void (*end_peer)(Peer* peer) = nullptr;
   const char* (*import_key)(Peer* peer, Bytes key, Key** out) = nullptr;
   void (*drop_key)(Key* key) = nullptr;
-  Begun (*read)(Key* key, std::uint64_t address, void* to, std::size_t size, Memory* memory,
-                Done done, void* self) = nullptr;
+  /// How many pieces one read may have, at least 1.
+  std::size_t (*pieces_max)(Fabric* fabric) = nullptr;
+  /// Pre: 1 .. pieces_max, their keys of one peer.
+  Begun (*read)(const Piece* pieces, std::size_t count, Done done, void* self) = nullptr;
 };
 
 using Entry = const Library* (*)();

@@ -8,6 +8,7 @@
 #include "transport/doorkeeper.h"
 #include "transport/fabric_session.h"
 #include "transport/link_list.h"
+#include "transport/transport_factory.h"
 
 namespace pixii::transport {
 
@@ -30,7 +31,7 @@ struct FabricShare {
 class FabricLink final : public Link, public std::enable_shared_from_this<FabricLink> {
  public:
   FabricLink(FabricShare& share, rt::Address address, AgentId peer)
-      : share_(share), address_(std::move(address)), peer_(peer) {}
+      : share_(share), context_(share.context), address_(std::move(address)), peer_(peer) {}
 
   void Open() { tasks_.Start(Connect()); }
 
@@ -41,20 +42,24 @@ class FabricLink final : public Link, public std::enable_shared_from_this<Fabric
     }
     waiting_.push_back(std::move(transfer));
     if (state() == PeerState::kBroken) {
-      share_.context.loop.Post([link = shared_from_this()] { link->EndWaiting(*link->error()); });
+      context_.loop.Post([link = shared_from_this()] {
+        if (!link->is_shut_) {
+          link->EndWaiting(*link->error());
+        }
+      });
     }
   }
 
   void Cancel(const TransferPtr& transfer) override {
     if (std::erase(waiting_, transfer) > 0) {
-      share_.context.Ended(transfer, Fail(Code::kCancelled, "cancelled"));
+      context_.Ended(transfer, Fail(Code::kCancelled, "cancelled"));
     } else if (session_ != nullptr) {
       session_->Cancel(transfer);
     }
   }
 
   Result<void> Notify(std::string_view bytes) override {
-    share_.context.loop.Post([link = shared_from_this(), text = std::string(bytes)] {
+    context_.loop.Post([link = shared_from_this(), text = std::string(bytes)] {
       if (link->session_ != nullptr && link->state() == PeerState::kConnected) {
         link->session_->Notify(text);
       }
@@ -77,38 +82,36 @@ class FabricLink final : public Link, public std::enable_shared_from_this<Fabric
 
   /// The agent ends.
   void Shut() {
+    is_shut_ = true;
     tasks_.Clear();
-    session_.reset();
+    EndSession();
     Fall(Error(Code::kCancelled, "the agent ends"));
   }
 
  private:
   rt::Task<void> Connect() {
     Result<std::unique_ptr<rt::Stream>> stream =
-        co_await share_.net.Connect(address_, share_.context.loop.Now() + kConnectTime);
+        co_await share_.net.Connect(address_, context_.loop.Now() + kConnectTime);
     if (!stream) {
       Fall(stream.error());
       co_return;
     }
-    const HandshakeOptions options{.own = share_.context.id,
+    const HandshakeOptions options{.own = context_.id,
                                    .channel = share_.name,
                                    .checksums = true,
-                                   .deadline = share_.context.loop.Now() + kHandshakeTimeMax};
+                                   .deadline = context_.loop.Now() + kHandshakeTimeMax};
     const Result<Session> proved = co_await ShakeAsClient(**stream, share_.key, options, peer_);
     if (!proved) {
       Fall(proved.error());
       co_return;
     }
     Result<std::unique_ptr<FabricSession>> session = FabricSession::Create(
-        {.context = share_.context,
-         .fabric = *share_.fabric,
-         .exposed = *share_.exposed,
-         .client = true},
+        {.context = context_, .fabric = *share_.fabric, .exposed = *share_.exposed, .client = true},
         std::move(*stream), *proved, [this] { Ready(); },
         [weak = weak_from_this()](const Error& error) {
-          if (const std::shared_ptr<FabricLink> link = weak.lock()) {
-            link->share_.context.counters.connections.fetch_sub(1, std::memory_order_relaxed);
-            link->session_.reset();
+          const std::shared_ptr<FabricLink> link = weak.lock();
+          if (link && !link->is_shut_) {
+            link->EndSession();
             link->Fall(error);
           }
         });
@@ -118,12 +121,19 @@ class FabricLink final : public Link, public std::enable_shared_from_this<Fabric
     }
     session_ = std::move(*session);
     session_->Run();
-    share_.context.counters.connections.fetch_add(1, std::memory_order_relaxed);
+    context_.counters.connections.fetch_add(1, std::memory_order_relaxed);
+  }
+
+  void EndSession() {
+    if (session_ != nullptr) {
+      context_.counters.connections.fetch_sub(1, std::memory_order_relaxed);
+      session_.reset();
+    }
   }
 
   void Ready() {
     state_.store(PeerState::kConnected, std::memory_order_release);
-    share_.context.LinkChanged(peer_, share_.name, nullptr);
+    context_.LinkChanged(peer_, share_.name, nullptr);
     for (const TransferPtr& transfer : std::exchange(waiting_, {})) {
       session_->Start(transfer);
     }
@@ -139,18 +149,19 @@ class FabricLink final : public Link, public std::enable_shared_from_this<Fabric
       error_ = error;
     }
     state_.store(PeerState::kBroken, std::memory_order_release);
-    share_.context.LinkChanged(peer_, share_.name, &error);
+    context_.LinkChanged(peer_, share_.name, &error);
     EndWaiting(error);
-    share_.context.Wake();
+    context_.Wake();
   }
 
   void EndWaiting(const Error& error) {
     for (const TransferPtr& transfer : std::exchange(waiting_, {})) {
-      share_.context.Ended(transfer, Fail(error));
+      context_.Ended(transfer, Fail(error));
     }
   }
 
-  FabricShare& share_;
+  FabricShare& share_;  // gone once it is shut
+  AgentContext& context_;
   rt::Address address_;
   AgentId peer_;
   std::atomic<PeerState> state_{PeerState::kConnecting};
@@ -158,6 +169,7 @@ class FabricLink final : public Link, public std::enable_shared_from_this<Fabric
   std::optional<Error> error_ PX_GUARDED_BY(mutex_);
   std::vector<TransferPtr> waiting_;  // for the connection
   std::unique_ptr<FabricSession> session_;
+  bool is_shut_ = false;
   rt::SpawnedTasks tasks_;
 };
 
@@ -259,12 +271,7 @@ class FabricTransport final : public Transport {
 }  // namespace
 
 TransportFactory MakeFabricTransport(rt::Net& net, ClusterKey key, FabricOptions options) {
-  return [&net, key, options = std::move(options)](
-             AgentContext& context) -> Result<std::unique_ptr<Transport>> {
-    auto transport = std::make_unique<FabricTransport>(context, net, key, options);
-    PX_CHECK_OK(transport->Begin());
-    return transport;
-  };
+  return FactoryOf<FabricTransport>(net, std::move(key), std::move(options));
 }
 
 }  // namespace pixii::transport

@@ -9,7 +9,7 @@ namespace pixii::transport {
 
 namespace {
 
-constexpr std::uint64_t kPieceBytesMax = 1 << 20;     // of one read
+constexpr std::uint64_t kReadBytesMax = 1 << 20;      // of one read, and of one turn
 constexpr std::uint64_t kRunningBytesMax = 16 << 20;  // of all reads of a connection
 constexpr std::uint32_t kRunningMax = 64;             // reads of a connection
 
@@ -64,30 +64,53 @@ void FetchQueue::LeaveLane(Fetch& fetch) {
   }
 }
 
+FetchQueue::Gathered FetchQueue::Gather(const Fetch& fetch) const {
+  Gathered out;
+  out.part = fetch.part;
+  out.begun_bytes = fetch.begun_bytes;
+  while (out.count < fabric_.pieces_max() && out.part < fetch.parts.size() &&
+         out.size_bytes < kReadBytesMax) {
+    const Fetch::Part& part = fetch.parts[out.part];
+    if (part.window != nullptr && !IsOpen(part.window->view(), part.descriptor, Access::kWrite)) {
+      out.stale = &part.descriptor;
+      break;
+    }
+    const std::uint64_t size =
+        std::min(part.size_bytes - out.begun_bytes, kReadBytesMax - out.size_bytes);
+    out.pieces[out.count++] = {.key = part.key,
+                               .address = part.from + out.begun_bytes,
+                               .to = part.to + out.begun_bytes,
+                               .size = size,
+                               .memory = part.memory == nullptr ? nullptr : part.memory->raw()};
+    out.size_bytes += size;
+    out.begun_bytes += size;
+    if (out.begun_bytes == part.size_bytes) {
+      ++out.part;
+      out.begun_bytes = 0;
+    }
+  }
+  return out;
+}
+
 bool FetchQueue::BeginOne(const std::shared_ptr<Fetch>& fetch) {
-  Fetch::Part& part = fetch->parts[fetch->part];
-  const std::uint64_t size =
-      std::min<std::uint64_t>(part.size_bytes - fetch->begun_bytes, kPieceBytesMax);
   EnterLane(*fetch);
   ++fetch->running;
   fabric_abi::Begun begun = fabric_abi::Begun::kFailed;
-  if (part.window != nullptr && !IsOpen(part.window->view(), part.descriptor, Access::kWrite)) {
+  const Gathered next = Gather(*fetch);
+  if (next.stale != nullptr) {
     fetch->error =
-        Error(Code::kNotFound, fmt::format("{} bytes at {} of region {:016x} are not open with "
-                                           "generation {}",
-                                           part.descriptor.size_bytes, part.descriptor.offset,
-                                           static_cast<std::uint64_t>(part.descriptor.region),
-                                           part.descriptor.generation));
+        Error(Code::kNotFound,
+              fmt::format("{} bytes at {} of region {:016x} are not open with generation {}",
+                          next.stale->size_bytes, next.stale->offset,
+                          static_cast<std::uint64_t>(next.stale->region), next.stale->generation));
   } else {
-    auto one =
-        std::make_unique<Running>(Running{.queue = this, .fetch = fetch, .size_bytes = size});
-    begun = fabric_.functions().read(
-        part.key, part.from + fetch->begun_bytes, part.to + fetch->begun_bytes, size,
-        part.memory == nullptr ? nullptr : part.memory->raw(), Ended, one.get());
+    auto one = std::make_unique<Running>(
+        Running{.queue = this, .fetch = fetch, .size_bytes = next.size_bytes});
+    begun = fabric_.functions().read(next.pieces.data(), next.count, Ended, one.get());
     if (begun == fabric_abi::Begun::kRuns) {
       (void)one.release();
       ++running_;
-      running_bytes_ += size;
+      running_bytes_ += next.size_bytes;
     } else if (begun == fabric_abi::Begun::kFailed) {
       fetch->error = Error(Code::kDisconnected, "the peer's memory cannot be reached");
     }
@@ -98,17 +121,16 @@ bool FetchQueue::BeginOne(const std::shared_ptr<Fetch>& fetch) {
   if (begun == fabric_abi::Begun::kLater) {
     return false;
   }
-  fetch->begun_bytes += size;
-  if (fetch->begun_bytes == part.size_bytes) {
-    ++fetch->part;
-    fetch->begun_bytes = 0;
-  }
+  fetch->part = next.part;
+  fetch->begun_bytes = next.begun_bytes;
+  fetch->turn_bytes += next.size_bytes;
   return true;
 }
 
 bool FetchQueue::Settle() {
   bool did = false;
-  // Everyone's next piece in turn: a small fetch waits for no large one.
+  // Everyone in turn, so that a small fetch waits for no large one; a turn is as long as one large
+  // piece, so that of two lists one ends first, and its end overlaps with the other's bytes.
   while (!turns_.empty() && running_ < kRunningMax && running_bytes_ < kRunningBytesMax) {
     const std::shared_ptr<Fetch> fetch = turns_.front();
     const bool has_more = !fetch->error && fetch->part < fetch->parts.size();
@@ -119,8 +141,13 @@ bool FetchQueue::Settle() {
       break;
     }
     did = true;
+    const bool goes_on = !fetch->error && fetch->part < fetch->parts.size();
+    if (goes_on && fetch->turn_bytes < kReadBytesMax) {
+      continue;
+    }
+    fetch->turn_bytes = 0;
     turns_.pop_front();
-    if (!fetch->error && fetch->part < fetch->parts.size()) {
+    if (goes_on) {
       turns_.push_back(fetch);
     } else if (fetch->running == 0) {
       over_.push_back(fetch);

@@ -4,6 +4,7 @@
 // Thread: one loop.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -57,6 +58,7 @@ struct Fetch {
   // Of the queue.
   std::size_t part = 0;
   std::uint64_t begun_bytes = 0;  // of that part
+  std::uint64_t turn_bytes = 0;   // begun in the turn that it has now
   std::uint32_t running = 0;
   std::optional<Error> error;  // nothing more is begun
 };
@@ -80,6 +82,17 @@ class FetchQueue final {
     std::uint64_t size_bytes = 0;
   };
 
+  /// The next read of a fetch, and where it stands behind that.
+  struct Gathered {
+    std::array<fabric_abi::Piece, kPiecesMax> pieces;
+    std::size_t count = 0;
+    std::uint64_t size_bytes = 0;
+    std::size_t part = 0;
+    std::uint64_t begun_bytes = 0;      // of that part
+    const Descriptor* stale = nullptr;  // this one's windows are not open: nothing is begun
+  };
+
+  Gathered Gather(const Fetch& fetch) const;
   static void Ended(void* self, bool succeeded);
   static void EnterLane(Fetch& fetch);
   static void LeaveLane(Fetch& fetch);

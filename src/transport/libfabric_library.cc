@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -31,12 +32,13 @@ namespace {
 constexpr std::size_t kCompletionsMax = 16;  // of one look
 constexpr std::size_t kAddressBytesMax = 256;
 constexpr std::size_t kQueueSize = 1024;  // completions
+constexpr std::size_t kPiecesMax = 16;    // of one read
 
 struct Operation {
   fi_context2 context{};  // first: what completions name
   Done done = nullptr;
   void* self = nullptr;
-  fid_mr* registered = nullptr;  // for this one alone
+  std::array<fid_mr*, kPiecesMax> registered{};  // for this one alone
 };
 
 template <class Thing>
@@ -150,13 +152,19 @@ const char* Open(const Options* options, Fabric** out) {
   return nullptr;
 }
 
+void Unregister(Operation& one) {
+  for (fid_mr*& each : one.registered) {
+    CloseFid(each);
+  }
+}
+
 void End(Peer& peer, void* context, bool succeeded) {
   if (context == nullptr) {
     return;
   }
   const std::unique_ptr<Operation> one(static_cast<Operation*>(context));
   peer.running.erase(one.get());
-  CloseFid(one->registered);
+  Unregister(*one);
   one->done(one->self, succeeded);
 }
 
@@ -320,30 +328,51 @@ const char* ImportKey(Peer* peer, Bytes bytes, Key** out) {
 
 void DropKey(Key* key) { const std::unique_ptr<Key> owned(key); }
 
-Begun Read(Key* key, std::uint64_t address, void* to, std::size_t size, Memory* memory, Done done,
-           void* self) {
-  Fabric& fabric = *key->peer->fabric;
+std::size_t PiecesMax(Fabric* fabric) {
+  const fi_tx_attr& limits = *fabric->info->tx_attr;
+  return std::clamp<std::size_t>(std::min(limits.iov_limit, limits.rma_iov_limit), 1, kPiecesMax);
+}
+
+Begun Read(const Piece* pieces, std::size_t count, Done done, void* self) {
+  Peer& peer = *pieces->key->peer;
+  Fabric& fabric = *peer.fabric;
   auto one = std::make_unique<Operation>();
   one->done = done;
   one->self = self;
-  void* local = nullptr;
-  if (fabric.Needs(FI_MR_LOCAL)) {
-    fid_mr* region = memory == nullptr ? nullptr : memory->region;
+  std::array<iovec, kPiecesMax> to;
+  std::array<fi_rma_iov, kPiecesMax> from;
+  std::array<void*, kPiecesMax> local{};
+  for (std::size_t i = 0; i < count; ++i) {
+    const Piece& piece = pieces[i];
+    to[i] = {.iov_base = piece.to, .iov_len = piece.size};
+    from[i] = {.addr = piece.address, .len = piece.size, .key = piece.key->key};
+    if (!fabric.Needs(FI_MR_LOCAL)) {
+      continue;
+    }
+    fid_mr* region = piece.memory == nullptr ? nullptr : piece.memory->region;
     if (region == nullptr) {
-      if (Register(fabric, to, size, FI_READ, &one->registered) != 0) {
+      if (Register(fabric, piece.to, piece.size, FI_READ, &one->registered[i]) != 0) {
+        Unregister(*one);
         return Begun::kFailed;
       }
-      region = one->registered;
+      region = one->registered[i];
     }
-    local = fi_mr_desc(region);
+    local[i] = fi_mr_desc(region);
   }
-  const ssize_t code = fi_read(key->peer->endpoint, to, size, local, key->peer->to, address,
-                               key->key, &one->context);
+  const fi_msg_rma message{.msg_iov = to.data(),
+                           .desc = local.data(),
+                           .iov_count = count,
+                           .addr = peer.to,
+                           .rma_iov = from.data(),
+                           .rma_iov_count = count,
+                           .context = &one->context,
+                           .data = 0};
+  const ssize_t code = fi_readmsg(peer.endpoint, &message, FI_COMPLETION);
   if (code != 0) {
-    CloseFid(one->registered);
+    Unregister(*one);
     return code == -FI_EAGAIN ? Begun::kLater : Begun::kFailed;
   }
-  key->peer->running.insert(one.get());
+  peer.running.insert(one.get());
   (void)one.release();
   return Begun::kRuns;
 }
@@ -366,6 +395,7 @@ constexpr Library kLibrary{.abi = kAbi,
                            .end_peer = EndPeer,
                            .import_key = ImportKey,
                            .drop_key = DropKey,
+                           .pieces_max = PiecesMax,
                            .read = Read};
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <deque>
 #include <optional>
 #include <thread>
@@ -71,37 +73,20 @@ class CopyingLink final : public ShmLink, public std::enable_shared_from_this<Co
   }
 
   std::optional<Result<void>> TryNow(Transfer& transfer) override {
-    MappedPtr region;
-    {
-      rt::MutexLock lock(mutex_);
-      if (ring_ == nullptr ||
-          (transfer.notification && !ring_->Fits(transfer.notification->size()))) {
-        return std::nullopt;
-      }
-      region = TheRegion(transfer);
-      if (region == nullptr && !transfer.pairs.empty()) {
-        return std::nullopt;
-      }
-    }
-    // Whoever only reads keeps nobody from closing: it looks again.
-    const bool writes = transfer.operation == Operation::kWrite;
-    const std::optional<std::uint32_t> lane = writes ? TakeLane() : 0;
+    const std::optional<std::uint32_t> lane = TakeLane();
     if (!lane) {
       return std::nullopt;
     }
-    Result<void> result;
-    for (std::size_t i = 0; i < transfer.pairs.size() && result; ++i) {
-      if (!CopyPart(transfer, i, *region, 0, transfer.pairs[i].remote.size_bytes, *lane)) {
-        result = Stale(transfer.pairs[i].remote);
-      }
+    const std::optional<Result<void>> result = CopyNow(transfer, *lane);
+    LeaveLane(*lane);
+    if (!result || !*result || !transfer.notification) {
+      return result;
     }
-    if (writes) {
-      LeaveLane(*lane);
+    Result<void> sent = Notify(*transfer.notification);
+    if (!sent && sent.error().code() == Code::kResourceExhausted) {
+      return std::nullopt;  // the loop makes it again, and waits for room
     }
-    if (result && transfer.notification) {
-      result = Notify(*transfer.notification);
-    }
-    return result;
+    return sent;
   }
 
   Result<void> Notify(std::string_view bytes) override {
@@ -217,11 +202,9 @@ class CopyingLink final : public ShmLink, public std::enable_shared_from_this<Co
         }
         return {};
       }
-      case ShmMessage::kGone: {
-        rt::MutexLock lock(mutex_);
-        regions_.erase(key);
+      case ShmMessage::kGone:
+        Unmap(key);
         return {};
-      }
       default:
         return Fail(Code::kDataCorrupt, fmt::format("a message of kind {}", message.kind));
     }
@@ -274,6 +257,7 @@ class CopyingLink final : public ShmLink, public std::enable_shared_from_this<Co
                     .window_bytes = message.window_bytes,
                     .words = {reinterpret_cast<const WindowWord*>(mapped->words.bytes().data()),
                               message.words}};
+    Unmap(mapped->view.key);  // it may come twice
     {
       rt::MutexLock lock(mutex_);
       regions_[mapped->view.key] = std::move(mapped);
@@ -285,18 +269,59 @@ class CopyingLink final : public ShmLink, public std::enable_shared_from_this<Co
     return {};
   }
 
-  /// Of all pairs; null if there are several, or it is not mapped.
-  MappedPtr TheRegion(const Transfer& transfer) const PX_REQUIRES(mutex_) {
+  /// In a lane. Nothing: its pairs lie in several regions, or in one that is not mapped.
+  std::optional<Result<void>> CopyNow(const Transfer& transfer, std::uint32_t lane) {
     if (transfer.pairs.empty()) {
-      return nullptr;
+      return Result<void>();
     }
     const RegionKey key = transfer.pairs.front().remote.region;
+    const MappedRegion* region = MappedInLane(key);
+    const bool one = region != nullptr && std::ranges::all_of(transfer.pairs, [key](const Pair& p) {
+                       return p.remote.region == key;
+                     });
+    if (!one) {
+      return std::nullopt;
+    }
+    for (std::size_t i = 0; i < transfer.pairs.size(); ++i) {
+      if (!CopyPart(transfer, i, *region, 0, transfer.pairs[i].remote.size_bytes, lane)) {
+        return Stale(transfer.pairs[i].remote);
+      }
+    }
+    return Result<void>();
+  }
+
+  /// Null if it is not mapped. It stays until the caller's lane is left: whoever takes it out of
+  /// `regions_` waits for that (Unmap).
+  const MappedRegion* MappedInLane(RegionKey key) {
+    const MappedRegion* last = last_region_.load(std::memory_order_seq_cst);
+    if (last != nullptr && last->view.key == key) {
+      return last;
+    }
+    rt::MutexLock lock(mutex_);
     const auto found = regions_.find(key);
-    const bool one =
-        found != regions_.end() && std::ranges::all_of(transfer.pairs, [key](const Pair& pair) {
-          return pair.remote.region == key;
-        });
-    return one ? found->second : nullptr;
+    if (found == regions_.end()) {
+      return nullptr;
+    }
+    last_region_.store(found->second.get(), std::memory_order_seq_cst);
+    return found->second.get();
+  }
+
+  /// Takes one out of `regions_`, or all of them: what they were ends once nobody copies from or to
+  /// it.
+  void Unmap(std::optional<RegionKey> key) {
+    std::unordered_map<RegionKey, MappedPtr> gone;
+    {
+      rt::MutexLock lock(mutex_);
+      if (!key) {
+        gone.swap(regions_);
+      } else if (auto node = regions_.extract(*key)) {
+        gone.insert(std::move(node));
+      }
+      last_region_.store(nullptr, std::memory_order_seq_cst);
+    }
+    if (!gone.empty()) {
+      AwaitLanes();
+    }
   }
 
   MappedPtr FindOne(RegionKey key) const {
@@ -387,18 +412,13 @@ class CopyingLink final : public ShmLink, public std::enable_shared_from_this<Co
     return Progress::kEnded;
   }
 
-  /// Lane 0 is the loop's.
+  /// Lane 0 is the loop's. Whoever only reads takes one as well, so that what it reads stays
+  /// mapped, but keeps nobody from closing: it looks again.
   std::optional<std::uint32_t> TakeLane() {
-    std::uint32_t busy = lanes_busy_.load(std::memory_order_relaxed);
-    while (true) {
-      std::uint32_t lane = 1;
-      while (lane < kShmLanes && (busy >> lane & 1U) != 0) {
-        ++lane;
-      }
-      if (lane == kShmLanes) {
-        return std::nullopt;
-      }
-      if (lanes_busy_.compare_exchange_weak(busy, busy | 1U << lane, std::memory_order_seq_cst)) {
+    for (std::uint32_t lane = 1; lane < kShmLanes; ++lane) {
+      std::uint64_t turn = lane_turns_[lane].load(std::memory_order_relaxed);
+      if (turn % 2 == 0 &&
+          lane_turns_[lane].compare_exchange_strong(turn, turn + 1, std::memory_order_seq_cst)) {
         if (state_.load(std::memory_order_seq_cst) == PeerState::kConnected) {
           return lane;
         }
@@ -406,18 +426,29 @@ class CopyingLink final : public ShmLink, public std::enable_shared_from_this<Co
         return std::nullopt;
       }
     }
+    return std::nullopt;
   }
 
+  /// By whoever has it: nobody else changes its turn meanwhile.
   void LeaveLane(std::uint32_t lane) {
-    lanes_busy_.fetch_and(~(1U << lane), std::memory_order_release);
+    std::atomic<std::uint64_t>& turn = lane_turns_[lane];
+    turn.store(turn.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  }
+
+  /// Until each lane that is taken now has been left.
+  void AwaitLanes() const {
+    for (const std::atomic<std::uint64_t>& lane : lane_turns_) {
+      const std::uint64_t turn = lane.load(std::memory_order_seq_cst);
+      while (turn % 2 == 1 && lane.load(std::memory_order_acquire) == turn) {
+        std::this_thread::yield();
+      }
+    }
   }
 
   /// While our socket is open the peer waits for our lanes: it closes only once nobody is in one.
   void WaitForLanes() {
     state_.store(PeerState::kBroken, std::memory_order_seq_cst);
-    while (lanes_busy_.load(std::memory_order_seq_cst) != 0) {
-      std::this_thread::yield();
-    }
+    AwaitLanes();
   }
 
   void Fall(const Error& why) {
@@ -428,12 +459,12 @@ class CopyingLink final : public ShmLink, public std::enable_shared_from_this<Co
       rt::MutexLock lock(mutex_);
       error_ = error;
       ring_.reset();
-      regions_.clear();
     }
     if (error.code() == Code::kDataCorrupt) {
       context_.counters.frames_malformed.fetch_add(1, std::memory_order_relaxed);
     }
     WaitForLanes();
+    Unmap(std::nullopt);
     if (socket_ != nullptr) {
       socket_->Close();
     }
@@ -454,12 +485,14 @@ class CopyingLink final : public ShmLink, public std::enable_shared_from_this<Co
   rt::Address address_;
   AgentId peer_;
   std::atomic<PeerState> state_{PeerState::kConnecting};
-  std::atomic<std::uint32_t> lanes_busy_{0};
+  std::array<std::atomic<std::uint64_t>, kShmLanes> lane_turns_{};  // odd: a thread has it
   std::atomic<ShmBlock*> block_{nullptr};
   mutable rt::Mutex mutex_;
   std::optional<Error> error_ PX_GUARDED_BY(mutex_);
   std::unique_ptr<RingWriter> ring_ PX_GUARDED_BY(mutex_);
   std::unordered_map<RegionKey, MappedPtr> regions_ PX_GUARDED_BY(mutex_);
+  /// One of them, that was used last. Set under the mutex, read in a lane.
+  std::atomic<const MappedRegion*> last_region_{nullptr};
   std::unique_ptr<rt::MemoryFile> block_file_;  // once set it stays
   std::unique_ptr<ShmSocket> socket_;
   std::deque<Copy> copies_;

@@ -16,6 +16,7 @@
 #include "transport/shm_connection.h"
 #include "transport/shm_folder.h"
 #include "transport/shm_link.h"
+#include "transport/transport_factory.h"
 
 namespace pixii::transport {
 
@@ -48,7 +49,7 @@ class ShmTransport final : public Transport {
                .connections_max = options_.connections_max,
                .strangers_max = options_.strangers_max}) {}
 
-  Result<void> Listen() {
+  Result<void> Begin() {
     if (options_.folder.size() > kShmFolderBytesMax) {
       return Fail(Code::kInvalidArgument,
                   fmt::format("the folder for sockets has a path of {} bytes; at most {}: {}",
@@ -213,12 +214,7 @@ class ShmTransport final : public Transport {
 }  // namespace
 
 TransportFactory MakeShmTransport(rt::Net& net, ClusterKey key, ShmOptions options) {
-  return [&net, key, options = std::move(options)](
-             AgentContext& context) -> Result<std::unique_ptr<Transport>> {
-    auto transport = std::make_unique<ShmTransport>(context, net, key, options);
-    PX_CHECK_OK(transport->Listen());
-    return transport;
-  };
+  return FactoryOf<ShmTransport>(net, std::move(key), std::move(options));
 }
 
 }  // namespace pixii::transport

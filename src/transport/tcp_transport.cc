@@ -13,6 +13,7 @@
 #include "transport/frame.h"
 #include "transport/frame_channel.h"
 #include "transport/link_list.h"
+#include "transport/transport_factory.h"
 #include "wire/messages/codec.h"
 
 namespace pixii::transport {
@@ -517,7 +518,7 @@ class TcpTransport final : public Transport {
     context_.regions.AddLane(lane_);
   }
 
-  Result<void> Listen() {
+  Result<void> Begin() {
     return door_.Open(
         net_, options_.listen, [](rt::Stream& /*stream*/) { return true; },
         [this](std::unique_ptr<rt::Stream> stream, const Session& session) {
@@ -590,12 +591,7 @@ class TcpTransport final : public Transport {
 }  // namespace
 
 TransportFactory MakeTcpTransport(rt::Net& net, ClusterKey key, TcpOptions options) {
-  return [&net, key, options = std::move(options)](
-             AgentContext& context) -> Result<std::unique_ptr<Transport>> {
-    auto transport = std::make_unique<TcpTransport>(context, net, key, options);
-    PX_CHECK_OK(transport->Listen());
-    return transport;
-  };
+  return FactoryOf<TcpTransport>(net, std::move(key), std::move(options));
 }
 
 }  // namespace pixii::transport

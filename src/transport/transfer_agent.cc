@@ -19,6 +19,28 @@ constexpr std::size_t kSparePairsMax = 1024;  // of a transfer that is kept for 
 // How long a transport that could not reach a peer is not asked first.
 constexpr rt::Duration kAvoidTime = std::chrono::seconds(10);
 
+/// The transfer that this thread's last Post made at once: the next one fills it anew. It is of no
+/// agent: what it held was dropped.
+TransferPtr& Spare() {
+  static thread_local TransferPtr spare;
+  return spare;
+}
+
+TransferPtr TakeSpare() {
+  TransferPtr transfer = std::move(Spare());
+  return transfer != nullptr ? std::move(transfer) : std::make_shared<Transfer>();
+}
+
+void GiveSpare(TransferPtr transfer) {
+  if (transfer->pairs.capacity() > kSparePairsMax) {
+    return;
+  }
+  transfer->pairs.clear();
+  transfer->size_bytes = 0;
+  transfer->notification.reset();
+  Spare() = std::move(transfer);
+}
+
 bool WasDone(TransferId id) { return (static_cast<std::uint64_t>(id) & kDoneBit) != 0; }
 
 Result<void> CheckLists(const TransferRequest& request) {
@@ -157,28 +179,6 @@ void TransferAgent::Drop(Transfer& transfer) const {
   transfer.held.clear();
 }
 
-TransferPtr TransferAgent::TakeSpare() {
-  TransferPtr transfer;
-  if (!spare_taken_.exchange(true, std::memory_order_acquire)) {
-    transfer = std::move(spare_);
-    spare_taken_.store(false, std::memory_order_release);
-  }
-  return transfer != nullptr ? std::move(transfer) : std::make_shared<Transfer>();
-}
-
-void TransferAgent::GiveSpare(TransferPtr transfer) {
-  if (transfer->pairs.capacity() > kSparePairsMax) {
-    return;
-  }
-  transfer->pairs.clear();
-  transfer->size_bytes = 0;
-  transfer->notification.reset();
-  if (!spare_taken_.exchange(true, std::memory_order_acquire)) {
-    spare_ = std::move(transfer);
-    spare_taken_.store(false, std::memory_order_release);
-  }
-}
-
 Result<TransferId> TransferAgent::Post(const TransferRequest& request) {
   std::shared_ptr<Link> link;
   std::size_t first = 0;
@@ -211,7 +211,6 @@ Result<TransferId> TransferAgent::Post(const TransferRequest& request) {
   if (now && *now) {
     Count(*transfer);
     Drop(*transfer);
-    done_now_.fetch_add(1, std::memory_order_relaxed);
     GiveSpare(std::move(transfer));
     return static_cast<TransferId>(number | kDoneBit);
   }
@@ -332,7 +331,6 @@ void TransferAgent::Finish(const TransferPtr& transfer, Result<void> result) {
   Drop(*transfer);
   {
     rt::MutexLock lock(mutex_);
-    ended_.transfers_done += status.state == TransferState::kDone ? 1 : 0;
     ended_.transfers_failed += status.state == TransferState::kFailed ? 1 : 0;
     ended_.transfers_cancelled += status.state == TransferState::kCancelled ? 1 : 0;
     transfer->status = std::move(status);

@@ -89,9 +89,6 @@ class TransferAgent final : public Agent {
   void Drop(Transfer& transfer) const;
   void Count(const Transfer& transfer) const;
   PeerInfo InfoOf(const Peer& peer) const PX_REQUIRES(mutex_);
-  /// A transfer to fill, the one that was made last within Post where it can be had.
-  TransferPtr TakeSpare();
-  void GiveSpare(TransferPtr transfer);
   /// On the loop: gives it to the next transport that may do it.
   void Begin(const TransferPtr& transfer);
   std::shared_ptr<Link> LinkOf(PeerId peer, std::size_t transport);
@@ -119,10 +116,7 @@ class TransferAgent final : public Agent {
   std::unordered_map<PeerId, Peer> peers_ PX_GUARDED_BY(mutex_);
   std::deque<Notification> notifications_ PX_GUARDED_BY(mutex_);
   std::atomic<std::size_t> notifications_count_{0};
-  std::atomic<std::uint64_t> done_now_{0};  // within Post
-  std::atomic<bool> spare_taken_{false};
-  TransferPtr spare_;                          // of whoever has taken it
-  AgentCounters ended_ PX_GUARDED_BY(mutex_);  // only its transfers_*
+  AgentCounters ended_ PX_GUARDED_BY(mutex_);  // only its transfers_failed and _cancelled
 };
 
 }  // namespace pixii::transport

@@ -73,7 +73,9 @@ std::size_t TransferAgent::FirstFitting(const Peer& peer, std::size_t from) cons
 std::size_t TransferAgent::BestOf(const Peer& peer) const {
   const std::size_t best = FirstFitting(peer, 0);
   std::size_t i = best;
-  while (i < transports_.size() && peer.avoided[i] > loop_.Now()) {
+  // The clock is only asked where something was avoided: each Post comes by here.
+  while (i < transports_.size() && peer.avoided[i] != rt::Time::min() &&
+         peer.avoided[i] > loop_.Now()) {
     i = FirstFitting(peer, i + 1);
   }
   return i < transports_.size() ? i : best;
@@ -216,7 +218,6 @@ AgentCounters TransferAgent::counters() const {
       out.transfers_running += transfer->status.state == TransferState::kInProgress ? 1 : 0;
     }
   }
-  out.transfers_done += done_now_;
   for (std::size_t i = 0; i < transports_.size(); ++i) {
     if (transports_[i]->address().empty()) {
       continue;  // the machine lacks what it needs
@@ -237,6 +238,7 @@ AgentCounters TransferAgent::counters() const {
                                                       .frames_malformed = of.frames_malformed,
                                                       .checksums_wrong = of.checksums_wrong,
                                                       .stale_refused = of.stale_refused});
+    out.transfers_done += one.reads + one.writes;
     out.read_bytes += one.read_bytes;
     out.written_bytes += one.written_bytes;
     out.served_bytes += one.served_bytes;

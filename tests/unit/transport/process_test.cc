@@ -30,6 +30,21 @@ ChoiceOptions OptionsOf(Backend backend, const std::string& folder) {
   return options;
 }
 
+/// In a process of its own, which ends with 4 if the transfer does not.
+TransferStatus Move(Agent& agent, Bell& bell, const TransferRequest& request) {
+  const Result<TransferId> id = agent.Post(request);
+  TransferStatus status;
+  const bool ended = id && bell.WaitFor([&] {
+    status = agent.Poll(*id);
+    return status.state != TransferState::kInProgress;
+  });
+  if (!ended) {
+    ::_exit(4);
+  }
+  agent.Release(*id);
+  return status;
+}
+
 /// In a process of its own: writes to the one window until it is refused, and says when it began.
 [[noreturn]] void WriteForEver(const ChoiceOptions& choice, const std::string& metadata,
                                Descriptor there, int began) {
@@ -47,21 +62,13 @@ ChoiceOptions OptionsOf(Backend backend, const std::string& folder) {
       .region = *agent.Register(memory, {}), .offset = 0, .size_bytes = kSize, .generation = 0};
   const PeerId peer = *agent.Connect(metadata);
   while (true) {
-    const Result<TransferId> id = agent.Post({.operation = Operation::kWrite,
-                                              .peer = peer,
-                                              .local = {&here, 1},
-                                              .remote = {&there, 1},
-                                              .notification = std::nullopt,
-                                              .deadline = In(15s)});
-    TransferStatus status;
-    const bool ended = id && bell.WaitFor([&] {
-      status = agent.Poll(*id);
-      return status.state != TransferState::kInProgress;
-    });
-    if (!ended) {
-      ::_exit(4);
-    }
-    agent.Release(*id);
+    const TransferStatus status = Move(agent, bell,
+                                       {.operation = Operation::kWrite,
+                                        .peer = peer,
+                                        .local = {&here, 1},
+                                        .remote = {&there, 1},
+                                        .notification = std::nullopt,
+                                        .deadline = In(15s)});
     if (status.state != TransferState::kDone) {
       ::_exit(status.error->code() == Code::kNotFound ? 0 : 5);
     }
@@ -96,21 +103,13 @@ std::byte ByteOf(std::uint64_t life) { return static_cast<std::byte>(life % 251 
   const PeerId peer = *agent.Connect(metadata);
   for (std::uint64_t life = 1; true; life = life % kLives + 1) {
     there.generation = life;
-    const Result<TransferId> id = agent.Post({.operation = Operation::kRead,
-                                              .peer = peer,
-                                              .local = {&here, 1},
-                                              .remote = {&there, 1},
-                                              .notification = std::nullopt,
-                                              .deadline = In(15s)});
-    TransferStatus status;
-    const bool ended = id && bell.WaitFor([&] {
-      status = agent.Poll(*id);
-      return status.state != TransferState::kInProgress;
-    });
-    if (!ended) {
-      ::_exit(4);
-    }
-    agent.Release(*id);
+    const TransferStatus status = Move(agent, bell,
+                                       {.operation = Operation::kRead,
+                                        .peer = peer,
+                                        .local = {&here, 1},
+                                        .remote = {&there, 1},
+                                        .notification = std::nullopt,
+                                        .deadline = In(15s)});
     if (status.state != TransferState::kDone) {
       if (status.error->code() != Code::kNotFound) {
         ::_exit(5);

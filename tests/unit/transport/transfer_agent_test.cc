@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -362,6 +363,41 @@ TEST_P(OverBackend, NotificationsAloneKeepTheirOrder) {
   EXPECT_EQ(last, 299);
   const std::string long_one(kNotificationBytesMax + 1, 'x');
   EXPECT_EQ(agents.client().Notify(agents.peer(), long_one).error().param(), "bytes");
+}
+
+// Over shm the thread that posts copies by itself, from memory that the loop unmaps.
+TEST(SharedMemory, RegionsGoWhileAnotherThreadReadsThem) {
+  constexpr std::uint64_t kSize = 120'000;
+  constexpr std::uint64_t kReadsPerRegion = 20;
+  Agents agents("shm");
+  const Memory local = agents.MakeMemory(agents.client(), kSize, 1);
+  std::atomic<std::uint64_t> key{0};
+  std::atomic<std::uint64_t> reads{0};
+  std::atomic<bool> over{false};
+  rt::Thread reader("reader", [&] {
+    while (!over.load()) {
+      const TransferStatus status = agents.Run(Operation::kRead, {local.At(0, kSize)},
+                                               {{.region = static_cast<RegionKey>(key.load()),
+                                                 .offset = 0,
+                                                 .size_bytes = kSize,
+                                                 .generation = 1}});
+      if (status.state != TransferState::kDone) {
+        EXPECT_EQ(status.error->code(), Code::kNotFound) << status.error->ToString();
+      }
+      reads.fetch_add(1);
+    }
+  });
+  for (int round = 0; round < 100; ++round) {
+    const Memory remote = agents.MakeMemory(agents.server(), kSize, 2);
+    remote.Open(agents.server(), 1, Access::kRead);
+    key.store(static_cast<std::uint64_t>(remote.key));
+    const std::uint64_t before = reads.load();
+    EXPECT_TRUE(agents.bell().WaitFor([&] { return reads.load() >= before + kReadsPerRegion; }));
+    EXPECT_TRUE(agents.server().Deregister(remote.key));
+  }
+  over.store(true);
+  reader.Join();
+  EXPECT_GE(agents.client().counters().transfers_done, 100u);
 }
 
 }  // namespace
