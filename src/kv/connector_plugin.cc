@@ -2,10 +2,11 @@
 
 #include <array>
 #include <cstring>
-#include <exception>
 #include <utility>
 
 #include <fmt/format.h>
+
+#include "rt/foreign_call.h"
 
 namespace pixii::kv {
 
@@ -17,17 +18,9 @@ static_assert(sizeof(Hash128) == PIXII_KV_KEY_BYTES);
 constexpr std::size_t kErrorBytes = 256;
 using Entry = const pixii_kv_connector* (*)(std::uint32_t);
 
-// Foreign code: exceptions end here.
 template <class Body>
 Result<void> Guarded(Body body) {
-  try {
-    body();
-    return {};
-  } catch (const std::exception& thrown) {
-    return Fail(Code::kUnavailable, fmt::format("the connector threw: {}", thrown.what()));
-  } catch (...) {
-    return Fail(Code::kUnavailable, "the connector threw something that is no std::exception");
-  }
+  return rt::CallForeign(Code::kUnavailable, "the connector", std::move(body));
 }
 
 Result<void> CheckTable(const pixii_kv_connector* table) {

@@ -14,7 +14,6 @@ namespace pixii::kv {
 namespace {
 
 constexpr std::size_t kBatchBytes = 32U << 20;  // of records that the plug-in fills in one call
-constexpr std::size_t kDistrustedMax = 1U << 16;
 constexpr std::size_t kBroughtMax = 1U << 16;
 
 }  // namespace
@@ -116,7 +115,7 @@ std::uint32_t PluginConnector::Match(const ConnectorRequestRef& /*request*/,
 }
 
 std::uint32_t PluginConnector::Guess(const ConnectorRequestRef& request, std::uint32_t first) {
-  if (rests() || !request->handover.empty() || distrusted_.size() >= kDistrustedMax) {
+  if (rests() || !request->handover.empty()) {
     return 0;
   }
   const std::vector<Hash128>& hashes = request->chain.hashes;
@@ -310,7 +309,9 @@ void PluginConnector::Published(std::vector<PublishedBlock> blocks) {
 }
 
 void PluginConnector::Distrust(std::span<const Hash128> hashes) {
-  distrusted_.insert(hashes.begin(), hashes.end());
+  for (const Hash128& hash : hashes) {
+    distrusted_.Insert(hash);
+  }
 }
 
 void PluginConnector::Finished(const ConnectorRequestRef& request, std::vector<BlockPin> pins) {

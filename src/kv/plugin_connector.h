@@ -20,6 +20,7 @@
 #include "kv/connector.h"
 #include "kv/connector_plugin.h"
 #include "kv/tiers/block_record.h"
+#include "kv/tiers/hash_sieve.h"
 #include "kv/tiers/job_runner.h"
 #include "kv/tiers/tier_counters.h"
 #include "kv/tiers/tier_health.h"
@@ -90,10 +91,10 @@ class PluginConnector final : public Connector {
   std::shared_ptr<PluginCounters> counters_;
   std::shared_ptr<Mailbox> mailbox_;
   std::shared_ptr<Side> side_;
-  std::unordered_map<LoadId, LoadState> loads_;            // until their job has returned
-  std::unordered_set<Hash128, Hash128Hasher> brought_;     // and not yet published
-  std::unordered_set<Hash128, Hash128Hasher> distrusted_;  // for good: it may have kept them
-  std::unordered_set<RequestId> told_of_;                  // requests that it knows
+  std::unordered_map<LoadId, LoadState> loads_;         // until their job has returned
+  std::unordered_set<Hash128, Hash128Hasher> brought_;  // and not yet published
+  HashSieve distrusted_;                                // for good: it may have kept them
+  std::unordered_set<RequestId> told_of_;               // requests that it knows
   std::vector<LoadEnd> ended_;
   std::uint32_t stuck_ = 0;  // loads that were given up and whose job has not returned
   std::size_t copies_ = 0;   // that hold pins

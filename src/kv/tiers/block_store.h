@@ -9,11 +9,14 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
 #include "kv/tiers/stored_block.h"
 #include "kv/tiers/tier_index.h"
+#include "rt/thread.h"
 
 namespace pixii::kv {
 
@@ -70,11 +73,25 @@ class BlockStore {
 
   bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
 
+  /// On any thread: what the system or the service said when it last failed to read; empty: it
+  /// never did.
+  std::string trouble() const {
+    const rt::MutexLock lock(mutex_);
+    return trouble_;
+  }
+
  protected:
+  void SetTrouble(std::string text) {
+    const rt::MutexLock lock(mutex_);
+    trouble_ = std::move(text);
+  }
+
   const std::atomic<bool>* stopping_flag() const { return &stopping_; }
 
  private:
   std::atomic<bool> stopping_{false};
+  mutable rt::Mutex mutex_;
+  std::string trouble_ PX_GUARDED_BY(mutex_);
 };
 
 }  // namespace pixii::kv

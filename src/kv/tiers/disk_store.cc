@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/checked.h"
+#include "kv/tiers/number_bytes.h"
 #include "rt/file.h"
 
 namespace pixii::kv {
@@ -28,28 +29,8 @@ constexpr std::uint32_t kSlotsMax = 1U << 28;
 constexpr std::uint64_t kBatchBytesMax = 64 << 20;
 constexpr std::uint64_t kBatchBlocksMax = 16;
 
-template <class T>
-void Put(std::span<std::byte> out, std::size_t offset, T value) {
-  std::memcpy(out.data() + offset, &value, sizeof(T));
-}
-
-template <class T>
-T Get(std::span<const std::byte> bytes, std::size_t offset) {
-  T value;
-  std::memcpy(&value, bytes.data() + offset, sizeof(T));
-  return value;
-}
-
-BlockFault FaultOf(const Error& error) {
-  return error.code() == Code::kNotFound ? BlockFault::kTruncated : BlockFault::kIo;
-}
-
 std::uint64_t HashOfSlices(const BlockShape& shape) {
   return Hash64(std::as_bytes(std::span(shape.slices())));
-}
-
-bool IsZero(std::span<const std::byte> bytes) {
-  return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
 }
 
 }  // namespace
@@ -192,6 +173,14 @@ Result<std::unique_ptr<DiskStore>> DiskStore::Open(const BlockShape& shape, Disk
                           options.folder, why->detail()));
 }
 
+BlockFault DiskStore::FaultOf(const Error& error) {
+  if (error.code() == Code::kNotFound) {
+    return BlockFault::kTruncated;
+  }
+  SetTrouble(error.detail());
+  return BlockFault::kIo;
+}
+
 // What stands in the file is kept if it is of the same shape and model.
 Result<void> DiskStore::Begin() {
   slot_ = rt::AlignedBytes(header_.slot_bytes());
@@ -234,6 +223,13 @@ Result<std::unique_ptr<DiskStore>> DiskStore::OpenFile(const std::string& path, 
     return Fail(Code::kDataCorrupt, fmt::format("'{}' is no file of KV blocks of version {}: {}",
                                                 path, kDiskFormatVersion, FaultName(fault)));
   }
+  // The last one may be torn.
+  const std::uint64_t slots = CeilDiv(size - kDiskHeaderBytes, header.slot_bytes());
+  if (slots > kSlotsMax) {
+    return Fail(Code::kDataCorrupt,
+                fmt::format("'{}' would hold {} KV blocks of {} bytes; a file has at most {}", path,
+                            slots, header.slot_bytes(), kSlotsMax));
+  }
   auto store = std::unique_ptr<DiskStore>(new DiskStore(  // tidy: new the constructor is private
       path, std::move(header), std::move(file)));
   if (store->header_.sealed && !sealer) {
@@ -243,8 +239,7 @@ Result<std::unique_ptr<DiskStore>> DiskStore::OpenFile(const std::string& path, 
   }
   store->sealer_ = store->header_.sealed ? std::move(sealer) : nullptr;
   store->slot_ = rt::AlignedBytes(store->header_.slot_bytes());
-  store->slot_count_ =
-      static_cast<std::uint32_t>(CeilDiv(size - kDiskHeaderBytes, store->header_.slot_bytes()));
+  store->slot_count_ = static_cast<std::uint32_t>(slots);
   store->read_only_ = !write;
   return store;
 }
@@ -291,6 +286,13 @@ Result<void> DiskStore::Write(std::uint32_t slot, StoredBlock block,
   }
   PX_CHECK_OK(Compose(slot_.bytes(), std::move(block), payload));
   const std::uint64_t offset = header_.offset(slot);
+  if (direct()) {
+    const Result<void> written = file_->Write(offset, slot_.bytes());
+    if (!written) {
+      Empty(slot);
+    }
+    return written;
+  }
   rt::AlignedBytes zeros(kStoredBlockAlignment);
   PX_CHECK_OK(file_->Write(offset, zeros.bytes()));
   PX_CHECK_OK(
@@ -330,13 +332,52 @@ void DiskStore::Commit(std::span<const std::uint32_t> slots, std::span<const std
 
 std::vector<Result<void>> DiskStore::WriteMany(std::span<const std::uint32_t> slots,
                                                const Source& source) {
-  const std::size_t batch = slots.size() > 1 ? MakeBatch() : 1;
-  if (batch < 2 || read_only_) {
+  if (read_only_ || !MakeBatch(slots.size())) {
     return BlockStore::WriteMany(slots, source);
   }
+  return direct() ? WriteWhole(slots, source) : WriteInSteps(slots, source);
+}
+
+std::vector<Result<void>> DiskStore::WriteWhole(std::span<const std::uint32_t> slots,
+                                                const Source& source) {
+  std::vector<Result<void>> results(slots.size());
+  std::vector<std::size_t> owners(batch_.size());
+  rt::BlockWindow window(*file_, rt::BlockOperation::kWrite, batch_.size());
+  const auto end_some = [&] {
+    window.AwaitSome([&](std::size_t buffer, const rt::BlockPiece& piece) {
+      results[owners[buffer]] = piece.result;
+      if (!piece.result) {
+        Empty(slots[owners[buffer]]);
+      }
+    });
+  };
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    if (window.full()) {
+      end_some();
+    }
+    const std::size_t buffer = window.next();
+    const std::span<std::byte> bytes = batch_[buffer].bytes();
+    StoredBlock block;
+    std::span<const std::byte> payload;
+    results[i] = source(i, block, payload)
+                     ? Compose(bytes, std::move(block), payload)
+                     : Fail(Code::kTooLarge, "the block is not there any more");
+    if (results[i]) {
+      owners[buffer] = i;
+      window.Begin(header_.offset(slots[i]), bytes);
+    }
+  }
+  while (!window.empty()) {
+    end_some();
+  }
+  return results;
+}
+
+std::vector<Result<void>> DiskStore::WriteInSteps(std::span<const std::uint32_t> slots,
+                                                  const Source& source) {
   std::vector<Result<void>> all;
-  for (std::size_t first = 0; first < slots.size(); first += batch) {
-    const std::size_t count = std::min(batch, slots.size() - first);
+  for (std::size_t first = 0; first < slots.size(); first += batch_.size()) {
+    const std::size_t count = std::min(batch_.size(), slots.size() - first);
     std::vector<Result<void>> results(count);
     std::vector<std::size_t> composed;
     for (std::size_t i = 0; i < count; ++i) {
@@ -355,17 +396,28 @@ std::vector<Result<void>> DiskStore::WriteMany(std::span<const std::uint32_t> sl
   return all;
 }
 
-std::size_t DiskStore::MakeBatch() {
+std::size_t DiskStore::batch_blocks() const {
+  return std::clamp<std::uint64_t>(kBatchBytesMax / header_.slot_bytes(), 1, kBatchBlocksMax);
+}
+
+bool DiskStore::MakeBatch(std::size_t slots) {
+  const std::size_t count = batch_blocks();
+  if (count < 2 || slots < 2) {
+    return false;
+  }
   if (batch_.empty()) {
-    const std::uint64_t count =
-        std::clamp<std::uint64_t>(kBatchBytesMax / header_.slot_bytes(), 1, kBatchBlocksMax);
     std::vector<std::span<std::byte>> buffers;
-    for (std::uint64_t i = 0; i < count; ++i) {
+    for (std::size_t i = 0; i < count; ++i) {
       buffers.push_back(batch_.emplace_back(header_.slot_bytes()).bytes());
     }
     file_->Expect(buffers);
   }
-  return batch_.size();
+  return true;
+}
+
+void DiskStore::Empty(std::uint32_t slot) {
+  rt::AlignedBytes zeros(kStoredBlockAlignment);
+  static_cast<void>(file_->Write(header_.offset(slot), zeros.bytes()));  // else it is found again
 }
 
 BlockFault DiskStore::Read(std::uint32_t slot, const Hash128& /*hash*/, StoredBlock& block,
@@ -376,30 +428,35 @@ BlockFault DiskStore::Read(std::uint32_t slot, const Hash128& /*hash*/, StoredBl
   return Parse(slot_.bytes(), block, payload);
 }
 
+// Some are looked at while those behind them are read.
 void DiskStore::ReadMany(std::span<const Ask> asks, const Wanted& wanted, const OnRead& on_read) {
-  const std::size_t batch = asks.size() > 1 ? MakeBatch() : 1;
-  if (batch < 2) {
+  if (!MakeBatch(asks.size())) {
     BlockStore::ReadMany(asks, wanted, on_read);
     return;
   }
-  for (std::size_t next = 0; next < asks.size();) {
-    std::vector<rt::BlockPiece> pieces;
-    std::vector<std::size_t> numbers;
-    for (; next < asks.size() && pieces.size() < batch; ++next) {
-      if (wanted(next)) {
-        pieces.push_back(
-            {.offset = header_.offset(asks[next].slot), .bytes = batch_[pieces.size()].bytes()});
-        numbers.push_back(next);
-      }
-    }
-    file_->RunAll(rt::BlockOperation::kRead, pieces);
-    for (std::size_t i = 0; i < pieces.size(); ++i) {
+  std::vector<std::size_t> owners(batch_.size());
+  rt::BlockWindow window(*file_, rt::BlockOperation::kRead, batch_.size());
+  const auto end_some = [&] {
+    window.AwaitSome([&](std::size_t buffer, const rt::BlockPiece& piece) {
       StoredBlock block;
       std::span<const std::byte> payload;
-      const BlockFault fault = pieces[i].result ? Parse(pieces[i].bytes, block, payload)
-                                                : FaultOf(pieces[i].result.error());
-      on_read(numbers[i], fault, block, payload);
+      const BlockFault fault =
+          piece.result ? Parse(piece.bytes, block, payload) : FaultOf(piece.result.error());
+      on_read(owners[buffer], fault, block, payload);
+    });
+  };
+  for (std::size_t i = 0; i < asks.size(); ++i) {
+    if (window.full()) {
+      end_some();
     }
+    if (wanted(i)) {
+      const std::size_t buffer = window.next();
+      owners[buffer] = i;
+      window.Begin(header_.offset(asks[i].slot), batch_[buffer].bytes());
+    }
+  }
+  while (!window.empty()) {
+    end_some();
   }
 }
 
@@ -431,9 +488,8 @@ bool DiskStore::IsOfFile(const BlockShape& shape) const {
 }
 
 void DiskStore::Drop(std::uint32_t slot, const Hash128& /*hash*/) {
-  rt::AlignedBytes zeros(kStoredBlockAlignment);
   if (!read_only_) {
-    static_cast<void>(file_->Write(header_.offset(slot), zeros.bytes()));  // else it is found again
+    Empty(slot);
   }
 }
 
@@ -447,7 +503,7 @@ std::uint32_t DiskStore::ScanSlots(std::uint32_t first, std::uint32_t count,
                                    const std::function<void(BlockFault)>& on_fault) {
   const Result<std::uint64_t> size = file_->Size();
   if (!size) {
-    on_fault(BlockFault::kIo);
+    on_fault(FaultOf(size.error()));
     return 0;
   }
   const std::span<std::byte> bytes = slot_.bytes().first(header_.header_bytes);

@@ -2,8 +2,9 @@
 // docs/formats/kv_disk.md
 //
 // Thread: the tier's own. One process has the file; others may read it.
-// A slot's header is zeroed before its payload is written, and written after it: a slot with a
-// header is whole, unless the system itself went down, which the checksums then show.
+// A slot with a header is whole, unless the system itself went down, which the checksums then show:
+// past the page cache a slot is one write, which the system finishes whoever dies; through it, the
+// header is zeroed before the payload is written, and written after it.
 #pragma once
 
 #include <memory>
@@ -73,7 +74,8 @@ class DiskStore final : public BlockStore {
                                                  const DiskStoreOptions& options);
 
   /// Any file of blocks. `sealer`: needed for a file that is sealed. Errors: kDataCorrupt naming
-  /// what is wrong, kInvalidArgument without the sealer that it needs.
+  /// what is wrong, also more slots than a file can have; kInvalidArgument without the sealer that
+  /// it needs.
   static Result<std::unique_ptr<DiskStore>> OpenFile(
       const std::string& path, bool write, std::shared_ptr<const BlockSealer> sealer = {});
 
@@ -114,6 +116,9 @@ class DiskStore final : public BlockStore {
 
   bool direct() const { return file_->direct(); }
 
+  /// How many slots are read or written at a time.
+  std::size_t batch_blocks() const;
+
   /// Why the system is called for each block; nothing if it is not.
   std::optional<Error> batch_trouble() const { return file_->batch_trouble(); }
 
@@ -121,14 +126,23 @@ class DiskStore final : public BlockStore {
   DiskStore(std::string path, DiskHeader header, std::unique_ptr<rt::BlockFile> file);
 
   Result<void> Begin();
-  /// Buffers of a batch, made when there is one; how many.
-  std::size_t MakeBatch();
+  /// Of a read that failed; keeps why.
+  BlockFault FaultOf(const Error& error);
+  /// Buffers of a batch, made when there is one. False: one at a time.
+  bool MakeBatch(std::size_t slots);
+  /// After a write that failed: nobody is to find part of it.
+  void Empty(std::uint32_t slot);
   /// What stands in a slot's bytes.
   BlockFault Parse(std::span<std::byte> slot, StoredBlock& block,
                    std::span<const std::byte>& payload) const;
   /// Makes a slot's bytes.
   Result<void> Compose(std::span<std::byte> slot, StoredBlock block,
                        std::span<const std::byte> payload) const;
+  /// Past the page cache: a block is composed while those before it are written.
+  std::vector<Result<void>> WriteWhole(std::span<const std::uint32_t> slots, const Source& source);
+  /// Through it.
+  std::vector<Result<void>> WriteInSteps(std::span<const std::uint32_t> slots,
+                                         const Source& source);
   /// Writes what was composed, in three steps of all: a slot with a header is whole.
   void Commit(std::span<const std::uint32_t> slots, std::span<const std::size_t> buffers,
               std::span<Result<void>> results);

@@ -43,9 +43,14 @@ BlockFault ObjectStore::Read(std::uint32_t /*slot*/, const Hash128& hash, Stored
                              std::span<const std::byte>& payload) {
   Result<std::string> got = service_->Get(NameOf(hash), record_.size_bytes());
   if (!got) {
-    return got.error().code() == Code::kNotFound   ? BlockFault::kMissing
-           : got.error().code() == Code::kTooLarge ? BlockFault::kShape
-                                                   : BlockFault::kIo;
+    if (got.error().code() == Code::kNotFound) {
+      return BlockFault::kMissing;
+    }
+    if (got.error().code() == Code::kTooLarge) {
+      return BlockFault::kShape;
+    }
+    SetTrouble(got.error().detail());
+    return BlockFault::kIo;
   }
   object_ = std::move(*got);
   return record_.Decode(std::as_writable_bytes(std::span(object_)), block, payload);
@@ -73,6 +78,7 @@ void ObjectStore::Scan(const std::function<bool(Found)>& on_found,
     return on_found(std::move(found));
   });
   if (!listed) {
+    SetTrouble(listed.error().detail());
     on_fault(BlockFault::kIo);
   }
 }

@@ -93,7 +93,11 @@ BlockFault PeerFiles::Read(std::uint32_t /*slot*/, const Hash128& hash, StoredBl
     }
   }
   places_.erase(place);
-  return fault == BlockFault::kIo ? BlockFault::kIo : BlockFault::kMissing;
+  if (fault != BlockFault::kIo) {
+    return BlockFault::kMissing;
+  }
+  SetTrouble(store.trouble());
+  return BlockFault::kIo;
 }
 
 }  // namespace pixii::kv

@@ -19,6 +19,7 @@ constexpr std::uint64_t kSmallReply = 4096;         // bytes
 constexpr std::string_view kListCount = "1000";     // keys that one part looks at
 constexpr std::size_t kReadBytes = 256U << 10U;     // at a time
 constexpr std::uint16_t kPort = 6379;
+constexpr std::size_t kSocketPathBytesMax = 107;  // what the system has room for
 constexpr std::uint32_t kDatabaseMax = 1U << 20U;
 
 Error ErrorOf(const std::string& text) {
@@ -65,7 +66,13 @@ Result<RedisService::Place> RedisService::ParseUrl(std::string_view url) {
                             Masked(url)));
   };
   Place place;
+  constexpr std::string_view kUnix = "unix:";
   if (url.starts_with("unix:/")) {
+    if (const std::size_t size = url.size() - kUnix.size(); size > kSocketPathBytesMax) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("'{}': the path of a socket has at most {} bytes, this one {}", url,
+                              kSocketPathBytesMax, size));
+    }
     PX_TRY(place.address, rt::ParseAddress(url));
     return place;
   }

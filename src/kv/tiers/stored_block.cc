@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/checked.h"
+#include "kv/tiers/number_bytes.h"
 
 namespace pixii::kv {
 
@@ -17,19 +18,6 @@ constexpr std::size_t kFixedBytes = 192;
 constexpr std::uint32_t kHasPublicHash = 1;
 constexpr std::size_t kTextBytesMax = 1U << 20;
 constexpr std::uint32_t kCountMax = 1U << 20;  // slices, tokens
-
-/// Little-endian numbers at offsets; all hosts that this runs on are.
-template <class T>
-void Put(std::span<std::byte> out, std::size_t offset, T value) {
-  std::memcpy(out.data() + offset, &value, sizeof(T));
-}
-
-template <class T>
-T Get(std::span<const std::byte> bytes, std::size_t offset) {
-  T value;
-  std::memcpy(&value, bytes.data() + offset, sizeof(T));
-  return value;
-}
 
 void PutHash(std::span<std::byte> out, std::size_t offset, const Hash128& hash) {
   Put(out, offset, hash.low);
@@ -64,10 +52,6 @@ void EachSlice(const BlockShape& shape, const Fn& fn) {
 
 std::string_view Text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-bool IsZero(std::span<const std::byte> bytes) {
-  return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
 }
 
 template <class T>

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
+#include <utility>
 
 #include "rt/time.h"
 
@@ -18,8 +20,9 @@ class TierHealth final {
   static constexpr rt::Duration kRestMax = std::chrono::minutes(5);
 
   /// `grave`: once is enough, for example a disk that is full.
-  void Failed(rt::Time now, bool grave) {
+  void Failed(rt::Time now, bool grave, std::string why = {}) {
     failures_ = grave ? kFailuresMax : failures_ + 1;
+    why_ = std::move(why);
     if (failures_ >= kFailuresMax) {
       rests_until_ = now + rest_;
       rest_ = std::min(2 * rest_, kRestMax);
@@ -34,10 +37,17 @@ class TierHealth final {
 
   bool rests(rt::Time now) const { return now < rests_until_; }
 
+  /// It rests, or has rested and has not succeeded since.
+  bool failing() const { return failures_ >= kFailuresMax; }
+
+  /// What the last failure said.
+  const std::string& why() const { return why_; }
+
  private:
   std::uint32_t failures_ = 0;
   rt::Duration rest_ = kRestMin;
   rt::Time rests_until_{};
+  std::string why_;
 };
 
 }  // namespace pixii::kv

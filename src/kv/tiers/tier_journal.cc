@@ -30,6 +30,18 @@ void TierJournal::Push(Tier tier, const PublicBlock& block, CacheChanges& out) c
   }
 }
 
+bool TierJournal::HasRoom() {
+  if (options_.event_count_max == 0 || lost_) {
+    return false;
+  }
+  if (changes_.events.size() >= options_.event_count_max) {
+    lost_ = true;
+    changes_.clear();
+    return false;
+  }
+  return true;
+}
+
 void TierJournal::Stored(Tier tier, std::uint32_t slot, PublicBlock block) {
   std::optional<PublicBlock>& kept = blocks_[static_cast<std::size_t>(tier)][slot];
   PX_ASSERT(!kept);
@@ -37,15 +49,9 @@ void TierJournal::Stored(Tier tier, std::uint32_t slot, PublicBlock block) {
     block.tokens = {};
   }
   kept = std::move(block);
-  if (options_.event_count_max == 0 || lost_) {
-    return;
+  if (HasRoom()) {
+    Push(tier, *kept, changes_);
   }
-  if (changes_.events.size() >= options_.event_count_max) {
-    lost_ = true;
-    changes_.clear();
-    return;
-  }
-  Push(tier, *kept, changes_);
 }
 
 void TierJournal::Removed(Tier tier, std::uint32_t slot) {
@@ -54,12 +60,7 @@ void TierJournal::Removed(Tier tier, std::uint32_t slot) {
     return;
   }
   const PublicBlock gone = *std::exchange(kept, std::nullopt);
-  if (options_.event_count_max == 0 || lost_) {
-    return;
-  }
-  if (changes_.events.size() >= options_.event_count_max) {
-    lost_ = true;
-    changes_.clear();
+  if (!HasRoom()) {
     return;
   }
   changes_.events.push_back({.kind = CacheEvent::Kind::kRemoved,

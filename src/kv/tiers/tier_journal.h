@@ -60,6 +60,8 @@ class TierJournal final {
   bool Drain(CacheChanges& out, bool everything);
 
  private:
+  /// For one more change; without it all that were kept are lost.
+  bool HasRoom();
   void Push(Tier tier, const PublicBlock& block, CacheChanges& out) const;
 
   TierJournalOptions options_;

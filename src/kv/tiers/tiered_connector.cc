@@ -18,7 +18,6 @@ constexpr double kTimeShare = 0.5;
 /// Weight of the newest load in a tier's speed.
 constexpr double kNewWeight = 0.25;
 constexpr std::size_t kNamesMax = 1U << 18;
-constexpr std::size_t kDoubtedMax = 1U << 16;  // more, and nothing is guessed any more
 /// Of host memory's slots, those that waiting requests may fill before their turn.
 constexpr std::uint32_t kAheadShare = 2;
 
@@ -141,7 +140,7 @@ std::uint32_t TieredConnector::CountFound(const ConnectorRequest& request, std::
 
 // Who cannot say without being read whether it has the block; null: nobody.
 TieredConnector::Level* TieredConnector::WhoMayHave(const Hash128& hash) const {
-  if (doubted_.size() >= kDoubtedMax || doubted_.contains(hash)) {
+  if (doubted_.contains(hash)) {
     return nullptr;
   }
   for (const std::unique_ptr<Level>& level : levels_) {
@@ -214,7 +213,6 @@ void TieredConnector::Load(LoadId id, const ConnectorRequestRef& request, std::u
     if (batch.empty()) {
       return;
     }
-    ++load.jobs;
     ++load.jobs_of[level];
     level->runner->Post(
         true, [this, id, level, ticket = load.ticket, mailbox = mailbox_, store = level->store,
@@ -276,7 +274,7 @@ void TieredConnector::Load(LoadId id, const ConnectorRequestRef& request, std::u
   }
   flush();
   Add(counters_->matched_tokens, located * options_.shape.block_tokens());
-  if (load.jobs == 0) {
+  if (load.jobs_of.empty()) {
     EndLoad(load, std::nullopt);
     loads_.erase(id);
   }
@@ -329,7 +327,11 @@ void TieredConnector::JobEnded(LoadId id, Level& level, const std::vector<Outcom
       CountStored(level);
     }
   }
-  if (load.jobs == 1) {
+  const auto jobs = load.jobs_of.find(&level);
+  if (--jobs->second == 0) {
+    load.jobs_of.erase(jobs);
+  }
+  if (load.jobs_of.empty()) {
     PumpUp();
   }
   if (brought > 0 && load.began != rt::Time{}) {
@@ -338,8 +340,7 @@ void TieredConnector::JobEnded(LoadId id, Level& level, const std::vector<Outcom
                               ? seconds
                               : level.block_seconds + kNewWeight * (seconds - level.block_seconds);
   }
-  --load.jobs_of.at(&level);
-  if (--load.jobs == 0) {
+  if (load.jobs_of.empty()) {
     EndLoad(load, std::nullopt);
     loads_.erase(id);
   }
@@ -374,7 +375,7 @@ void TieredConnector::Failed(Level& level, const Hash128& hash, const TierPlace&
   Add(counts.faults[static_cast<std::size_t>(fault)]);
   if (fault == BlockFault::kIo) {
     Add(counts.read_failures);
-    level.reads.Failed(now_, false);
+    level.reads.Failed(now_, false, level.store->trouble());
   }
   Forget(level, hash, place);
 }
@@ -440,8 +441,8 @@ void TieredConnector::Published(std::vector<PublishedBlock> blocks) {
 void TieredConnector::Distrust(std::span<const Hash128> hashes) {
   for (const Hash128& hash : hashes) {
     for (const std::unique_ptr<Level>& level : levels_) {
-      if (level->is_asked && doubted_.size() < kDoubtedMax) {
-        doubted_.insert(hash);  // it may be there still
+      if (level->is_asked) {
+        doubted_.Insert(hash);  // it may be there still
       }
       if (const std::optional<TierPlace> place = level->index.Find(hash)) {
         Forget(*level, hash, *place);
@@ -492,14 +493,14 @@ rt::Time TieredConnector::Poll(rt::Time now, std::vector<LoadEnd>& ended) {
       continue;
     }
     if (now >= load->deadline) {
+      const std::string why = fmt::format("KV blocks did not come within {} ms",
+                                          options_.load_time_max / std::chrono::milliseconds(1));
       Add(counters_->timed_out_loads);
-      EndLoad(*load, Error(Code::kDeadlineExceeded,
-                           fmt::format("KV blocks did not come within {} ms",
-                                       options_.load_time_max / std::chrono::milliseconds(1))));
+      EndLoad(*load, Error(Code::kDeadlineExceeded, why));
       for (const std::unique_ptr<Level>& level : levels_) {
-        const auto jobs = load->jobs_of.find(level.get());  // the others had no part in it
-        if (level->tier != Tier::kHost && jobs != load->jobs_of.end() && jobs->second > 0) {
-          level->reads.Failed(now, false);
+        const bool is_awaited = load->jobs_of.contains(level.get());
+        if (is_awaited && level->tier != Tier::kHost) {
+          level->reads.Failed(now, false, why);
         }
       }
       continue;
@@ -519,11 +520,28 @@ rt::Time TieredConnector::Poll(rt::Time now, std::vector<LoadEnd>& ended) {
     const bool degraded = level->reads.rests(now) || level->writes.rests(now) ||
                           (level->read_only && level->tier != Tier::kPeer);
     counters_->of(level->tier).degraded.store(degraded ? 1 : 0, std::memory_order_relaxed);
+    LogHealth(level->tier, "reads", level->reads, level->reads_told);
+    LogHealth(level->tier, "writes", level->writes, level->writes_told);
   }
   ended.insert(ended.end(), std::make_move_iterator(ended_.begin()),
                std::make_move_iterator(ended_.end()));
   ended_.clear();
   return next;
+}
+
+// Once when it begins to rest, however often it does until it works again.
+void TieredConnector::LogHealth(Tier tier, std::string_view what, const TierHealth& health,
+                                bool& told) const {
+  const bool failing = health.failing();
+  if (std::exchange(told, failing) == failing || options_.log == nullptr) {
+    return;
+  }
+  obs::Event event(*options_.log,
+                   failing ? obs::EventId::kKvTierResting : obs::EventId::kKvTierResumed);
+  event.kv("tier", TierName(tier)).kv("rank", options_.rank).kv("what", what);
+  if (failing) {
+    event.kv("why", health.why());
+  }
 }
 
 bool TieredConnector::DrainEvents(CacheChanges& out, bool everything) {

@@ -19,6 +19,7 @@
 #include "kv/connector.h"
 #include "kv/tiers/block_store.h"
 #include "kv/tiers/copy_pacer.h"
+#include "kv/tiers/hash_sieve.h"
 #include "kv/tiers/job_runner.h"
 #include "kv/tiers/offload_planner.h"
 #include "kv/tiers/prefetch_planner.h"
@@ -26,6 +27,7 @@
 #include "kv/tiers/tier_health.h"
 #include "kv/tiers/tier_index.h"
 #include "kv/tiers/tier_journal.h"
+#include "obs/log.h"
 #include "rt/thread.h"
 
 namespace pixii::kv {
@@ -45,6 +47,8 @@ struct TieredConnectorOptions {
   rt::Duration list_period = std::chrono::minutes(1);    // of tiers that others write to
   TierJournalOptions journal = {};
   std::shared_ptr<CopyPacer> pacer = nullptr;  // of all copies; none: they go as fast as they can
+  obs::Log* log = nullptr;  // hears of tiers that fail and work again; null: nobody does
+  std::uint32_t rank = 0;   // as the log names it
 };
 
 struct TierSetup {
@@ -150,6 +154,7 @@ class TieredConnector final : public Connector {
   void Forget(Level& level, const Hash128& hash, const TierPlace& place);
   void EndLoad(LoadState& load, std::optional<Error> error);
   void CountStored(Level& level);
+  void LogHealth(Tier tier, std::string_view what, const TierHealth& health, bool& told) const;
 
   TieredConnectorOptions options_;
   std::shared_ptr<TierCounters> counters_;
@@ -161,8 +166,8 @@ class TieredConnector final : public Connector {
   std::unordered_set<RequestId> live_;  // whose use of blocks is counted already
   std::unordered_map<LoadId, std::unique_ptr<LoadState>> loads_;
   std::vector<LoadEnd> ended_;
-  std::size_t cache_writes_ = 0;                        // that hold pins
-  std::unordered_set<Hash128, Hash128Hasher> doubted_;  // what nobody can take back is not asked
+  std::size_t cache_writes_ = 0;  // that hold pins
+  HashSieve doubted_;             // what nobody can take back is not asked for
   rt::Time now_{};
   rt::Time next_decay_ = rt::kNever;
   std::vector<std::unique_ptr<Level>> levels_;  // last: their jobs use what stands above

@@ -47,6 +47,8 @@ struct TieredConnector::Level {
   std::unordered_set<Hash128, Hash128Hasher> distrusted;  // while they are written
   TierHealth reads;
   TierHealth writes;
+  bool reads_told = false;  // that they fail
+  bool writes_told = false;
   double block_seconds = 0;           // to bring one, with what it waited for; 0: not known
   std::shared_ptr<BlockStore> store;  // jobs under way hold it
   std::unique_ptr<JobRunner> runner;  // last: its jobs use what stands above
@@ -96,7 +98,6 @@ struct TieredConnector::LoadState {
   LoadId id{};
   std::shared_ptr<LoadTicket> ticket = std::make_shared<LoadTicket>();
   std::vector<bool> brought;                                // [target]
-  std::uint32_t jobs = 0;                                   // under way
   std::unordered_map<const Level*, std::uint32_t> jobs_of;  // under way
   rt::Time began{};
   rt::Time deadline = rt::kNever;

@@ -109,7 +109,8 @@ void TieredConnector::Settle(Level& level, const TierPlace& place, const Written
   level.distrusted.erase(written.hash);
   if (result.error().code() != Code::kTooLarge) {
     Add(counts.write_failures);
-    level.writes.Failed(now_, result.error().code() == Code::kResourceExhausted);
+    level.writes.Failed(now_, result.error().code() == Code::kResourceExhausted,
+                        result.error().detail());
   } else {
     Add(counts.refused);
   }
@@ -221,7 +222,7 @@ void TieredConnector::Scan(Level& level) {
             Add(counts.faults[static_cast<std::size_t>(fault)]);
             if (fault == BlockFault::kIo && !level.has_slots) {  // the list as a whole
               Add(counts.read_failures);
-              level.reads.Failed(now_, false);
+              level.reads.Failed(now_, false, level.store->trouble());
             }
           });
         });

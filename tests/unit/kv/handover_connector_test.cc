@@ -310,6 +310,19 @@ class HandoverConnectorTest : public ::testing::Test {
     EXPECT_FALSE(kept_);
   }
 
+  /// Six blocks, of which a drawn one changes before it is read.
+  void ExpectAChangedBitIsFound(std::mt19937_64& random) {
+    const std::string record = Offer(6);
+    const std::uint32_t block = static_cast<std::uint32_t>(random() % 6);
+    prefill_->Bytes(refs_[block])[random() % kBlockBytes] ^= static_cast<std::byte>(1);
+    const LoadEnd end = Fetch(record, 6);
+    EXPECT_EQ(end.blocks, block);
+    ASSERT_TRUE(end.error);
+    EXPECT_EQ(end.error->code(), Code::kDataCorrupt);
+    EXPECT_EQ(decode_->connector->counters().corrupt_blocks, 1U);
+    ExpectQuiet();
+  }
+
   transport::MemoryExchange exchange_{
       {.latency = std::chrono::milliseconds(1)}};  // links of it may die with the world
   rt::SimWorld world_{rt::SimOptions{.seed = 4}};
@@ -449,15 +462,7 @@ TEST_F(HandoverConnectorTest, AChangedBitIsFoundWhereverItIs) {
         std::make_unique<Side>(world_.AddNode("p" + std::to_string(round)), exchange_, options);
     decode_ =
         std::make_unique<Side>(world_.AddNode("d" + std::to_string(round)), exchange_, options);
-    const std::string record = Offer(6);
-    const std::uint32_t block = static_cast<std::uint32_t>(random() % 6);
-    prefill_->Bytes(refs_[block])[random() % kBlockBytes] ^= static_cast<std::byte>(1);
-    const LoadEnd end = Fetch(record, 6);
-    EXPECT_EQ(end.blocks, block);
-    ASSERT_TRUE(end.error);
-    EXPECT_EQ(end.error->code(), Code::kDataCorrupt);
-    EXPECT_EQ(decode_->connector->counters().corrupt_blocks, 1U);
-    ExpectQuiet();
+    ASSERT_NO_FATAL_FAILURE(ExpectAChangedBitIsFound(random));
   }
   targets_.clear();
 }
@@ -493,15 +498,7 @@ TEST_F(HandoverConnectorTest, AChangedBitInABlockOfAnotherLayoutIsFound) {
     decode_.reset();
     prefill_.reset();
     StartCut(std::to_string(round));
-    const std::string record = Offer(6);
-    const std::uint32_t block = static_cast<std::uint32_t>(random() % 6);
-    prefill_->Bytes(refs_[block])[random() % kBlockBytes] ^= static_cast<std::byte>(1);
-    const LoadEnd end = Fetch(record, 6);
-    EXPECT_EQ(end.blocks, block);
-    ASSERT_TRUE(end.error);
-    EXPECT_EQ(end.error->code(), Code::kDataCorrupt);
-    EXPECT_EQ(decode_->connector->counters().corrupt_blocks, 1U);
-    ExpectQuiet();
+    ASSERT_NO_FATAL_FAILURE(ExpectAChangedBitIsFound(random));
   }
   targets_.clear();
 }

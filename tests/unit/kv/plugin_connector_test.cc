@@ -336,6 +336,19 @@ TEST_F(PluginConnectorTest, WhatIsInDoubtIsNeverTakenFromItAgain) {
   EXPECT_EQ(Bring(MakeRequest({1, 2, 3})), 1u);
 }
 
+TEST_F(PluginConnectorTest, HoweverMuchIsInDoubtTheRestIsTakenFromItStill) {
+  const ConnectorRequestRef request = MakeRequest({1, 2, 3});
+  Keep(request);
+  std::vector<Hash128> doubted;
+  for (std::uint64_t i = 1; i <= 100'000; ++i) {
+    doubted.push_back(HashKey("doubts").Digest(std::as_bytes(std::span(&i, 1))));
+  }
+  connector_->Distrust(doubted);
+  EXPECT_EQ(Bring(MakeRequest({1, 2, 3})), 3u);
+  connector_->Distrust(std::span(request->chain.hashes).subspan(1, 1));
+  EXPECT_EQ(Bring(MakeRequest({1, 2, 3})), 1u);
+}
+
 TEST_F(PluginConnectorTest, WhereAnotherWorkerKeepsTheBlocksItIsNotAsked) {
   auto request = std::make_shared<ConnectorRequest>(*MakeRequest({1}));
   request->handover = "a record";

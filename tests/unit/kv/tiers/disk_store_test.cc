@@ -221,6 +221,71 @@ TEST_F(DiskStoreTest, ManyBlocksGoAndComeAsOneByOne) {
   EXPECT_TRUE(std::ranges::is_sorted(read));
 }
 
+TEST_F(DiskStoreTest, BlocksAreMadeAndProvenWhileOthersAreOnTheirWay) {
+  faults_.state->says_direct = true;
+  const auto store = Open();
+  constexpr std::uint32_t kCount = 40;
+  const std::size_t window = store->batch_blocks();
+  ASSERT_GT(window, 4U);
+  const std::size_t busy_min = window / 2;
+  std::vector<std::uint32_t> slots;
+  std::vector<BlockStore::Ask> asks;
+  for (std::uint32_t i = 0; i < kCount; ++i) {
+    slots.push_back(i);
+    asks.push_back({.slot = i, .hash = BlockOf(static_cast<TokenId>(i)).hash});
+  }
+  std::vector<std::byte> bytes;
+  for (const Result<void>&each : store->WriteMany(
+           slots, [&](std::size_t i, StoredBlock& block, std::span<const std::byte>& payload) {
+             EXPECT_GE(faults_.state->under_way, std::min(i, busy_min)) << "block " << i;
+             block = BlockOf(static_cast<TokenId>(i));
+             bytes = PayloadOf(static_cast<TokenId>(i));
+             payload = bytes;
+             return true;
+           })) {
+    EXPECT_TRUE(each);
+  }
+  EXPECT_EQ(faults_.state->under_way, 0U);
+  EXPECT_EQ(faults_.state->pieces, kCount);  // each block in one write
+  std::size_t next = 0;
+  store->ReadMany(
+      asks, [](std::size_t) { return true; },
+      [&](std::size_t i, BlockFault fault, const StoredBlock& block,
+          std::span<const std::byte> payload) {
+        EXPECT_EQ(i, next++);
+        EXPECT_GE(faults_.state->under_way, std::min(kCount - 1 - i, busy_min)) << "block " << i;
+        ASSERT_EQ(fault, BlockFault::kNone);
+        EXPECT_EQ(CheckPayload(block, payload), BlockFault::kNone);
+      });
+  EXPECT_EQ(next, kCount);
+  EXPECT_EQ(faults_.state->under_way, 0U);
+}
+
+TEST_F(DiskStoreTest, AWriteThatEndsInTheMiddleOfABlockLeavesNone) {
+  faults_.state->says_direct = true;
+  const auto store = Open();
+  ASSERT_TRUE(Put(*store, 0, 1));
+  ASSERT_TRUE(Put(*store, 1, 2));
+  faults_.state->bytes_until_error = rt::kBlockFileAlignment;
+  const std::uint32_t slots[] = {0, 1};
+  std::vector<std::byte> bytes;
+  const std::vector<Result<void>> results = store->WriteMany(
+      slots, [&](std::size_t i, StoredBlock& block, std::span<const std::byte>& payload) {
+        block = BlockOf(static_cast<TokenId>(3 + i));
+        bytes = PayloadOf(static_cast<TokenId>(3 + i));
+        payload = bytes;
+        return true;
+      });
+  EXPECT_FALSE(results[0]);
+  EXPECT_FALSE(faults_.state->bytes_until_error);
+  EXPECT_TRUE(results[1]);
+  EXPECT_EQ(Get(*store, 1, 4), BlockFault::kNone);
+  faults_.state->bytes_until_error = rt::kBlockFileAlignment;
+  EXPECT_FALSE(Put(*store, 1, 5));
+  EXPECT_TRUE(ScanAll(*store).found.empty());
+  EXPECT_TRUE(ScanAll(*store).faults.empty());
+}
+
 TEST_F(DiskStoreTest, ATornBatchLeavesOnlyWholeBlocks) {
   const std::uint64_t slot_bytes = MakeDiskHeader(SmallShape(), {}).slot_bytes();
   for (std::uint64_t bytes = 0; bytes < 4 * slot_bytes + 4 * 4096; bytes += 1031) {
@@ -398,6 +463,30 @@ TEST_F(DiskStoreTest, TwoProcessesHaveTwoFiles) {
   EXPECT_NE(first->path(), second->path());
   ASSERT_TRUE(Put(*first, 0, 1));
   EXPECT_TRUE(ScanAll(*second).found.empty());
+}
+
+TEST_F(DiskStoreTest, AFileOfMoreSlotsThanThereCanBeIsRefused) {
+  const std::string path = folder_ + "/large.blocks";
+  const DiskHeader header = MakeDiskHeader(SmallShape(), {"model", "numerics", "bf16"});
+  ASSERT_TRUE(DiskStore::CreateFile(path, header, nullptr));
+  const std::uint64_t slots_max = 1U << 28;
+  std::filesystem::resize_file(path, header.offset(slots_max));  // holes
+  EXPECT_EQ(DiskStore::OpenFile(path, false).value()->slot_count(), slots_max);
+  std::filesystem::resize_file(path, header.offset(slots_max) + 1);
+  const auto opened = DiskStore::OpenFile(path, false);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code(), Code::kDataCorrupt);
+  EXPECT_NE(opened.error().detail().find("268435457 KV blocks"), std::string::npos);
+}
+
+TEST_F(DiskStoreTest, WhyItCannotBeReadIsKept) {
+  auto store = Open();
+  EXPECT_EQ(store->trouble(), "");
+  faults_.state->read_error = Code::kUnavailable;
+  StoredBlock block;
+  std::span<const std::byte> payload;
+  EXPECT_EQ(store->Read(0, {}, block, payload), BlockFault::kIo);
+  EXPECT_EQ(store->trouble(), "a read that fails");
 }
 
 TEST_F(DiskStoreTest, FailuresOfTheSystemAreErrorsAndMisses) {

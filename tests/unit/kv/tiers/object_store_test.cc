@@ -5,6 +5,7 @@
 #include <map>
 
 #include "kv/tiers/s3_service.h"
+#include "unit/kv/tiers/endless_list.h"
 #include "unit/kv/tiers/stored_blocks.h"
 
 namespace pixii::kv {
@@ -123,22 +124,7 @@ TEST(S3ServiceTest, AListWithoutAnEndEndsWithAnError) {
   auto service = S3Service::Create({.endpoint = "https://host", .bucket = "b", .credentials = {}},
                                    std::make_unique<EndlessServer>(), [] { return 0; })
                      .value();
-  std::uint32_t names = 0;
-  const auto count = [&](std::string_view) { return ++names > 0; };
-  ListWatch parts({.parts_max = 100});
-  EXPECT_EQ(service->List("a", parts, count).error().code(), Code::kTooLarge);
-  EXPECT_EQ(names, 100U);
-  rt::Time now{};
-  ListWatch time({.time_max = std::chrono::seconds(10), .clock = [&] {
-                    now += std::chrono::seconds(1);
-                    return now;
-                  }});
-  EXPECT_EQ(service->List("a", time, count).error().code(), Code::kDeadlineExceeded);
-  EXPECT_EQ(names, 110U);
-  const std::atomic<bool> stopping = true;
-  ListWatch stopped({.stopping = &stopping});
-  EXPECT_EQ(service->List("a", stopped, count).error().code(), Code::kCancelled);
-  EXPECT_EQ(names, 110U);
+  ExpectEndlessListEnds(*service);
 }
 
 TEST(S3ServiceTest, AScanOfAListWithoutAnEndIsAFailureAndAStoppedOneEnds) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "rt/thread.h"
+#include "unit/kv/tiers/endless_list.h"
 
 namespace pixii::kv {
 namespace {
@@ -210,22 +211,7 @@ TEST(RedisService, AListWithoutAnEndEndsWithAnError) {
   auto service = RedisService::Create(OptionsOf(store)).value();
   ASSERT_TRUE(service->Put("a", "1"));
   store.answer = "*2\r\n$1\r\n1\r\n*1\r\n$1\r\na\r\n";
-  std::uint32_t names = 0;
-  const auto count = [&](std::string_view) { return ++names > 0; };
-  ListWatch parts({.parts_max = 100});
-  EXPECT_EQ(service->List("a", parts, count).error().code(), Code::kTooLarge);
-  EXPECT_EQ(names, 100U);
-  rt::Time now{};
-  ListWatch time({.time_max = std::chrono::seconds(10), .clock = [&] {
-                    now += std::chrono::seconds(1);
-                    return now;
-                  }});
-  EXPECT_EQ(service->List("a", time, count).error().code(), Code::kDeadlineExceeded);
-  EXPECT_EQ(names, 110U);
-  const std::atomic<bool> stopping = true;
-  ListWatch stopped({.stopping = &stopping});
-  EXPECT_EQ(service->List("a", stopped, count).error().code(), Code::kCancelled);
-  EXPECT_EQ(names, 110U);
+  ExpectEndlessListEnds(*service);
   ListWatch enough({});
   EXPECT_TRUE(service->List("a", enough, [](std::string_view) { return false; }));
 }
@@ -258,6 +244,11 @@ TEST(RedisService, UrlsThatAreNoneAreRefused) {
     EXPECT_EQ(checked.error().detail().find("secret"), std::string::npos)
         << checked.error().detail();
   }
+  const std::string longest = "unix:/" + std::string(106, 'x');
+  EXPECT_TRUE(RedisService::CheckUrl(longest));
+  const auto longer = RedisService::CheckUrl(longest + "x");
+  ASSERT_FALSE(longer);
+  EXPECT_NE(longer.error().detail().find("at most 107 bytes, this one 108"), std::string::npos);
   for (const char* url : {"redis://h", "redis://h:1/", "redis://[::1]:7/2", "unix:/tmp/x"}) {
     RedisOptions options;
     options.url = url;

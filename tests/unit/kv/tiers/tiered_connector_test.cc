@@ -60,6 +60,7 @@ class BrokenStore final : public BlockStore {
   BlockFault Read(std::uint32_t slot, const Hash128& hash, StoredBlock& block,
                   std::span<const std::byte>& payload) override {
     if (faults_->read != BlockFault::kNone) {
+      SetTrouble("cannot read");
       return faults_->read;
     }
     const BlockFault fault = store_->Read(slot, hash, block, payload);
@@ -120,6 +121,8 @@ class TieredConnectorTest : public ::testing::Test {
     options.batch_blocks = 4;
     options.bytes_in_flight_max = setup.bytes_in_flight_max;
     options.journal = {.event_count_max = setup.events, .has_tokens = true};
+    options.log = &log_;
+    options.rank = 3;
     counters_ = std::make_shared<TierCounters>();
     std::vector<TierSetup> tiers;
     if (setup.host_slots > 0) {
@@ -273,6 +276,17 @@ class TieredConnectorTest : public ::testing::Test {
 
   void Finish(const ConnectorRequestRef& made) { connector_->Finished(made, {}); }
 
+  /// What the log said of tiers since the last call, in order.
+  std::vector<std::string> Said() {
+    std::vector<std::string> out;
+    for (const std::string& line : std::exchange(lines_, {})) {
+      if (const std::size_t at = line.find("kv.tier."); at != std::string::npos) {
+        out.push_back(line.substr(at, line.size() - at - 1));
+      }
+    }
+    return out;
+  }
+
   std::uint64_t Faults(Tier tier, BlockFault fault) const {
     return counters_->of(tier).faults[static_cast<std::size_t>(fault)];
   }
@@ -291,6 +305,10 @@ class TieredConnectorTest : public ::testing::Test {
   rt::Time now_{std::chrono::seconds(1)};
   std::uint64_t ids_ = 0;
   std::atomic<bool> woken_ = false;
+  std::vector<std::string> lines_;
+  obs::Log log_{{},
+                [] { return rt::WallTime{}; },
+                [this](obs::Severity, std::string_view line) { lines_.emplace_back(line); }};
 };
 
 TEST_F(TieredConnectorTest, BlocksGoToHostMemoryAndComeBackAsTheyWere) {
@@ -445,6 +463,39 @@ TEST_F(TieredConnectorTest, ReadErrorsAreMissesAndADiskThatGoesOnFailingIsLeftAl
   disk_faults_->read = BlockFault::kNone;
   Poll(std::chrono::minutes(1));
   EXPECT_EQ(Bring(made[3]), 2U);
+}
+
+TEST_F(TieredConnectorTest, ThatATierRestsAndThatItWorksAgainIsSaidOnceWithTheReason) {
+  using Lines = std::vector<std::string>;
+  Make({.host_slots = 0, .disk_slots = 64});
+  std::vector<ConnectorRequestRef> made;
+  for (TokenId i = 0; i < 6; ++i) {
+    made.push_back(MakeRequest({10 * i + 1}));
+    Compute(made.back());
+  }
+  RunAll();
+  disk_faults_->read = BlockFault::kIo;
+  Bring(made[0]);
+  Bring(made[1]);
+  EXPECT_EQ(Said(), Lines{});
+  Bring(made[2]);
+  EXPECT_EQ(Said(), Lines{"kv.tier.resting tier=disk rank=3 what=reads why=\"cannot read\""});
+  Poll(std::chrono::minutes(1));
+  Bring(made[3]);
+  EXPECT_EQ(Said(), Lines{}) << "it rests once more";
+  disk_faults_->read = BlockFault::kNone;
+  disk_faults_->write = Code::kResourceExhausted;
+  Poll(std::chrono::minutes(1));
+  Bring(made[4]);
+  Compute(MakeRequest({100}));
+  RunAll();
+  EXPECT_EQ(Said(), (Lines{"kv.tier.resumed tier=disk rank=3 what=reads",
+                           "kv.tier.resting tier=disk rank=3 what=writes why=broken"}));
+  disk_faults_->write.reset();
+  Poll(std::chrono::minutes(1));
+  Compute(MakeRequest({200}));
+  RunAll();
+  EXPECT_EQ(Said(), Lines{"kv.tier.resumed tier=disk rank=3 what=writes"});
 }
 
 TEST_F(TieredConnectorTest, ABlockThatFailsIsDroppedCountedAndNeverTriedAgain) {
