@@ -27,6 +27,8 @@ bool Engine::AwaitsBlocks(const RequestState& state) {
   const std::uint32_t block_tokens = limits_.block_tokens;
   const std::uint32_t block_count = first.token_count() / block_tokens;
   Hash128 hash = chain.root->hash;
+  chain.tokens.reserve(std::size_t{block_count} * block_tokens);
+  chain.hashes.reserve(block_count);
   for (std::uint32_t i = 0; i < block_count * block_tokens; ++i) {
     chain.tokens.push_back(first.token(i));
   }

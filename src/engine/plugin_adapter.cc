@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <array>
-#include <exception>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "rt/foreign_call.h"
 #include "rt/shared_library.h"
 #include "wire/messages/generate.h"
 
@@ -43,17 +43,10 @@ class ErrorRoom final {
   pixii_error_text view_{};
 };
 
-// Calls into the plug-in; what it throws becomes an error. Foreign code, so exceptions end here.
+// Calls into the plug-in.
 template <class Body>
 Result<void> Guarded(Body body) {
-  try {
-    body();
-    return {};
-  } catch (const std::exception& thrown) {
-    return Fail(Code::kProcessorFault, fmt::format("it threw: {}", thrown.what()));
-  } catch (...) {
-    return Fail(Code::kProcessorFault, "it threw something that is no std::exception");
-  }
+  return rt::CallForeign(Code::kProcessorFault, "it", std::move(body));
 }
 
 // Library and processor, which every open request shares.

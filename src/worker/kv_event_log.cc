@@ -44,10 +44,10 @@ void KvEventLog::Add(wire::KvEvent event) {
 // What is new stays in rows: a block that is known already ends one.
 void KvEventLog::Store(Blocks& blocks, wire::KvEvent event) {
   std::optional<std::uint64_t> parent = event.parent;
-  wire::KvEvent row = event;
+  const std::vector<wire::KvBlock> stored = std::exchange(event.blocks, {});
+  wire::KvEvent& row = event;
   row.removed.clear();
-  row.blocks.clear();
-  for (const wire::KvBlock& block : event.blocks) {
+  for (const wire::KvBlock& block : stored) {
     Held& held = blocks[block.block_hash];
     if (++held.count == 1) {
       held.tokens_hash = block.tokens_hash;
@@ -107,37 +107,55 @@ std::size_t KvEventLog::block_count() const {
   return count;
 }
 
+// The block before `block`; nothing if there is none or it is `last`, which was said just now.
+const KvEventLog::Blocks::value_type* KvEventLog::LateParent(const Blocks& blocks,
+                                                             const Blocks::value_type& block,
+                                                             const Blocks::value_type* last) {
+  const std::optional<std::uint64_t>& parent = block.second.parent;
+  if (!parent || (last != nullptr && *parent == last->first)) {
+    return nullptr;
+  }
+  const auto found = blocks.find(*parent);
+  return found == blocks.end() ? nullptr : &*found;
+}
+
 // Blocks in the order of their stores, but parents first: a parent may have been stored anew.
 std::vector<wire::KvEvent> KvEventLog::Dump() const {
   std::vector<wire::KvEvent> out;
+  std::vector<const Blocks::value_type*> order;
+  std::vector<const Blocks::value_type*> chain;
+  std::unordered_set<std::uint64_t> early;  // orders of those said before their turn
   for (const auto& [place, blocks] : held_) {
-    std::vector<std::uint64_t> order;
+    order.clear();
     order.reserve(blocks.size());
-    for (const auto& [hash, held] : blocks) {
-      order.push_back(hash);
+    for (const auto& block : blocks) {
+      order.push_back(&block);
     }
-    std::ranges::sort(order, {}, [&](std::uint64_t hash) { return blocks.at(hash).order; });
-    std::unordered_set<std::uint64_t> said;
-    std::vector<std::uint64_t> chain;
-    std::optional<std::uint64_t> last;  // block of the last event
-    for (const std::uint64_t wanted : order) {
-      chain.clear();
-      std::optional<std::uint64_t> at = wanted;
-      while (at && blocks.contains(*at) && said.insert(*at).second) {
-        chain.push_back(*at);
-        at = blocks.at(*at).parent;
+    std::ranges::sort(order, {}, [](const auto* block) { return block->second.order; });
+    early.clear();
+    const Blocks::value_type* last = nullptr;  // of the last event
+    for (const Blocks::value_type* const wanted : order) {
+      if (early.erase(wanted->second.order) > 0) {
+        continue;
+      }
+      chain.assign(1, wanted);
+      while (const Blocks::value_type* const parent = LateParent(blocks, *chain.back(), last)) {
+        if (parent->second.order <= wanted->second.order ||
+            !early.insert(parent->second.order).second) {
+          break;  // said already
+        }
+        chain.push_back(parent);
       }
       for (std::size_t i = chain.size(); i-- > 0;) {
-        const Held& held = blocks.at(chain[i]);
-        if (out.empty() || !last || held.parent != last || out.back().rank != place.rank ||
-            out.back().tier != place.tier) {
+        const auto& [hash, held] = *chain[i];
+        if (last == nullptr || held.parent != last->first) {
           wire::KvEvent& event = out.emplace_back();
           event.id = LastId();
           event.rank = place.rank;
           event.tier = place.tier;
           event.parent = held.parent;
         }
-        out.back().blocks.push_back({chain[i], held.tokens_hash});
+        out.back().blocks.push_back({hash, held.tokens_hash});
         last = chain[i];
       }
     }

@@ -63,6 +63,8 @@ class KvEventLog final {
   void Store(Blocks& blocks, wire::KvEvent event);
   void Remove(Blocks& blocks, wire::KvEvent event);
   void Keep(wire::KvEvent event);
+  static const Blocks::value_type* LateParent(const Blocks& blocks, const Blocks::value_type& block,
+                                              const Blocks::value_type* last);
 
   std::uint64_t LastId() const { return next_id_ == 0 ? 0 : next_id_ - 1; }
 

@@ -153,6 +153,10 @@ void FleetLink::FetchFiles(RemoteLink::FilesHandler on_done) {
   on_done(Fail(Code::kUnavailable, "no worker is there to give them"));
 }
 
+bool FleetLink::has_worker() const {
+  return std::ranges::any_of(workers_, [](const auto& one) { return one.second.linked->routed(); });
+}
+
 std::size_t FleetLink::worker_count() const {
   return static_cast<std::size_t>(
       std::ranges::count_if(workers_, [](const auto& one) { return one.second.linked->routed(); }));

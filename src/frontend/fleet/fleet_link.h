@@ -127,6 +127,8 @@ class FleetLink final : public control::WorkerLink {
 
   /// Workers that requests can be sent to now.
   std::size_t worker_count() const;
+  /// Whether there is any; does not look at all of them.
+  bool has_worker() const;
 
   /// Whether they can be sent to this one.
   bool uses(control::InstanceId instance) const;

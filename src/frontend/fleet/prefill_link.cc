@@ -29,9 +29,9 @@ PrefillPath PrefillLink::PathOf(const wire::GenerateRequest& request,
                                 std::optional<std::uint32_t> cached) {
   PrefillOutlook outlook;
   outlook.block_tokens = std::max(decode_.card().block_tokens, prefill_.card().block_tokens);
-  outlook.decode_there = decode_.worker_count() > 0;
-  outlook.workers = prefill_.worker_count();
-  if (options_.conditional && outlook.workers > 0) {
+  outlook.decode_there = decode_.has_worker();
+  outlook.prefill_there = prefill_.has_worker();
+  if (options_.conditional && outlook.prefill_there) {
     if (const Result<control::RouteExplanation> route = decode_.ExplainRoute(request)) {
       outlook.overlap_tokens = route->overlap_tokens;
       outlook.decode_busy = BusyShareOf(*route, decode_.card().batch_tokens_max);

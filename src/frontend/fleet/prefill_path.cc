@@ -51,11 +51,11 @@ PrefillPath ChoosePath(const wire::GenerateRequest& request, const PrefillOption
   // Without fallback those who decode compute no prompt if they need not, as SGLang's cannot.
   const bool too_little = (request.stop.max_tokens <= 1 && !request.prefill_only) ||
                           request.prompt.size() < outlook.block_tokens;
-  if (request.pool || (too_little && (options.fallback || outlook.workers == 0)) || begun ||
+  if (request.pool || (too_little && (options.fallback || !outlook.prefill_there)) || begun ||
       !request.handover.empty() || (!outlook.decode_there && !request.prefill_only)) {
     return PrefillPath::kNothingToDo;
   }
-  if (outlook.workers == 0) {
+  if (!outlook.prefill_there) {
     return PrefillPath::kNoWorker;
   }
   if (outlook.all_there) {

@@ -57,7 +57,7 @@ std::optional<double> BusyShareOf(const control::RouteExplanation& route,
 struct PrefillOutlook {
   std::uint32_t block_tokens = 1;           // only whole blocks are handed over
   bool decode_there = true;                 // else there is nobody to hand over to
-  std::size_t workers = 0;                  // prefill workers that requests can be sent to
+  bool prefill_there = false;               // a prefill worker that requests can be sent to
   std::uint64_t overlap_tokens = 0;         // that the decode worker should have cached
   bool all_there = false;                   // every whole block, as it said itself
   std::optional<double> prefill_busy = {};  // BusyShareOf

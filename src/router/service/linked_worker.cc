@@ -95,20 +95,23 @@ LinkedWorker::Change LinkedWorker::Update(bool wanted) {
     out.left = true;
     parts_.router.RemoveWorker(instance_.id);
   }
-  LogChange(out);
+  LogChange();
   return out;
 }
 
-void LinkedWorker::LogChange(const Change& change) const {
-  if (parts_.log == nullptr || (!change.came && !change.left)) {
+// A router goes on to have a worker that sleeps or ends: it says how busy that is.
+void LinkedWorker::LogChange() {
+  const bool takes =
+      routed_ && !instance_.draining && link_->load().state == wire::WorkerState::kAwake;
+  if (std::exchange(takes_, takes) == takes || parts_.log == nullptr) {
     return;
   }
-  const Departure departure = change.left ? DepartureOf(*link_, instance_) : Departure{};
-  obs::Event event(*parts_.log, change.came ? obs::EventId::kWorkerCame : departure.event);
+  const Departure departure = takes ? Departure{} : DepartureOf(*link_, instance_);
+  obs::Event event(*parts_.log, takes ? obs::EventId::kWorkerCame : departure.event);
   event.kv("instance", control::InstanceName(instance_.id))
       .kv("address", instance_.address)
       .kv("model", instance_.card.name);
-  if (change.left) {
+  if (!takes) {
     event.kv("why", departure.why);
   }
 }

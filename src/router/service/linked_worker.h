@@ -32,7 +32,7 @@ struct LinkedWorkerParts {
   /// Hears that it said on its connection that it ends. Likewise.
   std::function<void(InstanceId instance)> on_going_away = {};
   control::EventPlane* plane = nullptr;  // where workers publish, too; null: nowhere
-  obs::Log* log = nullptr;  // hears that the router has it, or not any more; null: nobody does
+  obs::Log* log = nullptr;  // hears whether requests can be sent to it; null: nobody does
 };
 
 class LinkedWorker final {
@@ -72,7 +72,7 @@ class LinkedWorker final {
   bool routed() const { return routed_; }
 
  private:
-  void LogChange(const Change& change) const;
+  void LogChange();
   void TellWhatItIs();
   void TellLoads();
   void ListenToCache();
@@ -84,6 +84,7 @@ class LinkedWorker final {
   bool connected_ = false;
   bool goes_away_ = false;  // it said so
   bool routed_ = false;
+  bool takes_ = false;  // requests can be sent to it, as far as the log was told
   bool no_events_said_ = false;
   std::unique_ptr<control::RemoteLink> link_;
 };

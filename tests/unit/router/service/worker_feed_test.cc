@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "support/ranked_link.h"
@@ -40,6 +42,12 @@ class WorkerFeedTest : public ::testing::Test {
     ASSERT_EQ(world_.RunUntil(done, world_.now() + seconds(60)), rt::SimEnd::kDone);
   }
 
+  std::size_t SaidCount(std::string_view event, std::string_view why = "") const {
+    return static_cast<std::size_t>(std::ranges::count_if(lines_, [&](const std::string& line) {
+      return line.find(event) != std::string::npos && line.find(why) != std::string::npos;
+    }));
+  }
+
   std::size_t RankCount() {
     Pool* const pool = router_.pools.Find("mock", "default");
     return pool == nullptr ? 0 : pool->router().Loads().size();
@@ -50,13 +58,18 @@ class WorkerFeedTest : public ::testing::Test {
   RouterProcess router_{world_.AddNode("router")};
   std::map<InstanceId, bool> heard_;
   std::vector<InstanceId> going_away_;
+  std::vector<std::string> lines_;
+  obs::Log log_{{},
+                [] { return rt::WallTime{}; },
+                [this](obs::Severity, std::string_view line) { lines_.emplace_back(line); }};
   WorkerFeed feed_{
       router_.node.loop(),
       router_.node.net(),
       router_.pools,
       {.client = {},
        .on_connection = [this](InstanceId id, bool connected) { heard_[id] = connected; },
-       .on_going_away = [this](InstanceId id) { going_away_.push_back(id); }}};
+       .on_going_away = [this](InstanceId id) { going_away_.push_back(id); },
+       .log = &log_}};
 };
 
 TEST_F(WorkerFeedTest, AWorkerIsThereWhileItsConnectionIs) {
@@ -125,6 +138,29 @@ TEST_F(WorkerFeedTest, EachRankIsHeardWithItsOwnLoad) {
   RunUntil([&] { return standings() == std::vector{Standing::kEligible, Standing::kDraining}; });
   link.loads[1].state = wire::WorkerState::kAwake;
   RunUntil([&] { return standings() == std::vector{Standing::kEligible, Standing::kEligible}; });
+}
+
+TEST_F(WorkerFeedTest, ThatOneSleepsAndThatItWakesIsLogged) {
+  rt::SimNode& node = world_.AddNode("ranked");
+  pixii::testing::RankedLink link(node.loop(), worker_->link.card());
+  link.state = wire::WorkerState::kAsleep;
+  worker::WorkerService service(node.loop(), node.net(), link, worker::WorkerServiceOptions{});
+  ASSERT_TRUE(service.Start({.host = "0.0.0.0", .port = 7000}));
+  control::Instance instance = Instance(7);
+  instance.address = "ranked:7000";
+  instance.rank_count = 2;
+  ASSERT_TRUE(feed_.SetInstance(instance));
+  RunUntil([&] { return RankCount() == 2; });
+  EXPECT_EQ(SaidCount("worker.came"), 0U) << "nothing can be sent to one that sleeps";
+  link.state = wire::WorkerState::kAwake;
+  RunUntil([&] { return SaidCount("worker.came") == 1; });
+  link.state = wire::WorkerState::kAsleep;
+  RunUntil([&] { return SaidCount("worker.left", "it sleeps") == 1; });
+  EXPECT_EQ(RankCount(), 2U) << "the router has it still";
+  link.state = wire::WorkerState::kAwake;
+  RunUntil([&] { return SaidCount("worker.came") == 2; });
+  feed_.RemoveInstance(InstanceId{7});
+  EXPECT_EQ(SaidCount("worker.left"), 2U);
 }
 
 TEST_F(WorkerFeedTest, OneOfAnotherModelLeavesTheRouterItWasIn) {
