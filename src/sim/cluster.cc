@@ -141,10 +141,13 @@ void StretchClusterShape(const LongRun& run, ClusterShape& shape) {
   shape.requests = static_cast<std::uint32_t>(run.requests_per_s * 3600 * hours);
   shape.output_tokens_max = 8;
   shape.poison_share = shape.faults > 0 ? 0.00005 : 0;
-  shape.check_period = seconds(1);
+  shape.check_period = seconds(2);
   shape.checks_of_all = 8;
-  shape.report_period = seconds(1);
+  shape.report_period = seconds(2);
   shape.listened_every = 16;
+  shape.kv_event_count_min = 64;
+  shape.kv_log_blocks_min = 1024;
+  shape.partial_max = 0.02;
   shape.memory = seconds(120);
 }
 
@@ -172,6 +175,10 @@ Cluster::Cluster(std::uint64_t seed, rt::Random& random, ClusterShape shape,
   // Lines are slow by a fault alone: what they carry is more than one server's clients have.
   world_.options().window_size_bytes_max =
       std::max<std::uint32_t>(world_.options().window_size_bytes_max, kWindowBytesMin);
+  for (double* partial :
+       {&world_.options().partial_read_probability, &world_.options().partial_write_probability}) {
+    *partial = std::min(*partial, shape_.partial_max);
+  }
   calm_ = world_.options();
   setup_.hub = std::make_shared<control::MemHub>(store_node_.loop(), shape_.lease);
   setup_.mux.dead_after = shape_.dead_after;
@@ -247,8 +254,10 @@ WorkerSetup Cluster::DrawWorker(control::WorkerRole role) {
   }
   own.options.identity_key = first.options.identity_key;
   own.options.grammars = first.options.grammars;
-  own.options.kv_event_count_max = Pick<std::uint32_t>(random_, {1, 8, 1024});
-  setup.kv_log.blocks_max = Pick<std::size_t>(random_, {4, 32, 65536});
+  own.options.kv_event_count_max =
+      std::max(shape_.kv_event_count_min, Pick<std::uint32_t>(random_, {1, 8, 1024}));
+  setup.kv_log.blocks_max =
+      std::max(shape_.kv_log_blocks_min, Pick<std::size_t>(random_, {4, 32, 65536}));
   setup.stream_bytes_max = Pick<std::size_t>(random_, {64, 1024, 0});
   setup.clock = DrawClock();
   setup.health = shape_.health;

@@ -56,6 +56,10 @@ struct ClusterShape {
   std::uint32_t checks_of_all = 1;  // until the inside of every worker was looked at
   rt::Duration report_period = worker::WorkerServiceOptions().report_period;
   std::uint32_t listened_every = 1;  // the listener hears every so many-th worker
+  // Workers draw no less: changes between two steps, and blocks of a log, before all is told anew.
+  std::uint32_t kv_event_count_min = 1;
+  std::size_t kv_log_blocks_min = 1;
+  double partial_max = 1;  // probability that a read or write takes less than it could
   /// Who is gone for so long, and what was so long ago, is forgotten; zero: nothing is.
   rt::Duration memory{};
 };
