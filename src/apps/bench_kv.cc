@@ -30,6 +30,29 @@ struct Variant {
   std::vector<double> brought;  // tokens a second that come from the cache or a tier
 };
 
+/// A folder that goes, with its files, however the bench ends.
+class OwnFolder final {
+ public:
+  explicit OwnFolder(std::string path) : path_(std::move(path)) {}
+
+  OwnFolder(const OwnFolder&) = delete;
+  OwnFolder& operator=(const OwnFolder&) = delete;
+
+  ~OwnFolder() {
+    if (const auto left = rt::ListFolder(path_, kFilesMax)) {
+      for (const rt::FolderEntry& entry : *left) {
+        (void)rt::RemoveFile(fmt::format("{}/{}", path_, entry.name));
+      }
+      (void)rt::RemoveFolder(path_);
+    }
+  }
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
 }  // namespace
 
 Result<std::vector<bench::Figure>> BenchKv(const BenchKvFlags& flags) {
@@ -45,11 +68,11 @@ Result<std::vector<bench::Figure>> BenchKv(const BenchKvFlags& flags) {
   base.threads = flags.threads;
   const auto blocks =
       static_cast<std::int64_t>(2 * count) * (base.max_context / flags.block_size + 1);
-  const std::string folder = fmt::format("{}/pixii-bench-kv-{}", flags.disk, rt::OwnProcessId());
+  const OwnFolder folder(fmt::format("{}/pixii-bench-kv-{}", flags.disk, rt::OwnProcessId()));
   EngineFlags host = base;
   host.kv_host_blocks = blocks;
   EngineFlags disk = base;
-  disk.kv_disk = folder;
+  disk.kv_disk = folder.path();
   disk.kv_disk_blocks = blocks;
   std::vector<Variant> variants;
   for (const auto& [name, own] : {std::pair("none", base), {"host", host}, {"disk", disk}}) {
@@ -119,10 +142,6 @@ Result<std::vector<bench::Figure>> BenchKv(const BenchKvFlags& flags) {
   if (flags.slowdown) {
     PX_TRY(std::vector<bench::Figure> slowdown, BenchKvSlowdown(flags, source.folder));
     std::ranges::move(slowdown, std::back_inserter(figures));
-  }
-  PX_TRY(const std::vector<rt::FolderEntry> left, rt::ListFolder(folder, kFilesMax));
-  for (const rt::FolderEntry& entry : left) {
-    PX_CHECK_OK(rt::RemoveFile(fmt::format("{}/{}", folder, entry.name)));
   }
   return figures;
 }

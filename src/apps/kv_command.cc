@@ -10,6 +10,7 @@
 #include "apps/command.h"
 #include "apps/kv_tiers.h"
 #include "kv/tiers/disk_store.h"
+#include "rt/child_process.h"
 #include "rt/file.h"
 #include "rt/file_lock.h"
 #include "wire/json.h"
@@ -20,6 +21,7 @@ namespace {
 
 constexpr std::string_view kEnding = ".blocks";
 constexpr std::size_t kFilesMax = 4096;
+constexpr std::size_t kHashDigits = 32;
 
 struct KvArguments {
   std::string verb;
@@ -64,6 +66,20 @@ Result<rt::FileLock> LockOf(const std::string& path) {
     lock.resize(lock.size() - kEnding.size());
   }
   return rt::FileLock::Take(lock + ".lock");
+}
+
+struct LockedStore {
+  rt::FileLock lock;
+  std::unique_ptr<kv::DiskStore> store;
+};
+
+/// To be written to. Where there is no such file nothing is made beside it.
+Result<LockedStore> OpenLocked(const KvArguments& arguments) {
+  PX_CHECK_OK(kv::DiskStore::OpenFile(arguments.path, false, arguments.sealer));
+  PX_TRY(rt::FileLock lock, LockOf(arguments.path));
+  PX_TRY(std::unique_ptr<kv::DiskStore> store,
+         kv::DiskStore::OpenFile(arguments.path, true, arguments.sealer));
+  return LockedStore{.lock = std::move(lock), .store = std::move(store)};
 }
 
 /// What is not printable as it is in JSON.
@@ -161,15 +177,24 @@ Result<int> Verify(const KvArguments& arguments) {
   return bad == 0 ? kExitDone : kExitNotSo;
 }
 
+bool IsHash(std::string_view text) {
+  return text.size() == kHashDigits && text.find_first_not_of("0123456789abcdef") == text.npos;
+}
+
 Result<int> Evict(const KvArguments& arguments) {
   if (!arguments.all && arguments.tenant.empty() && arguments.adapter.empty() &&
       arguments.hash.empty()) {
     return Fail(Code::kInvalidArgument,
                 "evict: which blocks? give --tenant, --adapter, --hash or --all");
   }
-  PX_TRY(const rt::FileLock lock, LockOf(arguments.path));
-  PX_TRY(const std::unique_ptr<kv::DiskStore> store,
-         kv::DiskStore::OpenFile(arguments.path, true, arguments.sealer));
+  if (!arguments.hash.empty() && !IsHash(arguments.hash)) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("hash: '{}' is none; one has {} hexadecimal digits, as ls shows it",
+                            arguments.hash.substr(0, 200), kHashDigits),
+                "hash");
+  }
+  PX_TRY(const LockedStore locked, OpenLocked(arguments));
+  kv::DiskStore* const store = locked.store.get();
   std::vector<std::pair<std::uint32_t, Hash128>> gone;
   store->Scan(
       [&](const kv::BlockStore::Found& found) {
@@ -236,21 +261,40 @@ Result<Copied> CopyBlocks(kv::DiskStore& from, kv::DiskStore& to) {
   return copied;
 }
 
+Result<Copied> ExportTo(const std::string& path, kv::DiskStore& from,
+                        const KvArguments& arguments) {
+  PX_TRY(const std::unique_ptr<kv::DiskStore> to,
+         kv::DiskStore::CreateFile(path, from.header(), arguments.sealer));
+  return CopyBlocks(from, *to);
+}
+
 Result<int> Export(const KvArguments& arguments) {
   PX_TRY(const std::unique_ptr<kv::DiskStore> from,
          kv::DiskStore::OpenFile(arguments.path, false, arguments.sealer));
-  PX_TRY(const std::unique_ptr<kv::DiskStore> to,
-         kv::DiskStore::CreateFile(arguments.other, from->header(), arguments.sealer));
-  PX_TRY(const Copied copied, CopyBlocks(*from, *to));
-  Say("{} blocks were written to {}, {} were not whole\n", copied.blocks, arguments.other,
-      copied.bad);
+  PX_TRY(const std::optional<rt::FileInfo> found, rt::StatFile(arguments.other));
+  if (found) {
+    return Fail(Code::kInvalidArgument, fmt::format("'{}' is there already", arguments.other));
+  }
+  // Whole, or not there at all.
+  const std::string partial = fmt::format("{}.{}.partial", arguments.other, rt::OwnPid());
+  Result<Copied> copied = ExportTo(partial, *from, arguments);
+  if (copied) {
+    if (const Result<void> named = rt::RenameFile(partial, arguments.other); !named) {
+      copied = Fail(named.error());
+    }
+  }
+  if (!copied) {
+    (void)rt::RemoveFile(partial);
+    return Fail(copied.error());
+  }
+  Say("{} blocks were written to {}, {} were not whole\n", copied->blocks, arguments.other,
+      copied->bad);
   return kExitDone;
 }
 
 Result<int> Import(const KvArguments& arguments) {
-  PX_TRY(const rt::FileLock lock, LockOf(arguments.path));
-  PX_TRY(const std::unique_ptr<kv::DiskStore> to,
-         kv::DiskStore::OpenFile(arguments.path, true, arguments.sealer));
+  PX_TRY(const LockedStore locked, OpenLocked(arguments));
+  kv::DiskStore* const to = locked.store.get();
   PX_TRY(const std::unique_ptr<kv::DiskStore> from,
          kv::DiskStore::OpenFile(arguments.other, false, arguments.sealer));
   if (from->header() != to->header()) {

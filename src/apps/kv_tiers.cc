@@ -38,6 +38,7 @@ struct TierSize {
   std::int64_t blocks = 0;
   const char* bytes_flag = "";
   const char* gib_flag = "";
+  const char* blocks_flag = "";
 
   bool any() const { return bytes > 0 || gib > 0 || blocks > 0; }
 
@@ -51,13 +52,13 @@ struct TierSize {
 };
 
 TierSize HostSize(const EngineFlags& flags) {
-  return {flags.kv_host_bytes, flags.kvbm_cpu_cache_gb, flags.kv_host_blocks, "kv-host-bytes",
-          "kvbm-cpu-cache-gb"};
+  return {flags.kv_host_bytes, flags.kvbm_cpu_cache_gb, flags.kv_host_blocks,
+          "kv-host-bytes",     "kvbm-cpu-cache-gb",     "kv-host-blocks"};
 }
 
 TierSize DiskSize(const EngineFlags& flags) {
-  return {flags.kv_disk_bytes, flags.kvbm_disk_cache_gb, flags.kv_disk_blocks, "kv-disk-bytes",
-          "kvbm-disk-cache-gb"};
+  return {flags.kv_disk_bytes, flags.kvbm_disk_cache_gb, flags.kv_disk_blocks,
+          "kv-disk-bytes",     "kvbm-disk-cache-gb",     "kv-disk-blocks"};
 }
 
 std::string DiskFolder(const EngineFlags& flags) {
@@ -98,6 +99,13 @@ Result<void> CheckSize(const TierSize& size) {
                             size.bytes_flag),
                 size.gib_flag);
   }
+  if (size.bytes > 0 && size.blocks > 0) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("{}: {} blocks beside {} {}, which says how much already; give one of "
+                            "them",
+                            size.blocks_flag, size.blocks, size.bytes_flag, size.bytes),
+                size.blocks_flag);
+  }
   return {};
 }
 
@@ -106,6 +114,12 @@ Result<void> CheckSize(const TierSize& size) {
 Result<bool> WantsKvTiers(const EngineFlags& flags) {
   PX_CHECK_OK(CheckSize(HostSize(flags)));
   PX_CHECK_OK(CheckSize(DiskSize(flags)));
+  if (flags.kv_disk_bytes > 0 && flags.kv_disk.empty()) {
+    return Fail(
+        Code::kInvalidArgument,
+        fmt::format("kv-disk-bytes: {} bytes of which folder? give --kv-disk", flags.kv_disk_bytes),
+        "kv-disk-bytes");
+  }
   if (flags.kv_object && flags.kv_object_bucket.empty()) {
     return Fail(Code::kInvalidArgument,
                 "kv-object: in which bucket? give --kv-object-bucket (and --kv-object-endpoint "
@@ -314,6 +328,8 @@ Result<std::unique_ptr<kv::Connector>> KvTiers::Make(const kv::BlockGeometry& ge
   options.prefetch_bytes_max = static_cast<std::uint64_t>(flags_.kv_prefetch_bytes);
   options.load_time_max = rt::Duration(flags_.kv_load_time);
   options.journal = journal_;
+  options.log = &log_;
+  options.rank = rank;
   MakePacer();
   options.pacer = pacer_;
   options.list_period = rt::Duration(flags_.kv_list_time);

@@ -20,7 +20,9 @@
 #include "apps/option_structs.h"
 #include "apps/process_unit.h"
 #include "apps/router_flags.h"
+#include "apps/serve_folder.h"
 #include "apps/supervisor.h"
+#include "apps/transfer_agent_maker.h"
 #include "apps/worker_arguments.h"
 #include "control/discovery.h"
 #include "rt/file.h"
@@ -29,6 +31,7 @@ namespace pixii::apps {
 
 namespace {
 
+constexpr std::uint64_t kPortFileBytesMax = 64;
 constexpr std::uint32_t kKvEventsMax = 65536;  // changes of the KV cache between two steps
 
 // Everything a server is made of, built in the order it is used and taken down in the reverse.
@@ -126,9 +129,7 @@ class FleetServer final {
     http_.reset();
     fleets_.reset();
     discovery_.reset();
-    if (!cluster_.cluster_key.empty()) {
-      (void)rt::RemoveFile(cluster_.cluster_key);
-    }
+    folder_.reset();
     obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", cancelled);
     return exit;
   }
@@ -159,31 +160,32 @@ class FleetServer final {
                               flags_.prefill > 0 ? "decode" : "prefill"),
                   given);
     }
-    return {};
+    return flags_.prefill > 0 ? Result<void>() : CheckPipelined(engine_flags_, "agg");
   }
 
   Result<void> StartWorkers(const std::string& model) {
-    const std::string folder = CacheFolder() + "/pixii/serve";
-    PX_CHECK_OK(rt::CreateFolders(folder));
     for (const Part& part : Parts()) {
       worker_count_ += part.replicas;
     }
     // Said before the first is started: that the last one's ports are none.
     PX_CHECK_OK(PlacedBehind(
         flags_, static_cast<std::uint32_t>(worker_count_) * RankCountOf(engine_flags_)));
-    cluster_.cluster_key = fmt::format("{}/{}-key", folder, cluster_.ns);
+    PX_TRY(folder_, ServeFolder::Open(CacheFolder() + "/pixii/serve", cluster_.ns));
+    cluster_.cluster_key = folder_->PathOf("key");
     PX_CHECK_OK(MakeClusterKey(cluster_.cluster_key));
     supervisor_.emplace(
         process_,
         Supervisor::Options{
             .launch =
-                [this, folder, model](const control::KeeperAction& start) {
+                [this, model](const control::KeeperAction& start) {
                   Launch out;
-                  out.port_file = fmt::format("{}/{}-{}", folder, cluster_.ns,
-                                              static_cast<std::uint64_t>(start.replica));
+                  out.port_file =
+                      folder_->PathOf(fmt::format("{}", static_cast<std::uint64_t>(start.replica)));
                   out.child.arguments =
                       WorkerArguments(FlagsOf(start.replica), engine_flags_, cluster_, model);
                   out.child.arguments.push_back("--port-file=" + out.port_file);
+                  out.child.arguments.push_back("--system-port-file=" +
+                                                SystemPortFile(start.replica));
                   out.child.arguments.push_back("--role=" + start.part);
                   out.child.shares_output = true;
                   out.child.own_group = true;
@@ -218,14 +220,34 @@ class FleetServer final {
     return flags;
   }
 
+  std::string SystemPortFile(control::ReplicaId replica) const {
+    return folder_->PathOf(fmt::format("{}-system", static_cast<std::uint64_t>(replica)));
+  }
+
+  // Where its health and metrics are, once it has said so; empty: it has not.
+  std::string SystemAddress(control::ReplicaId replica) const {
+    std::string port = rt::ReadFile(SystemPortFile(replica), kPortFileBytesMax).value_or("");
+    while (port.ends_with('\n')) {
+      port.pop_back();
+    }
+    return port.empty() ? port : fmt::format("{}:{}", kChildHost, port);
+  }
+
   void OnWorker(const control::ReplicaStatus& replica, std::int32_t pid, const std::string& what) {
     using State = control::ReplicaStatus::State;
-    obs::Event(process_.log(), obs::EventId::kWorkerProcess)
-        .kv("worker", static_cast<std::uint64_t>(replica.replica))
-        .kv("pid", pid)
-        .kv("what", what);
+    {
+      obs::Event event(process_.log(), obs::EventId::kWorkerProcess);
+      event.kv("worker", static_cast<std::uint64_t>(replica.replica))
+          .kv("role", replica.part)
+          .kv("pid", pid)
+          .kv("what", what);
+      if (const std::string system = SystemAddress(replica.replica); !system.empty()) {
+        event.kv("system", system);
+      }
+    }
     if (pid == 0) {
       places_.erase(replica.replica);
+      (void)rt::RemoveFile(SystemPortFile(replica.replica));
     }
     any_ready_ = any_ready_ || replica.state == State::kReady;
     // Nobody waits for a model that cannot be loaded.
@@ -248,6 +270,7 @@ class FleetServer final {
   ClusterFlags cluster_;
   obs::Registry registry_;
   ProcessUnit process_;
+  std::unique_ptr<ServeFolder> folder_;  // null: no worker was started yet
   std::unique_ptr<control::Discovery> discovery_;
   std::optional<FleetHost> fleets_;
   std::optional<HttpUnit> http_;

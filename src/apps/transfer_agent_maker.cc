@@ -45,13 +45,6 @@ Result<void> CheckTransfer(const EngineFlags& flags) {
                   fmt::format("kv-transfer: {}; default does without", library.error().detail()),
                   "kv-transfer");
     }
-  } else if (!transport::ParseBackend(asked)) {
-    const std::string below = asked == "nixl" ? " over " + flags.kv_transfer_nixl : "";
-    return Fail(Code::kUnsupported,
-                fmt::format("kv-transfer: {}{} is not available in this build; it has shm and tcp, "
-                            "of which default takes the better one, ucx and libfabric",
-                            asked, below),
-                "kv-transfer");
   }
   if (flags.kv_transfer_encrypted && asked != "default" && asked != "tcp") {
     return Fail(Code::kInvalidArgument,
@@ -68,6 +61,16 @@ Result<void> CheckTransfer(const EngineFlags& flags) {
                             flags.kv_transfer_folder.size(), flags.kv_transfer_folder,
                             transport::kShmFolderBytesMax),
                 "kv-transfer-folder");
+  }
+  return {};
+}
+
+Result<void> CheckPipelined(const EngineFlags& flags, std::string_view role) {
+  if (flags.kv_transfer_pipelined && role == "agg") {
+    return Fail(Code::kInvalidArgument,
+                "kv-transfer-pipelined: true does not go with the role agg, which hands no KV "
+                "blocks over; the roles prefill and decode do",
+                "kv-transfer-pipelined");
   }
   return {};
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "apps/option_structs.h"
 #include "base/result.h"
@@ -22,6 +23,9 @@ struct TransferParts {
 /// Whether this build can do what --kv-transfer asks for. Errors: kUnsupported naming it, with what
 /// there is; kInvalidArgument.
 Result<void> CheckTransfer(const EngineFlags& flags);
+
+/// Errors: kInvalidArgument if blocks shall be offered early by a worker whose role offers none.
+Result<void> CheckPipelined(const EngineFlags& flags, std::string_view role);
 
 /// Whether peers of this host may read KV blocks from this process's memory.
 bool SharesMemory(const EngineFlags& flags);

@@ -142,6 +142,7 @@ class Worker final {
 
   // What is wrong is said before the model is loaded.
   Result<void> OpenHandover() {
+    PX_CHECK_OK(CheckPipelined(engine_flags_, flags_.role));
     PX_TRY(cluster_key_, ReadClusterKey(flags_.cluster_key));
     if (role() == control::WorkerRole::kAggregated) {
       return {};

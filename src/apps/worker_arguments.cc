@@ -42,7 +42,13 @@ std::vector<std::string> WorkerArguments(const ServeFlags& serve, const EngineFl
   std::vector<std::string> out = {kOwnProgram, "worker", model};
   AddDifferent(RowsOf(flags), RowsOf(defaults), out);
   AddDifferent(RowsOf(own), RowsOf(default_engine), out);
-  out.emplace_back("--system-port=-1");  // whatever the environment says: they would all want it
+  // Whatever the environment says: they would all want the same. Who may ask the server may ask
+  // them.
+  out.emplace_back("--system-port=0");
+  out.push_back(fmt::format("--system-host={}", kChildHost));
+  if (!serve.api_key_file.empty()) {
+    out.push_back("--system-api-key-file=" + serve.api_key_file);
+  }
   return out;
 }
 

@@ -8,6 +8,9 @@
 
 namespace pixii::apps {
 
+/// Where such a worker answers for its health and metrics.
+inline constexpr const char* kChildHost = "127.0.0.1";
+
 /// [0]: this program. `engine`: with what engine YAML said.
 std::vector<std::string> WorkerArguments(const ServeFlags& serve, const EngineFlags& engine,
                                          const ClusterFlags& cluster, const std::string& model);

@@ -16,15 +16,8 @@ namespace pixii::bench {
 
 namespace {
 
-constexpr std::uint32_t kBatch = 16;             // as the store has it at most
-constexpr std::uint64_t kBatchBytes = 64 << 20;  // likewise
-constexpr std::uint32_t kSliceBytes = 4096;      // as of 16 tokens of a head of 128
+constexpr std::uint32_t kSliceBytes = 4096;  // as of 16 tokens of a head of 128
 constexpr std::uint32_t kTokens = 16;
-
-std::uint32_t BatchOf(std::uint64_t block_bytes) {
-  return static_cast<std::uint32_t>(
-      std::clamp<std::uint64_t>(kBatchBytes / (2 * block_bytes), 1, kBatch));
-}
 
 }  // namespace
 
@@ -46,7 +39,12 @@ Result<std::unique_ptr<DiskTransfers>> DiskTransfers::Create(const std::string& 
                                                      .salt = {},
                                                      .public_seed = 0,
                                                      .public_adapter = {}});
-  made->bytes_ = rt::AlignedBytes(BatchOf(block_bytes) * block_bytes);
+  made->RemoveFiles();
+  PX_TRY(made->store_,
+         kv::DiskStore::CreateFile(made->path_ + ".store",
+                                   kv::MakeDiskHeader(made->shape_, {"model", "numerics", "bf16"}),
+                                   nullptr));
+  made->bytes_ = rt::AlignedBytes(made->store_->batch_blocks() * block_bytes);
   rt::Random random(1);
   for (std::size_t i = 0; i < made->bytes_.size(); i += sizeof(std::uint64_t)) {
     const std::uint64_t word = random.Next();
@@ -54,15 +52,10 @@ Result<std::unique_ptr<DiskTransfers>> DiskTransfers::Create(const std::string& 
   }
   made->sums_.resize(made->shape_.slice_count());
   kv::SumSlices(made->shape_, made->bytes_.bytes().first(block_bytes), made->sums_);
-  made->RemoveFiles();
   PX_TRY(made->raw_,
          rt::OpenBlockFile(made->path_ + ".raw", {.create = true, .write = true, .batches = true}));
   const std::span<std::byte> buffers[] = {made->bytes_.bytes()};
   made->raw_->Expect(buffers);
-  PX_TRY(made->store_,
-         kv::DiskStore::CreateFile(made->path_ + ".store",
-                                   kv::MakeDiskHeader(made->shape_, {"model", "numerics", "bf16"}),
-                                   nullptr));
   return made;
 }
 
@@ -74,20 +67,26 @@ void DiskTransfers::RemoveFiles() const {
   }
 }
 
+// With as many blocks under way as the store has, and nothing to do but that.
 Result<void> DiskTransfers::RunRaw(rt::BlockOperation operation) {
-  const std::uint32_t batch = BatchOf(block_bytes_);
-  for (std::uint32_t first = 0; first < count_; first += batch) {
-    std::vector<rt::BlockPiece> pieces;
-    for (std::uint32_t i = 0; i < std::min(batch, count_ - first); ++i) {
-      pieces.push_back({.offset = (first + i) * block_bytes_,
-                        .bytes = bytes_.bytes().subspan(i * block_bytes_, block_bytes_)});
+  Result<void> all;
+  rt::BlockWindow window(*raw_, operation, store_->batch_blocks());
+  const auto end_some = [&] {
+    window.AwaitSome([&](std::size_t /*buffer*/, const rt::BlockPiece& piece) {
+      all = piece.result ? all : piece.result;
+    });
+  };
+  for (std::uint32_t i = 0; i < count_; ++i) {
+    if (window.full()) {
+      end_some();
     }
-    raw_->RunAll(operation, pieces);
-    for (const rt::BlockPiece& piece : pieces) {
-      PX_CHECK_OK(piece.result);
-    }
+    window.Begin(i * block_bytes_,
+                 bytes_.bytes().subspan(window.next() * block_bytes_, block_bytes_));
   }
-  return {};
+  while (!window.empty()) {
+    end_some();
+  }
+  return all;
 }
 
 kv::StoredBlock DiskTransfers::BlockOf(std::uint32_t number) const {

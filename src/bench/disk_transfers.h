@@ -1,5 +1,5 @@
-// The file of a disk tier beside the system's own reads and writes of the same bytes, in the same
-// batches.
+// The file of a disk tier beside the system's own reads and writes of the same bytes, with
+// as many under way.
 //
 // Thread: the caller's; calls block.
 #pragma once

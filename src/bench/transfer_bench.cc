@@ -61,22 +61,20 @@ double CpuSeconds() {
 class Bell final {
  public:
   void Ring() {
-    rt::MutexLock lock(mutex_);
-    if (++rings_ == wanted_) {
+    const std::uint64_t rings = rings_.fetch_add(1, std::memory_order_seq_cst) + 1;
+    if (rings == wanted_.load(std::memory_order_seq_cst)) {
+      rt::MutexLock lock(mutex_);
       changed_.NotifyAll();
     }
   }
 
-  std::uint64_t rings() {
-    rt::MutexLock lock(mutex_);
-    return rings_;
-  }
+  std::uint64_t rings() const { return rings_.load(std::memory_order_acquire); }
 
   /// Until it has rung so many times: who posts many at a time is woken once for many.
   void WaitFor(std::uint64_t rings) {
     rt::MutexLock lock(mutex_);
-    wanted_ = rings;
-    while (rings_ < wanted_) {
+    wanted_.store(rings, std::memory_order_seq_cst);
+    while (rings_.load(std::memory_order_seq_cst) < rings) {
       changed_.Wait(mutex_);
     }
   }
@@ -84,8 +82,8 @@ class Bell final {
  private:
   rt::Mutex mutex_;
   rt::CondVar changed_;
-  std::uint64_t rings_ PX_GUARDED_BY(mutex_) = 0;
-  std::uint64_t wanted_ PX_GUARDED_BY(mutex_) = 0;
+  std::atomic<std::uint64_t> rings_{0};
+  std::atomic<std::uint64_t> wanted_{0};
 };
 
 /// Memory of one agent that others can map.
@@ -266,7 +264,7 @@ class Pair final {
         }
       }
       if (ended == 0) {
-        bell_->WaitFor(rings + 1 + running.size() / 2);
+        bell_->WaitFor(rings + std::max<std::uint64_t>(1, running.size() / 2));
       }
     }
     return {};
@@ -289,8 +287,10 @@ class Pair final {
     std::vector<Descriptor> here = shape.Here(here_);
     std::vector<Descriptor> there = shape.There(there_);
     for (std::uint64_t i = 0; i < count; ++i) {
-      while (free == 0 || client().TakeNotification(got)) {
-        free += free == 0 ? (client().TakeNotification(got) ? 1 : 0) : 1;
+      while (free == 0) {
+        while (client().TakeNotification(got)) {
+          ++free;
+        }
       }
       --free;
       there.front().offset = shape.places.front().second + SlotOffset(shape, i);

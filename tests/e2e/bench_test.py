@@ -75,8 +75,10 @@ class Bench(unittest.TestCase):
         self.assertEqual(rows["ucx_read_64k"]["limit_name"], "ucx_tool_64k")
 
     def test_kv_measures_conversations_that_come_back_from_each_tier(self):
-        out = harness.run_pixii("bench", "kv", "--context", "128", "--turn", "16", "--cache-tokens", "512", "--working-set", "3",
-                                "--repeats", "1", "--json")
+        with tempfile.TemporaryDirectory() as disk:
+            out = harness.run_pixii("bench", "kv", "--context", "128", "--turn", "16", "--cache-tokens", "512", "--working-set", "3",
+                                    "--repeats", "1", "--disk", disk, "--json")
+            self.assertEqual(os.listdir(disk), [])
         self.assertEqual(out.returncode, 0, out.stderr)
         names = ("ttft_none", "ttft_host", "ttft_disk", "host_speedup", "disk_speedup", "host_tokens", "disk_tokens", "prefill",
                  "block", "host_read_of_prefill", "disk_read_of_prefill", "gap_device", "gap_free", "gap_paced", "share_used_free",

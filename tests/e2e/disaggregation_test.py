@@ -637,18 +637,24 @@ class Disaggregation(unittest.TestCase):
             key.write(os.urandom(1))
             key.flush()
             worker = ("worker", "tiny-chat", "--role", "decode", "--cluster-key", key.name)
-            for backend, word in (("MOONCAKE", "mooncake"), ("MPI", "mpi")):
+            for backend in ("MOONCAKE", "MPI"):
                 said = self.refused(*worker, "--override-engine-args",
                                     json.dumps({"cache_transceiver_config": {"backend": backend}}))
-                self.assertIn(word, said)
-                self.assertIn("not available", said)
+                self.assertIn(f"{backend} is not available", said)
+                self.assertIn("allowed: DEFAULT, NIXL, UCX\n", said)
+                self.assertIn("allowed: default, nixl, ucx, libfabric, shm, tcp (",
+                              self.refused(*worker, "--kv-transfer", backend.lower()))
             said = self.refused(*worker, "--override-engine-args", json.dumps({"cache_transceiver_config": {"backend": "NIXEL"}}))
             self.assertIn("did you mean NIXL", said)
             said = self.refused(*worker, "--override-engine-args", json.dumps({"cache_transceiver_config": {"backnd": "NIXL"}}))
             self.assertIn("backend", said)
             said = self.refused(*worker, "--kv-transfer", "ucks")
-            self.assertIn("allowed: default, nixl, ucx, libfabric", said)
+            self.assertIn("allowed: default, nixl, ucx, libfabric, shm, tcp; did you mean ucx?", said)
             self.assertIn("prefix-cache", self.refused(*worker, "--no-prefix-cache"))
+        self.assertIn("kv-transfer-pipelined: true does not go with the role agg",
+                      self.refused("worker", "tiny-chat", "--kv-transfer-pipelined"))
+        self.assertIn("kv-transfer-pipelined", self.refused_serve("--kv-transfer-pipelined", "--workers", "1"))
+        self.assertIn("did you mean decode_first?", self.refused_serve("--disaggregation-strategy", "decode_frist"))
         self.assertIn("decode", self.refused_serve("--prefill", "1"))
         self.assertIn("workers", self.refused_serve("--prefill", "1", "--decode", "1", "--workers", "1"))
 

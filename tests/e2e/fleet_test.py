@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import tempfile
 import threading
 import time
 import unittest
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import adapters
@@ -17,6 +20,7 @@ import harness
 
 CHAT = "/v1/chat/completions"
 FLAGS = ("--threads", "1", "--max-batch", "8", "--kv-memory", "64MiB")
+MOCK = ("--engine", "mock")
 
 
 def listed(server):
@@ -352,6 +356,54 @@ class ServeWorkers(unittest.TestCase):
         self.assertEqual(len(workers), 2)
         server.kill()
         harness.wait_for(lambda: not any(alive(pid) for pid in workers), 2, "no worker is left", lambda: str(workers))
+
+    def test_what_a_killed_server_left_goes_when_the_next_one_starts(self):
+        with tempfile.TemporaryDirectory() as cache:
+            folder = pathlib.Path(cache) / "pixii/serve"
+            flags, env = (*MOCK, "--workers", "1"), {"XDG_CACHE_HOME": cache}
+
+            def files(server):
+                return [one.name for one in folder.iterdir() if one.name.startswith(f"serve-{server.process.pid}-")]
+
+            killed = harness.Server("tiny-chat", *flags, env=env)
+            killed.wait_for(lambda: self.ready(killed) == 1, 30, "a worker")
+            with harness.Server("tiny-chat", *flags, env=env) as running:
+                running.wait_for(lambda: self.ready(running) == 1, 30, "a worker")
+                self.assertEqual(len([name for name in files(killed) if name.endswith("-key")]), 1)
+                killed.kill()
+                self.assertTrue(files(killed))
+                before = files(running)
+                self.assertEqual(len([name for name in before if name.endswith("-key")]), 1)
+                with harness.Server("tiny-chat", *flags, env=env) as last:
+                    last.wait_for(lambda: self.ready(last) == 1, 30, "a worker")
+                    self.assertEqual(files(killed), [])
+                    self.assertEqual(files(running), before, "it runs, so its files stay")
+            self.assertEqual(list(folder.iterdir()), [])
+
+    def test_each_worker_has_a_system_port_that_is_logged(self):
+        with harness.Server("tiny-chat", *MOCK, "--workers", "2") as server:
+            server.wait_for(lambda: self.ready(server) == 2, 30, "two workers")
+
+            def ports():
+                return re.findall(r"worker\.process worker=\d+ role=agg pid=(\d+) what=\"is ready\" system=127\.0\.0\.1:(\d+)", server.log_text())
+
+            server.wait_for(lambda: len(ports()) == 2, 20, "their ports")
+            self.assertEqual(sorted(int(pid) for pid, _ in ports()), sorted(children(server.process.pid)))
+            for _, port in ports():
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+                    self.assertIn("pixii_worker_ready", answer.read().decode())
+
+    def test_who_may_not_ask_the_server_may_not_ask_its_workers(self):
+        with tempfile.TemporaryDirectory() as folder:
+            keys = pathlib.Path(folder) / "keys"
+            keys.write_text("a-key-of-a-client-0123456789\n")
+            keys.chmod(0o600)
+            with harness.Server("tiny-chat", *MOCK, "--workers", "1", "--api-key-file", str(keys)) as server:
+                server.wait_for(lambda: re.search(r"what=\"is ready\" system=127", server.log_text()), 30, "its port")
+                port = re.search(r"system=127\.0\.0\.1:(\d+)", server.log_text())[1]
+                with self.assertRaises(urllib.error.HTTPError) as refused:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/loras")
+                self.assertEqual(refused.exception.code, 401)
 
     def test_a_model_that_cannot_be_loaded_is_said(self):
         program = subprocess.run([harness.BINARY, "serve", "/nowhere", "--port", "0", "--workers", "2"],

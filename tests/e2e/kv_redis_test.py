@@ -231,6 +231,7 @@ class RedisTier(unittest.TestCase):
     def test_flags_that_fit_nothing_stop_the_start(self):
         for flags, named in ((("--kv-redis", "localhost"), "kv-redis"), (("--kv-redis", "rediss://h:1", "--kv-redis-password", "x"), "TLS"),
                              (("--kv-redis", "unix:/x"), "kv-redis-password"),
+                             (("--kv-redis", "unix:/" + 107 * "x", "--kv-redis-password", "x"), "at most 107 bytes, this one 108"),
                              (("--kv-redis", "http://h:1"), "rediss://HOST"), (("--kv-redis-password", "x"), "--kv-redis too"),
                              (("--kv-redis", "redis://me:hunter2@h:1"), "--kv-redis-password"),
                              (("--kv-redis", "me:hunter2@h:1"), "--kv-redis-password"),

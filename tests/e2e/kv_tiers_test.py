@@ -213,6 +213,8 @@ class HostTier(unittest.TestCase):
         for flags, named in ((("--connector", "kvbm"), "connector"), (("--kv-disk", "/tmp/x"), "kv-disk-bytes"),
                              (("--connector", "kvmb"), "kvbm"), (("--kv-host-bytes", "1"), "kv-host-bytes"),
                              (("--kv-host-bytes", "1MiB", "--kvbm-cpu-cache-gb", "1"), "kvbm-cpu-cache-gb"),
+                             (("--kv-host-bytes", "1MiB", "--kv-host-blocks", "9"), "kv-host-blocks: 9 blocks beside kv-host-bytes 1048576"),
+                             (("--kv-disk-bytes", "1MiB"), "kv-disk-bytes: 1048576 bytes of which folder?"),
                              (("--kv-disk", "/proc/none", "--kv-disk-bytes", "1GiB"), "/proc/none")):
             done = harness.run_pixii("serve", "tiny-chat", "--port", "0", *flags)
             self.assertNotEqual(done.returncode, 0, flags)
@@ -226,6 +228,25 @@ class HostTier(unittest.TestCase):
             with harness.Server("tiny-chat", *SMALL_CACHE, "--kv-host-blocks", "200", "--kv-disk", str(path),
                                 "--kv-disk-blocks", "300") as server:
                 self.assertNotIn("kv.tier.small", server.log_text())
+
+
+@contextlib.contextmanager
+def mounted(mount, path, then=""):
+    """Programs started meanwhile see the file system that the shell command `mount` makes of `path`; `then` follows each."""
+    alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*alone, mount], capture_output=True).returncode != 0:
+        raise unittest.SkipTest("no file system can be mounted here")
+    binary = harness.BINARY
+    script = path.parent / f"{path.name}.sh"
+    run = f'"$@"; status=$?; {then}; exit $status' if then else 'exec "$@"'
+    script.write_text(f"#!/bin/sh\nexec {' '.join(alone)} '{mount} && {{ {run}; }}' sh {pathlib.Path(binary).absolute()} \"$@\"\n")
+    script.chmod(0o700)
+    harness.BINARY = str(script)
+    try:
+        yield
+    finally:
+        harness.BINARY = binary
+        script.unlink()
 
 
 class DiskTier(unittest.TestCase):
@@ -409,31 +430,14 @@ class DiskTier(unittest.TestCase):
                 self.ask_all(server)
                 self.assertEqual(metric(server, "pixii_kv_integrity_failures_total", tier="disk"), 0)
 
-    @contextlib.contextmanager
-    def mounted(self, mount, path):
-        """Servers started meanwhile see the file system that the shell command `mount` makes of `path`."""
-        command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f"{mount} && exec \"$@\"", "sh"]
-        if subprocess.run([*command, "true"], capture_output=True).returncode != 0:
-            self.skipTest("no file system can be mounted here")
-        binary = harness.BINARY
-        script = path.parent / f"{path.name}.sh"
-        script.write_text("#!/bin/sh\nexec unshare --user --map-root-user --mount sh -c "
-                          f"'{mount} && exec \"$@\"' sh {pathlib.Path(binary).absolute()} \"$@\"\n")
-        script.chmod(0o700)
-        harness.BINARY = str(script)
-        try:
-            yield
-        finally:
-            harness.BINARY = binary
-            script.unlink()
-
     def test_a_full_file_system_is_a_degraded_tier_and_no_more(self):
-        with folder() as path, self.mounted(f"mount -t tmpfs -o size=400k none {path}", path):
+        with folder() as path, mounted(f"mount -t tmpfs -o size=400k none {path}", path):
             with harness.Server("tiny-chat", *self.flags(path, host=None)) as server:
                 self.ask_all(server)
                 settle(server)
                 self.assertGreater(metric(server, "pixii_kv_tier_write_failures_total", tier="disk"), 0)
                 self.assertEqual(metric(server, "pixii_kv_tier_degraded", tier="disk"), 1)
+                self.assertRegex(server.log_text(), r"kv\.tier\.resting tier=disk rank=0 what=writes why=.*No space")
                 self.ask_all(server)
                 self.assertGreater(metric(server, "kvbm_onboard_blocks_d2d"), 0)
 
@@ -442,7 +446,7 @@ class DiskTier(unittest.TestCase):
             with harness.Server("tiny-chat", *self.flags(path, host=None)) as server:
                 self.ask_all(server)
                 settle(server)
-            with self.mounted(f"mount --bind {path} {path} && mount -o remount,bind,ro {path}", path):
+            with mounted(f"mount --bind {path} {path} && mount -o remount,bind,ro {path}", path):
                 with harness.Server("tiny-chat", *self.flags(path, host=None)) as server:
                     server.wait_for(lambda: metric(server, "pixii_kv_tier_blocks", tier="disk") > 0, 10, "blocks found again")
                     self.ask_all(server)
@@ -595,6 +599,8 @@ class Command(unittest.TestCase):
             self.assertIn(f"{len(listed) - 1} blocks are whole, 0 are not", self.kv("verify", path))
             self.assertIn("1 blocks were added", self.kv("import", path, export))
             self.assertIn("which blocks?", self.kv("evict", path, status=2))
+            for wrong in ("zz", listed[0]["hash"][1:], listed[0]["hash"] + "0", "A" * 32):
+                self.assertIn(f"hash: '{wrong}' is none; one has 32", self.kv("evict", path, "--hash", wrong, status=2))
             self.assertIn(f"{len(listed)} blocks were dropped", self.kv("evict", path, "--all"))
 
             # To another folder, with the key: that process finds them.
@@ -613,6 +619,21 @@ class Command(unittest.TestCase):
             (path / "x").write_bytes(b"y" * 9000)
             self.assertIn("no file of KV blocks", self.kv("verify", path / "x", status=2))
             self.assertIn("none of ls, verify", self.kv("look", path / "x", status=2))
+            for file in (path / "none.blocks", path / "x"):
+                self.kv("evict", file, "--all", status=2)
+                self.kv("import", file, path / "x", status=2)
+            self.assertEqual([each.name for each in path.iterdir()], ["x"], "nothing is made beside it")
+
+    def test_an_export_to_a_full_file_system_leaves_nothing(self):
+        with folder() as path, folder() as full:
+            with harness.Server("tiny-chat", *SMALL_CACHE, "--kv-disk-blocks", "300", "--kv-disk", str(path)) as server:
+                ask(server, prompt_of(1))
+                settle(server)
+            left = path.parent / f"{path.name}.left"
+            with mounted(f"mount -t tmpfs -o size=100k none {full}", full, f"ls -A {full} > {left}"):
+                self.assertIn("No space", self.kv("export", path, full / "export.blocks", status=2))
+            self.assertEqual(left.read_text(), "")
+            left.unlink()
 
 
 class Events(unittest.TestCase):
