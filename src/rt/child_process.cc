@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <spawn.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -34,7 +35,7 @@ int WaitFor(pid_t pid) {
 // NAME=VALUE of this process, but for those that `options` says otherwise.
 std::vector<std::string> OwnEnvironment(const ChildOptions& options) {
   std::vector<std::string> out;
-  for (char** entry = environ; *entry != nullptr; ++entry) {
+  for (char** entry = environ; *entry != nullptr && !options.bare_environment; ++entry) {
     const std::string_view text(*entry);
     const std::string_view name = text.substr(0, text.find('='));
     const bool replaced = std::ranges::any_of(options.environment,
@@ -69,7 +70,11 @@ Result<ChildProcess> ChildProcess::Start(const ChildOptions& options) {
   }
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
-  ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  if (options.input >= 0) {
+    ::posix_spawn_file_actions_adddup2(&actions, options.input, STDIN_FILENO);
+  } else {
+    ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  }
   if (!options.shares_output) {
     ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output,
                                        O_WRONLY | O_CREAT | (appends ? O_APPEND : O_TRUNC), 0644);
@@ -158,6 +163,16 @@ Duration ChildProcess::CpuTime() const {
     return Duration::zero();
   }
   return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
+}
+
+void ChildProcess::LimitCpuTime(Duration more) {
+  const auto seconds = std::chrono::ceil<std::chrono::seconds>(CpuTime() + more);
+  const auto value = static_cast<rlim_t>(seconds.count());
+  rlimit limit{};
+  if (pid_ >= 0 && ::prlimit(pid_, RLIMIT_CPU, nullptr, &limit) == 0) {
+    limit.rlim_cur = std::min(value, limit.rlim_max);
+    (void)::prlimit(pid_, RLIMIT_CPU, &limit, nullptr);
+  }
 }
 
 }  // namespace pixii::rt

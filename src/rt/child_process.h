@@ -22,11 +22,13 @@ struct ChildOptions {
   bool shares_output = false;  // it writes where this process writes, instead
   bool own_group = false;      // a terminal's signals do not reach it
   std::vector<std::pair<std::string, std::string>> environment = {};  // beside this process's
+  bool bare_environment = false;  // `environment` and nothing else
+  int input = -1;                 // descriptor that becomes its standard input; -1: that is empty
 };
 
 class ChildProcess final {
  public:
-  /// Standard input is empty, no signal is blocked. Errors: kNotFound if there is no such program,
+  /// No signal is blocked. Errors: kNotFound if there is no such program,
   /// kUnavailable.
   static Result<ChildProcess> Start(const ChildOptions& options);
 
@@ -53,6 +55,9 @@ class ChildProcess final {
 
   /// User and system time of all its threads so far; zero once it has ended.
   Duration CpuTime() const;
+
+  /// The system ends it with SIGXCPU once it has used `more` from now on, up to whole seconds.
+  void LimitCpuTime(Duration more);
 
  private:
   explicit ChildProcess(std::int32_t pid) : pid_(pid) {}

@@ -24,6 +24,10 @@ struct HttpFetchRequest {
   std::string_view body;         // lives until Fetch returns
   bool follow_redirects = true;  // credentials never follow to another host
   std::vector<std::pair<std::string, std::string>> headers;
+  /// Not empty: numeric addresses of the URL's host. A connection is made to one of these alone,
+  /// by a new one that is not kept, and by no proxy; names are not looked up.
+  std::vector<std::string> addresses;
+  std::uint32_t timeout_ms = 0;           // of this transfer; 0: the client's
   std::uint64_t range_begin = 0;          // first byte wanted; > 0 sends a Range header
   std::uint64_t body_size_max = 1 << 24;  // bytes; a larger body is kTooLarge
   /// Gets the body of a 2xx answer piece by piece; an error stops the transfer and is returned.

@@ -11,7 +11,7 @@
 
 namespace pixii::rt {
 
-Result<std::string> ResolveHost(const std::string& host) {
+Result<std::vector<std::string>> ResolveAll(const std::string& host) {
   struct Free {
     void operator()(addrinfo* list) const { ::freeaddrinfo(list); }
   };
@@ -26,6 +26,7 @@ Result<std::string> ResolveHost(const std::string& host) {
   }
   const std::unique_ptr<addrinfo, Free> list(found);
   std::array<char, INET6_ADDRSTRLEN> text{};
+  std::vector<std::string> addresses;
   for (const int family : {AF_INET, AF_INET6}) {
     for (const addrinfo* at = list.get(); at != nullptr; at = at->ai_next) {
       if (at->ai_family != family) {
@@ -36,11 +37,19 @@ Result<std::string> ResolveHost(const std::string& host) {
               ? static_cast<const void*>(&reinterpret_cast<sockaddr_in*>(at->ai_addr)->sin_addr)
               : static_cast<const void*>(&reinterpret_cast<sockaddr_in6*>(at->ai_addr)->sin6_addr);
       if (::inet_ntop(family, address, text.data(), text.size()) != nullptr) {
-        return std::string(text.data());
+        addresses.emplace_back(text.data());
       }
     }
   }
-  return Fail(Code::kUnavailable, fmt::format("the host {} has no address", host));
+  if (addresses.empty()) {
+    return Fail(Code::kUnavailable, fmt::format("the host {} has no address", host));
+  }
+  return addresses;
+}
+
+Result<std::string> ResolveHost(const std::string& host) {
+  PX_TRY(std::vector<std::string> addresses, ResolveAll(host));
+  return std::move(addresses.front());
 }
 
 }  // namespace pixii::rt

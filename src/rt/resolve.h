@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 
@@ -12,5 +13,8 @@ namespace pixii::rt {
 /// The numeric address of `host`, a name or one already; IPv4 first. Errors: kUnavailable naming
 /// it.
 Result<std::string> ResolveHost(const std::string& host);
+
+/// All of them. Errors: as ResolveHost.
+Result<std::vector<std::string>> ResolveAll(const std::string& host);
 
 }  // namespace pixii::rt

@@ -13,6 +13,12 @@ TEST(ResolveHost, NumbersAreThemselvesAndNamesGetOne) {
   EXPECT_TRUE(*local == "127.0.0.1" || *local == "::1");
 }
 
+TEST(ResolveHost, AllAddressesBeginWithTheOne) {
+  const auto all = ResolveAll("localhost");
+  ASSERT_TRUE(all) << all.error().ToString();
+  EXPECT_EQ(all->front(), ResolveHost("localhost").value());
+}
+
 TEST(ResolveHost, WhatIsNotKnownIsNamed) {
   const auto nowhere = ResolveHost("no such host");
   ASSERT_FALSE(nowhere);
