@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -44,6 +45,12 @@ template <class T>
 struct IsVector<std::vector<T>> : std::true_type {};
 
 template <class T>
+struct IsOptional : std::false_type {};
+
+template <class T>
+struct IsOptional<std::optional<T>> : std::true_type {};
+
+template <class T>
 Json ToJson(const T& value) {
   if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, std::string>) {
     return Json(value);
@@ -53,6 +60,8 @@ Json ToJson(const T& value) {
     return Json(std::int64_t{value});
   } else if constexpr (std::is_integral_v<T>) {
     return Json(std::uint64_t{value});
+  } else if constexpr (IsOptional<T>::value) {
+    return value ? ToJson(*value) : Json();
   } else if constexpr (IsVector<T>::value) {
     Json::Array items;
     for (const auto& item : value) {
@@ -109,6 +118,17 @@ Result<void> FromJson(const Json& json, T& value) {
       return Fail(NotA("a task that is known here"));
     }
     value = static_cast<wire::ModelTask>(raw);
+    return {};
+  } else if constexpr (IsOptional<T>::value) {
+    value.reset();
+    return json.is_null() ? Result<void>() : FromJson(json, value.emplace());
+  } else if constexpr (std::is_same_v<T, wire::MediaFit>) {
+    std::uint8_t raw = 0;
+    PX_CHECK_OK(ReadNumber(json, raw));
+    if (raw > static_cast<std::uint8_t>(wire::MediaFit::kTiles)) {
+      return Fail(NotA("a way of resizing that is known here"));
+    }
+    value = static_cast<wire::MediaFit>(raw);
     return {};
   } else if constexpr (std::is_enum_v<T>) {
     std::underlying_type_t<T> raw{};

@@ -464,10 +464,11 @@ bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
 }
 
 std::string_view HttpReason(int status) {
-  static constexpr std::array<std::pair<int, std::string_view>, 24> kReasons = {{
+  static constexpr std::array<std::pair<int, std::string_view>, 26> kReasons = {{
       {100, "Continue"},
       {102, "Processing"},
       {200, "OK"},
+      {206, "Partial Content"},
       {400, "Bad Request"},
       {401, "Unauthorized"},
       {403, "Forbidden"},
@@ -478,6 +479,7 @@ std::string_view HttpReason(int status) {
       {413, "Content Too Large"},
       {414, "URI Too Long"},
       {415, "Unsupported Media Type"},
+      {416, "Range Not Satisfiable"},
       {417, "Expectation Failed"},
       {422, "Unprocessable Content"},
       {429, "Too Many Requests"},

@@ -28,6 +28,10 @@ constexpr auto kLastOf<ScriptNotation> = ScriptNotation::kBareKeys;
 template <>
 constexpr auto kLastOf<FinishReason> = FinishReason::kError;
 template <>
+constexpr auto kLastOf<MediaKind> = MediaKind::kVideo;
+template <>
+constexpr auto kLastOf<MediaFit> = MediaFit::kTiles;
+template <>
 constexpr auto kLastOf<ModelTask> = ModelTask::kClassify;
 template <>
 constexpr auto kLastOf<WorkerState> = WorkerState::kUnhealthy;

@@ -12,6 +12,7 @@
 #include "wire/messages/generate.h"
 #include "wire/messages/handover.h"
 #include "wire/messages/kv_event.h"
+#include "wire/messages/media.h"
 #include "wire/messages/pool.h"
 #include "wire/messages/route.h"
 #include "wire/messages/routing.h"
@@ -158,6 +159,25 @@ inline constexpr auto kFields<WorkerRank> =
     std::tuple(Field{"worker", &WorkerRank::worker}, Field{"rank", &WorkerRank::rank});
 
 template <>
+inline constexpr auto kFields<MediaItem> =
+    std::tuple(Field{"kind", &MediaItem::kind}, Field{"begin", &MediaItem::begin},
+               Field{"count", &MediaItem::count}, Field{"frames", &MediaItem::frames},
+               Field{"height", &MediaItem::height}, Field{"width", &MediaItem::width},
+               Field{"pixels", &MediaItem::pixels}, Field{"digest", &MediaItem::digest},
+               Field{"seconds_per_frame", &MediaItem::seconds_per_frame});
+
+template <>
+inline constexpr auto kFields<VisionCard> = std::tuple(
+    Field{"image_token", &VisionCard::image_token}, Field{"video_token", &VisionCard::video_token},
+    Field{"fit", &VisionCard::fit}, Field{"width", &VisionCard::width},
+    Field{"height", &VisionCard::height}, Field{"short_side", &VisionCard::short_side},
+    Field{"pixels_min", &VisionCard::pixels_min}, Field{"pixels_max", &VisionCard::pixels_max},
+    Field{"pinpoints", &VisionCard::pinpoints}, Field{"filter", &VisionCard::filter},
+    Field{"patch_size", &VisionCard::patch_size}, Field{"merge_size", &VisionCard::merge_size},
+    Field{"frames_per_row", &VisionCard::frames_per_row},
+    Field{"tokens_more", &VisionCard::tokens_more}, Field{"tiles_max", &VisionCard::tiles_max});
+
+template <>
 inline constexpr auto kFields<GenerateRequest> = std::tuple(
     Field{"id", &GenerateRequest::id}, Field{"attempt", &GenerateRequest::attempt},
     Field{"model", &GenerateRequest::model}, Field{"adapter", &GenerateRequest::adapter},
@@ -179,7 +199,7 @@ inline constexpr auto kFields<GenerateRequest> = std::tuple(
     Field{"prefill_only", &GenerateRequest::prefill_only},
     Field{"handover", &GenerateRequest::handover},
     Field{"early_handover", &GenerateRequest::early_handover},
-    Field{"fetch_only", &GenerateRequest::fetch_only});
+    Field{"fetch_only", &GenerateRequest::fetch_only}, Field{"media", &GenerateRequest::media});
 
 template <>
 inline constexpr auto kFields<TokenLogprob> =
@@ -226,7 +246,7 @@ inline constexpr auto kFields<ModelCard> = std::tuple(
     Field{"logits_processors", &ModelCard::logits_processors},
     Field{"adapters", &ModelCard::adapters}, Field{"task", &ModelCard::task},
     Field{"feature_count", &ModelCard::feature_count},
-    Field{"token_type_count", &ModelCard::token_type_count});
+    Field{"token_type_count", &ModelCard::token_type_count}, Field{"vision", &ModelCard::vision});
 
 template <>
 inline constexpr auto kFields<MuxHello> =

@@ -18,6 +18,7 @@
 #include "base/result.h"
 #include "wire/messages/adapters.h"
 #include "wire/messages/constraint.h"
+#include "wire/messages/media.h"
 #include "wire/messages/pool.h"
 #include "wire/messages/routing.h"
 
@@ -125,6 +126,8 @@ struct GenerateRequest {
   /// Nothing is computed: the prompt's blocks that can be had are brought into the cache, and its
   /// only choice ends with kLength and as many cached_tokens as are there then.
   bool fetch_only = false;
+  /// Pictures and films of the prompt, in its order; their tokens do not overlap.
+  std::vector<MediaItem> media;
 };
 
 struct TokenLogprob {
@@ -191,6 +194,7 @@ struct ModelCard {
   ModelTask task = ModelTask::kGenerate;
   std::uint32_t feature_count = 0;     // floats of a pooled result; 0: a generator's
   std::uint32_t token_type_count = 0;  // of an encoder; 0: it knows no types
+  std::optional<VisionCard> vision;    // nothing: it reads text alone
 };
 
 }  // namespace pixii::wire
