@@ -45,6 +45,16 @@ Result<Buffer> AllocateFilled(Operators& operators, std::size_t size_bytes,
   return buffer;
 }
 
+void CheckConvolution(const Matrix& in, const ConvolutionShape& shape, const LinearWeight& weight,
+                      const Matrix& out) {
+  PX_ASSERT(shape.stride > 0 && shape.stride_frames > 0 && shape.upscale > 0);
+  PX_ASSERT(in.rows == shape.in.pixels() && out.rows == shape.out().pixels());
+  PX_ASSERT(shape.in.frames >= shape.kernel.frames && shape.out().height > 0 &&
+            shape.out().width > 0);
+  PX_ASSERT(shape.kernel.pixels() * in.cols == weight.in_features() &&
+            out.cols == weight.out_features());
+}
+
 void CheckAttention(const Matrix& q, const StepView& batch, const KvLayout& layout,
                     const AttentionOptions& options, const Matrix& out) {
   PX_ASSERT(options.kv_head_count > 0 && options.head_count % options.kv_head_count == 0);
@@ -53,11 +63,17 @@ void CheckAttention(const Matrix& q, const StepView& batch, const KvLayout& layo
   PX_ASSERT(options.key_dim > 0 && options.key_dim <= kHeadDimMax);
   PX_ASSERT(options.value_dim > 0 && options.value_dim <= kHeadDimMax);
   PX_ASSERT(!layout.value_in_key || options.value_dim <= options.key_dim);
+  PX_ASSERT(options.position_bias == nullptr ||
+            (options.bidirectional && options.window_tokens == 0 && options.soft_cap == 0.0F));
+  const bool whole =
+      options.position_bias != nullptr || (options.bidirectional && options.window_tokens > 0);
   PX_ASSERT(q.cols == std::int64_t{options.head_count} * options.key_dim);
   PX_ASSERT(out.cols == std::int64_t{options.head_count} * options.value_dim);
   for (const StepSequence& sequence : batch.sequences) {
-    PX_ASSERT(sequence.token_count >= 1 && sequence.context_tokens >= sequence.token_count);
-    PX_ASSERT(!options.bidirectional || sequence.context_tokens == sequence.token_count);
+    PX_ASSERT(sequence.token_count >= 1 && sequence.context_tokens >= 1);
+    PX_ASSERT(options.bidirectional || sequence.context_tokens >= sequence.token_count);
+    PX_ASSERT(!whole || sequence.context_tokens == sequence.token_count);
+    PX_ASSERT(options.position_bias == nullptr || sequence.context_tokens <= options.bias_reach);
     PX_ASSERT(sequence.token_begin + sequence.token_count <= q.rows && q.rows <= out.rows);
     PX_ASSERT(std::int64_t{sequence.block_count} * layout.block_tokens >= sequence.context_tokens);
     PX_ASSERT(sequence.block_begin + std::int64_t{sequence.block_count} <=

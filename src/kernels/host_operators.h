@@ -14,6 +14,10 @@ namespace pixii::kernels {
 void CheckAttention(const Matrix& q, const StepView& batch, const KvLayout& layout,
                     const AttentionOptions& options, const Matrix& out);
 
+/// Asserts that a convolution's shapes agree with each other.
+void CheckConvolution(const Matrix& in, const ConvolutionShape& shape, const LinearWeight& weight,
+                      const Matrix& out);
+
 /// Asserts that ExpertLinear's shapes agree and every choice is an expert. Returns K.
 std::int64_t CheckExperts(const Matrix& in, std::span<const std::int32_t> experts,
                           std::span<const std::unique_ptr<LinearWeight>> weights,

@@ -24,13 +24,15 @@
 #include <vector>
 
 #include "base/result.h"
+#include "kernels/convolution.h"
 #include "kernels/kv_cache.h"
 #include "kernels/step.h"
 #include "kernels/tensor.h"
 
 namespace pixii::kernels {
 
-enum class Activation : std::uint8_t { kSilu, kGeluTanh, kGelu, kRelu, kTanh };
+/// kQuickGelu: x * sigmoid(1.702 x), as CLIP has it.
+enum class Activation : std::uint8_t { kSilu, kGeluTanh, kGelu, kRelu, kTanh, kQuickGelu };
 
 /// What a weight part's bytes are. kNone: values of its dtype. The others are codes of value
 /// code * scale + offset: int8; 0 .. 15; fp8 e4m3 (1.4.3 bits, bias 7, no infinity, S.1111.111 is
@@ -145,8 +147,14 @@ struct AttentionOptions {
   std::int32_t window_tokens = 0;
   float soft_cap = 0.0F;         // cap * tanh(score / cap); 0 = none
   const float* sinks = nullptr;  // [H] extra logits in the softmax's denominator, or null
-  /// Encoders: every token of a sequence sees all its tokens, which the step gives at once.
+  /// Encoders: every query of a sequence sees all its context_tokens. With a window the step gives
+  /// all of them at once; without one there may be any number of queries (cross-attention).
   bool bidirectional = false;
+  /// [H, 2 * bias_reach - 1] added to a bidirectional sequence's scaled scores: of head h, key j
+  /// and query i (all of them in the step, at most bias_reach, no window, no soft_cap) the value at
+  /// [h][j - i + bias_reach - 1]; or null.
+  const float* position_bias = nullptr;
+  std::int32_t bias_reach = 0;
 };
 
 /// How a router's scores choose experts. Ties go to the lower index.
@@ -171,10 +179,11 @@ struct RouteOptions {
 
 /// Operators that a backend may lack: a model that needs them is refused when it is loaded.
 enum class OperatorGroup : std::uint8_t {
-  kExperts,  // Route, ExpertLinear, CombineExperts, ClampedActivationMul, SigmoidScale
-  kSoftCap,  // SoftCap
-  kCopy,     // Copy
-  kLora,     // PrepareLora, AddLora
+  kExperts,    // Route, ExpertLinear, CombineExperts, ClampedActivationMul, SigmoidScale
+  kSoftCap,    // SoftCap
+  kCopy,       // Copy
+  kLora,       // PrepareLora, AddLora
+  kDiffusion,  // Convolve, ScaleColumns, Copy, attention across and with a position_bias
 };
 
 class Operators {
@@ -302,6 +311,13 @@ class Operators {
 
   /// out[t] = sum over ascending j of weights[t, j] * in[t * K + j].
   virtual void CombineExperts(const Matrix& in, const Matrix& weights, const Matrix& out) = 0;
+
+  /// x[t][f] *= factors[f]; factors [F].
+  virtual void ScaleColumns(const Matrix& x, std::span<const float> factors) = 0;
+  /// out = what each output pixel sees (ConvolutionShape) * weight^T + bias, as Linear computes it;
+  /// in [in pixels, C], weight [*, kernel pixels * C], out [out pixels, *].
+  virtual void Convolve(const Matrix& in, const ConvolutionShape& shape, const LinearWeight& weight,
+                        const Matrix& out) = 0;
 
   /// out[r] = in[rows[r]].
   virtual void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,

@@ -35,6 +35,16 @@ struct StepBatch {
   std::vector<std::int32_t> adapter_slots;
   /// [T, hidden_size] of a draft head: the target's states of the tokens before; else empty.
   std::vector<float> hidden_rows;
+
+  // Images and what else is not text (model/sequence_media.h fills these in).
+  /// [E] rows of T whose embeddings are given, ascending; token_ids of them are in the vocabulary
+  /// and otherwise mean nothing.
+  std::vector<std::int32_t> embedded_rows;
+  std::vector<float> embeddings;  // [E, hidden_size]
+  /// [E, levels, hidden_size], added to those rows after layer `level`; empty: nothing is.
+  std::vector<float> layer_embeddings;
+  /// [T, 3] time, height and width by which a row turns; empty: all three are its position.
+  std::vector<std::int32_t> rope_positions;
 };
 
 /// A step where a backend's operators read it (Operators::UploadStep): the same arrays in the
@@ -55,7 +65,10 @@ struct StepView {
         block_table(batch.block_table),
         logit_rows(batch.logit_rows),
         adapter_slots(batch.adapter_slots),
-        hidden_rows(batch.hidden_rows) {}
+        hidden_rows(batch.hidden_rows),
+        embedded_rows(batch.embedded_rows),
+        embeddings(batch.embeddings),
+        layer_embeddings(batch.layer_embeddings) {}
 
   std::span<const std::int32_t> token_ids;  // [rows]
   std::span<const std::int32_t> positions;  // [rows]
@@ -66,6 +79,14 @@ struct StepView {
   std::span<const std::int32_t> adapter_slots;  // [rows]; empty: no row has an adapter
   std::span<const float> hidden_rows;           // [rows, hidden_size]; on the host only
   std::span<const std::int32_t> row_sequences;  // [rows] index into sequences; empty on the host
+  // As StepBatch's; on the host only.
+  std::span<const std::int32_t> embedded_rows;
+  std::span<const float> embeddings;
+  std::span<const float> layer_embeddings;
+  /// [rows, rotary_dim / 2] cosines, then as many sines, of rows that turn by three positions; and
+  /// 0, 1, … to look them up by. Empty: rows turn by `positions`. On the host only.
+  std::span<const float> rope_factors;
+  std::span<const std::int32_t> row_numbers;
 };
 
 /// What a recorded step depends on beside the values in its StepView: equal keys, equal work.

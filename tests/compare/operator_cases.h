@@ -25,6 +25,7 @@ std::vector<OperatorCase> RowCases();
 std::vector<OperatorCase> AttentionCases();
 std::vector<OperatorCase> LoraCases();
 std::vector<OperatorCase> ExpertCases();
+std::vector<OperatorCase> DiffusionCases();
 
 /// All of the above.
 std::vector<OperatorCase> AllCases();

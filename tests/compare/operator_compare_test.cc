@@ -12,7 +12,8 @@ namespace pixii::kernels::testing {
 
 std::vector<OperatorCase> AllCases() {
   std::vector<OperatorCase> out = LinearCases();
-  for (auto* more : {&CodedCases, &RowCases, &AttentionCases, &ExpertCases, &LoraCases}) {
+  for (auto* more :
+       {&CodedCases, &RowCases, &AttentionCases, &ExpertCases, &LoraCases, &DiffusionCases}) {
     for (OperatorCase& one : more()) {
       out.push_back(std::move(one));
     }

@@ -151,6 +151,7 @@ TEST(ReferenceError, ActivationsAreWithinAFewRoundings) {
   });
   check(Activation::kRelu, [](double x) { return x > 0.0 ? x : 0.0; });
   check(Activation::kTanh, [](double x) { return std::tanh(x); });
+  check(Activation::kQuickGelu, [](double x) { return x / (1.0 + std::exp(-1.702 * x)); });
 }
 
 TEST(ReferenceError, AttentionOverAThousandPositionsIsWithinTenMillionthsOfTheLargestValue) {

@@ -118,7 +118,7 @@ void AddActivations(std::vector<OperatorCase>& out) {
   for (const Named& named :
        {Named{Activation::kSilu, "silu"}, Named{Activation::kGeluTanh, "gelu_tanh"},
         Named{Activation::kGelu, "gelu"}, Named{Activation::kRelu, "relu"},
-        Named{Activation::kTanh, "tanh"}}) {
+        Named{Activation::kTanh, "tanh"}, Named{Activation::kQuickGelu, "quick_gelu"}}) {
     for (const std::int64_t cols : {1, 15, 16, 100, 1001}) {
       for (const float range : {1.0F, 12.0F, 200.0F}) {
         const std::string name = fmt::format("{}_cols{}_range{}", named.name, cols, range);

@@ -167,6 +167,20 @@ class StagedOperators final : public HostOperators {
     Finish({&to});
   }
 
+  void ScaleColumns(const Matrix& x, std::span<const float> factors) override {
+    Staged to(*device_, x);
+    device_->ScaleColumns(to.view(), Copied(factors));
+    Finish({&to});
+  }
+
+  void Convolve(const Matrix& in, const ConvolutionShape& shape, const LinearWeight& weight,
+                const Matrix& out) override {
+    const Staged from(*device_, in);
+    Staged to(*device_, out);
+    device_->Convolve(from.view(), shape, weight, to.view());
+    Finish({&to});
+  }
+
   void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,
                   const Matrix& out) override {
     const Staged from(*device_, in);

@@ -31,7 +31,8 @@ constexpr Index kSharedAttentionElements = Index{1} << 16;  // of K and V read, 
 
 // Taken by a worker at a time, where there are enough: kernels lay out so many together.
 constexpr Index kPanelsTaken = 3;
-constexpr Index kLinearRowsMax = 576;  // of a linear at a time: bounds the packed input
+constexpr Index kUnfoldedFloats = Index{1} << 19;  // of a convolution at a time, or more rows
+constexpr Index kLinearRowsMax = 576;              // of a linear at a time: bounds the packed input
 
 // Query rows that share a widened tile: as many as keep their state in the second level of cache.
 constexpr Index kAttentionRowsPerItem = 256;
@@ -47,11 +48,50 @@ static_assert(static_cast<int>(Activation::kSilu) == 0 &&
               static_cast<int>(Activation::kGeluTanh) == 1 &&
               static_cast<int>(Activation::kGelu) == 2 &&
               static_cast<int>(Activation::kRelu) == 3 &&
-              static_cast<int>(Activation::kTanh) == 4);  // as the kernels number them
+              static_cast<int>(Activation::kTanh) == 4 &&
+              static_cast<int>(Activation::kQuickGelu) == 5);  // as the kernels number them
 
 /// Part `index` of `count` nearly equal parts of [0, total).
 std::pair<Index, Index> Part(Index total, Index index, Index count) {
   return {total * index / count, total * (index + 1) / count};
+}
+
+/// What output pixels first_pixel, ... of a convolution see, a row of `out` each. Pixels beside
+/// each other lie so in memory too: those of a kernel's row are copied at once.
+void UnfoldPixels(const Matrix& in, const ConvolutionShape& shape, const Matrix& out,
+                  Index first_pixel) {
+  const Volume to = shape.out();
+  const Volume& kernel = shape.kernel;
+  const Index channels = in.cols;
+  const bool dense = in.stride == channels && shape.upscale == 1;
+  for (Index row = 0; row < out.rows; ++row) {
+    const Index pixel = first_pixel + row;
+    const Index frame = pixel / to.frame_pixels() * shape.stride_frames;
+    const Index top = pixel / to.width % to.height * shape.stride - shape.pad_top;
+    const Index left = pixel % to.width * shape.stride - shape.pad_left;
+    float* at = out.f32(row);
+    for (Index kf = 0; kf < kernel.frames; ++kf) {
+      const Index frame_row = (frame + kf) * shape.in.frame_pixels();
+      for (Index y = top; y < top + kernel.height; ++y) {
+        const bool outside = y < 0 || y >= Index{shape.in.height} * shape.upscale;
+        const Index row_begin = frame_row + y / shape.upscale * shape.in.width;
+        const Index right = left + kernel.width;
+        if (!outside && dense && left >= 0 && right <= shape.in.width) {
+          std::memcpy(at, in.f32(row_begin + left),
+                      static_cast<std::size_t>(kernel.width * channels) * sizeof(float));
+          at += kernel.width * channels;
+          continue;
+        }
+        for (Index x = left; x < right; ++x, at += channels) {
+          if (outside || x < 0 || x >= Index{shape.in.width} * shape.upscale) {
+            std::fill_n(at, channels, 0.0F);
+          } else {
+            std::copy_n(in.f32(row_begin + x / shape.upscale), channels, at);
+          }
+        }
+      }
+    }
+  }
 }
 
 /// One piece of attention: query rows of one kv head against some spans.
@@ -347,6 +387,38 @@ class CpuOperators final : public HostOperators {
 
   std::int64_t expert_linears_run() const override { return expert_linears_run_; }
 
+  void ScaleColumns(const Matrix& x, std::span<const float> factors) override {
+    PX_ASSERT(x.cols == std::ssize(factors));
+    const auto scale = [&](Index begin, Index end) {
+      for (Index row = begin; row < end; ++row) {
+        float* values = x.f32(row);
+        for (Index f = 0; f < x.cols; ++f) {
+          values[f] *= factors[static_cast<std::size_t>(f)];
+        }
+      }
+    };
+    ShareRows(x.rows, x.cols, scale);
+  }
+
+  /// Some output pixels at a time: what they see is laid out side by side and multiplied.
+  void Convolve(const Matrix& in, const ConvolutionShape& shape, const LinearWeight& weight,
+                const Matrix& out) override {
+    CheckConvolution(in, shape, weight, out);
+    const Index seen = weight.in_features();
+    const Index step = std::min(out.rows, std::max<Index>(kLinearRowsMax, kUnfoldedFloats / seen));
+    if (const auto floats = static_cast<std::size_t>(step * seen); unfolded_.size() < floats) {
+      unfolded_.resize(floats);
+    }
+    for (Index first = 0; first < out.rows; first += step) {
+      const Index rows = std::min(step, out.rows - first);
+      const Matrix unfolded{unfolded_.data(), DType::kF32, rows, seen, seen};
+      ShareRows(rows, seen, [&](Index begin, Index end) {
+        UnfoldPixels(in, shape, unfolded.Rows(begin, end - begin), first + begin);
+      });
+      Linear(unfolded, weight, out.Rows(first, rows));
+    }
+  }
+
   void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,
                   const Matrix& out) override {
     PX_ASSERT(out.rows == std::ssize(rows) && in.cols == out.cols);
@@ -358,6 +430,17 @@ class CpuOperators final : public HostOperators {
   }
 
  private:
+  /// function(begin, end) over rows in equal parts, if there is enough to share.
+  template <class Function>
+  void ShareRows(Index rows, Index row_elements, const Function& function) {
+    const bool alone = rows < 2 || rows * row_elements < kSharedElements;
+    const Index parts = alone ? 1 : pool_.thread_count();
+    RunOn(alone, [&](std::int32_t worker) {
+      const auto [begin, end] = Part(rows, worker, parts);
+      function(begin, end);
+    });
+  }
+
   template <class Source>
   void RunExpert(const Matrix& in, std::span<const Index> rows, const Source& source,
                  const LinearWeight& weight, const Matrix& out) {
@@ -564,6 +647,11 @@ class CpuOperators final : public HostOperators {
           call.q = q.f32(row) + call.kv_head * group * options.key_dim;
           call.out = out.f32(row) + call.kv_head * group * options.value_dim;
           call.sinks = options.sinks != nullptr ? options.sinks + call.kv_head * group : nullptr;
+          if (options.position_bias != nullptr) {
+            call.bias_stride = 2 * Index{options.bias_reach} - 1;
+            call.bias = options.position_bias + call.kv_head * group * call.bias_stride +
+                        options.bias_reach - 1 - call.position_first;
+          }
           items_.push_back({.call = call});
         }
       }
@@ -662,6 +750,7 @@ class CpuOperators final : public HostOperators {
   std::vector<float> expert_in_;
   std::vector<float> expert_out_;
   std::int64_t expert_linears_run_ = 0;
+  std::vector<float> unfolded_;  // what some output pixels of a convolution see
 };
 
 }  // namespace

@@ -235,7 +235,11 @@ struct AttentionCall {
   Index sight_end = 0;           // bidirectional: positions of the sequence; 0 = causal
   float soft_cap = 0;            // 0 = none
   const float* sinks = nullptr;  // [group] or null
-  Index span_begin = 0;          // spans to reduce
+  /// [group], bias_stride apart: what is added to the score of the first token at position 0 and,
+  /// one behind the other, at those after it; of the next token one element before. Or null.
+  const float* bias = nullptr;
+  Index bias_stride = 0;
+  Index span_begin = 0;  // spans to reduce
   Index span_end = 0;
   float* partials =
       nullptr;  // null: join and write `out`; else [span][row][padded value dim + 16] to join later

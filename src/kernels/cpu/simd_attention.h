@@ -48,7 +48,7 @@ class AttentionLoop {
         padded_(RoundUp(value_dim_, kAttentionPanel)),
         score_factor_(call.soft_cap > 0.0F ? call.scale : call.scale * kLog2E),
         coded_(call.kv.element == Element::kInt8 || call.kv.element == Element::kFp8E4m3),
-        plain_(!coded_ && call.soft_cap <= 0.0F && call.scale > 0.0F),
+        plain_(!coded_ && call.soft_cap <= 0.0F && call.scale > 0.0F && call.bias == nullptr),
         once_(rows_ <= kAttentionRows),
         key_word_(KeyWordOf(call.kv, once_)),
         stored_values_(once_ && value_dim_ % kAttentionPanel == 0) {
@@ -212,6 +212,7 @@ class AttentionLoop {
         end_[r] = static_cast<std::int32_t>(last < tile + kTileTokens ? last - tile : kTileTokens);
       }
     }
+    tile_ = tile;
     // All scores first, then all values: the first level of cache holds a tile of one of them.
     for (Index r = 0; r < rows_; r += kAttentionRows) {
       ScoreRows(r, rows_ - r < kAttentionRows ? rows_ - r : kAttentionRows);
@@ -425,6 +426,10 @@ class AttentionLoop {
         score =
             Vec::Set(call_.soft_cap) * Tanh(score / Vec::Set(call_.soft_cap)) * Vec::Set(kLog2E);
       }
+      if (call_.bias != nullptr && j < end_[r]) {
+        const float* bias = call_.bias + r % call_.group * call_.bias_stride - r / call_.group;
+        score = Fma(Vec::LoadPart(bias + tile_ + j, end_[r] - j), Vec::Set(kLog2E), score);
+      }
       score = Vec::SelectRange(score, Vec::Set(kMinusInfinity), begin_[r] - j, end_[r] - j);
       score.Store(row + j);
       top = Max(top, score);
@@ -593,6 +598,7 @@ class AttentionLoop {
   float* sums_ = nullptr;          // [rows][16] weights of the span at hand by lane
   SoftmaxState span_;              // of the span at hand
   SoftmaxState all_;               // of the spans before
+  Index tile_ = 0;                 // absolute position of the tile at hand
   std::int32_t* begin_ = nullptr;  // [rows] positions of the tile that the row sees
   std::int32_t* end_ = nullptr;
 };

@@ -53,6 +53,9 @@ inline Vec Sigmoid(Vec x) { return Vec::Set(1.0F) / (Vec::Set(1.0F) + Exp(x.Nega
 
 inline Vec Silu(Vec x) { return x / (Vec::Set(1.0F) + Exp(x.Negated())); }
 
+/// x sigmoid(1.702 x).
+inline Vec QuickGelu(Vec x) { return x * Sigmoid(Vec::Set(1.702F) * x); }
+
 /// x (1 + tanh u) / 2 = x sigmoid(2u).
 inline Vec GeluTanh(Vec x) {
   const Vec inner = Fma(Vec::Set(0.044715F) * x * x, x, x);

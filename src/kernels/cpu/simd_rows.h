@@ -147,6 +147,8 @@ inline void ActivationMul(const ActivationCall& call) {
       return ActivationRows<Gelu>(call);
     case 3:
       return ActivationRows<Relu>(call);
+    case 5:
+      return ActivationRows<QuickGelu>(call);
     default:
       return ActivationRows<Tanh>(call);
   }
@@ -173,6 +175,8 @@ inline void Activate(const ActivateCall& call) {
       return ActivateRows<Gelu>(call);
     case 3:
       return ActivateRows<Relu>(call);
+    case 5:
+      return ActivateRows<QuickGelu>(call);
     default:
       return ActivateRows<Tanh>(call);
   }

@@ -38,7 +38,8 @@ static_assert(static_cast<int>(Activation::kSilu) == 0 &&
               static_cast<int>(Activation::kGeluTanh) == 1 &&
               static_cast<int>(Activation::kGelu) == 2 &&
               static_cast<int>(Activation::kRelu) == 3 &&
-              static_cast<int>(Activation::kTanh) == 4);  // as the kernels number them
+              static_cast<int>(Activation::kTanh) == 4 &&
+              static_cast<int>(Activation::kQuickGelu) == 5);  // as the kernels number them
 
 /// The library and a device of it; lives as long as any of its memory.
 class OpenDevice final {
@@ -308,6 +309,9 @@ class CudaOperators final : public Operators {
                       const KvCache& cache, const AttentionOptions& options,
                       const Matrix& out) override {
     const auto slices = SlicesOf(cache, layer);
+    if (options.position_bias != nullptr) {
+      RefuseGroup("attention with a position bias");
+    }
     if (!slices || step.row_sequences.empty()) {
       return;
     }
@@ -372,6 +376,15 @@ class CudaOperators final : public Operators {
   void CombineExperts(const Matrix& /*in*/, const Matrix& /*weights*/,
                       const Matrix& /*out*/) override {
     RefuseGroup("mixtures of experts");
+  }
+
+  void ScaleColumns(const Matrix& /*x*/, std::span<const float> /*factors*/) override {
+    RefuseGroup("diffusion");
+  }
+
+  void Convolve(const Matrix& /*in*/, const ConvolutionShape& /*shape*/,
+                const LinearWeight& /*weight*/, const Matrix& /*out*/) override {
+    RefuseGroup("diffusion");
   }
 
   void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,

@@ -371,6 +371,8 @@ __device__ inline float Activated(int activation, float x) {
       return 0.5F * x * (1.0F + erff(x * 0.7071067812F));
     case 3:
       return x > 0.0F || isnan(x) ? x : 0.0F;
+    case 5:
+      return x / (1.0F + expf(-1.702F * x));
     default:
       return tanhf(x);
   }

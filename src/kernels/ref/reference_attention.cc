@@ -128,22 +128,23 @@ struct AttentionRow {
     return place(cache, block, layer, kv_head, position % block_tokens);
   }
 
-  float Score(const float* query, std::int32_t position) const {
+  /// `bias`: what is added at position 0 and, one behind the other, at those after it; or null.
+  float Score(const float* query, std::int32_t position, const float* bias) const {
     const TokenPlace key = At(KeyPlace, position);
     float dot = 0.0F;
     for (std::int32_t d = 0; d < options.key_dim; ++d) {
       dot = std::fma(query[d], LoadElement(key, d), dot);
     }
-    const float score = dot * options.scale;
+    const float score = dot * options.scale + (bias != nullptr ? bias[position] : 0.0F);
     return options.soft_cap > 0.0F ? options.soft_cap * std::tanh(score / options.soft_cap) : score;
   }
 
   void Run(const float* query, std::int32_t begin, std::int32_t end, const float* sink,
-           float* out) const {
+           const float* bias, float* out) const {
     std::vector<float> weights;
     float largest = sink != nullptr ? *sink : -std::numeric_limits<float>::infinity();
     for (std::int32_t position = begin; position < end; ++position) {
-      weights.push_back(Score(query, position));
+      weights.push_back(Score(query, position, bias));
       largest = std::max(largest, weights.back());
     }
     float sum = sink != nullptr ? std::exp(*sink - largest) : 0.0F;
@@ -209,8 +210,13 @@ void ReferencePagedAttention(const Matrix& q, const StepView& batch, std::int32_
       const std::int64_t t = sequence.token_begin + i;
       for (std::int32_t h = 0; h < options.head_count; ++h) {
         const AttentionRow row{cache, block_table, layer, h / group, options};
+        const float* bias = nullptr;
+        if (options.position_bias != nullptr) {
+          const std::int64_t reach = options.bias_reach;
+          bias = options.position_bias + h * (2 * reach - 1) + reach - 1 - position;
+        }
         row.Run(q.f32(t) + std::int64_t{h} * options.key_dim, begin, end,
-                options.sinks != nullptr ? options.sinks + h : nullptr,
+                options.sinks != nullptr ? options.sinks + h : nullptr, bias,
                 out.f32(t) + std::int64_t{h} * options.value_dim);
       }
     }

@@ -117,6 +117,8 @@ float ActivationOf(Activation activation, float x) {
       return x < 0.0F ? 0.0F : x;  // NaN stays NaN
     case Activation::kTanh:
       return std::tanh(x);
+    case Activation::kQuickGelu:
+      return x / (1.0F + std::exp(-1.702F * x));
   }
   PX_ASSERT(false);
 }
@@ -368,6 +370,32 @@ class ReferenceOperators final : public HostOperators {
     }
   }
 
+  void ScaleColumns(const Matrix& x, std::span<const float> factors) override {
+    PX_ASSERT(x.cols == std::ssize(factors));
+    for (std::int64_t t = 0; t < x.rows; ++t) {
+      for (std::int64_t f = 0; f < x.cols; ++f) {
+        x.f32(t)[f] *= factors[static_cast<std::size_t>(f)];
+      }
+    }
+  }
+
+  void Convolve(const Matrix& in, const ConvolutionShape& shape, const LinearWeight& weight,
+                const Matrix& out) override {
+    CheckConvolution(in, shape, weight, out);
+    const Volume to = shape.out();
+    std::vector<float> seen(static_cast<std::size_t>(weight.in_features()));
+    const Matrix row{seen.data(), DType::kF32, 1, weight.in_features(), weight.in_features()};
+    std::int64_t pixel = 0;
+    for (std::int32_t frame = 0; frame < to.frames; ++frame) {
+      for (std::int32_t y = 0; y < to.height; ++y) {
+        for (std::int32_t x = 0; x < to.width; ++x, ++pixel) {
+          GatherSeen(in, shape, {frame, y, x}, seen);
+          Linear(row, weight, out.Rows(pixel, 1));
+        }
+      }
+    }
+  }
+
   void GatherRows(const Matrix& in, std::span<const std::int32_t> rows,
                   const Matrix& out) override {
     PX_ASSERT(out.rows == std::ssize(rows) && in.cols == out.cols);
@@ -379,6 +407,34 @@ class ReferenceOperators final : public HostOperators {
   }
 
  private:
+  struct Pixel {
+    std::int32_t frame;
+    std::int32_t y;
+    std::int32_t x;
+  };
+
+  /// What output pixel `at` sees.
+  static void GatherSeen(const Matrix& in, const ConvolutionShape& shape, const Pixel& at,
+                         std::span<float> seen) {
+    std::size_t next = 0;
+    for (std::int32_t kf = 0; kf < shape.kernel.frames; ++kf) {
+      for (std::int32_t ky = 0; ky < shape.kernel.height; ++ky) {
+        for (std::int32_t kx = 0; kx < shape.kernel.width; ++kx) {
+          const std::int32_t y = at.y * shape.stride + ky - shape.pad_top;
+          const std::int32_t x = at.x * shape.stride + kx - shape.pad_left;
+          const bool inside = y >= 0 && y < shape.in.height * shape.upscale && x >= 0 &&
+                              x < shape.in.width * shape.upscale;
+          const std::int64_t row = (at.frame * shape.stride_frames + kf) * shape.in.frame_pixels() +
+                                   std::int64_t{y / shape.upscale} * shape.in.width +
+                                   x / shape.upscale;
+          for (std::int64_t c = 0; c < in.cols; ++c) {
+            seen[next++] = inside ? in.f32(row)[c] : 0.0F;
+          }
+        }
+      }
+    }
+  }
+
   /// Ascending k with one fused multiply-add each; shards apart, joined
   /// ((0+1)+(2+3))+((4+5)+(6+7)).
   static float Dot(const float* a, const float* b, const ShardPlan& plan) {
