@@ -1,0 +1,81 @@
+// Decodes images of strangers: each in a child process that can do nothing but compute, with limits
+// of memory and time. A child that dies takes its own image with it, and nothing else.
+//
+// Headers are read here (media/image_info.h), so what is too large never reaches a child. File and
+// pixels go through memory that both have; children are kept for the next image.
+//
+// Thread: any; Decode blocks its caller, never call it on a loop.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "media/decode.h"
+#include "rt/child_process.h"
+#include "rt/memory_file.h"
+#include "rt/message_socket.h"
+#include "rt/thread.h"
+#include "rt/time.h"
+
+namespace pixii::media {
+
+struct DecoderPoolOptions {
+  /// Program and first arguments of a child, which shall call RunDecoderChild with those after
+  /// them.
+  std::vector<std::string> command;
+  std::uint32_t children_max = 2;                           // images at a time
+  std::uint64_t memory_bytes_max = std::uint64_t{1} << 30;  // of a child, the image included
+  rt::Duration cpu_time_max = std::chrono::seconds(10);     // of an image
+  rt::Duration time_max = std::chrono::seconds(30);  // of an image, and of waiting for a child
+  std::uint32_t images_max = 1'000;                  // of a child; then comes a fresh one
+  std::uint64_t kept_bytes_max = std::uint64_t{64} << 20;  // of memory shared with an idle child
+};
+
+class DecoderPool final {
+ public:
+  /// Starts nothing yet.
+  explicit DecoderPool(DecoderPoolOptions options) : options_(std::move(options)) {}
+
+  DecoderPool(const DecoderPool&) = delete;
+  DecoderPool& operator=(const DecoderPool&) = delete;
+  /// Pre: nobody decodes. Ends the children.
+  ~DecoderPool() = default;
+
+  /// As media::Decode. Errors also: kTooLarge if it takes too much memory or CPU time,
+  /// kDeadlineExceeded if it takes too long, kInvalidArgument if its decoder crashed, kUnavailable
+  /// if somebody killed that or it cannot be started, kResourceExhausted if all children are busy
+  /// for time_max.
+  Result<Image> Decode(Bytes file, const DecodeOptions& options);
+
+  /// Process ids of children that wait for work.
+  std::vector<std::int32_t> IdleChildren();
+
+  /// Children started so far.
+  std::uint64_t started() const;
+
+ private:
+  struct Child {
+    rt::ChildProcess process;
+    rt::MessageSocket socket;
+    rt::MemoryFile arena = {};
+    std::uint32_t images = 0;
+  };
+
+  Result<Child> Acquire();
+  void Release(Child child);
+  void Forget();
+  Result<Child> Start();
+  Result<Image> DecodeBy(Child& child, Bytes file, const DecodeOptions& options, ImageSize size);
+  Error Died(Child& child) const;
+
+  const DecoderPoolOptions options_;
+  mutable rt::Mutex mutex_;
+  rt::CondVar freed_;
+  std::vector<Child> idle_ PX_GUARDED_BY(mutex_);
+  std::uint32_t alive_ PX_GUARDED_BY(mutex_) = 0;  // idle or busy
+  std::uint64_t started_ PX_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace pixii::media
