@@ -53,8 +53,11 @@ class GroupedAttention final : public Attention {
       operators_.HeadRmsNorm(k, kv_heads, k_norm_, offset, spec_.norm_epsilon);
     }
     if (spec_.layers[layer_].rope) {
-      operators_.Rotary(q, heads, step.positions, rotary_);
-      operators_.Rotary(k, kv_heads, step.positions, rotary_);
+      const bool own = !step.rope_factors.empty();
+      const kernels::RotaryTable rotary = own ? RowsOwn(step) : rotary_;
+      const auto positions = own ? step.row_numbers : step.positions;
+      operators_.Rotary(q, heads, positions, rotary);
+      operators_.Rotary(k, kv_heads, positions, rotary);
     }
     const auto index =
         static_cast<std::int32_t>(layer_) - static_cast<std::int32_t>(cut_.layers.begin);
@@ -64,6 +67,16 @@ class GroupedAttention final : public Attention {
   }
 
  private:
+  /// A table that has one entry for each row of the step.
+  kernels::RotaryTable RowsOwn(const kernels::StepView& step) const {
+    const float* cos = step.rope_factors.data();
+    return {.cos = cos,
+            .sin = cos + step.rope_factors.size() / 2,
+            .position_max = static_cast<std::int32_t>(step.row_numbers.size()),
+            .rotary_dim = rotary_.rotary_dim,
+            .interleaved = rotary_.interleaved};
+  }
+
   /// Of q, k and v; all of them where nothing is cut.
   std::vector<RowRange> OwnRows() const {
     if (cut_.share.tensor_count == 1) {

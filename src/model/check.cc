@@ -9,54 +9,19 @@
 
 #include "base/assert.h"
 #include "base/checked.h"
+#include "model/check_lines.h"
 #include "model/checkpoint.h"
 #include "model/checkpoint_folder.h"
 #include "model/config.h"
 #include "model/golden_file.h"
 #include "model/language_model.h"
 #include "model/paged_runner.h"
+#include "model/vision_check.h"
 
 namespace pixii::model {
 namespace {
 
 std::size_t Size(std::int64_t value) { return static_cast<std::size_t>(value); }
-
-/// Largest difference relative to the largest golden value; infinite if anything of ours is not
-/// finite.
-CheckLine CompareValues(std::string name, std::span<const float> ours,
-                        std::span<const float> golden, double tolerance) {
-  CheckLine line{.name = std::move(name), .limit = tolerance, .count = golden.size()};
-  double difference_max = 0.0;
-  double golden_max = 0.0;
-  for (std::size_t i = 0; i < golden.size(); ++i) {
-    const double difference =
-        std::abs(static_cast<double>(ours[i]) - static_cast<double>(golden[i]));
-    difference_max = std::isfinite(difference) ? std::max(difference_max, difference) : HUGE_VAL;
-    golden_max = std::max(golden_max, std::abs(static_cast<double>(golden[i])));
-  }
-  line.error_max = golden_max > 0.0 ? difference_max / golden_max : difference_max;
-  line.passed = line.error_max <= tolerance;
-  if (!line.passed) {
-    line.detail = fmt::format("largest difference {:.3g}, largest golden value {:.3g}",
-                              difference_max, golden_max);
-  }
-  return line;
-}
-
-/// How many floats differ in any bit.
-CheckLine CompareBits(std::string name, std::span<const float> ours, std::span<const float> whole) {
-  CheckLine line{.name = std::move(name), .count = whole.size()};
-  std::size_t different = ours.size() == whole.size() ? 0 : whole.size();
-  for (std::size_t i = 0; different == 0 && i < whole.size(); ++i) {
-    different += static_cast<std::size_t>(std::memcmp(&ours[i], &whole[i], sizeof(float)) != 0);
-  }
-  line.error_max = static_cast<double>(different);
-  line.passed = different == 0;
-  if (!line.passed) {
-    line.detail = "bits differ from the run in one piece";
-  }
-  return line;
-}
 
 std::string_view ResultName(ModelTask task) {
   switch (task) {
@@ -72,13 +37,19 @@ std::string_view ResultName(ModelTask task) {
 
 class Checker final {
  public:
+  /// `media`: of each of golden.logits.
   Checker(LanguageModel& model, PagedRunner& runner, const Golden& golden,
-          const CheckOptions& options)
-      : model_(model), runner_(runner), golden_(golden), options_(options), random_(options.seed) {}
+          std::span<const SequenceMedia> media, const CheckOptions& options)
+      : model_(model),
+        runner_(runner),
+        golden_(golden),
+        media_(media),
+        options_(options),
+        random_(options.seed) {}
 
   Result<std::vector<CheckLine>> Run() {
-    for (const LogitsGolden& entry : golden_.logits) {
-      PX_CHECK_OK(CheckWhole(entry));
+    for (std::size_t i = 0; i < golden_.logits.size(); ++i) {
+      PX_CHECK_OK(CheckWhole(i));
     }
     for (const GreedyGolden& greedy : golden_.greedy) {
       PX_CHECK_OK(CheckGreedy(greedy));
@@ -93,8 +64,14 @@ class Checker final {
   }
 
  private:
-  Result<void> CheckWhole(const LogitsGolden& entry) {
-    RunnerSequence sequence{.tokens = entry.prompt, .token_types = entry.token_types};
+  RunnerSequence SequenceOf(std::size_t index) const {
+    const LogitsGolden& entry = golden_.logits[index];
+    return {.tokens = entry.prompt, .token_types = entry.token_types, .media = &media_[index]};
+  }
+
+  Result<void> CheckWhole(std::size_t index) {
+    const LogitsGolden& entry = golden_.logits[index];
+    RunnerSequence sequence = SequenceOf(index);
     std::vector<std::vector<float>> hidden;
     const HiddenObserver keep = [&](std::int32_t /*index*/, const kernels::Matrix& rows) {
       std::vector<float>& copy = hidden.emplace_back();
@@ -111,6 +88,9 @@ class Checker final {
     const std::vector<float> result = ResultOf(logits, entry.logits.size());
     lines_.push_back(CompareValues(fmt::format("{}.{}", entry.name, ResultName(model_.spec().task)),
                                    result, entry.logits, options_.tolerance));
+    if (entry.vision) {
+      CheckChoices(entry, result);
+    }
     for (std::size_t layer = 0; layer < entry.hidden.size(); ++layer) {
       if (layer >= hidden.size()) {
         return Fail(Code::kDataCorrupt,
@@ -124,6 +104,26 @@ class Checker final {
     }
     whole_.push_back(std::move(logits));
     return {};
+  }
+
+  /// The token that each row of logits chooses, where the golden row is sure of it.
+  void CheckChoices(const LogitsGolden& entry, std::span<const float> logits) {
+    const std::size_t vocab = Size(model_.spec().vocab_size);
+    CheckLine line{.name = entry.name + ".choices", .passed = true};
+    for (std::size_t at = 0; at < logits.size(); at += vocab) {
+      std::vector<float> golden(entry.logits.begin() + static_cast<std::int64_t>(at),
+                                entry.logits.begin() + static_cast<std::int64_t>(at + vocab));
+      const std::int32_t ours = ArgMax(logits.subspan(at, vocab));
+      const std::int32_t theirs = ArgMax(golden);
+      std::ranges::partial_sort(golden, golden.begin() + 2, std::greater<>());
+      ++line.count;
+      if (ours != theirs && double{golden[0]} - double{golden[1]} > options_.margin_min) {
+        line.error_max += 1.0;
+        line.passed = false;
+        line.detail += fmt::format("row {} chooses {}, golden {}; ", at / vocab, ours, theirs);
+      }
+    }
+    lines_.push_back(std::move(line));
   }
 
   /// What the golden file has of a prompt's rows: the last of them, or the vector made of them.
@@ -183,7 +183,7 @@ class Checker final {
     if (entry.prompt.size() < 2 || model_.spec().whole_texts) {
       return {};
     }
-    RunnerSequence sequence{.tokens = entry.prompt};
+    RunnerSequence sequence = SequenceOf(index);
     std::vector<float> logits;
     const auto size = static_cast<std::int32_t>(entry.prompt.size());
     while (sequence.done < size) {
@@ -202,8 +202,8 @@ class Checker final {
     const std::size_t row_size = Size(spec.row_size);
     const bool first_only = spec.task == ModelTask::kClassify && spec.pool_rows == PoolRows::kFirst;
     std::vector<RunnerSequence> sequences;
-    for (const LogitsGolden& entry : golden_.logits) {
-      sequences.push_back({.tokens = entry.prompt, .token_types = entry.token_types});
+    for (std::size_t i = 0; i < golden_.logits.size(); ++i) {
+      sequences.push_back(SequenceOf(i));
     }
     std::vector<std::vector<float>> logits(sequences.size());
     while (true) {
@@ -240,6 +240,7 @@ class Checker final {
   LanguageModel& model_;
   PagedRunner& runner_;
   const Golden& golden_;
+  std::span<const SequenceMedia> media_;
   CheckOptions options_;
   std::mt19937_64 random_;
   std::vector<std::vector<float>> whole_;  // logits of every row, by index of golden_.logits
@@ -336,8 +337,13 @@ Result<CheckReport> CheckFolder(const std::string& folder_path, kernels::Operato
                                                   .seed = options.seed}));
   CheckReport report{
       .folder = folder_path, .operators = std::string(operators.name()), .lines = {}};
-  Checker checker(*model, runner, golden, options);
-  PX_TRY(report.lines, checker.Run());
+  std::vector<SequenceMedia> media(golden.logits.size());
+  if (config.vision) {
+    PX_TRY(media, CheckVision(folder_path, config, operators, golden, options, report.lines));
+  }
+  Checker checker(*model, runner, golden, media, options);
+  PX_TRY(const std::vector<CheckLine> lines, checker.Run());
+  report.lines.insert(report.lines.end(), lines.begin(), lines.end());
   return report;
 }
 

@@ -4,11 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "kernels/operators.h"
+#include "media/image.h"
 #include "model/language_model.h"
 
 namespace pixii::model {
@@ -20,6 +22,10 @@ struct CheckOptions {
   std::int32_t block_tokens = 16;
   std::uint64_t seed = 1;  // of the random cuts and of the block order
   RankOptions ranks = {};  // how many hold the model together
+  /// Reads a picture of a vision-language model's golden files, from images/ beside them or two
+  /// folders up, to compare what becomes of its pixels; empty: that is not compared.
+  std::function<Result<media::Image>(const std::string& path)> read_image = {};
+  double grey_levels_max = 2.0;  // by which a pixel may differ: of what resizes otherwise
 };
 
 /// One thing that was compared.

@@ -13,28 +13,34 @@
 namespace pixii::model {
 namespace {
 
-constexpr std::string_view kWholeName = "model.safetensors";
-constexpr std::string_view kIndexName = "model.safetensors.index.json";
+constexpr std::string_view kWholeEnd = ".safetensors";
+constexpr std::string_view kIndexEnd = ".safetensors.index.json";
 constexpr std::string_view kOtherFormats[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
                                               "tf_model.h5", "consolidated.00.pth"};
 
-tl::unexpected<Error> BadIndex(const CheckpointFolder& folder, std::string_view key,
-                               std::string_view what) {
-  return Fail(Code::kDataCorrupt,
-              fmt::format("{}/{}: {}: {}", folder.path(), kIndexName, key, what),
-              std::string(kIndexName));
-}
+/// "folder/index.json: key: what".
+struct IndexPlace {
+  const CheckpointFolder& folder;
+  const std::string& name;
+
+  tl::unexpected<Error> Bad(std::string_view key, std::string_view what) const {
+    return Fail(Code::kDataCorrupt, fmt::format("{}/{}: {}: {}", folder.path(), name, key, what),
+                name);
+  }
+};
 
 }  // namespace
 
-Result<Checkpoint> Checkpoint::Open(const CheckpointFolder& folder) {
+Result<Checkpoint> Checkpoint::Open(const CheckpointFolder& folder, std::string_view stem) {
+  const std::string whole_name = fmt::format("{}{}", stem, kWholeEnd);
+  const std::string index_name = fmt::format("{}{}", stem, kIndexEnd);
   Checkpoint checkpoint;
   if (folder.gguf() != nullptr) {
     PX_CHECK_OK(checkpoint.AddGguf(folder));
-  } else if (folder.Has(kWholeName)) {
-    PX_CHECK_OK(checkpoint.AddFile(folder, std::string(kWholeName)));
-  } else if (folder.Has(kIndexName)) {
-    PX_CHECK_OK(checkpoint.AddShards(folder));
+  } else if (folder.Has(whole_name)) {
+    PX_CHECK_OK(checkpoint.AddFile(folder, whole_name));
+  } else if (folder.Has(index_name)) {
+    PX_CHECK_OK(checkpoint.AddShards(folder, index_name));
   } else {
     for (const std::string_view name : kOtherFormats) {
       if (folder.Has(name)) {
@@ -45,7 +51,7 @@ Result<Checkpoint> Checkpoint::Open(const CheckpointFolder& folder) {
       }
     }
     return Fail(Code::kNotFound,
-                fmt::format("{} has neither {} nor {}", folder.path(), kWholeName, kIndexName),
+                fmt::format("{} has neither {} nor {}", folder.path(), whole_name, index_name),
                 folder.path());
   }
   PX_CHECK_OK(checkpoint.SortByName());
@@ -105,21 +111,21 @@ Result<void> Checkpoint::AddGguf(const CheckpointFolder& folder) {
   return {};
 }
 
-Result<void> Checkpoint::AddShards(const CheckpointFolder& folder) {
-  PX_TRY(const std::string text, folder.ReadText(kIndexName, kIndexSizeMax));
+Result<void> Checkpoint::AddShards(const CheckpointFolder& folder, const std::string& index_name) {
+  const IndexPlace place = {folder, index_name};
+  PX_TRY(const std::string text, folder.ReadText(index_name, kIndexSizeMax));
   const auto index = wire::ParseJson(text, {.depth_max = 8, .values_max = kSafetensorsValuesMax});
   if (!index) {
-    return BadIndex(folder, "not JSON", index.error().detail());
+    return place.Bad("not JSON", index.error().detail());
   }
   const wire::Json* weight_map = index->Find("weight_map");
   if (weight_map == nullptr || !weight_map->is_object()) {
-    return BadIndex(folder, "weight_map", "is not an object");
+    return place.Bad("weight_map", "is not an object");
   }
   std::vector<std::pair<std::string_view, std::string_view>> files;  // (file, tensor)
   for (const auto& [tensor, file] : weight_map->object()) {
     if (!file.is_string()) {
-      return BadIndex(folder, "weight_map",
-                      fmt::format("the file of {} is not a string", Quoted(tensor)));
+      return place.Bad("weight_map", fmt::format("the file of {} is not a string", Quoted(tensor)));
     }
     files.emplace_back(file.string(), tensor);
   }
@@ -130,12 +136,12 @@ Result<void> Checkpoint::AddShards(const CheckpointFolder& folder) {
       continue;
     }
     if (files_.size() == kShardCountMax) {
-      return BadIndex(folder, "weight_map", fmt::format("more than {} files", kShardCountMax));
+      return place.Bad("weight_map", fmt::format("more than {} files", kShardCountMax));
     }
     const auto added = AddFile(folder, std::string(file));
     if (!added) {
       return Fail(added.error().code(),
-                  fmt::format("{} (named by {})", added.error().detail(), kIndexName),
+                  fmt::format("{} (named by {})", added.error().detail(), index_name),
                   added.error().param());
     }
   }
@@ -143,8 +149,7 @@ Result<void> Checkpoint::AddShards(const CheckpointFolder& folder) {
   for (const auto& [file, tensor] : files) {
     const CheckpointTensor* found = Find(tensor);
     if (found == nullptr || file_names_[found->file_index] != file) {
-      return BadIndex(folder, "weight_map",
-                      fmt::format("{} is not in {}", Quoted(tensor), Quoted(file)));
+      return place.Bad("weight_map", fmt::format("{} is not in {}", Quoted(tensor), Quoted(file)));
     }
   }
   return {};

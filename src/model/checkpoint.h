@@ -36,7 +36,8 @@ class Checkpoint final {
   /// model.safetensors first, as the reference loader; else every shard of
   /// model.safetensors.index.json. Errors name file and offset or key: kNotFound (no weights,
   /// missing shard), kDataCorrupt, kUnsupported (other formats).
-  static Result<Checkpoint> Open(const CheckpointFolder& folder);
+  /// `stem` in place of "model": "diffusion_pytorch_model" of what diffusers saves.
+  static Result<Checkpoint> Open(const CheckpointFolder& folder, std::string_view stem = "model");
 
   /// A single file of `folder`, such as a golden file.
   static Result<Checkpoint> OpenFile(const CheckpointFolder& folder, const std::string& name);
@@ -56,7 +57,7 @@ class Checkpoint final {
 
  private:
   Result<void> AddFile(const CheckpointFolder& folder, const std::string& name);
-  Result<void> AddShards(const CheckpointFolder& folder);
+  Result<void> AddShards(const CheckpointFolder& folder, const std::string& index_name);
   Result<void> AddGguf(const CheckpointFolder& folder);
   Result<void> SortByName();
 

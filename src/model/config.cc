@@ -5,6 +5,7 @@
 #include "model/config_reader.h"
 #include "model/encoder_families.h"
 #include "model/families.h"
+#include "model/vision_families.h"
 
 namespace pixii::model {
 namespace {
@@ -69,14 +70,28 @@ Result<ModelConfig> ParseConfig(std::string text, std::string_view generation_te
   PX_TRY(const wire::Json json, ParseConfigJson(text, kConfigName));
   const ConfigReader config(json, std::string(kConfigName));
   PX_TRY(const bool is_encoder, IsEncoder(config));
+  PX_TRY(const bool sees, IsVisionLanguage(config));
   if (is_encoder) {
     PX_TRY(out.encoder, DescribeEncoder(config));
+  } else if (sees) {
+    PX_TRY(VisionLanguageSpec both, DescribeVisionLanguage(config));
+    out.decoder = std::move(both.decoder);
+    out.vision = std::move(both.vision);
   } else {
     PX_TRY(out.decoder, DescribeDecoder(config));
   }
   const std::int32_t vocab_size = is_encoder ? out.encoder->vocab_size : out.decoder.vocab_size;
   PX_TRY(out.eos_token_ids, ReadEos(config, vocab_size));
-  PX_TRY(const std::int64_t bos, config.Int("bos_token_id", {-1, kTokenIdMax}, -1));
+  PX_TRY(std::int64_t bos, config.Int("bos_token_id", {-1, kTokenIdMax}, -1));
+  if (sees && config.Find("text_config") != nullptr) {
+    PX_TRY(const ConfigReader inner, config.Object("text_config"));
+    if (out.eos_token_ids.empty()) {
+      PX_TRY(out.eos_token_ids, ReadEos(inner, vocab_size));
+    }
+    if (bos < 0) {
+      PX_TRY(bos, inner.Int("bos_token_id", {-1, kTokenIdMax}, -1));
+    }
+  }
   out.bos_token_id = bos < vocab_size ? static_cast<std::int32_t>(bos) : -1;
   out.text = std::move(text);
   if (generation_text.empty()) {

@@ -14,6 +14,7 @@
 #include "model/encoder_spec.h"
 #include "model/language_model.h"  // GenerationDefaults
 #include "model/sentence_modules.h"
+#include "model/vision_spec.h"
 
 namespace pixii::model {
 
@@ -22,6 +23,7 @@ inline constexpr std::size_t kEosTokenCountMax = 64;
 struct ModelConfig {
   DecoderSpec decoder;  // if there is no encoder
   std::optional<EncoderSpec> encoder;
+  std::optional<VisionSpec> vision;         // what the decoder reads pictures with
   SentenceModules modules;                  // of the folder; nothing where it has none
   std::vector<std::int32_t> eos_token_ids;  // generation_config.json's, else config.json's; ids
                                             // past the vocabulary dropped

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "base/assert.h"
 #include "kernels/weight_source.h"
@@ -55,6 +56,19 @@ Result<void> CheckOperators(const DecoderSpec& spec, const kernels::Operators& o
                 "device");
   }
   return {};
+}
+
+/// Calls `function(first row, index of it, count)` for each run of rows that lie together.
+template <class Function>
+void ForEachRun(std::span<const std::int32_t> rows, Function&& function) {
+  for (std::size_t begin = 0; begin < rows.size();) {
+    std::size_t end = begin + 1;
+    while (end < rows.size() && rows[end] == rows[end - 1] + 1) {
+      ++end;
+    }
+    function(rows[begin], static_cast<std::int64_t>(begin), static_cast<std::int64_t>(end - begin));
+    begin = end;
+  }
 }
 
 }  // namespace
@@ -221,6 +235,13 @@ Result<void> Decoder::AllocateWorkspace() {
   const auto logit_rows =
       static_cast<std::size_t>(operators_.PaddedRows(options_.step_logit_rows_max));
   PX_TRY(flags_, operators_.Allocate(logit_rows * sizeof(std::int32_t)));
+  if (!decoder_.rope.sections.empty() && operators_.on_host()) {
+    rope_axes_ = AxesOfPairs(decoder_.rope, static_cast<std::size_t>(rotary_.rotary_dim) / 2);
+    const auto rows = static_cast<std::size_t>(options_.step_tokens_max);
+    rope_factors_.reserve(2 * rows * rope_axes_.size());
+    row_numbers_.resize(rows);
+    std::iota(row_numbers_.begin(), row_numbers_.end(), 0);
+  }
   faulty_logit_rows_.reserve(logit_rows);
   logit_slots_.reserve(logit_rows);
   if (!operators_.on_host()) {
@@ -257,6 +278,7 @@ Result<void> Decoder::ValidateBatch(const kernels::StepBatch& batch, const kerne
                    fmt::format("are {} floats, not {}", batch.hidden_rows.size(), states));
   }
   PX_CHECK_OK(adapters_.CheckRows(batch.adapter_slots, batch.token_ids.size()));
+  PX_CHECK_OK(ValidateEmbedded(batch));
   return CheckStep(batch,
                    {.vocab_size = decoder_.vocab_size,
                     .row_size = decoder_.row_size(),
@@ -266,6 +288,88 @@ Result<void> Decoder::ValidateBatch(const kernels::StepBatch& batch, const kerne
                     .block_tokens = layout.block_tokens,
                     .block_count = cache.block_count},
                    rows_size);
+}
+
+/// What a step gives besides text.
+Result<void> Decoder::ValidateEmbedded(const kernels::StepBatch& batch) const {
+  const std::size_t hidden = static_cast<std::size_t>(decoder_.hidden_size);
+  const std::size_t count = batch.embedded_rows.size();
+  if (!operators_.on_host() && (count > 0 || !batch.rope_positions.empty())) {
+    return Fail(Code::kUnsupported,
+                fmt::format("{}: rows of given embeddings and M-RoPE run on the CPU only, not on "
+                            "{}",
+                            decoder_.architecture, operators_.name()),
+                "device");
+  }
+  if (decoder_.is_draft_head() && count > 0) {
+    return BadStep("embedded_rows", "are not for draft heads");
+  }
+  PX_CHECK_OK(CheckEmbedded(batch, hidden));
+  const std::size_t levels = count == 0 ? 0 : batch.layer_embeddings.size() / (count * hidden);
+  if (levels >= decoder_.layers.size()) {
+    return BadStep("layer_embeddings", fmt::format("have {} levels, the model {} layers", levels,
+                                                   decoder_.layers.size()));
+  }
+  if (!batch.rope_positions.empty() && rope_axes_.empty()) {
+    return BadStep("rope_positions", "are for models that turn by three positions");
+  }
+  const auto past = [&](std::int32_t position) {
+    return position < 0 || position >= options_.context_tokens_max;
+  };
+  if (std::ranges::any_of(batch.rope_positions, past)) {
+    return BadStep("rope_positions",
+                   fmt::format("leave the context of {}", options_.context_tokens_max));
+  }
+  return {};
+}
+
+/// Each row's factors by its own three positions, from the table of one. The host's only.
+void Decoder::FillRopeFactors(const kernels::StepBatch& batch, kernels::StepView& step) {
+  if (batch.rope_positions.empty()) {
+    return;
+  }
+  const std::size_t rows = batch.token_ids.size();
+  const std::size_t pairs = rope_axes_.size();
+  rope_factors_.resize(2 * rows * pairs);
+  for (std::size_t row = 0; row < rows; ++row) {
+    for (std::size_t pair = 0; pair < pairs; ++pair) {
+      const auto position =
+          static_cast<std::size_t>(batch.rope_positions[3 * row + rope_axes_[pair]]);
+      rope_factors_[row * pairs + pair] = rotary_.cos[position * pairs + pair];
+      rope_factors_[(rows + row) * pairs + pair] = rotary_.sin[position * pairs + pair];
+    }
+  }
+  step.rope_factors = rope_factors_;
+  step.row_numbers = std::span<const std::int32_t>(row_numbers_).first(rows);
+}
+
+/// The step's own embeddings over those that were looked up.
+void Decoder::PutEmbeddings(const kernels::StepView& step, const Matrix& residual) {
+  const Matrix given = {const_cast<float*>(step.embeddings.data()), kernels::DType::kF32,
+                        static_cast<std::int64_t>(step.embedded_rows.size()), residual.cols,
+                        residual.cols};
+  ForEachRun(step.embedded_rows, [&](std::int64_t row, std::int64_t from, std::int64_t count) {
+    operators_.Copy(given.Rows(from, count), residual.Rows(row, count));
+  });
+}
+
+/// delta += what the step adds after `layer`, of the whole model.
+void Decoder::AddLayerEmbeddings(const kernels::StepView& step, std::size_t layer,
+                                 const Matrix& delta) {
+  if (step.layer_embeddings.empty()) {
+    return;
+  }
+  const auto count = static_cast<std::int64_t>(step.embedded_rows.size());
+  const std::int64_t stride = static_cast<std::int64_t>(step.layer_embeddings.size()) / count;
+  const auto level = static_cast<std::int64_t>(layer);
+  if ((level + 1) * delta.cols > stride) {
+    return;
+  }
+  const Matrix added = {const_cast<float*>(step.layer_embeddings.data()) + level * delta.cols,
+                        kernels::DType::kF32, count, delta.cols, stride};
+  ForEachRun(step.embedded_rows, [&](std::int64_t row, std::int64_t from, std::int64_t rows) {
+    operators_.Add(delta.Rows(row, rows), added.Rows(from, rows));
+  });
 }
 
 /// Shows the batch's rows without padding, copied to the host where they are not there.
@@ -364,9 +468,11 @@ void Decoder::Enter(const kernels::StepView& step, const Rows& rows) {
   }
   if (!ranks_.alone()) {
     ranks_.Embed(operators_, *embed_, step.token_ids, decoder_.embed_scale, rows.residual);
+    PutEmbeddings(step, rows.residual);
     return;
   }
   operators_.Embed(*embed_, step.token_ids, decoder_.embed_scale, rows.residual);
+  PutEmbeddings(step, rows.residual);
   if (!decoder_.is_draft_head()) {
     return;
   }
@@ -436,6 +542,7 @@ Result<void> Decoder::RunLayers(const kernels::StepView& step, kernels::KvCache&
     }
     AddNorm(rows, layer.post_attention_norm);
     RunFeedForward(layer, rows);
+    AddLayerEmbeddings(step, static_cast<std::size_t>(cut_.layers.begin) + i, rows.delta);
   }
   PX_CHECK_OK(ranks_.TakeError());
   if (!cut_.share.last_stage()) {
@@ -494,7 +601,8 @@ Result<void> Decoder::Forward(const kernels::StepBatch& batch, kernels::KvCache&
                               std::span<float> logits, const HiddenObserver* observer) {
   faulty_logit_rows_.clear();
   PX_CHECK_OK(ValidateBatch(batch, cache, logits.size()));
-  const kernels::StepView step = operators_.UploadStep(batch);
+  kernels::StepView step = operators_.UploadStep(batch);
+  FillRopeFactors(batch, step);
   const bool every_row = batch.logit_rows.size() == batch.token_ids.size();
   float* out = operators_.on_host() ? logits.data() : static_cast<float*>(logits_.data());
   const Observation observation = {.observer = observer, .row_count = batch.token_ids.size()};

@@ -124,6 +124,11 @@ class Decoder final : public LanguageModel {
   void Norm(const kernels::Matrix& in, std::span<const float> weight, const kernels::Matrix& out);
   void AddNorm(const Rows& rows, std::span<const float> weight);
   void RunFeedForward(const Layer& layer, const Rows& rows);
+  Result<void> ValidateEmbedded(const kernels::StepBatch& batch) const;
+  void FillRopeFactors(const kernels::StepBatch& batch, kernels::StepView& step);
+  void PutEmbeddings(const kernels::StepView& step, const kernels::Matrix& residual);
+  void AddLayerEmbeddings(const kernels::StepView& step, std::size_t layer,
+                          const kernels::Matrix& delta);
   void KeepLogitSlots(const kernels::StepView& step);
   Rows KeepLogitRows(const kernels::StepView& step, const Rows& rows, kernels::Matrix& attention);
   void Enter(const kernels::StepView& step, const Rows& rows);
@@ -165,6 +170,11 @@ class Decoder final : public LanguageModel {
   WorkspacePlan plan_;
   std::vector<std::int32_t> faulty_logit_rows_;  // capacity reserved
   std::vector<std::int32_t> logit_slots_;        // of the rows that go on; capacity reserved
+
+  // Of models that turn by three positions, else empty.
+  std::vector<std::uint8_t> rope_axes_;    // [pairs] 0 time, 1 height, 2 width
+  std::vector<float> rope_factors_;        // of the step; capacity reserved
+  std::vector<std::int32_t> row_numbers_;  // [step_tokens_max] 0, 1, …
 };
 
 }  // namespace pixii::model

@@ -48,6 +48,11 @@ struct RopeSpec {
   // kLongRope: divisors of each pair, for contexts up to the original one and for longer ones.
   std::vector<double> short_factors = {};
   std::vector<double> long_factors = {};
+  /// M-RoPE: how many pairs turn by time, by height and by width; empty: all by one position.
+  std::vector<std::int32_t> sections = {};
+  /// Pairs 1, 4, 7, … turn by height and 2, 5, 8, … by width as far as their sections reach, all
+  /// others by time; false: one section behind the other.
+  bool sections_interleaved = false;
 
   /// Whether factors depend on the longest context that is allowed.
   bool follows_length() const { return kind == RopeKind::kDynamic || kind == RopeKind::kLongRope; }

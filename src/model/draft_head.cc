@@ -60,8 +60,9 @@ Result<Target> OpenTarget(const std::string& path) {
   PX_TRY(const CheckpointFolder folder, CheckpointFolder::Open(path));
   PX_TRY(ModelConfig config, LoadConfig(folder));
   PX_TRY(Checkpoint checkpoint, Checkpoint::Open(folder));
-  if (config.encoder || config.decoder.head != HeadKind::kVocab) {
-    return Fail(Code::kUnsupported, fmt::format("{}: only generators have draft heads", path),
+  if (config.encoder || config.vision || config.decoder.head != HeadKind::kVocab) {
+    return Fail(Code::kUnsupported,
+                fmt::format("{}: only generators that read text alone have draft heads", path),
                 "speculation");
   }
   PX_CHECK_OK(CheckTensors(config, checkpoint));

@@ -179,6 +179,9 @@ Result<void> Encoder::ValidateBatch(const kernels::StepBatch& batch, const kerne
                          .block_count = cache.block_count},
                         rows_size));
   PX_CHECK_OK(adapters_.CheckRows(batch.adapter_slots, batch.token_ids.size()));
+  if (!batch.embedded_rows.empty() || !batch.rope_positions.empty()) {
+    return BadStep("embedded_rows", "are for decoders: an encoder reads text");
+  }
   std::size_t next_row = 0;
   for (const kernels::StepSequence& sequence : batch.sequences) {
     if (sequence.context_tokens != sequence.token_count) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "model/encoder_families.h"
+#include "model/vision_families.h"
 
 namespace pixii::model {
 namespace {
@@ -58,8 +59,8 @@ std::string KnownArchitectures() {
   for (const Family& family : kFamilies) {
     out.append(out.empty() ? "" : ", ").append(family.architecture);
   }
-  return fmt::format("{} (also …Model and …ForSequenceClassification of these), {}", out,
-                     EncoderArchitectures());
+  return fmt::format("{} (also …Model and …ForSequenceClassification of these), {}, {}", out,
+                     EncoderArchitectures(), VisionLanguageArchitectures());
 }
 
 Result<FamilyChoice> PickFamily(const ConfigReader& config) {

@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::string_view kJsonName = "golden.json";
 constexpr std::int32_t kTokenTypesMax = 1 << 8;  // types a prompt may name
+constexpr std::int64_t kPositionMax = 1 << 24;
 constexpr std::string_view kTensorsName = "golden.safetensors";
 
 tl::unexpected<Error> Bad(std::string_view key, std::string_view what) {
@@ -141,6 +142,79 @@ Result<void> ReadStories(const wire::Json& json, const GoldenSizes& sizes, Golde
   return AddLogits("first", "logits", std::move(prompt), sizes, golden);
 }
 
+/// The values of a tensor of any shape.
+Result<std::span<const float>> ReadAll(const Golden& golden, const std::string& name) {
+  const CheckpointTensor* tensor = golden.tensors.Find(name);
+  if (tensor == nullptr || tensor->stored.type != StoredType::kF32 ||
+      reinterpret_cast<std::uintptr_t>(tensor->bytes.data()) % alignof(float) != 0) {
+    return Bad(name, fmt::format("is no aligned F32 tensor of {}", kTensorsName));
+  }
+  return std::span(reinterpret_cast<const float*>(tensor->bytes.data()),
+                   tensor->bytes.size() / sizeof(float));
+}
+
+/// Small integers of a tensor of any shape; empty where there is none.
+Result<std::vector<std::int32_t>> ReadIntegers(const Golden& golden, const std::string& name) {
+  std::vector<std::int32_t> out;
+  const CheckpointTensor* tensor = golden.tensors.Find(name);
+  if (tensor == nullptr) {
+    return out;
+  }
+  if (tensor->stored.type != StoredType::kI64) {
+    return Bad(name, fmt::format("is no I64 tensor of {}", kTensorsName));
+  }
+  for (std::size_t at = 0; at < tensor->bytes.size(); at += sizeof(std::int64_t)) {
+    std::int64_t value = 0;
+    std::memcpy(&value, tensor->bytes.data() + at, sizeof(value));
+    if (value < 0 || value > kPositionMax) {
+      return Bad(name, fmt::format("holds {}, which is not in 0 to {}", value, kPositionMax));
+    }
+    out.push_back(static_cast<std::int32_t>(value));
+  }
+  return out;
+}
+
+Result<VisionGolden> ReadVision(const Golden& golden, const std::string& name,
+                                const wire::Json& images, std::size_t tokens) {
+  VisionGolden out;
+  for (const wire::Json& image : images.array()) {
+    if (!image.is_string()) {
+      return Bad(name, "has images that are no names of files");
+    }
+    out.images.push_back(image.string());
+  }
+  PX_TRY(out.pixels, ReadAll(golden, name + ".pixel_values"));
+  PX_TRY(out.features, ReadAll(golden, name + ".embeddings"));
+  PX_TRY(out.grids, ReadIntegers(golden, name + ".grid"));
+  if (!out.grids.empty() && out.grids.size() != 3 * out.images.size()) {
+    return Bad(name, "does not have one grid for each image");
+  }
+  PX_TRY(const auto rows, ReadIntegers(golden, name + ".mrope"));
+  if (!rows.empty() && rows.size() != 3 * tokens) {
+    return Bad(name, "does not have three positions for each token");
+  }
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    out.positions.push_back(rows[i % 3 * tokens + i / 3]);
+  }
+  return out;
+}
+
+/// {"cases": {name: {"input_ids": ids, "images": names}}}, of vision-language models.
+Result<void> ReadCases(const wire::Json& cases, const GoldenSizes& sizes, Golden& golden) {
+  if (!cases.is_object()) {
+    return Bad("cases", "is not an object");
+  }
+  for (const auto& [name, entry] : cases.object()) {
+    PX_TRY(const auto prompt, ReadTokens(entry.Find("input_ids"), name, sizes.vocab_size));
+    PX_CHECK_OK(AddLogits(name, fmt::format("{}.{}", name, sizes.result), prompt, sizes, golden));
+    const wire::Json* images = entry.Find("images");
+    if (images != nullptr && images->is_array() && !images->array().empty()) {
+      PX_TRY(golden.logits.back().vision, ReadVision(golden, name, *images, prompt.size()));
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Golden> LoadGolden(const CheckpointFolder& folder, const GoldenSizes& sizes) {
@@ -152,7 +226,9 @@ Result<Golden> LoadGolden(const CheckpointFolder& folder, const GoldenSizes& siz
     return Fail(Code::kDataCorrupt,
                 fmt::format("{}/{}: {}", folder.path(), kJsonName, json.error().detail()));
   }
-  if (json->is_array()) {
+  if (const wire::Json* cases = json->Find("cases"); cases != nullptr) {
+    PX_CHECK_OK(ReadCases(*cases, sizes, golden));
+  } else if (json->is_array()) {
     PX_CHECK_OK(ReadStories(*json, sizes, golden));
   } else {
     PX_CHECK_OK(ReadNamedPrompts(*json, sizes, golden));

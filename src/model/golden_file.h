@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,6 +26,15 @@ struct GreedyGolden {
   std::vector<double> margins;       // best minus second at each token; empty if not recorded
 };
 
+/// What a vision tower made of a prompt's pictures.
+struct VisionGolden {
+  std::vector<std::string> images;      // file names
+  std::span<const float> pixels;        // patches, or [pictures, 3, side, side]
+  std::span<const float> features;      // [placeholders, hidden_size]
+  std::vector<std::int32_t> grids;      // [pictures, 3] frames, rows, columns of patches, or empty
+  std::vector<std::int32_t> positions;  // [prompt, 3], or empty
+};
+
 struct LogitsGolden {
   std::string name;  // "p33"
   std::vector<std::int32_t> prompt;
@@ -32,6 +42,7 @@ struct LogitsGolden {
   /// [rows, vocab]: the last rows of the prompt; or [1, features]: its vector or class logits.
   std::span<const float> logits;
   std::vector<std::span<const float>> hidden;  // [prompt, hidden_size] each; empty if not recorded
+  std::optional<VisionGolden> vision;          // of a prompt with pictures
 };
 
 struct Golden {

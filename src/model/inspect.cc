@@ -56,7 +56,7 @@ Result<bool> HasChatTemplate(const CheckpointFolder& folder) {
 }
 
 void CountParameters(std::span<const ExpectedTensor> tensors, bool tied_head,
-                     const Checkpoint& checkpoint, InspectReport& report) {
+                     InspectReport& report) {
   for (const ExpectedTensor& tensor : tensors) {
     const std::uint64_t count = Elements(tensor.shape);
     report.parameters[std::string(ParameterKindName(tensor.kind))] += count;
@@ -65,6 +65,9 @@ void CountParameters(std::span<const ExpectedTensor> tensors, bool tied_head,
     const bool is_vector = tensor.shape.size() == 1;
     report.weights_bytes += copies * count * (is_vector ? sizeof(float) : kBf16Size);
   }
+}
+
+void CountStored(const Checkpoint& checkpoint, InspectReport& report) {
   for (const CheckpointTensor& tensor : checkpoint.tensors()) {
     DTypeShare& share = report.dtypes[std::string(StoredTypeName(tensor.stored.type))];
     share.tensor_count += 1;
@@ -100,9 +103,10 @@ Result<InspectReport> InspectFolder(const std::string& folder_path, const Inspec
   PX_TRY(report.tokenizer, TokenizerKind(folder));
   PX_TRY(report.has_chat_template, HasChatTemplate(folder));
   report.memory_bytes = options.memory_bytes;
+  CountStored(checkpoint, report);
   if (config.encoder) {
     const EncoderSpec& encoder = *config.encoder;
-    CountParameters(ExpectedTensors(encoder), false, checkpoint, report);
+    CountParameters(ExpectedTensors(encoder), false, report);
     report.head_count = encoder.head_count;
     report.intermediate_size = encoder.intermediate_size;
     report.rope = "none: learned positions";
@@ -121,7 +125,10 @@ Result<InspectReport> InspectFolder(const std::string& folder_path, const Inspec
     report.window_tokens = std::max(report.window_tokens, layer.window_tokens);
   }
   report.rope = RopeKindName(decoder.rope.kind);
-  CountParameters(ExpectedTensors(decoder), decoder.tied_head, checkpoint, report);
+  CountParameters(ExpectedTensors(decoder), decoder.tied_head, report);
+  if (config.vision) {
+    CountParameters(ExpectedTensors(*config.vision), false, report);
+  }
   report.workspace_bytes = MakeWorkspacePlan(decoder, options.load).size_bytes();
   report.kv_bytes_per_token =
       kBf16Size * decoder.layers.size() * static_cast<std::uint64_t>(decoder.cached_head_count()) *

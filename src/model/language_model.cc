@@ -12,6 +12,7 @@
 #include "model/fingerprint.h"
 #include "model/ranked_model.h"
 #include "model/shapes.h"
+#include "model/vision_families.h"
 #include "model/weights.h"
 
 namespace pixii::model {
@@ -96,6 +97,11 @@ void ResolveNames(const Checkpoint& checkpoint, ModelConfig& config) {
     ResolvePrefix(checkpoint, *config.encoder);
     return;
   }
+  if (config.vision) {
+    ResolveTextNames(checkpoint, config.decoder);
+    ResolveVisionNames(checkpoint, *config.vision);
+    return;
+  }
   WeightNames& names = config.decoder.names;
   constexpr std::string_view kPrefix = "model.";
   if (config.decoder.head != HeadKind::kVocab && names.embed.starts_with(kPrefix) &&
@@ -106,12 +112,23 @@ void ResolveNames(const Checkpoint& checkpoint, ModelConfig& config) {
 }
 
 Result<void> CheckTensors(const ModelConfig& config, const Checkpoint& checkpoint) {
-  return config.encoder ? CheckTensors(*config.encoder, checkpoint)
-                        : CheckTensors(config.decoder, checkpoint);
+  if (config.encoder) {
+    return CheckTensors(*config.encoder, checkpoint);
+  }
+  if (config.vision) {
+    return CheckTensors(
+        config.decoder, checkpoint,
+        {.tensors = ExpectedTensors(*config.vision), .harmless = config.vision->names.harmless});
+  }
+  return CheckTensors(config.decoder, checkpoint);
 }
 
 Result<ModelSpec> MakeTextSpec(const ModelConfig& config) {
   ModelSpec spec = config.encoder ? SizesOf(*config.encoder) : SizesOf(config.decoder);
+  if (config.vision) {
+    spec.vision = std::make_shared<const VisionSpec>(*config.vision);
+    spec.parameter_count += ParameterCount(ExpectedTensors(*config.vision));
+  }
   spec.eos_token_ids = config.eos_token_ids;
   spec.bos_token_id = config.bos_token_id;
   spec.generation = config.generation;

@@ -20,6 +20,7 @@
 #include "model/lora_adapter.h"
 #include "model/model_cut.h"
 #include "model/pooling.h"
+#include "model/vision_spec.h"
 #include "model/weights.h"
 
 namespace pixii::model {
@@ -67,10 +68,11 @@ struct ModelSpec {
       0;  // floats of a row that Forward writes: vocab_size, hidden_size, classes
   /// An encoder: a text's tokens are one chunk of one step, and its K and V are of no use after.
   bool whole_texts = false;
-  std::int32_t token_type_count = 0;        // of an encoder; 0: it knows no types
-  PoolRows pool_rows = PoolRows::kLast;     // rows that pooling or classes are read from
-  std::shared_ptr<const Pooler> pooler;     // of kEmbed, else null
-  std::optional<ScoreTokens> score_tokens;  // a generator that is a reranker
+  std::int32_t token_type_count = 0;         // of an encoder; 0: it knows no types
+  PoolRows pool_rows = PoolRows::kLast;      // rows that pooling or classes are read from
+  std::shared_ptr<const Pooler> pooler;      // of kEmbed, else null
+  std::optional<ScoreTokens> score_tokens;   // a generator that is a reranker
+  std::shared_ptr<const VisionSpec> vision;  // its tower (vision_tower.h); null: it reads text
   std::uint64_t parameter_count = 0;
   /// The checkpoint stores integer codes, which ComputeType::kInt8 multiplies as integers.
   bool integer_codes = false;

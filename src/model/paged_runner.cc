@@ -65,6 +65,7 @@ Result<std::vector<float>> PagedRunner::Step(std::span<const RunnerChunk> chunks
           sequence.blocks[static_cast<std::size_t>(position / options_.block_tokens)];
       batch.slots.push_back(block * options_.block_tokens + position % options_.block_tokens);
     }
+    AddMedia(sequence.media, sequence.done, chunk.count, batch);
   }
   std::vector<float> logits(batch.logit_rows.size() * static_cast<std::size_t>(spec.row_size));
   PX_CHECK_OK(model_.Forward(batch, cache_, logits, observer));

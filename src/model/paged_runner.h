@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "model/language_model.h"
+#include "model/sequence_media.h"
 
 namespace pixii::model {
 
@@ -20,6 +21,7 @@ struct RunnerSequence {
   std::vector<std::int32_t> blocks = {};
   std::vector<std::int32_t> token_types = {};  // of an encoder; empty: all 0
   std::int32_t adapter_slot = -1;              // of the model's, -1: none
+  const SequenceMedia* media = nullptr;        // null: text alone
 };
 
 /// The next `count` tokens of `sequence` take part in a step.

@@ -449,6 +449,13 @@ Result<QuantizeReport> QuantizeFolder(const std::string& source, const std::stri
                             source, Quoted(config.encoder->architecture)),
                 "SOURCE");
   }
+  if (config.vision) {
+    return Fail(Code::kUnsupported,
+                fmt::format("{}: architectures = {} has a vision tower; only decoders of text are "
+                            "quantised",
+                            source, Quoted(config.vision->architecture)),
+                "SOURCE");
+  }
   if (folder.gguf() != nullptr || !config.decoder.quantization.method.empty()) {
     return Fail(
         Code::kUnsupported,

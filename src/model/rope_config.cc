@@ -82,6 +82,28 @@ Result<void> ReadLongRope(const ConfigReader& config, const ConfigReader& rope,
   return {};
 }
 
+/// M-RoPE's, of multimodal models; text turns by them as without.
+Result<void> ReadSections(const ConfigReader& rope, const DecoderSpec& sizes, RopeSpec& spec) {
+  PX_TRY(const auto sections, rope.IntOrInts("mrope_section"));
+  if (sections.empty()) {
+    return {};
+  }
+  PX_TRY(spec.sections_interleaved, rope.Bool("mrope_interleaved", false));
+  const std::int64_t pairs = sizes.rotary_dim(spec) / 2;
+  std::int64_t sum = 0;
+  bool fits = sections.size() == 3;
+  for (const std::int64_t section : sections) {
+    fits = fits && section >= 0 && section <= pairs;
+    sum += fits ? section : 0;
+    spec.sections.push_back(static_cast<std::int32_t>(section));
+  }
+  if (!fits || sum != pairs) {
+    return rope.Bad("mrope_section",
+                    fmt::format("is not three sections of {} pairs together", pairs));
+  }
+  return {};
+}
+
 /// One object of either dialect: {"rope_type" or "type", factors…}.
 Result<RopeSpec> ReadRopeObject(const ConfigReader& config, const ConfigReader& rope, double theta,
                                 const RopeDefaults& defaults, const DecoderSpec& sizes) {
@@ -104,7 +126,8 @@ Result<RopeSpec> ReadRopeObject(const ConfigReader& config, const ConfigReader& 
   }
   const std::string_view type_key = rope.Find("rope_type") != nullptr ? "rope_type" : "type";
   PX_TRY(const std::string type, rope.String(type_key, "default"));
-  if (type == "default") {
+  PX_CHECK_OK(ReadSections(rope, sizes, spec));
+  if (type == "default" || (type == "mrope" && !spec.sections.empty())) {
     return spec;
   }
   if (type == "linear") {

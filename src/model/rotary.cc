@@ -105,6 +105,28 @@ std::vector<float> InverseFrequencies(const RopeSpec& rope, std::int32_t rotary_
   return out;
 }
 
+std::vector<std::uint8_t> AxesOfPairs(const RopeSpec& rope, std::size_t pair_count) {
+  std::vector<std::uint8_t> out(pair_count, 0);
+  if (rope.sections.empty()) {
+    return out;
+  }
+  PX_ASSERT(rope.sections.size() == 3);
+  std::size_t begin = 0;
+  for (std::uint8_t axis = 0; axis < 3; ++axis) {
+    const auto size = static_cast<std::size_t>(rope.sections[axis]);
+    for (std::size_t i = 0; i < size && !rope.sections_interleaved; ++i) {
+      out[begin + i] = axis;
+    }
+    for (std::size_t i = axis;
+         i < std::min(3 * size, pair_count) && axis > 0 && rope.sections_interleaved; i += 3) {
+      out[i] = axis;
+    }
+    begin += size;
+  }
+  PX_ASSERT(begin == pair_count);
+  return out;
+}
+
 void FillRotaryTable(std::span<const float> frequencies, std::int32_t position_count, double factor,
                      std::span<float> cos, std::span<float> sin) {
   PX_ASSERT(cos.size() == frequencies.size() * static_cast<std::size_t>(position_count) &&

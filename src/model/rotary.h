@@ -19,6 +19,10 @@ namespace pixii::model {
 std::vector<float> InverseFrequencies(const RopeSpec& rope, std::int32_t rotary_dim,
                                       std::int64_t context_tokens);
 
+/// Which of time, height and width (0, 1, 2) turns each of `pair_count` pairs; all 0 without
+/// sections. Pre: sections are none, or three that sum to pair_count.
+std::vector<std::uint8_t> AxesOfPairs(const RopeSpec& rope, std::size_t pair_count);
+
 /// Writes cos and sin times `factor`, each [position_count, frequencies.size()].
 void FillRotaryTable(std::span<const float> frequencies, std::int32_t position_count, double factor,
                      std::span<float> cos, std::span<float> sin);

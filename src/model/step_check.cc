@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <string>
 
 namespace pixii::model {
@@ -113,6 +114,27 @@ Result<void> CheckStep(const kernels::StepBatch& batch, const StepBounds& bounds
   }
   if (next != static_cast<std::int64_t>(token_count)) {
     return BadStep("sequences", "do not cover the step's rows without gaps");
+  }
+  return {};
+}
+
+Result<void> CheckEmbedded(const kernels::StepBatch& batch, std::size_t hidden_size) {
+  const std::vector<std::int32_t>& rows = batch.embedded_rows;
+  if (!AllBelow(rows, static_cast<std::int64_t>(batch.token_ids.size())) ||
+      std::ranges::adjacent_find(rows, std::greater_equal<>()) != rows.end()) {
+    return BadStep("embedded_rows", "are not ascending rows of the step");
+  }
+  const std::size_t size = rows.size() * hidden_size;
+  if (batch.embeddings.size() != size) {
+    return BadStep("embeddings",
+                   fmt::format("are {} floats, not {}", batch.embeddings.size(), size));
+  }
+  if (size == 0 ? !batch.layer_embeddings.empty() : batch.layer_embeddings.size() % size != 0) {
+    return BadStep("layer_embeddings", fmt::format("are {} floats, no multiple of {}",
+                                                   batch.layer_embeddings.size(), size));
+  }
+  if (!batch.rope_positions.empty() && batch.rope_positions.size() != 3 * batch.token_ids.size()) {
+    return BadStep("rope_positions", "do not have three for each token");
   }
   return {};
 }

@@ -34,6 +34,10 @@ tl::unexpected<Error> BadStep(std::string_view field, std::string_view what);
 Result<void> CheckStep(const kernels::StepBatch& batch, const StepBounds& bounds,
                        std::size_t result_size);
 
+/// Whether what `batch` gives besides text fits its rows: embeddings of `hidden_size`, whole levels
+/// of those added, three positions a row. Errors: those of BadStep.
+Result<void> CheckEmbedded(const kernels::StepBatch& batch, std::size_t hidden_size);
+
 /// kModelFault unless `faulty_rows` of the `row_count` rows of a result is empty.
 Result<void> CheckFaultyRows(std::span<const std::int32_t> faulty_rows, std::size_t row_count);
 

@@ -62,6 +62,20 @@ class Finder final {
     return tensor;
   }
 
+  /// The stored shape where it is that of a convolution's kernels [rows, a, b, …] of `cols` values
+  /// each, which are rows of a matrix; else [rows, cols].
+  Shape KernelShape(std::string_view suffix, std::int64_t rows, std::int64_t cols) const {
+    const CheckpointTensor* tensor = Find(suffix);
+    if (tensor == nullptr || tensor->stored.shape.size() < 3 || tensor->stored.shape[0] != rows) {
+      return {rows, cols};
+    }
+    std::int64_t values = 1;
+    for (std::size_t i = 1; i < tensor->stored.shape.size() && values <= cols; ++i) {
+      values *= tensor->stored.shape[i];
+    }
+    return values == cols ? tensor->stored.shape : Shape{rows, cols};
+  }
+
   tl::unexpected<Error> Unsupported(std::string_view what) const {
     return Fail(Code::kUnsupported, fmt::format("{}: {}", module_, what), module_);
   }
@@ -256,13 +270,14 @@ Result<StoredLinear> FindLinear(const QuantizationSpec& quantization, const Chec
   StoredLinear out;
   const WeightScheme* scheme = is_weight ? quantization.SchemeOf(finder.module()) : nullptr;
   if (scheme == nullptr || !IsStoredAs(finder, scheme->kind)) {
+    const std::string_view suffix = is_weight ? kWeightSuffix : "";
     PX_TRY(out.codes,
-           finder.Want(is_weight ? kWeightSuffix : "",
+           finder.Want(suffix,
                        {StoredType::kF32, StoredType::kF16, StoredType::kBf16, StoredType::kQ4_0,
                         StoredType::kQ4_1, StoredType::kQ5_0, StoredType::kQ5_1, StoredType::kQ8_0,
                         StoredType::kQ2K, StoredType::kQ3K, StoredType::kQ4K, StoredType::kQ5K,
                         StoredType::kQ6K, StoredType::kMxfp4},
-                       {{rows, cols}}));
+                       {{rows, cols}, finder.KernelShape(suffix, rows, cols)}));
     if (out.codes->head_rows != 0 && rows % out.codes->head_rows != 0) {
       return finder.Unsupported(
           fmt::format("{} rows are no multiple of heads of {}", rows, out.codes->head_rows));

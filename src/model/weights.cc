@@ -122,6 +122,13 @@ bool IsPastLastLayer(const DecoderSpec& spec, const std::string& name) {
   return false;
 }
 
+/// Of `patterns`, one that ends in "." stands for all below.
+bool IsHarmless(std::span<const std::string> patterns, const std::string& name) {
+  return std::ranges::any_of(patterns, [&](const std::string& pattern) {
+    return pattern.ends_with('.') ? name.starts_with(pattern) : name == pattern;
+  });
+}
+
 class CheckpointWeights final : public Weights {
  public:
   CheckpointWeights(const Checkpoint& checkpoint, QuantizationSpec quantization)
@@ -327,8 +334,12 @@ std::vector<std::int64_t> PartRows(const LinearNames& names,
   return {sum};
 }
 
-Result<void> CheckTensors(const DecoderSpec& spec, const Checkpoint& checkpoint) {
+Result<void> CheckTensors(const DecoderSpec& spec, const Checkpoint& checkpoint,
+                          const BesideTensors& beside) {
   std::unordered_set<std::string> known;
+  for (const ExpectedTensor& expected : beside.tensors) {
+    PX_CHECK_OK(CheckTensor({}, checkpoint, expected, known));
+  }
   for (const ExpectedTensor& expected : ExpectedTensors(spec)) {
     PX_CHECK_OK(CheckTensor(spec.quantization, checkpoint, expected, known));
   }
@@ -345,7 +356,8 @@ Result<void> CheckTensors(const DecoderSpec& spec, const Checkpoint& checkpoint)
     }
   }
   for (const CheckpointTensor& tensor : checkpoint.tensors()) {
-    if (!known.contains(tensor.stored.name) && !IsPastLastLayer(spec, tensor.stored.name)) {
+    if (!known.contains(tensor.stored.name) && !IsPastLastLayer(spec, tensor.stored.name) &&
+        !IsHarmless(beside.harmless, tensor.stored.name)) {
       return UnknownTensor(checkpoint, tensor, spec.architecture);
     }
   }
@@ -359,13 +371,8 @@ Result<void> CheckTensors(std::span<const ExpectedTensor> expected,
   for (const ExpectedTensor& tensor : expected) {
     PX_CHECK_OK(CheckTensor({}, checkpoint, tensor, known));
   }
-  const auto is_harmless = [&](const std::string& name) {
-    return std::ranges::any_of(harmless, [&](const std::string& pattern) {
-      return pattern.ends_with('.') ? name.starts_with(pattern) : name == pattern;
-    });
-  };
   for (const CheckpointTensor& tensor : checkpoint.tensors()) {
-    if (!known.contains(tensor.stored.name) && !is_harmless(tensor.stored.name)) {
+    if (!known.contains(tensor.stored.name) && !IsHarmless(harmless, tensor.stored.name)) {
       return UnknownTensor(checkpoint, tensor, architecture);
     }
   }

@@ -38,10 +38,18 @@ std::vector<ExpectedTensor> ExpectedTensors(const DecoderSpec& spec);
 /// `pattern` with "{}" replaced by the layer's index.
 std::string LayerName(const std::string& pattern, std::size_t layer);
 
+/// What a checkpoint holds beside a decoder; one of `harmless` that ends in "." stands for all
+/// below.
+struct BesideTensors {
+  std::vector<ExpectedTensor> tensors;
+  std::vector<std::string> harmless;
+};
+
 /// Checks that the checkpoint holds exactly these tensors in these shapes and readable dtypes,
 /// quantised ones with their scales. Errors: kDataCorrupt (missing, other shape), kUnsupported
 /// (dtype, a tensor that nothing here would use), with file and offset.
-Result<void> CheckTensors(const DecoderSpec& spec, const Checkpoint& checkpoint);
+Result<void> CheckTensors(const DecoderSpec& spec, const Checkpoint& checkpoint,
+                          const BesideTensors& beside = {});
 
 /// The same of a list: `harmless` may be there besides; one that ends in "." stands for all below.
 Result<void> CheckTensors(std::span<const ExpectedTensor> expected,

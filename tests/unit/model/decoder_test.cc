@@ -260,6 +260,101 @@ TEST_F(DecoderStep, ObserverSeesEveryLayerAndChangesNothing) {
   EXPECT_EQ(std::memcmp(logits.data(), plain->data(), 512 * sizeof(float)), 0);
 }
 
+TEST_F(DecoderStep, GivenEmbeddingsStandForTokens) {
+  std::vector<float> embedded;
+  const HiddenObserver keep = [&](std::int32_t index, const kernels::Matrix& rows) {
+    if (index == 0) {
+      embedded.assign(rows.f32(), rows.f32() + rows.rows * rows.cols);
+    }
+  };
+  const kernels::StepBatch wanted = Batch(24, {5, 6, 23});
+  std::vector<float> logits(3 * 512);
+  ASSERT_TRUE(model_->Forward(wanted, cache_, logits, &keep).has_value());
+  kernels::StepBatch given = wanted;
+  given.embedded_rows = {3, 4, 9, 20};
+  for (const std::int32_t row : given.embedded_rows) {
+    given.token_ids[static_cast<std::size_t>(row)] = 0;
+    given.embeddings.insert(given.embeddings.end(), embedded.begin() + row * 64,
+                            embedded.begin() + (row + 1) * 64);
+  }
+  const auto ours = Forward(given);
+  ASSERT_TRUE(ours.has_value()) << ours.error().ToString();
+  EXPECT_EQ(std::memcmp(ours->data(), logits.data(), logits.size() * sizeof(float)), 0);
+  given.embeddings[70] += 1.0F;
+  EXPECT_NE(std::memcmp(Forward(given)->data(), logits.data(), logits.size() * sizeof(float)), 0);
+}
+
+TEST_F(DecoderStep, LayerEmbeddingsAreAddedAfterTheirLayers) {
+  kernels::StepBatch batch = Batch(8, {7});
+  batch.embedded_rows = {2, 3};
+  batch.embeddings.assign(2 * 64, 0.5F);
+  const auto streams = [&] {
+    std::vector<std::vector<float>> out;
+    const HiddenObserver keep = [&](std::int32_t, const kernels::Matrix& rows) {
+      out.emplace_back(rows.f32(), rows.f32() + rows.rows * rows.cols);
+    };
+    std::vector<float> logits(512);
+    EXPECT_TRUE(model_->Forward(batch, cache_, logits, &keep).has_value());
+    return out;
+  };
+  const auto plain = streams();
+  batch.layer_embeddings.assign(2 * 2 * 64, 0.0F);  // [row, level, hidden]
+  batch.layer_embeddings[2 * 64] = 3.0F;            // row 3 after layer 0
+  batch.layer_embeddings[64 + 1] = 5.0F;            // row 2 after layer 1
+  const auto added = streams();
+  EXPECT_EQ(plain[0], added[0]);
+  EXPECT_NEAR(added[1][3 * 64] - plain[1][3 * 64], 3.0F, 1e-4F);
+  EXPECT_EQ(added[1][2 * 64 + 1], plain[1][2 * 64 + 1]);
+  EXPECT_NEAR(added[2][2 * 64 + 1] - plain[2][2 * 64 + 1], 5.0F, 1e-4F);
+  EXPECT_NE(added[2][7 * 64], plain[2][7 * 64]);  // a row behind sees row 3
+  EXPECT_EQ(added[2][1 * 64], plain[2][1 * 64]);
+}
+
+TEST(Decoder, EqualPositionsOnAllAxesHaveTheBitsOfOne) {
+  const auto config = ParseConfig(R"({"architectures": ["Qwen3ForCausalLM"], "hidden_size": 32,
+      "intermediate_size": 48, "vocab_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+      "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 64,
+      "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3], "mrope_interleaved": true}})",
+                                  "");
+  ASSERT_TRUE(config.has_value()) << config.error().ToString();
+  const auto operators = kernels::MakeReferenceOperators();
+  const auto weights = MakeRandomWeights(3);
+  auto model = Decoder::Create(config->decoder, *MakeTextSpec(*config), *weights, *operators,
+                               {.compute = kernels::ComputeType::kF32});
+  ASSERT_TRUE(model.has_value()) << model.error().ToString();
+  kernels::KvCache cache;
+  cache.layout = (*model)->MakeKvLayout(16, kernels::KvDType::kF32);
+  cache.block_count = 1;
+  cache.buffer = *operators->Allocate(cache.layout.block_size_bytes());
+  kernels::StepBatch batch;
+  for (std::int32_t i = 0; i < 9; ++i) {
+    batch.token_ids.push_back(7 * i);
+    batch.positions.push_back(i);
+    batch.slots.push_back(i);
+  }
+  batch.block_table = {0};
+  batch.sequences = {{0, 9, 9, 0, 1}};
+  batch.logit_rows = {4, 8};
+  const auto forward = [&] {
+    std::vector<float> logits(2 * 64);
+    EXPECT_TRUE((*model)->Forward(batch, cache, logits).has_value());
+    return logits;
+  };
+  const std::vector<float> one = forward();
+  for (const std::int32_t position : batch.positions) {
+    batch.rope_positions.insert(batch.rope_positions.end(), 3, position);
+  }
+  EXPECT_EQ(forward(), one);
+  batch.rope_positions[3 * 4 + 2] = 9;  // the width of row 4
+  const std::vector<float> other = forward();
+  EXPECT_NE(other, one);
+  batch.rope_positions[0] = 64;
+  std::vector<float> logits(2 * 64);
+  const auto past = (*model)->Forward(batch, cache, logits);
+  ASSERT_FALSE(past.has_value());
+  EXPECT_THAT(past.error().detail(), HasSubstr("rope_positions"));
+}
+
 struct BadBatch {
   std::string field;
   std::function<void(kernels::StepBatch&)> edit;
@@ -290,6 +385,22 @@ TEST_F(DecoderStep, RefusesABatchThatCannotBeRunNamingTheField) {
       {"logit_rows", [](auto& batch) { batch.logit_rows = {24}; }},
       {"logit_rows", [](auto& batch) { batch.logit_rows = {5, 5}; }},
       {"logit_rows", [](auto& batch) { batch.logit_rows = {0, 1, 2, 3, 4, 5, 6, 7, 8}; }},
+      {"embedded_rows", [](auto& batch) { batch.embedded_rows = {24}; }},
+      {"embedded_rows", [](auto& batch) { batch.embedded_rows = {5, 5}; }},
+      {"embeddings", [](auto& batch) { batch.embedded_rows = {5}, batch.embeddings.resize(63); }},
+      {"embeddings", [](auto& batch) { batch.embeddings.resize(64); }},
+      {"layer_embeddings",
+       [](auto& batch) {
+         batch.embedded_rows = {5}, batch.embeddings.resize(64), batch.layer_embeddings.resize(65);
+       }},
+      {"layer_embeddings", [](auto& batch) { batch.layer_embeddings.resize(64); }},
+      {"layer_embeddings",
+       [](auto& batch) {  // as many levels as layers
+         batch.embedded_rows = {5}, batch.embeddings.resize(64),
+         batch.layer_embeddings.resize(3 * 64);
+       }},
+      {"rope_positions", [](auto& batch) { batch.rope_positions.resize(3 * 24); }},
+      {"rope_positions", [](auto& batch) { batch.rope_positions.resize(3 * 23); }},
   };
   for (std::size_t i = 0; i < cases.size(); ++i) {
     kernels::StepBatch batch = Batch(24, {23});

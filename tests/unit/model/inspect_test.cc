@@ -35,6 +35,17 @@ TEST(Inspect, CountsParametersByKind) {
   EXPECT_FALSE(report.has_chat_template);
 }
 
+TEST(Inspect, CountsATowerWithItsDecoder) {
+  const InspectReport report = InspectOrFail("llava-clip");
+  std::uint64_t sum = 0;
+  for (const auto& [kind, count] : report.parameters) {
+    sum += count;
+  }
+  EXPECT_EQ(sum, report.spec.parameter_count);
+  ASSERT_NE(report.spec.vision, nullptr);
+  EXPECT_EQ(report.spec.vision->tokens.image, 590);
+}
+
 TEST(Inspect, CountsKvBytesPerToken) {
   EXPECT_EQ(InspectOrFail("llama-gqa").kv_bytes_per_token, 3U * 2 * 2 * 8 * 2);
 }

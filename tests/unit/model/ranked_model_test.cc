@@ -165,9 +165,9 @@ TEST_P(RankedGolden, ThirdPartyModelsAreReproduced) {
     GTEST_SKIP() << "no golden models here";
   }
   int checked = 0;
-  for (const char* name :
-       {"deepseek-v3-mla", "gemma2", "gpt-oss", "llama-gqa", "llama3-rope", "mistral-window",
-        "mixtral", "phi3", "qwen2-bias", "qwen3-moe", "qwen3-qknorm", "stories260K"}) {
+  for (const char* name : {"deepseek-v3-mla", "gemma2", "gpt-oss", "llama-gqa", "llama3-rope",
+                           "mistral-window", "mixtral", "phi3", "qwen2-bias", "qwen2-5-vl",
+                           "qwen3-moe", "qwen3-qknorm", "qwen3-vl", "stories260K"}) {
     const std::string folder = *golden + "/models/" + name;
     if (!std::filesystem::exists(folder + "/golden.safetensors")) {
       continue;

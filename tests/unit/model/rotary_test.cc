@@ -1,5 +1,6 @@
 #include "model/rotary.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -67,6 +68,20 @@ TEST(Rotary, LinearDividesEveryFrequencyAndYarnOnlyTheSlow) {
   EXPECT_FLOAT_EQ(linear.back(), plain.back() / 4.0F);
   EXPECT_FLOAT_EQ(blended.front(), plain.front());
   EXPECT_FLOAT_EQ(blended.back(), plain.back() / 4.0F);
+}
+
+TEST(Rotary, SectionsStandOneBehindTheOther) {
+  const RopeSpec rope = {.sections = {2, 3, 3}};
+  EXPECT_THAT(AxesOfPairs(rope, 8), ::testing::ElementsAre(0, 0, 1, 1, 1, 2, 2, 2));
+  EXPECT_THAT(AxesOfPairs({}, 3), ::testing::ElementsAre(0, 0, 0));
+}
+
+TEST(Rotary, InterleavedSectionsTakeEveryThirdPairAsFarAsTheyReach) {
+  const RopeSpec rope = {.sections = {4, 3, 1}, .sections_interleaved = true};
+  EXPECT_THAT(AxesOfPairs(rope, 8), ::testing::ElementsAre(0, 1, 2, 0, 1, 0, 0, 1));
+  // The last of a section may lie past the pairs: it is left out.
+  const RopeSpec past = {.sections = {2, 3, 3}, .sections_interleaved = true};
+  EXPECT_THAT(AxesOfPairs(past, 8), ::testing::ElementsAre(0, 1, 2, 0, 1, 2, 0, 1));
 }
 
 TEST(Rotary, TablesHoldCosineAndSineOfTheAngle) {

@@ -154,16 +154,16 @@ TEST(ChatTemplateGolden, EveryTemplateRendersAsTransformersDoesErrorsIncluded) {
   std::printf("%4d of %4d  in all\n", equal, cases);
 }
 
-TEST(ChatTemplateGolden, OurOwnModelsTemplateRendersAsRecorded) {
-  const std::string golden = pixii::testing::OwnGoldenDir() + "/tiny-chat/template.jsonl";
-  const std::string source = testing::SourceDir() + "/models/tiny-chat/chat_template.jinja";
-  if (!std::filesystem::exists(golden) || !std::filesystem::exists(source)) {
-    GTEST_SKIP() << "no " << golden;
-  }
-  const Tally tally = RunFolder(source, golden, {});
-  EXPECT_GT(tally.cases, 0);
-  for (const std::string& difference : tally.differences) {
-    ADD_FAILURE() << difference;
+TEST(ChatTemplateGolden, OurOwnModelsTemplatesRenderAsRecorded) {
+  for (const std::string name : {"tiny-chat", "tiny-vlm"}) {
+    SCOPED_TRACE(name);
+    const std::string golden = pixii::testing::OwnGoldenDir() + "/" + name + "/template.jsonl";
+    const std::string source = testing::SourceDir() + "/models/" + name + "/chat_template.jinja";
+    const Tally tally = RunFolder(source, golden, {});
+    EXPECT_GT(tally.cases, 0);
+    for (const std::string& difference : tally.differences) {
+      ADD_FAILURE() << difference;
+    }
   }
 }
 
