@@ -84,7 +84,8 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
                                                std::unique_ptr<StepExecutor> executor,
                                                std::shared_ptr<ProcessorSet> processors,
                                                std::unique_ptr<Drafter> drafter,
-                                               std::unique_ptr<kv::Connector> connector) {
+                                               std::unique_ptr<kv::Connector> connector,
+                                               std::unique_ptr<MediaEncoder> media_encoder) {
   ExecutorLimits limits = executor->limits();
   PX_CHECK_OK(CheckOptions(options, limits));
   PX_TRY(auto cache, kv::BlockCache::Create({.block_count_max = limits.block_count,
@@ -112,16 +113,19 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
   auto bound = static_cast<std::uint32_t>(context);
   auto* made = new Engine(  // tidy: new private constructor
       options, std::move(executor), std::move(cache), bound, std::move(processors),
-      std::move(drafter), std::move(connector));
+      std::move(drafter), std::move(connector), std::move(media_encoder));
   return std::unique_ptr<Engine>(made);
 }
 
 Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> executor,
                std::unique_ptr<kv::BlockCache> cache, std::uint32_t context_tokens_max,
                std::shared_ptr<ProcessorSet> processors, std::unique_ptr<Drafter> drafter,
-               std::unique_ptr<kv::Connector> connector)
+               std::unique_ptr<kv::Connector> connector,
+               std::unique_ptr<MediaEncoder> media_encoder)
     : options_(options),
       executor_(std::move(executor)),
+      media_encoder_(std::move(media_encoder)),
+      media_cache_(options.media_cache_bytes),
       limits_(executor_->limits()),
       pooler_(executor_->pooler()),
       context_tokens_max_(context_tokens_max),
@@ -163,6 +167,7 @@ Result<void> Engine::Validate(const wire::GenerateRequest& request) const {
     return Fail(Code::kInvalidArgument,
                 fmt::format("request id {} is already running", Raw(request.id)), "id");
   }
+  PX_CHECK_OK(CheckMedia(request));
   PX_CHECK_OK(CheckRequest(
       request, {.vocab_size = limits_.vocab_size,
                 .context_tokens_max = context_tokens_max_,
@@ -179,6 +184,9 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now, bool co
   PX_CHECK_OK(Validate(request));
   stalled_ = false;
   auto state = std::make_unique<RequestState>();
+  if (!request.media.empty()) {
+    state->media = TakeMedia(request);
+  }
   if (!request.adapter.empty()) {
     PX_TRY(state->adapter, adapters_.Open(request.adapter, request.adapter_version));
   }
@@ -208,13 +216,17 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now, bool co
   }
   const std::string public_salt =
       cache_->tells_events() ? wire::PublicSalt(r.tenant, r.cache_salt) : std::string();
+  // Two that differ only in small pictures must not meet by their few tokens.
+  const std::string salt = state->media && state->media->has_small
+                               ? r.cache_salt + '\0' + state->media->small_digest
+                               : r.cache_salt;
   std::shared_ptr<const kv::BlockRoot> root = cache_->MakeRoot(
       {.model_fingerprint = options_.model_fingerprint,
        .numerics_id = options_.numerics_id,
        .kv_dtype = options_.kv_dtype,
        .adapter = state->adapter ? state->adapter->identity : std::string_view(),
        .tenant = r.tenant,
-       .salt = r.cache_salt,
+       .salt = salt,
        .public_seed = cache_->tells_events() ? wire::PublicHashSeed(public_salt, r.adapter) : 0,
        .public_adapter = r.adapter,
        .public_salt = public_salt});
@@ -227,7 +239,8 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now, bool co
     sequence.choice = choice;
     sequence.cold = cold;
     sequence.adapter = state->adapter.get();
-    sequence.prompt = r.prompt;
+    sequence.prompt = state->media ? std::span<const TokenId>(state->media->prompt) : r.prompt;
+    sequence.media = state->media ? &state->media->shown : nullptr;
     sequence.generated.reserve(std::min(r.stop.max_tokens, kGeneratedReserve));
     if (!r.generated.empty()) {
       sequence.generated = r.generated[choice];
@@ -539,6 +552,9 @@ wire::ModelCard Engine::card() const {
   card.task = limits_.task;
   card.feature_count = pooler_ ? pooler_->feature_count() : 0;
   card.token_type_count = limits_.token_type_count;
+  if (media_encoder_) {
+    card.vision = media_encoder_->card();
+  }
   return card;
 }
 

@@ -21,6 +21,8 @@
 #include "engine/block_traffic.h"
 #include "engine/drafter.h"
 #include "engine/executor.h"
+#include "engine/media_cache.h"
+#include "engine/media_encoder.h"
 #include "engine/options.h"
 #include "engine/row_sampler.h"
 #include "engine/scheduler.h"
@@ -47,6 +49,8 @@ struct EngineCounters {
   std::uint64_t faults = 0;              // batches the executor failed
   std::uint64_t retried_chunks = 0;      // run again, alone, after one
   std::uint64_t steps_ahead = 0;         // steps that were planned while another ran
+  std::uint64_t media_encoded = 0;       // items that the tower looked at
+  std::uint64_t media_cache_hits = 0;    // items whose features were kept
   std::uint64_t failed_requests = 0;     // ended by kModelFault or a device error
   std::uint64_t expired_requests = 0;    // ended by their deadline
   std::uint64_t cancelled_requests = 0;  // ended because whoever asked wants them no more
@@ -63,11 +67,12 @@ class Engine final {
   /// KV blocks and takes them along; null: nobody.
   /// Errors: kInvalidArgument naming the option, its value and the range; kUnsupported with a
   /// connector if the host cannot reach the blocks.
-  static Result<std::unique_ptr<Engine>> Create(const EngineOptions& options,
-                                                std::unique_ptr<StepExecutor> executor,
-                                                std::shared_ptr<ProcessorSet> processors = nullptr,
-                                                std::unique_ptr<Drafter> drafter = nullptr,
-                                                std::unique_ptr<kv::Connector> connector = nullptr);
+  static Result<std::unique_ptr<Engine>> Create(
+      const EngineOptions& options, std::unique_ptr<StepExecutor> executor,
+      std::shared_ptr<ProcessorSet> processors = nullptr,
+      std::unique_ptr<Drafter> drafter = nullptr,
+      std::unique_ptr<kv::Connector> connector = nullptr,
+      std::unique_ptr<MediaEncoder> media_encoder = nullptr);
 
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -173,7 +178,7 @@ class Engine final {
   Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> executor,
          std::unique_ptr<kv::BlockCache> cache, std::uint32_t context_tokens_max,
          std::shared_ptr<ProcessorSet> processors, std::unique_ptr<Drafter> drafter,
-         std::unique_ptr<kv::Connector> connector);
+         std::unique_ptr<kv::Connector> connector, std::unique_ptr<MediaEncoder> media_encoder);
 
   /// Rows of one sequence from which tokens are drawn, one after another.
   struct QueuedRows {
@@ -230,6 +235,13 @@ class Engine final {
   void StartLoads();
   void TellPublished();
 
+  // engine_media.cc
+  Result<void> CheckMedia(const wire::GenerateRequest& request) const;
+  std::unique_ptr<RequestMedia> TakeMedia(wire::GenerateRequest& request) const;
+  void EncodeMedia(PlannedStep& step);
+  Result<std::shared_ptr<const model::VisionFeatures>> Encode(const wire::MediaItem& item,
+                                                              bool cold);
+
   // engine_step.cc
   void TakePlan(std::span<const Chunk> plan, PlannedStep& step);
   void HoldPrompts();
@@ -261,6 +273,8 @@ class Engine final {
 
   EngineOptions options_;
   std::unique_ptr<StepExecutor> executor_;
+  std::unique_ptr<MediaEncoder> media_encoder_;  // null: the model reads text alone
+  MediaCache media_cache_;
   ExecutorLimits limits_;
   std::shared_ptr<const TextPooler> pooler_;  // null: rows are logits of a vocabulary
   std::uint32_t context_tokens_max_;

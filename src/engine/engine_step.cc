@@ -111,6 +111,9 @@ void Engine::DropEnded(PlannedStep& step) {
 bool Engine::Begin(PlannedStep& step) {
   RunCopies(step);
   ApplyAdapters(&step);
+  if (media_encoder_) {
+    EncodeMedia(step);
+  }
   if (step.chunks.empty()) {
     return false;
   }

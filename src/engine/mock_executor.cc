@@ -1,6 +1,7 @@
 #include "engine/mock_executor.h"
 
 #include <algorithm>
+#include <bit>
 #include <memory>
 #include <string>
 
@@ -326,13 +327,18 @@ void MockExecutor::Store(const kernels::StepBatch& batch) {
   if (!options_.keeps_context) {
     return;
   }
+  std::size_t given = 0;  // rows of embeddings so far
   for (std::size_t i = 0; i < batch.token_ids.size(); ++i) {
+    TokenId token = batch.token_ids[i];
+    if (given < batch.embedded_rows.size() &&
+        batch.embedded_rows[given] == static_cast<std::int32_t>(i)) {
+      token = std::bit_cast<TokenId>(batch.embeddings[given++]);  // one float: what stands for it
+    }
     std::int32_t adapter = batch.adapter_slots.empty() ? -1 : batch.adapter_slots[i];
     std::uint32_t salt = adapter < 0 ? 0 : salts_[static_cast<std::size_t>(adapter)];
     PX_ASSERT(adapter < 0 || salt != 0);
     memory_[static_cast<std::size_t>(batch.slots[i])] = {
-        batch.token_ids[i], batch.positions[i], salt,
-        batch.token_types.empty() ? 0 : batch.token_types[i]};
+        token, batch.positions[i], salt, batch.token_types.empty() ? 0 : batch.token_types[i]};
   }
 }
 

@@ -45,9 +45,10 @@ struct EngineOptions {
   /// Plans for which a sequence waits while another computes blocks that it shares, 0 .. 65536.
   std::uint32_t prefix_wait_plans_max = 64;
   AdapterOptions adapters = {};
-  bool reuse_blocks = true;               // find blocks of earlier requests
-  std::uint32_t draft_tokens_max = 4;     // guesses of one sequence and step, 1 .. 16
-  std::uint32_t draft_sequences_max = 8;  // in batches of more, nothing is guessed
+  bool reuse_blocks = true;                       // find blocks of earlier requests
+  std::uint32_t draft_tokens_max = 4;             // guesses of one sequence and step, 1 .. 16
+  std::uint32_t draft_sequences_max = 8;          // in batches of more, nothing is guessed
+  std::uint64_t media_cache_bytes = 256U << 20U;  // of features of what was shown lately
   /// Part of every block's identity.
   std::string model_fingerprint = {};
   std::string numerics_id = {};

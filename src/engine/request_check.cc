@@ -58,6 +58,17 @@ Result<void> CheckLengths(const wire::GenerateRequest& request, const RequestLim
   return {};
 }
 
+// All of the prompt that is not media's. Pre: Engine::CheckMedia took their places.
+Result<void> CheckWords(const wire::GenerateRequest& request, std::uint32_t vocab_size) {
+  std::span<const TokenId> rest = request.prompt;
+  for (const wire::MediaItem& item : request.media) {
+    const std::size_t at = request.prompt.size() - rest.size();
+    PX_CHECK_OK(CheckTokens("prompt", rest.first(item.begin - at), vocab_size));
+    rest = rest.subspan(std::size_t{item.begin} - at + item.count);
+  }
+  return CheckTokens("prompt", rest, vocab_size);
+}
+
 // What a text's result is made of, by the model's task.
 Result<void> CheckPool(const wire::GenerateRequest& request, const RequestLimits& limits) {
   const wire::PoolParams& pool = *request.pool;
@@ -112,7 +123,7 @@ Result<void> CheckRequest(const wire::GenerateRequest& request, const RequestLim
                 "generated");
   }
   PX_CHECK_OK(CheckLengths(request, limits));
-  PX_CHECK_OK(CheckTokens("prompt", request.prompt, limits.vocab_size));
+  PX_CHECK_OK(CheckWords(request, limits.vocab_size));
   for (const std::vector<TokenId>& generated : request.generated) {
     PX_CHECK_OK(CheckTokens("generated", generated, limits.vocab_size));
   }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/adapter_store.h"
@@ -10,14 +11,24 @@
 #include "engine/processor_set.h"
 #include "engine/sequence.h"
 #include "engine/text_pooler.h"
+#include "model/sequence_media.h"
 #include "rt/time.h"
 #include "wire/messages/generate.h"
 
 namespace pixii::engine {
 
+/// What a request shows beside words.
+struct RequestMedia {
+  std::vector<TokenId> prompt;  // with the items' own tokens: what sequences and blocks know
+  model::SequenceMedia shown;   // features come when they are needed
+  bool has_small = false;       // an item has too few tokens to be known by them
+  std::string small_digest;     // of those items, which then stands beside the salt
+};
+
 struct RequestState {
-  wire::GenerateRequest request;
-  std::shared_ptr<Adapter> adapter;  // null: the model alone
+  wire::GenerateRequest request;        // its prompt is words
+  std::unique_ptr<RequestMedia> media;  // null: text alone
+  std::shared_ptr<Adapter> adapter;     // null: the model alone
   ProcessorChain chain;
   std::unique_ptr<RequestConstraint> constraint;  // null: any text
   std::vector<Sequence> sequences;  // [choice_count], fixed: the scheduler points into it

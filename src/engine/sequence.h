@@ -18,6 +18,7 @@
 #include "engine/sampling_state.h"
 #include "kv/block_pool.h"
 #include "kv/prefix_index.h"
+#include "model/sequence_media.h"
 
 namespace pixii::engine {
 
@@ -37,6 +38,7 @@ enum class SequencePhase : std::uint8_t {
 };
 
 struct Adapter;
+struct RequestMedia;
 struct RequestState;
 
 /// Where the KV of a preempted sequence waits in the host pool.
@@ -53,6 +55,7 @@ struct Sequence {
   std::uint32_t choice = 0;
   std::span<const TokenId> prompt;  // of the request, which lives longer
   std::vector<TokenId> generated;
+  const model::SequenceMedia* media = nullptr;  // of the request, as `prompt`; null: text alone
 
   std::uint32_t tokens_max = ~0U;  // token_count never passes it
   ShareTicket ticket;

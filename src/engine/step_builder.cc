@@ -4,6 +4,8 @@
 #include "base/checked.h"
 #include "engine/adapter_store.h"
 #include "engine/sequence.h"
+#include "model/sequence_media.h"
+#include "wire/messages/media.h"
 
 namespace pixii::engine {
 
@@ -26,7 +28,8 @@ void AppendChunk(const Chunk& chunk, std::uint32_t block_tokens, kernels::StepBa
   }
   for (std::uint32_t position = chunk.begin; position < end; ++position) {
     std::uint32_t block = Raw(sequence.blocks[position / block_tokens].id());
-    batch.token_ids.push_back(sequence.planned_token(position));
+    const TokenId token = sequence.planned_token(position);
+    batch.token_ids.push_back(wire::IsMediaToken(token) ? 0 : token);
     if (!sequence.token_types.empty()) {
       batch.token_types.resize(batch.token_ids.size());  // texts without types before it: all 0
       batch.token_types.back() = sequence.token_types[position];
@@ -35,6 +38,8 @@ void AppendChunk(const Chunk& chunk, std::uint32_t block_tokens, kernels::StepBa
     batch.slots.push_back(
         static_cast<std::int32_t>(block * block_tokens + position % block_tokens));
   }
+  model::AddMedia(sequence.media, static_cast<std::int32_t>(chunk.begin),
+                  static_cast<std::int32_t>(chunk.count), batch);
   if (sequence.adapter != nullptr) {
     batch.adapter_slots.resize(first_row, -1);
     batch.adapter_slots.resize(batch.token_ids.size(), sequence.adapter->slot);
@@ -60,6 +65,10 @@ void BuildStep(std::span<const Chunk> chunks, std::uint32_t block_tokens,
   batch.block_table.clear();
   batch.logit_rows.clear();
   batch.adapter_slots.clear();
+  batch.embedded_rows.clear();
+  batch.embeddings.clear();
+  batch.layer_embeddings.clear();
+  batch.rope_positions.clear();
   for (const Chunk& chunk : chunks) {
     AppendChunk(chunk, block_tokens, batch);
   }

@@ -129,6 +129,7 @@ struct HarnessOptions {
   std::shared_ptr<ProcessorSet> processors = nullptr;
   std::optional<std::uint32_t> draft_right_percent = {};  // none: nobody guesses
   std::function<std::unique_ptr<kv::Connector>()> connector = {};
+  std::function<std::unique_ptr<MediaEncoder>()> encoder = {};
 };
 
 class Harness {
@@ -155,7 +156,8 @@ class Harness {
     }
     auto made =
         Engine::Create(options.engine, std::move(used), options.processors, std::move(drafter),
-                       options.connector ? options.connector() : nullptr);
+                       options.connector ? options.connector() : nullptr,
+                       options.encoder ? options.encoder() : nullptr);
     EXPECT_TRUE(made) << made.error().ToString();
     engine_ = std::move(*made);
   }
