@@ -7,6 +7,7 @@
 
 #include "frontend/anthropic.h"
 #include "frontend/anthropic_writer.h"
+#include "frontend/chat_content.h"
 #include "frontend/field_error.h"
 
 namespace pixii::frontend {
@@ -22,7 +23,9 @@ constexpr std::string_view kPreamble = "x-anthropic-billing-header:";
 struct Reading {
   Json out = Json(Json::Object{});  // in OpenAI's form
   Json::Array messages;
-  Json system;  // string, or null
+  std::vector<ShownPicture> pictures;  // in `messages`
+  Json system;                         // string, or null
+  bool has_system = false;
   Json kwargs = Json(Json::Object{});
   std::optional<std::int64_t> thinking_tokens_max;
   bool cache_control = false;
@@ -78,27 +81,88 @@ Result<std::string> TypeOf(const Json& block, const std::string& at) {
   return type->string();
 }
 
-// A string, or blocks of text.
-Result<std::string> TextsOf(const Json& value, const std::string& at, std::string_view between,
-                            Reading& reading) {
+constexpr auto kImageTypes =
+    std::to_array<std::string_view>({"image/jpeg", "image/png", "image/gif", "image/webp"});
+
+Result<std::string> MemberOf(const Json& object, std::string_view key, const std::string& at) {
+  const Json* value = object.Find(key);
+  if (value == nullptr || !value->is_string()) {
+    return Bad(At(at, key), "must be a string");
+  }
+  return value->string();
+}
+
+// {"type":"base64","media_type":…,"data":…} as a data: URL, or what {"type":"url","url":…} says.
+Result<void> ReadSource(const Json& source, const std::string& part, ChatContent& out) {
+  const std::string at = part + ".source";
+  PX_TRY(const std::string type, TypeOf(source, at));
+  if (type != "base64" && type != "url") {
+    return NotDone(at + ".type", fmt::format("{} is not supported, only \"base64\" and \"url\" are",
+                                             Shown(type)));
+  }
+  const bool inlined = type == "base64";
+  for (const auto& [key, value] : source.object()) {
+    if (key != "type" && (inlined ? key != "media_type" && key != "data" : key != "url")) {
+      return Unknown(At(at, key));
+    }
+  }
+  if (!inlined) {
+    PX_TRY(std::string url, MemberOf(source, "url", at));
+    out.AddImage(std::move(url), {}, {.part = part, .url = at + ".url", .detail = part});
+    return {};
+  }
+  PX_TRY(const std::string media_type, MemberOf(source, "media_type", at));
+  if (std::ranges::find(kImageTypes, media_type) == kImageTypes.end()) {
+    return Bad(at + ".media_type",
+               fmt::format("{} is none of {}", Shown(media_type), fmt::join(kImageTypes, ", ")));
+  }
+  PX_TRY(const std::string data, MemberOf(source, "data", at));
+  out.AddImage(fmt::format("data:{};base64,{}", media_type, data), {},
+               {.part = part, .url = at + ".data", .detail = part});
+  return {};
+}
+
+Result<void> ReadImage(const Json& block, const std::string& at, ChatContent& out,
+                       Reading& reading) {
+  const Json* source = nullptr;
+  for (const auto& [key, value] : block.object()) {
+    if (key == "source") {
+      source = &value;
+    } else if (key == "cache_control") {
+      PX_CHECK_OK(ReadCacheControl(value, At(at, key), reading));
+    } else if (key != "type") {
+      return Unknown(At(at, key));
+    }
+  }
+  return source == nullptr ? Result<void>(Bad(at + ".source", "is missing"))
+                           : ReadSource(*source, at, out);
+}
+
+// A string, or blocks of text; pictures too where `shows`.
+Result<ChatContent> ContentOf(const Json& value, const std::string& at, bool shows,
+                              Reading& reading) {
+  ChatContent out;
   if (value.is_string()) {
-    return value.string();
+    out.AddText(value.string());
+    return out;
   }
   if (!value.is_array()) {
     return Bad(at, "must be a string or a list of blocks");
   }
-  std::string out;
   for (std::size_t i = 0; i < value.array().size(); ++i) {
     const Json& block = value.array()[i];
     std::string where = fmt::format("{}[{}]", at, i);
     PX_TRY(std::string type, TypeOf(block, where));
-    if (type != "text") {
-      return NotDone(where + ".type", fmt::format("\"{}\" is not supported here, only \"text\" is",
-                                                  type.substr(0, 60)));
+    if (type == "image" && shows) {
+      PX_CHECK_OK(ReadImage(block, where, out, reading));
+    } else if (type == "text") {
+      PX_TRY(std::string text, TextOf(block, where, reading));
+      out.AddText(text, "\n");
+    } else {
+      return NotDone(where + ".type",
+                     fmt::format("\"{}\" is not supported here, only \"text\" is{}",
+                                 type.substr(0, 60), shows ? ", and \"image\"" : ""));
     }
-    PX_TRY(std::string text, TextOf(block, where, reading));
-    out += i == 0 ? "" : between;
-    out += text;
   }
   return out;
 }
@@ -136,7 +200,7 @@ Result<Json> ToolCall(const Json& block, const std::string& at, Reading& reading
 Result<Json> ToolResult(const Json& block, const std::string& at, Reading& reading) {
   Json message{Json::Object{}};
   message.Set("role", "tool");
-  std::string text;
+  ChatContent content;
   for (const auto& [key, value] : block.object()) {
     if (key == "tool_use_id") {
       if (!value.is_string()) {
@@ -144,7 +208,7 @@ Result<Json> ToolResult(const Json& block, const std::string& at, Reading& readi
       }
       message.Set("tool_call_id", value);
     } else if (key == "content" && !value.is_null()) {
-      PX_TRY(text, TextsOf(value, At(at, key), "\n", reading));
+      PX_TRY(content, ContentOf(value, At(at, key), true, reading));
     } else if (key == "is_error") {
       if (!value.is_bool()) {
         return Bad(At(at, key), "must be true or false");
@@ -158,12 +222,12 @@ Result<Json> ToolResult(const Json& block, const std::string& at, Reading& readi
   if (message.Find("tool_call_id") == nullptr) {
     return Bad(at + ".tool_use_id", "is missing");
   }
-  message.Set("content", std::move(text));
+  message.Set("content", content.Take(reading.messages.size(), reading.pictures));
   return message;
 }
 
 struct Turn {
-  std::string text;
+  ChatContent content;
   std::string reasoning;
   Json::Array calls;
 };
@@ -173,8 +237,11 @@ Result<void> ReadBlock(const Json& block, bool assistant, const std::string& at,
   PX_TRY(std::string type, TypeOf(block, at));
   if (type == "text") {
     PX_TRY(std::string text, TextOf(block, at, reading));
-    turn.text += text;
+    turn.content.AddText(text);
     return {};
+  }
+  if (type == "image" && !assistant) {
+    return ReadImage(block, at, turn.content, reading);
   }
   if (type == "tool_use" && assistant) {
     PX_TRY(Json call, ToolCall(block, at, reading));
@@ -233,7 +300,7 @@ Result<void> ReadMessage(const Json& message, bool last, const std::string& at, 
   const std::size_t results_before = reading.messages.size();
   Turn turn;
   if (content->is_string()) {
-    turn.text = content->string();
+    turn.content.AddText(content->string());
   } else {
     for (std::size_t i = 0; i < content->array().size(); ++i) {
       PX_CHECK_OK(ReadBlock(content->array()[i], assistant, fmt::format("{}.content[{}]", at, i),
@@ -241,12 +308,12 @@ Result<void> ReadMessage(const Json& message, bool last, const std::string& at, 
     }
   }
   reading.continues = assistant && turn.calls.empty();
-  if (turn.text.empty() && !assistant && reading.messages.size() > results_before) {
+  if (turn.content.empty() && !assistant && reading.messages.size() > results_before) {
     return {};  // results alone
   }
   Json out{Json::Object{}};
   out.Set("role", *role);
-  out.Set("content", std::move(turn.text));
+  out.Set("content", turn.content.Take(reading.messages.size(), reading.pictures));
   if (!turn.reasoning.empty()) {
     out.Set("reasoning_content", std::move(turn.reasoning));
   }
@@ -376,7 +443,8 @@ Result<void> ReadThinking(const Json& value, Reading& reading) {
 }
 
 Result<void> ReadSystem(const Json& value, const AnthropicOptions& options, Reading& reading) {
-  PX_TRY(std::string text, TextsOf(value, "system", "\n", reading));
+  PX_TRY(ChatContent content, ContentOf(value, "system", false, reading));
+  std::string text = content.Take(0, reading.pictures).string();
   if (options.strip_preamble && text.starts_with(kPreamble)) {
     const std::size_t end = text.find('\n');
     text.erase(0, end == std::string::npos ? text.size() : end + 1);
@@ -387,16 +455,16 @@ Result<void> ReadSystem(const Json& value, const AnthropicOptions& options, Read
   return {};
 }
 
-const FieldNames& Names() {
-  static const FieldNames kNames({{"stop", "stop_sequences"},
-                                  {"user", "metadata.user_id"},
-                                  {"tools[].function", "tools[]"},
-                                  {"tools[].function.parameters", "tools[].input_schema"},
-                                  {"tool_choice.function", "tool_choice"},
-                                  {"parallel_tool_calls", "tool_choice.disable_parallel_tool_use"},
-                                  {"chat_template_kwargs", "thinking"},
-                                  {"continue_final_message", "an assistant message at the end"}});
-  return kNames;
+FieldNames Names(const Reading& reading) {
+  FieldNames names({{"stop", "stop_sequences"},
+                    {"user", "metadata.user_id"},
+                    {"tools[].function", "tools[]"},
+                    {"tools[].function.parameters", "tools[].input_schema"},
+                    {"tool_choice.function", "tool_choice"},
+                    {"parallel_tool_calls", "tool_choice.disable_parallel_tool_use"},
+                    {"chat_template_kwargs", "thinking"},
+                    {"continue_final_message", "an assistant message at the end"}});
+  return PictureNames(std::move(names), reading.pictures, reading.has_system ? 1 : 0);
 }
 
 // As they are: both dialects have them.
@@ -476,6 +544,7 @@ Result<Reading> Read(const Json& body, const AnthropicOptions& options) {
     }
   }
   if (!reading.system.is_null()) {
+    reading.has_system = true;
     Json message{Json::Object{}};
     message.Set("role", "system");
     message.Set("content", std::move(reading.system));
@@ -499,7 +568,8 @@ Result<SurfaceRequest> ReadAnthropicRequest(const Json& body, const AnthropicOpt
   if (max_tokens == nullptr || max_tokens->is_null()) {
     return Bad("max_tokens", "is missing");
   }
-  PX_TRY(SurfaceRequest out, MakeSurfaceRequest(std::move(reading.out), Surface::kChat, Names()));
+  const FieldNames names = Names(reading);
+  PX_TRY(SurfaceRequest out, MakeSurfaceRequest(std::move(reading.out), Surface::kChat, names));
   out.thinking_tokens_max = reading.thinking_tokens_max;
   out.writer = std::make_unique<AnthropicWriter>(reading.cache_control);
   return out;
@@ -507,7 +577,8 @@ Result<SurfaceRequest> ReadAnthropicRequest(const Json& body, const AnthropicOpt
 
 Result<SurfaceRequest> ReadAnthropicCount(const Json& body, const AnthropicOptions& options) {
   PX_TRY(Reading reading, Read(body, options));
-  return MakeSurfaceRequest(std::move(reading.out), Surface::kChat, Names());
+  const FieldNames names = Names(reading);
+  return MakeSurfaceRequest(std::move(reading.out), Surface::kChat, names);
 }
 
 }  // namespace pixii::frontend

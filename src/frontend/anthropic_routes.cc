@@ -23,6 +23,12 @@ Result<std::string> Frontend::CountTokens(const Call& call, const OpenAiRequest&
     return Fail(Code::kUnsupported, fmt::format("the model \"{}\" has no tokenizer", model.name()),
                 "model");
   }
+  if (!request.media.empty()) {  // to get and decode one may take long, and the loop waits
+    const std::string& where = request.media[0].where;
+    const Error refused(Code::kUnsupported, fmt::format("{}: pictures are not counted here", where),
+                        where);
+    return Fail(request.names.InCallersWords(refused));
+  }
   const Result<std::vector<TokenId>> tokens = model.text->EncodeChat(request.chat);
   if (!tokens) {
     return Fail(request.names.InCallersWords(tokens.error()));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <initializer_list>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -21,8 +22,49 @@ namespace {
 constexpr auto kRoles =
     std::to_array<std::string_view>({"system", "developer", "user", "assistant", "tool"});
 
-// Content parts of type text, joined. Other parts need a vision or audio model.
-Result<Json> ParseContent(const Json& content, const std::string& at) {
+/// The kind of media that a part of this type shows.
+std::optional<wire::MediaKind> MediaKindOf(std::string_view type) {
+  return type == "image_url"   ? std::optional(wire::MediaKind::kImage)
+         : type == "video_url" ? std::optional(wire::MediaKind::kVideo)
+                               : std::nullopt;
+}
+
+// {"type": "image_url", "image_url": {"url": …, "detail": …}}, or the URL itself in its place.
+Result<MediaPart> ParseMediaPart(const Json& part, wire::MediaKind kind, const std::string& where) {
+  const std::string name = part.Find("type")->string();
+  for (const auto& [key, value] : part.object()) {
+    if (key != "type" && key != name) {
+      return Unknown(fmt::format("{}.{}", where, key.substr(0, 60)));
+    }
+  }
+  const std::string at = fmt::format("{}.{}", where, name);
+  const Json* given = part.Find(name);
+  if (given == nullptr) {
+    return Bad(at, "is missing");
+  }
+  if (given->is_string()) {
+    return MediaPart{.kind = kind, .url = given->string(), .where = at};
+  }
+  const Json* url = given->Find("url");
+  if (!given->is_object() || url == nullptr || !url->is_string()) {
+    return Bad(at + ".url", "must be a string");
+  }
+  for (const auto& [key, value] : given->object()) {
+    if (key == "detail" && kind == wire::MediaKind::kImage) {
+      if (value != Json("auto") && value != Json("low") && value != Json("high")) {
+        return Bad(at + ".detail", fmt::format("{} is none of auto, low, high", Shown(value)));
+      }
+    } else if (key != "url") {
+      return Unknown(fmt::format("{}.{}", at, key.substr(0, 60)));
+    }
+  }
+  return MediaPart{.kind = kind, .url = url->string(), .where = at + ".url"};
+}
+
+// Content parts of type text, joined; with pictures among them, a list of parts as templates of
+// models that see expect it.
+Result<Json> ParseContent(const Json& content, const std::string& at,
+                          std::vector<MediaPart>& media) {
   if (content.is_string() || content.is_null()) {
     return content;
   }
@@ -30,6 +72,8 @@ Result<Json> ParseContent(const Json& content, const std::string& at) {
     return Bad(at, "must be a string or a list of parts");
   }
   std::string text;
+  Json::Array parts;
+  const std::size_t media_before = media.size();
   for (std::size_t i = 0; i < content.array().size(); ++i) {
     const Json& part = content.array()[i];
     std::string where = fmt::format("{}[{}]", at, i);
@@ -37,10 +81,21 @@ Result<Json> ParseContent(const Json& content, const std::string& at) {
     if (type == nullptr || !type->is_string()) {
       return Bad(where, "must be an object with a type");
     }
+    Json& made = parts.emplace_back(Json::Object{});
+    if (const std::optional<wire::MediaKind> kind = MediaKindOf(type->string())) {
+      if (media.size() == kMediaPartsMax) {
+        return Bad(where, fmt::format("at most {} pictures and films are taken", kMediaPartsMax));
+      }
+      PX_TRY(MediaPart shown, ParseMediaPart(part, *kind, where));
+      media.push_back(std::move(shown));
+      made.Set("type", *kind == wire::MediaKind::kImage ? "image" : "video");
+      continue;
+    }
     if (type->string() != "text") {
       return Fail(Code::kUnsupported,
-                  fmt::format("{}.type: {} is not supported by this model, only \"text\" is", where,
-                              Shown(*type)),
+                  fmt::format("{}.type: {} is not supported, only \"text\", \"image_url\" and "
+                              "\"video_url\" are",
+                              where, Shown(*type)),
                   where + ".type");
     }
     for (const auto& [key, value] : part.object()) {
@@ -56,8 +111,10 @@ Result<Json> ParseContent(const Json& content, const std::string& at) {
       return Bad(where + ".text", "is missing");
     }
     text += piece->string();
+    made.Set("type", "text");
+    made.Set("text", *piece);
   }
-  return Json(std::move(text));
+  return media.size() > media_before ? Json(std::move(parts)) : Json(std::move(text));
 }
 
 // OpenAI carries arguments as JSON text; templates written for Hugging Face expect the object.
@@ -96,7 +153,8 @@ Result<Json> ParseToolCall(const Json& call, const std::string& at) {
   return out;
 }
 
-Result<Json> ParseMessage(const Json& message, const std::string& at) {
+Result<Json> ParseMessage(const Json& message, const std::string& at,
+                          std::vector<MediaPart>& media) {
   const Json* role = message.Find("role");
   if (role == nullptr || !role->is_string()) {
     return Bad(at + ".role", "is missing");
@@ -113,7 +171,12 @@ Result<Json> ParseMessage(const Json& message, const std::string& at) {
     if (key == "role") {
       out.Set(key, value.string() == "developer" ? Json("system") : value);
     } else if (key == "content") {
-      PX_TRY(Json content, ParseContent(value, where));
+      const std::size_t media_before = media.size();
+      PX_TRY(Json content, ParseContent(value, where, media));
+      if (media.size() > media_before && role->string() != "user" && role->string() != "tool") {
+        return Fail(Code::kUnsupported,
+                    fmt::format("{}: only messages of user and tool show pictures", where), where);
+      }
       out.Set(key, std::move(content));
     } else if (key == "tool_calls" && assistant) {
       if (value.is_null()) {
@@ -166,10 +229,11 @@ Result<void> CheckMembers(const Json& object, std::initializer_list<std::string_
 
 }  // namespace
 
-Result<Json> ParseMessages(const Json& messages) {
+Result<ChatMessages> ParseMessages(const Json& messages) {
   if (!messages.is_array() || messages.array().empty() || messages.array().size() > kMessagesMax) {
     return Bad("messages", fmt::format("must be a list of 1 to {} messages", kMessagesMax));
   }
+  ChatMessages made;
   Json::Array out;
   out.reserve(messages.array().size());
   for (std::size_t i = 0; i < messages.array().size(); ++i) {
@@ -177,10 +241,11 @@ Result<Json> ParseMessages(const Json& messages) {
     if (!messages.array()[i].is_object()) {
       return Bad(at, "must be an object");
     }
-    PX_TRY(Json message, ParseMessage(messages.array()[i], at));
+    PX_TRY(Json message, ParseMessage(messages.array()[i], at, made.media));
     out.push_back(std::move(message));
   }
-  return Json(std::move(out));
+  made.messages = Json(std::move(out));
+  return made;
 }
 
 Result<Json> ParseTools(const Json& tools) {

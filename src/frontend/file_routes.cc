@@ -21,20 +21,6 @@ Error NoFile(std::string_view id) {
                fmt::format("there is no file {}", wire::Json(id.substr(0, 100)).Dump()), "file_id");
 }
 
-// A browser sends forms to other origins without asking, and says whose page it was.
-Result<void> CheckOrigin(const wire::HttpRequest& request) {
-  const std::optional<std::string_view> origin = request.Field("origin");
-  const std::optional<std::string_view> host = request.Field("host");
-  if (!origin || !host) {
-    return {};
-  }
-  const std::size_t scheme = origin->find("://");
-  if (scheme == std::string_view::npos || origin->substr(scheme + 3) != *host) {
-    return Fail(Code::kForbidden, "pages of other sites may not upload files without an API key");
-  }
-  return {};
-}
-
 struct Form {
   const wire::FormPart* file = nullptr;
   std::string purpose;
@@ -92,6 +78,20 @@ Result<std::string> NameOf(std::string_view given) {
 
 }  // namespace
 
+// A browser sends forms to other origins without asking, and says whose page it was.
+Result<void> Frontend::CheckOrigin(const wire::HttpRequest& request) {
+  const std::optional<std::string_view> origin = request.Field("origin");
+  const std::optional<std::string_view> host = request.Field("host");
+  if (!origin || !host) {
+    return {};
+  }
+  const std::size_t scheme = origin->find("://");
+  if (scheme == std::string_view::npos || origin->substr(scheme + 3) != *host) {
+    return Fail(Code::kForbidden, "pages of other sites may not send forms without an API key");
+  }
+  return {};
+}
+
 struct Frontend::Waiting final : ExchangeWatcher {
   void OnClientGone() override { exchange = nullptr; }
 
@@ -120,6 +120,20 @@ void Frontend::AnswerLater(Waiting& waiting, Result<std::string> body) {
   Call call{exchange, std::move(waiting.fields)};
   call.route = waiting.route;
   Answer(call, std::move(body));
+}
+
+// With the bytes of a blob, if there are any.
+void Frontend::AnswerFile(Waiting& waiting, const Result<BlobStore::Bytes>& bytes,
+                          const FileAnswer& answer) {
+  if (!bytes || waiting.exchange == nullptr) {
+    AnswerLater(waiting, Fail(bytes ? Error(Code::kCancelled, "") : bytes.error()));
+    return;
+  }
+  Exchange& exchange = *std::exchange(waiting.exchange, nullptr);
+  exchange.Watch(nullptr);
+  Response response = answer(**bytes, exchange.request());
+  response.fields.insert(response.fields.end(), waiting.fields.begin(), waiting.fields.end());
+  exchange.Respond(std::move(response));
 }
 
 Result<void> Frontend::OpenFiles() {
@@ -216,15 +230,9 @@ void Frontend::HandleFileContent(Call& call) {
   }
   std::shared_ptr<Waiting> waiting = Wait(call);
   files_->Read(*file, [this, waiting](const Result<BlobStore::Bytes>& bytes) {
-    if (!bytes || waiting->exchange == nullptr) {
-      AnswerLater(*waiting, Fail(bytes ? Error(Code::kCancelled, "") : bytes.error()));
-      return;
-    }
-    Exchange& exchange = *std::exchange(waiting->exchange, nullptr);
-    exchange.Watch(nullptr);
-    exchange.Respond({.content_type = "application/octet-stream",
-                      .body = **bytes,
-                      .fields = std::move(waiting->fields)});
+    AnswerFile(*waiting, bytes, [](const std::string& content, const wire::HttpRequest&) {
+      return Response{.content_type = "application/octet-stream", .body = content, .fields = {}};
+    });
   });
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "frontend/error_body.h"
+#include "frontend/media_service.h"
 
 namespace pixii::frontend {
 
@@ -50,14 +51,21 @@ Frontend::~Frontend() {
   tasks_.Clear();
   batches_.reset();
   files_.reset();
+  closing_->store(true, std::memory_order_relaxed);
+  media_pool_.reset();
   pool_.reset();
   server_.reset();
+  media_.reset();  // whose clients are told of by their connections
 }
 
 Result<rt::Address> Frontend::Start(const rt::Address& address, const rt::ListenOptions& listen) {
   PX_CHECK_OK(OpenFiles());
   PX_TRY(server_, HttpServer::Listen(environment_.loop, environment_.net, address, listen,
                                      options_.http, *this));
+  if (options_.media_threads > 0) {
+    media_pool_ = std::make_unique<rt::WorkPool>(
+        environment_.loop, "pictures", options_.media_threads, options_.text_queue_length_max);
+  }
   if (options_.text_threads > 0) {
     pool_ = std::make_unique<rt::WorkPool>(environment_.loop, "text", options_.text_threads,
                                            options_.text_queue_length_max);
@@ -106,14 +114,18 @@ void Frontend::Retire(ServiceId service) {
 }
 
 bool Frontend::ready() {
-  const bool ready = !draining_ && std::ranges::any_of(models_.serving(), [](const auto& service) {
-    return service->ready();
-  });
+  const bool ready = !draining_ && (media_ != nullptr ||
+                                    std::ranges::any_of(models_.serving(), [](const auto& service) {
+                                      return service->ready();
+                                    }));
   ever_ready_ = ever_ready_ || ready;
   return ready;
 }
 
 std::string Frontend::readiness() {
+  if (models_.serving().empty() && media_) {
+    return fmt::format("{} makes videos", media_->model().name);
+  }
   if (models_.serving().empty()) {
     return models_.Trouble();
   }
@@ -276,14 +288,21 @@ rt::Task<void> Frontend::Drain(rt::Time deadline) {
     co_return;
   }
   server_->BeginDrain();
-  while ((!work_.empty() || preparing_count_ > 0) && Now() < deadline) {
+  const auto busy = [this] {
+    return !work_.empty() || preparing_count_ > 0 || (media_ && media_->live_count() > 0);
+  };
+  while (busy() && Now() < deadline) {
     co_await idle_.Wait(deadline);
+  }
+  if (media_) {
+    cut_count_ += media_->live_count();
+    media_->Close();
   }
   std::vector<ClientWork*> left;
   for (const auto& [raw, work] : work_) {
     left.push_back(raw);
   }
-  cut_count_ = left.size();
+  cut_count_ += left.size();
   for (ClientWork* work : left) {
     work->End(Error(Code::kShuttingDown, "the server shuts down"));
   }

@@ -5,6 +5,7 @@
 // docs/subsystems/frontend.md, docs/api.md
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -40,6 +41,12 @@
 #include "rt/work_pool.h"
 
 namespace pixii::frontend {
+
+struct MediaJob;
+class MediaMaker;
+enum class MediaKind : std::uint8_t;
+class MediaService;
+struct MediaServiceOptions;
 
 /// A worker as /health shows it.
 struct ShownInstance {
@@ -86,6 +93,10 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   ServiceId Serve(ServedModel model, std::shared_ptr<control::WorkerLink> link);
   /// `link` outlives the frontend.
   ServiceId Serve(ServedModel model, control::WorkerLink& link);
+
+  /// From now on requests for videos and pictures go to `maker`. Pre: Start, with
+  /// FrontendOptions::media_api. Blocks: at the start. Errors: those of the media folder.
+  Result<void> ServeMedia(MediaServiceOptions options, std::unique_ptr<MediaMaker> maker);
 
   /// Takes nothing new for a model; what runs of it ends, then its link is let go. No effect if
   /// another one has taken its name.
@@ -190,6 +201,14 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   void HandleFile(Call& call);
   void HandleFileContent(Call& call);
   void HandleDeleteFile(Call& call);
+  void HandleVideos(Call& call);
+  void HandleCreateVideo(Call& call);
+  void HandleVideo(Call& call);
+  void HandleDeleteVideo(Call& call);
+  void HandleVideoContent(Call& call);
+  void HandleVideoAbsent(Call& call);
+  void HandleImages(Call& call);
+  void HandleImageContent(Call& call);
   void HandleBatches(Call& call);
   void HandleCreateBatch(Call& call);
   void HandleBatch(Call& call);
@@ -230,7 +249,22 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   struct Waiting;
   std::shared_ptr<Waiting> Wait(Call& call);
   void AnswerLater(Waiting& waiting, Result<std::string> body);
+  using FileAnswer =
+      std::function<Response(const std::string& bytes, const wire::HttpRequest& request)>;
+  void AnswerFile(Waiting& waiting, const Result<BlobStore::Bytes>& bytes,
+                  const FileAnswer& answer);
   Result<StoredFile> ReadUpload(const Call& call, std::string& content);
+  static Result<void> CheckOrigin(const wire::HttpRequest& request);
+
+  /// A request that waits for a video or pictures.
+  struct MediaWaiting;
+  Result<wire::Json> ReadMediaBody(const Call& call) const;
+  void CreateMedia(Call& call, MediaKind kind);
+  void OnMediaEnded(const std::shared_ptr<MediaWaiting>& waiting, const MediaJob& job);
+  void AddMediaFile(const std::shared_ptr<MediaWaiting>& waiting, const MediaJob& job);
+  void SendMediaFile(Call& call, MediaKind kind, std::size_t index);
+  Result<void> CheckMedia(const Call& call) const;
+  Error MediaOnly() const;
 
   std::int64_t UnixNow() const { return environment_.loop.WallNow().unix_seconds; }
 
@@ -281,8 +315,10 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   struct Preparation;
 
   /// What reads a body, on any thread; nothing it uses changes.
-  using BodyReader = std::function<void(const std::string& body, const ServedModel& model,
-                                        const wire::ModelCard& card)>;
+  /// `abandoned`: nobody waits for it any more.
+  using BodyReader =
+      std::function<void(const std::string& body, const ServedModel& model,
+                         const wire::ModelCard& card, std::function<bool()> abandoned)>;
   /// What goes on with the call behind it, or with why nothing was read.
   using AfterBody = std::function<void(Call& call, Result<void> read)>;
 
@@ -320,7 +356,8 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   Result<Named> FindAllowed(const Call& call, std::string_view name) const;
   void Take(ModelService& service, std::unique_ptr<ClientWork> work);
   void Prepare(Call& call, Surface surface, BodyReader reader, AfterBody after);
-  void PrepareOnThread(Call& call, Surface surface, BodyReader reader, AfterBody after);
+  void PrepareOnThread(Call& call, Surface surface, BodyReader reader, AfterBody after,
+                       rt::WorkPool& pool);
   void Begin(Call& call, Surface surface, bool stream, Result<GenerationPlan> plan);
   void BeginPooling(Call& call, Surface surface, Result<PoolingPlan> plan);
   void RefuseWork(Call& call, Surface surface, bool stream, const Error& error);
@@ -387,9 +424,12 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   rt::WaitList idle_;
   std::unique_ptr<FileStore> files_;  // from Start on, as what follows
   std::unique_ptr<BatchRunner> batches_;
+  std::unique_ptr<MediaService> media_;  // null: nobody makes videos here
   std::unique_ptr<HttpServer> server_;
-  std::unique_ptr<rt::WorkPool> pool_;  // null: none
-  rt::SpawnedTasks tasks_;              // last: their frames use what stands above
+  std::shared_ptr<std::atomic<bool>> closing_ = std::make_shared<std::atomic<bool>>(false);
+  std::unique_ptr<rt::WorkPool> media_pool_;  // of requests that may show pictures; null: none
+  std::unique_ptr<rt::WorkPool> pool_;        // null: none
+  rt::SpawnedTasks tasks_;                    // last: their frames use what stands above
 };
 
 }  // namespace pixii::frontend

@@ -92,6 +92,7 @@ Result<void> Generation::Send(std::size_t index) {
   wire::GenerateRequest request = plan_.prototype;
   request.id = part.id;
   request.prompt = part.prompt;
+  wire::PutMediaTokens(request.media, request.prompt);
   auto on_frame = [this, index](wire::TokenFrame frame) { OnFrame(index, std::move(frame)); };
   if (!plan_.beams) {
     return host_.link().Generate(std::move(request), std::move(on_frame));

@@ -46,7 +46,7 @@ struct GenerationPlan {
   std::uint32_t given_count = 1;     // choices of each prompt that the client gets: the best of n
   std::optional<BeamOptions> beams;  // a beam search instead of draws
   bool skip_engine = false;          // echo without generation and without logprobs
-  std::vector<std::vector<TokenId>> prompts;
+  std::vector<std::vector<TokenId>> prompts;  // words: placeholders where pictures stand
   std::vector<std::string> echo_texts;  // [prompts] if echo
   wire::GenerateRequest prototype;      // all but id and prompt
   ChoiceOptions choices;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <utility>
 
@@ -57,7 +58,7 @@ namespace {
 Result<GenerationPlan> PrepareBody(
     const std::string& text, const std::function<Result<SurfaceRequest>(const wire::Json&)>& reader,
     const ServedModel& model, const wire::ModelCard& card, std::uint64_t seed, bool keep_body,
-    bool ignore_nvext, bool& stream) {
+    bool ignore_nvext, std::function<bool()> abandoned, bool& stream) {
   PX_TRY(wire::Json body, wire::ParseJson(text, kBodyLimits));
   if (ignore_nvext) {
     DropNvext(body);
@@ -72,7 +73,8 @@ Result<GenerationPlan> PrepareBody(
     budget.arguments.Set("budget", *read.thinking_tokens_max);
     read.request.logits_processors.push_back(std::move(budget));
   }
-  Result<GenerationPlan> plan = PlanGeneration(read.request, model, card, seed);
+  Result<GenerationPlan> plan =
+      PlanGeneration(read.request, model, card, seed, std::move(abandoned));
   if (!plan) {
     return Fail(read.request.names.InCallersWords(plan.error()));
   }
@@ -89,11 +91,15 @@ Result<GenerationPlan> PrepareBody(
 
 // Shared by the loop and one thread of the pool, each in its turn.
 struct Frontend::Preparation final : ExchangeWatcher {
-  void OnClientGone() override { exchange = nullptr; }
+  void OnClientGone() override {
+    exchange = nullptr;
+    gone.store(true, std::memory_order_relaxed);
+  }
 
   void OnRoom() override {}
 
   Exchange* exchange = nullptr;
+  std::atomic<bool> gone = false;  // looked at by the thread
   std::vector<wire::HttpField> fields;
   std::shared_ptr<const ApiKeys> keys;  // that `key` is one of
   const ApiKey* key = nullptr;
@@ -168,8 +174,27 @@ Result<void> Frontend::CheckMayUse(const Call& call, const std::string& adapter)
 
 namespace {
 
+/// A letter or underscore that is escaped without need: a name might be hidden so.
+bool HidesLetters(std::string_view body) {
+  for (std::size_t at = body.find("\\u00"); at != std::string_view::npos;
+       at = body.find("\\u00", at + 1)) {
+    if (at + 4 < body.size() && body[at + 4] >= '4' && body[at + 4] <= '7') {
+      return true;
+    }
+  }
+  return false;
+}
+
+/// Whether reading it may get a picture, of an earlier response too. May be wrong only by saying
+/// so, which costs a thread change: pictures are never waited for on the loop.
+bool MayShowPictures(std::string_view body) {
+  return body.find("_url") != std::string_view::npos ||
+         body.find("\"source\"") != std::string_view::npos ||
+         body.find("previous_response_id") != std::string_view::npos || HidesLetters(body);
+}
+
 /// Whether reading it may compile a grammar. May be wrong: that costs a thread change.
-bool MayConstrain(std::string_view body) {
+bool MayTakeLong(std::string_view body) {
   return body.find("response_format") != std::string_view::npos ||
          body.find("guided_") != std::string_view::npos ||
          body.find("structured_outputs") != std::string_view::npos;
@@ -181,6 +206,9 @@ bool MayConstrain(std::string_view body) {
 Result<ModelService*> Frontend::ChooseModel(const Call& call) const {
   if (call.service != nullptr) {
     return call.service;
+  }
+  if (media_) {
+    return Fail(MediaOnly());
   }
   if (ModelService* only = models_.only()) {
     return only;
@@ -223,15 +251,22 @@ void Frontend::Prepare(Call& call, Surface surface, BodyReader reader, AfterBody
     return;
   }
   const std::string& body = call.exchange.request().body;
-  if (pool_ && (body.size() >= options_.text_offload_bytes_min || MayConstrain(body))) {
-    PrepareOnThread(call, surface, std::move(reader), std::move(after));
+  rt::WorkPool* pool = nullptr;
+  if (media_pool_ && MayShowPictures(body)) {
+    pool = media_pool_.get();
+  } else if (body.size() >= options_.text_offload_bytes_min || MayTakeLong(body)) {
+    pool = pool_.get();
+  }
+  if (pool != nullptr) {
+    PrepareOnThread(call, surface, std::move(reader), std::move(after), *pool);
     return;
   }
-  reader(body, call.service->model(), call.service->card());
+  reader(body, call.service->model(), call.service->card(), {});
   after(call, {});
 }
 
-void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, AfterBody after) {
+void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, AfterBody after,
+                               rt::WorkPool& pool) {
   auto job = std::make_shared<Preparation>();
   job->exchange = &call.exchange;
   job->fields = std::move(call.fields);
@@ -245,10 +280,13 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
   job->reader = std::move(reader);
   job->after = std::move(after);
   call.exchange.Watch(job.get());
-  bool taken = pool_->Submit(
-      [job, model = call.service->shared_model(),
+  bool taken = pool.Submit(
+      [job, closing = closing_, model = call.service->shared_model(),
        card = std::make_unique<wire::ModelCard>(call.service->card())] {
-        job->reader(job->body, *model, *card);
+        job->reader(job->body, *model, *card, [job, closing] {
+          return job->gone.load(std::memory_order_relaxed) ||
+                 closing->load(std::memory_order_relaxed);
+        });
       },
       [this, job] {
         --preparing_count_;
@@ -268,7 +306,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
     call.fields = std::move(job->fields);
     CountRejection(call, surface);
     job->after(call, Fail(Code::kResourceExhausted,
-                          "too many long prompts wait to be tokenized; try again later"));
+                          "too many long prompts or pictures wait to be read; try again later"));
     return;
   }
   call.service->Hold();
@@ -288,9 +326,9 @@ void Frontend::Generate(Call& call, Surface surface, SurfaceReader reader, PlanU
       call, surface,
       [prepared, seed, keep_body, ignore_nvext = options_.rules.ignore_nvext,
        reader = std::move(reader)](const std::string& body, const ServedModel& model,
-                                   const wire::ModelCard& card) {
-        prepared->plan =
-            PrepareBody(body, reader, model, card, seed, keep_body, ignore_nvext, prepared->stream);
+                                   const wire::ModelCard& card, std::function<bool()> abandoned) {
+        prepared->plan = PrepareBody(body, reader, model, card, seed, keep_body, ignore_nvext,
+                                     std::move(abandoned), prepared->stream);
       },
       [this, prepared, surface, use](Call& ready, Result<void> read) {
         (this->*use)(ready, surface, prepared->stream,

@@ -146,6 +146,9 @@ Result<void> ApplyNvext(Draft& draft) {
   if (messages.size() != 1) {
     return Bad("nvext.use_raw_prompt", "needs exactly one message, whose content is the prompt");
   }
+  if (!messages[0].Find("content")->is_string()) {
+    return Bad("nvext.use_raw_prompt", "needs a message of text alone");
+  }
   if (!draft.chat.tools.is_null() || !draft.chat.template_kwargs.is_null()) {
     return Bad("nvext.use_raw_prompt",
                "goes past the template, which alone could show tools and chat_template_kwargs");

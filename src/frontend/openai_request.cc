@@ -317,7 +317,9 @@ Result<void> ReadChatFlag(std::string_view name, const Json& value, Draft& draft
 }
 
 Result<void> ReadMessagesField(std::string_view, const Json& value, Draft& draft) {
-  PX_TRY(draft.chat.messages, ParseMessages(value));
+  PX_TRY(ChatMessages read, ParseMessages(value));
+  draft.chat.messages = std::move(read.messages);
+  draft.media = std::move(read.media);
   return {};
 }
 

@@ -19,6 +19,7 @@
 #include "base/result.h"
 #include "frontend/disaggregated_params.h"
 #include "frontend/field_names.h"
+#include "frontend/media_reader.h"
 #include "frontend/text_processor.h"
 #include "wire/json.h"
 #include "wire/messages/constraint.h"
@@ -87,6 +88,12 @@ struct RequestRules {
   bool force_usage = false;     // streams end with usage, asked for or not
 };
 
+/// Messages as templates expect them, and what they show beside text.
+struct ChatMessages {
+  wire::Json messages;
+  std::vector<MediaPart> media;
+};
+
 struct OpenAiRequest {
   Surface surface = Surface::kChat;
   std::string model;
@@ -94,6 +101,7 @@ struct OpenAiRequest {
 
   // Prompt.
   ChatPrompt chat;
+  std::vector<MediaPart> media;  // of chat.messages, in their order
   ToolChoice tool_choice = ToolChoice::kAuto;
   std::string tool_choice_name;  // kNamed
   std::optional<bool> parallel_tool_calls;
@@ -186,7 +194,7 @@ void DropNvext(wire::Json& body);
 
 /// Checks chat messages and brings them into the form that templates expect. Errors name
 /// `messages[i].field`.
-Result<wire::Json> ParseMessages(const wire::Json& messages);
+Result<ChatMessages> ParseMessages(const wire::Json& messages);
 Result<wire::Json> ParseTools(const wire::Json& tools);
 
 /// With the spelling that answers are held to.

@@ -62,6 +62,7 @@ struct FrontendOptions {
   std::uint32_t generations_max = 1024;  // admitted and not ended; further ones get 529
   std::uint32_t held_tokens_max =
       16 * 1024;  // tokens kept for a client that does not read; past it: cancelled
+  std::uint32_t media_threads = 0;  // for pictures of requests, likewise
   std::uint32_t text_threads = 0;  // for long prompts; 0: all on the loop (simulation needs that)
   std::uint32_t text_queue_length_max = 256;         // prompts that wait for a thread; past it 529
   std::uint64_t text_offload_bytes_min = 16 * 1024;  // bodies shorter than this stay on the loop
@@ -80,6 +81,7 @@ struct FrontendOptions {
   ResponseStoreOptions responses;
   /// Groups of routes that do not exist, of Frontend::EndpointNames().
   std::vector<std::string> disabled_endpoints;
+  bool media_api = false;  // whether /v1/videos and /v1/images exist
   FileStoreOptions files;
   BatchOptions batches;
   rt::Duration canary_interval = rt::Duration(

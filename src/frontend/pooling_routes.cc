@@ -35,7 +35,8 @@ void Frontend::Pool(Call& call, Surface surface) {
   Prepare(
       call, surface,
       [plan, surface, ignore_nvext = options_.rules.ignore_nvext](
-          const std::string& body, const ServedModel& model, const wire::ModelCard& card) {
+          const std::string& body, const ServedModel& model, const wire::ModelCard& card,
+          const std::function<bool()>& /*abandoned*/) {
         *plan = ReadBody(body, surface, model, card, ignore_nvext);
       },
       [this, plan, surface](Call& ready, Result<void> read) {

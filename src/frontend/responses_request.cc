@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "frontend/chat_content.h"
 #include "frontend/field_error.h"
 #include "frontend/responses.h"
 
@@ -21,7 +22,8 @@ struct Reading {
   Json::Array messages;
   Json kwargs = Json(Json::Object{});
   std::string instructions;
-  std::string reasoning;  // of the assistant's message that follows
+  std::string reasoning;               // of the assistant's message that follows
+  std::vector<ShownPicture> pictures;  // in `messages`
   bool store = true;
 };
 
@@ -43,38 +45,68 @@ constexpr auto kEchoed = std::to_array<std::pair<std::string_view, std::string_v
     {"service_tier", R"("default")"},
 });
 
-// A string, or parts of text.
-Result<std::string> ReadContent(const Json& content, const std::string& at) {
+// {"type":"input_image","image_url":…,"detail":…}
+Result<void> ReadImagePart(const Json& part, const std::string& at, ChatContent& out) {
+  const Json* file = part.Find("file_id");
+  if (file != nullptr && !file->is_null()) {
+    return NotDone(at + ".file_id", "pictures are given by image_url");
+  }
+  const Json* detail = part.Find("detail");
+  const Json* url = part.Find("image_url");
+  if (url == nullptr || !url->is_string()) {
+    return Bad(at + ".image_url", "must be a string");
+  }
+  for (const auto& [key, value] : part.object()) {
+    if (key != "type" && key != "image_url" && key != "detail" && key != "file_id") {
+      return Unknown(At(at, key));
+    }
+  }
+  out.AddImage(url->string(), detail == nullptr ? Json() : *detail,
+               {.part = at, .url = at + ".image_url", .detail = at + ".detail"});
+  return {};
+}
+
+Result<void> ReadTextPart(const Json& part, const std::string& at, ChatContent& out) {
+  const Json* text = part.Find("text");
+  if (text == nullptr || !text->is_string()) {
+    return Bad(at + ".text", "must be a string");
+  }
+  const bool said = *part.Find("type") == Json("output_text");  // by an answer, which had these too
+  for (const auto& [key, value] : part.object()) {
+    if (key != "type" && key != "text" && !(said && (key == "annotations" || key == "logprobs"))) {
+      return Unknown(At(at, key));
+    }
+  }
+  out.AddText(text->string());
+  return {};
+}
+
+// A string, or parts of text; pictures too where `shows`.
+Result<ChatContent> ReadContent(const Json& content, const std::string& at, bool shows) {
+  ChatContent out;
   if (content.is_string()) {
-    return content.string();
+    out.AddText(content.string());
+    return out;
   }
   if (!content.is_array()) {
     return Bad(at, "must be a string or a list of parts");
   }
-  std::string out;
   for (std::size_t i = 0; i < content.array().size(); ++i) {
     const Json& part = content.array()[i];
-    std::string where = fmt::format("{}[{}]", at, i);
+    const std::string where = fmt::format("{}[{}]", at, i);
     const Json* type = part.Find("type");
-    const Json* text = part.Find("text");
     if (type == nullptr || !type->is_string()) {
       return Bad(where, "must be an object with a type");
     }
-    if (*type != Json("input_text") && *type != Json("output_text") && *type != Json("text")) {
-      return NotDone(where + ".type",
-                     fmt::format("{} is not supported, only text is", Shown(*type)));
+    if (*type == Json("input_image") && shows) {
+      PX_CHECK_OK(ReadImagePart(part, where, out));
+    } else if (*type == Json("input_text") || *type == Json("output_text") ||
+               *type == Json("text")) {
+      PX_CHECK_OK(ReadTextPart(part, where, out));
+    } else {
+      return NotDone(where + ".type", fmt::format("{} is not supported here, only text is{}",
+                                                  Shown(*type), shows ? ", and input_image" : ""));
     }
-    if (text == nullptr || !text->is_string()) {
-      return Bad(where + ".text", "must be a string");
-    }
-    const bool said = *type == Json("output_text");  // by an answer, which had these too
-    for (const auto& [key, value] : part.object()) {
-      if (key != "type" && key != "text" &&
-          !(said && (key == "annotations" || key == "logprobs"))) {
-        return Unknown(At(where, key));
-      }
-    }
-    out += text->string();
   }
   return out;
 }
@@ -122,14 +154,15 @@ Result<void> ReadMessageItem(const Json& item, const std::string& at, Reading& r
     return Bad(at + ".content", "is missing");
   }
   PX_CHECK_OK(CheckMembers(item, {"role", "content", "phase"}, at));
-  PX_TRY(std::string text, ReadContent(*content, at + ".content"));
+  PX_TRY(ChatContent read, ReadContent(*content, at + ".content", role->string() == "user"));
   if (role->string() == "assistant") {
-    AssistantMessage(reading, false).Set("content", std::move(text));
+    Json& answer = AssistantMessage(reading, false);
+    answer.Set("content", read.Take(reading.messages.size() - 1, reading.pictures));
     return {};
   }
   Json message{Json::Object{}};
   message.Set("role", *role);
-  message.Set("content", std::move(text));
+  message.Set("content", read.Take(reading.messages.size(), reading.pictures));
   reading.messages.push_back(std::move(message));
   return {};
 }
@@ -169,11 +202,11 @@ Result<void> ReadOutputItem(const Json& item, const std::string& at, Reading& re
   if (output == nullptr) {
     return Bad(at + ".output", "is missing");
   }
-  PX_TRY(std::string text, ReadContent(*output, at + ".output"));
+  PX_TRY(ChatContent read, ReadContent(*output, at + ".output", true));
   Json message{Json::Object{}};
   message.Set("role", "tool");
   message.Set("tool_call_id", std::move(id));
-  message.Set("content", std::move(text));
+  message.Set("content", read.Take(reading.messages.size(), reading.pictures));
   reading.messages.push_back(std::move(message));
   return {};
 }
@@ -399,6 +432,18 @@ Result<void> ReadPrevious(const Json& value, const ResponsesContext& context, Re
         "previous_response_id");
   }
   reading.messages = context.previous->messages;
+  for (std::size_t i = 0; i < reading.messages.size(); ++i) {
+    const Json* content = reading.messages[i].Find("content");
+    const std::size_t count =
+        content != nullptr && content->is_array() ? content->array().size() : 0;
+    for (std::size_t part = 0; part < count; ++part) {
+      if (*content->array()[part].Find("type") == Json("image_url")) {
+        const std::string field = "previous_response_id";
+        reading.pictures.push_back(
+            {.message = i, .part = part, .fields = {.part = field, .url = field, .detail = field}});
+      }
+    }
+  }
   return {};
 }
 
@@ -541,16 +586,16 @@ Result<Reading> Read(const Json& body, const ResponsesContext& context) {
   return reading;
 }
 
-const FieldNames& Names() {
-  static const FieldNames kNames({{"messages", "input"},
-                                  {"max_tokens", "max_output_tokens"},
-                                  {"max_completion_tokens", "max_output_tokens"},
-                                  {"response_format", "text.format"},
-                                  {"response_format.json_schema", "text.format"},
-                                  {"tools[].function", "tools[]"},
-                                  {"tool_choice.function", "tool_choice"},
-                                  {"chat_template_kwargs", "reasoning"}});
-  return kNames;
+FieldNames Names(const Reading& reading) {
+  FieldNames names({{"messages", "input"},
+                    {"max_tokens", "max_output_tokens"},
+                    {"max_completion_tokens", "max_output_tokens"},
+                    {"response_format", "text.format"},
+                    {"response_format.json_schema", "text.format"},
+                    {"tools[].function", "tools[]"},
+                    {"tool_choice.function", "tool_choice"},
+                    {"chat_template_kwargs", "reasoning"}});
+  return PictureNames(std::move(names), reading.pictures, reading.instructions.empty() ? 0 : 1);
 }
 
 }  // namespace
@@ -562,7 +607,8 @@ std::string PreviousResponseId(const Json& body) {
 
 Result<SurfaceRequest> ReadResponsesRequest(const Json& body, const ResponsesContext& context) {
   PX_TRY(Reading reading, Read(body, context));
-  PX_TRY(SurfaceRequest out, MakeSurfaceRequest(std::move(reading.out), Surface::kChat, Names()));
+  const FieldNames names = Names(reading);
+  PX_TRY(SurfaceRequest out, MakeSurfaceRequest(std::move(reading.out), Surface::kChat, names));
   ResponsesEcho echo{.fields = std::move(reading.echo),
                      .messages = std::move(reading.messages),
                      .store = reading.store};
@@ -572,7 +618,8 @@ Result<SurfaceRequest> ReadResponsesRequest(const Json& body, const ResponsesCon
 
 Result<SurfaceRequest> ReadResponsesCount(const Json& body, const ResponsesContext& context) {
   PX_TRY(Reading reading, Read(body, context));
-  return MakeSurfaceRequest(std::move(reading.out), Surface::kChat, Names());
+  const FieldNames names = Names(reading);
+  return MakeSurfaceRequest(std::move(reading.out), Surface::kChat, names);
 }
 
 }  // namespace pixii::frontend

@@ -29,6 +29,10 @@ Result<std::vector<std::vector<TokenId>>> EncodePrompts(const OpenAiRequest& req
                                                         const ServedModel& model,
                                                         const wire::ModelCard& card) {
   std::vector<std::vector<TokenId>> out;
+  if (!request.media.empty() && (!card.vision || !model.images)) {
+    return NotDone(request.media[0].where,
+                   fmt::format("the model \"{}\" reads text alone", model.name()));
+  }
   if (request.surface == Surface::kChat && request.prompts.empty()) {
     if (!model.text) {
       return Fail(
@@ -268,8 +272,34 @@ ChatPrompt ShownChat(const OpenAiRequest& request, const ServedModel& model) {
   return out;
 }
 
+namespace {
+
+// Last, since it takes long: what else is wrong with a request was said before.
+Result<void> ShowPictures(const OpenAiRequest& request, const ServedModel& model,
+                          const wire::ModelCard& card, std::function<bool()> abandoned,
+                          GenerationPlan& plan) {
+  PX_TRY(MediaPrompt shown,
+         ShowMedia(plan.prompts[0], request.media, ModelMedia(*card.vision, model.images),
+                   {.tokens_max = card.context_tokens_max, .abandoned = std::move(abandoned)}));
+  plan.prompts[0] = std::move(shown.tokens);
+  wire::GenerateRequest& prototype = plan.prototype;
+  prototype.media = std::move(shown.media);
+  PX_TRY(prototype.stop.max_tokens, CheckLength(request, plan.prompts, card));
+  if (prototype.stop.min_tokens > prototype.stop.max_tokens) {
+    return Bad("min_tokens", fmt::format("{} is more than the {} tokens that may follow",
+                                         prototype.stop.min_tokens, prototype.stop.max_tokens));
+  }
+  if (plan.beams) {
+    plan.beams = MakeBeams(request, prototype);
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const ServedModel& model,
-                                      const wire::ModelCard& card, std::uint64_t seed) {
+                                      const wire::ModelCard& card, std::uint64_t seed,
+                                      std::function<bool()> abandoned) {
   PX_TRY(const wire::AdapterCard* adapter, FindAdapter(request.model, model, card));
   if (card.task != wire::ModelTask::kGenerate) {
     return Fail(Code::kNotFound,
@@ -387,6 +417,9 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
   if (!request.stop.empty()) {
     PX_TRY(plan.choices.matcher,
            text::StopMatcher::Create(request.stop, plan.choices.include_stop));
+  }
+  if (!request.media.empty()) {
+    PX_CHECK_OK(ShowPictures(request, model, card, std::move(abandoned), plan));
   }
   return plan;
 }

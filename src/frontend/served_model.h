@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 #include "base/result.h"
 #include "frontend/chat_answer.h"
 #include "frontend/generation.h"
+#include "frontend/model_media.h"
 #include "frontend/openai_request.h"
 #include "frontend/pooling_profile.h"
 #include "frontend/text_processor.h"
@@ -42,6 +44,7 @@ struct ServedModel {
   /// Null: answers cannot be constrained.
   std::shared_ptr<text::grammar::GrammarLibrary> grammars = {};
   PoolingProfile pooling = {};  // of a model that reads texts
+  ImageGetter images = {};      // null: nothing is fetched or decoded here
 
   const std::string& name() const { return names.front(); }
 
@@ -53,10 +56,12 @@ ChatPrompt ShownChat(const OpenAiRequest& request, const ServedModel& model);
 
 /// Prompts as tokens, checked against the vocabulary and the context, and everything else an engine
 /// needs. `seed`: used if the request gives none. The shape's id and created are left to the
-/// caller. Errors: kNotFound (model), kInvalidArgument, kUnsupported, kTooLarge (longer than the
+/// caller. With pictures it waits for them: never on a loop; `abandoned` is asked before each.
+/// Errors: kNotFound (model), kInvalidArgument, kUnsupported, kTooLarge (longer than the
 /// context), with param.
 Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const ServedModel& model,
-                                      const wire::ModelCard& card, std::uint64_t seed);
+                                      const wire::ModelCard& card, std::uint64_t seed,
+                                      std::function<bool()> abandoned = {});
 
 /// Bytes of text that one token may stand for. A text past context x this is refused before it is
 /// tokenized.

@@ -7,6 +7,7 @@
 
 #include "frontend/field_error.h"
 #include "frontend/frontend.h"
+#include "frontend/media_service.h"
 
 namespace pixii::frontend {
 
@@ -56,7 +57,11 @@ Result<void> ReadTokenizeField(const std::string& name, const Json& value, Token
   } else if (name == "prompt") {
     PX_TRY(out.prompt, ReadString(name, value));
   } else if (name == "messages") {
-    PX_TRY(out.chat.messages, ParseMessages(value));
+    PX_TRY(ChatMessages read, ParseMessages(value));
+    if (!read.media.empty()) {
+      return NotDone(read.media[0].where, "pictures are not tokenized here");
+    }
+    out.chat.messages = std::move(read.messages);
   } else if (name == "tools") {
     PX_TRY(out.chat.tools, ParseTools(value));
   } else if (name == "chat_template_kwargs") {
@@ -131,6 +136,19 @@ std::string_view TaskName(const wire::ModelCard& card, const ServedModel& model)
   return model.pooling.score ? "generate,score" : "generate";
 }
 
+std::string MediaModelObject(const MediaModel& model) {
+  Json out{Json::Object{}};
+  out.Set("id", model.name);
+  out.Set("object", "model");
+  out.Set("created", model.created);
+  out.Set("owned_by", "pixii");
+  out.Set("task", "video,image");
+  out.Set("size", fmt::format("{}x{}", model.defaults.width, model.defaults.height));
+  out.Set("num_frames", static_cast<std::int64_t>(model.defaults.frames));
+  out.Set("fps", model.defaults.frames_per_second);
+  return out.Dump();
+}
+
 }  // namespace
 
 std::string Frontend::ModelObject(const ModelService& service) {
@@ -167,6 +185,9 @@ std::string Frontend::AdapterObject(const ModelService& service, const wire::Ada
 /// What a name means. Errors: those of ModelTable::Find, kNotFound also if the call's key may not
 /// use it.
 Result<Frontend::Named> Frontend::FindAllowed(const Call& call, std::string_view name) const {
+  if (media_) {
+    return Fail(MediaOnly());
+  }
   PX_TRY(ModelService * service, models_.Find(name));
   PX_TRY(const wire::AdapterCard* adapter, FindAdapter(name, service->model(), service->card()));
   const std::string& used = adapter != nullptr ? adapter->name : service->name();
@@ -192,6 +213,9 @@ void Frontend::HandleModels(Call& call) {
       }
     }
   }
+  if (media_) {
+    add(media_->model().name, MediaModelObject(media_->model()));
+  }
   Answer(call, fmt::format(R"({{"object":"list","data":[{}]}})", models));
 }
 
@@ -199,6 +223,10 @@ void Frontend::HandleModel(Call& call) {
   constexpr std::string_view kPrefix = "/v1/models/";
   std::optional<std::string> name =
       wire::PercentDecode(std::string_view(call.exchange.request().path).substr(kPrefix.size()));
+  if (media_ && name == media_->model().name && call.key->MayUse(*name)) {
+    Answer(call, MediaModelObject(media_->model()));
+    return;
+  }
   const Result<Named> named =
       name ? FindAllowed(call, *name) : Result<Named>(Bad("model", "the name is badly encoded"));
   if (!named) {

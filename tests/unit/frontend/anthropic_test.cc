@@ -221,7 +221,86 @@ TEST(AnthropicRequest, RefusesByName) {
   EXPECT_EQ(read.error().param(), "max_tokens");
   read = Read(
       R"({"model":"m","max_tokens":1,"messages":[{"role":"user","content":[{"type":"image"}]}]})");
-  EXPECT_EQ(read.error().param(), "messages[0].content[0].type");
+  EXPECT_EQ(read.error().param(), "messages[0].content[0].source");
+}
+
+std::string Picture(std::string_view data, std::string_view media_type = "image/png") {
+  return R"({"type":"image","source":{"type":"base64","media_type":")" + std::string(media_type) +
+         R"(","data":")" + std::string(data) + R"("}})";
+}
+
+constexpr std::string_view kLinked =
+    R"({"type":"image","source":{"type":"url","url":"https://pictures/3"}})";
+
+TEST_F(AnthropicTest, ShowsPicturesInMessagesAndToolResults) {
+  ShowPictures();
+  Start();
+  const std::string turns =
+      R"("messages":[{"role":"user","content":[{"type":"text","text":"a"},)" + Picture("2") +
+      R"(,{"type":"text","text":"b"}]},)"
+      R"({"role":"assistant","content":[{"type":"tool_use","id":"t","name":"f","input":{}}]},)"
+      R"({"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":[)" +
+      std::string(kLinked) + R"(,{"type":"text","text":"c"},{"type":"text","text":"d"}]}]}])";
+  Reply reply =
+      Post("/v1/messages", R"({"model":"tiny","max_tokens":9,"system":"s",)" + turns + "}");
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  const std::vector<wire::MediaItem>& media = worker.seen.at(0).media;
+  ASSERT_EQ(media.size(), 2U);
+  EXPECT_EQ(media[0].width, 56U);
+  EXPECT_EQ(media[1].width, 84U);
+  EXPECT_EQ(reply.json().Find("usage")->Find("input_tokens")->AsInt(),
+            static_cast<std::int64_t>(worker.seen[0].prompt.size()));
+
+  Reply count = Post("/v1/messages/count_tokens", R"({"model":"tiny",)" + turns + "}");
+  EXPECT_EQ(count.status, 400);
+  EXPECT_NE(count.body.find("messages[0].content[1].source.data: "), std::string::npos)
+      << count.body;
+}
+
+TEST(AnthropicRequest, BringsPicturesIntoTheTemplatesForm) {
+  auto read =
+      Read(R"({"model":"m","max_tokens":1,"messages":[{"role":"user","content":[)"
+           R"({"type":"tool_result","tool_use_id":"t","content":[)" +
+           std::string(kLinked) + R"(,{"type":"text","text":"c"},{"type":"text","text":"d"}]},)" +
+           Picture("2") + "]}]}");
+  EXPECT_EQ(Messages(read),
+            R"([{"role":"tool","tool_call_id":"t","content":[{"type":"image_url","image_url":)"
+            R"({"url":"https://pictures/3"}},{"type":"text","text":"c\nd"}]},{"role":"user",)"
+            R"("content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,2"}}]}])");
+}
+
+TEST_F(AnthropicTest, NamesThePictureThatCannotBeShown) {
+  ShowPictures();
+  Start();
+  const auto said = [&](std::string_view block, std::string_view role = "user") {
+    return Post("/v1/messages", R"({"model":"tiny","max_tokens":9,"system":"s","messages":[)"
+                                R"({"role":"user","content":"q"},{"role":")" +
+                                    std::string(role) + R"(","content":[)" + std::string(block) +
+                                    "]}]}")
+        .body;
+  };
+  const auto names = [&](const std::string& body, std::string_view field) {
+    EXPECT_NE(body.find(std::string(field) + ": "), std::string::npos) << body;
+    EXPECT_EQ(body.find("image_url"), std::string::npos) << body;
+  };
+  names(said(Picture("x")), "messages[1].content[0].source.data");
+  names(said(R"({"type":"image","source":{"type":"url","url":"https://pictures/x"}})"),
+        "messages[1].content[0].source.url");
+  names(said(R"({"type":"tool_result","tool_use_id":"t","content":[)" + Picture("x") + "]}"),
+        "messages[1].content[0].content[0].source.data");
+  names(said(Picture("2", "image/tiff")), "messages[1].content[0].source.media_type");
+  names(said(R"({"type":"image","source":{"type":"file","file_id":"f"}})"),
+        "messages[1].content[0].source.type");
+  names(said(Picture("2"), "assistant"), "messages[1].content[0].type");
+}
+
+TEST_F(AnthropicTest, NamesThePictureThatAModelOfTextIsShown) {
+  Start();
+  Reply reply = Post("/v1/messages", R"({"model":"tiny","max_tokens":9,"messages":[)"
+                                     R"({"role":"user","content":[)" +
+                                         Picture("2") + "]}]}");
+  EXPECT_NE(reply.body.find("messages[0].content[0].source.data: "), std::string::npos)
+      << reply.body;
 }
 
 TEST(AnthropicRequest, NamesFieldsAsTheCallerWroteThem) {

@@ -18,8 +18,9 @@ inline constexpr TokenId kBos = 256;
 inline constexpr TokenId kEos = 257;
 inline constexpr TokenId kImStart = 258;
 inline constexpr TokenId kImEnd = 259;
-inline constexpr std::array<std::string_view, 4> kSpecials = {"<s>", "</s>", "<|im_start|>",
-                                                              "<|im_end|>"};
+inline constexpr TokenId kImage = 260;
+inline constexpr std::array<std::string_view, 5> kSpecials = {"<s>", "</s>", "<|im_start|>",
+                                                              "<|im_end|>", "<|image|>"};
 
 class FakeDecoder final : public TextDecoder {
  public:
@@ -86,13 +87,13 @@ class FakeText final : public TextProcessor {
     return out;
   }
 
-  // <|im_start|>role\ncontent<|im_end|>\n for each message.
+  // <|im_start|>role\ncontent<|im_end|> for each message; <|image|> where a picture stands.
   Result<std::vector<TokenId>> EncodeChat(const ChatPrompt& prompt) const override {
     std::vector<TokenId> out;
     for (const wire::Json& message : prompt.messages.array()) {
       out.push_back(kImStart);
       Plain(message.Find("role")->string() + "\n", out);
-      Plain(message.Find("content")->string(), out);
+      Content(*message.Find("content"), out);
       out.push_back(kImEnd);
     }
     if (prompt.add_generation_prompt) {
@@ -145,6 +146,20 @@ class FakeText final : public TextProcessor {
   }
 
  private:
+  static void Content(const wire::Json& content, std::vector<TokenId>& out) {
+    if (content.is_string()) {
+      Plain(content.string(), out);
+      return;
+    }
+    for (const wire::Json& part : content.array()) {
+      if (part.Find("type")->string() == "image") {
+        out.push_back(kImage);
+      } else {
+        Plain(part.Find("text")->string(), out);
+      }
+    }
+  }
+
   static void Plain(std::string_view text, std::vector<TokenId>& out) {
     for (char c : text) {
       out.push_back(static_cast<unsigned char>(c));

@@ -141,6 +141,26 @@ class FrontendTest : public ::testing::Test {
     }
   }
 
+  /// Before Start. The URL "data:image/png;base64,3" and "https://pictures/3" are a picture of
+  /// three tokens, and so on; other letters there are no picture.
+  void ShowPictures() {
+    worker.mutable_card().vision = wire::VisionCard{.image_token = kImage,
+                                                    .fit = wire::MediaFit::kSmart,
+                                                    .pixels_min = 1,
+                                                    .pixels_max = 1 << 20,
+                                                    .patch_size = 14,
+                                                    .merge_size = 2};
+    model.images = [](const std::string& url) -> Result<media::Image> {
+      const std::uint32_t count = static_cast<std::uint32_t>(url.back()) - '0';
+      if (count < 1 || count > 9) {
+        return Fail(Code::kInvalidArgument, "is no picture");
+      }
+      media::Image out{.size = {.width = 28 * count, .height = 28}, .rgb = {}};
+      out.rgb.assign(out.row_bytes() * out.size.height, static_cast<std::uint8_t>(count));
+      return out;
+    };
+  }
+
   bool Until(const std::function<bool()>& done, rt::Duration limit = 600s) {
     return world.RunUntil(done, world.now() + limit) == rt::SimEnd::kDone;
   }

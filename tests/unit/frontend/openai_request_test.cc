@@ -320,8 +320,21 @@ TEST(OpenAiRequest, MessagesAreCheckedFieldByField) {
       {R"([{"role":"user"}])", "messages[0].content"},
       {R"([{"role":"user","content":7}])", "messages[0].content"},
       {R"([{"role":"user","content":"x","foo":1}])", "messages[0].foo"},
-      {R"([{"role":"user","content":[{"type":"image_url","image_url":{}}]}])",
+      {R"([{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}])",
        "messages[0].content[0].type"},
+      {R"([{"role":"user","content":[{"type":"image_url"}]}])", "messages[0].content[0].image_url"},
+      {R"([{"role":"user","content":[{"type":"image_url","image_url":{}}]}])",
+       "messages[0].content[0].image_url.url"},
+      {R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":7}}]}])",
+       "messages[0].content[0].image_url.url"},
+      {R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"a","detail":"x"}}]}])",
+       "messages[0].content[0].image_url.detail"},
+      {R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"a","foo":1}}]}])",
+       "messages[0].content[0].image_url.foo"},
+      {R"([{"role":"user","content":[{"type":"image_url","image_url":"a","foo":1}]}])",
+       "messages[0].content[0].foo"},
+      {R"([{"role":"system","content":[{"type":"image_url","image_url":{"url":"a"}}]}])",
+       "messages[0].content"},
       {R"([{"role":"user","content":[{"type":"text"}]}])", "messages[0].content[0].text"},
       {R"([{"role":"assistant","tool_calls":[{"id":"a"}]}])", "messages[0].tool_calls[0].function"},
       {R"([{"role":"user","content":"x","tool_calls":[]}])", "messages[0].tool_calls"},
@@ -337,10 +350,21 @@ TEST(OpenAiRequest, MessagesAreCheckedFieldByField) {
     {"role":"tool","tool_call_id":"1","content":"2"}])");
   ASSERT_TRUE(good) << good.error().ToString();
   EXPECT_EQ(
-      good->Dump(),
+      good->messages.Dump(),
       R"([{"role":"system","content":"ab"},{"role":"assistant","content":"","tool_calls":[{"id":"1",)"
       R"("type":"function","function":{"name":"f","arguments":{"x":1}}}]},)"
       R"({"role":"tool","tool_call_id":"1","content":"2"}])");
+  auto seen = messages(
+      R"([{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"u","detail":"low"}},{"type":"video_url","video_url":"v"},{"type":"text","text":"b"}]}])");
+  ASSERT_TRUE(seen) << seen.error().ToString();
+  EXPECT_EQ(seen->messages.Dump(),
+            R"([{"role":"user","content":[{"type":"text","text":"a"},{"type":"image"},)"
+            R"({"type":"video"},{"type":"text","text":"b"}]}])");
+  ASSERT_EQ(seen->media.size(), 2U);
+  EXPECT_EQ(seen->media[0].url, "u");
+  EXPECT_EQ(seen->media[0].where, "messages[0].content[1].image_url.url");
+  EXPECT_EQ(seen->media[1].url, "v");
+  EXPECT_EQ(seen->media[1].kind, wire::MediaKind::kVideo);
 }
 
 TEST(OpenAiRequest, AnAnswerWithReasoningAndCallsCanBeSentBack) {
@@ -348,7 +372,7 @@ TEST(OpenAiRequest, AnAnswerWithReasoningAndCallsCanBeSentBack) {
       R"([{"role":"assistant","content":null,"reasoning":"why","refusal":null,"tool_calls":)"
       R"([{"id":"1","type":"function","function":{"name":"f","arguments":""}}]}])"));
   ASSERT_TRUE(good) << good.error().ToString();
-  EXPECT_EQ(good->Dump(),
+  EXPECT_EQ(good->messages.Dump(),
             R"([{"role":"assistant","content":"","reasoning_content":"why","tool_calls":)"
             R"([{"id":"1","type":"function","function":{"name":"f","arguments":{}}}]}])");
 }

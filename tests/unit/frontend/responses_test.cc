@@ -247,6 +247,106 @@ TEST_F(FrontendTest, NamesWhatIsFoundBehindTheReadingOfAResponseToo) {
   EXPECT_EQ(reply.body.find("max_tokens"), std::string::npos) << reply.body;
 }
 
+std::string Picture(std::string_view url) {
+  return R"({"type":"input_image","image_url":")" + std::string(url) + R"("})";
+}
+
+TEST_F(FrontendTest, ShowsThePicturesOfAResponseAndOfThoseBefore) {
+  ShowPictures();
+  Start();
+  const auto content = [](const std::string& parts) {
+    return R"({"role":"user","content":[)" + parts + "]}";
+  };
+  Reply first = Post("/v1/responses", R"({"instructions":"be","input":[)" +
+                                          content(R"({"type":"input_text","text":"a"},)" +
+                                                  Picture("data:image/png;base64,2") +
+                                                  R"(,{"type":"input_text","text":"b"})") +
+                                          "]}");
+  ASSERT_EQ(first.status, 200) << first.body;
+  ASSERT_EQ(worker.seen.size(), 1U);
+  ASSERT_EQ(worker.seen[0].media.size(), 1U);
+  EXPECT_EQ(worker.seen[0].media[0].width, 56U);
+  const std::string id = first.json().Find("id")->string();
+  Reply second = Post("/v1/responses", R"({"previous_response_id":")" + id + R"(","input":[)" +
+                                           content(Picture("https://pictures/3")) + "]}");
+  ASSERT_EQ(second.status, 200) << second.body;
+  Reply whole = Post(
+      "/v1/chat/completions",
+      R"({"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url",)"
+      R"("image_url":{"url":"data:image/png;base64,2"}},{"type":"text","text":"b"}]},)"
+      R"({"role":"assistant","content":"Hello!"},{"role":"user","content":[{"type":"image_url",)"
+      R"("image_url":{"url":"https://pictures/3"}}]}]})");
+  ASSERT_EQ(whole.status, 200) << whole.body;
+  ASSERT_EQ(worker.seen.size(), 3U);
+  EXPECT_EQ(worker.seen[1].prompt, worker.seen[2].prompt);
+  ASSERT_EQ(worker.seen[1].media.size(), 2U);
+  EXPECT_EQ(worker.seen[1].media[0].digest, worker.seen[0].media[0].digest);
+  EXPECT_EQ(worker.seen[1].media[1].width, 84U);
+}
+
+TEST_F(FrontendTest, NamesThePictureOfAResponseThatCannotBeShown) {
+  ShowPictures();
+  Start();
+  const auto post = [&](const std::string& item, std::string_view more = "") {
+    return Post("/v1/responses", R"({"input":[{"role":"user","content":"q"},)" + item + "]" +
+                                     std::string(more) + "}");
+  };
+  Reply reply = post(R"({"role":"user","content":[{"type":"input_text","text":"t"},)" +
+                         Picture("data:image/png;base64,x") + "]}",
+                     R"(,"instructions":"i")");
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_EQ(reply.param(), "input[1].content[1].image_url") << reply.body;
+  EXPECT_EQ(reply.body.find("messages"), std::string::npos) << reply.body;
+  reply = post(R"({"type":"function_call_output","call_id":"c","output":[)" +
+               Picture("https://pictures/x") + "]}");
+  EXPECT_EQ(reply.param(), "input[1].output[0].image_url") << reply.body;
+  EXPECT_EQ(post(R"({"type":"function_call_output","call_id":"c","output":[)" +
+                 Picture("https://pictures/4") + "]}")
+                .status,
+            200);
+  EXPECT_EQ(worker.seen.at(0).media.at(0).width, 112U);
+
+  const auto param = [&](const std::string& part, std::string_view role = "user") {
+    return post(R"({"role":")" + std::string(role) + R"(","content":[)" + part + "]}").param();
+  };
+  EXPECT_EQ(param(R"({"type":"input_image","file_id":"file-1"})"), "input[1].content[0].file_id");
+  EXPECT_EQ(param(R"({"type":"input_image"})"), "input[1].content[0].image_url");
+  EXPECT_EQ(param(R"({"type":"input_image","image_url":{"url":"x"}})"),
+            "input[1].content[0].image_url");
+  EXPECT_EQ(param(R"({"type":"input_image","image_url":"https://pictures/1","detail":"huge"})"),
+            "input[1].content[0].detail");
+  EXPECT_EQ(param(R"({"type":"input_image","image_url":"https://pictures/1","x":1})"),
+            "input[1].content[0].x");
+  EXPECT_EQ(param(Picture("https://pictures/1"), "developer"), "input[1].content[0].type");
+  EXPECT_EQ(param(Picture("https://pictures/1"), "assistant"), "input[1].content[0].type");
+  reply = Post("/v1/responses/input_tokens",
+               R"({"input":[{"role":"user","content":[)" + Picture("https://pictures/1") + "]}]}");
+  EXPECT_EQ(reply.param(), "input[0].content[0].image_url");
+}
+
+TEST_F(FrontendTest, NamesThePreviousResponseWhosePictureIsGone) {
+  ShowPictures();
+  bool there = true;
+  model.images = [&there, get = model.images](const std::string& url) -> Result<media::Image> {
+    return there ? get(url) : Fail(Code::kUnavailable, "is gone");
+  };
+  Start();
+  Reply first = Post("/v1/responses", R"({"input":[{"role":"user","content":[)" +
+                                          Picture("https://pictures/1") + "]}]}");
+  there = false;
+  Reply second = Post("/v1/responses", R"({"input":"and now?","previous_response_id":)" +
+                                           first.json().Find("id")->Dump() + "}");
+  EXPECT_NE(second.status, 200);
+  EXPECT_EQ(second.param(), "previous_response_id") << second.body;
+}
+
+TEST_F(FrontendTest, NamesThePictureThatAModelOfTextIsShown) {
+  Start();
+  Reply reply = Post("/v1/responses", R"({"input":[{"role":"user","content":[)" +
+                                          Picture("https://pictures/1") + "]}]}");
+  EXPECT_EQ(reply.param(), "input[0].content[0].image_url") << reply.body;
+}
+
 TEST(ResponsesWriter, WritesReasoningTextAndCallsAsItems) {
   ResponsesEcho echo{.fields = Json(Json::Object{}), .messages = {}, .store = false};
   ResponsesWriter writer(std::move(echo), nullptr);

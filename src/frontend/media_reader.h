@@ -1,0 +1,66 @@
+// What a client shows beside its text, and who makes of it what a model's tower takes.
+//
+// Thread: a MediaReader is shared by the threads that read bodies.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "wire/messages/media.h"
+
+namespace pixii::frontend {
+
+inline constexpr std::size_t kMediaPartsMax = 256;  // of a request
+
+/// A picture or film as a message names it.
+struct MediaPart {
+  wire::MediaKind kind = wire::MediaKind::kImage;
+  std::string url;
+  std::string where;  // its field, for errors
+};
+
+/// An item as the model is shown it.
+struct ReadMedia {
+  wire::MediaItem item;      // without `begin`
+  std::uint64_t pixels = 0;  // that were decoded for it
+};
+
+class MediaReader {
+ public:
+  virtual ~MediaReader() = default;
+
+  /// The token that stands for an item of this kind in a rendered prompt; nothing: the model is
+  /// not shown such.
+  virtual std::optional<TokenId> Placeholder(wire::MediaKind kind) const = 0;
+
+  /// Gets, decodes and resizes; waits for the network and for other processes, so never on a loop.
+  /// Errors name `part.where`: kInvalidArgument, kUnsupported, kDeadlineExceeded,
+  /// kResourceExhausted, kUnavailable.
+  virtual Result<ReadMedia> Read(const MediaPart& part) const = 0;
+};
+
+/// How far the pictures of one request may go.
+struct MediaBounds {
+  std::uint64_t tokens_max = 0;                        // of the whole prompt
+  std::uint64_t pixels_max = std::uint64_t{1} << 28U;  // that are decoded
+  std::function<bool()> abandoned = {};  // nobody waits any more; asked before each picture
+};
+
+/// A rendered prompt whose placeholders have become as many as their items take.
+struct MediaPrompt {
+  std::vector<TokenId> tokens;  // of an item the placeholder, again and again
+  std::vector<wire::MediaItem> media;
+};
+
+/// Reads `parts`, which the placeholders of `tokens` stand for in order; parts of one URL once.
+/// Errors: those of Read; kUnsupported where the template has another number of places than there
+/// are parts; kTooLarge past the bounds, before the rest is read; kCancelled.
+Result<MediaPrompt> ShowMedia(std::span<const TokenId> tokens, std::span<const MediaPart> parts,
+                              const MediaReader& reader, const MediaBounds& bounds);
+
+}  // namespace pixii::frontend
