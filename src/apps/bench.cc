@@ -17,10 +17,14 @@
 #include "bench/engine_bench.h"
 #include "bench/frontend_bench.h"
 #include "bench/http_load.h"
+#include "bench/media_bench.h"
 #include "bench/report.h"
 #include "bench/router_bench.h"
 #include "bench/tokenizer_bench.h"
 #include "bench/transfer_bench.h"
+#include "model/checkpoint_folder.h"
+#include "model/vision_processor.h"
+#include "model/vision_tower.h"
 #include "rt/file.h"
 #include "rt/loop.h"
 #include "rt/net.h"
@@ -197,6 +201,22 @@ Figures MeasureEngine(const BenchEngineFlags& flags) {
                                      .rank = static_cast<std::uint32_t>(flags.rank)});
 }
 
+constexpr std::uint64_t kImageBytesMax = std::uint64_t{64} << 20;
+
+Figures MeasureMedia(const BenchMediaFlags& flags) {
+  bench::MediaBenchOptions options{.repeats = static_cast<std::uint32_t>(flags.repeats)};
+  if (!flags.image.empty()) {
+    PX_TRY(options.jpeg, rt::ReadFile(flags.image, kImageBytesMax));
+  }
+  PX_TRY(const ModelSource source, ResolveModel(flags.model, false));
+  PX_TRY(const std::unique_ptr<kernels::Operators> operators, MakeOperators({}));
+  PX_TRY(const std::unique_ptr<model::VisionTower> tower,
+         model::VisionTower::Load(source.folder, *operators, {}));
+  PX_TRY(const model::CheckpointFolder folder, model::CheckpointFolder::Open(source.folder));
+  PX_TRY(options.processor, model::LoadVisionProcessor(folder, tower->spec()));
+  return bench::BenchMedia(*tower, options);
+}
+
 Figures MeasureTokenizer(const BenchTokenizerFlags& flags) {
   if (flags.text.empty()) {
     return Fail(Code::kInvalidArgument, "--text FILE names the text to encode", "text");
@@ -302,6 +322,13 @@ int RunBench(const Arguments& arguments) {
          "HTTP, in turns, on the same cores as the load."},
         MeasureFrontend, rest);
   }
+  if (what == "media") {
+    return RunMeasurement(
+        {"bench media",
+         "Measures what a picture costs before a model sees it, beside libjpeg-turbo's own "
+         "decoding, and what kept features save."},
+        MeasureMedia, rest);
+  }
   if (what == "tokenizer") {
     return RunMeasurement(
         {"bench tokenizer",
@@ -339,9 +366,10 @@ int RunBench(const Arguments& arguments) {
          "memory or a bare socket, in turns."},
         MeasureTransfer, rest);
   }
-  return Complain(Error(Code::kInvalidArgument,
-                        "pixii bench takes one of: cluster, engine, frontend, grammar, kv, router, "
-                        "serve, tokenizer, transfer"));
+  return Complain(
+      Error(Code::kInvalidArgument,
+            "pixii bench takes one of: cluster, engine, frontend, grammar, kv, media, router, "
+            "serve, tokenizer, transfer"));
 }
 
 }  // namespace pixii::apps

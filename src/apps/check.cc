@@ -3,9 +3,29 @@
 #include "apps/command.h"
 #include "apps/model_host.h"
 #include "apps/model_source.h"
+#include "media/decode.h"
 #include "model/check.h"
+#include "model/diffusion/diffusion_check.h"
+#include "rt/file.h"
 
 namespace pixii::apps {
+namespace {
+
+Result<model::CheckReport> CheckAny(const std::string& folder, kernels::Operators& operators,
+                                    const model::CheckOptions& options) {
+  return model::IsDiffusionFolder(folder) ? model::CheckDiffusionFolder(folder, operators, options)
+                                          : model::CheckFolder(folder, operators, options);
+}
+
+constexpr std::uint64_t kImageFileMax = std::uint64_t{64} << 20;  // bytes
+
+/// Golden pictures are one's own, so they are decoded in this process.
+Result<media::Image> ReadImage(const std::string& path) {
+  PX_TRY(const std::string file, rt::ReadFile(path, kImageFileMax));
+  return media::Decode({reinterpret_cast<const std::uint8_t*>(file.data()), file.size()}, {});
+}
+
+}  // namespace
 
 int RunCheck(const Arguments& arguments) {
   EngineFlags flags;
@@ -36,7 +56,8 @@ int RunCheck(const Arguments& arguments) {
   for (const std::string& name : parsed.positionals) {
     Result<ModelSource> source = ResolveModel(name, true);
     Result<model::CheckReport> report =
-        source ? model::CheckFolder(source->folder, **operators, {.ranks = RankOptionsOf(flags)})
+        source ? CheckAny(source->folder, **operators,
+                          {.ranks = RankOptionsOf(flags), .read_image = ReadImage})
                : Result<model::CheckReport>(Fail(source.error()));
     if (!report) {
       return Complain(report.error());

@@ -26,6 +26,7 @@ int RunWorker(const Arguments& arguments);
 int RunUp(const Arguments& arguments);
 int RunFrontend(const Arguments& arguments);
 int RunRouter(const Arguments& arguments);
+int RunVideo(const Arguments& arguments);
 int RunChat(const Arguments& arguments);
 int RunTokenize(const Arguments& arguments);
 int RunDetokenize(const Arguments& arguments);

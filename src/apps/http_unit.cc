@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/command.h"
+#include "apps/image_source.h"
 #include "rt/file.h"
 
 namespace pixii::apps {
@@ -48,6 +49,7 @@ frontend::FrontendOptions MakeFrontendOptions(const HttpFlags& flags, bool adapt
   options.files.lifetime_seconds =
       std::chrono::floor<std::chrono::seconds>(std::chrono::nanoseconds(flags.file_time)).count();
   options.batches.lines_running_max = static_cast<std::uint32_t>(flags.batch_lines);
+  options.media_threads = 4;  // they wait for the network and for decoders most of the time
   options.text_threads = 1;  // long prompts are tokenized off the loop
   return options;
 }
@@ -224,11 +226,18 @@ Result<void> HttpUnit::UseParsers(frontend::ServedModel& served) const {
 Result<frontend::ServiceId> HttpUnit::Serve(frontend::ServedModel served,
                                             std::shared_ptr<control::WorkerLink> link) {
   PX_CHECK_OK(UseParsers(served));
+  served.images = images_;
   if (model_name_.empty()) {
     card_ = link->card();
     model_name_ = served.name();
   }
   return frontend_->Serve(std::move(served), std::move(link));
+}
+
+Result<void> HttpUnit::ServeMedia(std::unique_ptr<frontend::MediaMaker> maker) {
+  model_name_ = maker->model().name;
+  media_->rules.ignore_unknown = flags_.ignore_unsupported_fields;
+  return frontend_->ServeMedia(*media_, std::move(maker));
 }
 
 Result<void> HttpUnit::Start(bool adapter_api, obs::Registry& registry,
@@ -245,8 +254,11 @@ Result<void> HttpUnit::Start(bool adapter_api, obs::Registry& registry,
       recorder_->Take(std::move(record));
     };
   }
+  PX_TRY(media::SourcePolicy policy, SourcePolicyOf(flags_));
+  images_ = MakeImageGetter(std::move(policy));
   frontend::FrontendOptions options = MakeFrontendOptions(flags_, adapter_api);
   PX_TRY(options.disabled_endpoints, ReadEndpoints(flags_.disable_endpoints));
+  options.media_api = media_.has_value();
   PX_TRY(options.http.on_answered, AccessLogWriter::Open(flags_, loop_, log_, access_log_));
   frontend_.emplace(std::move(environment), options, std::move(keys_));
   PX_TRY(address_, frontend_->Start(address_));
@@ -332,7 +344,9 @@ Result<void> HttpUnit::WritePorts() const {
 }
 
 void HttpUnit::SayExample(std::string_view note) const {
-  const auto [path, body] = Example(card_);
+  const auto [path, body] = media_ ? std::pair<std::string_view, std::string_view>(
+                                         "/v1/videos", R"({"prompt": "a red circle moving left"})")
+                                   : Example(card_);
   const bool file = address_.host.starts_with("unix:");
   const std::string scheme = flags_.tls_cert.empty() ? "http" : "https";
   Say("{}pixii serves {} on {}{}\n\n"

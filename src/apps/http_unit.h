@@ -18,6 +18,7 @@
 #include "frontend/api_keys.h"
 #include "frontend/frontend.h"
 #include "frontend/grpc_server.h"
+#include "frontend/media_service.h"
 #include "obs/log.h"
 #include "obs/metrics.h"
 #include "rt/loop.h"
@@ -46,6 +47,12 @@ class HttpUnit final {
   /// frontend().Serve(), with how answers of the model are taken apart.
   Result<frontend::ServiceId> Serve(frontend::ServedModel served,
                                     std::shared_ptr<control::WorkerLink> link);
+
+  /// Before Start: what it will serve makes videos and pictures.
+  void OfferMedia(frontend::MediaServiceOptions options) { media_ = std::move(options); }
+
+  /// frontend().ServeMedia(). Pre: OfferMedia, then Start.
+  Result<void> ServeMedia(std::unique_ptr<frontend::MediaMaker> maker);
 
   /// Once the model has answered: writes the port files, says so. Stops the loop if it cannot.
   void AnnounceWhenReady(std::string_view note);
@@ -90,7 +97,9 @@ class HttpUnit final {
   frontend::ApiKeys keys_;
   rt::Address address_;   // asked for, then bound
   wire::ModelCard card_;  // of the model that was served first
+  frontend::ImageGetter images_;
   std::string model_name_;
+  std::optional<frontend::MediaServiceOptions> media_;  // nothing: it makes none
   bool draining_ = false;
   std::optional<int> exit_;
   std::unique_ptr<RecordWriter> recorder_;

@@ -5,7 +5,9 @@
 #include <span>
 
 #include "apps/command.h"
+#include "apps/media_command.h"
 #include "apps/version.h"
+#include "media/decoder_child.h"
 #include "rt/process.h"
 #include "wire/json.h"
 
@@ -30,8 +32,10 @@ constexpr Row kCommands[] = {
     {"render", "renders a chat template, a JSON context a line", RunRender},
     {"grammar", "says whether texts follow a schema, pattern or grammar", RunGrammar},
     {"check", "compares model folders with the golden files in them", RunCheck},
+    {"video", "makes a video from a text", RunVideo},
     {"inspect", "says what a checkpoint is and what it needs", RunInspect},
     {"kv", "looks at the file of a KV disk tier and mends it", RunKv},
+    {"media", "decodes an image file in a sandbox, resizes it and writes its RGB bytes", RunMedia},
     {"quantize", "writes a model in int8 or int4", RunQuantize},
     {"replay", "repeats recorded requests and compares them bit for bit", RunReplay},
     {"bench",
@@ -79,6 +83,9 @@ int Main(std::span<char*> words) {
           Error(Code::kInvalidArgument, "pixii --version takes --json and nothing else"));
     }
     return PrintVersion(!arguments.empty());
+  }
+  if (name == media::kDecoderCommand) {
+    return media::RunDecoderChild(arguments);  // started by ourselves alone, so in no help
   }
   std::vector<std::string> known;
   for (const Row& row : kCommands) {

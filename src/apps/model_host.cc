@@ -15,6 +15,7 @@
 #include "base/checked.h"
 #include "engine/draft_head.h"
 #include "engine/draft_model.h"
+#include "engine/model_encoder.h"
 #include "engine/model_executor.h"
 #include "engine/prompt_lookup.h"
 #include "engine/rank_group.h"
@@ -24,6 +25,7 @@
 #include "kv/connector_stack.h"
 #include "model/checkpoint_folder.h"
 #include "model/inspect.h"
+#include "model/vision_processor.h"
 #include "rt/file.h"
 #include "rt/process.h"
 #include "rt/random.h"
@@ -481,13 +483,28 @@ Result<std::vector<std::unique_ptr<engine::Engine>>> ModelHost::MakeRankEngines(
     PX_TRY(std::unique_ptr<engine::Drafter> drafter, MakeDrafter(context));
     PX_TRY(std::unique_ptr<kv::Connector> connector,
            MakeConnector(*executors[rank], options, rank));
+    PX_TRY(std::unique_ptr<engine::MediaEncoder> encoder, MakeEncoder());
     PX_TRY(std::unique_ptr<engine::Engine> engine,
            engine::Engine::Create(options, std::move(executors[rank]), processors_[rank],
-                                  std::move(drafter), std::move(connector)));
+                                  std::move(drafter), std::move(connector), std::move(encoder)));
     PX_CHECK_OK(LoadAdapters(*engine));
     engines.push_back(std::move(engine));
   }
   return engines;
+}
+
+// Null: the model is shown text alone. Ranks of attention DP step together on threads of their own,
+// which a tower on one of them would meet.
+Result<std::unique_ptr<engine::MediaEncoder>> ModelHost::MakeEncoder() const {
+  if (mock_ || !spec_.vision || rank_count() > 1) {
+    return std::unique_ptr<engine::MediaEncoder>();
+  }
+  PX_TRY(const model::CheckpointFolder folder, model::CheckpointFolder::Open(folder_));
+  PX_TRY(media::PatchSpec processor, model::LoadVisionProcessor(folder, *spec_.vision));
+  PX_TRY(std::unique_ptr<model::VisionTower> tower,
+         model::VisionTower::Load(folder_, *operators_, {.compute = ComputeOf(flags_)}));
+  return std::make_unique<engine::ModelEncoder>(std::move(tower), std::move(processor),
+                                                spec_.vision->three_positions);
 }
 
 Result<std::unique_ptr<kv::Connector>> ModelHost::MakeConnector(

@@ -95,6 +95,7 @@ class ModelHost final {
                                                              std::uint32_t step_tokens);
   Result<std::vector<std::unique_ptr<engine::StepExecutor>>> MakeExecutors(
       std::uint32_t context_tokens, std::uint32_t step_tokens);
+  Result<std::unique_ptr<engine::MediaEncoder>> MakeEncoder() const;
   Result<std::unique_ptr<kv::Connector>> MakeConnector(const engine::StepExecutor& executor,
                                                        const engine::EngineOptions& options,
                                                        std::uint32_t rank) const;

@@ -47,6 +47,8 @@ void AddAliases(std::vector<config::Option>& options) {
       {"overload-status-code", nullptr, "DYN_HTTP_OVERLOAD_STATUS_CODE"},
       {"backend-stream-timeout", nullptr, "DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS"},
       {"disable-frontend-admin-api", nullptr, "DYN_DISABLE_FRONTEND_ADMIN_API"},
+      {"media-allow-internal", nullptr, "DYN_MM_ALLOW_INTERNAL"},
+      {"media-folder", "allowed-local-media-path", "DYN_MM_LOCAL_PATH"},
       {"served-model-name", "model-name", "DYN_MODEL_NAME"},
       {"block-size", "kv-cache-block-size", "DYN_KV_CACHE_BLOCK_SIZE"},
       {"extra-engine-args", nullptr, "DYN_TRTLLM_EXTRA_ENGINE_ARGS"},
@@ -195,6 +197,7 @@ std::vector<config::Option> RowsOf(ServeFlags& flags) {
 #include "apps/fleet_options.def"
 #include "apps/http_options.def"
 #include "apps/kv_zmq_options.def"
+#include "apps/media_options.def"
 #include "apps/mock_options.def"
 #include "apps/model_options.def"
 #include "apps/process_options.def"
@@ -293,6 +296,12 @@ std::vector<config::Option> RowsOf(BenchKvFlags& flags) {
   return options;
 }
 
+std::vector<config::Option> RowsOf(BenchMediaFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/bench_media_options.def"
+  return options;
+}
+
 std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/bench_tokenizer_options.def"
@@ -327,6 +336,12 @@ std::vector<config::Option> RowsOf(RouterFlags& flags) {
 std::vector<config::Option> RowsOf(RenderFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/render_options.def"
+  return options;
+}
+
+std::vector<config::Option> RowsOf(VideoFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/video_options.def"
   return options;
 }
 

@@ -107,13 +107,18 @@ struct FleetFlags {
 #include "apps/fleet_options.def"
 };
 
+struct MediaFlags {
+#include "apps/media_options.def"
+};
+
 struct ServeFlags : ProcessFlags,
                     HttpFlags,
                     ModelFlags,
                     MockFlags,
                     KvZmqFlags,
                     RouterFlags,
-                    FleetFlags {
+                    FleetFlags,
+                    MediaFlags {
 #include "apps/serve_options.def"
 };
 
@@ -156,6 +161,10 @@ struct BenchKvFlags {
 #include "apps/bench_kv_options.def"
 };
 
+struct BenchMediaFlags {
+#include "apps/bench_media_options.def"
+};
+
 struct BenchTokenizerFlags {
 #include "apps/bench_tokenizer_options.def"
 };
@@ -170,6 +179,10 @@ struct BenchClusterFlags {
 
 struct BenchTransferFlags {
 #include "apps/bench_transfer_options.def"
+};
+
+struct VideoFlags {
+#include "apps/video_options.def"
 };
 
 struct RenderFlags {
@@ -197,12 +210,14 @@ std::vector<config::Option> RowsOf(BenchServeFlags& flags);
 std::vector<config::Option> RowsOf(BenchEngineFlags& flags);
 std::vector<config::Option> RowsOf(BenchFrontendFlags& flags);
 std::vector<config::Option> RowsOf(BenchKvFlags& flags);
+std::vector<config::Option> RowsOf(BenchMediaFlags& flags);
 std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags);
 std::vector<config::Option> RowsOf(BenchRouterFlags& flags);
 std::vector<config::Option> RowsOf(BenchClusterFlags& flags);
 std::vector<config::Option> RowsOf(BenchTransferFlags& flags);
 std::vector<config::Option> RowsOf(RouterFlags& flags);
 std::vector<config::Option> RowsOf(RenderFlags& flags);
+std::vector<config::Option> RowsOf(VideoFlags& flags);
 std::vector<config::Option> RowsOf(SimulateFlags& flags);
 std::vector<config::Option> RowsOf(TraceFlags& flags);
 

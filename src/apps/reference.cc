@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/command.h"
+#include "apps/media_command.h"
 #include "apps/option_structs.h"
 #include "config/engine_args.h"
 #include "obs/log.h"
@@ -29,8 +30,10 @@ std::string ConfigReference() {
   TraceFlags trace;
   ReplayFlags replay;
   BenchKvFlags bench_kv;
+  BenchMediaFlags bench_media;
   BenchTokenizerFlags bench_tokenizer;
   RenderFlags render;
+  VideoFlags video;
   BenchFrontendFlags bench_frontend;
   WorkerFlags worker;
   FrontendFlags frontend;
@@ -39,6 +42,7 @@ std::string ConfigReference() {
   BenchClusterFlags bench_cluster;
   BenchTransferFlags bench_transfer;
   UpFlags up;
+  MediaCommandFlags media;
   std::vector<config::Command> commands;
   const auto add = [&](std::string name, std::string summary, std::vector<config::Option> options,
                        std::vector<config::Positional> positionals = {}) {
@@ -66,9 +70,16 @@ std::string ConfigReference() {
       RowsOf(replay), {{.name = "RECORD", .help = "", .required = true, .repeated = true}});
   add("bench kv", "Measures how soon conversations go on from each tier of KV blocks.",
       RowsOf(bench_kv));
+  add("bench media",
+      "Measures what a picture costs before a model sees it, beside libjpeg-turbo's own decoding.",
+      RowsOf(bench_media));
   add("bench tokenizer", "Measures how fast a tokenizer encodes and decodes a text in one thread.",
       RowsOf(bench_tokenizer));
   add("render", "Renders a chat template, a JSON context a line.", RowsOf(render));
+  add("video",
+      "Makes a video from a text. It also takes --device, --isa, --threads, --numerics and --dtype "
+      "of `pixii serve`.",
+      RowsOf(video), {{.name = "PROMPT", .help = "", .required = true, .repeated = false}});
   add("bench frontend", "Measures what the front end costs, with a mock engine, beside plain HTTP.",
       RowsOf(bench_frontend));
   add("worker",
@@ -79,6 +90,10 @@ std::string ConfigReference() {
   add("router", "Decides where requests go, for frontends and for others.", RowsOf(router));
   add("up", "Runs the processes that a graph file says, and keeps them running.", RowsOf(up),
       {{.name = "GRAPH", .help = "", .required = true, .repeated = false}});
+  add("media",
+      "Decodes an image file in a sandbox, resizes it, writes its RGB bytes and prints its size "
+      "as JSON.",
+      RowsOf(media), {{.name = "FILE", .help = "", .required = true, .repeated = false}});
   add("bench router", "Measures the router's index and its decisions while events come.",
       RowsOf(bench_router));
   add("bench cluster", "Measures what a cluster of processes adds to a request, beside one server.",

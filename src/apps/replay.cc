@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "apps/command.h"
+#include "apps/image_source.h"
 #include "apps/model_host.h"
 #include "apps/model_source.h"
 #include "engine/engine_loop.h"
@@ -42,6 +43,7 @@ class Replayer final {
            ResolveModel(flags.model.empty() ? record.model : flags.model, flags.offline));
     PX_TRY(host_, ModelHost::Load(source.folder, engine_flags));
     PX_TRY(served_, LoadServedModel(source.folder, host_->spec(), record.model));
+    served_.images = MakeImageGetter({});
     host_->UseGrammars(served_.grammars);
     PX_TRY(std::unique_ptr<engine::Engine> engine, host_->MakeEngine());
     engine_.emplace(*loop_, std::move(engine));
@@ -72,6 +74,13 @@ class Replayer final {
     for (std::size_t part = 0; part < record.prompts.size(); ++part) {
       wire::GenerateRequest generate = plan.prototype;
       generate.prompt = record.prompts[part];
+      if (!generate.media.empty() && generate.prompt != plan.prompts[part]) {
+        return Fail(Code::kInvalidArgument,
+                    "the record's prompt has other places for its pictures: a URL of the body "
+                    "gives another one today, or the model's processor is another",
+                    "prompts");
+      }
+      wire::PutMediaTokens(generate.media, generate.prompt);
       generate.adapter_version = record.receipt.adapter_version;
       PX_TRY(const std::vector<frontend::ChoiceTranscript> got, Generate(std::move(generate)));
       for (std::size_t k = 0; k < n; ++k) {

@@ -23,6 +23,7 @@
 #include "apps/serve_folder.h"
 #include "apps/supervisor.h"
 #include "apps/transfer_agent_maker.h"
+#include "apps/video_server.h"
 #include "apps/worker_arguments.h"
 #include "control/discovery.h"
 #include "rt/file.h"
@@ -288,7 +289,10 @@ int RunServe(const Arguments& arguments) {
   ServeFlags serve;
   EngineFlags engine;
   return RunModelCommand("serve", "Answers the OpenAI API with a model.", RowsOf(serve), engine,
-                         arguments, [&](const std::string& model) {
+                         arguments, [&](const std::string& model) -> Result<int> {
+                           if (const std::optional<ModelSource> videos = VideoModel(serve, model)) {
+                             return ServeVideos(std::move(serve), std::move(engine), *videos);
+                           }
                            return serve.workers > 0 || serve.prefill > 0 || serve.decode > 0
                                       ? FleetServer(std::move(serve), std::move(engine)).Run(model)
                                       : Server(std::move(serve), std::move(engine)).Run(model);
