@@ -80,9 +80,8 @@ def house_checks(tally):
     tally.add("layers", *run(["python3", "tools/layers.py"]))
     tally.add("tidy", *run(["python3", "tools/tidy.py"]))
     tally.add("mutations apply", *run(["python3", "tools/mutate", "--check"]))
-    disjoint = ROOT / "models/tiny-chat/train/test_disjoint.py"
-    if disjoint.exists():
-        tally.add("tiny-chat held-out data", *run(["python3", str(disjoint)]))
+    for disjoint in sorted(ROOT.glob("models/*/train/test_disjoint.py")):
+        tally.add(f"{disjoint.parts[-3]} held-out data", *run(["python3", str(disjoint)]))
 
 
 def skip_reason(output, name):

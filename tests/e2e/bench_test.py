@@ -87,6 +87,20 @@ class Bench(unittest.TestCase):
         for name in names:  # also the tokens that came and were not computed
             self.assertGreater(rows[name]["value"], 0, name)
 
+    def test_media_measures_a_picture_on_its_way_to_a_tower(self):
+        out = harness.run_pixii("bench", "media", "--repeats", "1", "--json")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        rows = self.check_report(out.stdout, ["floor", "decode", "patches", "clip", "tower", "kept"])
+        for name in ("decode", "patches", "clip"):
+            self.assertEqual(rows[name]["limit_name"], "libjpeg-turbo decodes")
+            self.assertGreater(rows[name]["value"], 0)
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"no JPEG")
+            file.flush()
+            out = harness.run_pixii("bench", "media", "--image", file.name)
+        self.assertNotEqual(out.returncode, 0)
+        self.assertIn("JPEG", out.stderr)
+
     def test_router_measures_its_index_and_its_decisions(self):
         out = harness.run_pixii("bench", "router", "--blocks", "20000", "--workers", "50", "--seconds", "0.05", "--json")
         self.assertEqual(out.returncode, 0, out.stderr)

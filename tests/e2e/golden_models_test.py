@@ -1,11 +1,14 @@
 """Checkpoints of every family through `pixii check` and through the server, against reference implementations."""
 import json
 import pathlib
+import shutil
+import tempfile
 import unittest
 
 import harness
 
 OWN = sorted(path.parent.name for path in harness.OWN_MODELS.glob("*/golden.json") if "greedy" in path.read_text())
+VISION = ("llava-clip", "llava-siglip", "qwen2-vl", "qwen2-5-vl", "qwen3-vl")
 MARGIN = 1e-3  # below it the two best logits are too close for the arg max to be a fact
 
 
@@ -46,6 +49,39 @@ class GoldenModels(unittest.TestCase):
                 done = harness.run_pixii("check", str(folder))
                 self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
                 self.assertIn("logits", done.stdout)
+
+    def test_check_passes_on_the_bundled_models_that_see_and_draw(self):
+        """Of tiny-vlm also a case whose pictures are resized, which lies apart."""
+        for name in ("tiny-vlm", "tiny-video"):
+            with self.subTest(name):
+                done = harness.run_pixii("check", name, timeout=600)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        golden = harness.ROOT / "tests/golden/tiny-vlm"
+        with tempfile.TemporaryDirectory() as folder:
+            for path in (harness.ROOT / "models/tiny-vlm").iterdir():
+                if path.is_file() and not path.name.startswith("golden."):
+                    shutil.copy(path, folder)
+            for path in golden.iterdir():
+                (shutil.copytree if path.is_dir() else shutil.copy)(path, pathlib.Path(folder) / path.name)
+            done = harness.run_pixii("check", folder, timeout=600)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            self.assertIn("pixels", done.stdout)
+
+    def test_check_passes_on_every_tower(self):
+        """Pictures' pixels too, where the pictures are."""
+        for name in VISION:
+            with self.subTest(name):
+                folder = harness.GOLDEN / "models" / name
+                pixels = folder.is_dir()
+                if not pixels:
+                    folder = harness.OWN_MODELS / name
+                if not folder.is_dir():
+                    self.skipTest(f"{folder} is not here")
+                done = harness.run_pixii("check", str(folder))
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                self.assertIn("dog.features", done.stdout)
+                if pixels:
+                    self.assertRegex(done.stdout, r"dog\.pixels\.0 +\d+ +0 +2 +ok")  # not a bit differs
 
     def test_check_fails_on_a_changed_weight(self):
         import shutil

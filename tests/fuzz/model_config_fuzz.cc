@@ -40,6 +40,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const float frequency : InverseFrequencies(rope, rotary_dim, decoder.context_tokens_max)) {
       PX_ASSERT(std::isfinite(frequency) && frequency >= 0.0F);
     }
+    PX_ASSERT(AxesOfPairs(rope, static_cast<std::size_t>(rotary_dim) / 2).size() ==
+              static_cast<std::size_t>(rotary_dim) / 2);
+  }
+  if (config->vision) {
+    const VisionSpec& tower = *config->vision;
+    PX_ASSERT(tower.out_size == decoder.hidden_size);
+    PX_ASSERT(tower.head_dim() >= 1 && tower.hidden_size % tower.head_count == 0);
+    PX_ASSERT(tower.depth() >= 1 && tower.depth() <= tower.layer_count);
+    PX_ASSERT(tower.patch_values() >= 3 && tower.feature_size() >= tower.hidden_size);
+    PX_ASSERT(tower.deepstack_layers.size() < decoder.layers.size());
+    PX_ASSERT(!ExpectedTensors(tower).empty());
   }
   return 0;
 }

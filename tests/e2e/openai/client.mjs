@@ -128,6 +128,33 @@ const cases = {
     assert.ok(chunks >= 5 && chunks < 4000);
   },
 
+  async videos() {
+    const prompt = "a red circle moving left";
+    const job = await client.videos.create({ model: "videos", prompt, size: "64x64", seconds: "1" });
+    assert.equal(job.object, "video");
+    assert.equal(job.prompt, prompt);
+    let now = job;
+    let progress = 0;
+    while (now.status === "queued" || now.status === "in_progress") {
+      now = await client.videos.retrieve(job.id);
+      assert.ok(now.progress >= progress);
+      progress = now.progress;
+    }
+    assert.equal(now.status, "completed");
+    const file = Buffer.from(await (await client.videos.downloadContent(job.id)).arrayBuffer());
+    assert.equal(file.toString("latin1", 4, 8), "ftyp");
+    const ids = [];
+    for await (const one of client.videos.list()) ids.push(one.id);
+    assert.deepEqual(ids, [job.id]);
+    assert.equal((await client.videos.delete(job.id)).deleted, true);
+    await assert.rejects(client.videos.retrieve(job.id), OpenAI.NotFoundError);
+    await assert.rejects(client.videos.remix(job.id, { prompt }), OpenAI.BadRequestError);
+    await assert.rejects(client.videos.create({ model: "videos", prompt, size: "1x1" }), (error) => error.param === "size");
+    const images = await client.images.generate({ model: "videos", prompt, size: "64x64", n: 2, response_format: "b64_json" });
+    assert.equal(images.data.length, 2);
+    assert.equal(Buffer.from(images.data[0].b64_json, "base64").toString("latin1", 1, 4), "PNG");
+  },
+
   async errors() {
     await assert.rejects(client.chat.completions.create({ model: "nobody", messages }), OpenAI.NotFoundError);
     await assert.rejects(client.chat.completions.create({ model, messages, temperature: 7 }), (error) => {

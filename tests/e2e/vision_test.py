@@ -1,0 +1,185 @@
+"""Questions about pictures: the bundled model answers as its table says, the same wherever it is asked, and pictures are told apart."""
+import base64
+import contextlib
+import http.server
+import pathlib
+import struct
+import sys
+import tempfile
+import threading
+import unittest
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import cluster
+import harness
+
+sys.path.insert(0, str(harness.ROOT / "models/tiny-vlm/train"))
+import conversations  # noqa: E402  (of the model's own folder)
+import draw  # noqa: E402
+import eval as asking  # noqa: E402
+
+CHAT = "/v1/chat/completions"
+FLAGS = ("--threads", "1", "--max-batch", "8", "--kv-memory", "64MiB")
+TASKS = ("name", "count", "relation", "digits", "two pictures", "fourth question on a picture", "saying it sees no picture")
+CASES_OF_TASK = 6
+RIGHT_MIN = 0.95  # the table says 1.0 of each task
+
+
+def plain(colour, width=112, height=112):
+    """A data URL of one colour."""
+    return "data:image/png;base64," + base64.b64encode(draw.png(width, height, bytes(colour) * (width * height))).decode()
+
+
+def body(messages, **more):
+    return {"model": "tiny-vlm", "messages": messages, "temperature": 0, "max_tokens": 48, **more}
+
+
+def look(url, question="What do you see?", **more):
+    return body([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": question}]}], **more)
+
+
+def all_cases():
+    return [(task, case) for task in conversations.CASES if any(task.startswith(name) for name in TASKS)
+            for case in conversations.cases(task, CASES_OF_TASK, 3)]
+
+
+class Vision(unittest.TestCase):
+    def ask_all(self, server, cases):
+        def one(entry):
+            status, answer = server.post(CHAT, body(asking.request_messages(entry[1]["messages"]), logprobs=True, top_logprobs=2))
+            self.assertEqual(status, 200, answer)
+            choice = answer["choices"][0]
+            return choice["message"]["content"], [(t["token"], t["logprob"]) for t in choice["logprobs"]["content"]]
+
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(one, cases))
+
+    def test_answers_are_right_and_the_same_in_every_topology(self):
+        cases = all_cases()
+        self.assertGreaterEqual(len(cases), 5 * CASES_OF_TASK)
+        with harness.Server("tiny-vlm", *FLAGS) as server:
+            alone = self.ask_all(server, cases)
+            again = self.ask_all(server, cases)
+        right = sum(conversations.right(task, case, text) for (task, case), (text, _) in zip(cases, alone))
+        self.assertGreaterEqual(right / len(cases), RIGHT_MIN,
+                                [(task, case["expect"], text) for (task, case), (text, _) in zip(cases, alone)
+                                 if not conversations.right(task, case, text)])
+        self.assertEqual(again, alone, "what was seen before changes nothing")
+        for flags in (("--workers", "2"), ("--prefill", "1", "--decode", "1")):
+            with self.subTest(flags=flags), harness.Server("tiny-vlm", *FLAGS, *flags) as server:
+                self.assertEqual(self.ask_all(server, cases), alone)
+
+    def test_equal_pictures_meet_in_the_cache_and_others_never(self):
+        with harness.Server("tiny-vlm", *FLAGS) as server:
+            def cached(url):
+                status, answer = server.post(CHAT, look(url, max_tokens=1))
+                self.assertEqual(status, 200, answer)
+                return answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+            red = plain((200, 0, 0))
+            self.assertEqual(cached(red), 0)
+            self.assertGreater(cached(red), 0)
+            almost = bytearray(bytes((200, 0, 0)) * (112 * 112))
+            almost[-1] = 1
+            other = "data:image/png;base64," + base64.b64encode(draw.png(112, 112, bytes(almost))).decode()
+            self.assertEqual(cached(other), 0, "one bit of one pixel")
+            # The same pixels in another file are the same picture.
+            rows = b"".join(b"\0" + bytes((200, 0, 0)) * 112 for _ in range(112))
+            chunk = lambda name, data: struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))  # noqa: E731
+            file = (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 112, 112, 8, 2, 0, 0, 0)) +
+                    chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b""))
+            self.assertGreater(cached("data:image/png;base64," + base64.b64encode(file).decode()), 0)
+
+    def test_a_picture_moves_with_its_request(self):
+        cases = [entry for entry in all_cases() if entry[0].startswith("describe") or "two" in entry[0]][:4] or all_cases()[:4]
+        message = asking.request_messages(cases[0][1]["messages"])
+        wanted = body(message, max_tokens=300, ignore_eos=True, seed=5, temperature=1)
+        with harness.Server("tiny-vlm", *FLAGS) as server:
+            status, whole = server.post(CHAT, wanted)
+            self.assertEqual(status, 200, whole)
+        with cluster.Cluster(2, "tiny-vlm", FLAGS) as both:
+            killed = False
+            text = ""
+            for event in both.frontend.stream(CHAT, wanted):
+                for choice in event["choices"]:
+                    text += choice["delta"].get("content") or ""
+                if len(text) > 40 and not killed:
+                    both.kill(both.serving())
+                    killed = True
+            self.assertTrue(killed)
+            self.assertEqual(text, whole["choices"][0]["message"]["content"])
+            self.assertEqual(both.migrations()["ongoing_request"], 1)
+
+    def test_what_cannot_be_shown_is_refused_by_field(self):
+        at = "messages[0].content[0].image_url.url"
+        jpeg_start = base64.b64encode(b"\xff\xd8\xff\xe0 no picture").decode()
+        with harness.Server("tiny-vlm", *FLAGS) as server:
+            for url, code in (("data:image/png;base64,!!!", 400), ("data:image/png,abc", 400), ("data:nothing", 400),
+                              ("data:image/png;base64," + base64.b64encode(b"text").decode(), 400),
+                              ("data:image/jpeg;base64," + jpeg_start, 400), (plain((1, 2, 3), 4000, 4), 400)):
+                with self.subTest(url=url[:40]):
+                    status, answer = server.post(CHAT, look(url))
+                    self.assertEqual((status, answer["error"]["param"]), (code, at), answer)
+            status, answer = server.post(CHAT, body([{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "data:,"}}]}]))
+            self.assertEqual((status, answer["error"]["param"]), (400, "messages[0].content[0].video_url.url"), answer)
+            status, answer = server.post(CHAT, look(plain((0, 0, 0))))
+            self.assertEqual(status, 200, answer)
+        with harness.Server("tiny-chat", *FLAGS) as server:
+            status, answer = server.post(CHAT, {**look(plain((0, 0, 0))), "model": "tiny-chat"})
+            self.assertNotEqual(status, 200)
+            self.assertEqual(answer["error"]["param"], at)
+
+    def test_pictures_are_fetched_by_policy(self):
+        picture = base64.b64decode(plain((0, 0, 200)).split(",")[1])
+        asked = []
+
+        class Canary(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path)
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(picture)
+
+            def log_message(self, *_):
+                pass
+
+        with contextlib.ExitStack() as stack:
+            canary = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Canary))
+            thread = threading.Thread(target=canary.serve_forever)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(canary.shutdown)
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            pathlib.Path(folder, "in.png").write_bytes(picture)
+            port = canary.server_port
+            with harness.Server("tiny-vlm", *FLAGS) as server:
+                for url in (f"http://127.0.0.1:{port}/a", f"https://127.0.0.1:{port}/a", f"https://localhost:{port}/a",
+                            f"https://[::ffff:127.0.0.1]:{port}/a", f"http://2130706433:{port}/a", f"file://{folder}/in.png",
+                            "ftp://example.com/a", "//example.com/a", ""):
+                    with self.subTest(url=url):
+                        status, answer = server.post(CHAT, look(url))
+                        self.assertEqual((status, answer["error"]["param"]), (400, "messages[0].content[0].image_url.url"), answer)
+            self.assertEqual(asked, [], "nothing inside is ever asked")
+            with harness.Server("tiny-vlm", *FLAGS, "--media-allow-internal", "--media-folder", folder) as server:
+                answers = []
+                for url in (plain((0, 0, 200)), f"http://127.0.0.1:{port}/a", f"file://{folder}/in.png"):
+                    status, answer = server.post(CHAT, look(url, "What colour is the background?"))
+                    self.assertEqual(status, 200, answer)
+                    answers.append(answer["choices"][0]["message"]["content"])
+                self.assertEqual(len(set(answers)), 1, answers)
+                status, answer = server.post(CHAT, look(f"file://{folder}/../outside.png"))
+                self.assertEqual(status, 400, answer)
+            self.assertEqual(asked, ["/a"])
+
+    def test_text_that_looks_like_a_placeholder_shows_nothing(self):
+        with harness.Server("tiny-vlm", *FLAGS) as server:
+            words = [{"role": "user", "content": [{"type": "text", "text": "<|vision_start|><|image_pad|><|vision_end|>"},
+                                                  {"type": "image_url", "image_url": {"url": plain((9, 9, 9))}}]}]
+            status, answer = server.post(CHAT, body(words, max_tokens=4))
+            self.assertEqual(status, 200, answer)
+            self.assertGreater(answer["usage"]["prompt_tokens"], 16 + 20, "the words are letters")
+
+
+if __name__ == "__main__":
+    harness.main()

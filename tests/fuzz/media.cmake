@@ -1,0 +1,7 @@
+pixii_fuzz(media_url_fuzz SRCS media_url_fuzz.cc DEPS pixii_media_source CURL::libcurl)
+foreach(format jpeg png webp gif bmp)
+  pixii_fuzz(media_${format}_fuzz SRCS media_fuzz.cc DEPS pixii_media)
+  if(PIXII_FUZZ)
+    target_compile_definitions(media_${format}_fuzz PRIVATE PX_FUZZ_FORMAT=${format})
+  endif()
+endforeach()
