@@ -1,4 +1,5 @@
 #include "engine/draft_head.h"
+#include "engine/step_builder.h"
 
 #include <algorithm>
 

@@ -1,4 +1,5 @@
 #include "engine/draft_model.h"
+#include "engine/step_builder.h"
 
 #include <algorithm>
 

@@ -18,14 +18,4 @@ TokenId DrawGuess(Sampler& sampler, const DraftRequest& draft, std::span<const T
                         row);
 }
 
-void ClearBatch(kernels::StepBatch& batch) {
-  batch.token_ids.clear();
-  batch.positions.clear();
-  batch.slots.clear();
-  batch.sequences.clear();
-  batch.block_table.clear();
-  batch.logit_rows.clear();
-  batch.hidden_rows.clear();
-}
-
 }  // namespace pixii::engine

@@ -66,7 +66,4 @@ class Sampler;
 TokenId DrawGuess(Sampler& sampler, const DraftRequest& draft, std::span<const TokenId> generated,
                   std::span<float> row);
 
-/// Empties a drafter's step; its memory stays.
-void ClearBatch(kernels::StepBatch& batch);
-
 }  // namespace pixii::engine

@@ -217,7 +217,7 @@ Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now, bool co
   const std::string public_salt =
       cache_->tells_events() ? wire::PublicSalt(r.tenant, r.cache_salt) : std::string();
   // Two that differ only in small pictures must not meet by their few tokens.
-  const std::string salt = state->media && state->media->has_small
+  const std::string salt = state->media && !state->media->small_digest.empty()
                                ? r.cache_salt + '\0' + state->media->small_digest
                                : r.cache_salt;
   std::shared_ptr<const kv::BlockRoot> root = cache_->MakeRoot(

@@ -89,7 +89,7 @@ std::unique_ptr<RequestMedia> Engine::TakeMedia(wire::GenerateRequest& request) 
   media->prompt = request.prompt;
   std::vector<model::MediaSpan> spans;
   std::vector<model::MediaGrid> grids;
-  Digest small(Digest::Kind::kSha256);
+  std::string small;  // digests
   for (const wire::MediaItem& item : request.media) {
     std::fill_n(request.prompt.begin() + item.begin, item.count, word(item.kind));
     media->shown.items.push_back(
@@ -97,12 +97,11 @@ std::unique_ptr<RequestMedia> Engine::TakeMedia(wire::GenerateRequest& request) 
     spans.push_back({static_cast<std::int32_t>(item.begin), static_cast<std::int32_t>(item.count)});
     grids.push_back(media_encoder_->Measure(item)->grid);
     if (item.count < wire::kMediaTokensSafe) {
-      small.Update(item.digest);
-      media->has_small = true;
+      small += item.digest;
     }
   }
-  if (media->has_small) {
-    media->small_digest = small.FinishHex();
+  if (!small.empty()) {
+    media->small_digest = Sha256Hex(small);
   }
   if (media_encoder_->has_axes()) {
     model::RopePositions rope =

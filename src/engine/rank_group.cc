@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/assert.h"
+#include "engine/step_builder.h"
 
 namespace pixii::engine {
 
@@ -371,14 +372,7 @@ void RankGroup::TakeParts() {
 // The parts [first, first + count) as one step. One rank's rows go where it wants them; those of
 // several have to lie together first.
 Result<void> RankGroup::RunParts(std::size_t first, std::size_t count) {
-  joint_.token_ids.clear();
-  joint_.positions.clear();
-  joint_.token_types.clear();
-  joint_.slots.clear();
-  joint_.sequences.clear();
-  joint_.block_table.clear();
-  joint_.logit_rows.clear();
-  joint_.adapter_slots.clear();
+  ClearBatch(joint_);
   const std::span<Part> parts = std::span(parts_).subspan(first, count);
   for (Part& part : parts) {
     part.row_begin = joint_.logit_rows.size();

@@ -21,8 +21,9 @@ namespace pixii::engine {
 struct RequestMedia {
   std::vector<TokenId> prompt;  // with the items' own tokens: what sequences and blocks know
   model::SequenceMedia shown;   // features come when they are needed
-  bool has_small = false;       // an item has too few tokens to be known by them
-  std::string small_digest;     // of those items, which then stands beside the salt
+  /// Of the items that have too few tokens to be known by them: it stands beside the salt. Empty:
+  /// there are none.
+  std::string small_digest;
 };
 
 struct RequestState {

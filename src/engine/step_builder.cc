@@ -55,8 +55,7 @@ void AppendChunk(const Chunk& chunk, std::uint32_t block_tokens, kernels::StepBa
 
 }  // namespace
 
-void BuildStep(std::span<const Chunk> chunks, std::uint32_t block_tokens,
-               kernels::StepBatch& batch) {
+void ClearBatch(kernels::StepBatch& batch) {
   batch.token_ids.clear();
   batch.positions.clear();
   batch.token_types.clear();
@@ -65,10 +64,16 @@ void BuildStep(std::span<const Chunk> chunks, std::uint32_t block_tokens,
   batch.block_table.clear();
   batch.logit_rows.clear();
   batch.adapter_slots.clear();
+  batch.hidden_rows.clear();
   batch.embedded_rows.clear();
   batch.embeddings.clear();
   batch.layer_embeddings.clear();
   batch.rope_positions.clear();
+}
+
+void BuildStep(std::span<const Chunk> chunks, std::uint32_t block_tokens,
+               kernels::StepBatch& batch) {
+  ClearBatch(batch);
   for (const Chunk& chunk : chunks) {
     AppendChunk(chunk, block_tokens, batch);
   }

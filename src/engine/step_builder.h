@@ -9,6 +9,9 @@
 
 namespace pixii::engine {
 
+/// Makes it a step of nothing; its memory stays.
+void ClearBatch(kernels::StepBatch& batch);
+
 /// Overwrites `batch`. Logit rows of a chunk: its prompt rows, then those it samples from. A token
 /// that the step in flight has yet to give stands as 0 until PatchTokens.
 void BuildStep(std::span<const Chunk> chunks, std::uint32_t block_tokens,
