@@ -50,7 +50,7 @@ frontend::FrontendOptions MakeFrontendOptions(const HttpFlags& flags, bool adapt
       std::chrono::floor<std::chrono::seconds>(std::chrono::nanoseconds(flags.file_time)).count();
   options.batches.lines_running_max = static_cast<std::uint32_t>(flags.batch_lines);
   options.media_threads = 4;  // they wait for the network and for decoders most of the time
-  options.text_threads = 1;  // long prompts are tokenized off the loop
+  options.text_threads = 1;   // long prompts are tokenized off the loop
   return options;
 }
 

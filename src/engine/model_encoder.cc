@@ -79,7 +79,8 @@ Result<model::VisionFeatures> ModelEncoder::Encode(const wire::MediaItem& item) 
   media::Image image{.size = SizeOf(item), .rgb = {}};
   image.rgb.assign(item.pixels.begin(), item.pixels.end());
   PX_TRY(const media::Patches patches, media::MakePatches(image, processor_));
-  return tower_->Encode({.grid = GridOf(patches), .patches = patches.values, .source = SizeOf(item)});
+  return tower_->Encode(
+      {.grid = GridOf(patches), .patches = patches.values, .source = SizeOf(item)});
 }
 
 }  // namespace pixii::engine

@@ -47,8 +47,8 @@ struct GenerationPlan {
   std::optional<BeamOptions> beams;  // a beam search instead of draws
   bool skip_engine = false;          // echo without generation and without logprobs
   std::vector<std::vector<TokenId>> prompts;  // words: placeholders where pictures stand
-  std::vector<std::string> echo_texts;  // [prompts] if echo
-  wire::GenerateRequest prototype;      // all but id and prompt
+  std::vector<std::string> echo_texts;        // [prompts] if echo
+  wire::GenerateRequest prototype;            // all but id and prompt
   ChoiceOptions choices;
   std::vector<wire::HttpField> fields;             // of the response
   QuotaTicket ticket;                              // of its API key
