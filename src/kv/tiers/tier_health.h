@@ -23,7 +23,9 @@ class TierHealth final {
   void Failed(rt::Time now, bool grave, std::string why = {}) {
     failures_ = grave ? kFailuresMax : failures_ + 1;
     why_ = std::move(why);
-    if (failures_ >= kFailuresMax) {
+    // What was on its way when the rest began says nothing new: a hundred such failures would make
+    // it rest for minutes.
+    if (failures_ >= kFailuresMax && !rests(now)) {
       rests_until_ = now + rest_;
       rest_ = std::min(2 * rest_, kRestMax);
     }
