@@ -3,6 +3,7 @@
 A script ends in `harness.main()`. Servers are children of the script, end with it, and are checked for a clean exit.
 """
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -162,15 +163,22 @@ def run_pixii(*arguments, stdin="", timeout=120, env=None):
 
 
 def install_npm_client(name):
-    """The folder of tests/e2e/NAME's files with the packages that its lock file names."""
+    """The folder of tests/e2e/NAME's files with the packages that its lock file names. Scripts that run at a time may share it."""
     source, work = ROOT / "tests/e2e" / name, ROOT / "build/npm" / name
     work.mkdir(parents=True, exist_ok=True)
-    for file in source.iterdir():
-        if file.is_file():
-            shutil.copy(file, work / file.name)
-    installed = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=work, capture_output=True, text=True)
-    if installed.returncode != 0:
-        raise RuntimeError(f"npm ci failed:\n{installed.stdout}{installed.stderr}")
+    with open(work / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted = (source / "package-lock.json").read_bytes()
+        for file in source.iterdir():
+            copy = work / file.name
+            if file.is_file() and not (copy.exists() and copy.read_bytes() == file.read_bytes()):
+                shutil.copy(file, copy)  # only what differs: another script may be running it
+        stamp = work / "node_modules/.installed"
+        if not stamp.exists() or stamp.read_bytes() != wanted:
+            installed = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=work, capture_output=True, text=True)
+            if installed.returncode != 0:
+                raise RuntimeError(f"npm ci failed:\n{installed.stdout}{installed.stderr}")
+            stamp.write_bytes(wanted)
     return work
 
 
