@@ -67,6 +67,8 @@ Result<std::unique_ptr<kv::Connector>> KvConnector::Make(const kv::BlockGeometry
   kv::PluginConnectorOptions options;
   options.bytes_in_flight_max = static_cast<std::uint64_t>(flags_.kv_transfer_bytes);
   options.load_time_max = rt::Duration(flags_.kv_load_time);
+  options.rank = rank;
+  options.log = &log_;
   counters_.push_back(std::make_shared<kv::PluginCounters>());
   return std::make_unique<kv::PluginConnector>(options, std::move(*plugin), record,
                                                counters_.back());
@@ -97,7 +99,7 @@ void KvConnector::Export(obs::Registry& registry, const std::string& model) cons
   total(MetricId::kKvConnectorFaultsTotal, {model, "threw"}, field(&kv::PluginCounters::threw));
   total(MetricId::kKvConnectorFaultsTotal, {model, "late"}, field(&kv::PluginCounters::late));
   registry.GetGauge(MetricId::kKvTierDegraded, {model, kLabel})
-      .Set(static_cast<double>(field(&kv::PluginCounters::resting)));
+      .Set(static_cast<double>(field(&kv::PluginCounters::degraded)));
   for (std::size_t fault = 0; fault < kv::kFaultCount; ++fault) {
     const auto kind = static_cast<kv::BlockFault>(fault);
     if (kv::IsIntegrityFault(kind)) {

@@ -222,7 +222,7 @@ void PluginConnector::LoadReturned(LoadId id, const std::vector<Hash128>& brough
   if (is_well) {
     health_.Succeeded();
   } else {
-    health_.Failed(now_, false);
+    health_.Failed(now_, false, "a call threw");
   }
   Tell(id, load, brought, std::nullopt);
   loads_.erase(found);
@@ -344,7 +344,10 @@ rt::Time PluginConnector::Poll(rt::Time now, std::vector<LoadEnd>& ended) {
       next = std::min(next, load.deadline);
     }
   }
-  counters_->resting.store(rests() ? 1 : 0, std::memory_order_relaxed);
+  const bool failing = stuck_ > 0 || health_.failing();
+  counters_->degraded.store(failing ? 1 : 0, std::memory_order_relaxed);
+  health_log_.Update(options_.log, "connector", options_.rank, "loads", failing,
+                     stuck_ > 0 ? "a load has not returned" : health_.why());
   ended.insert(ended.end(), std::make_move_iterator(ended_.begin()),
                std::make_move_iterator(ended_.end()));
   ended_.clear();

@@ -21,6 +21,7 @@
 #include "kv/connector_plugin.h"
 #include "kv/tiers/block_record.h"
 #include "kv/tiers/hash_sieve.h"
+#include "kv/tiers/health_log.h"
 #include "kv/tiers/job_runner.h"
 #include "kv/tiers/tier_counters.h"
 #include "kv/tiers/tier_health.h"
@@ -34,16 +35,18 @@ struct PluginConnectorOptions {
   std::uint32_t load_blocks_max = 1U << 12;          // of one request
   rt::Duration load_time_max = std::chrono::seconds(5);
   rt::Duration stop_time_max = std::chrono::seconds(2);  // for it to return at the end
+  std::uint32_t rank = 0;                                // in what is logged
+  obs::Log* log = nullptr;  // hears when it fails and works again; null: nobody does
 };
 
 /// Any thread may read.
 struct PluginCounters {
-  TierCounters::Count offered{0};  // blocks that it was given
-  TierCounters::Count brought{0};  // blocks, proven
-  TierCounters::Count refused{0};  // blocks not offered: too much on its way
-  TierCounters::Count threw{0};    // calls
-  TierCounters::Count late{0};     // loads that it did not end in time
-  TierCounters::Count resting{0};  // 1: it is left alone
+  TierCounters::Count offered{0};   // blocks that it was given
+  TierCounters::Count brought{0};   // blocks, proven
+  TierCounters::Count refused{0};   // blocks not offered: too much on its way
+  TierCounters::Count threw{0};     // calls
+  TierCounters::Count late{0};      // loads that it did not end in time
+  TierCounters::Count degraded{0};  // 1: it fails
   std::array<TierCounters::Count, kFaultCount> faults{};
 };
 
@@ -99,6 +102,7 @@ class PluginConnector final : public Connector {
   std::uint32_t stuck_ = 0;  // loads that were given up and whose job has not returned
   std::size_t copies_ = 0;   // that hold pins
   TierHealth health_;
+  HealthLog health_log_;
   rt::Time now_{};
   std::unique_ptr<rt::ForeignThread> foreign_;
   std::unique_ptr<JobThread> copier_;  // last: its jobs use what stands above

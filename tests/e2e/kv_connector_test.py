@@ -135,9 +135,12 @@ class Connector(unittest.TestCase):
                 threw = metric(server, "pixii_kv_connector_faults_total", kind="threw")
                 self.ask_until(server, lambda threw=threw: metric(server, "pixii_kv_connector_faults_total", kind="threw") > threw)
             self.ask_until(server, lambda: metric(server, "pixii_kv_tier_degraded", tier="connector") == 1)
+            self.assertRegex(server.log_text(), r"kv\.tier\.resting tier=connector rank=0 what=loads why=.*threw")
             self.fault("")
             brought = blocks(server, "brought")
             self.ask_until(server, lambda: blocks(server, "brought") > brought)
+            server.wait_for(lambda: "kv.tier.resumed tier=connector" in server.log_text(), 10, "a word that it works again")
+            self.assertEqual(metric(server, "pixii_kv_tier_degraded", tier="connector"), 0)
 
     def ask_until(self, server, condition):
         """One prompt after another, so that no more fails than must: each failure makes the rest longer."""

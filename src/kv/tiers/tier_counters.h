@@ -48,7 +48,7 @@ struct TierCounters {
     Count refused{0};  // blocks not written: no room, or too much on its way
     Count read_failures{0};
     Count write_failures{0};
-    Count degraded{0};  // 1: it rests after failures
+    Count degraded{0};  // 1: it fails, or may only be read
     std::array<Count, kFaultCount> faults{};
   };
 

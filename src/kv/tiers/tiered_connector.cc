@@ -517,31 +517,19 @@ rt::Time TieredConnector::Poll(rt::Time now, std::vector<LoadEnd>& ended) {
       Scan(*level);
     }
     next = std::min(next, level->next_list);
-    const bool degraded = level->reads.rests(now) || level->writes.rests(now) ||
+    const bool degraded = level->reads.failing() || level->writes.failing() ||
                           (level->read_only && level->tier != Tier::kPeer);
     counters_->of(level->tier).degraded.store(degraded ? 1 : 0, std::memory_order_relaxed);
-    LogHealth(level->tier, "reads", level->reads, level->reads_told);
-    LogHealth(level->tier, "writes", level->writes, level->writes_told);
+    const std::string_view name = TierName(level->tier);
+    level->reads_log.Update(options_.log, name, options_.rank, "reads", level->reads.failing(),
+                            level->reads.why());
+    level->writes_log.Update(options_.log, name, options_.rank, "writes", level->writes.failing(),
+                             level->writes.why());
   }
   ended.insert(ended.end(), std::make_move_iterator(ended_.begin()),
                std::make_move_iterator(ended_.end()));
   ended_.clear();
   return next;
-}
-
-// Once when it begins to rest, however often it does until it works again.
-void TieredConnector::LogHealth(Tier tier, std::string_view what, const TierHealth& health,
-                                bool& told) const {
-  const bool failing = health.failing();
-  if (std::exchange(told, failing) == failing || options_.log == nullptr) {
-    return;
-  }
-  obs::Event event(*options_.log,
-                   failing ? obs::EventId::kKvTierResting : obs::EventId::kKvTierResumed);
-  event.kv("tier", TierName(tier)).kv("rank", options_.rank).kv("what", what);
-  if (failing) {
-    event.kv("why", health.why());
-  }
 }
 
 bool TieredConnector::DrainEvents(CacheChanges& out, bool everything) {

@@ -154,7 +154,6 @@ class TieredConnector final : public Connector {
   void Forget(Level& level, const Hash128& hash, const TierPlace& place);
   void EndLoad(LoadState& load, std::optional<Error> error);
   void CountStored(Level& level);
-  void LogHealth(Tier tier, std::string_view what, const TierHealth& health, bool& told) const;
 
   TieredConnectorOptions options_;
   std::shared_ptr<TierCounters> counters_;

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "kv/tiers/health_log.h"
 #include "kv/tiers/tiered_connector.h"
 
 namespace pixii::kv {
@@ -47,8 +48,8 @@ struct TieredConnector::Level {
   std::unordered_set<Hash128, Hash128Hasher> distrusted;  // while they are written
   TierHealth reads;
   TierHealth writes;
-  bool reads_told = false;  // that they fail
-  bool writes_told = false;
+  HealthLog reads_log;
+  HealthLog writes_log;
   double block_seconds = 0;           // to bring one, with what it waited for; 0: not known
   std::shared_ptr<BlockStore> store;  // jobs under way hold it
   std::unique_ptr<JobRunner> runner;  // last: its jobs use what stands above

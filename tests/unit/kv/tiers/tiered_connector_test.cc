@@ -439,6 +439,7 @@ TEST_F(TieredConnectorTest, AFullDiskRestsAndServesWhatItHas) {
   RunAll();
   EXPECT_EQ(counters_->of(Tier::kDisk).written, 2U);  // it rests
   Poll(std::chrono::minutes(1));
+  EXPECT_EQ(counters_->of(Tier::kDisk).degraded, 1U) << "nothing says yet that it works";
   Compute(MakeRequest({7, 8}));
   RunAll();
   EXPECT_EQ(counters_->of(Tier::kDisk).written, 4U);
