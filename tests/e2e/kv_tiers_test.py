@@ -515,7 +515,7 @@ class ObjectTier(unittest.TestCase):
                 self.ask_all(server)
                 self.assertGreater(metric(server, "kvbm_object_read_failures"), 0)
                 store.status = None
-                server.wait_for(lambda: metric(server, "pixii_kv_tier_degraded", tier="object") == 0, 30, "the tier's return")
+                server.wait_for(lambda: (self.ask_all(server), metric(server, "pixii_kv_tier_degraded", tier="object") == 0)[1], 30, "the tier's return")
                 store.hang.set()
                 self.ask_all(server)
                 server.wait_for(lambda: metric(server, "pixii_kv_tier_degraded", tier="object") == 1, 30, "a degraded tier")
