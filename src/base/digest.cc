@@ -30,15 +30,20 @@ void Digest::Update(std::string_view bytes) {
   PX_ASSERT(EVP_DigestUpdate(state_->context.get(), bytes.data(), bytes.size()) == 1);
 }
 
-std::string Digest::FinishHex() {
-  static constexpr char kHex[] = "0123456789abcdef";
+std::string Digest::FinishBytes() {
   unsigned char raw[EVP_MAX_MD_SIZE];
   unsigned int size = 0;
   PX_ASSERT(EVP_DigestFinal_ex(state_->context.get(), raw, &size) == 1);
+  return {reinterpret_cast<const char*>(raw), size};
+}
+
+std::string Digest::FinishHex() {
+  static constexpr char kHex[] = "0123456789abcdef";
   std::string out;
-  for (unsigned int i = 0; i < size; ++i) {
-    out += kHex[raw[i] >> 4];
-    out += kHex[raw[i] & 15];
+  for (const char byte : FinishBytes()) {
+    const auto bits = static_cast<unsigned char>(byte);
+    out += kHex[bits >> 4];
+    out += kHex[bits & 15];
   }
   return out;
 }

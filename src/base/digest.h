@@ -18,7 +18,9 @@ class Digest final {
   ~Digest();
 
   void Update(std::string_view bytes);
-  /// Lower-case hexadecimal digits of everything updated. Pre: called once, last.
+  /// The digest of everything updated, as bytes. Pre: one of these is called, once, last.
+  std::string FinishBytes();
+  /// As lower-case hexadecimal digits.
   std::string FinishHex();
 
  private:

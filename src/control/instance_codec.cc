@@ -52,7 +52,8 @@ struct IsOptional<std::optional<T>> : std::true_type {};
 
 template <class T>
 Json ToJson(const T& value) {
-  if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, std::string>) {
+  if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, std::string> ||
+                std::is_floating_point_v<T>) {
     return Json(value);
   } else if constexpr (std::is_enum_v<T>) {
     return Json(static_cast<std::uint64_t>(value));
@@ -85,7 +86,8 @@ Result<void> ReadNumber(const Json& json, Number& value) {
   const std::string& digits = json.digits();
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (error != std::errc() || end != digits.data() + digits.size()) {
-    return Fail(NotA("a whole number of that size"));
+    return Fail(NotA(std::is_floating_point_v<Number> ? "a number of that size"
+                                                      : "a whole number of that size"));
   }
   return {};
 }
@@ -135,7 +137,7 @@ Result<void> FromJson(const Json& json, T& value) {
     PX_CHECK_OK(ReadNumber(json, raw));
     value = static_cast<T>(raw);
     return {};
-  } else if constexpr (std::is_integral_v<T>) {
+  } else if constexpr (std::is_arithmetic_v<T>) {
     return ReadNumber(json, value);
   } else if constexpr (IsVector<T>::value) {
     if (!json.is_array()) {

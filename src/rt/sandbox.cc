@@ -15,6 +15,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <memory>
+#include <span>
 
 #include "rt/fd.h"
 
@@ -53,10 +54,17 @@ struct FilterFree {
   void operator()(void* filter) const { ::seccomp_release(filter); }
 };
 
+// What becomes of `call` where its arguments are as `conditions` say.
+Result<void> Answer(scmp_filter_ctx filter, std::uint32_t action, int call,
+                    std::span<const scmp_arg_cmp> conditions) {
+  const int code = ::seccomp_rule_add_array(
+      filter, action, call, static_cast<unsigned>(conditions.size()), conditions.data());
+  return code == 0 ? Result<void>() : Refused("seccomp_rule_add", -code);
+}
+
 // `call` where its argument is as `condition` says.
 Result<void> Allow(scmp_filter_ctx filter, int call, const scmp_arg_cmp& condition) {
-  const int code = ::seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call, 1, &condition);
-  return code == 0 ? Result<void>() : Refused("seccomp_rule_add", -code);
+  return Answer(filter, SCMP_ACT_ALLOW, call, {&condition, 1});
 }
 
 Result<void> Filter() {
@@ -80,6 +88,12 @@ Result<void> Filter() {
       return Refused("seccomp_rule_add", -code);
     }
   }
+  // How many processors there are is nobody's business: a decoder that asks takes it for one. Libc
+  // looks for a file of that before it asks, and finds none.
+  const scmp_arg_cmp to_read{
+      .arg = 2, .op = SCMP_CMP_EQ, .datum_a = O_RDONLY | O_CLOEXEC, .datum_b = 0};
+  PX_CHECK_OK(Answer(filter.get(), SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(sched_getaffinity), {}));
+  PX_CHECK_OK(Answer(filter.get(), SCMP_ACT_ERRNO(ENOENT), SCMP_SYS(openat), {&to_read, 1}));
   // Memory that becomes code is nothing that reading an image needs.
   const scmp_arg_cmp no_code{
       .arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = PROT_EXEC, .datum_b = 0};

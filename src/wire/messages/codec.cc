@@ -32,6 +32,8 @@ constexpr auto kLastOf<MediaKind> = MediaKind::kVideo;
 template <>
 constexpr auto kLastOf<MediaFit> = MediaFit::kTiles;
 template <>
+constexpr auto kLastOf<MediaFilter> = MediaFilter::kLanczos;
+template <>
 constexpr auto kLastOf<ModelTask> = ModelTask::kClassify;
 template <>
 constexpr auto kLastOf<WorkerState> = WorkerState::kUnhealthy;
@@ -380,6 +382,7 @@ PX_MESSAGE(MuxHello)
 PX_MESSAGE(MuxCall)
 PX_MESSAGE(HandoverRecord)
 PX_MESSAGE(HandoverNote)
+PX_MESSAGE(FeatureRecord)
 #undef PX_MESSAGE
 
 }  // namespace pixii::wire

@@ -164,7 +164,27 @@ inline constexpr auto kFields<MediaItem> =
                Field{"count", &MediaItem::count}, Field{"frames", &MediaItem::frames},
                Field{"height", &MediaItem::height}, Field{"width", &MediaItem::width},
                Field{"pixels", &MediaItem::pixels}, Field{"digest", &MediaItem::digest},
-               Field{"seconds_per_frame", &MediaItem::seconds_per_frame});
+               Field{"seconds_per_frame", &MediaItem::seconds_per_frame},
+               Field{"features", &MediaItem::features}, Field{"encoded", &MediaItem::encoded});
+
+template <>
+inline constexpr auto kFields<FeatureRecord> = std::tuple(
+    Field{"agent", &FeatureRecord::agent}, Field{"region", &FeatureRecord::region},
+    Field{"generation", &FeatureRecord::generation}, Field{"digest", &FeatureRecord::digest},
+    Field{"rows", &FeatureRecord::rows}, Field{"row_size", &FeatureRecord::row_size},
+    Field{"model_fingerprint", &FeatureRecord::model_fingerprint},
+    Field{"numerics_id", &FeatureRecord::numerics_id}, Field{"sum_high", &FeatureRecord::sum_high},
+    Field{"sum_low", &FeatureRecord::sum_low});
+
+template <>
+inline constexpr auto kFields<FilmCard> = std::tuple(
+    Field{"pixels_min", &FilmCard::pixels_min}, Field{"pixels_max", &FilmCard::pixels_max},
+    Field{"bounds_all_frames", &FilmCard::bounds_all_frames},
+    Field{"shares_bounds", &FilmCard::shares_bounds},
+    Field{"frames_per_second", &FilmCard::frames_per_second}, Field{"frames", &FilmCard::frames},
+    Field{"frames_min", &FilmCard::frames_min}, Field{"frames_max", &FilmCard::frames_max},
+    Field{"with_ends", &FilmCard::with_ends}, Field{"timed", &FilmCard::timed},
+    Field{"start_token", &FilmCard::start_token}, Field{"end_token", &FilmCard::end_token});
 
 template <>
 inline constexpr auto kFields<VisionCard> = std::tuple(
@@ -175,7 +195,10 @@ inline constexpr auto kFields<VisionCard> = std::tuple(
     Field{"pinpoints", &VisionCard::pinpoints}, Field{"filter", &VisionCard::filter},
     Field{"patch_size", &VisionCard::patch_size}, Field{"merge_size", &VisionCard::merge_size},
     Field{"frames_per_row", &VisionCard::frames_per_row},
-    Field{"tokens_more", &VisionCard::tokens_more}, Field{"tiles_max", &VisionCard::tiles_max});
+    Field{"tokens_more", &VisionCard::tokens_more}, Field{"tiles_max", &VisionCard::tiles_max},
+    Field{"row_size", &VisionCard::row_size}, Field{"row_levels", &VisionCard::row_levels},
+    Field{"has_axes", &VisionCard::has_axes}, Field{"frame_begin", &VisionCard::frame_begin},
+    Field{"frame_end", &VisionCard::frame_end}, Field{"film", &VisionCard::film});
 
 template <>
 inline constexpr auto kFields<GenerateRequest> = std::tuple(
@@ -199,7 +222,8 @@ inline constexpr auto kFields<GenerateRequest> = std::tuple(
     Field{"prefill_only", &GenerateRequest::prefill_only},
     Field{"handover", &GenerateRequest::handover},
     Field{"early_handover", &GenerateRequest::early_handover},
-    Field{"fetch_only", &GenerateRequest::fetch_only}, Field{"media", &GenerateRequest::media});
+    Field{"fetch_only", &GenerateRequest::fetch_only}, Field{"media", &GenerateRequest::media},
+    Field{"encode_only", &GenerateRequest::encode_only});
 
 template <>
 inline constexpr auto kFields<TokenLogprob> =

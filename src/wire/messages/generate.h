@@ -128,6 +128,9 @@ struct GenerateRequest {
   bool fetch_only = false;
   /// Pictures and films of the prompt, in its order; their tokens do not overlap.
   std::vector<MediaItem> media;
+  /// For a worker that encodes: it answers with a FeatureRecord of `media`, one item, as a frame's
+  /// `handover`, and keeps its features until its only choice has ended.
+  bool encode_only = false;
 };
 
 struct TokenLogprob {

@@ -14,10 +14,6 @@ namespace {
 
 constexpr std::size_t kDigestBytes = 32;
 
-unsigned char Nibble(char digit) {
-  return static_cast<unsigned char>(digit <= '9' ? digit - '0' : digit - 'a' + 10);
-}
-
 }  // namespace
 
 std::string MediaDigest(const MediaItem& item) {
@@ -27,12 +23,11 @@ std::string MediaDigest(const MediaItem& item) {
                             std::bit_cast<std::uint32_t>(item.seconds_per_frame),
                             item.pixels.size()));
   digest.Update(item.pixels);
-  const std::string hex = digest.FinishHex();
-  std::string bytes(kDigestBytes, '\0');
-  for (std::size_t i = 0; i < kDigestBytes; ++i) {
-    bytes[i] = static_cast<char>(Nibble(hex[2 * i]) << 4 | Nibble(hex[2 * i + 1]));
+  if (!item.features.empty()) {
+    digest.Update(fmt::format("\nfeatures {} bytes {}\n", item.count, item.features.size()));
+    digest.Update(item.features);
   }
-  return bytes;
+  return digest.FinishBytes();
 }
 
 TokenId MediaToken(std::string_view digest, std::uint32_t index) {
