@@ -1,5 +1,6 @@
 #include "kernels/host_operators.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -55,6 +56,21 @@ void CheckConvolution(const Matrix& in, const ConvolutionShape& shape, const Lin
             out.cols == weight.out_features());
 }
 
+double AttentionPairs(const StepView& batch, const AttentionOptions& options) {
+  double pairs = 0;
+  for (const StepSequence& sequence : batch.sequences) {
+    const std::int64_t context = sequence.context_tokens;
+    const std::int64_t window = options.window_tokens > 0 ? options.window_tokens : context;
+    for (std::int64_t at = context - sequence.token_count; at < context; ++at) {
+      const std::int64_t first = std::max<std::int64_t>(0, at - window + 1);
+      const std::int64_t last = options.bidirectional ? std::min(context, at + window) : at + 1;
+      pairs += static_cast<double>(
+          options.bidirectional && options.window_tokens == 0 ? context : last - first);
+    }
+  }
+  return pairs;
+}
+
 void CheckAttention(const Matrix& q, const StepView& batch, const KvLayout& layout,
                     const AttentionOptions& options, const Matrix& out) {
   PX_ASSERT(options.kv_head_count > 0 && options.head_count % options.kv_head_count == 0);
@@ -65,6 +81,7 @@ void CheckAttention(const Matrix& q, const StepView& batch, const KvLayout& layo
   PX_ASSERT(!layout.value_in_key || options.value_dim <= options.key_dim);
   PX_ASSERT(options.position_bias == nullptr ||
             (options.bidirectional && options.window_tokens == 0 && options.soft_cap == 0.0F));
+  PX_ASSERT(!options.bidirectional || batch.mutual_rows.empty());
   const bool whole =
       options.position_bias != nullptr || (options.bidirectional && options.window_tokens > 0);
   PX_ASSERT(q.cols == std::int64_t{options.head_count} * options.key_dim);

@@ -7,12 +7,16 @@
 #include <span>
 
 #include "kernels/operators.h"
+#include "kernels/roof.h"
 
 namespace pixii::kernels {
 
 /// Asserts that attention's shapes agree with each other and with the cache.
 void CheckAttention(const Matrix& q, const StepView& batch, const KvLayout& layout,
                     const AttentionOptions& options, const Matrix& out);
+
+/// Queries times the keys that each sees, of all sequences.
+double AttentionPairs(const StepView& batch, const AttentionOptions& options);
 
 /// Asserts that a convolution's shapes agree with each other.
 void CheckConvolution(const Matrix& in, const ConvolutionShape& shape, const LinearWeight& weight,
@@ -49,10 +53,14 @@ class HostOperators : public Operators {
 
   Result<void> Synchronize() final { return {}; }
 
+  const MultiplyAdds& multiply_adds_run() const { return multiply_adds_run_; }
+
  protected:
   void RunStepErased(const StepKey& /*key*/, StepFunction call, void* callee) final {
     call(callee);
   }
+
+  MultiplyAdds multiply_adds_run_;  // of backends that count
 };
 
 }  // namespace pixii::kernels

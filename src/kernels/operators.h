@@ -31,6 +31,8 @@
 
 namespace pixii::kernels {
 
+class WorkGate;
+
 /// kQuickGelu: x * sigmoid(1.702 x), as CLIP has it.
 enum class Activation : std::uint8_t { kSilu, kGeluTanh, kGelu, kRelu, kTanh, kQuickGelu };
 
@@ -271,7 +273,8 @@ class Operators {
   virtual void StoreKv(const Matrix& k, const Matrix& v, std::span<const std::int32_t> slots,
                        std::int32_t layer, KvCache& cache) = 0;
   /// Causal attention of every sequence of `step` over its cached context of layer `layer`, the
-  /// step's own tokens included (StoreKv ran before). q [T, H * D], out [T, H * E].
+  /// step's own tokens included (StoreKv ran before); `step.mutual_rows` see each other both ways,
+  /// on the host only. q [T, H * D], out [T, H * E].
   virtual void PagedAttention(const Matrix& q, const StepView& step, std::int32_t layer,
                               const KvCache& cache, const AttentionOptions& options,
                               const Matrix& out) = 0;
@@ -350,6 +353,8 @@ struct CpuOptions {
   /// With kAuto: the best instruction set whose bits are those of AVX2, which every supported host
   /// has.
   bool portable = false;
+  /// Asked before each round of shared work; null: nobody. Outlives the operators.
+  WorkGate* gate = nullptr;
 };
 
 /// Errors: kUnsupported if the host lacks the instruction set, naming it and what the host has.

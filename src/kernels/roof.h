@@ -42,6 +42,17 @@ class Roof {
   static constexpr std::size_t kReadBufferBytes = std::size_t{512} << 20;
 };
 
+/// Multiply-adds of linears, convolutions and attention, by what they are multiplied in. Padding of
+/// a convolution counts, that of panels and tiles does not.
+struct MultiplyAdds {
+  double f32 = 0;
+  double bf16 = 0;
+  double int8 = 0;
+};
+
+/// What `operators` of the host's memory ran so far; nothing of those that do not count.
+MultiplyAdds MultiplyAddsRun(const Operators& operators);
+
 /// For the instruction set and thread count that MakeCpuOperators would use. Errors: as
 /// MakeCpuOperators, and kResourceExhausted for the buffer.
 Result<std::unique_ptr<Roof>> MakeRoof(const CpuOptions& options);

@@ -22,6 +22,18 @@ struct StepSequence {
   std::int32_t block_count = 0;  // ceil(context_tokens / block_tokens)
 };
 
+/// Rows of one sequence that see each other both ways, as those of a picture do where the model was
+/// trained so: each sees the positions from `position_begin` to that of the last of them, whatever
+/// a window says, beside those before it that it sees anyway. Rows before the first that belong to
+/// them were computed with them and are in the cache.
+struct MutualRows {
+  std::int32_t row_begin = 0;
+  std::int32_t row_count = 0;       // >= 1
+  std::int32_t position_begin = 0;  // at most that of row_begin
+
+  std::int32_t row_end() const { return row_begin + row_count; }
+};
+
 struct StepBatch {
   std::vector<std::int32_t> token_ids;    // [T]
   std::vector<std::int32_t> positions;    // [T] absolute, 0 .. context - 1
@@ -45,6 +57,8 @@ struct StepBatch {
   std::vector<float> layer_embeddings;
   /// [T, 3] time, height and width by which a row turns; empty: all three are its position.
   std::vector<std::int32_t> rope_positions;
+  /// Ascending, not overlapping; all other rows see what comes before them.
+  std::vector<MutualRows> mutual_rows;
 };
 
 /// A step where a backend's operators read it (Operators::UploadStep): the same arrays in the
@@ -68,7 +82,8 @@ struct StepView {
         hidden_rows(batch.hidden_rows),
         embedded_rows(batch.embedded_rows),
         embeddings(batch.embeddings),
-        layer_embeddings(batch.layer_embeddings) {}
+        layer_embeddings(batch.layer_embeddings),
+        mutual_rows(batch.mutual_rows) {}
 
   std::span<const std::int32_t> token_ids;  // [rows]
   std::span<const std::int32_t> positions;  // [rows]
@@ -83,6 +98,7 @@ struct StepView {
   std::span<const std::int32_t> embedded_rows;
   std::span<const float> embeddings;
   std::span<const float> layer_embeddings;
+  std::span<const MutualRows> mutual_rows;
   /// [rows, rotary_dim / 2] cosines, then as many sines, of rows that turn by three positions; and
   /// 0, 1, … to look them up by. Empty: rows turn by `positions`. On the host only.
   std::span<const float> rope_factors;

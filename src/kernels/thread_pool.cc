@@ -35,8 +35,8 @@ void WaitWhile(const std::atomic<std::uint32_t>& word, std::uint32_t value) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(std::int32_t thread_count)
-    : leaves_cpu_(thread_count <= rt::AllowedCpuCount()) {
+ThreadPool::ThreadPool(std::int32_t thread_count, WorkGate* gate)
+    : leaves_cpu_(thread_count <= rt::AllowedCpuCount()), gate_(gate) {
   PX_ASSERT(thread_count >= 1 && thread_count <= kThreadCountMax);
   for (std::int32_t worker = 1; worker < thread_count; ++worker) {
     threads_.emplace_back([this, worker] { Work(worker); });
@@ -53,6 +53,9 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::RunErased(Erased call, void* callee) {
+  if (gate_ != nullptr) {
+    gate_->Pass();
+  }
   if (threads_.empty()) {
     call(callee, 0);
     return;

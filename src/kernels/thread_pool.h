@@ -15,13 +15,21 @@
 
 namespace pixii::kernels {
 
+/// Whether the pool's next round of work may begin.
+class WorkGate {
+ public:
+  virtual ~WorkGate() = default;
+  /// Returns when it may. Called by the pool's caller, before each round.
+  virtual void Pass() = 0;
+};
+
 class ThreadPool final {
  public:
   static constexpr std::int32_t kThreadCountMax = 256;
   static constexpr std::chrono::microseconds kSpinMax{20};
 
-  /// 1 .. kThreadCountMax; starts thread_count - 1 threads.
-  explicit ThreadPool(std::int32_t thread_count);
+  /// 1 .. kThreadCountMax; starts thread_count - 1 threads. `gate`, if any, outlives the pool.
+  explicit ThreadPool(std::int32_t thread_count, WorkGate* gate = nullptr);
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
   ~ThreadPool();
@@ -51,6 +59,7 @@ class ThreadPool final {
   std::int32_t caller_cpu_ = 0;  // where it was when the round began
   bool stop_ = false;
   bool leaves_cpu_;  // there is a CPU for each worker
+  WorkGate* gate_;   // null: rounds begin at once
   std::vector<std::thread> threads_;
 };
 

@@ -11,7 +11,6 @@ namespace pixii::kv {
 namespace {
 
 constexpr std::uint32_t kChunkBlocks = 64;
-constexpr std::size_t kPeersMax = 256;
 constexpr std::size_t kKeptShare = 2;   // of the cache's blocks, what is kept for others at most
 constexpr std::size_t kReadersMax = 8;  // of one offer
 // Of one notification, which is at most transport::kNotificationBytesMax.
@@ -79,6 +78,7 @@ Result<void> HandoverConnector::Mover::Open(const AgentMaker& make_agent) {
              Post([this] { OnAgent(); });
            }
          }));
+  peers_.emplace(*agent_);
   instance_ = {.low = loop_->random().Next(), .high = loop_->random().Next()};
   if (own_loop_) {
     thread_ = rt::Thread("kv-handover", [this] { loop_->Run(); });
@@ -149,28 +149,14 @@ Result<void> HandoverConnector::Mover::UseMemory(std::byte* memory) {
 }
 
 Result<transport::PeerId> HandoverConnector::Mover::PeerOf(const std::string& agent) {
-  if (const auto known = peers_.find(agent); known != peers_.end()) {
-    return known->second;
-  }
-  if (peers_.size() >= kPeersMax) {
-    const auto unused = std::ranges::find_if(peers_, [this](const auto& peer) {
-      return std::ranges::none_of(
-                 fetches_, [&](const auto& fetch) { return fetch.second.peer == peer.second; }) &&
-             std::ranges::none_of(kept_, [&](const auto& kept) {
-               return std::ranges::find(kept.second.readers, peer.second, &Reader::peer) !=
-                      kept.second.readers.end();
-             });
-    });
-    if (unused == peers_.end()) {
-      return Fail(Code::kResourceExhausted,
-                  "blocks go to and come from too many workers at a time");
-    }
-    agent_->Disconnect(unused->second);
-    peers_.erase(unused);
-  }
-  PX_TRY(const transport::PeerId peer, agent_->Connect(agent));
-  peers_.emplace(agent, peer);
-  return peer;
+  return peers_->Find(agent, [this](transport::PeerId peer) {
+    return std::ranges::any_of(fetches_,
+                               [&](const auto& fetch) { return fetch.second.peer == peer; }) ||
+           std::ranges::any_of(kept_, [&](const auto& kept) {
+             return std::ranges::find(kept.second.readers, peer, &Reader::peer) !=
+                    kept.second.readers.end();
+           });
+  });
 }
 
 // ---- offers

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "kv/handover_connector.h"
+#include "transport/peer_book.h"
 
 namespace pixii::kv {
 
@@ -202,7 +203,7 @@ class HandoverConnector::Mover final {
   FetchTable fetch_;
   std::map<LoadId, Fetch> fetches_;
   std::vector<Staging> kept_stagings_;
-  std::map<std::string, transport::PeerId> peers_;
+  std::optional<transport::PeerBook> peers_;  // of the agent
   rt::TimerId timer_ = rt::TimerId::kNone;
   rt::Mutex mutex_;
   rt::Function<void()> wake_ PX_GUARDED_BY(mutex_);

@@ -2,38 +2,19 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
-
 #include "base/assert.h"
+#include "kv/little_endian.h"
+#include "kv/signed_record.h"
 #include "wire/messages/codec.h"
 
 namespace pixii::kv {
 
 namespace {
 
-constexpr std::string_view kMagic = "PXHO";
-constexpr std::size_t kHeadBytes = 5;
-constexpr std::size_t kDigestBytes = 16;
-
-template <class Number>
-void Put(std::string& out, Number value) {
-  for (std::size_t i = 0; i < sizeof(Number); ++i) {
-    out.push_back(static_cast<char>(static_cast<unsigned char>(value >> (8 * i))));
-  }
-}
-
-template <class Number>
-Number Get(std::string_view bytes, std::size_t at) {
-  Number value = 0;
-  for (std::size_t i = 0; i < sizeof(Number); ++i) {
-    value |= static_cast<Number>(static_cast<unsigned char>(bytes[at + i])) << (8 * i);
-  }
-  return value;
-}
-
-std::span<const std::byte> BytesOf(std::string_view text) {
-  return std::as_bytes(std::span<const char>(text.data(), text.size()));
-}
+constexpr RecordKind kHandover{.magic = "PXHO",
+                               .abi = kHandoverAbi,
+                               .name = "hand-over record",
+                               .bytes_max = kHandoverRecordBytesMax};
 
 Result<void> Same(std::string_view what, const std::string& theirs, const std::string& ours) {
   if (theirs == ours) {
@@ -73,38 +54,12 @@ HandoverBlock PackedBlock(const wire::HandoverRecord& record, std::uint32_t inde
 }
 
 std::string EncodeHandover(const wire::HandoverRecord& record, const HashKey& key) {
-  std::string out(kMagic);
-  out.push_back(static_cast<char>(kHandoverAbi));
-  out += wire::Encode(record);
-  const Hash128 digest = key.Digest(BytesOf(out));
-  Put(out, digest.low);
-  Put(out, digest.high);
-  return out;
+  return SignRecord(kHandover, wire::Encode(record), key);
 }
 
 Result<wire::HandoverRecord> DecodeHandover(std::string_view bytes, const HashKey& key) {
-  if (bytes.size() > kHandoverRecordBytesMax) {
-    return Fail(Code::kTooLarge, fmt::format("a hand-over record of {} bytes; {} are allowed",
-                                             bytes.size(), kHandoverRecordBytesMax));
-  }
-  if (bytes.size() < kHeadBytes + kDigestBytes || !bytes.starts_with(kMagic)) {
-    return Fail(Code::kDataCorrupt, "it is no hand-over record");
-  }
-  const std::uint8_t abi = static_cast<std::uint8_t>(bytes[kMagic.size()]);
-  if (abi != kHandoverAbi) {
-    return Fail(Code::kUnsupported,
-                fmt::format("a hand-over record of version {}; this worker reads version {}", abi,
-                            kHandoverAbi));
-  }
-  const std::string_view signed_part = bytes.substr(0, bytes.size() - kDigestBytes);
-  const Hash128 digest{.low = Get<std::uint64_t>(bytes, signed_part.size()),
-                       .high = Get<std::uint64_t>(bytes, signed_part.size() + 8)};
-  if (key.Digest(BytesOf(signed_part)) != digest) {
-    return Fail(Code::kDataCorrupt,
-                "the hand-over record was changed on its way, or made under another cluster key");
-  }
-  Result<wire::HandoverRecord> record =
-      wire::Decode<wire::HandoverRecord>(signed_part.substr(kHeadBytes));
+  PX_TRY(const std::string_view body, OpenRecord(kHandover, bytes, key));
+  Result<wire::HandoverRecord> record = wire::Decode<wire::HandoverRecord>(body);
   if (!record) {
     return Fail(Code::kDataCorrupt, record.error().detail());
   }

@@ -12,6 +12,7 @@
 
 #include "base/assert.h"
 #include "base/checked.h"
+#include "kernels/cpu/cpu_convolution.h"
 #include "kernels/cpu/cpu_lora.h"
 #include "kernels/cpu/cpu_weight.h"
 #include "kernels/cpu/isa.h"
@@ -32,6 +33,7 @@ constexpr Index kSharedAttentionElements = Index{1} << 16;  // of K and V read, 
 // Taken by a worker at a time, where there are enough: kernels lay out so many together.
 constexpr Index kPanelsTaken = 3;
 constexpr Index kUnfoldedFloats = Index{1} << 19;  // of a convolution at a time, or more rows
+constexpr Index kStripPixels = 1024;               // output pixels of a worker in a strip, or a row
 constexpr Index kLinearRowsMax = 576;              // of a linear at a time: bounds the packed input
 
 // Query rows that share a widened tile: as many as keep their state in the second level of cache.
@@ -56,44 +58,6 @@ std::pair<Index, Index> Part(Index total, Index index, Index count) {
   return {total * index / count, total * (index + 1) / count};
 }
 
-/// What output pixels first_pixel, ... of a convolution see, a row of `out` each. Pixels beside
-/// each other lie so in memory too: those of a kernel's row are copied at once.
-void UnfoldPixels(const Matrix& in, const ConvolutionShape& shape, const Matrix& out,
-                  Index first_pixel) {
-  const Volume to = shape.out();
-  const Volume& kernel = shape.kernel;
-  const Index channels = in.cols;
-  const bool dense = in.stride == channels && shape.upscale == 1;
-  for (Index row = 0; row < out.rows; ++row) {
-    const Index pixel = first_pixel + row;
-    const Index frame = pixel / to.frame_pixels() * shape.stride_frames;
-    const Index top = pixel / to.width % to.height * shape.stride - shape.pad_top;
-    const Index left = pixel % to.width * shape.stride - shape.pad_left;
-    float* at = out.f32(row);
-    for (Index kf = 0; kf < kernel.frames; ++kf) {
-      const Index frame_row = (frame + kf) * shape.in.frame_pixels();
-      for (Index y = top; y < top + kernel.height; ++y) {
-        const bool outside = y < 0 || y >= Index{shape.in.height} * shape.upscale;
-        const Index row_begin = frame_row + y / shape.upscale * shape.in.width;
-        const Index right = left + kernel.width;
-        if (!outside && dense && left >= 0 && right <= shape.in.width) {
-          std::memcpy(at, in.f32(row_begin + left),
-                      static_cast<std::size_t>(kernel.width * channels) * sizeof(float));
-          at += kernel.width * channels;
-          continue;
-        }
-        for (Index x = left; x < right; ++x, at += channels) {
-          if (outside || x < 0 || x >= Index{shape.in.width} * shape.upscale) {
-            std::fill_n(at, channels, 0.0F);
-          } else {
-            std::copy_n(in.f32(row_begin + x / shape.upscale), channels, at);
-          }
-        }
-      }
-    }
-  }
-}
-
 /// One piece of attention: query rows of one kv head against some spans.
 struct AttentionItem {
   AttentionCall call;
@@ -105,10 +69,10 @@ struct AttentionItem {
 
 class CpuOperators final : public HostOperators {
  public:
-  CpuOperators(const Isa& isa, std::int32_t thread_count)
+  CpuOperators(const Isa& isa, std::int32_t thread_count, WorkGate* gate)
       : isa_(isa),
         kernels_(isa.kernels()),
-        pool_(thread_count),
+        pool_(thread_count, gate),
         scratch_(static_cast<std::size_t>(thread_count)) {}
 
   std::string_view name() const override { return isa_.operators; }
@@ -163,6 +127,7 @@ class CpuOperators final : public HostOperators {
       return;
     }
     const bool alone = in.rows * in.cols * out.cols < kSharedMultiplyAdds;
+    CountOf(weight.packed()) += static_cast<double>(in.rows * in.cols * out.cols);
     const Index passes = CeilDiv(in.rows, kLinearRowsMax);
     for (Index pass = 0; pass < passes; ++pass) {
       LinearCall call{.in = in.f32(),
@@ -305,6 +270,11 @@ class CpuOperators final : public HostOperators {
       return;
     }
     const Index work = PlanAttention(q, batch, layer, cache, options, out);
+    double& counted = !items_.empty() && kernels_.attention_rounds(items_.front().call)
+                          ? multiply_adds_run_.bf16
+                          : multiply_adds_run_.f32;
+    counted +=
+        AttentionPairs(batch, options) * options.head_count * (options.key_dim + options.value_dim);
     const bool alone = work < kSharedAttentionElements || items_.size() < 2;
     Index rows_max = 0;
     for (const AttentionItem& item : items_) {
@@ -400,10 +370,16 @@ class CpuOperators final : public HostOperators {
     ShareRows(x.rows, x.cols, scale);
   }
 
-  /// Some output pixels at a time: what they see is laid out side by side and multiplied.
+  /// Some output pixels at a time: with fp32 weights those of some rows, else what they see is laid
+  /// out side by side and multiplied.
   void Convolve(const Matrix& in, const ConvolutionShape& shape, const LinearWeight& weight,
                 const Matrix& out) override {
     CheckConvolution(in, shape, weight, out);
+    const PackedWeight& packed = static_cast<const CpuWeight&>(weight).packed();
+    if (SeesPixels(packed)) {
+      ConvolveStrips(in, shape, packed, out);
+      return;
+    }
     const Index seen = weight.in_features();
     const Index step = std::min(out.rows, std::max<Index>(kLinearRowsMax, kUnfoldedFloats / seen));
     if (const auto floats = static_cast<std::size_t>(step * seen); unfolded_.size() < floats) {
@@ -441,6 +417,50 @@ class CpuOperators final : public HostOperators {
     });
   }
 
+  /// Rows of output pixels of one frame at a time, from a copy of what they see with its padding.
+  void ConvolveStrips(const Matrix& in, const ConvolutionShape& shape, const PackedWeight& weight,
+                      const Matrix& out) {
+    const Volume to = shape.out();
+    const Volume& kernel = shape.kernel;
+    const Index threads = pool_.thread_count();
+    const Index rows_max =
+        std::clamp<Index>(CeilDiv(kStripPixels * threads, Index{to.width}), 1, Index{to.height});
+    const PixelRows strip(in, shape, (rows_max - 1) * shape.stride + kernel.height);
+    Grow(strip_, static_cast<std::size_t>(strip.row_count() * strip.row_floats()) * sizeof(float));
+    auto* data = static_cast<float*>(strip_.data());
+    const std::vector<Index> segments = strip.Segments();
+    ConvolveCall call{.weight = &weight,
+                      .in = data,
+                      .row_stride = shape.stride * strip.row_floats(),
+                      .pixel_stride = shape.stride * in.cols,
+                      .segments = segments.data(),
+                      .segment_count = std::ssize(segments),
+                      .segment_units = kernel.width * in.cols,
+                      .width = to.width,
+                      .out_stride = out.stride};
+    multiply_adds_run_.f32 += static_cast<double>(out.rows * weight.in_features * out.cols);
+    for (Index row = 0; row < Index{to.frames} * to.height;) {
+      const Index y = row % to.height;
+      const Index rows = std::min(rows_max, to.height - y);
+      ShareRows(strip.row_count(), strip.row_floats(), [&](Index begin, Index end) {
+        strip.Copy(row / to.height, y * shape.stride - shape.pad_top, begin, end, data);
+      });
+      call.out = out.f32(row * to.width);
+      const Index pixels = rows * to.width;
+      const bool alone = pixels * weight.in_features * out.cols < kSharedMultiplyAdds;
+      const Index parts = alone ? 1 : threads;
+      EnsureScratch(static_cast<std::size_t>(CeilDiv(pixels, parts) * kPanelOutputs) *
+                    sizeof(float));
+      RunOn(alone, [&](std::int32_t worker) {
+        ConvolveCall part = call;
+        std::tie(part.pixel_begin, part.pixel_end) = Part(pixels, worker, parts);
+        part.scratch = Scratch(worker);
+        kernels_.convolve(part);
+      });
+      row += rows;
+    }
+  }
+
   template <class Source>
   void RunExpert(const Matrix& in, std::span<const Index> rows, const Source& source,
                  const LinearWeight& weight, const Matrix& out) {
@@ -458,6 +478,12 @@ class CpuOperators final : public HostOperators {
       std::memcpy(out.f32(rows[static_cast<std::size_t>(i)]), product.f32(i),
                   static_cast<std::size_t>(out.cols) * sizeof(float));
     }
+  }
+
+  double& CountOf(const PackedWeight& weight) {
+    return weight.integers.code_bits != 0      ? multiply_adds_run_.int8
+           : weight.bf16 && weight.round_input ? multiply_adds_run_.bf16
+                                               : multiply_adds_run_.f32;
   }
 
   const LinearKernels& Linears(const LinearCall& call) const {
@@ -603,6 +629,9 @@ class CpuOperators final : public HostOperators {
 
   /// One past the last position that any row of `call` sees.
   static Index SightEnd(const AttentionCall& call) {
+    if (call.mutual_end > 0) {
+      return call.mutual_end;
+    }
     const Index last = call.position_first + call.tokens;
     if (call.sight_end == 0) {
       return last;
@@ -622,23 +651,40 @@ class CpuOperators final : public HostOperators {
     const Index tokens_per_item = TokensPerItem(q.rows, options);
     items_.clear();
     Index work = 0;
+    auto mutual = batch.mutual_rows.begin();
     for (const StepSequence& sequence : batch.sequences) {
-      for (Index at = 0; at < sequence.token_count; at += tokens_per_item) {
+      Index tokens = 0;
+      for (Index at = 0; at < sequence.token_count; at += tokens) {
         const Index row = sequence.token_begin + at;
+        // An item lies inside of mutual rows or has none of them.
+        while (mutual != batch.mutual_rows.end() && mutual->row_end() <= row) {
+          ++mutual;
+        }
+        const bool none = mutual == batch.mutual_rows.end();
+        const bool inside = !none && mutual->row_begin <= row;
+        tokens = std::min<Index>(tokens_per_item, sequence.token_count - at);
+        if (!none) {
+          tokens = std::min(tokens, (inside ? mutual->row_end() : mutual->row_begin) - row);
+        }
         AttentionCall call{.kv = ViewOf(cache, layer),
                            .block_table = batch.block_table.data() + sequence.block_begin,
                            .q_stride = q.stride,
                            .out_stride = out.stride,
                            .group = group,
-                           .tokens = std::min<Index>(tokens_per_item, sequence.token_count - at),
+                           .tokens = tokens,
                            .position_first = sequence.context_tokens - sequence.token_count + at,
                            .scale = options.scale,
                            .window = options.window_tokens,
                            .sight_end = options.bidirectional ? sequence.context_tokens : 0,
                            .soft_cap = options.soft_cap};
+        if (inside) {
+          call.mutual_begin = mutual->position_begin;
+          call.mutual_end = call.position_first + mutual->row_end() - row;
+        }
         const Index context = SightEnd(call);
-        const Index first =
+        Index first =
             call.window > 0 ? std::max<Index>(0, call.position_first - call.window + 1) : 0;
+        first = inside ? std::min(first, call.mutual_begin) : first;
         call.span_begin = first / kSpanTokens;
         call.span_end = CeilDiv(context, kSpanTokens);
         work += call.tokens * (context - first) * options.head_count *
@@ -750,6 +796,7 @@ class CpuOperators final : public HostOperators {
   std::vector<float> expert_in_;
   std::vector<float> expert_out_;
   std::int64_t expert_linears_run_ = 0;
+  Buffer strip_;                 // of a convolution
   std::vector<float> unfolded_;  // what some output pixels of a convolution see
 };
 
@@ -757,7 +804,7 @@ class CpuOperators final : public HostOperators {
 
 Result<std::unique_ptr<Operators>> MakeCpuOperators(const CpuOptions& options) {
   PX_TRY(const CpuChoice choice, ChooseCpu(options));
-  return std::make_unique<CpuOperators>(*choice.isa, choice.thread_count);
+  return std::make_unique<CpuOperators>(*choice.isa, choice.thread_count, options.gate);
 }
 
 }  // namespace pixii::kernels

@@ -21,7 +21,7 @@ constexpr std::array kIsas = {
     Isa{CpuIsa::kAvx512, "cpu-avx512", "fma-2", Avx512Kernels},
     Isa{CpuIsa::kAvx512Vnni, "cpu-avx512vnni", "fma-2", Avx512VnniKernels},
     Isa{CpuIsa::kAvx512Bf16, "cpu-avx512bf16", "bf16dot-2", Avx512Bf16Kernels},
-    Isa{CpuIsa::kAmx, "cpu-amx", "amx-3", AmxKernels},
+    Isa{CpuIsa::kAmx, "cpu-amx", "amx-4", AmxKernels},
 };
 
 bool HostRuns(CpuIsa isa, const CpuFeatures& features) {

@@ -7,6 +7,7 @@
 #include "kernels/cpu/simd_lora.h"
 #include "kernels/cpu/simd_gemm.h"
 #include "kernels/cpu/simd_blocked.h"
+#include "kernels/cpu/simd_convolution.h"
 #include "kernels/cpu/simd_int_avx512.h"
 #include "kernels/cpu/simd_int_vnni.h"
 #include "kernels/cpu/simd_integer.h"
@@ -14,6 +15,7 @@
 #include "kernels/cpu/simd_attention.h"
 #include "kernels/cpu/simd_roof.h"
 #include "kernels/cpu/simd_amx.h"
+#include "kernels/cpu/simd_amx_attention.h"
 #include "kernels/cpu/simd_table.h"
 // clang-format on
 
@@ -29,6 +31,9 @@ constexpr KernelTable MakeTable() {
   table.linear.pack = PackAmx;
   table.linear.run = LinearAmx;
   table.linear.multiply_adds = MultiplyAddsAmx;
+  table.attention_scratch_bytes = AmxAttentionScratchBytes;
+  table.attention = AmxAttention;
+  table.attention_rounds = UsesAmxAttention;
   return table;
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/cpu/simd_lora.h"
 #include "kernels/cpu/simd_gemm.h"
 #include "kernels/cpu/simd_blocked.h"
+#include "kernels/cpu/simd_convolution.h"
 #include "kernels/cpu/simd_int_avx512.h"
 #include "kernels/cpu/simd_int_vnni.h"
 #include "kernels/cpu/simd_integer.h"

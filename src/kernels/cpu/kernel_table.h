@@ -88,6 +88,31 @@ struct LinearCall {
   bool scratch_packed = false;  // an earlier call of this worker left the packed rows there
 };
 
+/// A convolution over rows of pixels that hold what surrounds them, too. Output pixel p, counted
+/// row by row, sees segment_units elements from each of `segments` on, which are offsets from
+/// in + p / width * row_stride + p % width * pixel_stride.
+struct ConvolveCall {
+  const PackedWeight* weight = nullptr;  // of fp32, one shard: SeesPixels
+  const float* in = nullptr;
+  Index row_stride = 0;  // from one output row's pixels to the next one's
+  Index pixel_stride = 0;
+  const Index* segments = nullptr;  // [segment_count], in order of K
+  Index segment_count = 0;
+  Index segment_units = 0;
+  Index width = 0;  // output pixels of a row
+  float* out = nullptr;
+  Index out_stride = 0;
+  Index pixel_begin = 0;
+  Index pixel_end = 0;
+  void* scratch = nullptr;  // kPanelOutputs floats a pixel, 64-byte aligned
+};
+
+/// Whether `convolve` takes the weight.
+inline constexpr bool SeesPixels(const PackedWeight& weight) {
+  return weight.integers.code_bits == 0 && !weight.bf16 && !weight.round_input &&
+         weight.shard_count == 1;
+}
+
 /// Linears of fewer rows are read straight from their input: reading the weights is all that
 /// counts.
 inline constexpr Index kBlockedRowsMin = 5;
@@ -233,6 +258,8 @@ struct AttentionCall {
   float scale = 1.0F;
   Index window = 0;              // tokens, 0 = all
   Index sight_end = 0;           // bidirectional: positions of the sequence; 0 = causal
+  Index mutual_begin = 0;        // mutual rows: their first position, and one past their last,
+  Index mutual_end = 0;          // which all tokens see; 0 = none
   float soft_cap = 0;            // 0 = none
   const float* sinks = nullptr;  // [group] or null
   /// [group], bias_stride apart: what is added to the score of the first token at position 0 and,
@@ -306,8 +333,11 @@ struct KernelTable {
   void (*embed)(const EmbedCall& call) = nullptr;
   void (*store_kv)(const StoreKvCall& call) = nullptr;
   void (*lora)(const LoraCall& call) = nullptr;
+  void (*convolve)(const ConvolveCall& call) = nullptr;
   Index (*attention_scratch_bytes)(const KvView& kv, Index rows) = nullptr;
   void (*attention)(const AttentionCall& call) = nullptr;
+  /// Whether `attention` multiplies in bf16, not in fp32.
+  bool (*attention_rounds)(const AttentionCall& call) = nullptr;
   /// Joins the partials of all spans of `call` and writes its out.
   void (*attention_join)(const AttentionCall& call) = nullptr;
   float (*read_stream)(const void* data, Index size_bytes) = nullptr;

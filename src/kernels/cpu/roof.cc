@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/memory.h"
+#include "kernels/host_operators.h"
 #include "kernels/thread_pool.h"
 
 namespace pixii::kernels {
@@ -109,6 +110,11 @@ HostDescription DescribeHost() {
     out.isas.emplace_back(IsaName(isa));
   }
   return out;
+}
+
+MultiplyAdds MultiplyAddsRun(const Operators& operators) {
+  const auto* host = dynamic_cast<const HostOperators*>(&operators);
+  return host != nullptr ? host->multiply_adds_run() : MultiplyAdds{};
 }
 
 Result<std::unique_ptr<Roof>> MakeRoof(const CpuOptions& options) {

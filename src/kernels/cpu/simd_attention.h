@@ -41,6 +41,10 @@ struct SoftmaxState {
 class AttentionLoop {
  public:
   explicit AttentionLoop(const AttentionCall& call)
+      : AttentionLoop(call, call.tokens * call.group) {}
+
+  /// With scratch as of `scratch_rows` rows.
+  AttentionLoop(const AttentionCall& call, Index scratch_rows)
       : call_(call),
         rows_(call.tokens * call.group),
         key_dim_(call.kv.k.dim),
@@ -58,7 +62,7 @@ class AttentionLoop {
       at += count;
       return out;
     };
-    const Index blocked_rows = BlockedRows(rows_);
+    const Index blocked_rows = BlockedRows(scratch_rows);
     queries_ = take(RoundUp(blocked_rows * key_dim_, 16));
     keys_ = take(RoundUp(key_dim_, 16) * kTileTokens);
     values_ = take(kTileTokens * padded_);
@@ -85,20 +89,7 @@ class AttentionLoop {
 
   void Run() {
     PackQueries();
-    if (call_.partials == nullptr) {
-      ResetAll();
-    }
-    for (Index span = call_.span_begin; span < call_.span_end; ++span) {
-      RunSpan(span);
-      if (call_.partials == nullptr) {
-        JoinSpan(span_);
-      } else {
-        StorePartial(call_.partials + (span - call_.span_begin) * rows_ * PartialStride());
-      }
-    }
-    if (call_.partials == nullptr) {
-      WriteOut();
-    }
+    RunSpans([this](Index span) { RunSpan(span); });
   }
 
   void Join() {
@@ -112,7 +103,26 @@ class AttentionLoop {
     WriteOut();
   }
 
- private:
+ protected:
+  /// run(span) leaves a span's sums in span_.
+  template <class RunOne>
+  void RunSpans(const RunOne& run) {
+    if (call_.partials == nullptr) {
+      ResetAll();
+    }
+    for (Index span = call_.span_begin; span < call_.span_end; ++span) {
+      run(span);
+      if (call_.partials == nullptr) {
+        JoinSpan(span_);
+      } else {
+        StorePartial(call_.partials + (span - call_.span_begin) * rows_ * PartialStride());
+      }
+    }
+    if (call_.partials == nullptr) {
+      WriteOut();
+    }
+  }
+
   static Index BlockedRows(Index rows) { return RoundUp(rows, kAttentionRows); }
 
   Index PartialStride() const { return padded_ + 16; }
@@ -150,6 +160,9 @@ class AttentionLoop {
 
   /// One past the last position that the query at `position` sees.
   Index SightEnd(Index position) const {
+    if (call_.mutual_end > 0) {
+      return call_.mutual_end;
+    }
     if (call_.sight_end == 0) {
       return position + 1;
     }
@@ -159,16 +172,27 @@ class AttentionLoop {
 
   /// First position that the query at `position` sees.
   Index SightBegin(Index position) const {
-    const Index first = position - call_.window + 1;
-    return call_.window > 0 && first > 0 ? first : 0;
+    const Index behind = position - call_.window + 1;
+    const Index first = call_.window > 0 && behind > 0 ? behind : 0;
+    return call_.mutual_end > 0 && call_.mutual_begin < first ? call_.mutual_begin : first;
   }
 
-  void RunSpan(Index span) {
+  void BeginSpan() {
     for (Index r = 0; r < RoundUp(rows_, 16); ++r) {
       span_.largest[r] = kMinusInfinity;
     }
     Clear(sums_, rows_ * 16);
     Clear(span_.values, rows_ * padded_);
+  }
+
+  void EndSpan() {
+    for (Index r = 0; r < rows_; ++r) {
+      span_.sum[r] = Vec::Load(sums_ + r * 16).ReduceAdd();
+    }
+  }
+
+  void RunSpan(Index span) {
+    BeginSpan();
     const Index context = SightEnd(call_.position_first + call_.tokens - 1);
     const Index first = SightBegin(call_.position_first);
     Index begin = span * kSpanTokens;
@@ -178,9 +202,7 @@ class AttentionLoop {
       RunTile(tile, tile > first ? tile : first,
               tile + kTileTokens < context ? tile + kTileTokens : context, context);
     }
-    for (Index r = 0; r < rows_; ++r) {
-      span_.sum[r] = Vec::Load(sums_ + r * 16).ReduceAdd();
-    }
+    EndSpan();
   }
 
   /// The tile at absolute position `tile`, of which positions begin .. end - 1 are seen by some
@@ -604,6 +626,8 @@ class AttentionLoop {
 };
 
 inline void Attention(const AttentionCall& call) { AttentionLoop(call).Run(); }
+
+inline bool AttentionRounds(const AttentionCall& /*call*/) { return false; }
 
 inline Index AttentionScratchBytes(const KvView& kv, Index rows) {
   return AttentionLoop::ScratchBytes(kv, rows);

@@ -201,13 +201,19 @@ void ReferencePagedAttention(const Matrix& q, const StepView& batch, std::int32_
     for (std::int32_t i = 0; i < sequence.token_count; ++i) {
       const std::int32_t position = sequence.context_tokens - sequence.token_count + i;
       const std::int32_t window = options.window_tokens;
-      const std::int32_t begin = window > 0 ? std::max(0, position - window + 1) : 0;
+      std::int32_t begin = window > 0 ? std::max(0, position - window + 1) : 0;
       std::int32_t end = position + 1;
       if (options.bidirectional) {
         end = window > 0 ? std::min(position + window, sequence.context_tokens)
                          : sequence.context_tokens;
       }
       const std::int64_t t = sequence.token_begin + i;
+      for (const MutualRows& rows : batch.mutual_rows) {
+        if (rows.row_begin <= t && t < rows.row_end()) {
+          begin = std::min(begin, rows.position_begin);
+          end = position + rows.row_end() - static_cast<std::int32_t>(t);
+        }
+      }
       for (std::int32_t h = 0; h < options.head_count; ++h) {
         const AttentionRow row{cache, block_table, layer, h / group, options};
         const float* bias = nullptr;
