@@ -29,6 +29,13 @@ class ByteReader final {
 
   std::uint32_t Big32() { return BigEndian(4); }
 
+  std::uint32_t Big24() { return BigEndian(3); }
+
+  std::uint64_t Big64() {
+    const std::uint64_t high = Big32();
+    return high << 32 | Big32();
+  }
+
   std::uint32_t Little16() { return LittleEndian(2); }
 
   std::uint32_t Little24() { return LittleEndian(3); }

@@ -9,6 +9,8 @@
 #include <optional>
 
 #include "media/decoder_messages.h"
+#include "media/film/film_decode.h"
+#include "media/film/film_errors.h"
 #include "media/image_errors.h"
 #include "rt/memory_file.h"
 #include "rt/message_socket.h"
@@ -29,12 +31,30 @@ DecodeAnswer AnswerOf(const Error& error) {
   return answer;
 }
 
+Result<void> DecodeFilmInto(const DecodeJob& job, Bytes file, std::span<std::byte> arena) {
+  std::vector<std::uint32_t> frames(job.frames);
+  std::memcpy(frames.data(), arena.data() + job.frames_at, frames.size() * sizeof(frames[0]));
+  FilmDecodeOptions options{.frames = frames, .limits = job.film_limits};
+  if (job.resizes) {
+    options.resize = job.resize;
+  }
+  return DecodeFilm(file, options,
+                    {reinterpret_cast<std::uint8_t*>(arena.data()) + job.pixels_at,
+                     static_cast<std::size_t>(job.pixels_bytes)});
+}
+
 Result<void> DecodeJobInto(const DecodeJob& job, std::span<std::byte> arena) {
-  if (job.file_bytes > arena.size() || job.pixels_at > arena.size() ||
-      job.pixels_bytes > arena.size() - job.pixels_at) {
+  const auto inside = [&](std::uint64_t at, std::uint64_t bytes) {
+    return at <= arena.size() && bytes <= arena.size() - at;
+  };
+  if (!inside(0, job.file_bytes) || !inside(job.pixels_at, job.pixels_bytes) ||
+      !inside(job.frames_at, std::uint64_t{job.frames} * sizeof(std::uint32_t))) {
     return Fail(Code::kInternal, "a job passes its shared memory");
   }
   const Bytes file(reinterpret_cast<const std::uint8_t*>(arena.data()), job.file_bytes);
+  if (job.frames > 0) {
+    return DecodeFilmInto(job, file, arena);
+  }
   DecodeOptions options{.pixels = job.pixels, .exif = job.exif, .limits = job.limits};
   if (job.resizes) {
     options.resize = job.resize;
@@ -53,9 +73,9 @@ DecodeAnswer Serve(const DecodeJob& job, std::span<std::byte> arena, std::uint64
     return done ? DecodeAnswer{} : AnswerOf(done.error());
   } catch (const std::bad_alloc&) {
     return AnswerOf({Code::kTooLarge,
-                     fmt::format("image is too large: to decode it takes more than {} bytes of "
-                                 "memory (memory_bytes_max)",
-                                 memory_max)});
+                     fmt::format("{} is too large: to decode it takes more than {} bytes of memory "
+                                 "(memory_bytes_max)",
+                                 job.frames > 0 ? kFilmParam : kImageParam, memory_max)});
   }
 }
 
@@ -91,10 +111,10 @@ int RunDecoderChild(std::span<const std::string> arguments) {
       if (mapped) {
         arena = std::move(*mapped);
       } else {
-        answer = AnswerOf({Code::kTooLarge,
-                           fmt::format("image is too large: it takes more than {} bytes of memory "
-                                       "(memory_bytes_max)",
-                                       memory_max)});
+        answer = AnswerOf(
+            {Code::kTooLarge, fmt::format("{} is too large: it takes more than {} bytes of memory "
+                                          "(memory_bytes_max)",
+                                          job.frames > 0 ? kFilmParam : kImageParam, memory_max)});
       }
     }
     if (!answer.failed) {

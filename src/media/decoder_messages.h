@@ -5,20 +5,25 @@
 #include <cstdint>
 
 #include "media/decode.h"
+#include "media/film/film_info.h"
 
 namespace pixii::media {
 
 inline constexpr std::uint32_t kJobMagic = 0x3150584a;     // "JXP1"
 inline constexpr std::uint32_t kAnswerMagic = 0x31505841;  // "AXP1"
 
-/// The file lies at the start of the shared memory, the pixels shall lie behind it.
+/// The file lies at the start of the shared memory, of a video the numbers of its frames (32 bits
+/// each) at frames_at; the pixels shall lie behind.
 struct DecodeJob {
   std::uint32_t magic = kJobMagic;
-  PixelRules pixels;
+  PixelRules pixels = {};
   bool exif = false;
   bool resizes = false;
-  Resizing resize;
-  ImageLimits limits;
+  Resizing resize = {};
+  ImageLimits limits = {};
+  FilmLimits film_limits = {};
+  std::uint32_t frames = 0;  // of a video; 0: the file is an image
+  std::uint64_t frames_at = 0;
   std::uint64_t arena_bytes = 0;  // of the shared memory; another one than before came with this
   std::uint64_t file_bytes = 0;
   std::uint64_t pixels_at = 0;

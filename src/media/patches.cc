@@ -149,33 +149,67 @@ Result<std::vector<Image>> FitImage(const Image& image, const PatchSpec& spec) {
 
 }  // namespace
 
-Result<ImageSize> SmartSize(ImageSize size, std::uint32_t factor, std::uint64_t pixels_min,
+namespace {
+
+// `volume`: frames that share the bounds, as they are and rounded to rows of patches.
+struct Volume {
+  double frames = 1.0;
+  double rounded = 1.0;
+};
+
+Result<ImageSize> FitBounds(ImageSize source, double height, double width, const Volume& volume,
+                            std::uint32_t factor, std::uint64_t pixels_min,
                             std::uint64_t pixels_max) {
-  PX_CHECK_OK(CheckSize(size));
-  const double height = size.height;
-  const double width = size.width;
   const double ratio = std::max(height, width) / std::min(height, width);
-  if (ratio > kAspectRatioMax) {
-    return Bad(fmt::format("a picture of {} x {} pixels has a ratio above {}", size.width,
-                           size.height, kAspectRatioMax));
+  if (!(ratio <= kAspectRatioMax)) {
+    return Bad(fmt::format("a picture of {} x {} pixels has a ratio above {}", source.width,
+                           source.height, kAspectRatioMax));
   }
+  const auto most = static_cast<double>(pixels_max);
+  const auto least = static_cast<double>(pixels_min);
   // nearbyint takes the even one of two equally near, as the reference does.
   double rows = std::nearbyint(height / factor) * factor;
   double cols = std::nearbyint(width / factor) * factor;
-  if (rows * cols > static_cast<double>(pixels_max)) {
-    const double shrink = std::sqrt(height * width / static_cast<double>(pixels_max));
+  if (volume.rounded * rows * cols > most) {
+    const double shrink = std::sqrt(volume.frames * height * width / most);
     rows = std::max<double>(factor, std::floor(height / shrink / factor) * factor);
     cols = std::max<double>(factor, std::floor(width / shrink / factor) * factor);
-  } else if (rows * cols < static_cast<double>(pixels_min)) {
-    const double grow = std::sqrt(static_cast<double>(pixels_min) / (height * width));
+  } else if (volume.rounded * rows * cols < least) {
+    const double grow = std::sqrt(least / (volume.frames * height * width));
     rows = std::ceil(height * grow / factor) * factor;
     cols = std::ceil(width * grow / factor) * factor;
   }
   if (rows < factor || cols < factor || rows > kResizeSideMax || cols > kResizeSideMax) {
     return Bad(fmt::format("a picture of {} x {} pixels cannot be brought to {} to {} pixels",
-                           size.width, size.height, pixels_min, pixels_max));
+                           source.width, source.height, pixels_min, pixels_max));
   }
   return ImageSize{static_cast<std::uint32_t>(cols), static_cast<std::uint32_t>(rows)};
+}
+
+}  // namespace
+
+Result<ImageSize> SmartSize(ImageSize size, std::uint32_t factor, std::uint64_t pixels_min,
+                            std::uint64_t pixels_max) {
+  PX_CHECK_OK(CheckSize(size));
+  return FitBounds(size, size.height, size.width, {}, factor, pixels_min, pixels_max);
+}
+
+Result<ImageSize> SmartFilmSize(ImageSize size, std::uint32_t frames, std::uint32_t frames_per_row,
+                                std::uint32_t factor, std::uint64_t pixels_min,
+                                std::uint64_t pixels_max) {
+  PX_CHECK_OK(CheckSize(size));
+  double height = size.height;
+  double width = size.width;
+  if (height < factor || width < factor) {
+    const double grow = std::max(factor / height, factor / width);
+    height = std::floor(height * grow);
+    width = std::floor(width * grow);
+  }
+  // One frame is repeated to fill a row.
+  const double count = std::max(frames, frames_per_row);
+  const Volume volume{.frames = count,
+                      .rounded = std::nearbyint(count / frames_per_row) * frames_per_row};
+  return FitBounds(size, height, width, volume, factor, pixels_min, pixels_max);
 }
 
 ImageSize BestPinpoint(ImageSize size, std::span<const ImageSize> pinpoints) {

@@ -65,6 +65,12 @@ struct Patches {
 Result<ImageSize> SmartSize(ImageSize size, std::uint32_t factor, std::uint64_t pixels_min,
                             std::uint64_t pixels_max);
 
+/// As SmartSize, with bounds for the pixels of all frames of a video, which are brought to a
+/// multiple of `frames_per_row`.
+Result<ImageSize> SmartFilmSize(ImageSize size, std::uint32_t frames, std::uint32_t frames_per_row,
+                                std::uint32_t factor, std::uint64_t pixels_min,
+                                std::uint64_t pixels_max);
+
 /// The pinpoint that keeps most of a picture's pixels, of equals the one that wastes least. Pre:
 /// there is one.
 ImageSize BestPinpoint(ImageSize size, std::span<const ImageSize> pinpoints);
@@ -76,8 +82,8 @@ Result<Patches> PlanPatches(ImageSize size, const PatchSpec& spec);
 Result<Patches> MakePatches(const Image& image, const PatchSpec& spec);
 
 /// Frames of one video, of one size, each resized alike; the last one is repeated to fill a row of
-/// patches. Pre: fit is kSmart. Errors: as above; kInvalidArgument where sizes differ or there is
-/// no frame.
+/// patches. Pre: fit is kSmart or kExact. Errors: as above; kInvalidArgument where sizes differ or
+/// there is no frame.
 Result<Patches> MakeVideoPatches(std::span<const Image> frames, const PatchSpec& spec);
 
 }  // namespace pixii::media

@@ -267,6 +267,27 @@ std::string HttpUrl::Text() const {
                      v6 ? "]" : "", default_port ? "" : fmt::format(":{}", port), target);
 }
 
+Result<std::vector<std::string>> ReadHosts(std::string_view flag, std::string_view list) {
+  std::vector<std::string> out;
+  while (!list.empty()) {
+    const std::size_t comma = std::min(list.find(','), list.size());
+    const std::string host = Lowered(list.substr(0, comma));
+    const bool last = comma == list.size();
+    list.remove_prefix(last ? comma : comma + 1);
+    const std::string_view name = std::string_view(host).substr(host.starts_with('.') ? 1 : 0);
+    const bool address = host == name && rt::ParseIpAddress(host).has_value();
+    if ((!address && !CheckLabels(name)) || (!last && list.empty())) {
+      const std::string_view wrong = address || CheckLabels(name) ? std::string_view() : host;
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("{}: \"{}\" is no name of a host, no .NAME and no address", flag,
+                              Shown(wrong)),
+                  std::string(flag));
+    }
+    out.push_back(host);
+  }
+  return out;
+}
+
 Result<HttpUrl> CheckUrl(const SourcePolicy& policy, std::string_view url) {
   PX_TRY(HttpUrl read, ReadHttpUrl(url));
   return Check(policy, std::move(read));

@@ -32,6 +32,10 @@ struct SourcePolicy {
   std::uint32_t time_max_ms = 10'000;  // of a fetch, redirects included
 };
 
+/// "cdn.example,.images.example" as names of hosts: addresses, names, and what is below ".name".
+/// Errors, param `flag`: kInvalidArgument naming the entry that is none.
+Result<std::vector<std::string>> ReadHosts(std::string_view flag, std::string_view list);
+
 inline constexpr std::size_t kUrlSizeMax = 8'192;  // bytes, but for data:
 
 /// An http or https URL, taken apart.

@@ -25,6 +25,11 @@ tl::unexpected<Error> Broken(vpx_codec_ctx_t& context, std::string_view what) {
 
 }  // namespace
 
+bool HasVp9Encoder() {
+  vpx_codec_enc_cfg_t config;
+  return vpx_codec_enc_config_default(vpx_codec_vp9_cx(), &config, 0) == VPX_CODEC_OK;
+}
+
 struct Vp9Encoder::State {
   Vp9Options options;
   vpx_codec_ctx_t context{};

@@ -20,6 +20,9 @@ struct Vp9Options {
   std::int32_t quality = 20;              // 0 best .. 63 worst, the same for every picture
 };
 
+/// Whether the library encodes VP9: it can be built without.
+bool HasVp9Encoder();
+
 class Vp9Encoder final {
  public:
   /// Errors: kInvalidArgument for sides or a quality out of range; kUnavailable with the library's
