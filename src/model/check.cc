@@ -178,6 +178,13 @@ class Checker final {
     return std::uniform_int_distribution<std::int32_t>(1, max)(random_);
   }
 
+  /// About `count` tokens, so that no picture is cut that may not be.
+  static RunnerChunk Uncut(RunnerSequence& sequence, std::int32_t count) {
+    const std::int32_t begin = sequence.done;
+    const std::int32_t end = begin + std::max(count, sequence.media->ChunkMin(begin));
+    return {&sequence, sequence.media->ChunkEnd(begin, end) - begin};
+  }
+
   Result<void> CheckChunks(std::size_t index) {
     const LogitsGolden& entry = golden_.logits[index];
     if (entry.prompt.size() < 2 || model_.spec().whole_texts) {
@@ -187,7 +194,7 @@ class Checker final {
     std::vector<float> logits;
     const auto size = static_cast<std::int32_t>(entry.prompt.size());
     while (sequence.done < size) {
-      const RunnerChunk chunk{&sequence, Draw(std::min(size - sequence.done, 1 + size / 3))};
+      const RunnerChunk chunk = Uncut(sequence, Draw(std::min(size - sequence.done, 1 + size / 3)));
       PX_TRY(const std::vector<float> part, runner_.Step({&chunk, 1}));
       logits.insert(logits.end(), part.begin(), part.end());
     }
@@ -213,7 +220,7 @@ class Checker final {
         const std::int32_t left =
             static_cast<std::int32_t>(sequences[i].tokens.size()) - sequences[i].done;
         if (left > 0) {
-          chunks.push_back({&sequences[i], spec.whole_texts ? left : Draw(std::min(left, 17))});
+          chunks.push_back(Uncut(sequences[i], spec.whole_texts ? left : Draw(std::min(left, 17))));
           owners.push_back(i);
         }
       }

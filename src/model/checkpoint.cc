@@ -7,8 +7,8 @@
 
 #include "model/gguf_blocks.h"
 #include "model/gguf_model.h"
-#include "model/quoted.h"
 #include "wire/json.h"
+#include "wire/quoted.h"
 
 namespace pixii::model {
 namespace {
@@ -125,7 +125,8 @@ Result<void> Checkpoint::AddShards(const CheckpointFolder& folder, const std::st
   std::vector<std::pair<std::string_view, std::string_view>> files;  // (file, tensor)
   for (const auto& [tensor, file] : weight_map->object()) {
     if (!file.is_string()) {
-      return place.Bad("weight_map", fmt::format("the file of {} is not a string", Quoted(tensor)));
+      return place.Bad("weight_map",
+                       fmt::format("the file of {} is not a string", wire::Quoted(tensor)));
     }
     files.emplace_back(file.string(), tensor);
   }
@@ -149,7 +150,8 @@ Result<void> Checkpoint::AddShards(const CheckpointFolder& folder, const std::st
   for (const auto& [file, tensor] : files) {
     const CheckpointTensor* found = Find(tensor);
     if (found == nullptr || file_names_[found->file_index] != file) {
-      return place.Bad("weight_map", fmt::format("{} is not in {}", Quoted(tensor), Quoted(file)));
+      return place.Bad("weight_map",
+                       fmt::format("{} is not in {}", wire::Quoted(tensor), wire::Quoted(file)));
     }
   }
   return {};
@@ -166,7 +168,7 @@ Result<void> Checkpoint::SortByName() {
   if (twin != tensors_.end()) {
     return Fail(Code::kDataCorrupt,
                 fmt::format("tensor {} occurs twice: {} offset {} and {} offset {}",
-                            Quoted(twin->stored.name), file_names_[twin->file_index],
+                            wire::Quoted(twin->stored.name), file_names_[twin->file_index],
                             twin->stored.file_offset, file_names_[std::next(twin)->file_index],
                             std::next(twin)->stored.file_offset),
                 twin->stored.name);
@@ -176,7 +178,7 @@ Result<void> Checkpoint::SortByName() {
 
 std::string Checkpoint::Place(const CheckpointTensor& tensor) const {
   return fmt::format("{}: offset {}: tensor {}", file_names_[tensor.file_index],
-                     tensor.stored.file_offset, Quoted(tensor.stored.name));
+                     tensor.stored.file_offset, wire::Quoted(tensor.stored.name));
 }
 
 const CheckpointTensor* Checkpoint::Find(std::string_view name) const {

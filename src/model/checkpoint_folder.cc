@@ -7,7 +7,7 @@
 #include "model/gguf_model.h"
 #include "model/gguf_tokenizer.h"
 #include "model/other_tokenizer.h"
-#include "model/quoted.h"
+#include "wire/quoted.h"
 
 namespace pixii::model {
 namespace {
@@ -55,7 +55,7 @@ Result<CheckpointFolder> CheckpointFolder::Open(const std::string& path) {
   const auto info = real_path ? rt::StatFile(*real_path) : Result<std::optional<rt::FileInfo>>();
   if (!real_path || !info || !*info || (*info)->kind != rt::FileKind::kFolder) {
     return Fail(Code::kNotFound,
-                fmt::format("{} is neither a folder nor a GGUF file", Quoted(path)), path);
+                fmt::format("{} is neither a folder nor a GGUF file", wire::Quoted(path)), path);
   }
   return CheckpointFolder(path, *real_path, BlobFolder(*real_path));
 }
@@ -88,18 +88,19 @@ bool CheckpointFolder::Has(std::string_view name) const {
 Result<std::string> CheckpointFolder::Resolve(std::string_view name) const {
   if (name.empty() || name == "." || name == ".." || name.find('/') != std::string_view::npos ||
       name.find('\0') != std::string_view::npos) {
-    return Fail(Code::kDataCorrupt,
-                fmt::format("{}: {} is not the name of a file in this folder", path_, Quoted(name)),
-                std::string(name));
+    return Fail(
+        Code::kDataCorrupt,
+        fmt::format("{}: {} is not the name of a file in this folder", path_, wire::Quoted(name)),
+        std::string(name));
   }
   auto real = rt::RealPath(real_path_ + "/" + std::string(name));
   if (!real) {
-    return Fail(Code::kNotFound, fmt::format("{}: {} does not exist", path_, Quoted(name)),
+    return Fail(Code::kNotFound, fmt::format("{}: {} does not exist", path_, wire::Quoted(name)),
                 std::string(name));
   }
   if (!IsDirectlyIn(*real, real_path_) && !IsDirectlyIn(*real, blob_folder_)) {
     return Fail(Code::kDataCorrupt,
-                fmt::format("{}: {} is a link that leaves the folder", path_, Quoted(name)),
+                fmt::format("{}: {} is a link that leaves the folder", path_, wire::Quoted(name)),
                 std::string(name));
   }
   return real;
@@ -109,7 +110,8 @@ Result<CheckpointFolder> CheckpointFolder::Subfolder(std::string_view name) cons
   PX_TRY(std::string real, Resolve(name));
   PX_TRY(const CheckpointFolder folder, Open(real));
   if (!IsDirectlyIn(real, real_path_)) {
-    return Fail(Code::kDataCorrupt, fmt::format("{}: {} is no folder of it", path_, Quoted(name)),
+    return Fail(Code::kDataCorrupt,
+                fmt::format("{}: {} is no folder of it", path_, wire::Quoted(name)),
                 std::string(name));
   }
   return CheckpointFolder(fmt::format("{}/{}", path_, name), std::move(real), blob_folder_);
@@ -120,7 +122,7 @@ Result<std::string> CheckpointFolder::ReadText(std::string_view name,
   if (gguf_ != nullptr) {
     const auto found = gguf_->texts.find(name);
     if (found == gguf_->texts.end()) {
-      return Fail(Code::kNotFound, fmt::format("{} has no {}", path_, Quoted(name)),
+      return Fail(Code::kNotFound, fmt::format("{} has no {}", path_, wire::Quoted(name)),
                   std::string(name));
     }
     if (found->second.size() > size_max) {
@@ -145,7 +147,7 @@ Result<std::string> CheckpointFolder::ReadText(std::string_view name,
 
 Result<rt::FileMap> CheckpointFolder::Map(std::string_view name) const {
   if (gguf_ != nullptr) {
-    return Fail(Code::kNotFound, fmt::format("{} has no {}", path_, Quoted(name)),
+    return Fail(Code::kNotFound, fmt::format("{} has no {}", path_, wire::Quoted(name)),
                 std::string(name));
   }
   PX_TRY(const std::string path, Resolve(name));

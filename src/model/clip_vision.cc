@@ -32,38 +32,6 @@ void NameBlocks(VisionNames& names) {
   names.harmless = {"post_layernorm.", "head.", "embeddings.position_ids"};
 }
 
-/// Sizes as the classes' defaults complete them.
-Result<void> ReadTower(const ConfigReader& vision, bool clip, VisionSpec& spec) {
-  PX_TRY(spec.hidden_size, ReadVisionSize(vision, "hidden_size", kHiddenSizeMax, 768));
-  PX_TRY(spec.intermediate_size,
-         ReadVisionSize(vision, "intermediate_size", kIntermediateSizeMax, 3072));
-  PX_TRY(spec.layer_count, ReadVisionSize(vision, "num_hidden_layers", kLayerCountMax, 12));
-  PX_TRY(spec.head_count, ReadVisionSize(vision, "num_attention_heads", kHeadCountMax, 12));
-  PX_TRY(spec.patch_size, ReadVisionSize(vision, "patch_size", kPatchSizeMax, clip ? 32 : 16));
-  PX_TRY(spec.image_size, ReadVisionSize(vision, "image_size", kImageSideMax, 224));
-  PX_TRY(const double epsilon, vision.Number("layer_norm_eps", {0.0, 1.0}, clip ? 1e-5 : 1e-6));
-  spec.norm_epsilon = static_cast<float>(epsilon);
-  PX_TRY(spec.activation,
-         ReadVisionActivation(vision, "hidden_act", clip ? "quick_gelu" : "gelu_pytorch_tanh"));
-  PX_CHECK_OK(CheckVisionHeads(vision, "num_attention_heads", spec));
-  if (spec.image_size < spec.patch_size) {
-    return vision.Bad("image_size", fmt::format("is below patch_size = {}", spec.patch_size));
-  }
-  const std::int32_t side = spec.image_size / spec.patch_size;
-  if (side > kPatchSideMax) {
-    return vision.Bad("image_size",
-                      fmt::format("is more than {} patches of a side", kPatchSideMax));
-  }
-  spec.position_count = side * side + (clip ? 1 : 0);
-  spec.patch_bias = !clip;
-  NameBlocks(spec.names);
-  if (clip) {
-    spec.names.class_token = "embeddings.class_embedding";
-    spec.names.entry_norm = "pre_layrnorm";  // sic
-  }
-  return {};
-}
-
 /// vision_feature_layer: the index of hidden states, of which there is one more than blocks.
 Result<void> ReadFeatureLayers(const ConfigReader& config, std::int64_t fallback,
                                VisionSpec& spec) {
@@ -97,7 +65,7 @@ Result<void> DescribeClipLike(const ConfigReader& config, std::int64_t feature_l
     return vision.Unsupported(
         "model_type", "is not built; this build runs clip_vision_model, siglip_vision_model");
   }
-  PX_CHECK_OK(ReadTower(vision, type == "clip_vision_model", spec));
+  PX_CHECK_OK(ReadClipTower(vision, type == "clip_vision_model", spec));
   PX_CHECK_OK(ReadFeatureLayers(config, feature_layer, spec));
   PX_TRY(const std::string select, config.String("vision_feature_select_strategy", strategy));
   if (select != "default" && select != "full") {
@@ -147,6 +115,58 @@ Result<void> ReadPinpoints(const ConfigReader& config, VisionSpec& spec) {
 }
 
 }  // namespace
+
+Result<void> ReadClipTower(const ConfigReader& vision, bool clip, VisionSpec& spec) {
+  PX_TRY(spec.hidden_size, ReadVisionSize(vision, "hidden_size", kHiddenSizeMax, 768));
+  PX_TRY(spec.intermediate_size,
+         ReadVisionSize(vision, "intermediate_size", kIntermediateSizeMax, 3072));
+  PX_TRY(spec.layer_count, ReadVisionSize(vision, "num_hidden_layers", kLayerCountMax, 12));
+  PX_TRY(spec.head_count, ReadVisionSize(vision, "num_attention_heads", kHeadCountMax, 12));
+  PX_TRY(spec.patch_size, ReadVisionSize(vision, "patch_size", kPatchSizeMax, clip ? 32 : 16));
+  PX_TRY(spec.image_size, ReadVisionSize(vision, "image_size", kImageSideMax, 224));
+  PX_TRY(const double epsilon, vision.Number("layer_norm_eps", {0.0, 1.0}, clip ? 1e-5 : 1e-6));
+  spec.norm_epsilon = static_cast<float>(epsilon);
+  PX_TRY(spec.activation,
+         ReadVisionActivation(vision, "hidden_act", clip ? "quick_gelu" : "gelu_pytorch_tanh"));
+  PX_CHECK_OK(CheckVisionHeads(vision, "num_attention_heads", spec));
+  if (spec.image_size < spec.patch_size) {
+    return vision.Bad("image_size", fmt::format("is below patch_size = {}", spec.patch_size));
+  }
+  const std::int32_t side = spec.image_size / spec.patch_size;
+  if (side > kPatchSideMax) {
+    return vision.Bad("image_size",
+                      fmt::format("is more than {} patches of a side", kPatchSideMax));
+  }
+  spec.position_count = side * side + (clip ? 1 : 0);
+  spec.patch_bias = !clip;
+  NameBlocks(spec.names);
+  if (clip) {
+    spec.names.class_token = "embeddings.class_embedding";
+    spec.names.entry_norm = "pre_layrnorm";  // sic
+  }
+  return {};
+}
+
+Result<VisionSpec> DescribeClipTower(const ConfigReader& config) {
+  PX_TRY(const std::string type, config.String("model_type", "clip_vision_model"));
+  if (type != "clip_vision_model") {
+    return config.Unsupported("model_type", "is not clip_vision_model");
+  }
+  VisionSpec spec;
+  spec.architecture = "CLIPVisionModel";
+  PX_CHECK_OK(ReadClipTower(config, true, spec));
+  if (spec.layer_count < 2) {
+    return config.Unsupported("num_hidden_layers", "is below 2: the last one is not run");
+  }
+  spec.feature_layers = {spec.layer_count - 1};
+  spec.out_size = spec.hidden_size;
+  VisionNames& names = spec.names;
+  names.tower_prefixes = {"vision_model.", ""};
+  names.projector_prefixes = {};
+  names.projector = {};
+  names.harmless.push_back(fmt::format("encoder.layers.{}.", spec.layer_count - 1));
+  return spec;
+}
 
 Result<void> DescribeLlavaVision(const ConfigReader& config, VisionLanguageSpec& spec) {
   return DescribeClipLike(config, -2, "default", spec);

@@ -116,6 +116,12 @@ Result<kernels::Activation> ReadActivation(const ConfigReader& config,
 
 std::span<const Family> Families() { return kFamilies; }
 
+void ChooseRopes(DecoderSpec& spec) {
+  for (LayerSpec& layer : spec.layers) {
+    layer.windowed_rope = spec.rope_by_layer_type && layer.window_tokens > 0;
+  }
+}
+
 Result<DecoderSpec> DescribeDecoder(const ConfigReader& config) {
   PX_TRY(const FamilyChoice choice, PickFamily(config));
   const Family* family = choice.family;
@@ -131,9 +137,7 @@ Result<DecoderSpec> DescribeDecoder(const ConfigReader& config) {
     PX_TRY(spec.class_count, ReadClassCount(config));
     spec.names.head = "score";
   }
-  for (LayerSpec& layer : spec.layers) {
-    layer.windowed_rope = spec.rope_by_layer_type && layer.window_tokens > 0;
-  }
+  ChooseRopes(spec);
   PX_TRY(spec.quantization, ReadQuantization(config));
   return spec;
 }

@@ -86,6 +86,9 @@ Result<void> ReadAttentionBias(const ConfigReader& config, bool fallback, Decode
 Result<void> ReadLayerTypes(const ConfigReader& config, std::int32_t window_tokens,
                             std::int64_t first_layer, DecoderSpec& spec);
 
+/// Which of its two ropes each layer turns by, once windows are read.
+void ChooseRopes(DecoderSpec& spec);
+
 /// Qwen's keys: use_sliding_window, sliding_window, max_window_layers, layer_types.
 Result<void> ReadQwenWindow(const ConfigReader& config, DecoderSpec& spec);
 

@@ -10,7 +10,7 @@
 #include "base/assert.h"
 #include "base/checked.h"
 #include "model/gguf_blocks.h"
-#include "model/quoted.h"
+#include "wire/quoted.h"
 
 namespace pixii::model {
 namespace {
@@ -191,13 +191,14 @@ class GgufParser final {
         return Fail(Code::kUnsupported,
                     fmt::format("{}: offset {}: {} is an array of arrays, which this build does "
                                 "not read",
-                                file_.name_, type_begin, Quoted(key)),
+                                file_.name_, type_begin, wire::Quoted(key)),
                     file_.name_);
       }
       PX_TRY(value.count, Number<std::uint64_t>("an array's length"));
       if (value.count > kGgufArrayCountMax) {
-        return Corrupt(type_begin + 4, fmt::format("{} has {} elements, the limit is {}",
-                                                   Quoted(key), value.count, kGgufArrayCountMax));
+        return Corrupt(type_begin + 4,
+                       fmt::format("{} has {} elements, the limit is {}", wire::Quoted(key),
+                                   value.count, kGgufArrayCountMax));
       }
     }
     const std::uint64_t begin = at_;
@@ -207,10 +208,10 @@ class GgufParser final {
       }
       value.bytes = bytes_.subspan(begin, at_ - begin);
     } else {
-      PX_TRY(value.bytes, Take(value.count * ElementSize(value.type), Quoted(key)));
+      PX_TRY(value.bytes, Take(value.count * ElementSize(value.type), wire::Quoted(key)));
     }
     if (!file_.values_.emplace(std::string(key), value).second) {
-      return Corrupt(entry_begin, fmt::format("key {} stands twice", Quoted(key)));
+      return Corrupt(entry_begin, fmt::format("key {} stands twice", wire::Quoted(key)));
     }
     file_.keys_.emplace_back(key);
     return {};
@@ -224,7 +225,7 @@ class GgufParser final {
     PX_TRY(const auto rank, Number<std::uint32_t>("a tensor's rank"));
     if (rank < 1 || rank > kGgufRankMax) {
       return Corrupt(tensor.info_offset, fmt::format("tensor {} has {} dimensions, allowed 1 to {}",
-                                                     Quoted(name), rank, kGgufRankMax));
+                                                     wire::Quoted(name), rank, kGgufRankMax));
     }
     std::int64_t elements = 1;
     for (std::uint32_t i = 0; i < rank; ++i) {
@@ -233,7 +234,7 @@ class GgufParser final {
       if (!product) {
         return Corrupt(tensor.info_offset, fmt::format("tensor {} has dimension {}, or too many "
                                                        "elements",
-                                                       Quoted(name), dim));
+                                                       wire::Quoted(name), dim));
       }
       elements = *product;
       tensor.shape.push_back(dim);
@@ -242,27 +243,28 @@ class GgufParser final {
     PX_TRY(tensor.file_offset, Number<std::uint64_t>("a tensor's offset"));
     const GgufBlock* block = FindGgufBlock(tensor.type);
     if (block == nullptr) {
-      return Fail(
-          Code::kUnsupported,
-          fmt::format("{}: offset {}: tensor {} has ggml type {}, which this build does "
-                      "not read; it reads {}",
-                      file_.name_, tensor.info_offset, Quoted(name), tensor.type, GgufBlockNames()),
-          file_.name_);
+      return Fail(Code::kUnsupported,
+                  fmt::format("{}: offset {}: tensor {} has ggml type {}, which this build does "
+                              "not read; it reads {}",
+                              file_.name_, tensor.info_offset, wire::Quoted(name), tensor.type,
+                              GgufBlockNames()),
+                  file_.name_);
     }
     if (tensor.shape[0] % block->elements != 0) {
-      return Corrupt(tensor.info_offset,
-                     fmt::format("tensor {} of type {} has rows of {}, no multiple of {}",
-                                 Quoted(name), block->name, tensor.shape[0], block->elements));
+      return Corrupt(
+          tensor.info_offset,
+          fmt::format("tensor {} of type {} has rows of {}, no multiple of {}", wire::Quoted(name),
+                      block->name, tensor.shape[0], block->elements));
     }
     const auto size = CheckedMul(elements / block->elements, block->size_bytes);
     if (!size) {
       return Corrupt(tensor.info_offset,
-                     fmt::format("the size of tensor {} overflows", Quoted(name)));
+                     fmt::format("the size of tensor {} overflows", wire::Quoted(name)));
     }
     tensor.size_bytes = static_cast<std::uint64_t>(*size);
     std::reverse(tensor.shape.begin(), tensor.shape.end());
     if (!file_.tensor_index_.emplace(tensor.name, file_.tensors_.size()).second) {
-      return Corrupt(tensor.info_offset, fmt::format("tensor {} stands twice", Quoted(name)));
+      return Corrupt(tensor.info_offset, fmt::format("tensor {} stands twice", wire::Quoted(name)));
     }
     file_.tensors_.push_back(std::move(tensor));
     return {};
@@ -285,7 +287,7 @@ class GgufParser final {
         return Corrupt(tensor.info_offset,
                        fmt::format("tensor {} at data offset {} of {} bytes is not aligned to {} "
                                    "or leaves the file of {}",
-                                   Quoted(tensor.name), tensor.file_offset, tensor.size_bytes,
+                                   wire::Quoted(tensor.name), tensor.file_offset, tensor.size_bytes,
                                    alignment, bytes_.size()));
       }
       tensor.file_offset = *begin;
@@ -297,8 +299,8 @@ class GgufParser final {
     for (std::size_t i = 1; i < order.size(); ++i) {
       if (order[i]->file_offset < order[i - 1]->file_offset + order[i - 1]->size_bytes) {
         return Corrupt(order[i]->info_offset,
-                       fmt::format("tensor {} overlaps tensor {}", Quoted(order[i]->name),
-                                   Quoted(order[i - 1]->name)));
+                       fmt::format("tensor {} overlaps tensor {}", wire::Quoted(order[i]->name),
+                                   wire::Quoted(order[i - 1]->name)));
       }
     }
     return {};

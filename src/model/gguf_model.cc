@@ -13,8 +13,8 @@
 #include <utility>
 
 #include "base/checked.h"
-#include "model/quoted.h"
 #include "wire/json.h"
+#include "wire/quoted.h"
 
 namespace pixii::model {
 namespace {
@@ -69,7 +69,7 @@ Result<const Architecture*> FindArchitecture(const GgufFile& file) {
   }
   return file.Unsupported(
       "general.architecture",
-      fmt::format("= {} is not built; this build runs {}", Quoted(*name), known));
+      fmt::format("= {} is not built; this build runs {}", wire::Quoted(*name), known));
 }
 
 /// Fills one JSON object from the keys of an architecture, and knows which it has read.
@@ -160,7 +160,7 @@ Result<std::vector<float>> ReadFactors(const GgufFile& file, const GgufTensor& t
   if (tensor.type != 0 || tensor.shape.size() != 1) {
     return Fail(Code::kUnsupported,
                 fmt::format("{}: offset {}: tensor {} is not a row of F32", file.name(),
-                            tensor.info_offset, Quoted(tensor.name)),
+                            tensor.info_offset, wire::Quoted(tensor.name)),
                 tensor.name);
   }
   std::vector<float> out(static_cast<std::size_t>(tensor.shape[0]));
@@ -267,7 +267,7 @@ Result<void> ReadRope(ConfigWriter& config) {
   const std::string_view kind = type.value_or(linear && factor != 1.0 ? "linear" : "none");
   if (kind != "none" && kind != "linear" && kind != "yarn") {
     return config.file().Unsupported(config.Key("rope.scaling.type"),
-                                     fmt::format("= {} is not built", Quoted(kind)));
+                                     fmt::format("= {} is not built", wire::Quoted(kind)));
   }
   if (kind == "none" || factor == 1.0) {
     return ReadRopeFactors(config, theta);
@@ -432,7 +432,7 @@ class TensorNamer final {
     if (!place || !AddOfLayer(tensor, place->first, place->second)) {
       return Fail(Code::kUnsupported,
                   fmt::format("{}: offset {}: tensor {} has no place in {}", file_.name(),
-                              tensor.info_offset, Quoted(tensor.name), architecture_.name),
+                              tensor.info_offset, wire::Quoted(tensor.name), architecture_.name),
                   tensor.name);
     }
     return {};

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <string>
 
-#include "model/quoted.h"
 #include "text/tokenizer/known_patterns.h"
+#include "wire/quoted.h"
 
 namespace pixii::model {
 namespace {
@@ -68,7 +68,7 @@ Result<const GgufPreTokenizer*> FindGgufPreTokenizer(const GgufFile& file) {
   }
   return file.Unsupported("tokenizer.ggml.pre",
                           fmt::format("= {} is not built; this build knows {}",
-                                      name ? Quoted(*name) : "(absent)", known));
+                                      name ? wire::Quoted(*name) : "(absent)", known));
 }
 
 }  // namespace pixii::model

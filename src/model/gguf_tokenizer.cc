@@ -14,9 +14,9 @@
 #include <vector>
 
 #include "model/gguf_pre_tokenizer.h"
-#include "model/quoted.h"
 #include "text/tokenizer/scored_merges.h"
 #include "wire/json.h"
+#include "wire/quoted.h"
 
 namespace pixii::model {
 namespace {
@@ -236,7 +236,7 @@ Result<std::string> GgufTokenizer(const GgufFile& file) {
   }
   return file.Unsupported(
       "tokenizer.ggml.model",
-      fmt::format("= {} is not built; this build reads gpt2 and llama", Quoted(*model)));
+      fmt::format("= {} is not built; this build reads gpt2 and llama", wire::Quoted(*model)));
 }
 
 Result<std::string> GgufTokenizerConfig(const GgufFile& file) {

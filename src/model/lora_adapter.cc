@@ -12,8 +12,8 @@
 #include "base/digest.h"
 #include "model/config_reader.h"
 #include "model/finite.h"
-#include "model/quoted.h"
 #include "model/safetensors.h"
+#include "wire/quoted.h"
 
 namespace pixii::model {
 namespace {
@@ -205,7 +205,7 @@ struct HalfName {
 tl::unexpected<Error> BadTensor(Code code, const StoredTensor& tensor, std::string_view what) {
   return Fail(code,
               fmt::format("{}: offset {}: tensor {} {}", kWeightsName, tensor.file_offset,
-                          Quoted(tensor.name), what),
+                          wire::Quoted(tensor.name), what),
               tensor.name);
 }
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <initializer_list>
 
-#include "model/quoted.h"
 #include "text/tokenizer/regex.h"
+#include "wire/quoted.h"
 
 namespace pixii::model {
 namespace {
@@ -37,7 +37,7 @@ Result<ModulePattern> ReadPattern(const ConfigReader& reader, std::string_view k
   auto regex = text::Regex::Compile(out.text.substr(3));
   if (!regex) {
     return reader.Unsupported(
-        key, fmt::format("has the pattern {}: {}", Quoted(out.text), regex.error().detail()));
+        key, fmt::format("has the pattern {}: {}", wire::Quoted(out.text), regex.error().detail()));
   }
   out.regex = std::make_shared<const text::Regex>(std::move(*regex));
   return out;
@@ -146,7 +146,7 @@ Result<TargetedScheme> ReadGroup(const ConfigReader& groups, const std::string& 
     return group.Unsupported("format", fmt::format("is {}; this build reads pack-quantized, "
                                                    "int-quantized, float-quantized and "
                                                    "naive-quantized",
-                                                   Quoted(format)));
+                                                   wire::Quoted(format)));
   }
   if (group.Find("output_activations") != nullptr) {
     return group.Unsupported("output_activations", "are not built");

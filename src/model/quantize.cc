@@ -12,14 +12,14 @@
 #include <utility>
 #include <vector>
 
-#include "base/checked.h"
 #include "kernels/weight_source.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
-#include "model/quoted.h"
 #include "model/weights.h"
 #include "rt/file.h"
 #include "wire/json.h"
+#include "wire/quoted.h"
+#include "wire/safetensors_writer.h"
 
 namespace pixii::model {
 namespace {
@@ -249,25 +249,15 @@ class Quantizer final {
   }
 
   Result<void> WriteShard(const std::string& path, std::span<const Output> outputs) {
-    wire::Json header(wire::Json::Object{});
-    wire::Json metadata(wire::Json::Object{});
-    metadata.Set("format", "pt");
-    header.Set("__metadata__", std::move(metadata));
-    std::uint64_t offset = 0;
+    std::vector<StoredTensor> tensors;
     for (const Output& output : outputs) {
-      wire::Json fields(wire::Json::Object{});
-      fields.Set("dtype", std::string(StoredTypeName(output.type)));
-      fields.Set("shape", wire::Json::Array(output.shape.begin(), output.shape.end()));
-      fields.Set("data_offsets", wire::Json::Array{offset, offset + output.size_bytes});
-      offset += output.size_bytes;
-      header.Set(output.name, std::move(fields));
+      tensors.push_back({.name = output.name,
+                         .type = output.type,
+                         .shape = output.shape,
+                         .size_bytes = output.size_bytes});
     }
-    std::string text = header.Dump();
-    text.resize(CeilDiv(text.size(), 8) * 8, ' ');
-    const std::uint64_t text_size = text.size();
     PX_TRY(rt::FileWriter file, rt::FileWriter::Open(path, 0));
-    PX_CHECK_OK(file.Append(Bytes(&text_size, sizeof(text_size))));
-    PX_CHECK_OK(file.Append(text));
+    PX_CHECK_OK(file.Append(wire::SafetensorsHead(tensors)));
     for (const Output& output : outputs) {
       PX_CHECK_OK(WriteTensor(output, file));
       written_ += output.size_bytes;
@@ -392,7 +382,8 @@ Result<void> CheckOptions(const QuantizeOptions& options, const std::string& tar
   }
   PX_TRY(const auto there, rt::StatFile(target));
   if (there) {
-    return Fail(Code::kInvalidArgument, fmt::format("{} exists already", Quoted(target)), "TARGET");
+    return Fail(Code::kInvalidArgument, fmt::format("{} exists already", wire::Quoted(target)),
+                "TARGET");
   }
   return {};
 }
@@ -446,14 +437,14 @@ Result<QuantizeReport> QuantizeFolder(const std::string& source, const std::stri
   if (config.encoder) {
     return Fail(Code::kUnsupported,
                 fmt::format("{}: architectures = {} is an encoder; only decoders are quantised",
-                            source, Quoted(config.encoder->architecture)),
+                            source, wire::Quoted(config.encoder->architecture)),
                 "SOURCE");
   }
   if (config.vision) {
     return Fail(Code::kUnsupported,
                 fmt::format("{}: architectures = {} has a vision tower; only decoders of text are "
                             "quantised",
-                            source, Quoted(config.vision->architecture)),
+                            source, wire::Quoted(config.vision->architecture)),
                 "SOURCE");
   }
   if (folder.gguf() != nullptr || !config.decoder.quantization.method.empty()) {

@@ -117,6 +117,7 @@ Result<void> DescribeQwen3Vision(const ConfigReader& config, VisionLanguageSpec&
   PX_TRY(spec.intermediate_size, ReadVisionSize(vision, "intermediate_size", kIntermediateSizeMax));
   PX_TRY(spec.activation, ReadVisionActivation(vision, "hidden_act", "gelu_pytorch_tanh"));
   spec.patch_bias = true;
+  spec.timed_frames = true;
   constexpr std::string_view kPositions = "num_position_embeddings";
   PX_TRY(spec.position_count, ReadVisionSize(vision, kPositions, 1 << 20, 2304));
   const auto side = static_cast<std::int32_t>(std::lround(std::sqrt(spec.position_count)));

@@ -38,7 +38,7 @@ Result<void> CheckOperators(const kernels::Operators& first, const kernels::Oper
 RankedModel::RankedModel(const LoadOptions& options)
     : options_(options.ranks),
       links_(static_cast<std::size_t>(options.ranks.count())),
-      results_(links_.size()) {}
+      team_(options.ranks.count(), [this](std::int32_t rank) { EndLinks(rank); }) {}
 
 Result<std::unique_ptr<LanguageModel>> RankedModel::Create(kernels::Operators& operators,
                                                            const LoadOptions& options,
@@ -69,19 +69,7 @@ Result<std::unique_ptr<LanguageModel>> RankedModel::Create(kernels::Operators& o
     out->models_.push_back(std::move(model));
   }
   PX_CHECK_OK(out->Link());
-  out->Start();
   return std::unique_ptr<LanguageModel>(std::move(out));
-}
-
-RankedModel::~RankedModel() {
-  {
-    rt::MutexLock lock(mutex_);
-    stop_ = true;
-    changed_.NotifyAll();
-  }
-  for (rt::Thread& thread : threads_) {
-    thread.Join();
-  }
 }
 
 /// New groups for the tensor ranks of each stage, and for each rank with that of the next stage.
@@ -106,46 +94,13 @@ Result<void> RankedModel::Link() {
   return {};
 }
 
-void RankedModel::Start() {
-  for (std::int32_t rank = 1; rank < rank_count(); ++rank) {
-    threads_.emplace_back("rank", [this, rank] { Serve(rank); });
-  }
-}
-
-void RankedModel::Serve(std::int32_t rank) {
-  for (std::uint64_t served = 0;; ++served) {
-    {
-      rt::MutexLock lock(mutex_);
-      while (!stop_ && round_ == served) {
-        changed_.Wait(mutex_);
-      }
-      if (stop_) {
-        return;
-      }
-    }
-    RunRank(rank);
-  }
-}
-
-void RankedModel::RunRank(std::int32_t rank) {
-  const auto index = static_cast<std::size_t>(rank);
-  results_[index] = ForwardOn(rank);
-  const bool failed = !results_[index] && !IsModelFault(results_[index]);
-  {
-    rt::MutexLock lock(mutex_);
-    if (failed && first_failed_ < 0) {
-      first_failed_ = rank;  // before the others can fail of it
-    }
-  }
-  for (kernels::Collective* link :
-       {links_[index].tensor, links_[index].before, links_[index].after}) {
-    if (failed && link != nullptr) {
+void RankedModel::EndLinks(std::int32_t rank) {
+  const RankLinks& links = links_[static_cast<std::size_t>(rank)];
+  for (kernels::Collective* link : {links.tensor, links.before, links.after}) {
+    if (link != nullptr) {
       link->Abort();
     }
   }
-  rt::MutexLock lock(mutex_);
-  --running_;
-  changed_.NotifyAll();
 }
 
 Result<void> RankedModel::ForwardOn(std::int32_t rank) {
@@ -171,37 +126,18 @@ Result<void> RankedModel::ForwardOn(std::int32_t rank) {
 
 Result<void> RankedModel::Forward(const kernels::StepBatch& batch, kernels::KvCache& cache,
                                   std::span<float> logits, const HiddenObserver* observer) {
-  {
-    rt::MutexLock lock(mutex_);
-    step_ = {.batch = &batch, .cache = &cache, .logits = logits, .observer = observer};
-    first_failed_ = -1;
-    running_ = rank_count();
-    ++round_;
-    changed_.NotifyAll();
-  }
-  RunRank(0);
-  {
-    rt::MutexLock lock(mutex_);
-    while (running_ > 0) {
-      changed_.Wait(mutex_);
-    }
-  }
-  return Finish();
+  step_ = {.batch = &batch, .cache = &cache, .logits = logits, .observer = observer};
+  return Finish(team_.Run([this](std::int32_t rank) { return ForwardOn(rank); }));
 }
 
-Result<void> RankedModel::Finish() {
+Result<void> RankedModel::Finish(std::int32_t failed) {
   faulty_logit_rows_.clear();
-  std::int32_t failed = -1;
-  {
-    rt::MutexLock lock(mutex_);
-    failed = first_failed_;
-  }
   if (failed >= 0) {
     PX_CHECK_OK(Link());
-    return std::move(results_[static_cast<std::size_t>(failed)]);
+    return std::move(team_.result(failed));
   }
   for (std::size_t rank = 0; rank < models_.size(); ++rank) {
-    if (IsModelFault(results_[rank])) {
+    if (IsModelFault(team_.result(static_cast<std::int32_t>(rank)))) {
       const auto rows = models_[rank]->faulty_logit_rows();
       faulty_logit_rows_.insert(faulty_logit_rows_.end(), rows.begin(), rows.end());
     }

@@ -16,7 +16,7 @@
 
 #include "base/result.h"
 #include "model/language_model.h"
-#include "rt/thread.h"
+#include "model/rank_team.h"
 
 namespace pixii::model {
 
@@ -31,8 +31,6 @@ class RankedModel final : public LanguageModel {
   static Result<std::unique_ptr<LanguageModel>> Create(kernels::Operators& operators,
                                                        const LoadOptions& options,
                                                        const MakeRank& make);
-
-  ~RankedModel() override;
 
   const ModelSpec& spec() const override { return models_[0]->spec(); }
 
@@ -70,14 +68,10 @@ class RankedModel final : public LanguageModel {
 
   explicit RankedModel(const LoadOptions& options);
 
-  std::int32_t rank_count() const { return static_cast<std::int32_t>(links_.size()); }
-
   Result<void> Link();
-  void Start();
-  void Serve(std::int32_t rank);
-  void RunRank(std::int32_t rank);
+  void EndLinks(std::int32_t rank);
   Result<void> ForwardOn(std::int32_t rank);
-  Result<void> Finish();
+  Result<void> Finish(std::int32_t failed);
 
   RankOptions options_;
   std::vector<std::unique_ptr<kernels::Operators>> operators_;  // of the ranks behind the first
@@ -87,15 +81,8 @@ class RankedModel final : public LanguageModel {
   RankProbe probe_;
   std::vector<std::int32_t> faulty_logit_rows_;
 
-  rt::Mutex mutex_;
-  rt::CondVar changed_;
-  Step step_;                                       // of the round at hand
-  std::vector<Result<void>> results_;               // [rank]; each rank writes its own
-  std::uint64_t round_ PX_GUARDED_BY(mutex_) = 0;   // steps begun
-  std::int32_t running_ PX_GUARDED_BY(mutex_) = 0;  // ranks that have not ended the round's step
-  std::int32_t first_failed_ PX_GUARDED_BY(mutex_) = -1;
-  bool stop_ PX_GUARDED_BY(mutex_) = false;
-  std::vector<rt::Thread> threads_;  // last: they use what stands above
+  Step step_;      // at hand
+  RankTeam team_;  // last: its threads use what stands above
 };
 
 }  // namespace pixii::model

@@ -10,7 +10,7 @@
 #include "model/config_reader.h"
 #include "model/decoder_spec.h"
 #include "model/finite.h"
-#include "model/quoted.h"
+#include "wire/quoted.h"
 
 namespace pixii::model {
 namespace {

@@ -32,23 +32,34 @@ void FillPlain(kernels::StepBatch& batch, std::size_t row_end) {
 
 }  // namespace
 
-Result<ExpandedPrompt> ExpandPlaceholders(std::span<const std::int32_t> tokens,
-                                          std::int32_t placeholder,
-                                          std::span<const std::int32_t> counts) {
-  PX_CHECK_OK(CheckCounts(counts));
-  const auto found = std::ranges::count(tokens, placeholder);
-  if (found != std::ssize(counts)) {
-    return BadMedia(fmt::format("are {} in the prompt, for {} items", found, counts.size()));
+std::vector<float> PackFeatures(const VisionFeatures& features) {
+  if (features.levels == 0) {
+    return features.rows_data;
   }
-  ExpandedPrompt out;
-  for (const std::int32_t token : tokens) {
-    if (token != placeholder) {
-      out.tokens.push_back(token);
-      continue;
-    }
-    const std::int32_t count = counts[out.spans.size()];
-    out.spans.push_back({static_cast<std::int32_t>(out.tokens.size()), count});
-    out.tokens.insert(out.tokens.end(), static_cast<std::size_t>(count), placeholder);
+  const std::size_t size = static_cast<std::size_t>(features.size);
+  const std::size_t behind = size * static_cast<std::size_t>(features.levels);
+  std::vector<float> out;
+  out.reserve(features.rows_data.size() + features.layers_data.size());
+  for (std::size_t row = 0; row < static_cast<std::size_t>(features.rows); ++row) {
+    const float* first = features.rows_data.data() + row * size;
+    const float* layers = features.layers_data.data() + row * behind;
+    out.insert(out.end(), first, first + size);
+    out.insert(out.end(), layers, layers + behind);
+  }
+  return out;
+}
+
+VisionFeatures UnpackFeatures(std::span<const float> packed, std::int32_t rows, std::int32_t size,
+                              std::int32_t levels) {
+  const auto width = static_cast<std::size_t>(size) * static_cast<std::size_t>(1 + levels);
+  PX_ASSERT(packed.size() == static_cast<std::size_t>(rows) * width);
+  VisionFeatures out{.rows = rows, .size = size, .levels = levels};
+  out.rows_data.reserve(static_cast<std::size_t>(rows) * static_cast<std::size_t>(size));
+  for (std::size_t at = 0; at < packed.size(); at += width) {
+    const std::span<const float> row = packed.subspan(at, width);
+    const auto behind = row.begin() + size;
+    out.rows_data.insert(out.rows_data.end(), row.begin(), behind);
+    out.layers_data.insert(out.layers_data.end(), behind, row.end());
   }
   return out;
 }
@@ -106,6 +117,24 @@ RopePositions MakeRopePositions(std::int32_t token_count, std::span<const MediaS
   return out;
 }
 
+std::int32_t SequenceMedia::ChunkEnd(std::int32_t begin, std::int32_t end) const {
+  for (const Item& item : items) {
+    if (item.begin < end && end < item.begin + item.mutual_count) {
+      return std::max(begin, item.begin);
+    }
+  }
+  return end;
+}
+
+std::int32_t SequenceMedia::ChunkMin(std::int32_t begin) const {
+  for (const Item& item : items) {
+    if (item.begin <= begin && begin < item.begin + item.mutual_count) {
+      return item.begin + item.mutual_count - begin;
+    }
+  }
+  return 1;
+}
+
 void AddMedia(const SequenceMedia* media, std::int32_t begin, std::int32_t count,
               kernels::StepBatch& batch) {
   const std::size_t row_end = batch.token_ids.size();
@@ -139,6 +168,11 @@ void AddMedia(const SequenceMedia* media, std::int32_t begin, std::int32_t count
     const std::int32_t to = std::min(begin + count, item.begin + features.rows);
     if (from >= to) {
       continue;
+    }
+    if (item.mutual_count > 0) {
+      batch.mutual_rows.push_back({.row_begin = first_row + from - begin,
+                                   .row_count = to - from,
+                                   .position_begin = item.begin});
     }
     for (std::int32_t token = from; token < to; ++token) {
       batch.embedded_rows.push_back(first_row + token - begin);

@@ -29,6 +29,12 @@ struct VisionFeatures {
   std::int32_t levels = 0;
 };
 
+/// Features as they travel between processes: [rows, 1 + levels, size], a row's levels behind it.
+std::vector<float> PackFeatures(const VisionFeatures& features);
+/// Pre: `packed` has rows * (1 + levels) * size floats.
+VisionFeatures UnpackFeatures(std::span<const float> packed, std::int32_t rows, std::int32_t size,
+                              std::int32_t levels);
+
 /// How an item's tokens lie in time, height and width: frames * rows * cols of them.
 struct MediaGrid {
   std::int32_t frames = 1;
@@ -47,21 +53,9 @@ struct MediaSpan {
   friend bool operator==(const MediaSpan&, const MediaSpan&) = default;
 };
 
-/// A prompt in which every item has as many placeholders as rows.
-struct ExpandedPrompt {
-  std::vector<std::int32_t> tokens;
-  std::vector<MediaSpan> spans;  // [item], ascending
-};
-
-/// Repeats the i-th `placeholder` of `tokens` counts[i] times; all else stays, in its order.
-/// Errors: kInvalidArgument if there are not as many placeholders as counts, or a count is not in
+/// Finds the items of a prompt in which each has as many placeholders as rows. Errors:
+/// kInvalidArgument if the placeholders are not runs of these counts, or a count is not in
 /// 1 .. kMediaTokensMax.
-Result<ExpandedPrompt> ExpandPlaceholders(std::span<const std::int32_t> tokens,
-                                          std::int32_t placeholder,
-                                          std::span<const std::int32_t> counts);
-
-/// Finds the items of a prompt that is expanded already. Errors: kInvalidArgument if the
-/// placeholders are not runs of these counts.
 Result<std::vector<MediaSpan>> FindPlaceholders(std::span<const std::int32_t> tokens,
                                                 std::int32_t placeholder,
                                                 std::span<const std::int32_t> counts);
@@ -84,16 +78,27 @@ struct SequenceMedia {
   struct Item {
     std::int32_t begin = 0;                          // token of its first row
     std::shared_ptr<const VisionFeatures> features;  // null: not made yet
+    /// Its tokens, if they see each other both ways and thus end in one chunk; 0: they do not.
+    std::int32_t mutual_count = 0;
   };
 
   std::vector<Item> items;         // ascending, not overlapping
   std::vector<std::int32_t> rope;  // RopePositions::values of the prompt; empty: one axis
   std::int32_t rope_delta = 0;     // of tokens after it
+
+  /// Where a chunk of tokens [begin, end) may end: `end`, or before the item that `end` cuts and
+  /// whose tokens see each other both ways. `begin`: there is no such chunk.
+  std::int32_t ChunkEnd(std::int32_t begin, std::int32_t end) const;
+
+  /// The tokens that a chunk from `begin` on has to take at once, at least: those left of such an
+  /// item that `begin` lies in, else 1.
+  std::int32_t ChunkMin(std::int32_t begin) const;
 };
 
 /// Adds to `batch` what the rows of tokens [begin, begin + count) of a sequence ask for, after
 /// these rows were added as its last ones. To be called for every sequence of the step, in order;
 /// null: it has text alone. Items without features are left out: such a step must be made anew.
+/// Pre: ChunkEnd(begin, begin + count) is begin + count.
 void AddMedia(const SequenceMedia* media, std::int32_t begin, std::int32_t count,
               kernels::StepBatch& batch);
 

@@ -118,6 +118,35 @@ Result<void> CheckStep(const kernels::StepBatch& batch, const StepBounds& bounds
   return {};
 }
 
+namespace {
+
+/// Pre: CheckStep took the sequences.
+Result<void> CheckMutualRows(const kernels::StepBatch& batch) {
+  auto sequence = batch.sequences.begin();
+  std::int64_t next = 0;
+  for (const kernels::MutualRows& rows : batch.mutual_rows) {
+    const std::int64_t end = std::int64_t{rows.row_begin} + rows.row_count;
+    if (rows.row_begin < next || rows.row_count < 1 || end > std::ssize(batch.token_ids)) {
+      return BadStep("mutual_rows", "are not ascending rows of the step");
+    }
+    while (sequence->token_begin + sequence->token_count <= rows.row_begin) {
+      ++sequence;
+    }
+    if (end > sequence->token_begin + sequence->token_count) {
+      return BadStep("mutual_rows", "are not of one sequence");
+    }
+    const std::int32_t position = batch.positions[static_cast<std::size_t>(rows.row_begin)];
+    if (rows.position_begin < 0 || rows.position_begin > position) {
+      return BadStep("mutual_rows", fmt::format("begin at position {}, their first row is at {}",
+                                                rows.position_begin, position));
+    }
+    next = end;
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<void> CheckEmbedded(const kernels::StepBatch& batch, std::size_t hidden_size) {
   const std::vector<std::int32_t>& rows = batch.embedded_rows;
   if (!AllBelow(rows, static_cast<std::int64_t>(batch.token_ids.size())) ||
@@ -136,7 +165,7 @@ Result<void> CheckEmbedded(const kernels::StepBatch& batch, std::size_t hidden_s
   if (!batch.rope_positions.empty() && batch.rope_positions.size() != 3 * batch.token_ids.size()) {
     return BadStep("rope_positions", "do not have three for each token");
   }
-  return {};
+  return CheckMutualRows(batch);
 }
 
 Result<void> CheckFaultyRows(std::span<const std::int32_t> faulty_rows, std::size_t row_count) {

@@ -35,7 +35,8 @@ Result<void> CheckStep(const kernels::StepBatch& batch, const StepBounds& bounds
                        std::size_t result_size);
 
 /// Whether what `batch` gives besides text fits its rows: embeddings of `hidden_size`, whole levels
-/// of those added, three positions a row. Errors: those of BadStep.
+/// of those added, three positions a row, mutual rows inside of sequences. Pre: CheckStep took it.
+/// Errors: those of BadStep.
 Result<void> CheckEmbedded(const kernels::StepBatch& batch, std::size_t hidden_size);
 
 /// kModelFault unless `faulty_rows` of the `row_count` rows of a result is empty.

@@ -8,6 +8,7 @@
 
 #include "media/patches.h"
 #include "model/check_lines.h"
+#include "model/vision_layout.h"
 #include "model/vision_processor.h"
 #include "model/vision_tower.h"
 
@@ -33,17 +34,17 @@ std::vector<PatchGrid> GridsOf(const VisionSpec& spec, const VisionGolden& golde
 }
 
 /// [3, side, side] to rows of patches.
-std::vector<float> PatchesOf(const VisionSpec& spec, std::span<const float> pixels) {
+std::vector<float> PatchesOf(const VisionSpec& spec, const PatchGrid& grid,
+                             std::span<const float> pixels) {
   const std::int64_t side = spec.image_size;
   const std::int64_t patch = spec.patch_size;
   std::vector<float> out;
-  for (std::int64_t top = 0; top + patch <= side; top += patch) {
-    for (std::int64_t left = 0; left + patch <= side; left += patch) {
-      for (std::int64_t channel = 0; channel < 3; ++channel) {
-        for (std::int64_t y = top; y < top + patch; ++y) {
-          const auto row = pixels.begin() + (channel * side + y) * side + left;
-          out.insert(out.end(), row, row + patch);
-        }
+  for (const PatchPlace& place : PatchPlaces(grid, spec.merge_size)) {
+    const std::int64_t top = place.row * patch;
+    for (std::int64_t channel = 0; channel < 3; ++channel) {
+      for (std::int64_t y = top; y < top + patch; ++y) {
+        const auto row = pixels.begin() + (channel * side + y) * side + place.col * patch;
+        out.insert(out.end(), row, row + patch);
       }
     }
   }
@@ -100,8 +101,9 @@ class VisionChecker final {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       PX_TRY(VisionFeatures rows, tower_.Encode(inputs[i]));
       features.insert(features.end(), rows.rows_data.begin(), rows.rows_data.end());
-      media.items.push_back(
-          {spans[i].begin, std::make_shared<const VisionFeatures>(std::move(rows))});
+      media.items.push_back({.begin = spans[i].begin,
+                             .features = std::make_shared<const VisionFeatures>(std::move(rows)),
+                             .mutual_count = spec.mutual_rows ? spans[i].count : 0});
     }
     if (features.size() != golden.features.size()) {
       return BadGolden(entry, fmt::format("has {} values of features, the tower makes {}",
@@ -142,7 +144,7 @@ class VisionChecker final {
       }
       const std::span<const float> own = pixels.subspan(at, size);
       out.push_back(
-          {grid, spec.image_size > 0 ? patches_.emplace_back(PatchesOf(spec, own)) : own});
+          {grid, spec.image_size > 0 ? patches_.emplace_back(PatchesOf(spec, grid, own)) : own});
       at += size;
     }
     if (at != pixels.size()) {

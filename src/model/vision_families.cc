@@ -19,7 +19,8 @@ struct VisionFamily {
   Describe vision;
 };
 
-constexpr std::array<VisionFamily, 6> kFamilies = {{
+constexpr std::array<VisionFamily, 7> kFamilies = {{
+    {"Gemma3ForConditionalGeneration", "gemma3", nullptr, DescribeGemma3Vision},
     {"LlavaForConditionalGeneration", "llava", nullptr, DescribeLlavaVision},
     {"LlavaNextForConditionalGeneration", "llava_next", nullptr, DescribeLlavaNextVision},
     {"LlavaOnevisionForConditionalGeneration", "llava_onevision", nullptr, DescribeOneVision},
@@ -40,17 +41,25 @@ Result<const VisionFamily*> Choose(const ConfigReader& config) {
   return found == kFamilies.end() ? nullptr : found;
 }
 
-/// What hub configs of LLaVA leave out of their text_config, as LlamaConfig and MistralConfig fill
-/// it in.
-wire::Json WithDefaults(const wire::Json& text, bool mistral) {
+/// What hub configs leave out of their text_config, as LlamaConfig, MistralConfig and
+/// Gemma3TextConfig fill it in.
+wire::Json WithDefaults(const wire::Json& text, std::string_view type) {
   wire::Json::Object out = text.object();
   const auto fill = [&](const char* key, std::int64_t value) {
     if (text.Find(key) == nullptr) {
       out.emplace_back(key, wire::Json(value));
     }
   };
+  if (type == "gemma3_text") {
+    fill("hidden_size", 2304);
+    fill("intermediate_size", 9216);
+    fill("num_hidden_layers", 26);
+    fill("num_attention_heads", 8);
+    fill("vocab_size", 262208);
+    return wire::Json(std::move(out));
+  }
   fill("hidden_size", 4096);
-  fill("intermediate_size", mistral ? 14336 : 11008);
+  fill("intermediate_size", type == "mistral" ? 14336 : 11008);
   fill("num_hidden_layers", 32);
   fill("num_attention_heads", 32);
   return wire::Json(std::move(out));
@@ -74,10 +83,10 @@ Result<DecoderSpec> DescribeText(const VisionFamily& family, const ConfigReader&
   if (found == families.end()) {
     return reader.Unsupported("model_type", "is no text model of this build");
   }
-  if (type != "llama" && type != "mistral") {
+  if (type != "llama" && type != "mistral" && type != "gemma3_text") {
     return found->describe(reader);
   }
-  const wire::Json filled = WithDefaults(*text, type == "mistral");
+  const wire::Json filled = WithDefaults(*text, type);
   return found->describe(ConfigReader(filled, config.file_name(), "text_config."));
 }
 
@@ -97,8 +106,10 @@ Result<MediaTokens> ReadMediaTokens(const ConfigReader& config) {
   MediaTokens out;
   PX_TRY(out.image, ReadTokenId(config, {"image_token_id", "image_token_index"}));
   PX_TRY(out.video, ReadTokenId(config, {"video_token_id", "video_token_index"}));
-  PX_TRY(out.vision_start, ReadTokenId(config, {"vision_start_token_id"}));
-  PX_TRY(out.vision_end, ReadTokenId(config, {"vision_end_token_id"}));
+  PX_TRY(out.vision_start,
+         ReadTokenId(config, {"vision_start_token_id", "boi_token_id", "boi_token_index"}));
+  PX_TRY(out.vision_end,
+         ReadTokenId(config, {"vision_end_token_id", "eoi_token_id", "eoi_token_index"}));
   if (out.image < 0) {
     return config.Bad("image_token_id", "is missing, and so is image_token_index");
   }
@@ -134,6 +145,7 @@ Result<VisionLanguageSpec> DescribeVisionLanguage(const ConfigReader& config) {
   PX_CHECK_OK(RefuseWhatIsNotBuilt(config));
   VisionLanguageSpec spec;
   PX_TRY(spec.decoder, DescribeText(*family, config));
+  ChooseRopes(spec.decoder);
   spec.decoder.architecture = family->architecture;
   // Some hub configs say it of the text alone; a head that is there must be the table then.
   PX_TRY(const bool tied, config.Bool("tie_word_embeddings", false));

@@ -36,9 +36,17 @@ void ResolveTextNames(const Checkpoint& checkpoint, DecoderSpec& decoder);
 Result<void> DescribeLlavaVision(const ConfigReader& config, VisionLanguageSpec& spec);
 Result<void> DescribeLlavaNextVision(const ConfigReader& config, VisionLanguageSpec& spec);
 Result<void> DescribeOneVision(const ConfigReader& config, VisionLanguageSpec& spec);
+Result<void> DescribeGemma3Vision(const ConfigReader& config, VisionLanguageSpec& spec);
 Result<void> DescribeQwen2Vision(const ConfigReader& config, VisionLanguageSpec& spec);
 Result<void> DescribeQwen25Vision(const ConfigReader& config, VisionLanguageSpec& spec);
 Result<void> DescribeQwen3Vision(const ConfigReader& config, VisionLanguageSpec& spec);
+
+/// CLIPVisionModel by itself, whose last hidden states but one are the features. `config` is its
+/// own.
+Result<VisionSpec> DescribeClipTower(const ConfigReader& config);
+
+/// Sizes and names of a CLIP tower, else a SigLIP one, as their classes' defaults complete them.
+Result<void> ReadClipTower(const ConfigReader& vision, bool clip, VisionSpec& spec);
 
 /// A tower's activation by the name that configs have for it.
 Result<kernels::Activation> ReadVisionActivation(const ConfigReader& config, std::string_view key,

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "base/assert.h"
-#include "media/patches.h"
 #include "model/rotary.h"
 
 namespace pixii::model {
@@ -38,14 +37,6 @@ Stretched ScaleDown(std::int32_t i, std::int32_t in, std::int32_t out) {
   const float at = std::max(0.0F, (static_cast<float>(i) + 0.5F) * step - 0.5F);
   const auto before = std::min(static_cast<std::int32_t>(at), in - 1);
   return {before, std::min(before + 1, in - 1), at - static_cast<float>(before)};
-}
-
-/// Of `count` features across that hold a picture padded on both sides, the first that is the
-/// picture's, if it is `extent` pixels and scaled by `factor`.
-std::int32_t PaddingBefore(std::int32_t count, std::uint32_t extent, double factor) {
-  // Seven decimals first, so that what is whole but for rounding stays so.
-  const double scaled = std::nearbyint(extent * factor * 1e7) / 1e7;
-  return (count - static_cast<std::int32_t>(scaled)) / 2;
 }
 
 }  // namespace
@@ -145,38 +136,12 @@ std::vector<float> StretchPositions(std::span<const float> table, std::int32_t s
   return out;
 }
 
-TilePlan PlanTiles(const VisionSpec& spec, media::ImageSize source) {
-  const media::ImageSize best = media::BestPinpoint(source, spec.tiles.pinpoints);
-  const auto tile = static_cast<std::uint32_t>(spec.image_size);
-  TilePlan out;
-  out.tile_rows = static_cast<std::int32_t>(best.height / tile);
-  out.tile_cols = static_cast<std::int32_t>(best.width / tile);
-  out.side = spec.image_size / spec.patch_size;
-  out.row_count = out.tile_rows * out.side;
-  out.col_count = out.tile_cols * out.side;
-  const double wide = static_cast<double>(source.width) / source.height;
-  if (wide > static_cast<double>(out.col_count) / out.row_count) {
-    const double factor = static_cast<double>(out.col_count) / source.width;
-    out.row_begin = PaddingBefore(out.row_count, source.height, factor);
-    out.row_count -= 2 * out.row_begin;
-  } else {
-    const double factor = static_cast<double>(out.row_count) / source.height;
-    out.col_begin = PaddingBefore(out.col_count, source.width, factor);
-    out.col_count -= 2 * out.col_begin;
-  }
-  out.out_rows = out.row_count;
-  out.out_cols = out.col_count;
-  if (spec.tiles.tiles_max == 0) {
-    return out;
-  }
-  const double features = static_cast<double>(out.row_count) * out.col_count;
-  const double shrink =
-      std::sqrt(features / (static_cast<double>(spec.tiles.tiles_max) * out.side * out.side));
-  if (shrink > 1.1) {
-    out.out_rows = std::max(1, static_cast<std::int32_t>(out.row_count / shrink));
-    out.out_cols = std::max(1, static_cast<std::int32_t>(out.col_count / shrink));
-  }
-  return out;
+media::TilePlan PlanTiles(const VisionSpec& spec, media::ImageSize source) {
+  return media::PlanTiles({.pinpoints = spec.tiles.pinpoints,
+                           .tile_size = static_cast<std::uint32_t>(spec.image_size),
+                           .patch_size = static_cast<std::uint32_t>(spec.patch_size),
+                           .tiles_max = static_cast<std::uint32_t>(spec.tiles.tiles_max)},
+                          source);
 }
 
 std::int64_t TokenCount(const VisionSpec& spec, const PatchGrid& grid, media::ImageSize source) {
@@ -184,7 +149,7 @@ std::int64_t TokenCount(const VisionSpec& spec, const PatchGrid& grid, media::Im
                                       : PlanTiles(spec, source).tokens();
 }
 
-std::vector<float> PackTiles(const TilePlan& plan, std::span<const float> features,
+std::vector<float> PackTiles(const media::TilePlan& plan, std::span<const float> features,
                              std::span<const float> newline) {
   const std::size_t cols = newline.size();
   const std::int32_t cells = plan.side * plan.side;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "media/image.h"
+#include "media/tiles.h"
 #include "model/vision_spec.h"
 
 namespace pixii::model {
@@ -48,28 +49,8 @@ std::vector<float> StretchPositions(std::span<const float> table, std::int32_t s
                                     std::int64_t cols, const PatchGrid& grid,
                                     std::span<const PatchPlace> places);
 
-/// How the features of tiles become the rows of one picture.
-struct TilePlan {
-  std::int32_t tile_rows = 0;
-  std::int32_t tile_cols = 0;
-  std::int32_t side = 0;       // features of a tile's side
-  std::int32_t row_begin = 0;  // of the tiles' features side by side, what is no padding
-  std::int32_t row_count = 0;
-  std::int32_t col_begin = 0;
-  std::int32_t col_count = 0;
-  std::int32_t out_rows = 0;  // after scaling down
-  std::int32_t out_cols = 0;
-
-  std::int32_t tiles() const { return tile_rows * tile_cols; }
-
-  /// The squeezed whole, then the rows with a newline behind each.
-  std::int64_t tokens() const {
-    return std::int64_t{side} * side + std::int64_t{out_rows} * (out_cols + 1);
-  }
-};
-
 /// Of a picture of `source`. Pre: the spec has pinpoints.
-TilePlan PlanTiles(const VisionSpec& spec, media::ImageSize source);
+media::TilePlan PlanTiles(const VisionSpec& spec, media::ImageSize source);
 
 /// Rows that stand for a picture of `grid`; `source`, its size before it was resized, counts for
 /// tiles alone.
@@ -77,7 +58,7 @@ std::int64_t TokenCount(const VisionSpec& spec, const PatchGrid& grid, media::Im
 
 /// `features` [1 + tiles, side * side, cols] to [plan.tokens(), cols]. Scaling down is linear
 /// between centres.
-std::vector<float> PackTiles(const TilePlan& plan, std::span<const float> features,
+std::vector<float> PackTiles(const media::TilePlan& plan, std::span<const float> features,
                              std::span<const float> newline);
 
 }  // namespace pixii::model

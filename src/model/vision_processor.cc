@@ -129,6 +129,12 @@ Result<void> ReadFixed(const ConfigReader& config, const VisionSpec& spec, media
     out.pinpoints = spec.tiles.pinpoints;
     return {};
   }
+  if (config.Has("do_pan_and_scan")) {
+    PX_TRY(const bool scans, config.Bool("do_pan_and_scan", false));
+    if (scans) {
+      return config.Unsupported("do_pan_and_scan", "is not built");
+    }
+  }
   PX_TRY(const Sides size, ReadSides(config, "size"));
   PX_TRY(const bool crop, config.Bool("do_center_crop", false));
   Sides last = size;

@@ -68,6 +68,14 @@ class TensorList final {
 
   void AddProjector(const ProjectorNames& names, std::size_t level, std::int64_t norm_size,
                     std::int64_t in) {
+    if (spec_.projector == ProjectorKind::kMeans) {
+      Add(names.norm, {norm_size}, ParameterKind::kNorm);
+      Add(names.out, {norm_size, spec_.out_size}, ParameterKind::kHead);
+      return;
+    }
+    if (names.in.empty()) {
+      return;
+    }
     AddNorm(LayerName(names.norm, level), norm_size);
     AddLinear(LayerName(names.in, level), spec_.projector_size, in, spec_.projector_bias,
               ParameterKind::kHead);
@@ -125,6 +133,7 @@ std::vector<ExpectedTensor> ExpectedTensors(const VisionSpec& spec) {
   for (std::int32_t block = 0; block < spec.depth(); ++block) {
     list.AddBlock(static_cast<std::size_t>(block));
   }
+  list.AddNorm(names.exit_norm, hidden);
   const std::int64_t merged = std::int64_t{spec.merge_size} * spec.merge_size;
   list.AddProjector(names.projector, 0, hidden, spec.feature_size() * merged);
   for (std::size_t level = 0; level < spec.deepstack_layers.size(); ++level) {
@@ -142,9 +151,11 @@ void ResolveVisionNames(const Checkpoint& checkpoint, VisionSpec& spec) {
   const std::string projector =
       names.projector_prefixes.empty()
           ? tower
-          : ChoosePrefix(checkpoint, names.projector_prefixes, names.projector.in + ".weight");
+          : ChoosePrefix(checkpoint, names.projector_prefixes,
+                         spec.projector == ProjectorKind::kMeans ? names.projector.out
+                                                                 : names.projector.in + ".weight");
   for (std::string* name :
-       {&names.patch, &names.class_token, &names.positions, &names.entry_norm,
+       {&names.patch, &names.class_token, &names.positions, &names.entry_norm, &names.exit_norm,
         &names.attention_norm, &names.attention_out, &names.feed_forward_norm, &names.down}) {
     Prefix(tower, *name);
   }

@@ -42,7 +42,13 @@ struct PatchGrid {
   friend bool operator==(const PatchGrid&, const PatchGrid&) = default;
 };
 
-/// Two linears with an activation between them, and a norm before them (no name: none).
+/// How a token is made of the patches that become one.
+enum class ProjectorKind : std::uint8_t {
+  kTwoLinears,  // side by side; a norm if it has a name; two linears with an activation between
+  kMeans,       // their mean; RMS norm with weights around 0; times `out`, stored [in, out]
+};
+
+/// Tensors of a projector; of kMeans no `in`, and `norm` and `out` are whole names.
 struct ProjectorNames {
   std::string norm;
   std::string in;
@@ -59,13 +65,14 @@ struct VisionNames {
   std::string class_token;     // a whole name; empty: none
   std::string positions;       // empty: none
   std::string entry_norm;      // empty: none
+  std::string exit_norm;       // of the last block's states; empty: none
   std::string attention_norm;  // "{}" stands for the block's index
   std::vector<std::string> qkv;
   std::string attention_out;
   std::string feed_forward_norm;
   std::vector<std::string> up;  // gate and up where gated
   std::string down;
-  ProjectorNames projector;
+  ProjectorNames projector;  // without names: features are the tower's own rows
   ProjectorNames deepstack;  // "{}" stands for the level
   std::string newline;       // [out_size], a whole name with the projector's prefix; empty: none
   /// Tensors that change nothing, tower's names; one that ends in "." stands for all below.
@@ -84,7 +91,13 @@ struct VisionSpec {
   std::string architecture;  // of the whole model: "Qwen2VLForConditionalGeneration"
   MediaTokens tokens;
   std::int32_t positions_per_second = 0;  // of a video's time; 0: one a row of frames
+  /// Each row of a video's frames is an item of its own, with its time written before it.
+  bool timed_frames = false;
   bool three_positions = false;  // the text turns by time, height and width (MakeRopePositions)
+  bool mutual_rows = false;      // the text's attention goes both ways among a picture's tokens
+  /// Chat templates write vision_start alone for a picture, which stands for two newlines,
+  /// vision_start, the picture's tokens, vision_end and two newlines.
+  bool framed = false;
 
   // The picture.
   std::int32_t patch_size = 0;      // pixels of a side
@@ -114,6 +127,7 @@ struct VisionSpec {
   bool drop_first = false;  // the projector does not read a frame's first row
 
   // The projector.
+  ProjectorKind projector = ProjectorKind::kTwoLinears;
   std::int32_t projector_size = 0;  // between its two linears
   std::int32_t out_size = 0;        // the text's hidden size
   kernels::Activation projector_activation = kernels::Activation::kGelu;
@@ -121,6 +135,11 @@ struct VisionSpec {
   std::vector<std::int32_t> deepstack_layers;  // blocks whose states go to the text's first layers
 
   VisionNames names;
+
+  bool shows_videos() const {
+    return tokens.video >= 0 && frames_per_row > 1 && image_size == 0 &&
+           (!timed_frames || (tokens.vision_start >= 0 && tokens.vision_end >= 0));
+  }
 
   std::int32_t head_dim() const { return hidden_size / head_count; }
 

@@ -138,6 +138,13 @@ Result<void> VisionTower::PrepareWeights(Weights& weights) {
            PrepareLinear(names.up, i, features * std::ssize(names.up), hidden, true, weights));
     PX_TRY(block.down, PrepareLinear({names.down}, i, hidden, features, true, weights));
   }
+  if (!names.exit_norm.empty()) {
+    PX_TRY(exit_norm_, PrepareNorm(names.exit_norm, 0, hidden, weights));
+  }
+  if (spec_.projector == ProjectorKind::kMeans) {
+    PX_TRY(projector_, PrepareMeansProjector(weights));
+    return {};
+  }
   const std::int64_t merged = std::int64_t{spec_.merge_size} * spec_.merge_size;
   PX_TRY(projector_,
          PrepareProjector(names.projector, 0, hidden, spec_.feature_size() * merged, weights));
@@ -186,11 +193,36 @@ Result<VisionTower::Norm> VisionTower::PrepareNorm(const std::string& name, std:
   return norm;
 }
 
+Result<VisionTower::Projector> VisionTower::PrepareMeansProjector(Weights& weights) {
+  Projector out;
+  const std::int64_t in = spec_.hidden_size;
+  PX_TRY(const auto norm, weights.Vector(spec_.names.projector.norm, in));
+  PX_TRY(out.norm.weight, Keep(norm));
+  PX_TRY(const kernels::WeightPart stored,
+         weights.Part(spec_.names.projector.out, in, spec_.out_size));
+  std::vector<float> row(static_cast<std::size_t>(spec_.out_size));
+  std::vector<float> turned(row.size() * static_cast<std::size_t>(in));
+  for (std::int64_t i = 0; i < in; ++i) {
+    kernels::ReadRow(stored, i, row.data());
+    for (std::size_t o = 0; o < row.size(); ++o) {
+      turned[o * static_cast<std::size_t>(in) + static_cast<std::size_t>(i)] = row[o];
+    }
+  }
+  const kernels::WeightPart part{
+      .data = turned.data(), .rows = std::int64_t{spec_.out_size}, .cols = in};
+  PX_TRY(out.out, operators_.PrepareLinear({&part, 1}, {.compute = options_.compute}));
+  weights.Release();
+  return out;
+}
+
 Result<VisionTower::Projector> VisionTower::PrepareProjector(const ProjectorNames& names,
                                                              std::size_t level,
                                                              std::int64_t norm_size,
                                                              std::int64_t in, Weights& weights) {
   Projector out;
+  if (names.in.empty()) {
+    return out;
+  }
   if (!names.norm.empty()) {
     PX_TRY(out.norm, PrepareNorm(names.norm, level, norm_size, weights));
   }
@@ -220,7 +252,7 @@ Result<void> VisionTower::CheckInput(const VisionInput& input) const {
     if (input.source.width == 0 || input.source.height == 0) {
       return Fail(Code::kInvalidArgument, "a picture in tiles has no size", "source");
     }
-    const TilePlan plan = PlanTiles(spec_, input.source);
+    const media::TilePlan plan = PlanTiles(spec_, input.source);
     if (input.grid.frames != 1 + plan.tiles()) {
       return Fail(
           Code::kInvalidArgument,
@@ -342,8 +374,19 @@ void VisionTower::EmbedPatches(const VisionInput& input, const Picture& picture,
 
 /// residual = learned positions, or nothing.
 void VisionTower::AddPositions(const Picture& picture, const Rows& rows) {
-  if (positions_ != nullptr) {
+  if (positions_ != nullptr && spec_.merge_size == 1) {
     operators_.Embed(*positions_, picture.frames.positions, 1.0F, rows.residual);
+    return;
+  }
+  if (positions_ != nullptr) {
+    // Of a frame; rows of one token lie together.
+    const std::vector<PatchPlace> places = PatchPlaces(picture.grid, spec_.merge_size);
+    std::vector<std::int32_t> ids;
+    for (std::int64_t row = 0; row < picture.rows; ++row) {
+      const PatchPlace& place = places[static_cast<std::size_t>(row % std::ssize(places))];
+      ids.push_back(place.row * picture.grid.cols + place.col);
+    }
+    operators_.Embed(*positions_, ids, 1.0F, rows.residual);
     return;
   }
   if (table_.empty()) {
@@ -439,6 +482,30 @@ void VisionTower::TakeFeatures(std::size_t index, const Picture& picture, const 
   operators_.Copy(rows.residual, features.Columns(column, spec_.hidden_size));
 }
 
+/// The stream after the last block to tokens.
+void VisionTower::ProjectMeans(const Picture& picture, const Rows& rows, const Matrix& out) {
+  const std::int64_t hidden = spec_.hidden_size;
+  const std::int64_t merged = std::int64_t{spec_.merge_size} * spec_.merge_size;
+  Matrix states = rows.residual;
+  if (!exit_norm_.weight.empty()) {
+    AddNorm(exit_norm_, rows.residual, rows.delta, rows.normed);
+    states = rows.normed;
+  }
+  const Matrix means = RowsAt(static_cast<float*>(scratch_.data()), picture.rows / merged, hidden);
+  const Matrix normed = RowsAt(means.f32() + means.rows * hidden, means.rows, hidden);
+  for (std::int64_t token = 0; token < means.rows; ++token) {
+    for (std::int64_t i = 0; i < hidden; ++i) {
+      float sum = 0.0F;
+      for (std::int64_t patch = 0; patch < merged; ++patch) {
+        sum += states.f32(token * merged + patch)[i];
+      }
+      means.f32(token)[i] = sum / static_cast<float>(merged);
+    }
+  }
+  operators_.RmsNorm(means, projector_.norm.weight, 1.0F, spec_.norm_epsilon, normed);
+  operators_.Linear(normed, *projector_.out, out);
+}
+
 /// Rows of `in` to tokens: `out` has one for each `in` row, in the order of the input.
 void VisionTower::Project(const Projector& projector, const Matrix& in, const Picture& picture,
                           const Matrix& out) {
@@ -513,7 +580,9 @@ Result<VisionFeatures> VisionTower::Encode(const VisionInput& input) {
     }
   }
   const Matrix result = RowsAt(out.rows_data.data(), out.rows, out.size);
-  if (!projector_.norm.weight.empty()) {
+  if (spec_.projector == ProjectorKind::kMeans) {
+    ProjectMeans(picture, rows, result);
+  } else if (!projector_.norm.weight.empty()) {
     AddNorm(projector_.norm, rows.residual, rows.delta, rows.normed);
     Project(projector_, normed, picture, result);
   } else {
@@ -533,7 +602,11 @@ Result<VisionFeatures> VisionTower::Encode(const VisionInput& input) {
       }
       features = features.Rows(0, std::ssize(kept));
     }
-    Project(projector_, features, picture, result);
+    if (projector_.in == nullptr) {
+      operators_.Copy(features, result);
+    } else {
+      Project(projector_, features, picture, result);
+    }
   }
   PX_CHECK_OK(CheckRows(result));
   PX_CHECK_OK(

@@ -107,6 +107,7 @@ class VisionTower final {
       std::int64_t cols, bool bias, Weights& weights);
   Result<Norm> PrepareNorm(const std::string& name, std::size_t layer, std::int64_t size,
                            Weights& weights);
+  Result<Projector> PrepareMeansProjector(Weights& weights);
   Result<Projector> PrepareProjector(const ProjectorNames& names, std::size_t level,
                                      std::int64_t norm_size, std::int64_t in, Weights& weights);
   Result<std::span<const float>> Keep(std::span<const float> values);
@@ -121,6 +122,7 @@ class VisionTower final {
   void AddNorm(const Norm& norm, const kernels::Matrix& residual, const kernels::Matrix& delta,
                const kernels::Matrix& out);
   void TakeFeatures(std::size_t index, const Picture& picture, const Rows& rows);
+  void ProjectMeans(const Picture& picture, const Rows& rows, const kernels::Matrix& out);
   void Project(const Projector& projector, const kernels::Matrix& in, const Picture& picture,
                const kernels::Matrix& out);
   Result<void> CheckRows(const kernels::Matrix& rows);
@@ -135,6 +137,7 @@ class VisionTower final {
   std::span<const float> table_;                      // of stretched positions
   std::span<const float> newline_;                    // empty: none
   Norm entry_norm_;
+  Norm exit_norm_;
   std::vector<Block> blocks_;
   Projector projector_;
   std::vector<Projector> deepstack_;

@@ -14,7 +14,7 @@
 #include "model/finite.h"
 #include "model/gguf_blocks.h"
 #include "model/part_memory.h"
-#include "model/quoted.h"
+#include "wire/quoted.h"
 
 namespace pixii::model {
 namespace {

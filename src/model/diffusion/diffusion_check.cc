@@ -1,111 +1,26 @@
 #include "model/diffusion/diffusion_check.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "model/check_lines.h"
-#include "model/config_reader.h"
+#include "model/diffusion/diffusion_golden.h"
 #include "model/diffusion/diffusion_run.h"
-#include "model/diffusion/weight_reader.h"
+#include "model/diffusion/flux_check.h"
+#include "model/diffusion/flux_pipeline.h"
+#include "model/diffusion/pipeline_index.h"
+#include "model/diffusion/wan_lanes.h"
+#include "model/diffusion/wan_pipeline.h"
 
 namespace pixii::model {
 namespace {
 
-constexpr char kJsonName[] = "golden.json";
 constexpr char kTensorsName[] = "golden.safetensors";
-
-using Extents = std::vector<std::int64_t>;
-
-/// What golden.json says.
-struct DiffusionGolden {
-  Checkpoint tensors;
-  VideoRequest request;
-  std::int32_t prompt_tokens = 0;
-  float pass_timestep = 0.0F;
-};
-
-Result<DiffusionGolden> LoadDiffusionGolden(const CheckpointFolder& folder) {
-  PX_TRY(const wire::Json json, ReadPartConfig(folder, kJsonName));
-  const ConfigReader reader(json, kJsonName);
-  DiffusionGolden out;
-  VideoRequest& request = out.request;
-  const auto read = [&](std::string_view key, std::int64_t max, std::int32_t& to) -> Result<void> {
-    PX_TRY(const std::int64_t value, reader.Int(key, {1, max}));
-    to = static_cast<std::int32_t>(value);
-    return {};
-  };
-  PX_TRY(request.prompt, reader.String("prompt"));
-  PX_TRY(request.negative_prompt, reader.String("negative_prompt", ""));
-  PX_CHECK_OK(read("height", kVideoSideMax, request.height));
-  PX_CHECK_OK(read("width", kVideoSideMax, request.width));
-  PX_CHECK_OK(read("num_frames", kVideoFramesMax, request.frames));
-  PX_CHECK_OK(read("steps", kDenoiseStepsMax, request.steps));
-  PX_CHECK_OK(read("max_sequence_length", kPromptTokensMax, out.prompt_tokens));
-  PX_TRY(request.guidance_scale, reader.Number("guidance_scale", {0.0, 100.0}));
-  PX_TRY(const double timestep, reader.Number("dit_timestep", {0.0, 1e6}));
-  out.pass_timestep = static_cast<float>(timestep);
-  PX_TRY(out.tensors, Checkpoint::OpenFile(folder, kTensorsName));
-  return out;
-}
-
-Result<std::vector<float>> Floats(const Checkpoint& tensors, const std::string& name,
-                                  const Extents& shape) {
-  const CheckpointTensor* tensor = tensors.Find(name);
-  if (tensor == nullptr || tensor->stored.type != StoredType::kF32 ||
-      tensor->stored.shape != shape) {
-    return Fail(Code::kDataCorrupt,
-                fmt::format("{}: {} is not an F32 tensor of [{}]", kTensorsName, name,
-                            fmt::join(shape, ", ")),
-                name);
-  }
-  std::vector<float> out(tensor->bytes.size() / sizeof(float));
-  std::memcpy(out.data(), tensor->bytes.data(), tensor->bytes.size());
-  return out;
-}
-
-Result<std::vector<std::int32_t>> Ids(const Checkpoint& tensors, const std::string& name,
-                                      std::int64_t count) {
-  const CheckpointTensor* tensor = tensors.Find(name);
-  if (tensor == nullptr || tensor->stored.type != StoredType::kI64 ||
-      tensor->stored.shape != Extents{1, count}) {
-    return Fail(Code::kDataCorrupt,
-                fmt::format("{}: {} is not an I64 tensor of [1, {}]", kTensorsName, name, count),
-                name);
-  }
-  std::vector<std::int32_t> out;
-  for (std::int64_t i = 0; i < count; ++i) {
-    std::int64_t id = 0;
-    std::memcpy(&id, tensor->bytes.data() + i * std::int64_t{sizeof(id)}, sizeof(id));
-    out.push_back(static_cast<std::int32_t>(std::clamp<std::int64_t>(id, -1, 1 << 30)));
-  }
-  return out;
-}
-
-/// [frames, height, width, 3] to [3, frames, height, width], or with `frames_first` to [frames, 3,
-/// height, width].
-std::vector<float> ChannelsApart(std::span<const float> pictures, const kernels::Volume& volume,
-                                 bool frames_first) {
-  std::vector<float> out(pictures.size());
-  const std::int64_t pixels = volume.frame_pixels();
-  for (std::int64_t frame = 0; frame < volume.frames; ++frame) {
-    for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
-      for (std::int64_t channel = 0; channel < 3; ++channel) {
-        const std::int64_t plane =
-            frames_first ? frame * 3 + channel : channel * volume.frames + frame;
-        out[static_cast<std::size_t>(plane * pixels + pixel)] =
-            pictures[static_cast<std::size_t>((frame * pixels + pixel) * 3 + channel)];
-      }
-    }
-  }
-  return out;
-}
 
 class DiffusionChecker final {
  public:
-  DiffusionChecker(DiffusionPipeline& pipeline, const DiffusionGolden& golden,
+  DiffusionChecker(WanPipeline& pipeline, const DiffusionGolden& golden,
                    const CheckOptions& options)
       : pipeline_(pipeline),
         golden_(golden),
@@ -115,6 +30,9 @@ class DiffusionChecker final {
 
   Result<std::vector<CheckLine>> Run() {
     PX_CHECK_OK(CheckText());
+    if (pipeline_.takes_image()) {
+      PX_CHECK_OK(CheckImage());
+    }
     PX_CHECK_OK(CheckPass());
     PX_CHECK_OK(CheckSteps());
     PX_CHECK_OK(CheckDecoder());
@@ -141,18 +59,41 @@ class DiffusionChecker final {
   Result<void> CheckText() {
     const std::int64_t tokens = golden_.prompt_tokens;
     const std::int32_t dim = pipeline_.text_encoder().config().d_model;
-    PX_TRY(const std::vector<std::int32_t> ids, Ids(golden_.tensors, "text.ids", tokens));
-    PX_TRY(const std::vector<std::int32_t> mask, Ids(golden_.tensors, "text.mask", tokens));
+    PX_TRY(const std::vector<std::int32_t> ids, GoldenIds(golden_.tensors, "text.ids", tokens));
+    PX_TRY(const std::vector<std::int32_t> mask, GoldenIds(golden_.tensors, "text.mask", tokens));
     const auto length = static_cast<std::size_t>(std::count(mask.begin(), mask.end(), 1));
     const std::vector<std::int32_t> real(ids.begin(),
                                          ids.begin() + static_cast<std::ptrdiff_t>(length));
     PX_TRY(const std::vector<std::int32_t> ours, pipeline_.Tokenize(golden_.request.prompt));
     lines_.push_back(CompareIntegers("text.ids", ours, real));
     PX_TRY(const std::vector<float> golden,
-           Floats(golden_.tensors, "text.hidden", {1, tokens, dim}));
+           GoldenFloats(golden_.tensors, "text.hidden", {1, tokens, dim}));
     PX_TRY(const std::vector<float> hidden, pipeline_.text_encoder().Encode(real));
     // What the golden file has behind the text's end is never used.
     Compare("text.hidden", hidden, std::span(golden).first(hidden.size()));
+    return {};
+  }
+
+  /// What the transformer sees of the picture that the video begins with.
+  Result<void> CheckImage() {
+    if (golden_.request.image == nullptr) {
+      return Fail(Code::kDataCorrupt, fmt::format("{}: image is missing", kTensorsName), "image");
+    }
+    if (pipeline_.has_image_encoder()) {
+      PX_TRY(const VisionFeatures features, pipeline_.EncodeImage(*golden_.request.image));
+      PX_TRY(picture_,
+             GoldenFloats(golden_.tensors, "image.hidden", {1, features.rows, features.size}));
+      Compare("image.hidden", features.rows_data, picture_);
+    }
+    const std::vector<VideoRequest> requests = {golden_.request};
+    WanLanes lanes(pipeline_, requests);
+    while (!lanes.ready()) {
+      PX_CHECK_OK(lanes.Condition());
+    }
+    Extents shape = LatentShape();
+    shape[1] += pipeline_.vae().config().time_scale();
+    PX_TRY(condition_, GoldenFloats(golden_.tensors, "image.condition", shape));
+    Compare("image.condition", lanes.condition(0), condition_);
     return {};
   }
 
@@ -161,13 +102,23 @@ class DiffusionChecker final {
     WanTransformer& transformer = pipeline_.transformer();
     const std::int64_t tokens = golden_.prompt_tokens;
     PX_TRY(const std::vector<float> text,
-           Floats(golden_.tensors, "dit.text", {1, tokens, transformer.config().text_dim}));
-    PX_TRY(start_, Floats(golden_.tensors, "latents.start", LatentShape()));
-    PX_TRY(const std::vector<float> golden, Floats(golden_.tensors, "dit.out", LatentShape()));
+           GoldenFloats(golden_.tensors, "dit.text", {1, tokens, transformer.config().text_dim}));
+    PX_TRY(start_, GoldenFloats(golden_.tensors, "latents.start", LatentShape()));
+    PX_TRY(const std::vector<float> golden,
+           GoldenFloats(golden_.tensors, "dit.out", LatentShape()));
     PX_TRY(WanText lanes, transformer.MakeText(text, 1, golden_.prompt_tokens));
+    std::vector<float> seen = start_;
+    if (pipeline_.takes_image()) {
+      seen.insert(seen.end(), condition_.begin(), condition_.end());
+    }
+    if (pipeline_.has_image_encoder()) {
+      const std::int64_t dim = transformer.config().image_dim;
+      PX_CHECK_OK(transformer.AddPictures(
+          picture_, static_cast<std::int32_t>(std::ssize(picture_) / dim), lanes));
+    }
     WanPass pass;
     transformer.Prepare(latents_, 1, pass);
-    transformer.Begin(start_, {&golden_.pass_timestep, 1}, pass);
+    transformer.Begin(seen, {&golden_.pass_timestep, 1}, pass);
     while (!transformer.done(pass)) {
       PX_CHECK_OK(transformer.RunBlock(lanes, pass));
     }
@@ -180,27 +131,27 @@ class DiffusionChecker final {
   Result<void> CheckSteps() {
     const std::int64_t steps = golden_.request.steps;
     PX_TRY(const std::vector<float> timesteps,
-           Floats(golden_.tensors, "pipeline.timesteps", {steps}));
+           GoldenFloats(golden_.tensors, "pipeline.timesteps", {steps}));
     PX_TRY(const std::vector<float> sigmas,
-           Floats(golden_.tensors, "pipeline.sigmas", {steps + 1}));
+           GoldenFloats(golden_.tensors, "pipeline.sigmas", {steps + 1}));
     const auto scheduler = MakeScheduler(pipeline_.scheduler(), golden_.request.steps);
     Compare("pipeline.timesteps", scheduler->timesteps(), timesteps);
     Compare("pipeline.sigmas", scheduler->sigmas(), sigmas);
     VideoRequest request = golden_.request;
     request.latents = start_;
     PX_TRY(const auto run, pipeline_.Start({request}));
-    PX_CHECK_OK(run->FinishStep());  // the texts
+    PX_CHECK_OK(run->FinishStep());  // the texts, or what the video begins with
     for (std::int64_t step = 0; step < steps; ++step) {
       PX_CHECK_OK(run->FinishStep());
       const std::string name = fmt::format("pipeline.latents.{}", step);
-      PX_TRY(const std::vector<float> golden, Floats(golden_.tensors, name, LatentShape()));
+      PX_TRY(const std::vector<float> golden, GoldenFloats(golden_.tensors, name, LatentShape()));
       Compare(name, run->latents(0), golden);
     }
     while (!run->done()) {
       PX_CHECK_OK(run->Advance());
     }
     PX_TRY(const std::vector<float> frames,
-           Floats(golden_.tensors, "pipeline.frames", PictureShape(true)));
+           GoldenFloats(golden_.tensors, "pipeline.frames", PictureShape(true)));
     Compare("pipeline.frames", ChannelsApart(run->pictures(0), pictures_, true), frames);
     alone_.assign(run->latents(0).begin(), run->latents(0).end());
     return {};
@@ -214,7 +165,7 @@ class DiffusionChecker final {
       value *= 0.5F;
     }
     PX_TRY(const std::vector<float> golden,
-           Floats(golden_.tensors, "vae.decoded", PictureShape(false)));
+           GoldenFloats(golden_.tensors, "vae.decoded", PictureShape(false)));
     TiledDecoder decoder(vae, {}, latents_.height, latents_.width);
     std::vector<float> pictures;
     for (std::int32_t frame = 0; frame < latents_.frames; ++frame) {
@@ -229,9 +180,9 @@ class DiffusionChecker final {
   Result<void> CheckEncoder() {
     WanVae& vae = pipeline_.vae();
     PX_TRY(const std::vector<float> video,
-           Floats(golden_.tensors, "vae.video", PictureShape(false)));
+           GoldenFloats(golden_.tensors, "vae.video", PictureShape(false)));
     PX_TRY(const std::vector<float> golden,
-           Floats(golden_.tensors, "vae.encoded_mean", LatentShape()));
+           GoldenFloats(golden_.tensors, "vae.encoded_mean", LatentShape()));
     const std::int64_t pixels = pictures_.frame_pixels();
     VaeStream stream = vae.NewStream();
     for (std::int32_t frame = 0, first = 0; frame < latents_.frames; ++frame) {
@@ -279,13 +230,15 @@ class DiffusionChecker final {
     return out;
   }
 
-  DiffusionPipeline& pipeline_;
+  WanPipeline& pipeline_;
   const DiffusionGolden& golden_;
   double tolerance_;
   kernels::Volume latents_;
   kernels::Volume pictures_;
   std::vector<float> start_;
-  std::vector<float> alone_;  // the golden request's last latents
+  std::vector<float> picture_;    // golden features
+  std::vector<float> condition_;  // golden masks and latents
+  std::vector<float> alone_;      // the golden request's last latents
   std::vector<CheckLine> lines_;
 };
 
@@ -301,9 +254,14 @@ Result<CheckReport> CheckDiffusionFolder(const std::string& folder, kernels::Ope
   PX_TRY(const CheckpointFolder golden_folder,
          CheckpointFolder::Open(options.golden_folder.empty() ? folder : options.golden_folder));
   PX_TRY(const DiffusionGolden golden, LoadDiffusionGolden(golden_folder));
-  PX_TRY(const auto pipeline, DiffusionPipeline::Load(folder, operators,
-                                                      {.compute = kernels::ComputeType::kF32,
-                                                       .prompt_tokens = golden.prompt_tokens}));
+  PX_TRY(const CheckpointFolder model_folder, CheckpointFolder::Open(folder));
+  PX_TRY(const PipelineIndex index, PipelineIndex::Read(model_folder));
+  if (index.class_name() == kFluxClass) {
+    return CheckFluxFolder(folder, golden, operators, options);
+  }
+  PX_TRY(const auto pipeline, WanPipeline::Load(folder, operators,
+                                                {.compute = kernels::ComputeType::kF32,
+                                                 .prompt_tokens = golden.prompt_tokens}));
   PX_CHECK_OK(pipeline->Check(golden.request));
   CheckReport report{.folder = folder, .operators = std::string(operators.name()), .lines = {}};
   DiffusionChecker checker(*pipeline, golden, options);

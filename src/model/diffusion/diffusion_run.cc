@@ -11,17 +11,9 @@
 namespace pixii::model {
 namespace {
 
-using kernels::Matrix;
 using Phase = RunProgress::Phase;
 
 constexpr double kDenoiseShare = 0.9;  // of the work, as far as progress goes
-
-/// to = a - b, or to = a + b, by element; all of equal shape and dense.
-template <class Operation>
-void Combine(const Matrix& a, const Matrix& b, const Matrix& to, const Operation& operation) {
-  const std::int64_t count = a.rows * a.cols;
-  std::transform(a.f32(), a.f32() + count, b.f32(), to.f32(), operation);
-}
 
 }  // namespace
 
@@ -40,15 +32,16 @@ DiffusionRun::DiffusionRun(DiffusionPipeline& pipeline, std::vector<VideoRequest
                            const StepCacheOptions& cache)
     : pipeline_(pipeline),
       requests_(std::move(requests)),
-      guided_(requests_.front().shape().guided),
+      guided_(pipeline.ShapeOf(requests_.front()).guided),
       latent_volume_(pipeline.LatentVolume(requests_.front().shape())),
-      latents_size_(static_cast<std::size_t>(pipeline.vae().config().z_dim) *
+      latents_size_(static_cast<std::size_t>(pipeline.latent_channels()) *
                     static_cast<std::size_t>(latent_volume_.pixels())),
-      scheduler_(MakeScheduler(pipeline.scheduler(), requests_.front().steps)),
+      scheduler_(pipeline.NewScheduler(requests_.front().shape())),
       cache_(cache, requests_.front().steps),
+      lanes_(pipeline.NewLanes(requests_)),
       pictures_(requests_.size()) {
   progress_.steps = requests_.front().steps;
-  progress_.blocks = pipeline.transformer().config().layers;
+  progress_.blocks = pipeline.block_count();
   progress_.latent_frames = latent_volume_.frames * static_cast<std::int32_t>(requests_.size());
   latents_.resize(requests_.size() * latents_size_);
   for (std::size_t i = 0; i < requests_.size(); ++i) {
@@ -70,14 +63,14 @@ std::span<const float> DiffusionRun::pictures(std::size_t index) const { return 
 Result<void> DiffusionRun::Advance() {
   switch (progress_.phase) {
     case Phase::kText:
-      return EncodeTexts();
+      return Condition();
     case Phase::kDenoise:
       if (!in_step_) {
         return BeginStep();
       }
-      if (!pipeline_.transformer().done(pass_)) {
-        PX_CHECK_OK(pipeline_.transformer().RunBlock(*text_, pass_));
-        progress_.block = pass_.next_block;
+      if (lanes_->next_block() < progress_.blocks) {
+        PX_CHECK_OK(lanes_->RunBlock());
+        progress_.block = lanes_->next_block();
         return {};
       }
       return EndStep();
@@ -97,48 +90,30 @@ Result<void> DiffusionRun::FinishStep() {
   return {};
 }
 
-Result<void> DiffusionRun::EncodeTexts() {
-  const auto tokens = static_cast<std::size_t>(pipeline_.prompt_tokens());
-  const auto dim = static_cast<std::size_t>(pipeline_.text_encoder().config().d_model);
-  std::vector<float> rows(lane_count() * tokens * dim);  // zeros behind a text's end
-  for (std::size_t lane = 0; lane < lane_count(); ++lane) {
-    const VideoRequest& request = requests_[lane % requests_.size()];
-    const bool with_prompt = lane < requests_.size();
-    PX_TRY(const std::vector<std::int32_t> ids,
-           pipeline_.Tokenize(with_prompt ? request.prompt : request.negative_prompt));
-    PX_TRY(const std::vector<float> hidden, pipeline_.text_encoder().Encode(ids));
-    std::copy(hidden.begin(), hidden.end(),
-              rows.begin() + static_cast<std::ptrdiff_t>(lane * tokens * dim));
+Result<void> DiffusionRun::Condition() {
+  PX_CHECK_OK(lanes_->Condition());
+  if (lanes_->ready()) {
+    progress_.phase = Phase::kDenoise;
   }
-  const auto lanes = static_cast<std::int32_t>(lane_count());
-  PX_TRY(WanText text, pipeline_.transformer().MakeText(rows, lanes, pipeline_.prompt_tokens()));
-  text_ = std::make_unique<WanText>(std::move(text));
-  pipeline_.transformer().Prepare(latent_volume_, lanes, pass_);
-  progress_.phase = Phase::kDenoise;
   return {};
 }
 
 Result<void> DiffusionRun::BeginStep() {
-  lanes_.clear();
+  seen_.clear();
   for (std::size_t i = 0; i < lane_count() / requests_.size(); ++i) {
-    lanes_.insert(lanes_.end(), latents_.begin(), latents_.end());
+    seen_.insert(seen_.end(), latents_.begin(), latents_.end());
   }
-  const float timestep = scheduler_->timesteps()[static_cast<std::size_t>(progress_.step)];
-  const std::vector<float> timesteps(lane_count(), timestep);
-  pipeline_.transformer().Begin(lanes_, timesteps, pass_);
+  PX_CHECK_OK(
+      lanes_->Begin(seen_, scheduler_->timesteps()[static_cast<std::size_t>(progress_.step)]));
   in_step_ = true;
   if (!cache_.on()) {
     return {};
   }
-  // All lanes have the same timestep.
-  const auto dim = static_cast<std::size_t>(pass_.rows.cols);
-  if (cache_.Reuses(progress_.step, std::span<const float>(pass_.time).first(dim))) {
-    Combine(residual_, residual_, pass_.delta, [](float a, float /*b*/) { return a; });
-    pass_.next_block = progress_.blocks;
+  if (cache_.Reuses(progress_.step, lanes_->time())) {
+    lanes_->Reuse();
     ++progress_.steps_reused;
   } else {
-    residual_ = residual_memory_.At(pass_.rows.rows, pass_.rows.cols);
-    Combine(pass_.rows, pass_.rows, residual_, [](float a, float /*b*/) { return a; });
+    lanes_->KeepBegin();
   }
   return {};
 }
@@ -146,12 +121,10 @@ Result<void> DiffusionRun::BeginStep() {
 Result<void> DiffusionRun::EndStep() {
   const bool computed = progress_.block == progress_.blocks;
   if (cache_.on() && computed) {
-    // rows, as they were before the blocks, become what was added to them.
-    Combine(pass_.rows, residual_, residual_, [](float a, float b) { return a - b; });
-    Combine(residual_, pass_.delta, residual_, [](float a, float b) { return a + b; });
+    lanes_->KeepChange();
   }
-  velocity_.resize(lanes_.size());
-  pipeline_.transformer().Finish(pass_, velocity_);
+  velocity_.resize(seen_.size());
+  PX_CHECK_OK(lanes_->Finish(velocity_));
   const std::span<float> velocity = std::span(velocity_).first(latents_.size());
   for (std::size_t i = 0; guided_ && i < velocity.size(); ++i) {
     const auto scale = static_cast<float>(requests_[i / latents_size_].guidance_scale);
@@ -168,15 +141,13 @@ Result<void> DiffusionRun::EndStep() {
   ++progress_.step;
   if (progress_.step == progress_.steps) {
     progress_.phase = Phase::kDecode;
-    text_.reset();
-    pass_ = WanPass();
-    residual_memory_ = RowMemory();
+    lanes_.reset();
   }
   return {};
 }
 
 Result<void> DiffusionRun::DecodeFrame() {
-  WanVae& vae = pipeline_.vae();
+  PictureVae& vae = pipeline_.vae();
   const std::int32_t index = progress_.latent_frames_decoded / latent_volume_.frames;
   const std::int32_t frame = progress_.latent_frames_decoded % latent_volume_.frames;
   if (frame == 0) {
@@ -184,7 +155,7 @@ Result<void> DiffusionRun::DecodeFrame() {
   }
   const auto pixels = static_cast<std::size_t>(latent_volume_.frame_pixels());
   const auto frames = static_cast<std::size_t>(latent_volume_.frames);
-  const auto channels = static_cast<std::size_t>(vae.config().z_dim);
+  const auto channels = static_cast<std::size_t>(vae.latent_channels());
   const std::span<const float> own = latents(static_cast<std::size_t>(index));
   std::vector<float> latent(channels * pixels);
   for (std::size_t channel = 0; channel < channels; ++channel) {
@@ -192,7 +163,7 @@ Result<void> DiffusionRun::DecodeFrame() {
                 latent.data() + channel * pixels);
   }
   vae.Denormalize(latent);
-  PX_TRY(const WanVae::Pictures decoded, decoder_->Decode(latent));
+  PX_TRY(const Pictures decoded, decoder_->Decode(latent));
   std::vector<float>& pictures = pictures_[static_cast<std::size_t>(index)];
   for (const float value : decoded.rgb) {
     pictures.push_back(std::clamp(value * 0.5F + 0.5F, 0.0F, 1.0F));

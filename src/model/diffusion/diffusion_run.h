@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "base/result.h"
+#include "model/diffusion/denoise_lanes.h"
 #include "model/diffusion/diffusion_pipeline.h"
-#include "model/diffusion/rows.h"
 #include "model/diffusion/step_cache.h"
 
 namespace pixii::model {
@@ -40,9 +40,10 @@ class DiffusionRun final {
   DiffusionRun(DiffusionPipeline& pipeline, std::vector<VideoRequest> requests,
                const StepCacheOptions& cache);
 
-  /// Does the next piece of work: the texts, a block of the transformer, the end of a step, or a
-  /// latent frame's pictures. Pre: progress().phase is not kDone. Errors: kModelFault where values
-  /// are no longer finite; kResourceExhausted; the text encoder's. The run is over after an error.
+  /// Does the next piece of work: the texts (or what a video begins with), a block of the
+  /// transformer, the end of a step, or a latent frame's pictures. Pre: progress().phase is not
+  /// kDone. Errors: kModelFault where values are no longer finite; kResourceExhausted; the text
+  /// encoder's. The run is over after an error.
   Result<void> Advance();
 
   /// Advances to the end of the phase or step at hand.
@@ -61,7 +62,7 @@ class DiffusionRun final {
   std::span<const VideoRequest> requests() const { return requests_; }
 
  private:
-  Result<void> EncodeTexts();
+  Result<void> Condition();
   Result<void> BeginStep();
   Result<void> EndStep();
   Result<void> DecodeFrame();
@@ -77,13 +78,10 @@ class DiffusionRun final {
   StepCache cache_;
   RunProgress progress_;
 
-  std::unique_ptr<WanText> text_;
-  WanPass pass_;
-  RowMemory residual_memory_;
-  kernels::Matrix residual_;  // what the blocks added when they ran last, if the cache is on
+  std::unique_ptr<DenoiseLanes> lanes_;  // until the steps are done
   bool in_step_ = false;
   std::vector<float> latents_;           // [requests, latents]
-  std::vector<float> lanes_;             // [lanes, latents]: with each prompt, then without it
+  std::vector<float> seen_;              // [lanes, latents]: with each prompt, then without it
   std::vector<float> velocity_;          // likewise
   std::optional<TiledDecoder> decoder_;  // of the request at hand
   std::vector<std::vector<float>> pictures_;

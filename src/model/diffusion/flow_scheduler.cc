@@ -187,6 +187,25 @@ class FlowMatchEuler final : public FlowScheduler {
     sigmas_.push_back(0.0F);
   }
 
+  FlowMatchEuler(const SchedulerConfig& config, const TokenSteps& steps) {
+    const auto train = static_cast<float>(config.train_timesteps);
+    const double slope =
+        (config.max_shift - config.base_shift) / (config.max_tokens - config.base_tokens);
+    const double mu =
+        slope * static_cast<double>(steps.tokens) + config.base_shift - slope * config.base_tokens;
+    const double scale = config.exponential ? std::exp(mu) : mu;
+    const double last = 1.0 / steps.steps;
+    for (std::int32_t i = 0; i < steps.steps; ++i) {
+      const double even = steps.steps == 1 ? 1.0 : 1.0 + (last - 1.0) * i / (steps.steps - 1);
+      const double level = double{static_cast<float>(even)};
+      const double sigma =
+          config.dynamic ? scale / (scale + (1.0 / level - 1.0)) : Shifted(config.shift, level);
+      sigmas_.push_back(static_cast<float>(sigma));
+      timesteps_.push_back(sigmas_.back() * train);
+    }
+    sigmas_.push_back(0.0F);
+  }
+
   void Step(std::span<const float> velocity, std::span<float> sample) override {
     PX_ASSERT(step_ < timesteps_.size() && velocity.size() == sample.size());
     const float stride = sigmas_[step_ + 1] - sigmas_[step_];
@@ -248,10 +267,22 @@ Result<void> ParseUniPc(const ConfigReader& reader, SchedulerConfig& out) {
 
 Result<void> ParseEuler(const ConfigReader& reader, SchedulerConfig& out) {
   constexpr std::string_view kOff[] = {"use_karras_sigmas", "use_exponential_sigmas",
-                                       "use_beta_sigmas",   "use_dynamic_shifting",
-                                       "invert_sigmas",     "stochastic_sampling"};
+                                       "use_beta_sigmas", "invert_sigmas", "stochastic_sampling"};
   PX_CHECK_OK(CheckOff(reader, kOff));
   PX_TRY(out.shift, reader.Number("shift", {1e-3, 1e3}, 1.0));
+  PX_TRY(out.dynamic, reader.Bool("use_dynamic_shifting", false));
+  PX_TRY(const std::string type, reader.String("time_shift_type", "exponential"));
+  if (type != "exponential" && type != "linear") {
+    return reader.Unsupported("time_shift_type", "is not exponential or linear");
+  }
+  out.exponential = type == "exponential";
+  PX_TRY(out.base_shift, reader.Number("base_shift", {1e-3, 1e2}, out.base_shift));
+  PX_TRY(out.max_shift, reader.Number("max_shift", {1e-3, 1e2}, out.max_shift));
+  PX_TRY(out.base_tokens, reader.Number("base_image_seq_len", {1.0, 1e9}, out.base_tokens));
+  PX_TRY(out.max_tokens, reader.Number("max_image_seq_len", {1.0, 1e9}, out.max_tokens));
+  if (!(out.max_tokens > out.base_tokens)) {
+    return reader.Bad("max_image_seq_len", "is not above base_image_seq_len");
+  }
   return {};
 }
 
@@ -281,8 +312,15 @@ Result<SchedulerConfig> ParseSchedulerConfig(const wire::Json& json, const std::
                             "FlowMatchEulerDiscreteScheduler");
 }
 
+std::unique_ptr<FlowScheduler> MakeTokenScheduler(const SchedulerConfig& config,
+                                                  const TokenSteps& steps) {
+  PX_ASSERT(steps.steps >= 1 && steps.steps <= kDenoiseStepsMax &&
+            config.kind == SchedulerConfig::Kind::kFlowMatchEuler);
+  return std::make_unique<FlowMatchEuler>(config, steps);
+}
+
 std::unique_ptr<FlowScheduler> MakeScheduler(const SchedulerConfig& config, std::int32_t steps) {
-  PX_ASSERT(steps >= 1 && steps <= kDenoiseStepsMax);
+  PX_ASSERT(steps >= 1 && steps <= kDenoiseStepsMax && !config.dynamic);
   if (config.kind == SchedulerConfig::Kind::kUniPc) {
     return std::make_unique<UniPc>(config, steps);
   }

@@ -27,6 +27,13 @@ struct SchedulerConfig {
   Kind kind = Kind::kUniPc;
   std::int32_t train_timesteps = 1000;
   double shift = 1.0;
+  // Of flow-match Euler: the shift follows how many tokens a picture has (use_dynamic_shifting).
+  bool dynamic = false;
+  bool exponential = true;  // time_shift_type: exponential, else linear
+  double base_shift = 0.5;  // at base_tokens
+  double max_shift = 1.15;  // at max_tokens
+  double base_tokens = 256;
+  double max_tokens = 4096;
   // Of UniPC:
   std::int32_t solver_order = 2;                     // 1 to 3
   bool bh2 = true;                                   // solver_type: bh2, else bh1
@@ -56,7 +63,17 @@ class FlowScheduler {
   std::vector<float> sigmas_;
 };
 
-/// `steps` 1 to kDenoiseStepsMax (asserted).
+/// `steps` 1 to kDenoiseStepsMax (asserted). Pre: the shift is not dynamic.
 std::unique_ptr<FlowScheduler> MakeScheduler(const SchedulerConfig& config, std::int32_t steps);
+
+struct TokenSteps {
+  std::int32_t steps = 1;
+  std::int64_t tokens = 1;  // of a picture
+};
+
+/// As FLUX has it: levels evenly from 1 to 1 / steps, then shifted, by the tokens if that is
+/// dynamic. Pre: the kind is kFlowMatchEuler.
+std::unique_ptr<FlowScheduler> MakeTokenScheduler(const SchedulerConfig& config,
+                                                  const TokenSteps& steps);
 
 }  // namespace pixii::model

@@ -58,7 +58,7 @@ void LaneKeys::Attend(kernels::Operators& operators, const Query& query, const k
                             .key_dim = shape_.head_dim,
                             .value_dim = shape_.head_dim,
                             .scale = query.scale,
-                            .bidirectional = true,
+                            .bidirectional = !query.causal,
                             .position_bias = query.position_bias,
                             .bias_reach = query.bias_reach},
                            out);

@@ -41,6 +41,7 @@ class LaneKeys final {
     std::int32_t layer = 0;
     std::int32_t tokens = 0;  // queries of each lane
     float scale = 1.0F;
+    bool causal = false;  // a query sees keys up to its own; it has as many as there are keys
     const float* position_bias = nullptr;  // AttentionOptions
     std::int32_t bias_reach = 0;
   };

@@ -47,10 +47,10 @@ void BlendAcross(const Tile& before, std::int32_t extent, Tile& to) {
   }
 }
 
-TiledDecoder::TiledDecoder(WanVae& vae, const TileOptions& options, std::int32_t height,
+TiledDecoder::TiledDecoder(PictureVae& vae, const TileOptions& options, std::int32_t height,
                            std::int32_t width)
     : vae_(vae), height_(height), width_(width) {
-  const std::int32_t scale = vae.config().space_scale();
+  const std::int32_t scale = vae.space_scale();
   const std::int32_t whole = std::max(height, width);
   size_ = options.size > 0 ? std::clamp(options.size / scale, 1, whole) : whole;
   stride_ = options.stride > 0 ? std::clamp(options.stride / scale, 1, size_) : size_;
@@ -67,7 +67,7 @@ Result<Tile> TiledDecoder::DecodeTile(std::span<const float> latent, std::size_t
   const std::int32_t height = std::min(size_, height_ - top);
   const std::int32_t width = std::min(size_, width_ - left);
   std::vector<float> part;
-  for (std::int32_t channel = 0; channel < vae_.config().z_dim; ++channel) {
+  for (std::int32_t channel = 0; channel < vae_.latent_channels(); ++channel) {
     for (std::int32_t y = top; y < top + height; ++y) {
       const float* from = latent.data() + (std::int64_t{channel} * height_ + y) * width_ + left;
       part.insert(part.end(), from, from + width);
@@ -76,10 +76,10 @@ Result<Tile> TiledDecoder::DecodeTile(std::span<const float> latent, std::size_t
   return vae_.Decode(streams_[row * columns_ + column], part, height, width);
 }
 
-Result<WanVae::Pictures> TiledDecoder::Decode(std::span<const float> latent) {
-  const std::int32_t scale = vae_.config().space_scale();
+Result<Pictures> TiledDecoder::Decode(std::span<const float> latent) {
+  const std::int32_t scale = vae_.space_scale();
   const std::int32_t overlap = (size_ - stride_) * scale;
-  WanVae::Pictures out;
+  Pictures out;
   std::vector<Tile> above(columns_);
   for (std::size_t row = 0; row < rows_; ++row) {
     std::vector<Tile> tiles;

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "model/diffusion/wan_vae.h"
+#include "model/diffusion/picture_vae.h"
 
 namespace pixii::model {
 
@@ -22,7 +22,7 @@ struct TileOptions {
 };
 
 /// Pictures [frames, height, width, 3] of a tile.
-using Tile = WanVae::Pictures;
+using Tile = Pictures;
 
 /// The first `extent` rows (or columns) of `to` become mixtures of the last ones of `before`: the
 /// first all of it, then ever less. Tiles have equally many frames and, across the seam, equal
@@ -33,18 +33,19 @@ void BlendAcross(const Tile& before, std::int32_t extent, Tile& to);
 class TiledDecoder final {
  public:
   /// Latents of `height` x `width`. `vae` outlives the decoder.
-  TiledDecoder(WanVae& vae, const TileOptions& options, std::int32_t height, std::int32_t width);
+  TiledDecoder(PictureVae& vae, const TileOptions& options, std::int32_t height,
+               std::int32_t width);
 
   std::size_t tile_count() const { return streams_.size(); }
 
   /// Pictures of the next latent frame [z_dim, height, width], in -1 .. 1. Errors:
-  /// WanVae::Decode's.
-  Result<WanVae::Pictures> Decode(std::span<const float> latent);
+  /// PictureVae::Decode's.
+  Result<Pictures> Decode(std::span<const float> latent);
 
  private:
   Result<Tile> DecodeTile(std::span<const float> latent, std::size_t row, std::size_t column);
 
-  WanVae& vae_;
+  PictureVae& vae_;
   std::int32_t height_;
   std::int32_t width_;
   std::int32_t size_;    // of a tile, in latents

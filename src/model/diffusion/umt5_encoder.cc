@@ -15,9 +15,10 @@ Result<Umt5Config> ParseUmt5Config(const wire::Json& json, const std::string& fi
   const ConfigReader reader(json, file_name);
   Umt5Config out;
   PX_TRY(const std::string type, reader.String("model_type", "umt5"));
-  if (type != "umt5") {
-    return reader.Unsupported("model_type", "is not umt5");
+  if (type != "umt5" && type != "t5") {
+    return reader.Unsupported("model_type", "is neither umt5 nor t5");
   }
+  out.own_bias = type == "umt5";
   PX_TRY(const std::string activation, reader.String("feed_forward_proj", "gated-gelu"));
   if (activation != "gated-gelu") {
     return reader.Unsupported("feed_forward_proj", "is not gated-gelu");
@@ -63,12 +64,14 @@ std::int32_t RelativeBucket(std::int32_t distance, std::int32_t bucket_count,
 
 Result<std::unique_ptr<Umt5Encoder>> Umt5Encoder::Load(const CheckpointFolder& folder,
                                                        kernels::Operators& operators,
-                                                       kernels::ComputeType compute) {
+                                                       kernels::ComputeType compute,
+                                                       LoraMerger* loras, const std::string& part) {
   PX_TRY(const wire::Json json, ReadPartConfig(folder, "config.json"));
   PX_TRY(const Umt5Config config, ParseUmt5Config(json, folder.path() + "/config.json"));
   PX_TRY(const Checkpoint checkpoint, Checkpoint::Open(folder));
   auto encoder = std::make_unique<Umt5Encoder>(CreateOnly{}, config, operators);
   WeightReader reader(checkpoint, folder.path(), operators, encoder->vectors_, compute);
+  reader.MergeFrom(loras, part);
   PX_CHECK_OK(encoder->Prepare(reader));
   return encoder;
 }
@@ -76,7 +79,10 @@ Result<std::unique_ptr<Umt5Encoder>> Umt5Encoder::Load(const CheckpointFolder& f
 Result<void> Umt5Encoder::Prepare(WeightReader& reader) {
   const std::int64_t d = config_.d_model;
   const std::int64_t inner = std::int64_t{config_.head_count} * config_.d_kv;
-  PX_TRY(table_, reader.Table("shared.weight", config_.vocab_size, d));
+  // Saved under either name, or both.
+  const bool shared = reader.Has("shared.weight");
+  PX_TRY(table_, reader.Table(shared ? "shared.weight" : "encoder.embed_tokens.weight",
+                              config_.vocab_size, d));
   reader.Ignore("encoder.embed_tokens.");
   reader.Ignore("decoder.");
   reader.Ignore("lm_head.");
@@ -93,9 +99,11 @@ Result<void> Umt5Encoder::Prepare(WeightReader& reader) {
     PX_TRY(layer.o,
            reader.Linear(
                {.parts = {{attention + "SelfAttention.o", d}}, .cols = inner, .bias = false}));
-    PX_TRY(layer.bias_table,
-           reader.Values(attention + "SelfAttention.relative_attention_bias.weight",
-                         {config_.bucket_count, config_.head_count}));
+    if (config_.own_bias || i == 0) {
+      PX_TRY(layer.bias_table,
+             reader.Values(attention + "SelfAttention.relative_attention_bias.weight",
+                           {config_.bucket_count, config_.head_count}));
+    }
     PX_TRY(layer.feed_forward_norm, reader.Vector(feed_forward + "layer_norm.weight", {d}));
     PX_TRY(layer.gate_up,
            reader.Linear({.parts = {{feed_forward + "DenseReluDense.wi_0", config_.d_ff},
@@ -154,11 +162,14 @@ Result<std::vector<float>> Umt5Encoder::Encode(std::span<const std::int32_t> ids
   const Matrix gate_up = memory[4].At(tokens, 2 * std::int64_t{config_.d_ff});
   const Matrix active = memory[5].At(tokens, config_.d_ff);
   operators_.Embed(*table_, ids, 1.0F, x);
+  std::vector<float> bias;
   for (const Layer& layer : layers_) {
     operators_.RmsNorm(x, layer.attention_norm, 0.0F, config_.epsilon, normed);
     operators_.Linear(normed, *layer.qkv, qkv);
     keys.Store(operators_, 0, 0, qkv.Columns(inner, inner), qkv.Columns(2 * inner, inner));
-    const std::vector<float> bias = PositionBias(layer, tokens);
+    if (!layer.bias_table.empty()) {
+      bias = PositionBias(layer, tokens);
+    }
     keys.Attend(operators_, {.tokens = tokens, .position_bias = bias.data(), .bias_reach = tokens},
                 qkv.Columns(0, inner), mixed);
     operators_.Linear(mixed, *layer.o, normed);

@@ -1,8 +1,9 @@
-// UMT5's encoder: the text tower of Wan. Pre-norm blocks of attention with a bias by distance, own
-// to every layer, and a gated feed-forward.
+// Encoders of the T5 family: UMT5, the text tower of Wan, and T5, that of FLUX. Pre-norm blocks of
+// attention with a bias by distance and a gated feed-forward. UMT5 has a table of biases in every
+// layer, T5 one for all.
 //
 // Thread: one caller. Numerics: a row depends on its own text alone.
-// Source: UMT5 in transformers (facts: names, buckets, no 1 / sqrt(d)).
+// Source: UMT5 and T5 in transformers (facts: names, buckets, no 1 / sqrt(d)).
 #pragma once
 
 #include <cstdint>
@@ -29,6 +30,7 @@ struct Umt5Config {
   std::int32_t bucket_count = 32;
   std::int32_t distance_max = 128;
   float epsilon = 1e-6F;
+  bool own_bias = true;  // every layer's; else the first one's is that of all
 };
 
 /// Errors: kUnsupported and kInvalidArgument with file, key and value.
@@ -45,10 +47,13 @@ class Umt5Encoder final {
   struct CreateOnly {};
 
  public:
-  /// `operators` outlives the encoder. Errors: those of files and configs, with their places.
+  /// `operators` outlives the encoder; `part` is what adapters call it. Errors: those of files and
+  /// configs, with their places.
   static Result<std::unique_ptr<Umt5Encoder>> Load(const CheckpointFolder& folder,
                                                    kernels::Operators& operators,
-                                                   kernels::ComputeType compute);
+                                                   kernels::ComputeType compute,
+                                                   LoraMerger* loras = nullptr,
+                                                   const std::string& part = "text_encoder");
 
   Umt5Encoder(CreateOnly /*unused*/, const Umt5Config& config, kernels::Operators& operators)
       : config_(config), operators_(operators), vectors_(operators) {}
@@ -64,7 +69,7 @@ class Umt5Encoder final {
     std::span<const float> attention_norm;
     std::unique_ptr<kernels::LinearWeight> qkv;
     std::unique_ptr<kernels::LinearWeight> o;
-    std::vector<float> bias_table;  // [buckets, heads]
+    std::vector<float> bias_table;  // [buckets, heads]; empty: the first layer's
     std::span<const float> feed_forward_norm;
     std::unique_ptr<kernels::LinearWeight> gate_up;
     std::unique_ptr<kernels::LinearWeight> down;

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <functional>
 
 #include "base/assert.h"
 #include "model/config_reader.h"
@@ -19,6 +19,7 @@ using kernels::Volume;
 constexpr std::int64_t kRowsAtOnce = 2048;  // whose wide intermediate values live at one time
 constexpr double kRotaryBase = 10000.0;
 constexpr double kWaveBase = 10000.0;
+constexpr float kPictureEpsilon = 1e-5F;  // of the norms around a picture's tokens
 
 Matrix RowsOf(std::span<float> values, std::int64_t cols) {
   return {values.data(), kernels::DType::kF32, std::ssize(values) / cols, cols, cols};
@@ -63,10 +64,19 @@ Result<WanConfig> ParseWanConfig(const wire::Json& json, const std::string& file
   if (qk_norm != "rms_norm_across_heads") {
     return reader.Unsupported("qk_norm", "is not rms_norm_across_heads");
   }
-  for (const std::string_view key : {"image_dim", "added_kv_proj_dim", "pos_embed_seq_len"}) {
-    if (reader.Find(key) != nullptr) {
-      return reader.Unsupported(key, "must be null: attention to a picture's tokens is not built");
-    }
+  if (reader.Find("image_dim") != nullptr) {
+    PX_CHECK_OK(read("image_dim", 1 << 16, out.image_dim));
+  }
+  PX_TRY(const std::int64_t added, reader.Int("added_kv_proj_dim", {1, 1 << 20}, 0));
+  if (added != (out.image_dim == 0 ? 0 : out.dim())) {
+    return reader.Unsupported("added_kv_proj_dim",
+                              out.image_dim == 0
+                                  ? std::string("must be null: there is no image_dim")
+                                  : fmt::format("is not {}, the width of all heads", out.dim()));
+  }
+  if (reader.Find("pos_embed_seq_len") != nullptr) {
+    return reader.Unsupported("pos_embed_seq_len",
+                              "must be null: videos between two pictures are not built");
   }
   return out;
 }
@@ -106,15 +116,65 @@ std::vector<float> TimestepWave(float timestep, std::int32_t size) {
   return out;
 }
 
+Result<void> CheckPlace(const WanConfig& config, const WanPlace& place) {
+  const std::int32_t tensor = place.tensor_count;
+  if (tensor != 1 && tensor != 2 && tensor != 4 && tensor != 8) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("tensor-parallel-size is {}, must be 1, 2, 4 or 8", tensor),
+                "tensor-parallel-size");
+  }
+  // Sums are cut where their fixed shards of K end; heads must end there, too.
+  const SumCut heads = CutSum(config.dim(), place.tensor_rank, tensor);
+  if (tensor > 1 && (config.heads % tensor != 0 ||
+                     heads.columns.begin != config.dim() / tensor * place.tensor_rank ||
+                     SizeOf(heads.columns) != config.dim() / tensor ||
+                     SizeOf(CutSum(config.ffn_dim, place.tensor_rank, tensor).columns) == 0)) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("tensor-parallel-size is {}: {} heads, {} features in all, and {} of "
+                            "the feed-forward cannot be cut so",
+                            tensor, config.heads, config.dim(), config.ffn_dim),
+                "tensor-parallel-size");
+  }
+  if (place.sequence_count < 1 || config.heads / tensor % place.sequence_count != 0) {
+    return Fail(
+        Code::kInvalidArgument,
+        fmt::format("dit-ulysses-size is {}, must divide the {} heads{}", place.sequence_count,
+                    config.heads / tensor, tensor > 1 ? " of each tensor rank" : ""),
+        "dit-ulysses-size");
+  }
+  return {};
+}
+
 Result<std::unique_ptr<WanTransformer>> WanTransformer::Load(const CheckpointFolder& folder,
                                                              kernels::Operators& operators,
-                                                             kernels::ComputeType compute) {
+                                                             kernels::ComputeType compute,
+                                                             const WanPlace& place,
+                                                             LoraMerger* loras) {
   PX_TRY(const wire::Json json, ReadPartConfig(folder, "config.json"));
   PX_TRY(const WanConfig config, ParseWanConfig(json, folder.path() + "/config.json"));
+  PX_CHECK_OK(CheckPlace(config, place));
   PX_TRY(const Checkpoint checkpoint, Checkpoint::Open(folder, "diffusion_pytorch_model"));
-  auto out = std::make_unique<WanTransformer>(CreateOnly{}, config, operators, compute);
+  auto out = std::make_unique<WanTransformer>(CreateOnly{}, config, operators, compute, place);
   WeightReader reader(checkpoint, folder.path(), operators, out->vectors_, compute);
+  reader.MergeFrom(loras, "transformer");
   PX_CHECK_OK(out->PrepareWeights(reader));
+  return out;
+}
+
+Result<std::unique_ptr<WanTransformer>> WanTransformer::Random(const WanConfig& config,
+                                                               kernels::Operators& operators,
+                                                               kernels::ComputeType compute) {
+  auto out = std::make_unique<WanTransformer>(CreateOnly{}, config, operators, compute, WanPlace{});
+  WeightReader reader(operators, out->vectors_, compute);
+  PX_CHECK_OK(out->PrepareWeights(reader));
+  return out;
+}
+
+std::unique_ptr<WanTransformer> WanTransformer::Twin(kernels::Operators& operators,
+                                                     const WanPlace& place) const {
+  PX_ASSERT(place.tensor_rank == place_.tensor_rank && place.tensor_count == place_.tensor_count);
+  auto out = std::make_unique<WanTransformer>(CreateOnly{}, config_, operators, compute_, place);
+  out->weights_ = weights_;
   return out;
 }
 
@@ -139,6 +199,9 @@ Result<void> WanTransformer::PrepareWeights(WeightReader& reader) {
                                  .cols = config_.text_dim}));
   PX_TRY(text_2_,
          reader.Linear({.parts = {{condition + "text_embedder.linear_2", dim}}, .cols = dim}));
+  if (config_.image_dim > 0) {
+    PX_CHECK_OK(PreparePictures(reader));
+  }
   for (std::int32_t i = 0; i < config_.layers; ++i) {
     PX_TRY(Block block, PrepareBlock(fmt::format("blocks.{}.", i), reader));
     blocks_.push_back(std::move(block));
@@ -152,6 +215,11 @@ Result<void> WanTransformer::PrepareWeights(WeightReader& reader) {
 Result<WanTransformer::Block> WanTransformer::PrepareBlock(const std::string& prefix,
                                                            WeightReader& reader) {
   const std::int64_t dim = config_.dim();
+  const RowRange heads = HeadCut().columns;
+  const RowRange features = FeatureCut().columns;
+  const bool cut = place_.tensor_count > 1;
+  using Ranges = std::vector<RowRange>;
+  using Sizes = std::vector<std::int64_t>;
   Block block;
   PX_TRY(block.table, reader.Values(prefix + "scale_shift_table", {1, 6, dim}));
   for (const bool cross : {false, true}) {
@@ -161,39 +229,102 @@ Result<WanTransformer::Block> WanTransformer::PrepareBlock(const std::string& pr
     const WeightReader::Rows k = {name + "to_k", dim};
     const WeightReader::Rows v = {name + "to_v", dim};
     if (cross) {
-      PX_TRY(attention.qkv, reader.Linear({.parts = {q}, .cols = dim}));
-      PX_TRY(attention.kv, reader.Linear({.parts = {k, v}, .cols = dim}));
+      PX_TRY(attention.qkv,
+             reader.Linear({.parts = {q}, .cols = dim, .rows = cut ? Ranges{heads} : Ranges{}}));
+      const Ranges both = cut ? InEach(Sizes{dim, dim}, Ranges{heads, heads}) : Ranges{};
+      PX_TRY(attention.kv, reader.Linear({.parts = {k, v}, .cols = dim, .rows = both}));
+      if (config_.image_dim > 0) {
+        PX_TRY(attention.picture_kv,
+               reader.Linear({.parts = {{name + "add_k_proj", dim}, {name + "add_v_proj", dim}},
+                              .cols = dim,
+                              .rows = both}));
+        PX_TRY(attention.norm_picture_k, reader.Vector(name + "norm_added_k.weight", {dim}));
+      }
     } else {
-      PX_TRY(attention.qkv, reader.Linear({.parts = {q, k, v}, .cols = dim}));
+      PX_TRY(attention.qkv,
+             reader.Linear({.parts = {q, k, v},
+                            .cols = dim,
+                            .rows = cut ? InEach(Sizes{dim, dim, dim}, Ranges{heads, heads, heads})
+                                        : Ranges{}}));
     }
-    PX_TRY(attention.o,
-           reader.Linear(
-               {.parts = {{name + "to_out.0", dim}}, .cols = dim, .k_shards = kRowParallelShards}));
+    PX_CHECK_OK(
+        PrepareSum(name + "to_out.0", HeadCut(), dim, reader, attention.o, attention.o_bias));
     PX_TRY(attention.norm_q, reader.Vector(name + "norm_q.weight", {dim}));
     PX_TRY(attention.norm_k, reader.Vector(name + "norm_k.weight", {dim}));
   }
   PX_TRY(block.cross_norm, reader.Vector(prefix + "norm2.weight", {dim}));
   PX_TRY(block.cross_norm_bias, reader.Vector(prefix + "norm2.bias", {dim}));
-  PX_TRY(block.up,
-         reader.Linear({.parts = {{prefix + "ffn.net.0.proj", config_.ffn_dim}}, .cols = dim}));
-  PX_TRY(block.down, reader.Linear({.parts = {{prefix + "ffn.net.2", dim}},
-                                    .cols = config_.ffn_dim,
-                                    .k_shards = kRowParallelShards}));
+  PX_TRY(block.up, reader.Linear({.parts = {{prefix + "ffn.net.0.proj", config_.ffn_dim}},
+                                  .cols = dim,
+                                  .rows = cut ? Ranges{features} : Ranges{}}));
+  PX_CHECK_OK(PrepareSum(prefix + "ffn.net.2", FeatureCut(), config_.ffn_dim, reader, block.down,
+                         block.down_bias));
   return block;
+}
+
+/// A linear whose K the ranks share: the bias joins the whole sum, after the tree.
+Result<void> WanTransformer::PrepareSum(const std::string& name, const SumCut& cut,
+                                        std::int64_t cols, WeightReader& reader,
+                                        LinearPointer& weight, std::span<const float>& bias) {
+  const bool whole = place_.tensor_count == 1;
+  PX_TRY(weight, reader.Linear({.parts = {{name, config_.dim()}},
+                                .cols = cols,
+                                .bias = whole,
+                                .k_shards = kRowParallelShards,
+                                .shard_begin = cut.shard_begin,
+                                .shard_end = cut.shard_end}));
+  if (!whole) {
+    PX_TRY(bias, reader.Vector(name + ".bias", {config_.dim()}));
+  }
+  return {};
+}
+
+void WanTransformer::SumLinear(const Matrix& in, const kernels::LinearWeight& weight,
+                               std::span<const float> bias, const Matrix& out) {
+  operators_.Linear(in, weight, out);
+  if (tensor_.alone()) {
+    return;
+  }
+  tensor_.Sum(out);
+  for (std::int64_t row = 0; row < out.rows; ++row) {
+    std::transform(bias.begin(), bias.end(), out.f32(row), out.f32(row), std::plus<>());
+  }
+}
+
+/// RmsNorm over all heads, of which `in` and `out` hold the rank's own.
+void WanTransformer::NormAcross(const Matrix& in, std::span<const float> weight,
+                                const Matrix& out) {
+  if (tensor_.alone()) {
+    operators_.RmsNorm(in, weight, 0.0F, config_.epsilon, out);
+    return;
+  }
+  const Matrix all = tensor_.Gather(in, config_.dim());
+  operators_.RmsNorm(all, weight, 0.0F, config_.epsilon, all);
+  operators_.Copy(all.Columns(HeadCut().columns.begin, own_dim()), out);
+}
+
+Result<void> WanTransformer::PreparePictures(WeightReader& reader) {
+  const std::string name = "condition_embedder.image_embedder.";
+  const std::int64_t in = config_.image_dim;
+  const std::int64_t dim = config_.dim();
+  PX_TRY(picture_norm_1_.weight, reader.Vector(name + "norm1.weight", {in}));
+  PX_TRY(picture_norm_1_.bias, reader.Vector(name + "norm1.bias", {in}));
+  PX_TRY(picture_1_, reader.Linear({.parts = {{name + "ff.net.0.proj", in}}, .cols = in}));
+  PX_TRY(picture_2_, reader.Linear({.parts = {{name + "ff.net.2", dim}}, .cols = in}));
+  PX_TRY(picture_norm_2_.weight, reader.Vector(name + "norm2.weight", {dim}));
+  PX_TRY(picture_norm_2_.bias, reader.Vector(name + "norm2.bias", {dim}));
+  return {};
 }
 
 Result<WanText> WanTransformer::MakeText(std::span<const float> rows, std::int32_t lanes,
                                          std::int32_t tokens) {
   PX_ASSERT(std::ssize(rows) == std::int64_t{lanes} * tokens * config_.text_dim);
-  PX_TRY(LaneKeys keys,
-         LaneKeys::Create(operators_, {.layers = config_.layers,
-                                       .heads = config_.heads,
-                                       .head_dim = config_.head_dim,
-                                       .lanes = lanes,
-                                       .tokens = tokens,
-                                       .dtype = compute_ == kernels::ComputeType::kF32
-                                                    ? kernels::KvDType::kF32
-                                                    : kernels::KvDType::kBf16}));
+  PX_TRY(LaneKeys keys, LaneKeys::Create(operators_, {.layers = config_.layers,
+                                                      .heads = own_heads(),
+                                                      .head_dim = config_.head_dim,
+                                                      .lanes = lanes,
+                                                      .tokens = tokens,
+                                                      .dtype = key_type()}));
   const std::int64_t count = std::int64_t{lanes} * tokens;
   const std::int64_t dim = config_.dim();
   const Matrix in{const_cast<float*>(rows.data()), kernels::DType::kF32, count, config_.text_dim,
@@ -201,18 +332,61 @@ Result<WanText> WanTransformer::MakeText(std::span<const float> rows, std::int32
   RowMemory memory[3];
   const Matrix mid = memory[0].At(count, dim);
   const Matrix text = memory[1].At(count, dim);
-  const Matrix kv = memory[2].At(count, 2 * dim);
-  operators_.Linear(in, *text_1_, mid);
+  const std::int64_t own = own_dim();
+  const Matrix kv = memory[2].At(count, 2 * own);
+  operators_.Linear(in, *weights_->text_1_, mid);
   operators_.Activate(mid, kernels::Activation::kGeluTanh);
-  operators_.Linear(mid, *text_2_, text);
+  operators_.Linear(mid, *weights_->text_2_, text);
   for (std::int32_t layer = 0; layer < config_.layers; ++layer) {
-    const Attention& cross = blocks_[static_cast<std::size_t>(layer)].cross;
+    const Attention& cross = weights_->blocks_[static_cast<std::size_t>(layer)].cross;
     operators_.Linear(text, *cross.kv, kv);
-    const Matrix k = kv.Columns(0, dim);
-    operators_.RmsNorm(k, cross.norm_k, 0.0F, config_.epsilon, k);
-    keys.Store(operators_, layer, 0, k, kv.Columns(dim, dim));
+    const Matrix k = kv.Columns(0, own);
+    NormAcross(k, cross.norm_k, k);
+    keys.Store(operators_, layer, 0, k, kv.Columns(own, own));
   }
+  PX_CHECK_OK(tensor_.TakeError());
   return WanText(std::move(keys));
+}
+
+Result<void> WanTransformer::AddPictures(std::span<const float> rows, std::int32_t tokens,
+                                         WanText& text) {
+  const std::int64_t in = config_.image_dim;
+  const std::int64_t dim = config_.dim();
+  const std::int64_t own = own_dim();
+  const std::int64_t count = std::int64_t{text.lanes()} * tokens;
+  PX_ASSERT(in > 0 && std::ssize(rows) == count * in);
+  PX_TRY(LaneKeys keys, LaneKeys::Create(operators_, {.layers = config_.layers,
+                                                      .heads = own_heads(),
+                                                      .head_dim = config_.head_dim,
+                                                      .lanes = text.lanes(),
+                                                      .tokens = tokens,
+                                                      .dtype = key_type()}));
+  RowMemory memory[4];
+  const Matrix normed = memory[0].At(count, in);
+  const Matrix mid = memory[1].At(count, in);
+  const Matrix embedded = memory[2].At(count, dim);
+  const Matrix kv = memory[3].At(count, 2 * own);
+  std::copy(rows.begin(), rows.end(), mid.f32());
+  std::vector<float> zeros(static_cast<std::size_t>(count * std::max(in, dim)));
+  operators_.AddLayerNorm(mid, RowsOf(std::span(zeros).first(rows.size()), in),
+                          weights_->picture_norm_1_.weight, weights_->picture_norm_1_.bias,
+                          kPictureEpsilon, normed);
+  operators_.Linear(normed, *weights_->picture_1_, mid);
+  operators_.Activate(mid, kernels::Activation::kGelu);
+  operators_.Linear(mid, *weights_->picture_2_, embedded);
+  operators_.AddLayerNorm(
+      embedded, RowsOf(std::span(zeros).first(static_cast<std::size_t>(count * dim)), dim),
+      weights_->picture_norm_2_.weight, weights_->picture_norm_2_.bias, kPictureEpsilon, embedded);
+  for (std::int32_t layer = 0; layer < config_.layers; ++layer) {
+    const Attention& cross = weights_->blocks_[static_cast<std::size_t>(layer)].cross;
+    operators_.Linear(embedded, *cross.picture_kv, kv);
+    const Matrix k = kv.Columns(0, own);
+    NormAcross(k, cross.norm_picture_k, k);
+    keys.Store(operators_, layer, 0, k, kv.Columns(own, own));
+  }
+  PX_CHECK_OK(tensor_.TakeError());
+  text.picture_keys_ = std::move(keys);
+  return {};
 }
 
 Result<void> WanTransformer::CheckLatents(const Volume& latents, std::int32_t lanes) const {
@@ -244,8 +418,13 @@ void WanTransformer::Prepare(const Volume& latents, std::int32_t lanes, WanPass&
                .height = latents.height / config_.patch.height,
                .width = latents.width / config_.patch.width};
   pass.rotary = WanRotary(pass.grid, config_.head_dim);
-  pass.positions.resize(static_cast<std::size_t>(pass.tokens()));
-  std::iota(pass.positions.begin(), pass.positions.end(), 0);
+  pass.own = sequence_.own_tokens(pass.all_tokens());
+  pass.positions.clear();
+  for (std::int32_t lane = 0; lane < lanes; ++lane) {
+    for (std::int64_t token = pass.own.begin; token < pass.own.end; ++token) {
+      pass.positions.push_back(static_cast<std::int32_t>(token));
+    }
+  }
   pass.rows = pass.rows_memory.At(lanes * pass.tokens(), config_.dim());
   pass.delta = pass.delta_memory.At(lanes * pass.tokens(), config_.dim());
 }
@@ -288,10 +467,12 @@ void WanTransformer::Begin(std::span<const float> latents, std::span<const float
     const Matrix to = patches.Rows(lane * pass.tokens(), pass.tokens());
     ForPatches(pass, config_.patch, config_.in_channels, true,
                [&](std::int64_t row, std::int64_t column, std::int64_t index) {
-                 to.f32(row)[column] = from[index];
+                 if (row >= pass.own.begin && row < pass.own.end) {
+                   to.f32(row - pass.own.begin)[column] = from[index];
+                 }
                });
   }
-  operators_.Linear(patches, *patch_embedding_, pass.rows);
+  operators_.Linear(patches, *weights_->patch_embedding_, pass.rows);
   for (std::int64_t row = 0; row < pass.delta.rows; ++row) {
     std::fill_n(pass.delta.f32(row), dim, 0.0F);
   }
@@ -305,13 +486,13 @@ void WanTransformer::Begin(std::span<const float> latents, std::span<const float
   }
   const Matrix mid_rows = RowsOf(mid, dim);
   const Matrix time = RowsOf(pass.time, dim);
-  operators_.Linear(RowsOf(waves, config_.freq_dim), *time_1_, mid_rows);
+  operators_.Linear(RowsOf(waves, config_.freq_dim), *weights_->time_1_, mid_rows);
   operators_.Activate(mid_rows, kernels::Activation::kSilu);
-  operators_.Linear(mid_rows, *time_2_, time);
+  operators_.Linear(mid_rows, *weights_->time_2_, time);
   mid = pass.time;
   const Matrix active = RowsOf(mid, dim);
   operators_.Activate(active, kernels::Activation::kSilu);
-  operators_.Linear(active, *time_projection_, RowsOf(pass.modulation, 6 * dim));
+  operators_.Linear(active, *weights_->time_projection_, RowsOf(pass.modulation, 6 * dim));
   pass.next_block = 0;
 }
 
@@ -329,131 +510,186 @@ std::span<const float> WanTransformer::Factor(std::int32_t index) const {
   return std::span(factors_).subspan(static_cast<std::size_t>(index) * dim, dim);
 }
 
-/// function(first, count) over rows begin .. end - 1, kRowsAtOnce at a time.
+/// function(first, count) over all rows, kRowsAtOnce at a time, whichever lanes they are of.
 template <class Function>
-void WanTransformer::ForRows(std::int64_t begin, std::int64_t end, const Function& function) {
-  for (std::int64_t first = begin; first < end; first += kRowsAtOnce) {
-    function(first, std::min(kRowsAtOnce, end - first));
+void WanTransformer::ForRows(const WanPass& pass, const Function& function) {
+  for (std::int64_t first = 0; first < pass.rows.rows; first += kRowsAtOnce) {
+    function(first, std::min(kRowsAtOnce, pass.rows.rows - first));
+  }
+}
+
+/// function(begin, count) over the pieces of rows first .. first + rows - 1 that are one lane's,
+/// with factors_ of `table` and the lane's part of `modulation`.
+template <class Function>
+void WanTransformer::ForLanes(const WanPass& pass, std::span<const float> table,
+                              std::span<const float> modulation, const RowRange& rows,
+                              const Function& function) {
+  const std::size_t size = modulation.size() / static_cast<std::size_t>(pass.lanes);
+  for (std::int64_t begin = rows.begin; begin < rows.end;) {
+    const std::int64_t lane = begin / pass.tokens();
+    const std::int64_t end = std::min(rows.end, (lane + 1) * pass.tokens());
+    FillFactors(table, modulation.subspan(static_cast<std::size_t>(lane) * size, size));
+    function(begin, end - begin);
+    begin = end;
   }
 }
 
 Result<void> WanTransformer::RunBlock(WanText& text, WanPass& pass) {
   PX_ASSERT(!done(pass) && text.lanes() == pass.lanes);
-  const Block& block = blocks_[static_cast<std::size_t>(pass.next_block)];
+  const Block& block = weights_->blocks_[static_cast<std::size_t>(pass.next_block)];
   const std::int64_t dim = config_.dim();
   const auto tokens = static_cast<std::int32_t>(pass.tokens());
   const std::int64_t count = pass.rows.rows;
-  const LaneShape shape = {.heads = config_.heads,
+  const LaneShape shape = {.heads = own_heads() / sequence_.count(),
                            .head_dim = config_.head_dim,
                            .lanes = pass.lanes,
-                           .tokens = tokens,
-                           .dtype = compute_ == kernels::ComputeType::kF32
-                                        ? kernels::KvDType::kF32
-                                        : kernels::KvDType::kBf16};
+                           .tokens = static_cast<std::int32_t>(pass.all_tokens()),
+                           .dtype = key_type()};
   if (self_keys_ == nullptr || self_keys_->shape() != shape) {
     PX_TRY(LaneKeys keys, LaneKeys::Create(operators_, shape));
     self_keys_ = std::make_unique<LaneKeys>(std::move(keys));
   }
-  const Matrix q = q_memory_.At(count, dim);
-  const Matrix mixed = mixed_memory_.At(count, dim);
+  const Matrix q = q_memory_.At(count, own_dim());
+  const Matrix mixed = mixed_memory_.At(count, own_dim());
+  // Where ranks hold parts of the tokens, keys and values wait until they are swapped.
+  const Matrix kv = sequence_.alone() ? Matrix() : kv_memory_.At(count, 2 * own_dim());
   const float scale = 1.0F / std::sqrt(static_cast<float>(config_.head_dim));
-  const auto modulation = [&](std::int32_t lane) {
-    return std::span(pass.modulation)
-        .subspan(static_cast<std::size_t>(lane * 6 * dim), static_cast<std::size_t>(6 * dim));
-  };
-  for (std::int32_t lane = 0; lane < pass.lanes; ++lane) {
-    FillFactors(block.table, modulation(lane));
-    SelfAttention(block, pass, lane, q);
-  }
-  self_keys_->Attend(operators_, {.tokens = tokens, .scale = scale}, q, mixed);
-  operators_.Linear(mixed, *block.self.o, pass.delta);
-  for (std::int32_t lane = 0; lane < pass.lanes; ++lane) {
-    FillFactors(block.table, modulation(lane));
-    operators_.ScaleColumns(pass.delta.Rows(lane * pass.tokens(), pass.tokens()), Factor(2));
-  }
-  ForRows(0, count, [&](std::int64_t first, std::int64_t rows) {
+  SelfAttention(block, pass, q, kv);
+  PX_CHECK_OK(Attend(pass, q, kv, mixed));
+  SumLinear(mixed, *block.self.o, block.self.o_bias, pass.delta);
+  ForLanes(pass, block.table, pass.modulation, {0, count},
+           [&](std::int64_t first, std::int64_t rows) {
+             operators_.ScaleColumns(pass.delta.Rows(first, rows), Factor(2));
+           });
+  ForRows(pass, [&](std::int64_t first, std::int64_t rows) {
     const Matrix normed = normed_memory_.At(rows, dim);
     const Matrix part = q.Rows(first, rows);
     operators_.AddLayerNorm(pass.rows.Rows(first, rows), pass.delta.Rows(first, rows),
                             block.cross_norm, block.cross_norm_bias, config_.epsilon, normed);
     operators_.Linear(normed, *block.cross.qkv, part);
-    operators_.RmsNorm(part, block.cross.norm_q, 0.0F, config_.epsilon, part);
+    NormAcross(part, block.cross.norm_q, part);
   });
   text.keys_.Attend(operators_, {.layer = pass.next_block, .tokens = tokens, .scale = scale}, q,
                     mixed);
-  operators_.Linear(mixed, *block.cross.o, pass.delta);
-  for (std::int32_t lane = 0; lane < pass.lanes; ++lane) {
-    FillFactors(block.table, modulation(lane));
-    FeedForward(block, pass, lane);
+  if (text.picture_keys_) {
+    const Matrix seen = picture_memory_.At(count, own_dim());
+    text.picture_keys_->Attend(
+        operators_, {.layer = pass.next_block, .tokens = tokens, .scale = scale}, q, seen);
+    operators_.Add(mixed, seen);
   }
+  SumLinear(mixed, *block.cross.o, block.cross.o_bias, pass.delta);
+  FeedForward(block, pass);
   ++pass.next_block;
-  return {};
+  return tensor_.TakeError();
 }
 
-/// Normed rows to queries, keys and values; keys and values are stored.
-void WanTransformer::SelfAttention(const Block& block, WanPass& pass, std::int32_t lane,
-                                   const Matrix& q) {
-  const std::int64_t dim = config_.dim();
+/// All queries of the pass against all keys of their lanes.
+Result<void> WanTransformer::Attend(const WanPass& pass, const Matrix& q, const Matrix& kv,
+                                    const Matrix& mixed) {
+  const LaneKeys::Query query = {.tokens = static_cast<std::int32_t>(pass.all_tokens()),
+                                 .scale = 1.0F / std::sqrt(static_cast<float>(config_.head_dim))};
+  if (sequence_.alone()) {
+    self_keys_->Attend(operators_, query, q, mixed);
+    return {};
+  }
+  kernels::Collective& link = *place_.links->sequence;
+  const std::int64_t rows = pass.lanes * pass.all_tokens();
+  const std::int64_t columns = own_dim() / sequence_.count();
+  const Matrix k = heads_memory_[0].At(rows, columns);
+  const Matrix v = heads_memory_[1].At(rows, columns);
+  PX_CHECK_OK(sequence_.ToHeads(link, kv.Columns(0, own_dim()), pass.lanes, k));
+  PX_CHECK_OK(sequence_.ToHeads(link, kv.Columns(own_dim(), own_dim()), pass.lanes, v));
+  self_keys_->Store(operators_, 0, 0, k, v);
+  PX_CHECK_OK(sequence_.ToHeads(link, q, pass.lanes, k));
+  self_keys_->Attend(operators_, query, k, v);
+  return sequence_.ToTokens(link, v, pass.lanes, mixed);
+}
+
+/// Normed rows to queries, keys and values; keys and values are stored, or put into `kv`.
+void WanTransformer::SelfAttention(const Block& block, WanPass& pass, const Matrix& q,
+                                   const Matrix& kv) {
+  const std::int64_t own = own_dim();
   const kernels::RotaryTable rotary = {.cos = pass.rotary.cos.data(),
                                        .sin = pass.rotary.sin.data(),
-                                       .position_max = static_cast<std::int32_t>(pass.tokens()),
+                                       .position_max = static_cast<std::int32_t>(pass.all_tokens()),
                                        .rotary_dim = config_.head_dim,
                                        .interleaved = true};
-  const std::int64_t begin = lane * pass.tokens();
-  ForRows(begin, begin + pass.tokens(), [&](std::int64_t first, std::int64_t rows) {
-    const Matrix normed = normed_memory_.At(rows, dim);
-    const Matrix qkv = wide_memory_.At(rows, 3 * dim);
-    operators_.AddLayerNorm(pass.rows.Rows(first, rows), pass.delta.Rows(first, rows), Factor(1),
-                            Factor(0), config_.epsilon, normed);
+  ForRows(pass, [&](std::int64_t first, std::int64_t rows) {
+    const Matrix normed = normed_memory_.At(rows, config_.dim());
+    const Matrix qkv = wide_memory_.At(rows, 3 * own);
+    NormRows(block.table, pass.modulation, 0, pass, {first, first + rows}, normed);
     operators_.Linear(normed, *block.self.qkv, qkv);
-    const Matrix k = qkv.Columns(dim, dim);
-    operators_.RmsNorm(qkv.Columns(0, dim), block.self.norm_q, 0.0F, config_.epsilon,
-                       q.Rows(first, rows));
-    operators_.RmsNorm(k, block.self.norm_k, 0.0F, config_.epsilon, k);
+    const Matrix k = qkv.Columns(own, own);
+    NormAcross(qkv.Columns(0, own), block.self.norm_q, q.Rows(first, rows));
+    NormAcross(k, block.self.norm_k, k);
     const auto positions =
         std::span<const std::int32_t>(pass.positions)
-            .subspan(static_cast<std::size_t>(first - begin), static_cast<std::size_t>(rows));
-    operators_.Rotary(q.Rows(first, rows), config_.heads, positions, rotary);
-    operators_.Rotary(k, config_.heads, positions, rotary);
-    self_keys_->Store(operators_, 0, first, k, qkv.Columns(2 * dim, dim));
+            .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows));
+    operators_.Rotary(q.Rows(first, rows), own_heads(), positions, rotary);
+    operators_.Rotary(k, own_heads(), positions, rotary);
+    if (sequence_.alone()) {
+      self_keys_->Store(operators_, 0, first, k, qkv.Columns(2 * own, own));
+    } else {
+      operators_.Copy(qkv.Columns(own, 2 * own), kv.Rows(first, rows));
+    }
   });
 }
 
-void WanTransformer::FeedForward(const Block& block, WanPass& pass, std::int32_t lane) {
-  const std::int64_t begin = lane * pass.tokens();
-  ForRows(begin, begin + pass.tokens(), [&](std::int64_t first, std::int64_t rows) {
+/// `normed` = rows' own layer norm, shifted and scaled by their lanes' factors `shift` and the one
+/// behind it, once what the last block adds to them is added.
+void WanTransformer::NormRows(std::span<const float> table, std::span<const float> modulation,
+                              std::int32_t shift, WanPass& pass, const RowRange& range,
+                              const Matrix& normed) {
+  ForLanes(pass, table, modulation, range, [&](std::int64_t first, std::int64_t rows) {
+    operators_.AddLayerNorm(pass.rows.Rows(first, rows), pass.delta.Rows(first, rows),
+                            Factor(shift + 1), Factor(shift), config_.epsilon,
+                            normed.Rows(first - range.begin, rows));
+  });
+}
+
+void WanTransformer::FeedForward(const Block& block, WanPass& pass) {
+  ForRows(pass, [&](std::int64_t first, std::int64_t rows) {
+    const RowRange range = {first, first + rows};
     const Matrix normed = normed_memory_.At(rows, config_.dim());
-    const Matrix wide = wide_memory_.At(rows, config_.ffn_dim);
-    const Matrix delta = pass.delta.Rows(first, rows);
-    operators_.AddLayerNorm(pass.rows.Rows(first, rows), delta, Factor(4), Factor(3),
-                            config_.epsilon, normed);
+    const Matrix wide = wide_memory_.At(rows, SizeOf(FeatureCut().columns));
+    NormRows(block.table, pass.modulation, 3, pass, range, normed);
     operators_.Linear(normed, *block.up, wide);
     operators_.Activate(wide, kernels::Activation::kGeluTanh);
-    operators_.Linear(wide, *block.down, delta);
-    operators_.ScaleColumns(delta, Factor(5));
+    SumLinear(wide, *block.down, block.down_bias, pass.delta.Rows(first, rows));
+    ForLanes(pass, block.table, pass.modulation, range,
+             [&](std::int64_t begin, std::int64_t count) {
+               operators_.ScaleColumns(pass.delta.Rows(begin, count), Factor(5));
+             });
   });
+}
+
+Matrix WanTransformer::FinishRows(WanPass& pass) {
+  const Matrix patches = wide_memory_.At(pass.rows.rows, config_.patch_out());
+  ForRows(pass, [&](std::int64_t first, std::int64_t rows) {
+    const Matrix normed = normed_memory_.At(rows, config_.dim());
+    NormRows(weights_->out_table_, pass.time, 0, pass, {first, first + rows}, normed);
+    operators_.Linear(normed, *weights_->out_, patches.Rows(first, rows));
+  });
+  return patches;
+}
+
+void WanTransformer::PlacePatches(const WanPass& pass, const Matrix& patches,
+                                  std::span<float> velocity) const {
+  PX_ASSERT(patches.rows == pass.all_tokens() &&
+            std::ssize(velocity) == config_.out_channels * pass.latents.pixels());
+  ForPatches(pass, config_.patch, config_.out_channels, false,
+             [&](std::int64_t row, std::int64_t column, std::int64_t index) {
+               velocity[static_cast<std::size_t>(index)] = patches.f32(row)[column];
+             });
 }
 
 void WanTransformer::Finish(WanPass& pass, std::span<float> velocity) {
-  const std::int64_t dim = config_.dim();
-  const std::int64_t lane_size = config_.out_channels * pass.latents.pixels();
-  PX_ASSERT(std::ssize(velocity) == pass.lanes * lane_size);
-  const Matrix patches = wide_memory_.At(pass.tokens(), config_.patch_out());
+  PX_ASSERT(pass.tokens() == pass.all_tokens());
+  const auto lane_size = static_cast<std::size_t>(config_.out_channels * pass.latents.pixels());
+  const Matrix patches = FinishRows(pass);
   for (std::int32_t lane = 0; lane < pass.lanes; ++lane) {
-    FillFactors(out_table_, std::span(pass.time).subspan(static_cast<std::size_t>(lane * dim),
-                                                         static_cast<std::size_t>(dim)));
-    const std::int64_t begin = lane * pass.tokens();
-    ForRows(begin, begin + pass.tokens(), [&](std::int64_t first, std::int64_t rows) {
-      const Matrix normed = normed_memory_.At(rows, dim);
-      operators_.AddLayerNorm(pass.rows.Rows(first, rows), pass.delta.Rows(first, rows), Factor(1),
-                              Factor(0), config_.epsilon, normed);
-      operators_.Linear(normed, *out_, patches.Rows(first - begin, rows));
-    });
-    float* to = velocity.data() + lane * lane_size;
-    ForPatches(pass, config_.patch, config_.out_channels, false,
-               [&](std::int64_t row, std::int64_t column, std::int64_t index) {
-                 to[index] = patches.f32(row)[column];
-               });
+    PlacePatches(pass, patches.Rows(lane * pass.tokens(), pass.tokens()),
+                 velocity.subspan(static_cast<std::size_t>(lane) * lane_size, lane_size));
   }
 }
 

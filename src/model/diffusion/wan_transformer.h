@@ -9,15 +9,19 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/result.h"
 #include "kernels/operators.h"
 #include "model/checkpoint_folder.h"
+#include "model/diffusion/denoise_lanes.h"
 #include "model/diffusion/lane_attention.h"
 #include "model/diffusion/rows.h"
+#include "model/diffusion/sequence_ranks.h"
 #include "model/diffusion/weight_reader.h"
+#include "model/tensor_ranks.h"
 
 namespace pixii::model {
 
@@ -32,6 +36,7 @@ struct WanConfig {
   std::int32_t text_dim = 0;
   std::int32_t freq_dim = 0;
   float epsilon = 1e-6F;
+  std::int32_t image_dim = 0;  // features of a picture's tokens; 0: it sees none
 
   std::int32_t dim() const { return heads * head_dim; }
 
@@ -59,6 +64,26 @@ std::vector<float> TimestepWave(float timestep, std::int32_t size);
 /// Most tokens of all lanes of a forward pass.
 inline constexpr std::int64_t kDiffusionTokensMax = std::int64_t{1} << 22;
 
+/// How a rank reaches the others; null where there is none. They may change between steps.
+struct WanLinks {
+  RankLinks tensor;                         // those that hold the same tokens
+  kernels::Collective* sequence = nullptr;  // those that hold the same weights
+};
+
+/// Where a rank stands among those that compute one pass together: tensor ranks cut each block's
+/// heads and features, sequence ranks (Ulysses) each lane's tokens. Results have one rank's bits.
+struct WanPlace {
+  std::int32_t tensor_rank = 0;
+  std::int32_t tensor_count = 1;  // 1, 2, 4 or 8
+  std::int32_t sequence_rank = 0;
+  std::int32_t sequence_count = 1;
+  const WanLinks* links = nullptr;  // outlives the transformer; null: there are no others
+};
+
+/// Errors: kInvalidArgument naming tensor-parallel-size or dit-ulysses-size, its value and what the
+/// model has.
+Result<void> CheckPlace(const WanConfig& config, const WanPlace& place);
+
 /// The texts of all lanes: keys and values of every block's cross-attention, which stay the same
 /// from step to step.
 class WanText final {
@@ -71,25 +96,20 @@ class WanText final {
   friend class WanTransformer;
 
   LaneKeys keys_;
+  std::optional<LaneKeys> picture_keys_;  // of the picture that a video begins with
 };
 
-/// One forward pass, on its way through the blocks. Its memory is its own, so that others may run
-/// between two blocks.
-struct WanPass {
+struct WanPass : DenoisePass {
   kernels::Volume latents;  // extents
   kernels::Volume grid;     // of tokens
-  std::int32_t lanes = 0;
-  std::int32_t next_block = 0;
   RotaryFactors rotary;
-  std::vector<std::int32_t> positions;  // [tokens] 0, 1, ...
-  std::vector<float> time;              // [lanes, dim] embedding of each timestep
+  RowRange own;                         // tokens of each lane that this rank computes
+  std::vector<std::int32_t> positions;  // [lanes * tokens] of own
   std::vector<float> modulation;        // [lanes, 6 * dim] of blocks, without their tables
-  RowMemory rows_memory;
-  RowMemory delta_memory;
-  kernels::Matrix rows;   // [lanes * tokens, dim] residual stream
-  kernels::Matrix delta;  // what the last block adds to it
 
-  std::int64_t tokens() const { return grid.pixels(); }
+  std::int64_t tokens() const { return SizeOf(own); }
+
+  std::int64_t all_tokens() const { return grid.pixels(); }
 };
 
 class WanTransformer final {
@@ -99,16 +119,39 @@ class WanTransformer final {
   /// `operators` outlives the transformer. Errors: those of files and configs, with their places.
   static Result<std::unique_ptr<WanTransformer>> Load(const CheckpointFolder& folder,
                                                       kernels::Operators& operators,
-                                                      kernels::ComputeType compute);
+                                                      kernels::ComputeType compute,
+                                                      const WanPlace& place = {},
+                                                      LoraMerger* loras = nullptr);
+
+  /// Another rank that computes with this one's weights; this one outlives it. Pre: `place` has
+  /// this one's tensor_rank and tensor_count, `operators` its numerics.
+  std::unique_ptr<WanTransformer> Twin(kernels::Operators& operators, const WanPlace& place) const;
+
+  /// Weights that nobody trained, for benches. Errors: kResourceExhausted.
+  static Result<std::unique_ptr<WanTransformer>> Random(const WanConfig& config,
+                                                        kernels::Operators& operators,
+                                                        kernels::ComputeType compute);
 
   WanTransformer(CreateOnly /*unused*/, const WanConfig& config, kernels::Operators& operators,
-                 kernels::ComputeType compute)
-      : config_(config), operators_(operators), vectors_(operators), compute_(compute) {}
+                 kernels::ComputeType compute, const WanPlace& place)
+      : config_(config),
+        operators_(operators),
+        vectors_(operators),
+        compute_(compute),
+        place_(place),
+        tensor_({.share = {.tensor_rank = place.tensor_rank, .tensor_count = place.tensor_count},
+                 .links = place.links != nullptr ? &place.links->tensor : nullptr},
+                0),
+        sequence_(place.sequence_rank, place.sequence_count) {}
 
   const WanConfig& config() const { return config_; }
 
   /// `rows` [lanes * tokens, text_dim]: the text encoder's, zeros behind each text's end.
   Result<WanText> MakeText(std::span<const float> rows, std::int32_t lanes, std::int32_t tokens);
+
+  /// Adds the pictures' tokens, [lanes * tokens, image_dim], to what blocks look at. Pre:
+  /// config().image_dim is not 0. Errors: kResourceExhausted; those of the links.
+  Result<void> AddPictures(std::span<const float> rows, std::int32_t tokens, WanText& text);
 
   /// Whether latents of these extents can be cut into patches. Errors: kInvalidArgument; kTooLarge.
   Result<void> CheckLatents(const kernels::Volume& latents, std::int32_t lanes) const;
@@ -125,8 +168,15 @@ class WanTransformer final {
   /// kResourceExhausted.
   Result<void> RunBlock(WanText& text, WanPass& pass);
 
-  /// Writes velocities [lanes, out_channels, latents]. Pre: the blocks ran, or their result stands
-  /// in rows and delta.
+  /// Velocities as patches of the rank's own tokens [lanes * tokens, patch_out]; valid until the
+  /// next call. Pre: the blocks ran, or their result stands in rows and delta.
+  kernels::Matrix FinishRows(WanPass& pass);
+
+  /// Patches of all tokens of a lane to its velocity [out_channels, latents].
+  void PlacePatches(const WanPass& pass, const kernels::Matrix& patches,
+                    std::span<float> velocity) const;
+
+  /// Writes velocities [lanes, out_channels, latents]. Pre: as FinishRows; all tokens are own.
   void Finish(WanPass& pass, std::span<float> velocity);
 
  private:
@@ -136,8 +186,16 @@ class WanTransformer final {
     LinearPointer qkv;  // of cross-attention: q
     LinearPointer kv;   // of cross-attention
     LinearPointer o;
+    std::span<const float> o_bias;  // where ranks sum, else a part of `o`
     std::span<const float> norm_q;
     std::span<const float> norm_k;
+    LinearPointer picture_kv;  // of cross-attention to a picture
+    std::span<const float> norm_picture_k;
+  };
+
+  struct LayerNorm {
+    std::span<const float> weight;
+    std::span<const float> bias;
   };
 
   struct Block {
@@ -148,22 +206,58 @@ class WanTransformer final {
     std::span<const float> cross_norm_bias;
     LinearPointer up;
     LinearPointer down;
+    std::span<const float> down_bias;  // as o_bias
   };
+
+  /// Columns of heads and features that the rank has, and their shards of K.
+  SumCut HeadCut() const { return CutSum(config_.dim(), place_.tensor_rank, place_.tensor_count); }
+
+  SumCut FeatureCut() const {
+    return CutSum(config_.ffn_dim, place_.tensor_rank, place_.tensor_count);
+  }
+
+  std::int64_t own_dim() const { return config_.dim() / place_.tensor_count; }
+
+  std::int32_t own_heads() const { return config_.heads / place_.tensor_count; }
+
+  kernels::KvDType key_type() const {
+    return compute_ == kernels::ComputeType::kF32 ? kernels::KvDType::kF32
+                                                  : kernels::KvDType::kBf16;
+  }
 
   Result<void> PrepareWeights(WeightReader& reader);
   Result<Block> PrepareBlock(const std::string& prefix, WeightReader& reader);
-  void SelfAttention(const Block& block, WanPass& pass, std::int32_t lane,
-                     const kernels::Matrix& q);
-  void FeedForward(const Block& block, WanPass& pass, std::int32_t lane);
+  Result<void> PreparePictures(WeightReader& reader);
+  Result<void> PrepareSum(const std::string& name, const SumCut& cut, std::int64_t cols,
+                          WeightReader& reader, LinearPointer& weight,
+                          std::span<const float>& bias);
+  void SumLinear(const kernels::Matrix& in, const kernels::LinearWeight& weight,
+                 std::span<const float> bias, const kernels::Matrix& out);
+  void NormAcross(const kernels::Matrix& in, std::span<const float> weight,
+                  const kernels::Matrix& out);
+  void NormRows(std::span<const float> table, std::span<const float> modulation, std::int32_t shift,
+                WanPass& pass, const RowRange& range, const kernels::Matrix& normed);
+  void SelfAttention(const Block& block, WanPass& pass, const kernels::Matrix& q,
+                     const kernels::Matrix& kv);
+  Result<void> Attend(const WanPass& pass, const kernels::Matrix& q, const kernels::Matrix& kv,
+                      const kernels::Matrix& mixed);
+  void FeedForward(const Block& block, WanPass& pass);
   void FillFactors(std::span<const float> table, std::span<const float> modulation);
   std::span<const float> Factor(std::int32_t index) const;
   template <class Function>
-  void ForRows(std::int64_t begin, std::int64_t end, const Function& function);
+  void ForRows(const WanPass& pass, const Function& function);
+  template <class Function>
+  void ForLanes(const WanPass& pass, std::span<const float> table,
+                std::span<const float> modulation, const RowRange& rows, const Function& function);
 
   WanConfig config_;
   kernels::Operators& operators_;
   VectorStore vectors_;
   kernels::ComputeType compute_;
+  WanPlace place_;
+  TensorRanks tensor_;
+  SequenceRanks sequence_;
+  const WanTransformer* weights_ = this;  // whose weights it computes with
 
   LinearPointer patch_embedding_;
   LinearPointer time_1_;
@@ -171,6 +265,10 @@ class WanTransformer final {
   LinearPointer time_projection_;
   LinearPointer text_1_;
   LinearPointer text_2_;
+  LayerNorm picture_norm_1_;  // of tokens of pictures
+  LinearPointer picture_1_;
+  LinearPointer picture_2_;
+  LayerNorm picture_norm_2_;
   LinearPointer out_;
   std::vector<float> out_table_;  // [2, dim]
   std::vector<Block> blocks_;
@@ -180,7 +278,10 @@ class WanTransformer final {
   std::vector<float>
       factors_;  // [6, dim] shift, 1 + scale, gate of attention, then of feed-forward
   RowMemory q_memory_;
+  RowMemory kv_memory_;
+  RowMemory heads_memory_[2];
   RowMemory mixed_memory_;
+  RowMemory picture_memory_;
   RowMemory normed_memory_;
   RowMemory wide_memory_;
 };

@@ -133,6 +133,15 @@ Result<std::unique_ptr<WanVae>> WanVae::Load(const CheckpointFolder& folder,
   return vae;
 }
 
+Result<std::unique_ptr<WanVae>> WanVae::Random(VaeConfig config, kernels::Operators& operators,
+                                               kernels::ComputeType compute) {
+  auto vae = std::make_unique<WanVae>(CreateOnly{}, std::move(config), operators);
+  WeightReader reader(operators, vae->vectors_, compute);
+  PX_CHECK_OK(vae->PrepareEncoder(reader));
+  PX_CHECK_OK(vae->PrepareDecoder(reader));
+  return vae;
+}
+
 Result<void> WanVae::PrepareEncoder(WeightReader& reader) {
   const std::size_t levels = config_.dim_mult.size();
   std::int64_t channels = config_.base_dim;

@@ -19,6 +19,7 @@
 #include "base/result.h"
 #include "kernels/operators.h"
 #include "model/checkpoint_folder.h"
+#include "model/diffusion/picture_vae.h"
 #include "model/diffusion/rows.h"
 #include "model/diffusion/weight_reader.h"
 
@@ -44,19 +45,7 @@ struct VaeConfig {
 /// Errors: kUnsupported and kInvalidArgument with file, key and value.
 Result<VaeConfig> ParseVaeConfig(const wire::Json& json, const std::string& file_name);
 
-/// What the convolutions of one video remember. Made by a VAE, for its decoder or its encoder.
-class VaeStream final {
- public:
-  bool begun() const { return begun_; }
-
- private:
-  friend class WanVae;
-
-  std::vector<std::vector<float>> histories_;  // by convolution; empty: zeros
-  bool begun_ = false;                         // the first chunk is through
-};
-
-class WanVae final {
+class WanVae final : public PictureVae {
   struct CreateOnly {};
 
  public:
@@ -65,6 +54,10 @@ class WanVae final {
                                               kernels::Operators& operators,
                                               kernels::ComputeType compute);
 
+  /// Weights that nobody trained, for benches. Errors: kResourceExhausted.
+  static Result<std::unique_ptr<WanVae>> Random(VaeConfig config, kernels::Operators& operators,
+                                                kernels::ComputeType compute);
+
   WanVae(CreateOnly /*unused*/, VaeConfig config, kernels::Operators& operators)
       : config_(std::move(config)), operators_(operators), vectors_(operators) {}
 
@@ -72,16 +65,17 @@ class WanVae final {
 
   VaeStream NewStream() const { return {}; }
 
-  struct Pictures {
-    kernels::Volume volume;
-    std::vector<float> rgb;  // [frames, height, width, 3]
-  };
+  using Pictures = model::Pictures;
+
+  std::int32_t latent_channels() const override { return config_.z_dim; }
+
+  std::int32_t space_scale() const override { return config_.space_scale(); }
 
   /// Decodes the next latent frame [z_dim, height, width], of what the encoder gives: not
   /// normalised. Gives one picture for the first and time_scale for each other, in -1 .. 1 but for
   /// what overshoots, which is not clipped here.
   Result<Pictures> Decode(VaeStream& stream, std::span<const float> latent, std::int32_t height,
-                          std::int32_t width);
+                          std::int32_t width) override;
 
   /// Encodes the next chunk of pictures [frames, height, width, 3] in -1 .. 1: one frame, then
   /// time_scale frames each. Returns the mean of one latent frame, [z_dim, height', width'].
@@ -90,7 +84,7 @@ class WanVae final {
                                     const kernels::Volume& volume);
 
   /// x * std + mean for each channel of [z_dim, ...]; and back.
-  void Denormalize(std::span<float> latents) const;
+  void Denormalize(std::span<float> latents) const override;
   void Normalize(std::span<float> latents) const;
 
  private:

@@ -4,6 +4,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -28,7 +30,10 @@ Result<std::span<const float>> VectorStore::Keep(std::span<const float> values) 
 
 Result<const CheckpointTensor*> WeightReader::Find(const std::string& name,
                                                    const std::vector<std::int64_t>& shape) {
-  const CheckpointTensor* tensor = checkpoint_.Find(name);
+  if (checkpoint_ == nullptr) {
+    return &Invent(name, shape);
+  }
+  const CheckpointTensor* tensor = checkpoint_->Find(name);
   if (tensor == nullptr) {
     return Fail(
         Code::kDataCorrupt,
@@ -38,24 +43,47 @@ Result<const CheckpointTensor*> WeightReader::Find(const std::string& name,
   if (tensor->stored.shape != shape) {
     return Fail(Code::kDataCorrupt,
                 fmt::format("{}: {} has shape [{}], config.json asks for [{}]", part_,
-                            checkpoint_.Place(*tensor), fmt::join(tensor->stored.shape, ", "),
+                            checkpoint_->Place(*tensor), fmt::join(tensor->stored.shape, ", "),
                             fmt::join(shape, ", ")),
                 name);
   }
   if (!AsWeightType(tensor->stored.type)) {
     return Fail(Code::kUnsupported,
                 fmt::format("{}: {} has dtype {}; this build reads F32, F16 and BF16 there", part_,
-                            checkpoint_.Place(*tensor), StoredTypeName(tensor->stored.type)),
+                            checkpoint_->Place(*tensor), StoredTypeName(tensor->stored.type)),
                 name);
   }
-  PX_CHECK_OK(CheckFinite(checkpoint_, *tensor, tensor->bytes));
+  PX_CHECK_OK(CheckFinite(*checkpoint_, *tensor, tensor->bytes));
   read_.insert(name);
   return tensor;
+}
+
+const CheckpointTensor& WeightReader::Invent(const std::string& name,
+                                             const std::vector<std::int64_t>& shape) {
+  Invented& out = invented_.emplace_back();
+  const std::int64_t count =
+      std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+  const double inputs = static_cast<double>(count) / static_cast<double>(shape.front());
+  const double spread = inputs > 1.0 ? std::sqrt(3.0 / inputs) : 1.0;
+  std::uint32_t state = static_cast<std::uint32_t>(invented_.size());
+  out.values.resize(static_cast<std::size_t>(count));
+  for (std::uint16_t& value : out.values) {
+    state = state * 1664525U + 1013904223U;  // Numerical Recipes' generator
+    const auto noise =
+        static_cast<float>((static_cast<double>(state >> 8U) * 0x1p-23 - 1.0) * spread);
+    value = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(noise) >> 16U);
+  }
+  out.tensor.stored.name = name;
+  out.tensor.stored.type = StoredType::kBf16;
+  out.tensor.stored.shape = shape;
+  out.tensor.bytes = std::as_bytes(std::span(out.values));
+  return out.tensor;
 }
 
 Result<std::unique_ptr<kernels::LinearWeight>> WeightReader::Linear(const LinearRequest& request) {
   std::vector<kernels::WeightPart> parts;
   std::vector<std::vector<float>> biases;
+  std::vector<std::vector<float>> merged;
   for (const Rows& rows : request.parts) {
     std::vector<std::int64_t> shape = {rows.count, request.cols};
     if (!request.trailing.empty()) {
@@ -69,6 +97,14 @@ Result<std::unique_ptr<kernels::LinearWeight>> WeightReader::Linear(const Linear
                      .dtype = *AsWeightType(tensor->stored.type),
                      .rows = rows.count,
                      .cols = request.cols});
+    if (loras_ != nullptr && loras_->Changes(lora_part_, rows.name)) {
+      std::vector<float>& values =
+          merged.emplace_back(static_cast<std::size_t>(rows.count * request.cols));
+      WidenTo(*tensor, values);
+      PX_CHECK_OK(loras_->Merge(lora_part_, rows.name, {rows.count, request.cols}, values));
+      parts.back().data = values.data();
+      parts.back().dtype = kernels::DType::kF32;
+    }
     if (request.bias) {
       PX_TRY(std::vector<float> bias, Values(rows.name + ".bias", {rows.count}));
       biases.push_back(std::move(bias));
@@ -77,7 +113,10 @@ Result<std::unique_ptr<kernels::LinearWeight>> WeightReader::Linear(const Linear
   }
   return operators_.PrepareLinear(parts,
                                   {.compute = request.exact ? kernels::ComputeType::kF32 : compute_,
-                                   .k_shards = request.k_shards});
+                                   .k_shards = request.k_shards,
+                                   .shard_begin = request.shard_begin,
+                                   .shard_end = request.shard_end,
+                                   .rows = request.rows});
 }
 
 Result<std::unique_ptr<kernels::LinearWeight>> WeightReader::Convolution(
@@ -131,7 +170,10 @@ Result<std::span<const float>> WeightReader::Vector(const std::string& name,
 }
 
 void WeightReader::Ignore(std::string_view prefix) {
-  for (const CheckpointTensor& tensor : checkpoint_.tensors()) {
+  if (checkpoint_ == nullptr) {
+    return;
+  }
+  for (const CheckpointTensor& tensor : checkpoint_->tensors()) {
     if (tensor.stored.name.starts_with(prefix)) {
       read_.insert(tensor.stored.name);
     }
@@ -139,12 +181,15 @@ void WeightReader::Ignore(std::string_view prefix) {
 }
 
 Result<void> WeightReader::CheckAllRead() const {
-  for (const CheckpointTensor& tensor : checkpoint_.tensors()) {
+  if (checkpoint_ == nullptr) {
+    return {};
+  }
+  for (const CheckpointTensor& tensor : checkpoint_->tensors()) {
     if (!read_.contains(tensor.stored.name)) {
       return Fail(Code::kUnsupported,
                   fmt::format("{}: {} is no part of the model as config.json describes it, so it "
                               "would be run without it",
-                              part_, checkpoint_.Place(tensor)),
+                              part_, checkpoint_->Place(tensor)),
                   tensor.stored.name);
     }
   }
