@@ -117,6 +117,23 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
   return std::unique_ptr<Engine>(made);
 }
 
+namespace {
+
+/// Words that no row may choose: they stand for media.
+std::vector<TokenId> UnspokenOf(const MediaEncoder* encoder) {
+  std::vector<TokenId> out;
+  if (encoder != nullptr) {
+    for (const TokenId token : {encoder->card().image_token, encoder->card().video_token}) {
+      if (token >= 0) {
+        out.push_back(token);
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
 Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> executor,
                std::unique_ptr<kv::BlockCache> cache, std::uint32_t context_tokens_max,
                std::shared_ptr<ProcessorSet> processors, std::unique_ptr<Drafter> drafter,
@@ -142,7 +159,7 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> execu
                   .prefix_wait_plans_max = options.prefix_wait_plans_max,
                   .reuse_blocks = options.reuse_blocks},
                  *cache_, &adapters_),
-      sampler_(std::move(processors)),
+      sampler_(std::move(processors), UnspokenOf(media_encoder_.get())),
       constraints_(options.grammars),
       drafter_(std::move(drafter)) {
   limits_.row_size = limits_.row_size > 0 ? limits_.row_size : limits_.vocab_size;
@@ -158,7 +175,7 @@ Engine::~Engine() {
   }
 }
 
-Result<void> Engine::Validate(const wire::GenerateRequest& request) const {
+Result<Engine::MediaShapes> Engine::Validate(const wire::GenerateRequest& request) const {
   if (asleep()) {
     return Fail(Code::kUnavailable,
                 "the engine sleeps, its memory is given back; it has to be woken first");
@@ -167,7 +184,7 @@ Result<void> Engine::Validate(const wire::GenerateRequest& request) const {
     return Fail(Code::kInvalidArgument,
                 fmt::format("request id {} is already running", Raw(request.id)), "id");
   }
-  PX_CHECK_OK(CheckMedia(request));
+  PX_TRY(MediaShapes shapes, CheckMedia(request));
   PX_CHECK_OK(CheckRequest(
       request, {.vocab_size = limits_.vocab_size,
                 .context_tokens_max = context_tokens_max_,
@@ -177,15 +194,16 @@ Result<void> Engine::Validate(const wire::GenerateRequest& request) const {
                 .task = limits_.task,
                 .token_type_count = limits_.token_type_count,
                 .can_skip_tokens = pooler_ && pooler_->can_skip()}));
-  return scheduler_.CheckRoom(request.choice_count);
+  PX_CHECK_OK(scheduler_.CheckRoom(request.choice_count));
+  return shapes;
 }
 
 Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now, bool cold) {
-  PX_CHECK_OK(Validate(request));
+  PX_TRY(const MediaShapes shapes, Validate(request));
   stalled_ = false;
   auto state = std::make_unique<RequestState>();
   if (!request.media.empty()) {
-    state->media = TakeMedia(request);
+    state->media = TakeMedia(request, shapes);
   }
   if (!request.adapter.empty()) {
     PX_TRY(state->adapter, adapters_.Open(request.adapter, request.adapter_version));

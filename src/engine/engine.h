@@ -51,6 +51,7 @@ struct EngineCounters {
   std::uint64_t steps_ahead = 0;         // steps that were planned while another ran
   std::uint64_t media_encoded = 0;       // items that the tower looked at
   std::uint64_t media_cache_hits = 0;    // items whose features were kept
+  std::uint64_t media_offered_hits = 0;  // items whose features another worker had made
   std::uint64_t failed_requests = 0;     // ended by kModelFault or a device error
   std::uint64_t expired_requests = 0;    // ended by their deadline
   std::uint64_t cancelled_requests = 0;  // ended because whoever asked wants them no more
@@ -82,6 +83,11 @@ class Engine final {
   /// there are none. Errors: kInvalidArgument naming the field and the limit, kResourceExhausted
   /// naming the full queue. `cold`: it uses nothing of the prefix cache and gives nothing to it.
   Result<void> Submit(wire::GenerateRequest request, rt::Time now, bool cold = false);
+
+  /// What another worker's tower, one of the same bits, made of the item with this digest. As long
+  /// as somebody holds it, this engine's tower is not asked for it.
+  void OfferFeatures(std::string digest,
+                     const std::shared_ptr<const model::VisionFeatures>& features);
 
   /// Ends the choices asked for; their blocks are free at once and their last frames come with the
   /// next Step. What a step in flight computes for them is dropped. Unknown or ended ids have no
@@ -195,7 +201,9 @@ class Engine final {
     kernels::StepBatch batch;
   };
 
-  Result<void> Validate(const wire::GenerateRequest& request) const;
+  using MediaShapes = std::vector<MediaEncoder::Shape>;  // of a request's items
+
+  Result<MediaShapes> Validate(const wire::GenerateRequest& request) const;
   void StartSequences(RequestState& state);
   void Expire(rt::Time now);
 
@@ -236,9 +244,14 @@ class Engine final {
   void TellPublished();
 
   // engine_media.cc
-  Result<void> CheckMedia(const wire::GenerateRequest& request) const;
-  std::unique_ptr<RequestMedia> TakeMedia(wire::GenerateRequest& request) const;
+  Result<void> CheckMutual(const wire::GenerateRequest& request, const MediaEncoder::Shape& shape,
+                           std::size_t index) const;
+  Result<MediaShapes> CheckMedia(const wire::GenerateRequest& request) const;
+  std::unique_ptr<RequestMedia> TakeMedia(wire::GenerateRequest& request,
+                                          const MediaShapes& shapes) const;
   void EncodeMedia(PlannedStep& step);
+  std::shared_ptr<const model::VisionFeatures> KnownFeatures(const wire::MediaItem& item,
+                                                             bool cold);
   Result<std::shared_ptr<const model::VisionFeatures>> Encode(const wire::MediaItem& item,
                                                               bool cold);
 
@@ -275,6 +288,8 @@ class Engine final {
   std::unique_ptr<StepExecutor> executor_;
   std::unique_ptr<MediaEncoder> media_encoder_;  // null: the model reads text alone
   MediaCache media_cache_;
+  std::unordered_map<std::string, std::weak_ptr<const model::VisionFeatures>>
+      offered_;  // by digest
   ExecutorLimits limits_;
   std::shared_ptr<const TextPooler> pooler_;  // null: rows are logits of a vocabulary
   std::uint32_t context_tokens_max_;

@@ -44,7 +44,8 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
       : loop_(loop),
         engine_(std::move(engine)),
         audit_(options.audit_rate),
-        on_mismatch_(std::move(options.on_mismatch)) {}
+        on_mismatch_(std::move(options.on_mismatch)),
+        turns_(options.turns) {}
 
   void StartConnector() {
     engine_->StartConnector([&loop = loop_, weak = weak_from_this()] {
@@ -332,7 +333,10 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   }
 
   void RunStep() {
-    StepReport report = engine_->Step(loop_.Now(), frames_);
+    const StepReport report = [&] {
+      const kernels::ComputeTurns::Step turn(turns_);
+      return engine_->Step(loop_.Now(), frames_);
+    }();
     looks_ += engine_->stalled() ? 1 : 0;
     if (report.virtual_time_ns == 0) {
       FinishStep();
@@ -409,6 +413,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   std::unique_ptr<Engine> engine_;
   SelfAudit audit_;
   rt::Function<void(const AuditMismatch&)> on_mismatch_;
+  kernels::ComputeTurns* turns_;  // null: nobody else computes
   std::unordered_map<DestinationId, Destination> destinations_;
   std::unordered_map<RequestId, Route> routes_;
   std::vector<wire::TokenFrame> frames_;
@@ -469,6 +474,13 @@ void EngineLoop::WatchKvEvents(DestinationId destination) {
 
 void EngineLoop::Cancel(const wire::CancelRequest& cancel) {
   Post([cancel](Core& core) { core.Cancel(cancel); });
+}
+
+void EngineLoop::OfferFeatures(std::string digest,
+                               std::shared_ptr<const model::VisionFeatures> features) {
+  Post([digest = std::move(digest), features = std::move(features)](Core& core) {
+    core.engine().OfferFeatures(digest, features);
+  });
 }
 
 void EngineLoop::LoadAdapter(std::string name, std::shared_ptr<const AdapterWeights> weights,

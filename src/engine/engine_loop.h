@@ -16,6 +16,7 @@
 #include "base/result.h"
 #include "engine/engine.h"
 #include "engine/self_audit.h"
+#include "kernels/compute_turns.h"
 #include "rt/function.h"
 #include "rt/loop.h"
 #include "wire/messages/generate.h"
@@ -75,6 +76,8 @@ struct EngineLoopOptions {
   std::uint32_t audit_rate = 0;
   /// Called on the engine's loop: an answer was not what it should have been.
   rt::Function<void(const AuditMismatch&)> on_mismatch = {};
+  /// Who else computes here, between steps; null: nobody. Outlives the loop.
+  kernels::ComputeTurns* turns = nullptr;
 };
 
 class EngineLoop final {
@@ -94,6 +97,9 @@ class EngineLoop final {
   /// Frames go to `destination`; a refusal arrives there as one frame with kError for each choice.
   void Submit(DestinationId destination, wire::GenerateRequest request);
   void Cancel(const wire::CancelRequest& cancel);
+
+  /// As Engine::OfferFeatures, for requests that are submitted behind this call.
+  void OfferFeatures(std::string digest, std::shared_ptr<const model::VisionFeatures> features);
 
   /// As Engine::LoadAdapter and UnloadAdapter, between two steps. `reply` is called once, unless
   /// the loop ends first.

@@ -12,6 +12,7 @@
 
 #include "base/digest.h"
 #include "engine/engine.h"
+#include "engine/media_items.h"
 #include "engine/request_state.h"
 #include "engine/step_builder.h"
 
@@ -19,32 +20,56 @@ namespace pixii::engine {
 
 namespace {
 
-constexpr std::uint32_t kMediaSideMax = 1U << 16U;  // pixels, frames
-
-Error BadItem(std::size_t index, std::string_view what) {
-  return Error(Code::kInvalidArgument, fmt::format("media[{}]: {}", index, what), "media");
-}
-
-// Who was given tokens that are not of these pixels would find another's blocks.
-Result<void> CheckDigest(std::span<const TokenId> prompt, const wire::MediaItem& item,
-                         std::size_t index) {
-  if (item.digest != wire::MediaDigest(item)) {
-    return Fail(BadItem(index, "the digest is not that of the pixels"));
+// A word that stands for media is put into a prompt by an item alone.
+Result<void> CheckUnspoken(std::string_view field, std::span<const TokenId> tokens,
+                           const wire::VisionCard& card) {
+  const auto found =
+      std::ranges::find_if(tokens, [&](TokenId token) { return card.StandsForMedia(token); });
+  if (found == tokens.end()) {
+    return {};
   }
-  for (std::uint32_t i = 0; i < item.count; ++i) {
-    if (prompt[std::size_t{item.begin} + i] != wire::MediaToken(item.digest, i)) {
-      return Fail(BadItem(index, fmt::format("token {} of the prompt is not of its digest",
-                                             std::size_t{item.begin} + i)));
-    }
-  }
-  return {};
+  return Fail(Code::kInvalidArgument,
+              fmt::format("{}: token {} is {}, which stands for a picture", field,
+                          found - tokens.begin(), *found),
+              std::string(field));
 }
 
 }  // namespace
 
-Result<void> Engine::CheckMedia(const wire::GenerateRequest& request) const {
+// One step takes the item, beside a token of every other sequence of a full batch, or it might
+// wait for ever.
+Result<void> Engine::CheckMutual(const wire::GenerateRequest& request,
+                                 const MediaEncoder::Shape& shape, std::size_t index) const {
+  const std::uint64_t room = std::uint64_t{options_.batch_tokens_max} -
+                             std::min(options_.batch_tokens_max, options_.batch_sequences_max - 1);
+  if (shape.tokens > room) {
+    return Fail(BadItem(
+        index,
+        fmt::format("its {} tokens are computed in one step; a step of {} tokens for {} "
+                    "sequences has room for {}",
+                    shape.tokens, options_.batch_tokens_max, options_.batch_sequences_max, room)));
+  }
+  if (request.prompt_logprobs) {
+    return Fail(Code::kUnsupported,
+                "prompt_logprobs: not beside pictures that this model computes in one step",
+                "prompt_logprobs");
+  }
+  return {};
+}
+
+// Also of requests that show nothing: their words may not say that they do.
+Result<Engine::MediaShapes> Engine::CheckMedia(const wire::GenerateRequest& request) const {
+  if (request.encode_only) {
+    return Fail(Code::kUnsupported, "encode_only is for workers with role encode", "encode_only");
+  }
+  if (media_encoder_) {
+    PX_CHECK_OK(CheckUnspoken("prompt", request.prompt, media_encoder_->card()));
+    for (const std::vector<TokenId>& generated : request.generated) {
+      PX_CHECK_OK(CheckUnspoken("generated", generated, media_encoder_->card()));
+    }
+  }
   if (request.media.empty()) {
-    return {};
+    return MediaShapes();
   }
   if (!media_encoder_) {
     return Fail(Code::kUnsupported, "the model reads text alone", "media");
@@ -52,36 +77,33 @@ Result<void> Engine::CheckMedia(const wire::GenerateRequest& request) const {
   if (request.pool) {
     return Fail(Code::kUnsupported, "a text that is read shows no pictures", "media");
   }
-  std::uint64_t end = 0;
-  for (std::size_t i = 0; i < request.media.size(); ++i) {
+  PX_TRY(MediaShapes shapes, CheckMediaItems(request.prompt, request.media, *media_encoder_));
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    if (shapes[i].mutual) {
+      PX_CHECK_OK(CheckMutual(request, shapes[i], i));
+    }
+    // Positions of its last frame; before it are no more positions than tokens.
     const wire::MediaItem& item = request.media[i];
-    const std::uint64_t pixels = std::uint64_t{item.frames} * item.height * item.width;
-    if (item.begin < end || item.count == 0 ||
-        std::uint64_t{item.begin} + item.count > request.prompt.size()) {
-      return Fail(BadItem(i, fmt::format("tokens {} to {} are not in the prompt of {}, or another "
-                                         "item's",
-                                         item.begin, std::uint64_t{item.begin} + item.count,
-                                         request.prompt.size())));
+    const model::MediaGrid& grid = shapes[i].grid;
+    const std::int64_t last = item.begin + std::int64_t{grid.frames - 1} * grid.frame_step;
+    if (media_encoder_->has_axes() && last >= std::int64_t{context_tokens_max_}) {
+      return Fail(BadItem(i, fmt::format("its frames lie {} positions apart, and the last one past "
+                                         "the context of {}",
+                                         grid.frame_step, context_tokens_max_)));
     }
-    end = std::uint64_t{item.begin} + item.count;
-    if (item.frames == 0 || item.height > kMediaSideMax || item.width > kMediaSideMax ||
-        item.frames > kMediaSideMax || item.pixels.size() != 3 * pixels) {
-      return Fail(
-          BadItem(i, fmt::format("{} bytes are not {} frames of {} x {} pixels", item.pixels.size(),
-                                 item.frames, item.width, item.height)));
-    }
-    PX_TRY(const MediaEncoder::Shape shape, media_encoder_->Measure(item));
-    if (shape.tokens != item.count) {
-      return Fail(
-          BadItem(i, fmt::format("it has {} tokens and takes {}", item.count, shape.tokens)));
-    }
-    PX_CHECK_OK(CheckDigest(request.prompt, item, i));
   }
-  return {};
+  return shapes;
 }
 
-// From here on the request's prompt is words. Pre: CheckMedia took it.
-std::unique_ptr<RequestMedia> Engine::TakeMedia(wire::GenerateRequest& request) const {
+void Engine::OfferFeatures(std::string digest,
+                           const std::shared_ptr<const model::VisionFeatures>& features) {
+  std::erase_if(offered_, [](const auto& one) { return one.second.expired(); });
+  offered_.insert_or_assign(std::move(digest), features);
+}
+
+// From here on the request's prompt is words. `shapes`: what CheckMedia says of it.
+std::unique_ptr<RequestMedia> Engine::TakeMedia(wire::GenerateRequest& request,
+                                                const MediaShapes& shapes) const {
   const auto word = [card = media_encoder_->card()](wire::MediaKind kind) {
     return kind == wire::MediaKind::kImage ? card.image_token : card.video_token;
   };
@@ -93,9 +115,11 @@ std::unique_ptr<RequestMedia> Engine::TakeMedia(wire::GenerateRequest& request) 
   for (const wire::MediaItem& item : request.media) {
     std::fill_n(request.prompt.begin() + item.begin, item.count, word(item.kind));
     media->shown.items.push_back(
-        {.begin = static_cast<std::int32_t>(item.begin), .features = nullptr});
+        {.begin = static_cast<std::int32_t>(item.begin),
+         .features = nullptr,
+         .mutual_count = shapes[grids.size()].mutual ? static_cast<std::int32_t>(item.count) : 0});
     spans.push_back({static_cast<std::int32_t>(item.begin), static_cast<std::int32_t>(item.count)});
-    grids.push_back(media_encoder_->Measure(item)->grid);
+    grids.push_back(shapes[grids.size()].grid);
     if (item.count < wire::kMediaTokensSafe) {
       small += item.digest;
     }
@@ -132,9 +156,8 @@ void Engine::EncodeMedia(PlannedStep& step) {
         continue;
       }
       changed = true;
-      shown.features = chunk.sequence->cold ? nullptr : media_cache_.Find(item.digest);
+      shown.features = KnownFeatures(item, chunk.sequence->cold);
       if (shown.features) {
-        ++counters_.media_cache_hits;
         continue;
       }
       if (encoded) {
@@ -161,11 +184,39 @@ void Engine::EncodeMedia(PlannedStep& step) {
   }
 }
 
+// What needs no tower. Who is cold uses nothing that was made before, or elsewhere: but what the
+// request itself brought.
+std::shared_ptr<const model::VisionFeatures> Engine::KnownFeatures(const wire::MediaItem& item,
+                                                                   bool cold) {
+  if (!item.features.empty()) {
+    return std::make_shared<const model::VisionFeatures>(GivenFeatures(item, *media_encoder_));
+  }
+  if (cold) {
+    return nullptr;
+  }
+  std::shared_ptr<const model::VisionFeatures> known = media_cache_.Find(item.digest);
+  if (known) {
+    ++counters_.media_cache_hits;
+    return known;
+  }
+  const auto offered = offered_.find(item.digest);
+  known = offered == offered_.end() ? nullptr : offered->second.lock();
+  if (known) {
+    ++counters_.media_offered_hits;
+    media_cache_.Put(item.digest, known);
+  }
+  return known;
+}
+
 Result<std::shared_ptr<const model::VisionFeatures>> Engine::Encode(const wire::MediaItem& item,
                                                                     bool cold) {
-  PX_TRY(model::VisionFeatures made, media_encoder_->Encode(item));
+  Result<model::VisionFeatures> made = model::VisionFeatures();
+  executor_->BetweenSteps([&] { made = media_encoder_->Encode(item); });
+  if (!made) {
+    return Fail(made.error());
+  }
   ++counters_.media_encoded;
-  auto features = std::make_shared<const model::VisionFeatures>(std::move(made));
+  auto features = std::make_shared<const model::VisionFeatures>(*std::move(made));
   if (!cold) {
     media_cache_.Put(item.digest, features);
   }

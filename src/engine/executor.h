@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -86,6 +87,10 @@ class StepExecutor {
 
   /// The result of the step begun, as Execute gives it.
   virtual Result<void> Wait() { return Execute(*batch_, logits_); }
+
+  /// Runs `work`, which computes on the model's own device, while no step does. Pre: no step of the
+  /// caller is in flight. Here: at once.
+  virtual void BetweenSteps(const std::function<void()>& work) { work(); }
 
   /// The engine has nothing to begin now: who waits for its next step goes on without. Called
   /// between steps.

@@ -19,6 +19,8 @@ class MediaEncoder {
   struct Shape {
     std::uint32_t tokens = 0;  // rows that Encode gives
     model::MediaGrid grid;
+    /// The text's attention goes both ways among its tokens, so one step computes them.
+    bool mutual = false;
   };
 
   /// What `item` takes in a prompt. Errors: kUnsupported for a kind that the tower is not shown,
@@ -31,6 +33,9 @@ class MediaEncoder {
 
   /// Whether an item's tokens turn by time, height and width; false: by their index alone.
   virtual bool has_axes() const = 0;
+
+  /// Shape::mutual of every item.
+  virtual bool mutual() const = 0;
 
   /// Features of an item that Measure took. Errors: kModelFault, kResourceExhausted.
   virtual Result<model::VisionFeatures> Encode(const wire::MediaItem& item) = 0;

@@ -48,7 +48,7 @@ struct EngineOptions {
   bool reuse_blocks = true;                       // find blocks of earlier requests
   std::uint32_t draft_tokens_max = 4;             // guesses of one sequence and step, 1 .. 16
   std::uint32_t draft_sequences_max = 8;          // in batches of more, nothing is guessed
-  std::uint64_t media_cache_bytes = 256U << 20U;  // of features of what was shown lately
+  std::uint64_t media_cache_bytes = 256U << 20U;  // of features of what was shown lately; 0: none
   /// Part of every block's identity.
   std::string model_fingerprint = {};
   std::string numerics_id = {};

@@ -71,8 +71,27 @@ void AppendBatch(const kernels::StepBatch& batch, std::uint32_t rank, const Exec
        i < joint.adapter_slots.size(); ++i) {
     joint.adapter_slots[i] += joint.adapter_slots[i] >= 0 ? adapters : 0;
   }
+  // Rows of text alone turn by their position on all three axes.
+  const bool axes = !batch.rope_positions.empty() || !joint.rope_positions.empty();
+  const auto fill_axes = [&] {
+    for (std::size_t row = joint.rope_positions.size() / 3; axes && row < joint.positions.size();
+         ++row) {
+      joint.rope_positions.insert(joint.rope_positions.end(), 3, joint.positions[row]);
+    }
+  };
+  fill_axes();
+  append(batch.rope_positions, 0, joint.rope_positions);
   append(batch.token_ids, 0, joint.token_ids);
   append(batch.positions, 0, joint.positions);
+  fill_axes();
+  append(batch.embedded_rows, tokens, joint.embedded_rows);
+  joint.embeddings.insert(joint.embeddings.end(), batch.embeddings.begin(), batch.embeddings.end());
+  joint.layer_embeddings.insert(joint.layer_embeddings.end(), batch.layer_embeddings.begin(),
+                                batch.layer_embeddings.end());
+  for (kernels::MutualRows rows : batch.mutual_rows) {
+    rows.row_begin += tokens;
+    joint.mutual_rows.push_back(rows);
+  }
   append(batch.slots, slots, joint.slots);
   append(batch.block_table, blocks, joint.block_table);
   append(batch.logit_rows, tokens, joint.logit_rows);
@@ -107,6 +126,13 @@ class RankExecutor final : public StepExecutor {
   }
 
   Result<void> Wait() override { return group_->Wait(rank_, faulty_rows_); }
+
+  void BetweenSteps(const std::function<void()>& work) override {
+    group_->WithDevice([&] {
+      work();
+      return true;
+    });
+  }
 
   void Rest() override { group_->Rest(rank_); }
 

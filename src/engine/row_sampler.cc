@@ -1,6 +1,7 @@
 #include "engine/row_sampler.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include <fmt/format.h>
@@ -24,8 +25,9 @@ bool WantsRaw(const SampleRow& row) {
 
 }  // namespace
 
-RowSampler::RowSampler(std::shared_ptr<ProcessorSet> processors)
-    : processors_(processors ? std::move(processors) : std::make_shared<ProcessorSet>()) {}
+RowSampler::RowSampler(std::shared_ptr<ProcessorSet> processors, std::vector<TokenId> unspoken)
+    : processors_(processors ? std::move(processors) : std::make_shared<ProcessorSet>()),
+      unspoken_(std::move(unspoken)) {}
 
 SamplingState RowSampler::FirstState(const wire::GenerateRequest& request,
                                      const ProcessorChain& chain) {
@@ -39,6 +41,11 @@ SamplingState RowSampler::FirstState(const wire::GenerateRequest& request,
 void RowSampler::Run(std::span<SampleRow> rows) {
   std::size_t raw_size = 0;
   for (const SampleRow& row : rows) {
+    for (const TokenId token : unspoken_) {
+      if (static_cast<std::size_t>(token) < row.logits.size()) {
+        row.logits[static_cast<std::size_t>(token)] = -std::numeric_limits<float>::infinity();
+      }
+    }
     raw_size += WantsRaw(row) ? row.logits.size() : 0;
   }
   raw_.resize(std::max(raw_.size(), raw_size));

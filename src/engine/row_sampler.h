@@ -37,7 +37,9 @@ struct SampleRow {
 
 class RowSampler final {
  public:
-  explicit RowSampler(std::shared_ptr<ProcessorSet> processors);
+  /// `unspoken`: words that are never chosen, whatever a request asks for; a row counts as if the
+  /// vocabulary were without them.
+  explicit RowSampler(std::shared_ptr<ProcessorSet> processors, std::vector<TokenId> unspoken = {});
 
   ProcessorSet& processors() { return *processors_; }
 
@@ -59,6 +61,7 @@ class RowSampler final {
   void Draw(SampleRow& row, std::span<const float> raw);
 
   std::shared_ptr<ProcessorSet> processors_;
+  std::vector<TokenId> unspoken_;
   Sampler sampler_;
   std::vector<ChainRow> chain_rows_;
   std::vector<float> raw_;  // rows before sampling spoilt them, of those that want it

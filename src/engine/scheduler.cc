@@ -191,9 +191,11 @@ void Scheduler::PlanDecodes() {
 }
 
 // Guesses behind every planned decode, after all of these have their place. Half of the rows beyond
-// one a sequence stay for prompt logprobs.
+// one a sequence stay for prompt logprobs, and tokens for a picture that cannot be cut.
 void Scheduler::PlanDrafts() {
   std::uint32_t rows_left = prompt_rows_left_ / 2;
+  const std::uint32_t held = std::min(tokens_left_, UncutTokens());
+  tokens_left_ -= held;
   for (Chunk& chunk : plan_) {
     Sequence& sequence = *chunk.sequence;
     auto wanted = static_cast<std::uint32_t>(sequence.draft.size());
@@ -209,6 +211,21 @@ void Scheduler::PlanDrafts() {
     rows_left -= guesses;
     prompt_rows_left_ -= guesses;
   }
+  tokens_left_ += held;
+}
+
+// What the first running prompt that needs more than a token at once needs.
+std::uint32_t Scheduler::UncutTokens() const {
+  for (const Sequence* sequence : running_) {
+    if (sequence->media != nullptr && sequence->unplanned_tokens() > 1) {
+      const auto begin = static_cast<std::int32_t>(sequence->planned_tokens());
+      const auto least = static_cast<std::uint32_t>(sequence->media->ChunkMin(begin));
+      if (least > 1) {
+        return least;
+      }
+    }
+  }
+  return 0;
 }
 
 void Scheduler::PlanPrompts() {
@@ -345,6 +362,11 @@ bool Scheduler::AddChunk(Sequence& sequence) {
     }
     chunk.prompt_rows_begin = rows_begin;
     chunk.prompt_rows_count = std::max(rows_end, rows_begin) - rows_begin;
+  }
+  if (sequence.media != nullptr) {
+    const auto begin = static_cast<std::int32_t>(chunk.begin);
+    const auto end = begin + static_cast<std::int32_t>(chunk.count);
+    chunk.count = static_cast<std::uint32_t>(sequence.media->ChunkEnd(begin, end) - begin);
   }
   if (chunk.count == 0 || (sequence.whole_text && chunk.count < sequence.unplanned_tokens()) ||
       !Reserve(sequence, chunk.begin + chunk.count)) {

@@ -198,6 +198,7 @@ class Scheduler final {
   void StartPlan();
   void PlanDecodes();
   void PlanDrafts();
+  std::uint32_t UncutTokens() const;
   void PlanPrompts();
   void PlanAdmissions();
   Sequence* NextWaiting();

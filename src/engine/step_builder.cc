@@ -69,6 +69,7 @@ void ClearBatch(kernels::StepBatch& batch) {
   batch.embeddings.clear();
   batch.layer_embeddings.clear();
   batch.rope_positions.clear();
+  batch.mutual_rows.clear();
 }
 
 void BuildStep(std::span<const Chunk> chunks, std::uint32_t block_tokens,
