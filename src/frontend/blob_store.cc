@@ -84,86 +84,91 @@ class MemoryBlobStore final : public BlobStore {
 };
 
 // One thread, so that calls keep their order.
-class FolderBlobStore final : public BlobStore {
+class ThreadBlobStore final : public BlobStore {
  public:
-  FolderBlobStore(rt::Loop& loop, std::string folder, rt::FileLock lock,
-                  std::uint64_t blob_bytes_max)
+  ThreadBlobStore(rt::Loop& loop, std::unique_ptr<BlobPlace> place)
       : loop_(loop),
-        folder_(std::move(folder)),
-        lock_(std::move(lock)),
-        blob_bytes_max_(blob_bytes_max),
+        place_(std::move(place)),
         pool_(std::make_unique<rt::WorkPool>(loop, "files", 1, kQueueLengthMax)) {}
 
   bool durable() const override { return true; }
 
   void Put(const std::string& name, Bytes bytes, OnStored done) override {
-    Run(std::move(done), [path = Path(name), bytes = std::move(bytes)] {
-      return rt::WriteFileAtomic(path, *bytes, kFileMode);
+    Run<Result<void>>(std::move(done), [&place = *place_, name, bytes = std::move(bytes)] {
+      return place.Write(name, *bytes);
     });
   }
 
   void Append(const std::string& name, std::string bytes, OnStored done) override {
-    Run(std::move(done), [path = Path(name), bytes = std::move(bytes)]() -> Result<void> {
-      PX_TRY(const std::optional<rt::FileInfo> info, rt::StatFile(path));
-      if (!info) {
-        return Fail(NoBlob(path));
-      }
-      PX_TRY(rt::FileWriter writer, rt::FileWriter::Open(path, info->size_bytes));
-      PX_CHECK_OK(writer.Append(bytes));
-      return writer.Sync();
+    Run<Result<void>>(std::move(done), [&place = *place_, name, bytes = std::move(bytes)] {
+      return place.Append(name, bytes);
     });
   }
 
   void Get(const std::string& name, OnRead done) override {
-    auto out = std::make_shared<Result<Bytes>>(Fail(NoBlob(name)));
-    const bool taken = pool_->Submit(
-        [out, path = Path(name), max = blob_bytes_max_] {
-          Result<std::string> text = rt::ReadFile(path, max);
-          *out = text ? Result<Bytes>(std::make_shared<const std::string>(std::move(*text)))
-                      : Result<Bytes>(Fail(text.error()));
-        },
-        [out, done] { done(std::move(*out)); });
-    if (!taken) {
-      Later([done = std::move(done)] { done(Fail(Busy())); });
-    }
-  }
-
-  void Remove(const std::string& name) override {
-    Run([](const Result<void>&) {}, [path = Path(name)] { return rt::RemoveFile(path); });
-  }
-
- private:
-  static Error Busy() {
-    return Error(Code::kResourceExhausted, "too much waits for the disk; try again later");
-  }
-
-  std::string Path(const std::string& name) const { return folder_ + "/" + name; }
-
-  template <class Work>
-  void Run(OnStored done, Work work) {
-    auto out = std::make_shared<Result<void>>();
-    const bool taken = pool_->Submit([out, work = std::move(work)] { *out = work(); },
-                                     [out, done] { done(std::move(*out)); });
-    if (!taken) {
-      Later([done = std::move(done)] { done(Fail(Busy())); });
-    }
-  }
-
-  template <class Call>
-  void Later(Call call) {
-    loop_.Post([alive = std::weak_ptr(alive_), call = std::move(call)] {
-      if (alive.lock()) {
-        call();
-      }
+    Run<Result<Bytes>>(std::move(done), [&place = *place_, name]() -> Result<Bytes> {
+      PX_TRY(std::string text, place.Read(name));
+      return std::make_shared<const std::string>(std::move(text));
     });
   }
 
+  void Remove(const std::string& name) override {
+    Run<Result<void>>([](const Result<void>&) {},
+                      [&place = *place_, name] { return place.Remove(name); });
+  }
+
+ private:
+  template <class Out, class Work>
+  void Run(std::function<void(Out)> done, Work work) {
+    auto out = std::make_shared<std::optional<Out>>();
+    const bool taken = pool_->Submit([out, work = std::move(work)] { out->emplace(work()); },
+                                     [out, done] { done(std::move(**out)); });
+    if (!taken) {
+      loop_.Post([alive = std::weak_ptr(alive_), done = std::move(done)] {
+        if (alive.lock()) {
+          done(Fail(Code::kResourceExhausted, "too much waits for the store; try again later"));
+        }
+      });
+    }
+  }
+
   rt::Loop& loop_;
+  std::unique_ptr<BlobPlace> place_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  std::unique_ptr<rt::WorkPool> pool_;  // last: its thread ends first
+};
+
+class Folder final : public BlobPlace {
+ public:
+  Folder(std::string folder, rt::FileLock lock, std::uint64_t blob_bytes_max)
+      : folder_(std::move(folder)), lock_(std::move(lock)), blob_bytes_max_(blob_bytes_max) {}
+
+  Result<void> Write(const std::string& name, std::string_view bytes) override {
+    return rt::WriteFileAtomic(Path(name), bytes, kFileMode);
+  }
+
+  Result<void> Append(const std::string& name, std::string_view bytes) override {
+    PX_TRY(const std::optional<rt::FileInfo> info, rt::StatFile(Path(name)));
+    if (!info) {
+      return Fail(NoBlob(Path(name)));
+    }
+    PX_TRY(rt::FileWriter writer, rt::FileWriter::Open(Path(name), info->size_bytes));
+    PX_CHECK_OK(writer.Append(bytes));
+    return writer.Sync();
+  }
+
+  Result<std::string> Read(const std::string& name) override {
+    return rt::ReadFile(Path(name), blob_bytes_max_);
+  }
+
+  Result<void> Remove(const std::string& name) override { return rt::RemoveFile(Path(name)); }
+
+ private:
+  std::string Path(const std::string& name) const { return folder_ + "/" + name; }
+
   const std::string folder_;
   rt::FileLock lock_;
   const std::uint64_t blob_bytes_max_;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
-  std::unique_ptr<rt::WorkPool> pool_;  // last: its thread ends first
 };
 
 }  // namespace
@@ -172,12 +177,16 @@ std::unique_ptr<BlobStore> MakeMemoryBlobStore(rt::Loop& loop) {
   return std::make_unique<MemoryBlobStore>(loop);
 }
 
-Result<FolderBlobs> OpenFolderBlobStore(rt::Loop& loop, const std::string& folder,
+std::unique_ptr<BlobStore> MakeBlobStore(rt::Loop& loop, std::unique_ptr<BlobPlace> place) {
+  return std::make_unique<ThreadBlobStore>(loop, std::move(place));
+}
+
+Result<OpenedBlobs> OpenFolderBlobStore(rt::Loop& loop, const std::string& folder,
                                         std::uint64_t blob_bytes_max) {
   PX_CHECK_OK(rt::CreateFolders(folder));
   PX_TRY(rt::FileLock lock, rt::FileLock::Take(fmt::format("{}/{}", folder, kLockName)));
   PX_TRY(const std::vector<rt::FolderEntry> entries, rt::ListFolder(folder, kEntriesMax));
-  FolderBlobs out;
+  OpenedBlobs out;
   for (const rt::FolderEntry& entry : entries) {
     if (entry.info.kind != rt::FileKind::kFile || entry.name == kLockName) {
       continue;
@@ -188,7 +197,8 @@ Result<FolderBlobs> OpenFolderBlobStore(rt::Loop& loop, const std::string& folde
     }
     out.found.push_back(std::move(blob));
   }
-  out.store = std::make_unique<FolderBlobStore>(loop, folder, std::move(lock), blob_bytes_max);
+  out.store =
+      MakeBlobStore(loop, std::make_unique<Folder>(folder, std::move(lock), blob_bytes_max));
   return out;
 }
 

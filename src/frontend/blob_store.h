@@ -1,4 +1,5 @@
-// Bytes under names: in memory, or as files of one folder. What files and batches stand on.
+// Bytes under names: in memory, or where calls block, as in a folder. What files, batches, videos
+// and pictures stand on.
 //
 // Thread: the frontend's loop. `done` is called on it later, never inside the call, and not at all
 // once the store is gone. Calls take effect in the order they were made.
@@ -7,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,21 +39,38 @@ class BlobStore {
 
 std::unique_ptr<BlobStore> MakeMemoryBlobStore(rt::Loop& loop);
 
-/// A small blob that was there at the start.
-struct FoundBlob {
-  std::string name;
-  std::uint64_t size_bytes = 0;
-  std::string bytes;  // of names that end in ".json"
+/// Where bytes lie, reached by calls that block.
+//
+// Thread: one at a time.
+class BlobPlace {
+ public:
+  virtual ~BlobPlace() = default;
+
+  /// As BlobStore::Put and the others.
+  virtual Result<void> Write(const std::string& name, std::string_view bytes) = 0;
+  virtual Result<void> Append(const std::string& name, std::string_view bytes) = 0;
+  virtual Result<std::string> Read(const std::string& name) = 0;
+  virtual Result<void> Remove(const std::string& name) = 0;
 };
 
-struct FolderBlobs {
+/// A store that outlives the process, on a thread of its own.
+std::unique_ptr<BlobStore> MakeBlobStore(rt::Loop& loop, std::unique_ptr<BlobPlace> place);
+
+/// A blob that was there at the start.
+struct FoundBlob {
+  std::string name;
+  std::optional<std::uint64_t> size_bytes;  // nothing: the place does not say
+  std::string bytes;                        // of names that end in ".json"
+};
+
+struct OpenedBlobs {
   std::unique_ptr<BlobStore> store;
   std::vector<FoundBlob> found;
 };
 
 /// Takes `folder`, made if it is missing, for this process alone. Blocks: at the start.
 /// Errors: those of the files, kUnavailable if another process has it; naming the path.
-Result<FolderBlobs> OpenFolderBlobStore(rt::Loop& loop, const std::string& folder,
+Result<OpenedBlobs> OpenFolderBlobStore(rt::Loop& loop, const std::string& folder,
                                         std::uint64_t blob_bytes_max);
 
 }  // namespace pixii::frontend

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "frontend/field_error.h"
+#include "frontend/media_features.h"
 #include "frontend/openai_draft.h"
 #include "frontend/openai_request.h"
 
@@ -22,11 +23,29 @@ namespace {
 constexpr auto kRoles =
     std::to_array<std::string_view>({"system", "developer", "user", "assistant", "tool"});
 
+constexpr std::string_view kFeatures = "image_embeds";
+
 /// The kind of media that a part of this type shows.
 std::optional<wire::MediaKind> MediaKindOf(std::string_view type) {
-  return type == "image_url"   ? std::optional(wire::MediaKind::kImage)
-         : type == "video_url" ? std::optional(wire::MediaKind::kVideo)
-                               : std::nullopt;
+  return type == "image_url" || type == kFeatures ? std::optional(wire::MediaKind::kImage)
+         : type == "video_url"                    ? std::optional(wire::MediaKind::kVideo)
+                                                  : std::nullopt;
+}
+
+// Of a part with this name and text. Features may come without a scheme: the file itself, in
+// base64.
+MediaPart MakePart(wire::MediaKind kind, std::string_view name, std::string url,
+                   std::string where) {
+  MediaPart out{.kind = kind, .url = std::move(url), .where = std::move(where)};
+  if (name == kFeatures) {
+    out.is_features = true;
+    if (out.url.find(':') == std::string::npos) {
+      out.url.insert(0, "data:application/octet-stream;base64,");
+    }
+  } else if (kind == wire::MediaKind::kImage) {
+    out.is_features = IsFeatureUrl(out.url);
+  }
+  return out;
 }
 
 // {"type": "image_url", "image_url": {"url": …, "detail": …}}, or the URL itself in its place.
@@ -43,7 +62,7 @@ Result<MediaPart> ParseMediaPart(const Json& part, wire::MediaKind kind, const s
     return Bad(at, "is missing");
   }
   if (given->is_string()) {
-    return MediaPart{.kind = kind, .url = given->string(), .where = at};
+    return MakePart(kind, name, given->string(), at);
   }
   const Json* url = given->Find("url");
   if (!given->is_object() || url == nullptr || !url->is_string()) {
@@ -58,7 +77,7 @@ Result<MediaPart> ParseMediaPart(const Json& part, wire::MediaKind kind, const s
       return Unknown(fmt::format("{}.{}", at, key.substr(0, 60)));
     }
   }
-  return MediaPart{.kind = kind, .url = url->string(), .where = at + ".url"};
+  return MakePart(kind, name, url->string(), at + ".url");
 }
 
 // Content parts of type text, joined; with pictures among them, a list of parts as templates of
@@ -86,6 +105,11 @@ Result<Json> ParseContent(const Json& content, const std::string& at,
       if (media.size() == kMediaPartsMax) {
         return Bad(where, fmt::format("at most {} pictures and films are taken", kMediaPartsMax));
       }
+      if (*kind == wire::MediaKind::kVideo &&
+          std::ranges::count(media, wire::MediaKind::kVideo, &MediaPart::kind) ==
+              std::ptrdiff_t{kFilmPartsMax}) {
+        return Bad(where, fmt::format("at most {} videos are taken", kFilmPartsMax));
+      }
       PX_TRY(MediaPart shown, ParseMediaPart(part, *kind, where));
       media.push_back(std::move(shown));
       made.Set("type", *kind == wire::MediaKind::kImage ? "image" : "video");
@@ -93,8 +117,8 @@ Result<Json> ParseContent(const Json& content, const std::string& at,
     }
     if (type->string() != "text") {
       return Fail(Code::kUnsupported,
-                  fmt::format("{}.type: {} is not supported, only \"text\", \"image_url\" and "
-                              "\"video_url\" are",
+                  fmt::format("{}.type: {} is not supported, only \"text\", \"image_url\", "
+                              "\"image_embeds\" and \"video_url\" are",
                               where, Shown(*type)),
                   where + ".type");
     }

@@ -142,7 +142,7 @@ Result<void> Frontend::OpenFiles() {
   if (options_.files.folder.empty()) {
     blobs = MakeMemoryBlobStore(environment_.loop);
   } else {
-    PX_TRY(FolderBlobs opened,
+    PX_TRY(OpenedBlobs opened,
            OpenFolderBlobStore(environment_.loop, options_.files.folder, options_.files.bytes_max));
     blobs = std::move(opened.store);
     found = std::move(opened.found);

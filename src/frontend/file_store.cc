@@ -72,7 +72,7 @@ Result<StoredFile> StoredFile::FromRecord(std::string_view text) {
 
 void FileStore::Restore(std::span<const FoundBlob> found, std::int64_t now,
                         const std::function<bool(std::string_view)>& is_claimed) {
-  std::map<std::string_view, std::uint64_t> sizes;
+  std::map<std::string_view, std::optional<std::uint64_t>> sizes;
   for (const FoundBlob& blob : found) {
     sizes.emplace(blob.name, blob.size_bytes);
   }

@@ -114,10 +114,12 @@ void Frontend::Retire(ServiceId service) {
 }
 
 bool Frontend::ready() {
-  const bool ready = !draining_ && (media_ != nullptr ||
-                                    std::ranges::any_of(models_.serving(), [](const auto& service) {
-                                      return service->ready();
-                                    }));
+  const bool ready =
+      !draining_ &&
+      (models_.serving().empty() ? media_ != nullptr
+                                 : std::ranges::any_of(models_.serving(), [](const auto& service) {
+                                     return service->ready();
+                                   }));
   ever_ready_ = ever_ready_ || ready;
   return ready;
 }

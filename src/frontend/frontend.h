@@ -44,7 +44,6 @@ namespace pixii::frontend {
 
 struct MediaJob;
 class MediaMaker;
-enum class MediaKind : std::uint8_t;
 class MediaService;
 struct MediaServiceOptions;
 
@@ -202,6 +201,9 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   void HandleFileContent(Call& call);
   void HandleDeleteFile(Call& call);
   void HandleVideos(Call& call);
+  void HandleVideoSync(Call& call);
+  void HandleVideoGenerations(Call& call);
+  void HandleImageAbsent(Call& call);
   void HandleCreateVideo(Call& call);
   void HandleVideo(Call& call);
   void HandleDeleteVideo(Call& call);
@@ -259,10 +261,18 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   /// A request that waits for a video or pictures.
   struct MediaWaiting;
   Result<wire::Json> ReadMediaBody(const Call& call) const;
-  void CreateMedia(Call& call, MediaKind kind);
+  /// How a request that makes something is answered.
+  enum class MediaAnswer : std::uint8_t {
+    kAsAsked,  // with the job, or as Dynamo does if the body has one of its fields
+    kJson,     // as Dynamo does
+    kFile,     // with the file itself, unless response_format is there
+  };
+  void CreateMedia(Call& call, wire::MediaKind kind, MediaAnswer answer);
   void OnMediaEnded(const std::shared_ptr<MediaWaiting>& waiting, const MediaJob& job);
+  void SendBareMedia(const std::shared_ptr<MediaWaiting>& waiting, const MediaJob& job,
+                     const std::string& bytes);
   void AddMediaFile(const std::shared_ptr<MediaWaiting>& waiting, const MediaJob& job);
-  void SendMediaFile(Call& call, MediaKind kind, std::size_t index);
+  void SendMediaFile(Call& call, wire::MediaKind kind, std::size_t index);
   Result<void> CheckMedia(const Call& call) const;
   Error MediaOnly() const;
 

@@ -8,6 +8,7 @@
 
 #include "frontend/error_body.h"
 #include "frontend/frontend.h"
+#include "frontend/media_service.h"
 #include "frontend/routing_fields.h"
 
 namespace pixii::frontend {
@@ -207,7 +208,10 @@ Result<ModelService*> Frontend::ChooseModel(const Call& call) const {
   if (call.service != nullptr) {
     return call.service;
   }
-  if (media_) {
+  if (media_ && models_.serving().empty()) {
+    return Fail(MediaOnly());
+  }
+  if (media_ && PeekModel(call.exchange.request().body) == media_->model().name) {
     return Fail(MediaOnly());
   }
   if (ModelService* only = models_.only()) {

@@ -20,7 +20,9 @@ namespace {
 
 constexpr std::array<std::string_view, 5> kStatusNames = {"queued", "in_progress", "completed",
                                                           "failed", "cancelled"};
-constexpr std::array<std::string_view, 4> kSuffixes = {"mp4", "png", "jpeg", "webp"};
+constexpr std::array<std::string_view, 6> kFormats = {"mp4", "png", "jpeg", "webp", "webm", "avi"};
+constexpr std::array<std::string_view, 6> kTypes = {"video/mp4",  "image/png",  "image/jpeg",
+                                                    "image/webp", "video/webm", "video/x-msvideo"};
 
 Result<std::string> TextOf(const Json& record, std::string_view name) {
   const Json* found = record.Find(name);
@@ -71,6 +73,14 @@ constexpr std::int64_t kTimeMax = std::int64_t{1} << 40;  // seconds since 1970
 
 }  // namespace
 
+std::string_view MediaFormatName(MediaFormat format) {
+  return kFormats[static_cast<std::size_t>(format)];
+}
+
+std::string_view MediaFormatType(MediaFormat format) {
+  return kTypes[static_cast<std::size_t>(format)];
+}
+
 std::string_view MediaStatusName(MediaStatus status) {
   return kStatusNames[static_cast<std::size_t>(status)];
 }
@@ -80,7 +90,7 @@ std::uint64_t MediaJob::size_bytes() const {
 }
 
 std::string MediaJob::FileName(std::size_t index) const {
-  const std::string_view suffix = kSuffixes[static_cast<std::size_t>(spec.format)];
+  const std::string_view suffix = MediaFormatName(spec.format);
   return spec.kind == MediaKind::kVideo ? fmt::format("{}.{}", id, suffix)
                                         : fmt::format("{}-{}.{}", id, index, suffix);
 }
@@ -122,7 +132,7 @@ Result<MediaJob> MediaJob::FromRecord(std::string_view text) {
   PX_TRY(out.error_message, TextOf(record, "error_message"));
   PX_TRY(const std::int64_t kind, CountOf(record, "kind", 1));
   spec.kind = static_cast<MediaKind>(kind);
-  PX_TRY(const std::int64_t format, CountOf(record, "format", std::ssize(kSuffixes) - 1));
+  PX_TRY(const std::int64_t format, CountOf(record, "format", std::ssize(kFormats) - 1));
   spec.format = static_cast<MediaFormat>(format);
   PX_TRY(const std::int64_t state, CountOf(record, "state", std::ssize(kStatusNames) - 1));
   out.status = static_cast<MediaStatus>(state);
@@ -173,10 +183,25 @@ Result<void> MediaJobs::Add(MediaJob job) {
                     "some",
                     jobs_.size(), size_bytes_, options_.kept_max, options_.bytes_max));
   }
+  Tenant& tenant = tenants_[job.tenant];
+  if (options_.tenant_live_max > 0 && tenant.live >= options_.tenant_live_max) {
+    return pixii::Fail(
+        Code::kQuotaExceeded,
+        fmt::format("{} jobs of this key go on or wait, which is its limit; try again later",
+                    tenant.live));
+  }
+  if (RoomOf(job.tenant) == 0) {  // it has files, so the entry is no new one
+    return pixii::Fail(
+        Code::kQuotaExceeded,
+        fmt::format("videos and pictures of this key have {} bytes, allowed are {}; delete some",
+                    tenant.size_bytes, options_.tenant_bytes_max));
+  }
+  if (tenant.live++ == 0) {
+    tenant.last_turn = last_turn_;
+  }
   job.status = MediaStatus::kQueued;
   job.order = ++last_order_;
   ++queued_;
-  tenants_.try_emplace(job.tenant, last_turn_);
   const std::string id = job.id;
   jobs_.insert_or_assign(id, Entry{.job = std::move(job)});
   return {};
@@ -184,7 +209,7 @@ Result<void> MediaJobs::Add(MediaJob job) {
 
 bool MediaJobs::Restore(MediaJob job, std::int64_t now) {
   job.order = ++last_order_;
-  size_bytes_ += job.size_bytes();
+  AddBytes(job);
   const bool cut = !job.ended();
   if (cut) {
     job.status = MediaStatus::kFailed;
@@ -203,7 +228,7 @@ bool MediaJobs::Restore(MediaJob job, std::int64_t now) {
 MediaJobs::Entry* MediaJobs::Best() {
   Entry* best = nullptr;
   const auto rank = [this](const Entry& entry) {
-    return std::tuple(tenants_.at(entry.job.tenant), entry.last_turn, entry.job.order);
+    return std::tuple(tenants_.at(entry.job.tenant).last_turn, entry.last_turn, entry.job.order);
   };
   for (auto& [id, entry] : jobs_) {
     const bool may =
@@ -228,7 +253,7 @@ const MediaJob* MediaJobs::BeginTurn() {
     ++running_;
   }
   next->last_turn = ++last_turn_;
-  tenants_[next->job.tenant] = last_turn_;
+  tenants_[next->job.tenant].last_turn = last_turn_;
   turning_ = next->job.id;
   return &next->job;
 }
@@ -242,7 +267,8 @@ MediaJobs::AfterTurn MediaJobs::EndTurn(const std::string& id, const Result<Medi
     return turn ? AfterTurn::kDrop : AfterTurn::kNothing;  // cancelled meanwhile
   }
   if (!turn) {
-    Fail(entry, "generation_failed", turn.error().detail(), now);
+    const bool reference = turn.error().param() == "input_reference";
+    Fail(entry, reference ? kBadReference : "generation_failed", turn.error().detail(), now);
     return AfterTurn::kNothing;
   }
   entry.job.steps_done = std::max(entry.job.steps_done, turn->steps_done);
@@ -256,15 +282,16 @@ MediaJobs::AfterTurn MediaJobs::EndTurn(const std::string& id, const Result<Medi
     sizes.push_back(file.size());
     sum += file.size();
   }
-  if (sum > options_.bytes_max - std::min(options_.bytes_max, size_bytes_)) {
+  if (const std::uint64_t room = RoomOf(entry.job.tenant); sum > room) {
     Fail(entry, "storage_full",
-         fmt::format("its {} bytes do not fit beside {} that are kept; the limit is {}", sum,
-                     size_bytes_, options_.bytes_max),
+         fmt::format("its {} bytes do not fit beside what is kept, there is room for {}; delete "
+                     "some and ask again",
+                     sum, room),
          now);
     return AfterTurn::kDrop;
   }
-  size_bytes_ += sum;
   entry.job.file_bytes = std::move(sizes);
+  AddBytes(entry.job);
   entry.storing = true;
   return AfterTurn::kStore;
 }
@@ -280,11 +307,42 @@ void MediaJobs::OnStored(const std::string& id, const Result<void>& stored, std:
     return;
   }
   if (!stored) {
+    entry.job.error_cause = stored.error().ToString();
     Fail(entry, "storage_failed", "its file could not be kept", now);
     return;
   }
   entry.job.progress = 1;
   End(entry, MediaStatus::kCompleted, now);
+}
+
+void MediaJobs::AddBytes(const MediaJob& job) {
+  size_bytes_ += job.size_bytes();
+  tenants_[job.tenant].size_bytes += job.size_bytes();
+  ForgetTenant(job.tenant);
+}
+
+void MediaJobs::TakeBytes(const MediaJob& job) {
+  size_bytes_ -= job.size_bytes();
+  tenants_[job.tenant].size_bytes -= job.size_bytes();
+  ForgetTenant(job.tenant);
+}
+
+// Of one that has nothing any more nothing is known.
+void MediaJobs::ForgetTenant(const std::string& name) {
+  const auto found = tenants_.find(name);
+  if (found != tenants_.end() && found->second.live == 0 && found->second.size_bytes == 0) {
+    tenants_.erase(found);
+  }
+}
+
+std::uint64_t MediaJobs::RoomOf(const std::string& tenant) const {
+  const std::uint64_t all = options_.bytes_max - std::min(options_.bytes_max, size_bytes_);
+  const auto found = tenants_.find(tenant);
+  if (options_.tenant_bytes_max == 0) {
+    return all;
+  }
+  const std::uint64_t used = found == tenants_.end() ? 0 : found->second.size_bytes;
+  return std::min(all, options_.tenant_bytes_max - std::min(options_.tenant_bytes_max, used));
 }
 
 void MediaJobs::End(Entry& entry, MediaStatus status, std::int64_t now) {
@@ -294,17 +352,13 @@ void MediaJobs::End(Entry& entry, MediaStatus status, std::int64_t now) {
   job.status = status;
   job.completed_at = now;
   job.expires_at = now + job.lifetime_seconds;
+  --tenants_.at(job.tenant).live;
   if (status != MediaStatus::kCompleted) {
-    size_bytes_ -= job.size_bytes();
+    TakeBytes(job);
     job.file_bytes.clear();
   }
   ended_.push_back(job.id);
-  const bool goes_on = std::ranges::any_of(jobs_, [&](const auto& one) {
-    return one.second.job.tenant == job.tenant && !one.second.job.ended();
-  });
-  if (!goes_on) {
-    tenants_.erase(job.tenant);
-  }
+  ForgetTenant(job.tenant);
 }
 
 void MediaJobs::Fail(Entry& entry, std::string_view code, std::string_view message,
@@ -337,7 +391,7 @@ std::vector<std::string> MediaJobs::TakeEnded() { return std::exchange(ended_, {
 void MediaJobs::Remove(const std::string& id) {
   const auto found = jobs_.find(id);
   PX_ASSERT(found->second.job.ended() && turning_ != id);
-  size_bytes_ -= found->second.job.size_bytes();
+  TakeBytes(found->second.job);
   jobs_.erase(found);
 }
 

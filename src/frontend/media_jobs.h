@@ -21,6 +21,9 @@ enum class MediaStatus : std::uint8_t { kQueued, kInProgress, kCompleted, kFaile
 
 std::string_view MediaStatusName(MediaStatus status);
 
+/// error_code of a job whose picture to begin with could not be read: the client's fault.
+inline constexpr std::string_view kBadReference = "invalid_input_reference";
+
 struct MediaJob {
   std::string id;
   std::string tenant;
@@ -36,6 +39,7 @@ struct MediaJob {
   std::vector<std::uint64_t> file_bytes;  // of each file, once it is completed
   std::string error_code;                 // of one that failed
   std::string error_message;
+  std::string error_cause;  // for who runs the server; in no record
   std::uint64_t order = 0;  // in which they came, in this process
 
   bool ended() const { return status >= MediaStatus::kCompleted; }
@@ -58,13 +62,16 @@ struct MediaJobOptions {
   std::uint32_t running_max = 8;    // that take turns: each holds its latents in memory
   std::uint32_t kept_max = 10'000;  // all together
   std::uint64_t bytes_max = std::uint64_t{4} << 30;  // of all files
+  std::uint64_t tenant_bytes_max = 0;                // of one tenant's; 0: of all
+  std::uint32_t tenant_live_max = 0;  // jobs of one tenant that have not ended; 0: any number
 };
 
 class MediaJobs final {
  public:
   explicit MediaJobs(const MediaJobOptions& options) : options_(options) {}
 
-  /// Takes a new one, queued. Errors: kResourceExhausted naming the bound.
+  /// Takes a new one, queued. Errors: kResourceExhausted or, of a tenant's own, kQuotaExceeded;
+  /// naming the bound.
   Result<void> Add(MediaJob job);
   /// Takes one of an earlier process; one that had not ended there has failed. Returns whether it
   /// was changed by that.
@@ -129,13 +136,25 @@ class MediaJobs final {
   using Jobs = std::map<std::string, Entry, std::less<>>;
 
   Entry* Best();
+  void AddBytes(const MediaJob& job);
+  void TakeBytes(const MediaJob& job);
+  void ForgetTenant(const std::string& name);
+  std::uint64_t RoomOf(const std::string& tenant) const;
   void End(Entry& entry, MediaStatus status, std::int64_t now);
   void Fail(Entry& entry, std::string_view code, std::string_view message, std::int64_t now);
 
   const MediaJobOptions options_;
-  Jobs jobs_;                                     // by id
-  std::map<std::string, std::uint64_t> tenants_;  // last turn of those with jobs that go on
-  std::optional<std::string> turning_;            // whose turn is under way
+  Jobs jobs_;  // by id
+
+  /// Of one that has jobs that go on, or files.
+  struct Tenant {
+    std::uint64_t last_turn = 0;
+    std::uint32_t live = 0;  // jobs that have not ended
+    std::uint64_t size_bytes = 0;
+  };
+
+  std::map<std::string, Tenant> tenants_;
+  std::optional<std::string> turning_;  // whose turn is under way
   std::vector<std::string> ended_;
   std::uint32_t queued_ = 0;
   std::uint32_t running_ = 0;

@@ -5,17 +5,25 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/result.h"
+#include "wire/messages/media.h"
 
 namespace pixii::frontend {
 
-enum class MediaKind : std::uint8_t { kVideo, kImage };
+using wire::MediaKind;  // what is made is what may be shown
 
-enum class MediaFormat : std::uint8_t { kMp4, kPng, kJpeg, kWebp };
+/// As records have it: new ones go to the end.
+enum class MediaFormat : std::uint8_t { kMp4, kPng, kJpeg, kWebp, kWebm, kAvi };
+
+/// "mp4": of files' names and of output_format.
+std::string_view MediaFormatName(MediaFormat format);
+/// "video/mp4".
+std::string_view MediaFormatType(MediaFormat format);
 
 /// What shall be made.
 struct MediaSpec {
@@ -32,14 +40,17 @@ struct MediaSpec {
   std::uint32_t count = 1;  // pictures; 1 of a video
   MediaFormat format = MediaFormat::kMp4;
   std::int32_t quality = 90;  // of JPEG and WebP, 0 .. 100
+  /// URL of the picture that a video begins with; null: none. Records do not keep it.
+  std::shared_ptr<const std::string> input_reference = nullptr;
 };
 
 /// What a model makes where a request says nothing.
 struct MediaModel {
   std::string name;
   std::int64_t created = 0;      // seconds since 1970
-  MediaSpec defaults;            // of a video; pictures have its sides
+  MediaSpec defaults;            // of a video, its format too; pictures have its sides
   std::int32_t frames_unit = 4;  // a video has one frame more than a multiple of it
+  bool takes_image = false;      // what it makes begins with a picture that requests bring
 };
 
 /// How far a job is behind a turn.

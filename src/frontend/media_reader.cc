@@ -4,11 +4,20 @@
 
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 
 namespace pixii::frontend {
 
 namespace {
+
+std::uint64_t BytesOf(const ReadMedia& read) {
+  std::uint64_t bytes = read.item.pixels.size();
+  for (const ReadMedia::Row& row : read.rows) {
+    bytes += row.item.pixels.size();
+  }
+  return bytes;
+}
 
 /// The parts of one request, each URL read once.
 class PartReader final {
@@ -16,31 +25,80 @@ class PartReader final {
   PartReader(const MediaReader& reader, const MediaBounds& bounds)
       : reader_(reader), bounds_(bounds) {}
 
-  Result<wire::MediaItem> Read(const MediaPart& part) {
-    const auto known = read_.find({part.kind, part.url});
+  /// It is there as long as the reader.
+  Result<const ReadMedia*> Read(const MediaPart& part) {
+    const auto known = read_.find(KeyOf(part));
     if (known != read_.end()) {
-      return known->second;
+      return &known->second;
     }
     if (bounds_.abandoned && bounds_.abandoned()) {
       return Fail(Code::kCancelled, "the client is gone", part.where);
     }
     PX_TRY(ReadMedia read, reader_.Read(part));
     pixels_ += read.pixels;
+    film_bytes_ += part.kind == wire::MediaKind::kVideo ? BytesOf(read) : 0;
+    if (film_bytes_ > kFilmBytesMax) {
+      return Fail(Code::kTooLarge,
+                  fmt::format("{}: with it the frames of the request's videos are {} bytes; at "
+                              "most {} are taken",
+                              part.where, film_bytes_, kFilmBytesMax),
+                  part.where);
+    }
     if (pixels_ > bounds_.pixels_max) {
       return Fail(Code::kTooLarge,
                   fmt::format("{}: with it the request shows {} pixels; at most {} are taken",
                               part.where, pixels_, bounds_.pixels_max),
                   part.where);
     }
-    return read_.emplace(std::pair(part.kind, part.url), std::move(read.item)).first->second;
+    return &read_.emplace(KeyOf(part), std::move(read)).first->second;
   }
 
  private:
   const MediaReader& reader_;
   const MediaBounds& bounds_;
-  std::map<std::pair<wire::MediaKind, std::string>, wire::MediaItem> read_;
+  using Key = std::tuple<wire::MediaKind, bool, std::string>;
+
+  static Key KeyOf(const MediaPart& part) { return {part.kind, part.is_features, part.url}; }
+
+  std::map<Key, ReadMedia> read_;
   std::uint64_t pixels_ = 0;
+  std::uint64_t film_bytes_ = 0;
 };
+
+void AddItem(wire::MediaItem item, TokenId placeholder, MediaPrompt& out) {
+  item.begin = static_cast<std::uint32_t>(out.tokens.size());
+  out.tokens.insert(out.tokens.end(), item.count, placeholder);
+  out.media.push_back(std::move(item));
+}
+
+/// Rows bring their own marks: those that the template has put around the placeholder go. `after`
+/// is what follows it; says how many of that are left out.
+Result<std::size_t> AddRows(const ReadMedia& read, std::span<const TokenId> after,
+                            TokenId placeholder, const MediaBounds& bounds, MediaPrompt& out) {
+  const bool marked = !out.tokens.empty() && out.tokens.back() == read.start_mark &&
+                      !after.empty() && after.front() == read.end_mark;
+  if (marked) {
+    out.tokens.pop_back();
+  }
+  for (const ReadMedia::Row& row : read.rows) {
+    if (!row.words.empty() && bounds.add_words) {
+      PX_CHECK_OK(bounds.add_words(row.words, out.tokens));
+    }
+    out.tokens.push_back(read.start_mark);
+    AddItem(row.item, placeholder, out);
+    out.tokens.push_back(read.end_mark);
+  }
+  return marked ? 1 : 0;
+}
+
+/// Tokens that `read` takes at least.
+std::uint64_t TokensOf(const ReadMedia& read) {
+  std::uint64_t tokens = read.rows.empty() ? read.item.count : 0;
+  for (const ReadMedia::Row& row : read.rows) {
+    tokens += row.item.count;
+  }
+  return tokens;
+}
 
 }  // namespace
 
@@ -67,9 +125,9 @@ Result<MediaPrompt> ShowMedia(std::span<const TokenId> tokens, std::span<const M
                               parts.size()),
                   "messages");
     }
-    PX_TRY(wire::MediaItem item, part_reader.Read(parts[next]));
+    PX_TRY(const ReadMedia* read, part_reader.Read(parts[next]));
     ++next;
-    const std::uint64_t least = out.tokens.size() + item.count + (tokens.size() - i - 1);
+    const std::uint64_t least = out.tokens.size() + TokensOf(*read) + (tokens.size() - i - 1);
     if (least > bounds.tokens_max) {
       return Fail(Code::kTooLarge,
                   fmt::format("messages: this model's maximum context length is {} tokens, and "
@@ -77,9 +135,12 @@ Result<MediaPrompt> ShowMedia(std::span<const TokenId> tokens, std::span<const M
                               bounds.tokens_max, least, next, parts.size()),
                   "messages");
     }
-    item.begin = static_cast<std::uint32_t>(out.tokens.size());
-    out.tokens.insert(out.tokens.end(), item.count, token);
-    out.media.push_back(std::move(item));
+    if (read->rows.empty()) {
+      AddItem(read->item, token, out);
+    } else {
+      PX_TRY(const std::size_t left_out, AddRows(*read, tokens.subspan(i + 1), token, bounds, out));
+      i += left_out;
+    }
   }
   if (next < parts.size()) {
     return Fail(

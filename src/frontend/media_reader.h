@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/ids.h"
@@ -16,18 +17,32 @@
 namespace pixii::frontend {
 
 inline constexpr std::size_t kMediaPartsMax = 256;  // of a request
+inline constexpr std::size_t kFilmPartsMax = 16;    // of them: each may cost a minute
+/// Of all frames of a request's videos: it travels in one message of 64 MiB at most.
+inline constexpr std::uint64_t kFilmBytesMax = std::uint64_t{48} << 20U;
 
 /// A picture or film as a message names it.
 struct MediaPart {
   wire::MediaKind kind = wire::MediaKind::kImage;
   std::string url;
-  std::string where;  // its field, for errors
+  std::string where;         // its field, for errors
+  bool is_features = false;  // what a tower made of it, in a safetensors file
 };
 
 /// An item as the model is shown it.
 struct ReadMedia {
   wire::MediaItem item;      // without `begin`
   std::uint64_t pixels = 0;  // that were decoded for it
+
+  /// A part of the item that stands alone, between two marks and behind words of its own.
+  struct Row {
+    std::string words;
+    wire::MediaItem item;
+  };
+
+  std::vector<Row> rows = {};  // where there are some, they are the item
+  TokenId start_mark = -1;     // of each row
+  TokenId end_mark = -1;
 };
 
 class MediaReader {
@@ -49,6 +64,8 @@ struct MediaBounds {
   std::uint64_t tokens_max = 0;                        // of the whole prompt
   std::uint64_t pixels_max = std::uint64_t{1} << 28U;  // that are decoded
   std::function<bool()> abandoned = {};  // nobody waits any more; asked before each picture
+  /// Puts words behind a prompt, as if they had stood in its text; needed where rows have words.
+  std::function<Result<void>(std::string_view words, std::vector<TokenId>& prompt)> add_words = {};
 };
 
 /// A rendered prompt whose placeholders have become as many as their items take.

@@ -11,6 +11,7 @@
 
 #include "frontend/field_error.h"
 #include "frontend/openai_request.h"
+#include "wire/base64.h"
 
 namespace pixii::frontend {
 
@@ -24,6 +25,9 @@ struct Draft {
   std::optional<std::int64_t> frames;
   std::optional<double> seconds;
   bool rate_given = false;
+  std::optional<std::int32_t> width;  // beside size, as TensorRT-LLM has them
+  std::optional<std::int32_t> height;
+  bool size_given = false;
   bool seed_given = false;
   bool dynamo = false;  // it has a field that Dynamo's form alone has
 };
@@ -114,7 +118,10 @@ Result<bool> ReadKnob(std::string_view name, std::string_view at, const Json& va
     PX_TRY(const std::int64_t seed, ReadWhole(at, value, 0, INT64_MAX - kImagesMax));
     spec.seed = static_cast<std::uint64_t>(seed);
     out.seed_given = true;
-  } else if (name == "fps" && spec.kind == MediaKind::kVideo) {
+  } else if ((name == "fps" || name == "frame_rate") && spec.kind == MediaKind::kVideo) {
+    if (out.rate_given) {
+      return Bad(at, "is there twice: in nvext and beside it, or as fps and as frame_rate");
+    }
     PX_TRY(spec.frames_per_second, ReadNumber(at, value, 1, 240));
     out.rate_given = true;
   } else if (name == "num_frames" && spec.kind == MediaKind::kVideo) {
@@ -175,6 +182,21 @@ Result<void> ReadFalse(std::string_view at, const Json& value) {
   return {};
 }
 
+// The picture that a video begins with: its bytes, or a file of the allowed folder. What would have
+// to be fetched is not taken: a step of all jobs would wait for it.
+Result<void> ReadReference(std::string_view at, const Json& value, const MediaModel& model,
+                           MediaSpec& spec) {
+  if (!model.takes_image) {
+    return NotDone(at, "this model makes videos and pictures from words alone");
+  }
+  PX_TRY(std::string url, ReadText(at, value));
+  if (!url.starts_with("data:") && !url.starts_with("file:")) {
+    return NotDone(at, "is taken as an upload, a data: URL, or a file: URL of the media folder");
+  }
+  spec.input_reference = std::make_shared<const std::string>(std::move(url));
+  return {};
+}
+
 // What is common to both routes. False: the field is none of these.
 Result<bool> ReadCommon(const std::string& name, const Json& value, const MediaModel& model,
                         const MediaRules& rules, Draft& out) {
@@ -185,10 +207,15 @@ Result<bool> ReadCommon(const std::string& name, const Json& value, const MediaM
   } else if (name == "size") {
     if (!(value.is_string() && value.string() == "auto")) {
       PX_CHECK_OK(ReadSize(name, value, out.request.spec));
+      out.size_given = true;
     }
+  } else if (name == "width" || name == "height") {
+    PX_TRY(const std::int64_t side, ReadWhole(name, value, 1, kMediaSideMax));
+    (name == "width" ? out.width : out.height) = static_cast<std::int32_t>(side);
   } else if (name == "response_format") {
     PX_CHECK_OK(ReadOneOf(name, value, {"url", "b64_json"}));
     out.request.base64 = value.string() == "b64_json";
+    out.request.placed = true;
     out.dynamo = true;
   } else if (name == "nvext") {
     PX_CHECK_OK(ReadNvext(value, out, rules));
@@ -198,7 +225,7 @@ Result<bool> ReadCommon(const std::string& name, const Json& value, const MediaM
   } else if (name == "stream") {
     PX_CHECK_OK(ReadFalse(name, value));
   } else if (name == "input_reference") {
-    return NotDone(name, "this model makes videos and pictures from words alone");
+    PX_CHECK_OK(ReadReference(name, value, model, out.request.spec));
   } else if (name == "extra_args") {
     if (!value.is_object() || !value.object().empty()) {
       return NotDone(name, "there are no further arguments");
@@ -209,12 +236,23 @@ Result<bool> ReadCommon(const std::string& name, const Json& value, const MediaM
   return true;
 }
 
+// "auto": as the model has it.
+Result<void> ReadVideoFormat(std::string_view at, const Json& value, MediaSpec& spec) {
+  PX_CHECK_OK(ReadOneOf(at, value, {"auto", "mp4", "webm", "avi"}));
+  for (const MediaFormat format : {MediaFormat::kMp4, MediaFormat::kWebm, MediaFormat::kAvi}) {
+    if (value.string() == MediaFormatName(format)) {
+      spec.format = format;
+    }
+  }
+  return {};
+}
+
 Result<bool> ReadVideoField(const std::string& name, const Json& value, Draft& out) {
   if (name == "seconds") {
     PX_TRY(out.seconds, ReadNumber(name, value, 0.01, 3600));
-  } else if (name == "output_format") {
-    PX_CHECK_OK(ReadOneOf(name, value, {"mp4"}));
-    out.dynamo = true;
+  } else if (name == "output_format" || name == "format") {
+    PX_CHECK_OK(ReadVideoFormat(name, value, out.request.spec));
+    out.dynamo = out.dynamo || name == "output_format";
   } else {
     return false;
   }
@@ -270,6 +308,16 @@ Result<MediaRequest> Complete(Draft draft, const MediaModel& model, std::uint64_
   MediaSpec& spec = draft.request.spec;
   if (spec.prompt.empty()) {
     return Bad("prompt", "is missing");
+  }
+  if (model.takes_image && spec.input_reference == nullptr) {
+    return Bad("input_reference", "is missing: what this model makes begins with a picture");
+  }
+  if (draft.width || draft.height) {
+    if (draft.size_given || !draft.width || !draft.height) {
+      return Bad(draft.width ? "width" : "height", "width and height go together, without size");
+    }
+    spec.width = *draft.width;
+    spec.height = *draft.height;
   }
   if (!draft.seed_given) {
     spec.seed = seed;
@@ -333,13 +381,15 @@ Result<Json> BodyOfForm(const std::vector<wire::FormPart>& parts) {
   Json out{Json::Object{}};
   for (const wire::FormPart& part : parts) {
     const std::string name = part.name.substr(0, 100);
-    if (part.filename) {
-      return NotDone(name, "this model makes videos and pictures from words alone");
+    if (part.filename && name != "input_reference") {
+      return NotDone(name, "is no field that takes a file");
     }
     if (out.Find(name) != nullptr) {
       return Bad(name, "is there twice");
     }
-    if (name == "nvext") {
+    if (part.filename) {
+      out.Set(name, "data:application/octet-stream;base64," + wire::EncodeBase64(part.content));
+    } else if (name == "nvext") {
       PX_TRY(Json value, wire::ParseJson(part.content));
       out.Set(name, std::move(value));
     } else {

@@ -27,7 +27,8 @@ struct MediaRules {
 
 struct MediaRequest {
   MediaSpec spec;
-  bool synchronous = false;  // Dynamo's form: the answer has the file
+  bool synchronous = false;  // Dynamo's form: the answer names the file or has it
+  bool placed = false;       // response_format is there
   bool base64 = false;       // in the answer; else its URL
 };
 
@@ -39,8 +40,8 @@ Result<MediaRequest> ReadVideoRequest(const wire::Json& body, const MediaModel& 
 Result<MediaRequest> ReadImageRequest(const wire::Json& body, const MediaModel& model,
                                       std::uint64_t seed, const MediaRules& rules);
 
-/// The fields of a form as the JSON body that means the same. Errors: kInvalidArgument,
-/// kUnsupported (a file).
+/// The fields of a form as the JSON body that means the same; input_reference may be a file, which
+/// becomes a data: URL. Errors: kInvalidArgument, kUnsupported (another file).
 Result<wire::Json> BodyOfForm(const std::vector<wire::FormPart>& parts);
 
 }  // namespace pixii::frontend

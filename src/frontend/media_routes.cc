@@ -30,34 +30,6 @@ Error NoMedia(std::string_view what, std::string_view id) {
                fmt::format("{}_id", what));
 }
 
-std::string_view FormatName(MediaFormat format) {
-  switch (format) {
-    case MediaFormat::kMp4:
-      return "mp4";
-    case MediaFormat::kPng:
-      return "png";
-    case MediaFormat::kJpeg:
-      return "jpeg";
-    case MediaFormat::kWebp:
-      break;
-  }
-  return "webp";
-}
-
-std::string_view TypeOf(MediaFormat format) {
-  switch (format) {
-    case MediaFormat::kMp4:
-      return "video/mp4";
-    case MediaFormat::kPng:
-      return "image/png";
-    case MediaFormat::kJpeg:
-      return "image/jpeg";
-    case MediaFormat::kWebp:
-      break;
-  }
-  return "image/webp";
-}
-
 std::optional<std::uint64_t> ReadNumber(std::string_view text) {
   std::uint64_t out = 0;
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), out);
@@ -112,7 +84,8 @@ std::string_view QueryValue(std::string_view query, std::string_view name) {
 
 Response FileResponse(const std::string& bytes, MediaFormat format,
                       std::optional<std::string_view> range_field) {
-  Response out{.content_type = TypeOf(format), .body = {}, .fields = {{"Accept-Ranges", "bytes"}}};
+  Response out{
+      .content_type = MediaFormatType(format), .body = {}, .fields = {{"Accept-Ranges", "bytes"}}};
   const std::optional<ByteRange> range = ReadRange(range_field, bytes.size());
   if (!range) {
     out.body = bytes;
@@ -146,6 +119,7 @@ struct Frontend::MediaWaiting final : ExchangeWatcher {
   std::string tenant;
   std::string id;
   bool base64 = false;
+  bool bare = false;  // the file is the answer
   rt::Time began{};
   Json::Array files;  // of its answer
 };
@@ -194,7 +168,7 @@ Result<Json> Frontend::ReadMediaBody(const Call& call) const {
   return BodyOfForm(parts);
 }
 
-void Frontend::CreateMedia(Call& call, MediaKind kind) {
+void Frontend::CreateMedia(Call& call, MediaKind kind, MediaAnswer answer) {
   const auto read = [&]() -> Result<MediaRequest> {
     PX_CHECK_OK(CheckMedia(call));
     PX_CHECK_OK(Admit(call));
@@ -209,7 +183,7 @@ void Frontend::CreateMedia(Call& call, MediaKind kind) {
   }
   const std::string id = NewId(kind == MediaKind::kVideo ? "video_" : "image_");
   const std::string& tenant = call.key->tenant;
-  if (!request->synchronous) {
+  if (answer == MediaAnswer::kAsAsked && !request->synchronous) {
     std::shared_ptr<Waiting> waiting = Wait(call);
     media_->Create(id, tenant, std::move(request->spec),
                    [this, waiting, id, tenant](const Result<void>& added) {
@@ -228,6 +202,7 @@ void Frontend::CreateMedia(Call& call, MediaKind kind) {
   waiting->tenant = tenant;
   waiting->id = id;
   waiting->base64 = request->base64;
+  waiting->bare = answer == MediaAnswer::kFile && !request->placed;
   waiting->began = Now();
   call.exchange.Watch(waiting.get());
   media_->Create(
@@ -258,6 +233,7 @@ void Frontend::OnMediaEnded(const std::shared_ptr<MediaWaiting>& waiting, const 
   call.route = waiting->route;
   const Code code = draining_                               ? Code::kShuttingDown
                     : job.status == MediaStatus::kCancelled ? Code::kCancelled
+                    : job.error_code == kBadReference       ? Code::kInvalidArgument
                                                             : Code::kModelFault;
   Refuse(call, Error(code, job.status == MediaStatus::kCancelled ? "the job was cancelled"
                                                                  : job.error_message));
@@ -270,14 +246,14 @@ void Frontend::AddMediaFile(const std::shared_ptr<MediaWaiting>& waiting, const 
   const auto add = [waiting, job, video](std::string_view name, std::string value) {
     Json file{Json::Object{}};
     if (video) {
-      file.Set("output_format", FormatName(job.spec.format));
+      file.Set("output_format", MediaFormatName(job.spec.format));
       file.Set("fps", job.spec.frames_per_second);
     }
     file.Set(name, std::move(value));
     waiting->files.push_back(std::move(file));
   };
   if (index < job.file_bytes.size()) {
-    if (!waiting->base64) {
+    if (!waiting->base64 && !waiting->bare) {
       add("url", media_->UrlOf(job, index));
       AddMediaFile(waiting, job);
       return;
@@ -291,6 +267,10 @@ void Frontend::AddMediaFile(const std::shared_ptr<MediaWaiting>& waiting, const 
         failed.status = MediaStatus::kFailed;
         failed.error_message = "its file could not be read";
         OnMediaEnded(waiting, failed);
+        return;
+      }
+      if (waiting->bare) {
+        SendBareMedia(waiting, job, **bytes);
         return;
       }
       add("b64_json", wire::EncodeBase64(**bytes));
@@ -312,7 +292,7 @@ void Frontend::AddMediaFile(const std::shared_ptr<MediaWaiting>& waiting, const 
     out.Set("error", Json());
     out.Set("inference_time_s", std::chrono::duration<double>(Now() - waiting->began).count());
   } else {
-    out.Set("output_format", FormatName(job.spec.format));
+    out.Set("output_format", MediaFormatName(job.spec.format));
     out.Set("size", fmt::format("{}x{}", job.spec.width, job.spec.height));
   }
   Exchange& exchange = *std::exchange(waiting->exchange, nullptr);
@@ -323,9 +303,33 @@ void Frontend::AddMediaFile(const std::shared_ptr<MediaWaiting>& waiting, const 
   }
 }
 
-void Frontend::HandleCreateVideo(Call& call) { CreateMedia(call, MediaKind::kVideo); }
+// Who wants it again finds it by the id in the header.
+void Frontend::SendBareMedia(const std::shared_ptr<MediaWaiting>& waiting, const MediaJob& job,
+                             const std::string& bytes) {
+  Exchange& exchange = *std::exchange(waiting->exchange, nullptr);
+  exchange.Watch(nullptr);
+  Response out{.content_type = MediaFormatType(job.spec.format),
+               .body = bytes,
+               .fields = std::move(waiting->fields)};
+  out.fields.push_back({"X-Video-Id", job.id});
+  exchange.Respond(std::move(out));
+}
 
-void Frontend::HandleImages(Call& call) { CreateMedia(call, MediaKind::kImage); }
+void Frontend::HandleCreateVideo(Call& call) {
+  CreateMedia(call, MediaKind::kVideo, MediaAnswer::kAsAsked);
+}
+
+void Frontend::HandleVideoSync(Call& call) {
+  CreateMedia(call, MediaKind::kVideo, MediaAnswer::kFile);
+}
+
+void Frontend::HandleVideoGenerations(Call& call) {
+  CreateMedia(call, MediaKind::kVideo, MediaAnswer::kJson);
+}
+
+void Frontend::HandleImages(Call& call) {
+  CreateMedia(call, MediaKind::kImage, MediaAnswer::kJson);
+}
 
 void Frontend::HandleVideos(Call& call) {
   constexpr ListLimits kLimits{.limit_default = 20, .limit_max = 100};
@@ -360,10 +364,12 @@ void Frontend::HandleDeleteVideo(Call& call) {
     Refuse(call, served.error());
     return;
   }
-  if (!media_->Erase(call.key->tenant, id)) {
+  const MediaJob* job = media_->Find(call.key->tenant, id);
+  if (job == nullptr || job->spec.kind != MediaKind::kVideo) {
     Refuse(call, NoMedia("video", id));
     return;
   }
+  (void)media_->Erase(call.key->tenant, id);
   AnswerDeleted(call, "video.deleted", id);
 }
 
@@ -421,12 +427,21 @@ void Frontend::HandleImageContent(Call& call) {
   SendMediaFile(call, MediaKind::kImage, *read);
 }
 
-// What OpenAI has and the models here cannot do.
+// What others have and the models here cannot do.
 void Frontend::HandleVideoAbsent(Call& call) {
   const std::string_view path = call.exchange.request().path;
   const std::string_view name = path.substr(path.rfind('/') + 1);
+  const std::string_view why = name == "stream" ? "a video is made whole; GET /v1/videos/{id} says "
+                                                  "how far it is"
+                                                : "this model makes videos from words alone";
+  Refuse(call, Error(Code::kUnsupported, fmt::format("{}: {}", name, why), std::string(name)));
+}
+
+void Frontend::HandleImageAbsent(Call& call) {
+  const std::string_view path = call.exchange.request().path;
+  const std::string_view name = path.substr(path.rfind('/') + 1);
   Refuse(call, Error(Code::kUnsupported,
-                     fmt::format("{}: this model makes videos from words alone", name),
+                     fmt::format("{}: this model makes pictures from words alone", name),
                      std::string(name)));
 }
 

@@ -4,19 +4,27 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <utility>
 
 namespace pixii::frontend {
 
 namespace {
 
-constexpr std::array<std::string_view, 2> kFolders = {"videos", "images"};
-constexpr std::array<std::string_view, 2> kKinds = {"video", "image"};
+constexpr std::array<std::string_view, 2> kFolders = {"images", "videos"};
+constexpr std::array<std::string_view, 2> kKinds = {"image", "video"};
 constexpr std::string_view kRecordSuffix = ".json";
 
 std::string RecordName(std::string_view id) { return fmt::format("{}{}", id, kRecordSuffix); }
 
 std::string_view KindName(MediaKind kind) { return kKinds[static_cast<std::size_t>(kind)]; }
+
+// What a client is told of a store; its paths are nobody's business.
+Result<void> NotKept(const Error& error) {
+  return Fail(
+      error.code() == Code::kResourceExhausted ? Code::kResourceExhausted : Code::kUnavailable,
+      "the job cannot be kept now; try again later");
+}
 
 }  // namespace
 
@@ -41,13 +49,11 @@ Result<std::unique_ptr<MediaService>> MediaService::Open(rt::Loop& loop, obs::Re
 Result<void> MediaService::OpenStores() {
   for (const MediaKind kind : {MediaKind::kVideo, MediaKind::kImage}) {
     const auto at = static_cast<std::size_t>(kind);
-    if (options_.folder.empty()) {
+    if (!options_.open) {
       stores_[at] = MakeMemoryBlobStore(loop_);
       continue;
     }
-    PX_TRY(FolderBlobs opened,
-           OpenFolderBlobStore(loop_, fmt::format("{}/{}", options_.folder, kFolders[at]),
-                               options_.jobs.bytes_max));
+    PX_TRY(OpenedBlobs opened, options_.open(std::string(kFolders[at])));
     stores_[at] = std::move(opened.store);
     Restore(kind, opened.found);
   }
@@ -56,7 +62,7 @@ Result<void> MediaService::OpenStores() {
 
 // What has no record that fits goes: it is the rest of a job that was cut.
 void MediaService::Restore(MediaKind kind, const std::vector<FoundBlob>& found) {
-  std::map<std::string_view, std::uint64_t> sizes;
+  std::map<std::string_view, std::optional<std::uint64_t>> sizes;
   for (const FoundBlob& blob : found) {
     sizes.emplace(blob.name, blob.size_bytes);
   }
@@ -68,7 +74,7 @@ void MediaService::Restore(MediaKind kind, const std::vector<FoundBlob>& found) 
     bool fits = job && blob.name == RecordName(job->id) && job->spec.kind == kind;
     for (std::size_t i = 0; fits && i < job->file_bytes.size(); ++i) {
       const auto size = sizes.find(job->FileName(i));
-      fits = size != sizes.end() && size->second == job->file_bytes[i];
+      fits = size != sizes.end() && size->second.value_or(job->file_bytes[i]) == job->file_bytes[i];
     }
     if (fits) {
       jobs.push_back(std::move(*job));
@@ -145,7 +151,7 @@ void MediaService::Create(const std::string& id, const std::string& tenant, Medi
                         (void)Erase(job->tenant, id);
                       }
                     }
-                    added(stored);
+                    added(stored ? stored : NotKept(stored.error()));
                     Pump();
                   });
 }
@@ -336,8 +342,8 @@ std::string MediaService::UrlOf(const MediaJob& job, std::size_t index) const {
   if (!options_.http_url.empty()) {
     return fmt::format("{}/{}/{}", options_.http_url, folder, job.FileName(index));
   }
-  if (!options_.folder.empty()) {
-    return fmt::format("file://{}/{}/{}", options_.folder, folder, job.FileName(index));
+  if (!options_.fs_url.empty()) {
+    return fmt::format("{}/{}/{}", options_.fs_url, folder, job.FileName(index));
   }
   return job.spec.kind == MediaKind::kVideo
              ? fmt::format("/v1/videos/{}/content", job.id)

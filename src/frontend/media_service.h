@@ -25,8 +25,10 @@
 namespace pixii::frontend {
 
 struct MediaServiceOptions {
-  std::string folder;    // gets videos/ID.mp4 and images/ID-0.png; empty: in memory
-  std::string http_url;  // where somebody serves that folder; empty: nobody does
+  /// Opens what gets ID.mp4 or ID-0.png: "videos" or "images"; empty: all is in memory.
+  std::function<Result<OpenedBlobs>(const std::string& name)> open = {};
+  std::string fs_url;    // where these lie, "file:///srv/media"; empty: in memory
+  std::string http_url;  // where somebody serves them; empty: nobody does
   MediaJobOptions jobs;
   MediaRules rules;
   std::int64_t lifetime_seconds = 24LL * 3600;  // of a job from its end

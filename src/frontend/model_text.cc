@@ -181,10 +181,44 @@ Result<text::RenderedPrompt> ModelText::Render(const ChatPrompt& prompt) const {
   return chosen->Render(input);
 }
 
+void PutForMark(std::string_view mark, std::string_view text, text::RenderedPrompt& prompt) {
+  text::RenderedPrompt out;
+  auto range = prompt.untrusted.begin();
+  std::size_t at = 0;
+  const auto copy_to = [&](std::size_t end) {
+    const std::size_t shift = out.text.size() - at;  // may wrap: so does the sum
+    for (; range != prompt.untrusted.end() && range->begin < end; ++range) {
+      out.untrusted.push_back({range->begin + shift, range->end + shift});
+    }
+    out.text.append(prompt.text, at, end - at);
+    at = end;
+  };
+  for (std::size_t found = mark.empty() ? std::string::npos : prompt.text.find(mark);
+       found != std::string::npos; found = prompt.text.find(mark, found + mark.size())) {
+    const bool written = std::ranges::any_of(prompt.untrusted, [&](const text::TextRange& one) {
+      return one.begin < found + mark.size() && found < one.end;
+    });
+    if (!written) {
+      copy_to(found);
+      out.text += text;
+      at = found + mark.size();
+    }
+  }
+  copy_to(prompt.text.size());
+  prompt = std::move(out);
+}
+
 Result<std::vector<TokenId>> ModelText::EncodeChat(const ChatPrompt& prompt) const {
   PX_TRY(text::RenderedPrompt rendered, Render(prompt));
   if (prompt.continue_final_message) {
     PX_CHECK_OK(CutAfterFinalMessage(rendered, prompt.messages));
+  }
+  if (prompt.frame) {
+    const std::string begin(tokenizer_->TokenText(prompt.frame->begin));
+    PutForMark(begin,
+               fmt::format("\n\n{}{}{}\n\n", begin, tokenizer_->TokenText(prompt.frame->image),
+                           tokenizer_->TokenText(prompt.frame->end)),
+               rendered);
   }
   // The template writes the model's special tokens itself: none are added around it.
   text::EncodeOptions encode;

@@ -27,6 +27,9 @@ struct ModelTextFiles {
   std::optional<std::string> chat_template_json;
 };
 
+/// Puts `text` in place of every `mark` in `prompt` that no client wrote.
+void PutForMark(std::string_view mark, std::string_view text, text::RenderedPrompt& prompt);
+
 class ModelText final : public TextProcessor {
  public:
   /// `civil_now` is what templates that print a date see.

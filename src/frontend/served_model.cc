@@ -25,6 +25,18 @@ Result<void> CheckIds(std::span<const TokenId> ids, std::string_view field,
   return {};
 }
 
+// A model is not asked about pictures that nobody shows it.
+Result<void> CheckWords(std::span<const TokenId> ids, std::string_view field,
+                        const wire::ModelCard& card) {
+  const auto found = std::ranges::find_if(
+      ids, [&](TokenId id) { return card.vision && card.vision->StandsForMedia(id); });
+  return found == ids.end()
+             ? Result<void>()
+             : Bad(field, fmt::format("token {} is {}, which stands for a picture and is not given "
+                                      "as a token",
+                                      found - ids.begin(), *found));
+}
+
 Result<std::vector<std::vector<TokenId>>> EncodePrompts(const OpenAiRequest& request,
                                                         const ServedModel& model,
                                                         const wire::ModelCard& card) {
@@ -32,6 +44,11 @@ Result<std::vector<std::vector<TokenId>>> EncodePrompts(const OpenAiRequest& req
   if (!request.media.empty() && (!card.vision || !model.images)) {
     return NotDone(request.media[0].where,
                    fmt::format("the model \"{}\" reads text alone", model.name()));
+  }
+  const auto film = std::ranges::find(request.media, wire::MediaKind::kVideo, &MediaPart::kind);
+  if (film != request.media.end() && (!card.vision->film || !model.films)) {
+    return NotDone(film->where,
+                   fmt::format("the model \"{}\" is shown pictures, not videos", model.name()));
   }
   if (request.surface == Surface::kChat && request.prompts.empty()) {
     if (!model.text) {
@@ -42,13 +59,23 @@ Result<std::vector<std::vector<TokenId>>> EncodePrompts(const OpenAiRequest& req
               model.name()),
           "messages");
     }
-    PX_TRY(auto tokens, model.text->EncodeChat(ShownChat(request, model)));
+    ChatPrompt chat = ShownChat(request, model);
+    if (card.vision && card.vision->frame_begin >= 0) {
+      chat.frame = PictureFrame{.begin = card.vision->frame_begin,
+                                .image = card.vision->image_token,
+                                .end = card.vision->frame_end};
+    }
+    PX_TRY(auto tokens, model.text->EncodeChat(chat));
+    if (request.media.empty()) {
+      PX_CHECK_OK(CheckWords(tokens, "messages", card));
+    }
     out.push_back(std::move(tokens));
     return out;
   }
   for (const PromptInput& input : request.prompts) {
     if (const auto* ids = std::get_if<std::vector<TokenId>>(&input)) {
       PX_CHECK_OK(CheckIds(*ids, "prompt", card));
+      PX_CHECK_OK(CheckWords(*ids, "prompt", card));
       out.push_back(*ids);
       continue;
     }
@@ -63,6 +90,7 @@ Result<std::vector<std::vector<TokenId>>> EncodePrompts(const OpenAiRequest& req
            model.text->Encode(
                std::get<std::string>(input),
                {.add_special = request.add_special_tokens.value_or(true), .parse_special = true}));
+    PX_CHECK_OK(CheckWords(tokens, "prompt", card));
     out.push_back(std::move(tokens));
   }
   return out;
@@ -274,13 +302,34 @@ ChatPrompt ShownChat(const OpenAiRequest& request, const ServedModel& model) {
 
 namespace {
 
+// `words` behind `prompt`, as its tokenizer takes them where they stand in the same text. Texts end
+// at special tokens, so only what follows the last one is looked at again, and it stays ordinary
+// text.
+Result<void> AddWords(const TextProcessor& text, std::string_view words,
+                      std::vector<TokenId>& prompt) {
+  const auto special = std::find_if(prompt.rbegin(), prompt.rend(),
+                                    [&](TokenId token) { return text.IsSpecial(token); });
+  std::string joined = DecodeAll(text, std::span(special.base(), prompt.end()), false);
+  joined += words;
+  PX_TRY(const std::vector<TokenId> tokens,
+         text.Encode(joined, {.add_special = false, .parse_special = false}));
+  prompt.erase(special.base(), prompt.end());
+  prompt.insert(prompt.end(), tokens.begin(), tokens.end());
+  return {};
+}
+
 // Last, since it takes long: what else is wrong with a request was said before.
 Result<void> ShowPictures(const OpenAiRequest& request, const ServedModel& model,
                           const wire::ModelCard& card, std::function<bool()> abandoned,
                           GenerationPlan& plan) {
   PX_TRY(MediaPrompt shown,
-         ShowMedia(plan.prompts[0], request.media, ModelMedia(*card.vision, model.images),
-                   {.tokens_max = card.context_tokens_max, .abandoned = std::move(abandoned)}));
+         ShowMedia(plan.prompts[0], request.media,
+                   ModelMedia(*card.vision, model.images, model.files, model.films),
+                   {.tokens_max = card.context_tokens_max,
+                    .abandoned = std::move(abandoned),
+                    .add_words = [&](std::string_view words, std::vector<TokenId>& prompt) {
+                      return model.text ? AddWords(*model.text, words, prompt) : Result<void>();
+                    }}));
   plan.prompts[0] = std::move(shown.tokens);
   wire::GenerateRequest& prototype = plan.prototype;
   prototype.media = std::move(shown.media);
@@ -331,6 +380,8 @@ Result<GenerationPlan> PlanGeneration(const OpenAiRequest& request, const Served
   if (request.disaggregated) {
     PX_CHECK_OK(CheckIds(request.disaggregated->first_gen_tokens,
                          "disaggregated_params.first_gen_tokens", card));
+    PX_CHECK_OK(CheckWords(request.disaggregated->first_gen_tokens,
+                           "disaggregated_params.first_gen_tokens", card));
   }
   plan.stream = request.streams();
   plan.echo = request.echo.value_or(false);

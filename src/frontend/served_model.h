@@ -45,6 +45,8 @@ struct ServedModel {
   std::shared_ptr<text::grammar::GrammarLibrary> grammars = {};
   PoolingProfile pooling = {};  // of a model that reads texts
   ImageGetter images = {};      // null: nothing is fetched or decoded here
+  FileGetter files = {};        // of features that clients bring; null: they bring none
+  FilmGetter films = {};
 
   const std::string& name() const { return names.front(); }
 

@@ -28,6 +28,14 @@ class TextDecoder {
   virtual void Flush(std::string& out) = 0;
 };
 
+/// What a template that writes `begin` for a picture means by it: two newlines, begin, image, end
+/// and two newlines.
+struct PictureFrame {
+  TokenId begin = -1;
+  TokenId image = -1;
+  TokenId end = -1;
+};
+
 struct ChatPrompt {
   wire::Json
       messages;  // array of objects as templates expect them: arguments of tool calls are objects
@@ -35,6 +43,7 @@ struct ChatPrompt {
   wire::Json template_kwargs;  // object, or null
   bool add_generation_prompt = true;
   bool continue_final_message = false;
+  std::optional<PictureFrame> frame;  // nothing: templates write what the model reads
 };
 
 class TextProcessor {

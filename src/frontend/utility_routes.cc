@@ -185,7 +185,7 @@ std::string Frontend::AdapterObject(const ModelService& service, const wire::Ada
 /// What a name means. Errors: those of ModelTable::Find, kNotFound also if the call's key may not
 /// use it.
 Result<Frontend::Named> Frontend::FindAllowed(const Call& call, std::string_view name) const {
-  if (media_) {
+  if (media_ && (models_.serving().empty() || name == media_->model().name)) {
     return Fail(MediaOnly());
   }
   PX_TRY(ModelService * service, models_.Find(name));

@@ -162,6 +162,16 @@ std::size_t FleetLink::worker_count() const {
       std::ranges::count_if(workers_, [](const auto& one) { return one.second.linked->routed(); }));
 }
 
+std::vector<std::pair<InstanceId, control::WorkerLoad>> FleetLink::loads() const {
+  std::vector<std::pair<InstanceId, control::WorkerLoad>> out;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.linked->routed()) {
+      out.emplace_back(id, worker.linked->link().load());
+    }
+  }
+  return out;
+}
+
 bool FleetLink::uses(InstanceId instance) const {
   const auto found = workers_.find(instance);
   return found != workers_.end() && found->second.linked->routed();

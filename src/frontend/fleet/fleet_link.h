@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -129,6 +130,9 @@ class FleetLink final : public control::WorkerLink {
   std::size_t worker_count() const;
   /// Whether there is any; does not look at all of them.
   bool has_worker() const;
+
+  /// These, with what each said last of its load.
+  std::vector<std::pair<control::InstanceId, control::WorkerLoad>> loads() const;
 
   /// Whether they can be sent to this one.
   bool uses(control::InstanceId instance) const;

@@ -57,6 +57,16 @@ bool ComputesFor(const VersionKey& prefill, const VersionKey& decode) {
          but_block_size(prefill.settings) == but_block_size(decode.settings);
 }
 
+bool EncodesFor(const VersionKey& encode, const VersionKey& version) {
+  return encode.name == version.name && encode.fingerprint == version.fingerprint;
+}
+
+bool Helps(const control::Instance& instance, const VersionKey& version) {
+  const VersionKey own = VersionOf(instance);
+  return instance.role == control::WorkerRole::kEncode ? EncodesFor(own, version)
+                                                       : ComputesFor(own, version);
+}
+
 bool ServesClients(control::WorkerRole role) {
   return role == control::WorkerRole::kAggregated || role == control::WorkerRole::kDecode;
 }

@@ -45,6 +45,13 @@ VersionKey VersionOf(const control::Instance& instance);
 /// another size, for they are cut anew where they arrive.
 bool ComputesFor(const VersionKey& prefill, const VersionKey& decode);
 
+/// Whether a worker with role encode looks at pictures for workers of `version`: what it makes of
+/// them depends on the weights alone.
+bool EncodesFor(const VersionKey& encode, const VersionKey& version);
+
+/// Whether a worker that serves others serves those of `version`.
+bool Helps(const control::Instance& instance, const VersionKey& version);
+
 /// Whether clients' requests go to it, and not only other workers'.
 bool ServesClients(control::WorkerRole role);
 
