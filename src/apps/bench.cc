@@ -14,6 +14,7 @@
 #include "apps/print_figures.h"
 #include "bench/adapter_bench.h"
 #include "bench/cluster_bench.h"
+#include "bench/diffusion_bench.h"
 #include "bench/engine_bench.h"
 #include "bench/frontend_bench.h"
 #include "bench/http_load.h"
@@ -22,6 +23,7 @@
 #include "bench/router_bench.h"
 #include "bench/tokenizer_bench.h"
 #include "bench/transfer_bench.h"
+#include "bench/video_bench.h"
 #include "model/checkpoint_folder.h"
 #include "model/vision_processor.h"
 #include "model/vision_tower.h"
@@ -217,6 +219,31 @@ Figures MeasureMedia(const BenchMediaFlags& flags) {
   return bench::BenchMedia(*tower, options);
 }
 
+Figures MeasureDiffusion(const BenchDiffusionFlags& flags) {
+  PX_TRY(const ModelSource source, ResolveModel(flags.model, true));
+  return bench::BenchDiffusion({.folder = source.folder,
+                                .cpu = CpuOptionsOf(flags.isa, flags.threads),
+                                .frames = static_cast<std::int32_t>(flags.frames),
+                                .vae_width = static_cast<std::int32_t>(flags.vae_width),
+                                .vae_height = static_cast<std::int32_t>(flags.vae_height),
+                                .repeats = static_cast<std::uint32_t>(flags.repeats)});
+}
+
+Figures MeasureVideos(const BenchVideosFlags& flags) {
+  PX_TRY(const ModelSource model, ResolveModel(flags.model, false));
+  PX_TRY(const ModelSource videos, ResolveModel(flags.video_model, false));
+  PX_TRY(std::string program, rt::RealPath("/proc/self/exe"));
+  return bench::BenchVideos({.program = std::move(program),
+                             .model = model.folder,
+                             .video_model = videos.folder,
+                             .share = flags.share,
+                             .videos = static_cast<std::uint32_t>(flags.videos),
+                             .streams = static_cast<std::uint32_t>(flags.streams),
+                             .output_tokens = static_cast<std::uint32_t>(flags.output_tokens),
+                             .seconds = flags.seconds,
+                             .repeats = static_cast<std::uint32_t>(flags.repeats)});
+}
+
 Figures MeasureTokenizer(const BenchTokenizerFlags& flags) {
   if (flags.text.empty()) {
     return Fail(Code::kInvalidArgument, "--text FILE names the text to encode", "text");
@@ -322,12 +349,26 @@ int RunBench(const Arguments& arguments) {
          "HTTP, in turns, on the same cores as the load."},
         MeasureFrontend, rest);
   }
+  if (what == "diffusion") {
+    return RunMeasurement(
+        {"bench diffusion",
+         "Measures a step of Wan's transformer and its VAE beside this machine's multiply-add "
+         "peak, measured in the same run."},
+        MeasureDiffusion, rest);
+  }
   if (what == "media") {
     return RunMeasurement(
         {"bench media",
          "Measures what a picture costs before a model sees it, beside libjpeg-turbo's own "
          "decoding, and what kept features save."},
         MeasureMedia, rest);
+  }
+  if (what == "videos") {
+    return RunMeasurement(
+        {"bench videos",
+         "Measures what streams of chat feel of videos that are made in the same process, beside "
+         "the same streams alone, in turns."},
+        MeasureVideos, rest);
   }
   if (what == "tokenizer") {
     return RunMeasurement(
@@ -366,10 +407,10 @@ int RunBench(const Arguments& arguments) {
          "memory or a bare socket, in turns."},
         MeasureTransfer, rest);
   }
-  return Complain(
-      Error(Code::kInvalidArgument,
-            "pixii bench takes one of: cluster, engine, frontend, grammar, kv, media, router, "
-            "serve, tokenizer, transfer"));
+  return Complain(Error(
+      Code::kInvalidArgument,
+      "pixii bench takes one of: cluster, diffusion, engine, frontend, grammar, kv, media, router, "
+      "serve, tokenizer, transfer, videos"));
 }
 
 }  // namespace pixii::apps

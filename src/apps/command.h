@@ -27,6 +27,7 @@ int RunUp(const Arguments& arguments);
 int RunFrontend(const Arguments& arguments);
 int RunRouter(const Arguments& arguments);
 int RunVideo(const Arguments& arguments);
+int RunImage(const Arguments& arguments);
 int RunChat(const Arguments& arguments);
 int RunTokenize(const Arguments& arguments);
 int RunDetokenize(const Arguments& arguments);

@@ -18,19 +18,6 @@ namespace {
 
 constexpr rt::Duration kLoadingPeriod = std::chrono::seconds(1);
 
-Result<std::string> WithRevision(const std::string& model, const std::string& revision) {
-  if (revision.empty()) {
-    return model;
-  }
-  if (model.find('@') != std::string::npos) {
-    return Fail(Code::kInvalidArgument,
-                fmt::format("revision: \"{}\" names one already, --revision {} is a second", model,
-                            revision),
-                "revision");
-  }
-  return fmt::format("{}@{}", model, revision);
-}
-
 }  // namespace
 
 Result<std::unique_ptr<EngineUnit>> EngineUnit::Load(rt::Loop& loop, obs::Log& log,
@@ -148,14 +135,16 @@ Result<void> EngineUnit::MakeLink() {
 
 engine::EngineLoopOptions EngineUnit::LoopOptions() {
   return {.audit_rate = static_cast<std::uint32_t>(options_.engine.audit_rate),
-          .on_mismatch = [this](const engine::AuditMismatch& mismatch) {
-            obs::Event(log_, obs::EventId::kAnswerMismatch)
-                .kv("request", Raw(mismatch.request))
-                .kv("choice", mismatch.choice)
-                .kv("position", mismatch.position)
-                .kv("given", mismatch.given)
-                .kv("recomputed", mismatch.recomputed);
-          }};
+          .on_mismatch =
+              [this](const engine::AuditMismatch& mismatch) {
+                obs::Event(log_, obs::EventId::kAnswerMismatch)
+                    .kv("request", Raw(mismatch.request))
+                    .kv("choice", mismatch.choice)
+                    .kv("position", mismatch.position)
+                    .kv("given", mismatch.given)
+                    .kv("recomputed", mismatch.recomputed);
+              },
+          .turns = options_.turns};
 }
 
 worker::LocalLinkOptions EngineUnit::LinkOptions() {
@@ -287,6 +276,11 @@ void EngineUnit::Export(obs::Registry& registry) const {
   total(MetricId::kEngineExpiredRequestsTotal, load.engine.expired_requests);
   total(MetricId::kEngineCancelledRequestsTotal, load.engine.cancelled_requests);
   total(MetricId::kEnginePrefixHitTokensTotal, load.scheduler.cached_tokens);
+  if (link_->card().vision) {
+    total(MetricId::kMediaEncodedTotal, load.engine.media_encoded);
+    total(MetricId::kMediaCacheHitsTotal, load.engine.media_cache_hits);
+    total(MetricId::kMediaOfferedHitsTotal, load.engine.media_offered_hits);
+  }
   total(MetricId::kEngineDraftsTotal, load.engine.drafts);
   total(MetricId::kEngineDraftedTokensTotal, load.engine.drafted_tokens);
   total(MetricId::kEngineAcceptedTokensTotal, load.engine.accepted_tokens);

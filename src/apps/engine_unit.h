@@ -39,6 +39,7 @@ struct EngineUnitOptions {
   std::vector<ModelHost::ConnectorMaker> connectors = {};  // for ModelHost::UseConnector
   bool shared_blocks = false;                              // ModelHost::ShareBlocks
   bool kv_events_consolidated = true;                      // worker::LocalLinkOptions
+  kernels::ComputeTurns* turns = nullptr;                  // engine::EngineLoopOptions
 };
 
 class EngineUnit final {
@@ -83,6 +84,14 @@ class EngineUnit final {
 
   /// Tokenizer, template and defaults; call once.
   frontend::ServedModel TakeServed() { return std::move(*served_); }
+
+  /// As ModelHost::feature_terms.
+  worker::FeatureTerms feature_terms() const { return host_->feature_terms(); }
+
+  /// As engine::EngineLoop::OfferFeatures. Pre: there is one rank.
+  void OfferFeatures(std::string digest, std::shared_ptr<const model::VisionFeatures> features) {
+    engines_.front()->OfferFeatures(std::move(digest), std::move(features));
+  }
 
   /// The engine's counters, as of its last step.
   void Export(obs::Registry& registry) const;

@@ -55,9 +55,14 @@ control::MuxClientOptions FleetClientOptions(const FleetFlags& flags) {
 void FleetHost::Count::Add(const Fleet& fleet) {
   apps::Add(moves, fleet.link->counters());
   apps::Add(moves, fleet.prefill->counters());
+  apps::Add(moves, fleet.encode->counters());
   for (std::size_t i = 0; i < paths.size(); ++i) {
-    paths[i] += fleet.whole->paths()[i];
+    paths[i] += fleet.text->paths()[i];
   }
+  const frontend::EncodeCounters& seen = fleet.whole->counters();
+  pictures.encoded += seen.encoded;
+  pictures.no_worker += seen.no_worker;
+  pictures.missed += seen.missed;
 }
 
 FleetHost::FleetHost(ProcessUnit& process, rt::Net& net, HttpUnit& http, obs::Registry& registry,
@@ -90,13 +95,13 @@ std::vector<frontend::ShownInstance> FleetHost::instances() const {
   return out;
 }
 
-// A prefill worker may compute for workers of several versions: those that serve count.
+// A worker that serves others may do so for several versions: those that serve clients count.
 const FleetHost::Fleet* FleetHost::FleetOf(const control::Instance& instance) const {
   const frontend::VersionKey own = frontend::VersionOf(instance);
   const Fleet* out = nullptr;
   for (const auto& [key, fleet] : fleets_) {
-    const bool of = instance.role == control::WorkerRole::kPrefill ? frontend::ComputesFor(own, key)
-                                                                   : key == own;
+    const bool of =
+        frontend::ServesClients(instance.role) ? key == own : frontend::Helps(instance, key);
     if (of && (out == nullptr || fleet.service)) {
       out = &fleet;
     }
@@ -183,7 +188,7 @@ void FleetHost::ExportStates() {
 std::size_t FleetHost::worker_count() const {
   std::size_t out = 0;
   for (const auto& [key, fleet] : fleets_) {
-    out += fleet.link->worker_count() + fleet.prefill->worker_count();
+    out += fleet.worker_count();
   }
   return out;
 }
@@ -191,7 +196,7 @@ std::size_t FleetHost::worker_count() const {
 std::size_t FleetHost::outstanding_count() const {
   std::size_t out = 0;
   for (const auto& [key, fleet] : fleets_) {
-    out += fleet.link->outstanding_count() + fleet.whole->outstanding_count();
+    out += fleet.outstanding_count();
   }
   return out;
 }
@@ -209,10 +214,11 @@ void FleetHost::OnChanges(const std::vector<control::MembershipChange>& changes)
       continue;
     }
     versions_.RemoveInstance(change.instance.id);
-    prefills_.erase(change.instance.id);
+    helpers_.erase(change.instance.id);
     for (auto& [key, fleet] : fleets_) {
       fleet.link->RemoveInstance(change.instance.id);
       fleet.prefill->RemoveInstance(change.instance.id);
+      fleet.encode->RemoveInstance(change.instance.id);
     }
   }
   Settle();
@@ -224,16 +230,13 @@ void FleetHost::SetInstance(const control::Instance& instance) {
   }
   const frontend::VersionKey key = frontend::VersionOf(instance);
   versions_.SetInstance(instance);
-  if (instance.role == control::WorkerRole::kEncode) {
-    return;
-  }
-  if (instance.role == control::WorkerRole::kPrefill) {
-    prefills_.insert_or_assign(instance.id, instance);
+  if (!frontend::ServesClients(instance.role)) {
+    helpers_.insert_or_assign(instance.id, instance);
     for (auto& [other, fleet] : fleets_) {
-      if (frontend::ComputesFor(key, other)) {
+      if (frontend::Helps(instance, other)) {
         Take(fleet, instance);
       } else {
-        fleet.prefill->RemoveInstance(instance.id);
+        fleet.of(instance.role).RemoveInstance(instance.id);
       }
     }
     return;
@@ -241,9 +244,9 @@ void FleetHost::SetInstance(const control::Instance& instance) {
   Fleet& fleet = fleets_[key];
   if (!fleet.link) {
     MakeFleet(instance.card, fleet);
-    for (const auto& [id, prefill] : prefills_) {
-      if (frontend::ComputesFor(frontend::VersionOf(prefill), key)) {
-        Take(fleet, prefill);
+    for (const auto& [id, helper] : helpers_) {
+      if (frontend::Helps(helper, key)) {
+        Take(fleet, helper);
       }
     }
   }
@@ -277,12 +280,27 @@ void FleetHost::MakeFleet(const wire::ModelCard& card, Fleet& fleet) {
       std::make_shared<frontend::FleetLink>(process_.loop(), net_, card, std::move(options));
   fleet.prefill =
       std::make_shared<frontend::FleetLink>(process_.loop(), net_, card, std::move(prefill));
-  fleet.whole = std::make_shared<frontend::PrefillLink>(
+  fleet.text = std::make_shared<frontend::PrefillLink>(
       process_.loop(), *fleet.prefill, *fleet.link,
       PrefillOptionsOf(options_.fleet, options_.router), &process_.log());
+  fleet.encode = std::make_shared<frontend::FleetLink>(process_.loop(), net_, card,
+                                                       MakeEncodeOptions(card.name));
+  fleet.whole = std::make_shared<frontend::EncodeLink>(process_.loop(), *fleet.encode, *fleet.text,
+                                                       &process_.log());
   if (options_.routing != nullptr) {
     options_.routing->Begin(*fleet.link);
   }
+}
+
+// A picture's first worker is chosen by what it is; routers know nothing of towers.
+frontend::FleetOptions FleetHost::MakeEncodeOptions(std::string_view model) {
+  frontend::FleetOptions options = MakeFleetOptions(model);
+  options.router = {};
+  options.registry = nullptr;               // those series are of the workers that answer
+  options.patience = rt::Duration::zero();  // who computes the prompt can look at it, too
+  options.flight.moves_max = std::min(options.flight.moves_max, 1U);
+  options.adopts_block_size = true;
+  return options;
 }
 
 void FleetHost::OnConnection(control::InstanceId instance, bool connected) {
@@ -424,8 +442,7 @@ void FleetHost::SweepLater() {
 void FleetHost::Sweep() {
   std::erase_if(fleets_, [this](const auto& one) {
     const auto& [key, fleet] = one;
-    const bool over = !versions_.Knows(key) && fleet.link->outstanding_count() == 0 &&
-                      fleet.whole->outstanding_count() == 0;
+    const bool over = !versions_.Knows(key) && fleet.outstanding_count() == 0;
     if (over) {
       gone_[key.name].Add(fleet);
     }
@@ -481,6 +498,12 @@ void FleetHost::Export() {
                       {model, frontend::NameOf(static_cast<frontend::PrefillPath>(i))})
           .SetTotal(sum.paths[i]);
     }
+    const auto pictures = [&, &name = model](const char* path, std::uint64_t value) {
+      registry_.GetCounter(MetricId::kEncodeTotal, {name, path}).SetTotal(value);
+    };
+    pictures("encode", sum.pictures.encoded);
+    pictures("local_no_worker", sum.pictures.no_worker);
+    pictures("fallback", sum.pictures.missed);
     registry_.GetGauge(MetricId::kModelMigrationLimit, {model})
         .Set(static_cast<double>(options_.fleet.migration_limit));
     registry_.GetGauge(MetricId::kModelWorkers, {model}).Set(static_cast<double>(workers[model]));
@@ -489,6 +512,7 @@ void FleetHost::Export() {
     options_.plane->Export(registry_);
   }
   ExportStates();
+  http_.Export(registry_);
   registry_.GetCounter(MetricId::kErrorEventsTotal).SetTotal(process_.log().error_count());
 }
 

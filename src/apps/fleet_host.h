@@ -23,6 +23,7 @@
 #include "apps/plane_unit.h"
 #include "apps/process_unit.h"
 #include "control/discovery.h"
+#include "frontend/fleet/encode_link.h"
 #include "frontend/fleet/fleet_link.h"
 #include "frontend/fleet/model_versions.h"
 #include "frontend/fleet/prefill_link.h"
@@ -74,10 +75,22 @@ class FleetHost final {
     // Of one that is served, whole is what clients' requests go to.
     std::shared_ptr<frontend::FleetLink> link;     // of those that answer
     std::shared_ptr<frontend::FleetLink> prefill;  // of those that compute prompts for them
-    std::shared_ptr<frontend::PrefillLink> whole;
+    std::shared_ptr<frontend::FleetLink> encode;   // of those that look at pictures for both
+    std::shared_ptr<frontend::PrefillLink> text;   // link and prefill
+    std::shared_ptr<frontend::EncodeLink> whole;
 
     frontend::FleetLink& of(control::WorkerRole role) const {
-      return role == control::WorkerRole::kPrefill ? *prefill : *link;
+      return role == control::WorkerRole::kPrefill  ? *prefill
+             : role == control::WorkerRole::kEncode ? *encode
+                                                    : *link;
+    }
+
+    std::size_t outstanding_count() const {
+      return link->outstanding_count() + text->outstanding_count() + whole->outstanding_count();
+    }
+
+    std::size_t worker_count() const {
+      return link->worker_count() + prefill->worker_count() + encode->worker_count();
     }
 
     std::optional<frontend::ServedModel> texts;
@@ -90,6 +103,7 @@ class FleetHost final {
   struct Count {
     frontend::FleetCounters moves;
     std::array<std::uint64_t, frontend::kPrefillPathCount> paths = {};
+    frontend::EncodeCounters pictures;
 
     void Add(const Fleet& fleet);
   };
@@ -113,6 +127,7 @@ class FleetHost final {
   void SweepLater();
   void Sweep();
   frontend::FleetOptions MakeFleetOptions(std::string_view model);
+  frontend::FleetOptions MakeEncodeOptions(std::string_view model);
   void MakeFleet(const wire::ModelCard& card, Fleet& fleet);
   void Export();
 
@@ -123,8 +138,9 @@ class FleetHost final {
   Options options_;
   frontend::ModelVersions versions_;
   std::map<frontend::VersionKey, Fleet> fleets_;
-  std::map<control::InstanceId, control::Instance> prefills_;  // that there are, of any version
-  std::map<control::InstanceId, std::string> conflicts_;       // kept apart, with why
+  /// Of roles that serve other workers, whatever version: each is of every fleet that it serves.
+  std::map<control::InstanceId, control::Instance> helpers_;
+  std::map<control::InstanceId, std::string> conflicts_;  // kept apart, with why
   std::set<std::tuple<std::string, std::string_view, std::string_view>>
       states_told_;  // model, state, reason
   Counters gone_;

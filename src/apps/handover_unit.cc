@@ -66,6 +66,12 @@ worker::HandoverKeeper& HandoverUnit::keeper() {
   return *keeper_;
 }
 
+void HandoverUnit::AddFigures(std::vector<AgentFigures>& out) const {
+  for (const kv::HandoverConnector* connector : connectors_) {
+    out.push_back({.counters = connector->transfers(), .peers = connector->peers()});
+  }
+}
+
 // Over all ranks.
 void HandoverUnit::Export(const std::string& model, obs::Registry& registry) {
   using kv::HandoverCounters;
@@ -103,7 +109,6 @@ void HandoverUnit::Export(const std::string& model, obs::Registry& registry) {
       }
     }
   };
-  figures_.Export(model, connectors_, registry);
   if (flags_.role == "prefill") {
     ends("offer", &HandoverCounters::offer_ends);
     now(MetricId::kHandoverOffers, &HandoverCounters::offers);

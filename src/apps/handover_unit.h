@@ -44,6 +44,8 @@ class HandoverUnit final {
 
   void Export(const std::string& model, obs::Registry& registry);
 
+  void AddFigures(std::vector<AgentFigures>& out) const;
+
  private:
   HandoverUnit(rt::Loop& loop, obs::Log& log, HandoverFlags flags, const EngineFlags& engine)
       : loop_(loop), log_(log), flags_(std::move(flags)), engine_(engine) {}
@@ -54,7 +56,6 @@ class HandoverUnit final {
   EngineFlags engine_;
   std::vector<kv::HandoverConnector*> connectors_;  // the engines', of each rank
   std::optional<worker::RanksKeeper> keeper_;
-  TransferFigures figures_;
 };
 
 }  // namespace pixii::apps

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "apps/command.h"
-#include "apps/image_source.h"
 #include "rt/file.h"
 
 namespace pixii::apps {
@@ -110,6 +109,8 @@ Result<void> HttpUnit::Prepare() {
     PX_TRY(keys_, frontend::ApiKeys::Parse(text));
   }
   PX_CHECK_OK(ReadEndpoints(flags_.disable_endpoints));
+  PX_TRY(media::SourcePolicy policy, SourcePolicyOf(flags_));
+  getters_ = MakeMediaGetters(std::move(policy));
   return {};
 }
 
@@ -226,7 +227,9 @@ Result<void> HttpUnit::UseParsers(frontend::ServedModel& served) const {
 Result<frontend::ServiceId> HttpUnit::Serve(frontend::ServedModel served,
                                             std::shared_ptr<control::WorkerLink> link) {
   PX_CHECK_OK(UseParsers(served));
-  served.images = images_;
+  served.images = getters_.images;
+  served.files = getters_.files;
+  served.films = getters_.films;
   if (model_name_.empty()) {
     card_ = link->card();
     model_name_ = served.name();
@@ -235,7 +238,9 @@ Result<frontend::ServiceId> HttpUnit::Serve(frontend::ServedModel served,
 }
 
 Result<void> HttpUnit::ServeMedia(std::unique_ptr<frontend::MediaMaker> maker) {
-  model_name_ = maker->model().name;
+  if (model_name_.empty()) {
+    model_name_ = maker->model().name;
+  }
   media_->rules.ignore_unknown = flags_.ignore_unsupported_fields;
   return frontend_->ServeMedia(*media_, std::move(maker));
 }
@@ -254,8 +259,6 @@ Result<void> HttpUnit::Start(bool adapter_api, obs::Registry& registry,
       recorder_->Take(std::move(record));
     };
   }
-  PX_TRY(media::SourcePolicy policy, SourcePolicyOf(flags_));
-  images_ = MakeImageGetter(std::move(policy));
   frontend::FrontendOptions options = MakeFrontendOptions(flags_, adapter_api);
   PX_TRY(options.disabled_endpoints, ReadEndpoints(flags_.disable_endpoints));
   options.media_api = media_.has_value();
@@ -265,6 +268,12 @@ Result<void> HttpUnit::Start(bool adapter_api, obs::Registry& registry,
   PX_CHECK_OK(ListenGrpc());
   reload_pool_ = std::make_unique<rt::WorkPool>(loop_, "reload", 1, 1);
   return {};
+}
+
+void HttpUnit::Export(obs::Registry& registry) const {
+  if (getters_.figures) {
+    apps::Export(*getters_.figures, registry);
+  }
 }
 
 Result<void> HttpUnit::ListenGrpc() {
@@ -344,9 +353,10 @@ Result<void> HttpUnit::WritePorts() const {
 }
 
 void HttpUnit::SayExample(std::string_view note) const {
-  const auto [path, body] = media_ ? std::pair<std::string_view, std::string_view>(
-                                         "/v1/videos", R"({"prompt": "a red circle moving left"})")
-                                   : Example(card_);
+  const auto [path, body] = media_ && !card_
+                                ? std::pair<std::string_view, std::string_view>(
+                                      "/v1/videos", R"({"prompt": "a red circle moving left"})")
+                                : Example(card_.value_or(wire::ModelCard{}));
   const bool file = address_.host.starts_with("unix:");
   const std::string scheme = flags_.tls_cert.empty() ? "http" : "https";
   Say("{}pixii serves {} on {}{}\n\n"

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "apps/access_log_writer.h"
+#include "apps/image_source.h"
 #include "apps/option_structs.h"
 #include "apps/record_writer.h"
 #include "base/result.h"
@@ -60,6 +61,9 @@ class HttpUnit final {
   /// Reads keys and certificates anew.
   void Reload();
 
+  /// What came of the media that requests brought.
+  void Export(obs::Registry& registry) const;
+
   /// Lets what runs end, then stops the loop, or calls `on_done` if it is given. False, and nothing
   /// happens: it was not started.
   bool Drain(std::function<void()> on_done = {});
@@ -95,9 +99,9 @@ class HttpUnit final {
   std::unique_ptr<rt::Net> tls_net_;  // null: plain HTTP
   const std::shared_ptr<rt::TlsSlot> tls_ = std::make_shared<rt::TlsSlot>();
   frontend::ApiKeys keys_;
-  rt::Address address_;   // asked for, then bound
-  wire::ModelCard card_;  // of the model that was served first
-  frontend::ImageGetter images_;
+  rt::Address address_;                  // asked for, then bound
+  std::optional<wire::ModelCard> card_;  // of the model that was served first; none of videos
+  MediaGetters getters_;
   std::string model_name_;
   std::optional<frontend::MediaServiceOptions> media_;  // nothing: it makes none
   bool draining_ = false;

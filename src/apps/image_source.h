@@ -1,20 +1,34 @@
-// Pictures that requests name: from a URL to pixels, fetched by policy and decoded in a sandboxed
-// child process.
+// Pictures and videos that requests name: from a URL to pixels, fetched by policy and decoded in a
+// sandboxed child process.
 //
-// Thread: the getter is called by threads that may wait.
+// Thread: the getters are called by threads that may wait.
 #pragma once
+
+#include <memory>
 
 #include "apps/option_structs.h"
 #include "frontend/model_media.h"
 #include "media/url_policy.h"
+#include "obs/metrics.h"
 
 namespace pixii::apps {
 
 /// Where a server's pictures may come from. Errors: kInvalidArgument naming the flag that is wrong.
 Result<media::SourcePolicy> SourcePolicyOf(const HttpFlags& flags);
 
-/// Keeps its children as long as a copy of it lives. Errors of a call: those of media::Source and
-/// DecoderPool.
-frontend::ImageGetter MakeImageGetter(media::SourcePolicy policy);
+/// What came of all that was asked for so far. Threads of requests write it.
+class MediaFigures;
+
+struct MediaGetters {
+  frontend::ImageGetter images;  // Errors: those of media::Source and DecoderPool
+  frontend::FileGetter files;    // Errors: those of media::Source
+  frontend::FilmGetter films;    // Errors: those of media::Source and DecoderPool
+  std::shared_ptr<MediaFigures> figures;
+};
+
+/// Its children are kept as long as a copy of `images` or `films` lives.
+MediaGetters MakeMediaGetters(media::SourcePolicy policy);
+
+void Export(const MediaFigures& figures, obs::Registry& registry);
 
 }  // namespace pixii::apps

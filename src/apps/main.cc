@@ -33,6 +33,7 @@ constexpr Row kCommands[] = {
     {"grammar", "says whether texts follow a schema, pattern or grammar", RunGrammar},
     {"check", "compares model folders with the golden files in them", RunCheck},
     {"video", "makes a video from a text", RunVideo},
+    {"image", "makes a picture from a text", RunImage},
     {"inspect", "says what a checkpoint is and what it needs", RunInspect},
     {"kv", "looks at the file of a KV disk tier and mends it", RunKv},
     {"media", "decodes an image file in a sandbox, resizes it and writes its RGB bytes", RunMedia},

@@ -1,4 +1,5 @@
-// `pixii media`: one image file, decoded in the sandbox.
+// `pixii media`: one image or video file, decoded in the sandbox, and what a model makes of an
+// image.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,8 @@ namespace pixii::apps {
 
 struct MediaCommandFlags {
   std::string raw;
+  std::string embeddings;
+  std::string model = "tiny-vlm";
   bool exif = false;
   std::string resize;
   std::string filter = "bicubic";
@@ -21,6 +24,9 @@ struct MediaCommandFlags {
   std::int64_t side_max = 32'768;
   std::int64_t pixels_max = std::int64_t{64} << 20;
   std::int64_t frames_max = 1'000;
+  std::int64_t frames = 0;
+  double fps = 2.0;
+  std::int64_t video_frames_max = 20'000;
   std::int64_t memory_max = std::int64_t{1} << 30;
   std::int64_t cpu_time_max = 10'000'000'000;
   std::int64_t time_max = 30'000'000'000;

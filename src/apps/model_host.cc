@@ -149,7 +149,46 @@ Result<std::int64_t> ThreadsOfRank(const EngineFlags& flags) {
 
 }  // namespace
 
-Result<std::unique_ptr<kernels::Operators>> MakeOperators(const EngineFlags& flags) {
+std::string TowerNumerics(const EngineFlags& flags, const kernels::Operators& operators) {
+  const kernels::ComputeType compute = ComputeOf(flags);
+  return fmt::format("k{}-{}-{}", kKernelSetVersion, operators.numerics(),
+                     compute == kernels::ComputeType::kF32    ? "fp32"
+                     : compute == kernels::ComputeType::kBf16 ? "bf16"
+                                                              : "int8");
+}
+
+Result<std::function<std::unique_ptr<engine::ModelEncoder>()>> EncodersOf(
+    const std::string& folder, const model::VisionSpec& spec, kernels::Operators* operators,
+    const EngineFlags& flags) {
+  PX_TRY(const model::CheckpointFolder source, model::CheckpointFolder::Open(folder));
+  PX_TRY(media::PatchSpec processor, model::LoadVisionProcessor(source, spec));
+  PX_TRY(std::optional<model::VideoProcessor> videos, model::LoadVideoProcessor(source, spec));
+  std::shared_ptr<model::VisionTower> tower;
+  if (operators != nullptr) {
+    PX_TRY(tower, model::VisionTower::Load(folder, *operators, {.compute = ComputeOf(flags)}));
+  }
+  return [spec, tower, processor = std::move(processor), videos = std::move(videos)] {
+    return std::make_unique<engine::ModelEncoder>(spec, tower, processor, videos);
+  };
+}
+
+Result<std::uint64_t> MediaCacheBytes(const EngineFlags& flags) {
+  const double gib = flags.multimodal_embedding_cache_capacity_gb;
+  if (gib < 0) {
+    return static_cast<std::uint64_t>(flags.media_cache);
+  }
+  if (flags.media_cache != EngineFlags().media_cache) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("multimodal-embedding-cache-capacity-gb: {} beside --media-cache {} "
+                            "says it twice; give one of them",
+                            gib, flags.media_cache),
+                "multimodal-embedding-cache-capacity-gb");
+  }
+  return static_cast<std::uint64_t>(gib * static_cast<double>(std::uint64_t{1} << 30U));
+}
+
+Result<std::unique_ptr<kernels::Operators>> MakeOperators(const EngineFlags& flags,
+                                                          kernels::WorkGate* gate) {
   const std::string& isa = flags.isa;
   const bool portable = flags.numerics == "portable";
   if (flags.device == "cuda") {
@@ -175,6 +214,7 @@ Result<std::unique_ptr<kernels::Operators>> MakeOperators(const EngineFlags& fla
   PX_TRY(const std::int64_t threads, ThreadsOfRank(flags));
   kernels::CpuOptions options = CpuOptionsOf(isa, threads);
   options.portable = portable;
+  options.gate = gate;
   return kernels::MakeCpuOperators(options);
 }
 
@@ -476,35 +516,41 @@ Result<std::vector<std::unique_ptr<engine::Engine>>> ModelHost::MakeRankEngines(
   if (!mock_) {
     options.adapters = AdapterOptionsOf(flags_);
   }
+  PX_TRY(options.media_cache_bytes, MediaCacheBytes(flags_));
   options.grammars = grammars_;
   options.jump_ahead = flags_.jump_ahead;
+  options.media_cache_bytes /= rank_count();
+  PX_TRY(const EncoderMaker make_encoder, MakeEncoders());
   std::vector<std::unique_ptr<engine::Engine>> engines;
   for (std::uint32_t rank = 0; rank < rank_count(); ++rank) {
     PX_TRY(std::unique_ptr<engine::Drafter> drafter, MakeDrafter(context));
     PX_TRY(std::unique_ptr<kv::Connector> connector,
            MakeConnector(*executors[rank], options, rank));
-    PX_TRY(std::unique_ptr<engine::MediaEncoder> encoder, MakeEncoder());
     PX_TRY(std::unique_ptr<engine::Engine> engine,
            engine::Engine::Create(options, std::move(executors[rank]), processors_[rank],
-                                  std::move(drafter), std::move(connector), std::move(encoder)));
+                                  std::move(drafter), std::move(connector), make_encoder()));
     PX_CHECK_OK(LoadAdapters(*engine));
     engines.push_back(std::move(engine));
   }
   return engines;
 }
 
-// Null: the model is shown text alone. Ranks of attention DP step together on threads of their own,
-// which a tower on one of them would meet.
-Result<std::unique_ptr<engine::MediaEncoder>> ModelHost::MakeEncoder() const {
-  if (mock_ || !spec_.vision || rank_count() > 1) {
-    return std::unique_ptr<engine::MediaEncoder>();
+worker::FeatureTerms ModelHost::feature_terms() const {
+  const model::VisionSpec& vision = *spec_.vision;
+  return {.model_fingerprint = spec_.fingerprint,
+          .numerics_id = TowerNumerics(flags_, *operators_),
+          .row_size = static_cast<std::uint32_t>(vision.out_size) *
+                      (1 + static_cast<std::uint32_t>(vision.deepstack_layers.size()))};
+}
+
+// One for each rank, of one tower; null: the model is shown text alone.
+Result<ModelHost::EncoderMaker> ModelHost::MakeEncoders() const {
+  if (mock_ || !spec_.vision) {
+    return EncoderMaker([] { return nullptr; });
   }
-  PX_TRY(const model::CheckpointFolder folder, model::CheckpointFolder::Open(folder_));
-  PX_TRY(media::PatchSpec processor, model::LoadVisionProcessor(folder, *spec_.vision));
-  PX_TRY(std::unique_ptr<model::VisionTower> tower,
-         model::VisionTower::Load(folder_, *operators_, {.compute = ComputeOf(flags_)}));
-  return std::make_unique<engine::ModelEncoder>(std::move(tower), std::move(processor),
-                                                spec_.vision->three_positions);
+  PX_TRY(auto make, EncodersOf(folder_, *spec_.vision,
+                               flags_.vision_tower ? operators_.get() : nullptr, flags_));
+  return EncoderMaker(std::move(make));
 }
 
 Result<std::unique_ptr<kv::Connector>> ModelHost::MakeConnector(

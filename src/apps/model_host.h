@@ -14,11 +14,13 @@
 #include "base/result.h"
 #include "engine/engine.h"
 #include "engine/mock_executor.h"
+#include "engine/model_encoder.h"
 #include "frontend/served_model.h"
 #include "kernels/operators.h"
 #include "kv/connector.h"
 #include "model/language_model.h"
 #include "text/jinja/chat_template.h"
+#include "worker/feature_record.h"
 #include "worker/link_adapters.h"
 
 namespace pixii::apps {
@@ -84,6 +86,9 @@ class ModelHost final {
 
   const std::string& numerics_id() const { return numerics_id_; }
 
+  /// What features of another worker's tower must agree with. Pre: spec().vision, and no mock.
+  worker::FeatureTerms feature_terms() const;
+
  private:
   ModelHost() = default;
 
@@ -95,7 +100,8 @@ class ModelHost final {
                                                              std::uint32_t step_tokens);
   Result<std::vector<std::unique_ptr<engine::StepExecutor>>> MakeExecutors(
       std::uint32_t context_tokens, std::uint32_t step_tokens);
-  Result<std::unique_ptr<engine::MediaEncoder>> MakeEncoder() const;
+  using EncoderMaker = std::function<std::unique_ptr<engine::MediaEncoder>()>;
+  Result<EncoderMaker> MakeEncoders() const;
   Result<std::unique_ptr<kv::Connector>> MakeConnector(const engine::StepExecutor& executor,
                                                        const engine::EngineOptions& options,
                                                        std::uint32_t rank) const;
@@ -135,9 +141,23 @@ model::RankOptions RankOptionsOf(const EngineFlags& flags);
 /// As --isa and --threads spell it.
 kernels::CpuOptions CpuOptionsOf(const std::string& isa, std::int64_t threads);
 
+/// As --media-cache and its other name spell it. Errors: kInvalidArgument if both do.
+Result<std::uint64_t> MediaCacheBytes(const EngineFlags& flags);
+
+/// What the bits of a tower that runs on `operators` depend on.
+std::string TowerNumerics(const EngineFlags& flags, const kernels::Operators& operators);
+
+/// Makes encoders that share the tower of a folder; without `operators` what can be known of its
+/// pictures, and no tower.
+Result<std::function<std::unique_ptr<engine::ModelEncoder>()>> EncodersOf(
+    const std::string& folder, const model::VisionSpec& spec, kernels::Operators* operators,
+    const EngineFlags& flags);
+
 /// Of one rank: as --device, --isa ("ref" gives the reference loops), --threads and --numerics
 /// spell it.
-Result<std::unique_ptr<kernels::Operators>> MakeOperators(const EngineFlags& flags);
+/// `gate`: of CpuOptions.
+Result<std::unique_ptr<kernels::Operators>> MakeOperators(const EngineFlags& flags,
+                                                          kernels::WorkGate* gate = nullptr);
 
 /// The date and time of day in UTC, for templates that print it.
 text::CivilTime CivilNow();

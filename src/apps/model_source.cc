@@ -151,4 +151,17 @@ Result<ModelSource> ResolveModel(const std::string& model, bool offline) {
   return FromHub(model, offline);
 }
 
+Result<std::string> WithRevision(const std::string& model, const std::string& revision) {
+  if (revision.empty()) {
+    return model;
+  }
+  if (model.find('@') != std::string::npos) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("revision: \"{}\" names one already, --revision {} is a second", model,
+                            revision),
+                "revision");
+  }
+  return fmt::format("{}@{}", model, revision);
+}
+
 }  // namespace pixii::apps

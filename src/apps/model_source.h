@@ -23,6 +23,9 @@ inline constexpr char kBundledModel[] = "tiny-chat";
 /// terminal.
 Result<ModelSource> ResolveModel(const std::string& model, bool offline);
 
+/// `model` with --revision. Errors: kInvalidArgument if it names one already.
+Result<std::string> WithRevision(const std::string& model, const std::string& revision);
+
 /// Where programs of this user keep what can be made again: XDG_CACHE_HOME, or .cache at home.
 std::string CacheFolder();
 

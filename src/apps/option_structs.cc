@@ -49,6 +49,12 @@ void AddAliases(std::vector<config::Option>& options) {
       {"disable-frontend-admin-api", nullptr, "DYN_DISABLE_FRONTEND_ADMIN_API"},
       {"media-allow-internal", nullptr, "DYN_MM_ALLOW_INTERNAL"},
       {"media-folder", "allowed-local-media-path", "DYN_MM_LOCAL_PATH"},
+      {"media-s3-endpoint", nullptr, "AWS_ENDPOINT_URL_S3"},
+      {"media-s3-region", nullptr, "AWS_REGION"},
+      {"media-s3-access-key", nullptr, "AWS_ACCESS_KEY_ID"},
+      {"media-s3-secret-key", nullptr, "AWS_SECRET_ACCESS_KEY"},
+      {"multimodal-embedding-cache-capacity-gb", nullptr,
+       "DYN_MULTIMODAL_EMBEDDING_CACHE_CAPACITY_GB"},
       {"served-model-name", "model-name", "DYN_MODEL_NAME"},
       {"block-size", "kv-cache-block-size", "DYN_KV_CACHE_BLOCK_SIZE"},
       {"extra-engine-args", nullptr, "DYN_TRTLLM_EXTRA_ENGINE_ARGS"},
@@ -296,9 +302,21 @@ std::vector<config::Option> RowsOf(BenchKvFlags& flags) {
   return options;
 }
 
+std::vector<config::Option> RowsOf(BenchDiffusionFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/bench_diffusion_options.def"
+  return options;
+}
+
 std::vector<config::Option> RowsOf(BenchMediaFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/bench_media_options.def"
+  return options;
+}
+
+std::vector<config::Option> RowsOf(BenchVideosFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/bench_videos_options.def"
   return options;
 }
 
@@ -342,6 +360,25 @@ std::vector<config::Option> RowsOf(RenderFlags& flags) {
 std::vector<config::Option> RowsOf(VideoFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/video_options.def"
+  return options;
+}
+
+std::vector<config::Option> PictureRowsOf(VideoFlags& flags) {
+  flags.out = "image.png";
+  flags.frames = 1;
+  std::vector<config::Option> options = RowsOf(flags);
+  std::erase_if(options, [](const config::Option& option) {
+    return option.name == "frames" || option.name == "fps" || option.name == "quality" ||
+           option.name == "image";
+  });
+  for (config::Option& option : options) {
+    if (option.name == "out") {
+      option.help = "file to write: .png, .jpg, .jpeg or .webp";
+    }
+    if (option.name == "model") {
+      option.help = "diffusers folder of a FLUX or Wan pipeline, or a bundled name";
+    }
+  }
   return options;
 }
 

@@ -161,6 +161,14 @@ struct BenchKvFlags {
 #include "apps/bench_kv_options.def"
 };
 
+struct BenchDiffusionFlags {
+#include "apps/bench_diffusion_options.def"
+};
+
+struct BenchVideosFlags {
+#include "apps/bench_videos_options.def"
+};
+
 struct BenchMediaFlags {
 #include "apps/bench_media_options.def"
 };
@@ -210,7 +218,9 @@ std::vector<config::Option> RowsOf(BenchServeFlags& flags);
 std::vector<config::Option> RowsOf(BenchEngineFlags& flags);
 std::vector<config::Option> RowsOf(BenchFrontendFlags& flags);
 std::vector<config::Option> RowsOf(BenchKvFlags& flags);
+std::vector<config::Option> RowsOf(BenchDiffusionFlags& flags);
 std::vector<config::Option> RowsOf(BenchMediaFlags& flags);
+std::vector<config::Option> RowsOf(BenchVideosFlags& flags);
 std::vector<config::Option> RowsOf(BenchTokenizerFlags& flags);
 std::vector<config::Option> RowsOf(BenchRouterFlags& flags);
 std::vector<config::Option> RowsOf(BenchClusterFlags& flags);
@@ -218,6 +228,8 @@ std::vector<config::Option> RowsOf(BenchTransferFlags& flags);
 std::vector<config::Option> RowsOf(RouterFlags& flags);
 std::vector<config::Option> RowsOf(RenderFlags& flags);
 std::vector<config::Option> RowsOf(VideoFlags& flags);
+/// Those of `pixii image`: a video's without what a picture has not. Sets the defaults of one.
+std::vector<config::Option> PictureRowsOf(VideoFlags& flags);
 std::vector<config::Option> RowsOf(SimulateFlags& flags);
 std::vector<config::Option> RowsOf(TraceFlags& flags);
 

@@ -30,10 +30,13 @@ std::string ConfigReference() {
   TraceFlags trace;
   ReplayFlags replay;
   BenchKvFlags bench_kv;
+  BenchDiffusionFlags bench_diffusion;
   BenchMediaFlags bench_media;
+  BenchVideosFlags bench_videos;
   BenchTokenizerFlags bench_tokenizer;
   RenderFlags render;
   VideoFlags video;
+  VideoFlags image;
   BenchFrontendFlags bench_frontend;
   WorkerFlags worker;
   FrontendFlags frontend;
@@ -70,16 +73,26 @@ std::string ConfigReference() {
       RowsOf(replay), {{.name = "RECORD", .help = "", .required = true, .repeated = true}});
   add("bench kv", "Measures how soon conversations go on from each tier of KV blocks.",
       RowsOf(bench_kv));
+  add("bench diffusion",
+      "Measures a step of Wan's transformer and its VAE beside this machine's multiply-add peak.",
+      RowsOf(bench_diffusion));
   add("bench media",
       "Measures what a picture costs before a model sees it, beside libjpeg-turbo's own decoding.",
       RowsOf(bench_media));
+  add("bench videos",
+      "Measures what streams of chat feel of videos that are made in the same process.",
+      RowsOf(bench_videos));
   add("bench tokenizer", "Measures how fast a tokenizer encodes and decodes a text in one thread.",
       RowsOf(bench_tokenizer));
   add("render", "Renders a chat template, a JSON context a line.", RowsOf(render));
   add("video",
-      "Makes a video from a text. It also takes --device, --isa, --threads, --numerics and --dtype "
-      "of `pixii serve`.",
+      "Makes a video from a text. It also takes --device, --isa, --threads, --numerics, --dtype, "
+      "--dit-cfg-size, --dit-ulysses-size and --tensor-parallel-size of `pixii serve`.",
       RowsOf(video), {{.name = "PROMPT", .help = "", .required = true, .repeated = false}});
+  add("image",
+      "Makes a picture from a text. It also takes the flags of `pixii serve` that `pixii video` "
+      "takes.",
+      PictureRowsOf(image), {{.name = "PROMPT", .help = "", .required = true, .repeated = false}});
   add("bench frontend", "Measures what the front end costs, with a mock engine, beside plain HTTP.",
       RowsOf(bench_frontend));
   add("worker",

@@ -43,7 +43,10 @@ class Replayer final {
            ResolveModel(flags.model.empty() ? record.model : flags.model, flags.offline));
     PX_TRY(host_, ModelHost::Load(source.folder, engine_flags));
     PX_TRY(served_, LoadServedModel(source.folder, host_->spec(), record.model));
-    served_.images = MakeImageGetter({});
+    const MediaGetters getters = MakeMediaGetters({});
+    served_.images = getters.images;
+    served_.files = getters.files;
+    served_.films = getters.films;
     host_->UseGrammars(served_.grammars);
     PX_TRY(std::unique_ptr<engine::Engine> engine, host_->MakeEngine());
     engine_.emplace(*loop_, std::move(engine));

@@ -15,6 +15,7 @@
 #include "apps/fleet_host.h"
 #include "apps/http_unit.h"
 #include "apps/kv_zmq_unit.h"
+#include "apps/media_unit.h"
 #include "apps/mock_engine.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
@@ -26,6 +27,7 @@
 #include "apps/video_server.h"
 #include "apps/worker_arguments.h"
 #include "control/discovery.h"
+#include "model/inspect.h"
 #include "rt/file.h"
 
 namespace pixii::apps {
@@ -34,6 +36,17 @@ namespace {
 
 constexpr std::uint64_t kPortFileBytesMax = 64;
 constexpr std::uint32_t kKvEventsMax = 65536;  // changes of the KV cache between two steps
+
+Result<void> CheckTower(const ServeFlags& flags, const EngineFlags& engine) {
+  if (engine.vision_tower || flags.encode > 0) {
+    return {};
+  }
+  return Fail(
+      Code::kInvalidArgument,
+      "vision-tower: without one pictures are looked at by processes of --encode, and there "
+      "are none",
+      "vision-tower");
+}
 
 // Everything a server is made of, built in the order it is used and taken down in the reverse.
 class Server final {
@@ -48,11 +61,13 @@ class Server final {
       return Fail(Code::kInvalidArgument,
                   "record: does not go with --engine mock, which has no model", "record");
     }
+    PX_CHECK_OK(CheckTower(flags_, engine_flags_));
     PX_CHECK_OK(process_.Open(flags_, {.dump = [this] { DumpState(); },
                                        .reload = [this] { http_->Reload(); },
                                        .drain = [this] { return http_->Drain(); }}));
     http_.emplace(process_.loop(), process_.net(), process_.log(), flags_, flags_);
     PX_CHECK_OK(http_->Prepare());
+    PX_CHECK_OK(OfferVideos());
     PX_TRY(engine_,
            EngineUnit::Load(process_.loop(), process_.log(),
                             {.model = flags_,
@@ -61,15 +76,20 @@ class Server final {
                              .offline = flags_.offline,
                              .kv_event_count_max = flags_.kv_events_zmq.empty() ? 0 : kKvEventsMax,
                              .kv_event_tokens = !flags_.kv_events_zmq.empty(),
-                             .kv_events_consolidated = flags_.kv_events_tiers == "dedup"},
+                             .kv_events_consolidated = flags_.kv_events_tiers == "dedup",
+                             .turns = turns_ ? &*turns_ : nullptr},
                             model));
     PX_TRY(kv_zmq_, KvZmqUnit::Open(process_, flags_, engine_->link()));
     PX_CHECK_OK(http_->Start(engine_flags_.enable_lora, registry_));
     PX_CHECK_OK(http_->Serve(engine_->TakeServed(), engine_->shared_link()));
+    PX_CHECK_OK(ServeVideosBeside());
     engine_->Start();
     http_->AnnounceWhenReady(IsMock(flags_) ? "The engine is a mock: its answers mean nothing.\n"
                                             : "");
-    registry_.OnExpose([this] { engine_->Export(registry_); });
+    registry_.OnExpose([this] {
+      engine_->Export(registry_);
+      http_->Export(registry_);
+    });
     process_.loop().Run();
     const std::size_t cancelled = http_->frontend().cut_count();
     const int exit = http_->exit().value_or(kExitDone);
@@ -81,6 +101,35 @@ class Server final {
   }
 
  private:
+  Result<void> OfferVideos() {
+    if (flags_.video_model.empty()) {
+      return {};
+    }
+    PX_TRY(videos_, VideoModelBeside(flags_));
+    PX_TRY(frontend::MediaServiceOptions options,
+           MediaOptionsOf(flags_, process_.loop(), process_.log()));
+    http_->OfferMedia(std::move(options));
+    turns_.emplace(flags_.video_share);
+    return {};
+  }
+
+  Result<void> ServeVideosBeside() {
+    if (!videos_) {
+      return {};
+    }
+    if (videos_->name == engine_->name()) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("video-model: both models are called {}; give the first another "
+                              "--served-model-name",
+                              videos_->name),
+                  "video-model");
+    }
+    PX_TRY(std::unique_ptr<frontend::MediaMaker> maker,
+           LoadMediaMaker(process_.loop(), process_.log(), flags_, flags_, engine_flags_, *videos_,
+                          &*turns_));
+    return http_->ServeMedia(std::move(maker));
+  }
+
   void DumpState() {
     engine_->DumpState(http_->frontend().generation_count(), http_->frontend().connection_count());
   }
@@ -89,6 +138,8 @@ class Server final {
   EngineFlags engine_flags_;
   obs::Registry registry_;
   ProcessUnit process_;
+  std::optional<ModelSource> videos_;           // nothing: no second model
+  std::optional<kernels::ComputeTurns> turns_;  // of it and the first
   std::unique_ptr<EngineUnit> engine_;
   std::unique_ptr<KvZmqUnit> kv_zmq_;  // null: not published
   std::optional<HttpUnit> http_;
@@ -104,6 +155,12 @@ class FleetServer final {
 
   Result<int> Run(const std::string& model) {
     PX_CHECK_OK(CheckRoles());
+    if (!flags_.video_model.empty()) {
+      return Fail(Code::kUnsupported,
+                  "video-model: goes with a model in the server's own process, without --workers, "
+                  "--prefill and --decode",
+                  "video-model");
+    }
     PX_CHECK_OK(process_.Open(
         flags_, {.dump = [this] { DumpState(); },
                  .reload = [this] { http_->Reload(); },
@@ -143,9 +200,14 @@ class FleetServer final {
   };
 
   std::vector<Part> Parts() const {
-    return flags_.prefill > 0
-               ? std::vector<Part>{{"prefill", flags_.prefill}, {"decode", flags_.decode}}
-               : std::vector<Part>{{"agg", flags_.workers}};
+    std::vector<Part> parts =
+        flags_.prefill > 0
+            ? std::vector<Part>{{"prefill", flags_.prefill}, {"decode", flags_.decode}}
+            : std::vector<Part>{{"agg", std::max<std::int64_t>(flags_.workers, 1)}};
+    if (flags_.encode > 0) {
+      parts.push_back({"encode", flags_.encode});
+    }
+    return parts;
   }
 
   Result<void> CheckRoles() const {
@@ -161,16 +223,34 @@ class FleetServer final {
                               flags_.prefill > 0 ? "decode" : "prefill"),
                   given);
     }
+    PX_CHECK_OK(CheckTower(flags_, engine_flags_));
     return flags_.prefill > 0 ? Result<void>() : CheckPipelined(engine_flags_, "agg");
   }
 
+  // Else its workers would end and be started again for ever.
+  Result<void> CheckSees(const std::string& model) const {
+    if (flags_.encode == 0) {
+      return {};
+    }
+    PX_TRY(const ModelSource source, ResolveModel(model, flags_.offline));
+    PX_TRY(const model::InspectReport report, model::InspectFolder(source.folder));
+    if (!report.spec.vision) {
+      return Fail(Code::kUnsupported,
+                  fmt::format("encode: is for models that see, and {} ({}) reads text alone",
+                              source.name, report.spec.architecture),
+                  "encode");
+    }
+    return {};
+  }
+
   Result<void> StartWorkers(const std::string& model) {
+    PX_CHECK_OK(CheckSees(model));
     for (const Part& part : Parts()) {
       worker_count_ += part.replicas;
     }
     // Said before the first is started: that the last one's ports are none.
-    PX_CHECK_OK(PlacedBehind(
-        flags_, static_cast<std::uint32_t>(worker_count_) * RankCountOf(engine_flags_)));
+    PX_CHECK_OK(PlacedBehind(flags_, static_cast<std::uint32_t>(worker_count_ - flags_.encode) *
+                                         RankCountOf(engine_flags_)));
     PX_TRY(folder_, ServeFolder::Open(CacheFolder() + "/pixii/serve", cluster_.ns));
     cluster_.cluster_key = folder_->PathOf("key");
     PX_CHECK_OK(MakeClusterKey(cluster_.cluster_key));
@@ -183,7 +263,7 @@ class FleetServer final {
                   out.port_file =
                       folder_->PathOf(fmt::format("{}", static_cast<std::uint64_t>(start.replica)));
                   out.child.arguments =
-                      WorkerArguments(FlagsOf(start.replica), engine_flags_, cluster_, model);
+                      WorkerArguments(FlagsOf(start), EngineOf(start.part), cluster_, model);
                   out.child.arguments.push_back("--port-file=" + out.port_file);
                   out.child.arguments.push_back("--system-port-file=" +
                                                 SystemPortFile(start.replica));
@@ -206,8 +286,21 @@ class FleetServer final {
     return {};
   }
 
+  // Those of role encode are the tower that the others may do without.
+  EngineFlags EngineOf(const std::string& part) const {
+    EngineFlags engine = engine_flags_;
+    engine.vision_tower = engine.vision_tower || part == "encode";
+    return engine;
+  }
+
   // A worker that is started anew publishes its KV events where the one before it did.
-  ServeFlags FlagsOf(control::ReplicaId replica) {
+  ServeFlags FlagsOf(const control::KeeperAction& start) {
+    if (start.part == "encode") {  // it has no KV cache
+      ServeFlags flags = flags_;
+      static_cast<KvZmqFlags&>(flags) = {};
+      return flags;
+    }
+    const control::ReplicaId replica = start.replica;
     std::uint32_t place = 0;
     while (std::ranges::any_of(places_, [&](const auto& one) { return one.second == place; })) {
       ++place;
@@ -293,7 +386,8 @@ int RunServe(const Arguments& arguments) {
                            if (const std::optional<ModelSource> videos = VideoModel(serve, model)) {
                              return ServeVideos(std::move(serve), std::move(engine), *videos);
                            }
-                           return serve.workers > 0 || serve.prefill > 0 || serve.decode > 0
+                           return serve.workers > 0 || serve.prefill > 0 || serve.decode > 0 ||
+                                          serve.encode > 0
                                       ? FleetServer(std::move(serve), std::move(engine)).Run(model)
                                       : Server(std::move(serve), std::move(engine)).Run(model);
                          });

@@ -2,22 +2,18 @@
 
 #include <map>
 #include <string_view>
-#include <vector>
 
 #include <fmt/format.h>
 
-#include "transport/agent.h"
-
 namespace pixii::apps {
 
-void TransferFigures::Export(const std::string& model,
-                             std::span<kv::HandoverConnector* const> connectors,
+void TransferFigures::Export(const std::string& model, std::span<const AgentFigures> agents,
                              obs::Registry& registry) {
   using obs::MetricId;
   std::map<std::string_view, transport::TransportCounters> sums;
   std::set<std::pair<std::string, std::string>> now;
-  for (const kv::HandoverConnector* connector : connectors) {
-    for (const transport::TransportCounters& each : connector->transfers().transports) {
+  for (const AgentFigures& agent : agents) {
+    for (const transport::TransportCounters& each : agent.counters.transports) {
       transport::TransportCounters& sum = sums[each.transport];
       sum.reads += each.reads;
       sum.read_bytes += each.read_bytes;
@@ -33,7 +29,7 @@ void TransferFigures::Export(const std::string& model,
       sum.checksums_wrong += each.checksums_wrong;
       sum.stale_refused += each.stale_refused;
     }
-    for (const transport::PeerInfo& peer : connector->peers()) {
+    for (const transport::PeerInfo& peer : agent.peers) {
       if (peer.state == transport::PeerState::kConnected) {
         now.emplace(fmt::format("{:016x}{:016x}", peer.agent.high, peer.agent.low), peer.transport);
       }

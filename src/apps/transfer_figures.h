@@ -1,5 +1,5 @@
-// What agents that move KV blocks did, as metrics: by transport, and which peer is reached by
-// which.
+// What agents that move KV blocks and features did, as metrics: by transport, and which peer is
+// reached by which.
 //
 // Thread: one.
 #pragma once
@@ -8,16 +8,23 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
-#include "kv/handover_connector.h"
 #include "obs/metrics.h"
+#include "transport/agent.h"
 
 namespace pixii::apps {
 
+/// Of one agent.
+struct AgentFigures {
+  transport::AgentCounters counters;
+  std::vector<transport::PeerInfo> peers;
+};
+
 class TransferFigures final {
  public:
-  /// `connectors`: of a worker, one for each of its ranks.
-  void Export(const std::string& model, std::span<kv::HandoverConnector* const> connectors,
+  /// `agents`: all of the worker's.
+  void Export(const std::string& model, std::span<const AgentFigures> agents,
               obs::Registry& registry);
 
  private:

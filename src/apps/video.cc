@@ -1,4 +1,4 @@
-// `pixii video`: words in, an MP4 file out.
+// `pixii video` and `pixii image`: words in, an MP4 file or a picture out.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -6,11 +6,16 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "apps/command.h"
-#include "apps/model_host.h"
+#include "apps/dit_ranks.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
+#include "apps/supervisor.h"
+#include "media/decoder_child.h"
+#include "media/decoder_pool.h"
+#include "media/encode.h"
 #include "media/video/video_file.h"
 #include "model/diffusion/diffusion_run.h"
 #include "rt/file.h"
@@ -20,6 +25,28 @@ namespace pixii::apps {
 namespace {
 
 constexpr std::uint32_t kFileMode = 0644;
+constexpr std::int32_t kPictureQuality = 90;                      // of JPEG and WebP
+constexpr std::uint64_t kImageFileMax = std::uint64_t{64} << 20;  // bytes
+
+/// Decoded in a process that can do nothing else.
+Result<std::shared_ptr<const media::Image>> ReadPicture(const std::string& path) {
+  PX_TRY(const std::string file, rt::ReadFile(path, kImageFileMax));
+  media::DecoderPool pool(
+      {.command = {kOwnProgram, std::string(media::kDecoderCommand)}, .children_max = 1});
+  PX_TRY(media::Image image,
+         pool.Decode({reinterpret_cast<const std::uint8_t*>(file.data()), file.size()},
+                     {.exif = true}));
+  return std::make_shared<const media::Image>(std::move(image));
+}
+
+Result<std::vector<model::LoraFile>> LorasOf(const VideoFlags& flags) {
+  std::vector<model::LoraFile> out;
+  for (const std::string& text : flags.lora) {
+    PX_TRY(model::LoraFile file, model::ParseLoraFile(text));
+    out.push_back(std::move(file));
+  }
+  return out;
+}
 
 /// "640x480" into the request.
 Result<void> ReadSize(std::string_view text, model::VideoRequest& request) {
@@ -57,6 +84,9 @@ Result<model::VideoRequest> RequestOf(const VideoFlags& flags, std::string promp
   if (!flags.negative.empty()) {
     request.negative_prompt = flags.negative;
   }
+  if (!flags.image.empty()) {
+    PX_TRY(request.image, ReadPicture(flags.image));
+  }
   return request;
 }
 
@@ -86,14 +116,22 @@ void ShowProgress(const model::RunProgress& progress) {
   }
 }
 
-/// The MP4 file of a run that is done.
+/// As the file's name says.
+media::VideoContainer ContainerOf(std::string_view path) {
+  return path.ends_with(".webm")  ? media::VideoContainer::kWebm
+         : path.ends_with(".avi") ? media::VideoContainer::kAvi
+                                  : media::VideoContainer::kMp4;
+}
+
+/// The file of a run that is done.
 Result<std::string> FileOf(const model::DiffusionRun& run, double frames_per_second,
-                           std::int64_t quality) {
+                           const VideoFlags& flags) {
   const model::VideoRequest& request = run.requests().front();
   PX_TRY(media::VideoFileWriter writer,
          media::VideoFileWriter::Create({.size = {request.width, request.height},
                                          .frames_per_second = frames_per_second,
-                                         .quality = static_cast<std::int32_t>(quality)}));
+                                         .quality = static_cast<std::int32_t>(flags.quality),
+                                         .container = ContainerOf(flags.out)}));
   const std::span<const float> pictures = run.pictures(0);
   const std::size_t size = pictures.size() / static_cast<std::size_t>(request.frames);
   for (std::size_t at = 0; at < pictures.size(); at += size) {
@@ -102,47 +140,100 @@ Result<std::string> FileOf(const model::DiffusionRun& run, double frames_per_sec
   return writer.Finish();
 }
 
-Result<void> MakeVideo(const VideoFlags& flags, const EngineFlags& engine, std::string prompt) {
+/// The picture of a run that is done, in the format that the file's name says.
+Result<std::string> PictureOf(const model::DiffusionRun& run, media::ImageFileFormat format) {
+  const model::VideoRequest& request = run.requests().front();
+  media::Image image{.size = {static_cast<std::uint32_t>(request.width),
+                              static_cast<std::uint32_t>(request.height)},
+                     .rgb = {}};
+  for (const float value : run.pictures(0)) {
+    image.rgb.push_back(media::ByteFromUnit(value));
+  }
+  return media::EncodeImage(image, format, kPictureQuality);
+}
+
+Result<media::ImageFileFormat> FormatOf(const std::string& path) {
+  if (path.ends_with(".png")) {
+    return media::ImageFileFormat::kPng;
+  }
+  if (path.ends_with(".jpg") || path.ends_with(".jpeg")) {
+    return media::ImageFileFormat::kJpeg;
+  }
+  if (path.ends_with(".webp")) {
+    return media::ImageFileFormat::kWebp;
+  }
+  return Fail(Code::kInvalidArgument,
+              fmt::format("--out {} does not end in .png, .jpg, .jpeg or .webp", path), "out");
+}
+
+/// A run that is done, and what it needs to be looked at.
+struct Made {
+  std::unique_ptr<kernels::Operators> operators;
+  std::unique_ptr<model::DiffusionPipeline> pipeline;
+  std::unique_ptr<model::DiffusionRun> run;
+};
+
+Result<Made> Make(const VideoFlags& flags, const EngineFlags& engine, std::string prompt) {
+  Made made;
   PX_TRY(const ModelSource source, ResolveModel(flags.model, true));
-  PX_TRY(const std::unique_ptr<kernels::Operators> operators, MakeOperators(engine));
+  PX_TRY(made.operators, MakePipelineOperators(engine));
   PX_TRY(const model::StepCacheOptions cache, CacheOf(flags));
   const kernels::ComputeType compute =
       engine.dtype == "fp32" ? kernels::ComputeType::kF32 : kernels::ComputeType::kBf16;
+  PX_TRY(std::vector<model::LoraFile> loras, LorasOf(flags));
   PX_TRY(const rt::MachineLimits machine, rt::ReadMachineLimits());
-  PX_TRY(const auto pipeline,
-         model::DiffusionPipeline::Load(source.folder, *operators,
+  PX_TRY(made.pipeline,
+         model::DiffusionPipeline::Load(source.folder, *made.operators,
                                         {.compute = compute,
                                          .tiles = TilesOf(flags),
-                                         .memory_max_bytes = machine.memory_available_bytes}));
-  PX_TRY(model::VideoRequest request, RequestOf(flags, std::move(prompt), pipeline->defaults()));
-  PX_TRY(const auto run, pipeline->Start({std::move(request)}, cache));
-  while (!run->done()) {
-    PX_CHECK_OK(run->Advance());
-    ShowProgress(run->progress());
+                                         .loras = std::move(loras),
+                                         .memory_max_bytes = machine.memory_available_bytes,
+                                         .ranks = DitRanksOf(engine)}));
+  PX_TRY(model::VideoRequest request,
+         RequestOf(flags, std::move(prompt), made.pipeline->defaults()));
+  PX_TRY(made.run, made.pipeline->Start({std::move(request)}, cache));
+  while (!made.run->done()) {
+    PX_CHECK_OK(made.run->Advance());
+    ShowProgress(made.run->progress());
   }
-  const double rate = flags.fps > 0 ? flags.fps : pipeline->defaults().frames_per_second;
-  PX_TRY(const std::string file, FileOf(*run, rate, flags.quality));
+  return made;
+}
+
+Result<void> Write(const VideoFlags& flags, const model::DiffusionRun& run,
+                   const std::string& file) {
   PX_CHECK_OK(rt::WriteFileAtomic(flags.out, file, kFileMode));
-  const model::VideoRequest& made = run->requests().front();
+  const model::VideoRequest& made = run.requests().front();
   Say("{}: {} pictures of {} x {}, {} steps ({} reused), {} bytes\n", flags.out, made.frames,
-      made.width, made.height, made.steps, run->progress().steps_reused, file.size());
+      made.width, made.height, made.steps, run.progress().steps_reused, file.size());
   return {};
 }
 
-}  // namespace
+Result<void> MakeVideo(const VideoFlags& flags, const EngineFlags& engine, std::string prompt) {
+  PX_TRY(const Made made, Make(flags, engine, std::move(prompt)));
+  const double rate = flags.fps > 0 ? flags.fps : made.pipeline->defaults().frames_per_second;
+  PX_TRY(const std::string file, FileOf(*made.run, rate, flags));
+  return Write(flags, *made.run, file);
+}
 
-int RunVideo(const Arguments& arguments) {
-  VideoFlags flags;
+Result<void> MakePicture(const VideoFlags& flags, const EngineFlags& engine, std::string prompt) {
+  PX_TRY(const media::ImageFileFormat format, FormatOf(flags.out));
+  PX_TRY(const Made made, Make(flags, engine, std::move(prompt)));
+  PX_TRY(const std::string file, PictureOf(*made.run, format));
+  return Write(flags, *made.run, file);
+}
+
+using Maker = Result<void> (*)(const VideoFlags& flags, const EngineFlags& engine,
+                               std::string prompt);
+
+/// Reads `command`'s flags and runs `maker`.
+int RunMaker(config::Command command, VideoFlags& flags, const Arguments& arguments, Maker maker) {
   EngineFlags engine;
-  config::Command command;
-  command.name = "video";
-  command.summary = "Makes a video from a text.";
   command.positionals = {
       {.name = "PROMPT", .help = "what to show", .required = true, .repeated = false}};
-  command.options = RowsOf(flags);
   for (config::Option& option : RowsOf(engine)) {
     if (option.name == "device" || option.name == "isa" || option.name == "threads" ||
-        option.name == "numerics" || option.name == "dtype") {
+        option.name == "numerics" || option.name == "dtype" || option.name == "dit-cfg-size" ||
+        option.name == "dit-ulysses-size" || option.name == "tensor-parallel-size") {
       command.options.push_back(std::move(option));
     }
   }
@@ -150,8 +241,28 @@ int RunVideo(const Arguments& arguments) {
   if (exit != kGoOn) {
     return exit;
   }
-  const Result<void> made = MakeVideo(flags, engine, parsed.positionals[0]);
+  const Result<void> made = maker(flags, engine, parsed.positionals[0]);
   return made ? kExitDone : Complain(made.error());
+}
+
+}  // namespace
+
+int RunVideo(const Arguments& arguments) {
+  VideoFlags flags;
+  config::Command command;
+  command.name = "video";
+  command.summary = "Makes a video from a text.";
+  command.options = RowsOf(flags);
+  return RunMaker(std::move(command), flags, arguments, MakeVideo);
+}
+
+int RunImage(const Arguments& arguments) {
+  VideoFlags flags;
+  config::Command command;
+  command.name = "image";
+  command.summary = "Makes a picture from a text.";
+  command.options = PictureRowsOf(flags);
+  return RunMaker(std::move(command), flags, arguments, MakePicture);
 }
 
 }  // namespace pixii::apps

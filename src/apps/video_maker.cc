@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -29,6 +30,12 @@ model::VideoRequest RequestOf(const MediaSpec& spec, std::uint32_t index) {
           .seed = spec.seed + index};
 }
 
+std::shared_ptr<const media::Image> AnyImage() {
+  static const auto image =
+      std::make_shared<const media::Image>(media::Image{.size = {1, 1}, .rgb = {0, 0, 0}});
+  return image;
+}
+
 std::vector<model::VideoRequest> RequestsOf(const MediaSpec& spec) {
   std::vector<model::VideoRequest> out;
   for (std::uint32_t i = 0; i < spec.count; ++i) {
@@ -41,6 +48,12 @@ media::ImageFileFormat FileFormat(MediaFormat format) {
   return format == MediaFormat::kJpeg   ? media::ImageFileFormat::kJpeg
          : format == MediaFormat::kWebp ? media::ImageFileFormat::kWebp
                                         : media::ImageFileFormat::kPng;
+}
+
+media::VideoContainer Container(MediaFormat format) {
+  return format == MediaFormat::kWebm  ? media::VideoContainer::kWebm
+         : format == MediaFormat::kAvi ? media::VideoContainer::kAvi
+                                       : media::VideoContainer::kMp4;
 }
 
 Result<std::string> ImageFile(std::span<const float> picture, const MediaSpec& spec) {
@@ -60,9 +73,13 @@ Result<std::unique_ptr<VideoMaker>> VideoMaker::Load(rt::Loop& loop, const std::
                                                      std::unique_ptr<kernels::Operators> operators,
                                                      const Options& options) {
   auto out = std::unique_ptr<VideoMaker>(
-      new VideoMaker(loop, std::move(operators)));  // tidy: new the constructor is private
+      new VideoMaker(loop, std::move(operators), options));  // tidy: new the constructor is private
   PX_TRY(out->pipeline_,
-         model::DiffusionPipeline::Load(folder, *out->operators_, {.compute = options.compute}));
+         model::DiffusionPipeline::Load(
+             folder, *out->operators_,
+             {.compute = options.compute, .loras = options.loras, .ranks = options.ranks}));
+  out->get_image_ = options.get_image;
+  PX_ASSERT(out->get_image_ || !out->pipeline_->takes_image());
   const model::VideoDefaults& defaults = out->pipeline_->defaults();
   const model::VideoRequest& request = defaults.request;
   PX_TRY(const rt::MachineLimits machine, rt::ReadMachineLimits());
@@ -75,14 +92,21 @@ Result<std::unique_ptr<VideoMaker>> VideoMaker::Load(rt::Loop& loop, const std::
                               .frames = request.frames,
                               .steps = request.steps,
                               .guidance_scale = request.guidance_scale,
-                              .frames_per_second = defaults.frames_per_second},
-                 .frames_unit = out->pipeline_->vae().config().time_scale()};
+                              .frames_per_second = defaults.frames_per_second,
+                              .format = media::DefaultContainer() == media::VideoContainer::kAvi
+                                            ? MediaFormat::kAvi
+                                            : MediaFormat::kMp4},
+                 .frames_unit = std::max(1, out->pipeline_->units().frames),
+                 .takes_image = out->pipeline_->takes_image()};
   return out;
 }
 
 // What it looks at does not change while runs go on.
 Result<void> VideoMaker::Check(const MediaSpec& spec) const {
-  const model::VideoRequest request = RequestOf(spec, 0);
+  model::VideoRequest request = RequestOf(spec, 0);
+  if (spec.input_reference != nullptr) {
+    request.image = AnyImage();  // of any size; the client's is decoded when the job begins
+  }
   PX_CHECK_OK(pipeline_->Check(request));
   const std::uint64_t wanted = pipeline_->WorkingBytes(request.shape(), spec.count);
   if (wanted > job_bytes_max_) {
@@ -110,11 +134,28 @@ void VideoMaker::Drop(const std::string& job) {
   PX_ASSERT(taken);
 }
 
+Result<std::unique_ptr<model::DiffusionRun>> VideoMaker::Begin(const MediaSpec& spec) {
+  std::vector<model::VideoRequest> requests = RequestsOf(spec);
+  if (spec.input_reference != nullptr) {
+    Result<media::Image> image = get_image_(*spec.input_reference);
+    if (!image) {
+      return Fail(image.error().code(), "input_reference: " + image.error().detail(),
+                  "input_reference");
+    }
+    const auto shared = std::make_shared<const media::Image>(*std::move(image));
+    for (model::VideoRequest& request : requests) {
+      request.image = shared;
+    }
+  }
+  return pipeline_->Start(std::move(requests));
+}
+
 Result<MediaTurn> VideoMaker::DoTurn(const std::string& job, const MediaSpec& spec) {
+  const kernels::ComputeTurns::Pieces pieces(turns_);
   const auto turn = [&]() -> Result<MediaTurn> {
     std::unique_ptr<model::DiffusionRun>& run = runs_[job];
     if (!run) {
-      PX_TRY(run, pipeline_->Start(RequestsOf(spec)));
+      PX_TRY(run, Begin(spec));
     }
     PX_CHECK_OK(AdvanceStep(*run));
     MediaTurn out{.steps_done = static_cast<std::uint32_t>(run->progress().step),
@@ -133,6 +174,17 @@ Result<MediaTurn> VideoMaker::DoTurn(const std::string& job, const MediaSpec& sp
   return out;
 }
 
+// A step of the language model goes first, whatever backend computes.
+Result<void> VideoMaker::BeforePiece() const {
+  if (turns_ != nullptr) {
+    turns_->Pass();
+  }
+  if (interrupted_.load(std::memory_order_relaxed)) {
+    return Fail(Code::kCancelled, "the job was cancelled");
+  }
+  return {};
+}
+
 // To the end of a step, of the text, or of a latent frame's pictures.
 Result<void> VideoMaker::AdvanceStep(model::DiffusionRun& run) const {
   const model::RunProgress before = run.progress();
@@ -142,9 +194,7 @@ Result<void> VideoMaker::AdvanceStep(model::DiffusionRun& run) const {
            now.latent_frames_decoded == before.latent_frames_decoded;
   };
   do {
-    if (interrupted_.load(std::memory_order_relaxed)) {
-      return Fail(Code::kCancelled, "the job was cancelled");
-    }
+    PX_CHECK_OK(BeforePiece());
     PX_CHECK_OK(run.Advance());
   } while (same());
   return {};
@@ -160,14 +210,13 @@ Result<void> VideoMaker::Encode(const model::DiffusionRun& run, const MediaSpec&
     return {};
   }
   PX_TRY(media::VideoFileWriter writer,
-         media::VideoFileWriter::Create(
-             {.size = {spec.width, spec.height}, .frames_per_second = spec.frames_per_second}));
+         media::VideoFileWriter::Create({.size = {spec.width, spec.height},
+                                         .frames_per_second = spec.frames_per_second,
+                                         .container = Container(spec.format)}));
   const std::span<const float> pictures = run.pictures(0);
   const std::size_t size = pictures.size() / static_cast<std::size_t>(spec.frames);
   for (std::size_t at = 0; at < pictures.size(); at += size) {
-    if (interrupted_.load(std::memory_order_relaxed)) {
-      return Fail(Code::kCancelled, "the job was cancelled");
-    }
+    PX_CHECK_OK(BeforePiece());
     PX_CHECK_OK(writer.Add(pictures.subspan(at, size)));
   }
   PX_TRY(std::string file, writer.Finish());

@@ -8,9 +8,12 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "frontend/media_maker.h"
+#include "frontend/model_media.h"
+#include "kernels/compute_turns.h"
 #include "kernels/operators.h"
 #include "model/diffusion/diffusion_run.h"
 #include "rt/loop.h"
@@ -23,7 +26,11 @@ class VideoMaker final : public frontend::MediaMaker {
   struct Options {
     std::string name;  // of the model, for clients
     kernels::ComputeType compute = kernels::ComputeType::kF32;
-    std::uint32_t jobs_together = 1;  // the memory that is there is shared by so many
+    std::uint32_t jobs_together = 1;         // the memory that is there is shared by so many
+    kernels::ComputeTurns* turns = nullptr;  // outlives it; null: nobody else computes here
+    std::vector<model::LoraFile> loras = {};
+    model::WanRankOptions ranks = {};
+    frontend::ImageGetter get_image = {};  // of models that begin with a picture
   };
 
   /// Blocks while it loads. `loop` outlives it. Errors: those of the pipeline and its files.
@@ -41,18 +48,24 @@ class VideoMaker final : public frontend::MediaMaker {
   void Drop(const std::string& job) override;
 
  private:
-  VideoMaker(rt::Loop& loop, std::unique_ptr<kernels::Operators> operators)
-      : operators_(std::move(operators)), pool_(loop, "video", 1, kQueueMax) {}
+  VideoMaker(rt::Loop& loop, std::unique_ptr<kernels::Operators> operators, const Options& options)
+      : turns_(options.turns),
+        operators_(std::move(operators)),
+        pool_(loop, "video", 1, kQueueMax) {}
 
   static constexpr std::uint32_t kQueueMax = 4096;  // a turn, and jobs that are to be forgotten
 
   // On the pool's thread.
+  Result<std::unique_ptr<model::DiffusionRun>> Begin(const frontend::MediaSpec& spec);
   Result<frontend::MediaTurn> DoTurn(const std::string& job, const frontend::MediaSpec& spec);
+  Result<void> BeforePiece() const;
   Result<void> AdvanceStep(model::DiffusionRun& run) const;
   Result<void> Encode(const model::DiffusionRun& run, const frontend::MediaSpec& spec,
                       frontend::MediaTurn& turn) const;
 
+  kernels::ComputeTurns* const turns_;
   frontend::MediaModel model_;
+  frontend::ImageGetter get_image_;
   std::uint64_t job_bytes_max_ = 0;
   std::unique_ptr<kernels::Operators> operators_;
   std::unique_ptr<model::DiffusionPipeline> pipeline_;  // its runs are the thread's alone

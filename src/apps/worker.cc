@@ -10,13 +10,16 @@
 #include "apps/cluster_net.h"
 #include "apps/cluster_unit.h"
 #include "apps/command.h"
+#include "apps/encode_unit.h"
 #include "apps/engine_unit.h"
+#include "apps/feature_unit.h"
 #include "apps/handover_unit.h"
 #include "apps/kv_zmq_unit.h"
 #include "apps/option_structs.h"
 #include "apps/plane_unit.h"
 #include "apps/process_unit.h"
 #include "apps/system_port.h"
+#include "apps/transfer_figures.h"
 #include "control/discovery.h"
 #include "control/instance_codec.h"
 #include "rt/file.h"
@@ -81,8 +84,9 @@ class Worker final {
       return kExitDone;
     }
     const control::InstanceId id = discovery_->NewInstanceId();
+    PX_TRY(control::WorkerLink* const served, ServedLink());
     service_.emplace(
-        process_.loop(), tls_net_ ? *tls_net_ : process_.net(), served_link(),
+        process_.loop(), tls_net_ ? *tls_net_ : process_.net(), *served,
         worker::WorkerServiceOptions{
             .mux = {.name = control::InstanceName(id)},
             .files = [this] { return ReadModelFiles(texts()); },
@@ -103,14 +107,7 @@ class Worker final {
       return kExitDone;
     }
     PX_CHECK_OK(Register(id, bound));
-    system_.Show(*service_, link(), registration_->instance(), [this] {
-      if (engine_) {
-        engine_->Export(registry_);
-      }
-      if (handover_) {
-        handover_->Export(link().card().name, registry_);
-      }
-    });
+    system_.Show(*service_, link(), registration_->instance(), [this] { Export(); });
     if (!flags_.port_file.empty()) {
       PX_CHECK_OK(rt::WriteFileAtomic(flags_.port_file, fmt::format("{}\n", bound.port), 0644));
     }
@@ -122,7 +119,9 @@ class Worker final {
     system_.Close();
     registration_.reset();
     service_.reset();
+    features_.reset();
     handover_link_.reset();
+    encode_.reset();
     kv_zmq_.reset();
     engine_.reset();
     handover_.reset();
@@ -137,6 +136,7 @@ class Worker final {
   control::WorkerRole role() const {
     return flags_.role == "prefill"  ? control::WorkerRole::kPrefill
            : flags_.role == "decode" ? control::WorkerRole::kDecode
+           : flags_.role == "encode" ? control::WorkerRole::kEncode
                                      : control::WorkerRole::kAggregated;
   }
 
@@ -144,16 +144,26 @@ class Worker final {
   Result<void> OpenHandover() {
     PX_CHECK_OK(CheckPipelined(engine_flags_, flags_.role));
     PX_TRY(cluster_key_, ReadClusterKey(flags_.cluster_key));
+    if (!engine_flags_.vision_tower && cluster_key_.empty()) {
+      return Fail(
+          Code::kInvalidArgument,
+          "vision-tower: without one pictures come from workers with role encode, for which "
+          "both need --cluster-key FILE",
+          "vision-tower");
+    }
     if (role() == control::WorkerRole::kAggregated) {
       return {};
     }
     if (cluster_key_.empty()) {
       return Fail(Code::kInvalidArgument,
                   fmt::format("role: {} needs --cluster-key FILE, the same secret for all workers "
-                              "that KV blocks move between; head -c 32 /dev/urandom > FILE makes "
-                              "one",
+                              "that KV blocks and features move between; head -c 32 /dev/urandom > "
+                              "FILE makes one",
                               flags_.role),
                   "cluster-key");
+    }
+    if (role() == control::WorkerRole::kEncode) {
+      return CheckEncodes();
     }
     if (!flags_.attach.empty()) {
       return {};  // it hands over in its own way
@@ -166,6 +176,27 @@ class Worker final {
     return {};
   }
 
+  // What stands for an engine that a worker without one does not have.
+  Result<void> CheckEncodes() const {
+    const auto refuse = [](const char* flag, const char* why) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("{}: does not go with --role encode, which {}", flag, why), flag);
+    };
+    if (!flags_.attach.empty()) {
+      return refuse("attach", "has a tower of its own");
+    }
+    if (flags_.engine == "mock") {
+      return refuse("engine", "looks at pictures, and a mock sees nothing");
+    }
+    if (!engine_flags_.vision_tower) {
+      return refuse("vision-tower", "is nothing but a tower");
+    }
+    if (!flags_.kv_events_zmq.empty()) {
+      return refuse("kv-events-zmq", "has no KV cache");
+    }
+    return {};
+  }
+
   std::vector<ModelHost::ConnectorMaker> Connectors() {
     if (!handover_) {
       return {};
@@ -175,13 +206,42 @@ class Worker final {
     }};
   }
 
-  // As frontends see it: what a prefill worker ends with is held back.
-  control::WorkerLink& served_link() {
+  // As frontends see it: what a prefill worker ends with is held back, and what others have seen of
+  // pictures is fetched first.
+  Result<control::WorkerLink*> ServedLink() {
+    control::WorkerLink* out = &link();
     if (handover_) {
-      handover_link_.emplace(process_.loop(), link(), handover_->keeper());
-      return *handover_link_;
+      handover_link_.emplace(process_.loop(), *out, handover_->keeper());
+      out = &*handover_link_;
     }
-    return link();
+    if (engine_) {
+      PX_TRY(features_, FeatureUnit::Open(process_.loop(), process_.log(), *engine_, *out,
+                                          flags_.worker_host, cluster_key_, engine_flags_));
+    }
+    return features_ ? &features_->link() : out;
+  }
+
+  void Export() {
+    std::vector<AgentFigures> agents;
+    if (engine_) {
+      engine_->Export(registry_);
+    }
+    if (encode_) {
+      encode_->Export(registry_);
+      encode_->AddFigures(agents);
+    }
+    const std::string& model = link().card().name;
+    if (handover_) {
+      handover_->Export(model, registry_);
+      handover_->AddFigures(agents);
+    }
+    if (features_) {
+      features_->Export(model, registry_);
+      features_->AddFigures(agents);
+    }
+    if (!agents.empty()) {
+      figures_.Export(model, agents, registry_);
+    }
   }
 
   // Its own, or one of others. False: it was told to end meanwhile.
@@ -193,6 +253,20 @@ class Worker final {
                     "kv-events-zmq");
       }
       PX_TRY(attached_, AttachedUnit::Open(process_, flags_, model, cluster_key_));
+      return true;
+    }
+    if (role() == control::WorkerRole::kEncode) {
+      encode_ = std::make_unique<EncodeUnit>(process_.loop(), process_.log(),
+                                             EncodeUnitOptions{.model = flags_,
+                                                               .engine = engine_flags_,
+                                                               .offline = flags_.offline,
+                                                               .host = flags_.worker_host,
+                                                               .cluster_key = cluster_key_});
+      PX_TRY(const bool loaded, Load([this, &model] { return encode_->Prepare(model); }));
+      if (!loaded) {
+        return false;
+      }
+      PX_CHECK_OK(encode_->Connect());
       return true;
     }
     engine_ = EngineUnit::Make(
@@ -208,24 +282,25 @@ class Worker final {
          .connectors = Connectors(),
          .shared_blocks = handover_ != nullptr && handover_->shares_memory(),
          .kv_events_consolidated = flags_.kv_events_tiers == "dedup"});
-    if (!system_.listens()) {
-      PX_CHECK_OK(engine_->Prepare(model));
-    } else {
-      PX_TRY(const bool loaded, LoadBesideLoop(model));
-      if (!loaded) {
-        return false;
-      }
+    PX_TRY(const bool loaded, Load([this, &model] { return engine_->Prepare(model); }));
+    if (!loaded) {
+      return false;
     }
     PX_CHECK_OK(engine_->Connect());
     PX_TRY(kv_zmq_, KvZmqUnit::Open(process_, flags_, engine_->link()));
     return true;
   }
 
-  // The loop goes on meanwhile: the process lives, and says that it is not ready.
-  Result<bool> LoadBesideLoop(const std::string& model) {
+  // With a port to say it by the loop goes on meanwhile: the process lives, and is not ready.
+  // False: it was told to end.
+  Result<bool> Load(const std::function<Result<void>()>& prepare) {
+    if (!system_.listens()) {
+      PX_CHECK_OK(prepare());
+      return true;
+    }
     std::optional<Result<void>> loaded;
     rt::WorkPool loader(process_.loop(), "load", 1, 1);
-    if (!loader.Submit([&] { loaded = engine_->Prepare(model); },
+    if (!loader.Submit([&] { loaded = prepare(); },
                        [&] {
                          done_loading_ = true;
                          process_.loop().Stop();
@@ -269,10 +344,16 @@ class Worker final {
   }
 
   control::WorkerLink& link() {
+    if (encode_) {
+      return encode_->link();
+    }
     return attached_ ? static_cast<control::WorkerLink&>(attached_->link()) : engine_->link();
   }
 
   ModelTexts texts() const {
+    if (encode_) {
+      return encode_->texts();
+    }
     if (attached_) {
       return {.folder = attached_->folder(), .text_folder = attached_->folder()};
     }
@@ -282,6 +363,9 @@ class Worker final {
   }
 
   std::size_t outstanding_count() const {
+    if (encode_) {
+      return encode_->link().outstanding_count();
+    }
     return attached_ ? attached_->link().outstanding_count() : engine_->link().outstanding_count();
   }
 
@@ -296,6 +380,8 @@ class Worker final {
       engine_->DumpState(service_->request_count(), 0);
     } else if (attached_) {
       attached_->DumpState(service_->request_count());
+    } else if (encode_) {
+      encode_->DumpState(service_->request_count());
     }
   }
 
@@ -315,7 +401,9 @@ class Worker final {
   // What would else be found wrong only once the model is loaded.
   Result<void> CheckFlags(const rt::Address& address) {
     PX_CHECK_OK(control::CheckName("namespace", flags_.ns));
-    if (role() == control::WorkerRole::kPrefill && flags_.component == WorkerFlags().component) {
+    const bool has_name =
+        role() == control::WorkerRole::kPrefill || role() == control::WorkerRole::kEncode;
+    if (has_name && flags_.component == WorkerFlags().component) {
       flags_.component = control::NameOf(role());
     }
     PX_CHECK_OK(control::CheckName("component", flags_.component));
@@ -380,7 +468,11 @@ class Worker final {
     }
     cut_count_ = outstanding_count();
     const Error ends(Code::kShuttingDown, "the worker ends");
-    attached_ ? attached_->link().Close(ends) : engine_->link().Close(ends);
+    if (encode_) {
+      encode_->link().Close(ends);
+    } else {
+      attached_ ? attached_->link().Close(ends) : engine_->link().Close(ends);
+    }
     discovery_->Close([this] { process_.loop().Stop(); });
   }
 
@@ -396,9 +488,12 @@ class Worker final {
   std::string cluster_key_;                 // empty: none
   std::unique_ptr<HandoverUnit> handover_;  // null: the role is agg
   std::unique_ptr<EngineUnit> engine_;      // or
-  std::unique_ptr<AttachedUnit> attached_;
+  std::unique_ptr<AttachedUnit> attached_;  // or
+  std::unique_ptr<EncodeUnit> encode_;
   std::unique_ptr<KvZmqUnit> kv_zmq_;  // null: not published
   std::optional<worker::HandoverLink> handover_link_;
+  std::unique_ptr<FeatureUnit> features_;  // null: nobody encodes for it
+  TransferFigures figures_;
   std::optional<worker::WorkerService> service_;
   std::unique_ptr<control::Registration> registration_;
   std::size_t cut_count_ = 0;  // requests that had not ended by the drain timeout
