@@ -26,6 +26,7 @@ struct AttentionShape {
   bool sinks = false;
   bool bidirectional = false;
   std::vector<Step> steps;  // one per sequence
+  std::vector<MutualRows> mutual = {};
 };
 
 /// All sequences in one cache, side by side in the block table.
@@ -47,6 +48,7 @@ std::vector<float> RunAttention(Operators& operators, const AttentionShape& shap
   }
   FilledCache filled = MakeCache(operators, layout, positions);
   StepBatch& batch = filled.batch;
+  batch.mutual_rows = shape.mutual;
   std::vector<std::int32_t> slots;
   std::int32_t block = 0;
   std::int32_t row = 0;
@@ -89,6 +91,10 @@ OperatorCase MakeAttention(const AttentionShape& shape) {
   std::string steps;
   for (const Step& step : shape.steps) {
     steps += fmt::format("_{}of{}", step.tokens, step.context);
+  }
+  for (const MutualRows& rows : shape.mutual) {
+    steps +=
+        fmt::format("_mutual{}to{}from{}", rows.row_begin, rows.row_end(), rows.position_begin);
   }
   const std::string name = fmt::format(
       "attention_heads{}_kv{}_dim{}_{}{}_blocks{}_{}_window{}_cap{}{}{}{}", shape.heads,
@@ -159,6 +165,38 @@ void AddEncoderCases(std::vector<OperatorCase>& out) {
                                    .window = window,
                                    .bidirectional = true,
                                    .steps = {{tokens, tokens}, {3, 3}}}));
+      ++turn;
+    }
+  }
+}
+
+/// Rows that see each other both ways: whole pictures, and the rest of one whose beginning is in
+/// the cache, with windows shorter and longer than they are.
+void AddMutualCases(std::vector<OperatorCase>& out) {
+  struct Place {
+    std::vector<Step> steps;
+    std::vector<MutualRows> mutual;
+  };
+
+  const std::vector<Place> kPlaces = {
+      {{{9, 9}}, {{0, 9, 0}}},
+      {{{30, 30}}, {{4, 16, 4}}},
+      {{{40, 100}}, {{0, 13, 50}, {20, 16, 80}}},
+      {{{1, 70}, {90, 300}, {5, 5}}, {{1, 40, 190}, {41, 40, 251}, {92, 3, 1}}},
+      {{{300, 600}}, {{2, 256, 302}}},
+  };
+  unsigned turn = 0;
+  for (const Place& place : kPlaces) {
+    for (const std::int32_t window : {0, 5, 64}) {
+      out.push_back(MakeAttention({.heads = turn % 2 == 0 ? 4 : 6,
+                                   .kv_heads = 2,
+                                   .key_dim = 24,
+                                   .value_dim = 24,
+                                   .block_tokens = turn % 3 == 0 ? 16 : 64,
+                                   .dtype = turn % 4 == 0 ? KvDType::kF32 : KvDType::kBf16,
+                                   .window = window,
+                                   .steps = place.steps,
+                                   .mutual = place.mutual}));
       ++turn;
     }
   }
@@ -236,6 +274,7 @@ std::vector<OperatorCase> AttentionCases() {
                                .steps = {{200, 700}}}));
   AddFormatCases(out);
   AddEncoderCases(out);
+  AddMutualCases(out);
   return out;
 }
 

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "compare/operator_cases.h"
 #include "compare/operator_inputs.h"
 
@@ -7,6 +9,8 @@ namespace pixii::kernels::testing {
 namespace {
 
 constexpr double kAttentionNmse = 1e-11;
+// Of a bf16 sequence: queries and weights may be rounded, too.
+constexpr double kRoundedAttentionNmse = 2e-5;
 
 struct NamedShape {
   std::string name;
@@ -113,6 +117,7 @@ struct Shape {
   std::int32_t dim = 8;
   bool biased = false;
   std::vector<Lane> lanes;
+  KvDType dtype = KvDType::kF32;
 };
 
 std::vector<float> Attend(Operators& operators, const Shape& shape, std::string_view seed) {
@@ -122,7 +127,7 @@ std::vector<float> Attend(Operators& operators, const Shape& shape, std::string_
                         .key_dim = shape.dim,
                         .value_dim = shape.dim,
                         .block_tokens = 32,
-                        .dtype = KvDType::kF32};
+                        .dtype = shape.dtype};
   std::int32_t blocks = 0;
   for (const Lane& lane : shape.lanes) {
     blocks += (lane.keys + 31) / 32;
@@ -152,16 +157,18 @@ std::vector<float> Attend(Operators& operators, const Shape& shape, std::string_
   constexpr std::int32_t kReach = 150;
   const std::vector<float> bias =
       inputs.Values(std::int64_t{shape.heads} * (2 * kReach - 1), -3.0F, 3.0F);
-  operators.PagedAttention(q.view(), filled.batch, 0, filled.cache,
-                           {.head_count = shape.heads,
-                            .kv_head_count = shape.heads,
-                            .key_dim = shape.dim,
-                            .value_dim = shape.dim,
-                            .scale = 1.0F,
-                            .bidirectional = true,
-                            .position_bias = shape.biased ? bias.data() : nullptr,
-                            .bias_reach = shape.biased ? kReach : 0},
-                           out.view());
+  operators.PagedAttention(
+      q.view(), filled.batch, 0, filled.cache,
+      {.head_count = shape.heads,
+       .kv_head_count = shape.heads,
+       .key_dim = shape.dim,
+       .value_dim = shape.dim,
+       .scale =
+           shape.dtype == KvDType::kF32 ? 1.0F : 1.0F / std::sqrt(static_cast<float>(shape.dim)),
+       .bidirectional = true,
+       .position_bias = shape.biased ? bias.data() : nullptr,
+       .bias_reach = shape.biased ? kReach : 0},
+      out.view());
   return out.Result();
 }
 
@@ -177,13 +184,20 @@ void AddAttention(std::vector<OperatorCase>& out) {
     for (const Lane& lane : shape.lanes) {
       name += fmt::format("_{}of{}", lane.queries, lane.keys);
     }
+    const bool rounded = shape.dtype == KvDType::kBf16;
+    name += rounded ? "_bf16" : "";
     out.push_back({name, [=](Operators& operators) { return Attend(operators, shape, name); },
-                   kAttentionNmse});
+                   rounded ? kRoundedAttentionNmse : kAttentionNmse});
   };
   unsigned turn = 0;
   for (const std::vector<Lane>& lanes : across) {
     add({.heads = turn % 2 == 0 ? 4 : 3, .dim = turn % 3 == 0 ? 24 : 40, .lanes = lanes});
     ++turn;
+  }
+  for (const std::vector<Lane>& lanes : across) {
+    for (const std::int32_t dim : {24, 32, 128}) {
+      add({.heads = 2, .dim = dim, .lanes = lanes, .dtype = KvDType::kBf16});
+    }
   }
   for (const std::vector<Lane>& lanes : alone) {
     for (const std::int32_t dim : {8, 64}) {

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/ref/reference_attention.h"
+
 namespace pixii::kernels::testing {
 namespace {
 
@@ -122,6 +124,10 @@ class StagedOperators final : public HostOperators {
   void PagedAttention(const Matrix& q, const StepView& step, std::int32_t layer,
                       const KvCache& cache, const AttentionOptions& options,
                       const Matrix& out) override {
+    if (!step.mutual_rows.empty()) {
+      ReferencePagedAttention(q, step, layer, cache, options, out);  // no device does it
+      return;
+    }
     StepBatch batch;
     batch.sequences.assign(step.sequences.begin(), step.sequences.end());
     batch.block_table.assign(step.block_table.begin(), step.block_table.end());

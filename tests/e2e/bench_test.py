@@ -35,6 +35,14 @@ class Bench(unittest.TestCase):
                 self.assertTrue(0 < row["fraction"], name)
                 self.assertTrue(row["limit_name"])
 
+    def test_videos_prints_what_chats_feel_of_them(self):
+        out = harness.run_pixii("bench", "videos", "--seconds", "0.5", "--repeats", "1", "--videos", "2", "--output-tokens", "50", "--json",
+                                timeout=600)
+        self.assertEqual(out.returncode, 0, out.stderr)
+        rows = self.check_report(out.stdout, ["itl_p50", "itl_p99", "tokens", "steps", "itl_p50_beside", "itl_p99_beside",
+                                              "tokens_beside", "steps_beside", "itl_p99_beside_of_itl_p99"])
+        self.assertEqual(rows["itl_p99_beside"]["limit_name"], "itl_p99")
+
     def test_engine_measures_what_adapters_cost(self):
         out = harness.run_pixii("bench", "engine", "--shape", "tiny", "--adapters", "5", "--rank", "3", "--repeats", "2", "--json")
         self.assertEqual(out.returncode, 0, out.stderr)
@@ -100,6 +108,18 @@ class Bench(unittest.TestCase):
             out = harness.run_pixii("bench", "media", "--image", file.name)
         self.assertNotEqual(out.returncode, 0)
         self.assertIn("JPEG", out.stderr)
+
+    def test_diffusion_measures_a_step_and_a_decoding_beside_the_peak(self):
+        out = harness.run_pixii("bench", "diffusion", "--frames", "1", "--vae-width", "16", "--vae-height", "8", "--repeats", "1", "--json")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        cases = ["dit_tiny", "vae_tiny", "dit_tiny_bf16", "dit_wan", "dit_wan_bf16", "vae_wan"]
+        rows = self.check_report(out.stdout, [*cases, "multiply_add", "multiply_add_bf16"])
+        for name in cases:
+            self.assertEqual(rows[name]["limit_name"], "multiply-add peak")
+            self.assertGreater(rows[name]["fraction"], 0)
+        out = harness.run_pixii("bench", "diffusion", "--frames", "0")
+        self.assertNotEqual(out.returncode, 0)
+        self.assertIn("frames", out.stderr)
 
     def test_router_measures_its_index_and_its_decisions(self):
         out = harness.run_pixii("bench", "router", "--blocks", "20000", "--workers", "50", "--seconds", "0.05", "--json")

@@ -24,6 +24,17 @@ class Worker(harness.Server):
         return int(re.search("event=worker.ready .*instance=([0-9a-f]+)", self.log_path.read_text(errors="replace"))[1], 16)
 
 
+class RoleWorker(Worker):
+    """One with a role, for a cluster in FOLDER/cluster with the key FOLDER/key; its `request` asks its system port."""
+
+    def __init__(self, folder, role, *flags, model="tiny-chat", env=None):
+        self.role = role
+        self.system_file = pathlib.Path(folder) / f"system-{id(self)}"
+        self.start(["worker", model, "--discovery", f"file:{folder}/cluster", "--role", role, "--cluster-key", f"{folder}/key",
+                    "--system-port", "0", "--system-port-file", str(self.system_file), *flags], env)
+        self.port = int(self.system_file.read_text())
+
+
 class Frontend(harness.Server):
     """`pixii frontend`."""
 
@@ -130,7 +141,8 @@ def dump(worker):
         if time.monotonic() - asked > 0.2:  # the log takes ten of an event a second
             asked = time.monotonic()
             worker.process.send_signal(signal.SIGUSR1)
-        lines = [line for line in worker.log_path.read_text(errors="replace").splitlines() if "state.dump" in line]
+        whole = worker.log_path.read_text(errors="replace").rpartition("\n")[0]  # what follows is being written
+        lines = [line for line in whole.splitlines() if "state.dump" in line]
         return lines[-1] if len(lines) > seen else None
 
     text = harness.wait_for(line, 10, "a dump", worker.log_text)

@@ -26,17 +26,6 @@ PIPELINED = ("--override-engine-args", '{"cache_transceiver_config": {"enable_pi
 LATE = 10  # seconds for what should take a moment
 
 
-class RoleWorker(cluster.Worker):
-    """A worker whose `request` asks its system port."""
-
-    def __init__(self, folder, role, *flags, env=None):
-        self.role = role
-        self.system_file = pathlib.Path(folder) / f"system-{id(self)}"
-        self.start(["worker", "tiny-chat", "--discovery", f"file:{folder}/cluster", "--role", role, "--cluster-key",
-                    f"{folder}/key", "--system-port", "0", "--system-port-file", str(self.system_file), *FLAGS, *flags], env)
-        self.port = int(self.system_file.read_text())
-
-
 class Disaggregated:
     """Workers of both roles and a frontend; all end with it."""
 
@@ -62,7 +51,7 @@ class Disaggregated:
         return [*self.prefill, *self.decode]
 
     def add(self, role, *flags, env=None):
-        worker = RoleWorker(self.folder, role, *self.flags, *flags, env=env)
+        worker = cluster.RoleWorker(self.folder, role, *FLAGS, *self.flags, *flags, env=env)
         (self.prefill if role == "prefill" else self.decode).append(worker)
         return worker
 

@@ -82,6 +82,9 @@ class GoldenModels(unittest.TestCase):
                 self.assertIn("dog.features", done.stdout)
                 if pixels:
                     self.assertRegex(done.stdout, r"dog\.pixels\.0 +\d+ +0 +2 +ok")  # not a bit differs
+        done = harness.run_pixii("check", str(harness.OWN_MODELS / "gemma3-vlm"))
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("two in chunks", done.stdout)
 
     def test_check_fails_on_a_changed_weight(self):
         import shutil

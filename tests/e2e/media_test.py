@@ -1,4 +1,5 @@
 """`pixii media`: images decoded in a process of their own, by what it prints and writes."""
+import contextlib
 import hashlib
 import json
 import os
@@ -157,21 +158,30 @@ class Media(unittest.TestCase):
                 return process.returncode, out, err
         self.fail("no child was ever seen at work")
 
-    def test_a_child_that_is_killed_is_an_error_and_leaves_nothing(self):
+    def kill_all_at_work(self, path):
+        """Kills each child of one `pixii media` that decodes: (code, output, errors, how many)."""
+        process = subprocess.Popen([harness.BINARY, "media", str(path), "--raw", str(self.raw)],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.kill)
+        killed = set()
+        while process.poll() is None:
+            for child in set(children(process.pid)) - killed:
+                if status_of(child).get("Seccomp", "").strip() == "2":
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(child, signal.SIGKILL)
+                        killed.add(child)
+        out, err = process.communicate()
+        return process.returncode, out, err, len(killed)
+
+    def test_a_child_that_is_killed_is_tried_afresh_once_and_leaves_nothing(self):
         slow = self.write("slow.png", png(8000, 8000))
-        def kill(process, child):
-            os.kill(process.pid, signal.SIGSTOP)  # so that it looks only once its child is dead
-            try:
-                os.kill(child, signal.SIGKILL)
-            finally:
-                os.kill(process.pid, signal.SIGCONT)
-            return not self.raw.exists()
-        for _ in range(10):
-            code, out, err = self.until_seen(slow, kill)
-            if code != 0:  # else it had answered already
+        for _ in range(50):
+            code, out, err, killed = self.kill_all_at_work(slow)
+            if code != 0:  # else one had answered already
                 break
-        self.assertEqual((code, out), (2, ""))
-        self.assertIn("the decoder of an image ended with status 137 before it answered", err)
+            self.raw.unlink()
+        self.assertEqual((code, out, killed), (2, "", 2))
+        self.assertIn("the decoder of the image ended with status 137 before it answered", err)
         self.assertFalse(self.raw.exists())
 
     def test_the_child_is_shut_in(self):
@@ -200,6 +210,24 @@ class Media(unittest.TestCase):
                 self.assertEqual(line.split()[-3:-1], ["0", "0"])
             if line.startswith("Max address space"):
                 self.assertNotIn("unlimited", line)
+
+    def test_frames_of_a_video_are_written_and_told_of(self):
+        expected = json.loads((OWN / "film/expected.json").read_text())["vp9.webm"]
+        raw, size = self.folder / "frames.rgb", 64 * 48 * 3
+        done = subprocess.run([harness.BINARY, "media", OWN / "film/vp9.webm", "--frames", "5", "--raw", raw],
+                              stdout=subprocess.PIPE, check=True)
+        said = json.loads(done.stdout)
+        self.assertEqual({key: said[key] for key in ("width", "height", "format", "codec", "frames", "seconds", "taken")},
+                         {"width": 64, "height": 48, "format": "webm", "codec": "vp9", "frames": 20, "seconds": 2.0, "taken": [0, 4, 8, 12, 16]})
+        data = raw.read_bytes()
+        self.assertEqual([hashlib.sha256(data[at:at + size]).hexdigest() for at in range(0, len(data), size)],
+                         [expected["sha256"][frame] for frame in said["taken"]])
+        done = subprocess.run([harness.BINARY, "media", OWN / "film/vp9.webm", "--fps", "4", "--resize", "28x28"],
+                              stdout=subprocess.PIPE, check=True)
+        self.assertEqual(len(json.loads(done.stdout)["taken"]), 8)
+        refused = subprocess.run([harness.BINARY, "media", OWN / "film/hevc.mp4"], stderr=subprocess.PIPE, text=True)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("video is of an unsupported kind: its codec is HEVC", refused.stderr)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""`pixii video` and `pixii check` of Wan folders: the file that comes out is read back by a reader of its own."""
+"""`pixii video`, `pixii image` and `pixii check` of diffusers folders: the file that comes out is read back by a reader of its own."""
 import pathlib
 import shutil
 import struct
 import tempfile
 import unittest
 
+import diffusion_files
 import harness
 
 GOLDENS = [harness.GOLDEN / "models" / name for name in ("wan-unipc", "wan-euler")]
@@ -132,6 +133,15 @@ class Videos(unittest.TestCase):
         self.assertNotEqual(self.make("words.mp4", "--seed", "7", prompt="a blue square"), first)
         self.assertNotEqual(self.make("negative.mp4", "--seed", "7", "--negative", "blurry"), first)
 
+    def test_ranks_make_the_file_of_one(self):
+        alone = self.make("alone.mp4", "--seed", "7", "--threads", "1")
+        for number, flags in enumerate((["--dit-cfg-size", "2"], ["--dit-ulysses-size", "4"], ["--tensor-parallel-size", "2"],
+                                        ["--dit-cfg-size", "2", "--dit-ulysses-size", "2", "--tensor-parallel-size", "2"])):
+            self.assertEqual(self.make(f"ranks{number}.mp4", "--seed", "7", "--threads", "2", *flags), alone, flags)
+        self.assertIn("dit-ulysses-size is 3, must divide the 4 heads", self.refused("--dit-ulysses-size", "3"))
+        self.assertIn("tensor-parallel-size is 8", self.refused("--tensor-parallel-size", "8"))
+        self.assertIn("dit-cfg-size", self.refused("--dit-cfg-size", "3"))
+
     def test_refusals_name_what_is_wrong(self):
         size = ["--size", "48x32"]
         self.assertIn("WIDTHxHEIGHT", self.refused("--size", "48"))
@@ -168,6 +178,90 @@ class Videos(unittest.TestCase):
                 for line in done.stdout.splitlines():
                     if line.strip().startswith(lines):
                         self.assertIn("FAILED", line)
+
+
+class OwnFolders(unittest.TestCase):
+    """Folders that the tree has: video from a picture, FLUX."""
+
+    FOLDER = harness.ROOT / "tests/golden/diffusion"
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="pixii-video-")
+        self.addCleanup(self.folder.cleanup)
+        self.path = pathlib.Path(self.folder.name)
+
+    def run_made(self, command, name, model, *flags, prompt="a red circle"):
+        path = self.path / name
+        done = harness.run_pixii(command, prompt, "--model", str(self.FOLDER / model), "--out", str(path), "--steps", "2",
+                                 "--size", "32x32", *flags)
+        return done, path
+
+    def made(self, *arguments, **more):
+        done, path = self.run_made(*arguments, **more)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return path.read_bytes()
+
+    def refused(self, *arguments, **more):
+        done, path = self.run_made(*arguments, **more)
+        self.assertEqual(done.returncode, 2, done.stdout)
+        self.assertFalse(path.exists())
+        return done.stderr
+
+    def test_check_passes(self):
+        for name in ("wan-i2v", "flux"):
+            with self.subTest(name):
+                done = harness.run_pixii("check", str(self.FOLDER / name))
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                self.assertIn("pipeline.latents.2", done.stdout)
+
+    def test_a_video_begins_with_the_picture_given(self):
+        for name, colour in (("red", (230, 20, 20)), ("blue", (20, 20, 230))):
+            (self.path / f"{name}.bmp").write_bytes(diffusion_files.bmp(colour))
+        frames = ("--frames", "5")
+        red = self.made("video", "a.mp4", "wan-i2v", "--image", str(self.path / "red.bmp"), *frames)
+        self.assertEqual(len(Video(red).samples), 5)
+        self.assertEqual(self.made("video", "b.mp4", "wan-i2v", "--image", str(self.path / "red.bmp"), *frames), red)
+        self.assertNotEqual(self.made("video", "c.mp4", "wan-i2v", "--image", str(self.path / "blue.bmp"), *frames), red)
+        self.assertIn("image is missing", self.refused("video", "d.mp4", "wan-i2v", *frames))
+        (self.path / "no.bmp").write_bytes(b"BM, but no picture")
+        self.assertIn("image", self.refused("video", "e.mp4", "wan-i2v", "--image", str(self.path / "no.bmp"), *frames))
+
+    def test_pictures_come_in_the_format_of_their_name(self):
+        png = self.made("image", "a.png", "flux")
+        self.assertEqual(png[:8], b"\x89PNG\r\n\x1a\n")
+        self.assertEqual(struct.unpack(">II", png[16:24]), (32, 32))
+        self.assertEqual(self.made("image", "b.png", "flux"), png)
+        self.assertNotEqual(self.made("image", "c.png", "flux", "--seed", "1"), png)
+        self.assertNotEqual(self.made("image", "d.png", "flux", prompt="a blue square"), png)
+        self.assertEqual(self.made("image", "e.jpg", "flux")[:3], b"\xff\xd8\xff")
+        self.assertEqual(self.made("image", "f.webp", "flux")[8:12], b"WEBP")
+        self.assertIn(".png", self.refused("image", "g.mp4", "flux"))
+        self.assertIn("negative_prompt", self.refused("image", "h.png", "flux", "--negative", "blurry"))
+        self.assertIn("num_frames is 5", self.refused("video", "i.mp4", "flux", "--frames", "5"))
+
+    def test_adapters_change_pictures_by_their_scale(self):
+        adapter = self.path / "a.safetensors"
+        adapter.write_bytes(diffusion_files.adapter("transformer.single_transformer_blocks.0.attn.to_v", 24, 24))
+        plain = self.made("image", "a.png", "flux")
+        changed = self.made("image", "b.png", "flux", "--lora", str(adapter))
+        self.assertNotEqual(changed, plain)
+        self.assertEqual(self.made("image", "c.png", "flux", "--lora", f"{adapter}=0"), plain)
+        halves = self.made("image", "d.png", "flux", "--lora", f"{adapter}=0.5", "--lora", f"{adapter}=0.5")
+        self.assertNotEqual(halves, plain)
+        (self.path / "far.safetensors").write_bytes(diffusion_files.adapter("transformer.single_transformer_blocks.9.attn.to_v", 24, 24))
+        said = self.refused("image", "e.png", "flux", "--lora", str(self.path / "far.safetensors"))
+        self.assertIn("single_transformer_blocks.9.attn.to_v", said)
+        (self.path / "wide.safetensors").write_bytes(diffusion_files.adapter("transformer.x_embedder", 24, 24))
+        self.assertIn("transformer.x_embedder.lora_A", self.refused("image", "f.png", "flux", "--lora",
+                                                                    str(self.path / "wide.safetensors")))
+
+    def test_unknown_pipelines_are_refused_with_those_that_are_built(self):
+        (self.path / "model").mkdir()
+        (self.path / "model/model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+        done = harness.run_pixii("video", "x", "--model", str(self.path / "model"), "--out", str(self.path / "x.mp4"))
+        self.assertEqual(done.returncode, 2)
+        for word in ("_class_name", "StableDiffusionPipeline", "WanPipeline", "WanImageToVideoPipeline", "FluxPipeline"):
+            self.assertIn(word, done.stderr)
 
 
 if __name__ == "__main__":

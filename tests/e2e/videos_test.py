@@ -5,100 +5,15 @@ import http.client
 import json
 import os
 import pathlib
-import struct
-import tempfile
 import threading
 import unittest
 
 import harness
-
-SMALL = {"size": "64x64", "num_frames": 5, "num_inference_steps": 3, "seed": 7}
-LONG = {**SMALL, "num_inference_steps": 1000}
-ENDLESS = {**LONG, "size": "256x256", "num_frames": 33}  # minutes on any machine
-PROMPT = "a red circle moving left"
-
-
-def video_model():
-    """The bundled model, or a golden one; None: there is neither."""
-    for folder in (os.environ.get("PIXII_MODELS_DIR"), harness.ROOT / "models"):
-        if folder and (pathlib.Path(folder) / "tiny-video/model_index.json").exists():
-            return str(pathlib.Path(folder) / "tiny-video")
-    golden = harness.GOLDEN / "models/wan-unipc"
-    return str(golden) if (golden / "model_index.json").exists() else None
-
-
-MODEL = video_model()
-
-
-def boxes(data):
-    """(type, content) of each MP4 box."""
-    at = 0
-    while at < len(data):
-        size, kind = struct.unpack_from(">I4s", data, at)
-        if size < 8 or at + size > len(data):
-            raise AssertionError(f"box {kind} of {size} bytes at {at} of {len(data)}")
-        yield kind.decode(), data[at + 8:at + size]
-        at += size
-
-
-def find(data, *path):
-    for kind in path:
-        data = next(content for name, content in boxes(data) if name == kind)
-    return data
-
-
-def mp4_figures(data):
-    """Width, height, pictures and pictures a second of a file whose description comes before its pictures."""
-    kinds = [kind for kind, _ in boxes(data)]
-    assert kinds[0] == "ftyp" and kinds.index("moov") < kinds.index("mdat"), kinds
-    header = find(data, "moov", "trak", "tkhd")
-    width, height = (side >> 16 for side in struct.unpack(">II", header[-8:]))
-    timescale = struct.unpack_from(">I", find(data, "moov", "trak", "mdia", "mdhd"), 12)[0]
-    table = find(data, "moov", "trak", "mdia", "minf", "stbl")
-    sizes = find(table, "stsz")
-    count = struct.unpack_from(">I", sizes, 8)[0]
-    entries = struct.unpack_from(f">{count}I", sizes, 12)
-    assert sum(entries) == len(find(data, "mdat")), "the pictures fill mdat"
-    duration = struct.unpack_from(">I", find(table, "stts"), 12)[0]
-    return width, height, count, timescale / duration
+from video_harness import ENDLESS, LONG, MODEL, PROMPT, SMALL, VideoCase, mp4_figures
 
 
 @unittest.skipIf(MODEL is None, "neither models/tiny-video nor a golden model of videos is here")
-class Videos(unittest.TestCase):
-    def setUp(self):
-        self.folder = tempfile.TemporaryDirectory(prefix="pixii-media-")
-        self.addCleanup(self.folder.cleanup)
-
-    @contextlib.contextmanager
-    def serving(self, *flags):
-        with harness.Server(MODEL, "--served-model-name", "videos", *flags) as server:
-            yield server
-
-    def get(self, server, path, headers=None):
-        """Status, headers and bytes."""
-        with contextlib.closing(server.connection()) as connection:
-            connection.request("GET", path, headers=headers or {})
-            response = connection.getresponse()
-            return response.status, dict(response.getheaders()), response.read()
-
-    def create(self, server, **fields):
-        status, job = server.post("/v1/videos", {"prompt": PROMPT, **SMALL, **fields})
-        self.assertEqual(status, 200, job)
-        return job
-
-    def job(self, server, ident):
-        status, _, job = server.request("GET", f"/v1/videos/{ident}")
-        return job if status == 200 else None
-
-    def completed(self, server, ident):
-        server.wait_for(lambda: self.job(server, ident)["status"] in ("completed", "failed"), 60, "the end of a job")
-        job = self.job(server, ident)
-        self.assertEqual(job["status"], "completed", job)
-        return job
-
-    def ended(self, server, status, kind="video"):
-        return server.metrics().get(f'pixii_media_jobs_total{{model="videos",kind="{kind}",status="{status}"}}', 0)
-
+class Videos(VideoCase, unittest.TestCase):
     def test_a_job_from_its_request_to_its_file(self):
         with self.serving() as server:
             _, _, models = server.request("GET", "/v1/models")
@@ -269,7 +184,7 @@ class Videos(unittest.TestCase):
         with self.serving("--media-queue", "1", "--media-concurrency", "1", "--media-pixels", "3000000") as server:
             for fields, param in ((({"size": "abc"}), "size"), ({"size": "0x0"}, "size"), ({"size": "99999x16"}, "size"),
                                   ({"size": "60x64"}, "size"), ({"num_frames": 6}, "num_frames"), ({"size": "1024x1024"}, "size"),
-                                  ({"output_format": "avi"}, "output_format"), ({"input_reference": "x"}, "input_reference")):
+                                  ({"output_format": "gif"}, "output_format"), ({"input_reference": "x"}, "input_reference")):
                 status, answer = server.post("/v1/videos", {"prompt": PROMPT, **SMALL, **fields})
                 self.assertEqual((status, answer["error"]["param"]), (400, param), answer)
             status, answer = server.post("/v1/images/generations", {"prompt": PROMPT, "n": 11})

@@ -66,7 +66,7 @@ class Vision(unittest.TestCase):
                                 [(task, case["expect"], text) for (task, case), (text, _) in zip(cases, alone)
                                  if not conversations.right(task, case, text)])
         self.assertEqual(again, alone, "what was seen before changes nothing")
-        for flags in (("--workers", "2"), ("--prefill", "1", "--decode", "1")):
+        for flags in (("--workers", "2"), ("--prefill", "1", "--decode", "1"), ("--enable-attention-dp", "--tensor-parallel-size", "2")):
             with self.subTest(flags=flags), harness.Server("tiny-vlm", *FLAGS, *flags) as server:
                 self.assertEqual(self.ask_all(server, cases), alone)
 
@@ -130,36 +130,50 @@ class Vision(unittest.TestCase):
             self.assertNotEqual(status, 200)
             self.assertEqual(answer["error"]["param"], at)
 
-    def test_pictures_are_fetched_by_policy(self):
-        picture = base64.b64decode(plain((0, 0, 200)).split(",")[1])
+    @contextlib.contextmanager
+    def origin(self, answer):
+        """A server on loopback: `answer(path)` gives status, headers and body. Yields its port and the paths that were asked for."""
         asked = []
 
-        class Canary(http.server.BaseHTTPRequestHandler):
+        class Origin(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 asked.append(self.path)
-                self.send_response(200)
+                status, headers, data = answer(self.path)
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(picture)
+                self.wfile.write(data)
 
             def log_message(self, *_):
                 pass
 
-        with contextlib.ExitStack() as stack:
-            canary = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Canary))
-            thread = threading.Thread(target=canary.serve_forever)
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin) as server:
+            thread = threading.Thread(target=server.serve_forever)
             thread.start()
-            stack.callback(thread.join)
-            stack.callback(canary.shutdown)
+            try:
+                yield server.server_port, asked
+            finally:
+                server.shutdown()
+                thread.join()
+
+    def refused(self, server, url, rule):
+        status, answer = server.post(CHAT, look(url))
+        self.assertEqual((status, answer["error"]["param"]), (400, "messages[0].content[0].image_url.url"), answer)
+        self.assertIn(rule, answer["error"]["message"])
+
+    def test_pictures_are_fetched_by_policy(self):
+        picture = base64.b64decode(plain((0, 0, 200)).split(",")[1])
+        with contextlib.ExitStack() as stack:
+            port, asked = stack.enter_context(self.origin(lambda _: (200, {}, picture)))
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             pathlib.Path(folder, "in.png").write_bytes(picture)
-            port = canary.server_port
             with harness.Server("tiny-vlm", *FLAGS) as server:
                 for url in (f"http://127.0.0.1:{port}/a", f"https://127.0.0.1:{port}/a", f"https://localhost:{port}/a",
-                            f"https://[::ffff:127.0.0.1]:{port}/a", f"http://2130706433:{port}/a", f"file://{folder}/in.png",
+                            f"https://[::ffff:127.0.0.1]:{port}/a", f"http://2130706433:{port}/a", f"file://{folder}/in.png", "file:///etc/passwd",
                             "ftp://example.com/a", "//example.com/a", ""):
                     with self.subTest(url=url):
-                        status, answer = server.post(CHAT, look(url))
-                        self.assertEqual((status, answer["error"]["param"]), (400, "messages[0].content[0].image_url.url"), answer)
+                        self.refused(server, url, "media URL is refused")
             self.assertEqual(asked, [], "nothing inside is ever asked")
             with harness.Server("tiny-vlm", *FLAGS, "--media-allow-internal", "--media-folder", folder) as server:
                 answers = []
@@ -168,9 +182,78 @@ class Vision(unittest.TestCase):
                     self.assertEqual(status, 200, answer)
                     answers.append(answer["choices"][0]["message"]["content"])
                 self.assertEqual(len(set(answers)), 1, answers)
-                status, answer = server.post(CHAT, look(f"file://{folder}/../outside.png"))
-                self.assertEqual(status, 400, answer)
+                self.refused(server, f"file://{folder}/../outside.png", "media URL is refused")
             self.assertEqual(asked, ["/a"])
+
+    def test_a_host_that_is_let_through_lets_no_other_through(self):
+        picture = base64.b64decode(plain((0, 0, 200)).split(",")[1])
+        routes = {"/metadata": (302, {"Location": "http://169.254.169.254/latest/meta-data/"}, b""), "/named": (302, {"Location": "http://localhost/"}, b""),
+                  "/other": (302, {"Location": "http://10.0.0.1/a"}, b""), "/self": (302, {"Location": "/a"}, b""), "/a": (200, {}, picture)}
+        with self.origin(routes.__getitem__) as (port, asked):
+            with harness.Server("tiny-vlm", *FLAGS, "--media-internal-hosts", "127.0.0.1") as server:
+                for path in ("/metadata", "/named", "/other"):
+                    with self.subTest(path):
+                        self.refused(server, f"http://127.0.0.1:{port}{path}", "media URL is refused")
+                status, answer = server.post(CHAT, look(f"http://127.0.0.1:{port}/self"))
+                self.assertEqual(status, 200, answer)
+            self.assertEqual(asked, ["/metadata", "/named", "/other", "/self", "/a"])
+            with harness.Server("tiny-vlm", *FLAGS, env={"DYN_MM_ALLOW_INTERNAL": "1"}) as server:
+                status, answer = server.post(CHAT, look(f"http://127.0.0.1:{port}/a"))
+                self.assertEqual(status, 200, answer)
+
+    def test_other_bytes_under_one_url_are_another_picture(self):
+        pictures = [base64.b64decode(plain(colour).split(",")[1]) for colour in ((200, 0, 0), (200, 0, 0), (0, 200, 0))]
+        with self.origin(lambda _: (200, {}, pictures[len(asked) - 1])) as (port, asked), \
+                harness.Server("tiny-vlm", *FLAGS, "--media-allow-internal") as server:
+            cached = []
+            for _ in pictures:
+                status, answer = server.post(CHAT, look(f"http://127.0.0.1:{port}/same", max_tokens=1))
+                self.assertEqual(status, 200, answer)
+                cached.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
+        self.assertEqual((cached[0], cached[2]), (0, 0), "no URL is believed")
+        self.assertGreater(cached[1], 0)
+
+    def test_three_pictures_keep_their_order(self):
+        colours = [plain(colour) for colour in ((220, 0, 0), (0, 220, 0), (0, 0, 220))]
+        with harness.Server("tiny-vlm", *FLAGS) as server:
+            said = []
+            for order in ((0, 1, 2), (1, 0, 2), (0, 2, 1), (0, 1, 2)):
+                parts = [{"type": "image_url", "image_url": {"url": colours[i]}} for i in order]
+                status, answer = server.post(CHAT, body([{"role": "user", "content": [*parts, {"type": "text", "text": "What do you see?"}]}],
+                                                        logprobs=True, top_logprobs=5, max_tokens=8))
+                self.assertEqual(status, 200, answer)
+                said.append(answer["choices"][0]["logprobs"]["content"])
+        self.assertEqual(said[0], said[3])
+        self.assertTrue(all(said[i] != said[j] for i in range(3) for j in range(i)), "a swap is seen")
+
+    def test_bombs_are_refused_by_their_headers(self):
+        huge = base64.b64encode((harness.ROOT / "tests/golden/media/huge.png").read_bytes()).decode()
+        with harness.Server("tiny-vlm", *FLAGS) as server:
+            self.refused(server, "data:image/png;base64," + huge, "above the limit")
+
+    def test_a_word_that_stands_for_pictures_is_neither_given_nor_chosen(self):
+        image = 4098
+        with harness.Server("tiny-vlm", *FLAGS) as server:
+            for prompt in ([5, 6, image, 7], "see <|image_pad|>", [[5, 6], [image]]):
+                status, answer = server.post("/v1/completions", {"model": "tiny-vlm", "prompt": prompt, "max_tokens": 2})
+                self.assertEqual((status, answer["error"]["param"]), (400, "prompt"), answer)
+                self.assertIn(str(image), answer["error"]["message"])
+            status, answer = server.post("/inference/v1/generate", {"model": "tiny-vlm", "token_ids": [5, image], "sampling_params": {"max_tokens": 2}})
+            self.assertEqual((status, answer["error"]["param"]), (400, "token_ids"), answer)
+            status, answer = server.post("/v1/completions", {"model": "tiny-vlm", "prompt": "see", "max_tokens": 8, "temperature": 0,
+                                                             "logit_bias": {str(image): 100}, "return_token_ids": True, "ignore_eos": True})
+            self.assertEqual(status, 200, answer)
+            self.assertNotIn(image, answer["choices"][0]["token_ids"])
+            self.assertEqual(len(answer["choices"][0]["token_ids"]), 8)
+
+    def test_flags_of_pictures_are_judged_before_anything_is_loaded(self):
+        for flags, wrong in ((("--media-hosts", "*.x"), '"*.x"'), (("--media-hosts", "a.example,"), '""'), (("--media-internal-hosts", "a b"), '"a b"'),
+                             (("--media-folder", "/no/such/folder"), "/no/such/folder")):
+            with self.subTest(flags=flags):
+                done = harness.run_pixii("serve", "/no/such/model", *flags)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertIn(flags[0].removeprefix("--"), done.stderr)
+                self.assertIn(wrong, done.stderr)
 
     def test_text_that_looks_like_a_placeholder_shows_nothing(self):
         with harness.Server("tiny-vlm", *FLAGS) as server:

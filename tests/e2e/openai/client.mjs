@@ -153,6 +153,23 @@ const cases = {
     const images = await client.images.generate({ model: "videos", prompt, size: "64x64", n: 2, response_format: "b64_json" });
     assert.equal(images.data.length, 2);
     assert.equal(Buffer.from(images.data[0].b64_json, "base64").toString("latin1", 1, 4), "PNG");
+    const named = await client.images.generate({ model: "videos", prompt, size: "64x64", output_format: "webp", output_compression: 60 });
+    assert.equal(named.output_format, "webp");
+    const picture = Buffer.from(await (await fetch(new URL(named.data[0].url, client.baseURL))).arrayBuffer());
+    assert.equal(picture.toString("latin1", 8, 12), "WEBP");
+    await assert.rejects(client.images.generate({ model: "videos", prompt, n: 11 }), (error) => error.param === "n");
+    await assert.rejects(client.images.generate({ model: "videos", prompt, size: "1024x1024", style: "vivid" }), (error) => error.param === "style");
+    await assert.rejects(client.images.edit({ model: "videos", prompt, image: new File(["x"], "x.png", { type: "image/png" }) }), OpenAI.BadRequestError);
+    // A second page, and a form as the client sends it with a picture.
+    const pages = [await client.videos.create({ model: "videos", prompt, size: "64x64", seconds: "1" }),
+                   await client.videos.create({ model: "videos", prompt, size: "64x64", seconds: "1" })];
+    const listed = [];
+    for await (const one of client.videos.list({ limit: 1, order: "asc" })) listed.push(one.id);
+    assert.deepEqual(listed, pages.map((one) => one.id));
+    await assert.rejects(client.videos.downloadContent("video_none"), OpenAI.NotFoundError);
+    await assert.rejects(client.videos.create({ model: "videos", prompt, input_reference: new File(["x"], "x.png") }),
+                         (error) => error.param === "input_reference");
+    for (const one of pages) assert.equal((await client.videos.delete(one.id)).id, one.id);
   },
 
   async errors() {

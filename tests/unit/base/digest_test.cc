@@ -12,6 +12,11 @@ TEST(Digest, KnownVectors) {
   sha1.Update("a");
   sha1.Update("bc");
   EXPECT_EQ(sha1.FinishHex(), "a9993e364706816aba3e25717850c26c9cd0d89d");
+  Digest bytes(Digest::Kind::kSha1);
+  bytes.Update("abc");
+  EXPECT_EQ(bytes.FinishBytes(),
+            "\xa9\x99\x3e\x36\x47\x06\x81\x6a\xba\x3e\x25\x71\x78\x50\xc2\x6c\x9c\xd0\xd8"
+            "\x9d");
 }
 
 }  // namespace

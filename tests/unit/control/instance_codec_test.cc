@@ -33,6 +33,10 @@ Instance Example() {
   instance.card.eos_token_ids = {2, 7};
   instance.card.task = wire::ModelTask::kEmbed;
   instance.card.logits_processors = {"ban"};
+  instance.card.vision = wire::VisionCard{
+      .image_token = 7, .fit = wire::MediaFit::kSmart, .pixels_max = std::uint64_t{1} << 40};
+  instance.card.vision->film =
+      wire::FilmCard{.frames_per_second = 1.25, .with_ends = true, .end_token = 9};
   instance.card.adapters = {
       {.name = "x", .source = "/x", .version = "v", .id = ~std::uint64_t{0}, .size_bytes = 9}};
   return instance;

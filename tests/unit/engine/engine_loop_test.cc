@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -22,14 +24,17 @@ class EngineLoopTest : public ::testing::Test {
     StepOutput output;
   };
 
-  void SetUp() override {
+  void SetUp() override { Make({}); }
+
+  void Make(EngineLoopOptions loop_options) {
     HarnessOptions options;
     auto engine = Engine::Create(
         options.engine,
         std::make_unique<MockExecutor>(
             MockOptions{.limits = options.limits, .timing = {.step_ns = kStepNs}, .faults = {}}));
     ASSERT_TRUE(engine);
-    loop_ = std::make_unique<EngineLoop>(node_.loop(), std::move(*engine));
+    loop_.reset();
+    loop_ = std::make_unique<EngineLoop>(node_.loop(), std::move(*engine), std::move(loop_options));
     destination_ = AddDestination(deliveries_);
   }
 
@@ -77,6 +82,29 @@ TEST_F(EngineLoopTest, EachStepTakesItsVirtualTimeAndSendsOneBatch) {
   }
   EXPECT_EQ(deliveries_.back().output.load.running, 0U);
   EXPECT_EQ(deliveries_.back().output.load.blocks_used, 0U);
+}
+
+TEST_F(EngineLoopTest, WhoeverElseComputesHaltsForEachStep) {
+  kernels::ComputeTurns turns(0.25);
+  Make({.turns = &turns});
+  std::atomic<bool> begun = false;
+  std::atomic<bool> stop = false;
+  std::thread video([&] {
+    const kernels::ComputeTurns::Pieces pieces(&turns);
+    begun.store(true);
+    while (!stop.load()) {
+      turns.Pass();
+    }
+  });
+  while (!begun.load()) {
+    std::this_thread::yield();
+  }
+  loop_->Submit(destination_, MakeRequest(1, 5, 8));
+  Run();
+  stop.store(true);
+  video.join();
+  EXPECT_GT(turns.halted_count(), 0U);
+  EXPECT_EQ(TokensOf(deliveries_, 1), MockStream(MakeRequest(1, 5, 8), 0, 64, 256).tokens);
 }
 
 TEST_F(EngineLoopTest, EachDestinationGetsItsOwnRequestsOnly) {

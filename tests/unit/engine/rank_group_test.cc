@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine_harness.h"
+#include "fake_encoder.h"
 #include "rt/thread.h"
 
 namespace pixii::engine::testing {
@@ -30,9 +31,10 @@ class Ranks {
     std::uint32_t blocks = 40;  // of each rank
     std::uint32_t adapter_slots = 0;
     Preemption preemption = Preemption::kRecompute;
+    bool sees = false;  // pictures
   };
 
-  explicit Ranks(const Options& options) {
+  explicit Ranks(const Options& options) : sees_(options.sees) {
     const std::uint32_t ranks = options.rank_count;
     auto mock = std::make_unique<MockExecutor>(
         MockOptions{.limits = {.vocab_size = kVocab,
@@ -53,13 +55,15 @@ class Ranks {
     EXPECT_TRUE(made) << made.error().ToString();
     group_ = std::move(*made);
     for (std::uint32_t rank = 0; rank < ranks; ++rank) {
-      auto engine = Engine::Create({.batch_sequences_max = 8,
-                                    .batch_tokens_max = 32,
-                                    .queue_length_max = 256,
-                                    .admission = Admission::kEager,
-                                    .preemption = options.preemption,
-                                    .adapters = {.slot_count = options.adapter_slots}},
-                                   group_->MakeExecutor(rank));
+      auto engine =
+          Engine::Create({.batch_sequences_max = 8,
+                          .batch_tokens_max = 32,
+                          .queue_length_max = 256,
+                          .admission = Admission::kEager,
+                          .preemption = options.preemption,
+                          .adapters = {.slot_count = options.adapter_slots}},
+                         group_->MakeExecutor(rank), nullptr, nullptr, nullptr,
+                         sees_ ? std::make_unique<FakeEncoder>(encoded_, rank % 2 == 0) : nullptr);
       EXPECT_TRUE(engine) << engine.error().ToString();
       engines_.push_back(std::move(*engine));
     }
@@ -97,12 +101,26 @@ class Ranks {
       request.sampling.seed = random();
       request.top_logprobs = i % 3 == 0 ? 2 : -1;
       request.prompt_logprobs = i % 5 == 0;
+      if (sees_) {
+        request.prompt_logprobs = false;
+        request.top_logprobs = -1;  // the oracle's are of a vocabulary with kWord
+        const auto size = static_cast<std::uint32_t>(request.prompt.size());
+        if (size > 2) {
+          const auto begin = static_cast<std::uint32_t>(random() % (size - 1));
+          Show(request, begin,
+               1 + static_cast<std::uint32_t>(random() % std::min(size - begin, 24U)),
+               static_cast<char>('a' + random() % 3));
+        }
+      }
       Submit(rank, request);
     }
   }
 
   void ExpectOracles() {
-    for (const auto& [rank, request] : requests_) {
+    for (auto& [rank, request] : requests_) {
+      if (sees_) {
+        request.sampling.bad_words.push_back({kWord});  // nor do engines that see say it
+      }
       SCOPED_TRACE(::testing::Message() << "rank " << rank << " request " << Raw(request.id));
       ASSERT_TRUE(streams_[rank].has(Raw(request.id)));
       const Stream& stream = streams_[rank].at(Raw(request.id));
@@ -126,9 +144,13 @@ class Ranks {
 
   RankGroup& group() { return *group_; }
 
+  std::uint32_t encoded() const { return *encoded_; }
+
   MockExecutor& mock() { return *mock_; }
 
  private:
+  bool sees_;
+  std::shared_ptr<std::uint32_t> encoded_ = std::make_shared<std::uint32_t>(0);
   MockExecutor* mock_ = nullptr;
   std::shared_ptr<RankGroup> group_;
   std::vector<std::unique_ptr<Engine>> engines_;
@@ -138,6 +160,21 @@ class Ranks {
 };
 
 class RankGroupTest : public ::testing::TestWithParam<bool> {};
+
+TEST_P(RankGroupTest, EveryRankSeesItsOwnPictures) {
+  for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+    Ranks ranks({.overlap = GetParam(), .sees = true});
+    for (std::size_t rank = 0; rank < 3; ++rank) {
+      ranks.SubmitMany(rank, seed, 10 + static_cast<int>(rank) * 5);
+    }
+    ranks.RunDry();
+    ranks.ExpectOracles();
+    EXPECT_GT(ranks.encoded(), 10U);
+    EXPECT_LT(ranks.group().counters().joint_steps, ranks.engine(0).counters().steps +
+                                                        ranks.engine(1).counters().steps +
+                                                        ranks.engine(2).counters().steps);
+  }
+}
 
 // A group that waits for a rank without work for ever would never end this.
 TEST_P(RankGroupTest, EveryRankGetsItsAnswersWhateverTheOthersDo) {

@@ -48,15 +48,14 @@ class SchedulerTest : public ::testing::Test {
     return sequence;
   }
 
-  // One step: what was planned is computed, and who is done with all its tokens gets one more.
+  // One step: what was planned is computed, and who is done with all its tokens gets one more, and
+  // those that it guessed.
   std::vector<Chunk> Step() {
     std::span<const Chunk> plan = scheduler_->Plan();
     std::vector<Chunk> chunks(plan.begin(), plan.end());
     for (const Chunk& chunk : chunks) {
       scheduler_->Complete(chunk);
-      if (chunk.sample_rows > 0) {
-        chunk.sequence->generated.push_back(7);
-      }
+      chunk.sequence->generated.insert(chunk.sequence->generated.end(), chunk.sample_rows, 7);
     }
     scheduler_->CheckInvariants();
     cache_->CheckInvariants();
@@ -98,6 +97,37 @@ TEST_F(SchedulerTest, APromptIsCutToTheBudgetAndItsLastChunkSamples) {
   }
   EXPECT_EQ(counts, (std::vector<std::uint32_t>{16, 16, 8}));
   EXPECT_EQ(a.generated.size(), 1U);
+}
+
+TEST_F(SchedulerTest, APictureThatIsComputedAtOnceIsNotCut) {
+  Make({.tokens = 16});
+  model::SequenceMedia media;
+  media.items = {{.begin = 10, .features = nullptr, .mutual_count = 12}};
+  Sequence& a = Add(40);
+  a.media = &media;
+  std::vector<std::uint32_t> counts;
+  for (int i = 0; i < 4; ++i) {
+    counts.push_back(Step()[0].count);
+  }
+  EXPECT_EQ(counts, (std::vector<std::uint32_t>{10, 16, 14, 1}));
+}
+
+TEST_F(SchedulerTest, GuessesLeaveRoomForAPictureThatIsComputedAtOnce) {
+  Make({.sequences = 4, .tokens = 16});
+  Sequence& decoding = Add(4);
+  Step();
+  model::SequenceMedia media;
+  media.items = {{.begin = 2, .features = nullptr, .mutual_count = 13}};
+  Sequence& shown = Add(20);
+  shown.media = &media;
+  decoding.draft = {1, 1, 1, 1, 1, 1, 1, 1};
+  Step();
+  EXPECT_EQ(shown.computed_tokens, 2U);
+  decoding.draft = {1, 1, 1, 1, 1, 1, 1, 1};
+  const std::vector<Chunk> chunks = Step();
+  ASSERT_EQ(chunks.size(), 2U);
+  EXPECT_EQ(chunks[0].draft_count(), 2U);
+  EXPECT_EQ(chunks[1].count, 13U);
 }
 
 TEST_F(SchedulerTest, TheBetterRankIsAdmittedFirst) {

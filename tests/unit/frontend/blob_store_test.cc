@@ -26,7 +26,7 @@ class BlobStoreTest : public ::testing::Test {
     std::filesystem::remove_all(folder);
   }
 
-  FolderBlobs Open() {
+  OpenedBlobs Open() {
     auto opened = OpenFolderBlobStore(*loop, folder, 1 << 20);
     EXPECT_TRUE(opened) << opened.error().ToString();
     return std::move(*opened);
@@ -64,7 +64,7 @@ TEST_F(BlobStoreTest, KeepsBytesInMemoryInTheOrderOfTheCalls) {
 
 TEST_F(BlobStoreTest, KeepsBytesInAFolderThatALaterStoreFinds) {
   {
-    FolderBlobs blobs = Open();
+    OpenedBlobs blobs = Open();
     EXPECT_TRUE(blobs.found.empty());
     EXPECT_EQ(WriteAndRead(*blobs.store), "one,two,|one,two,three");
     auto second = OpenFolderBlobStore(*loop, folder, 1 << 20);
@@ -72,7 +72,7 @@ TEST_F(BlobStoreTest, KeepsBytesInAFolderThatALaterStoreFinds) {
     EXPECT_NE(second.error().detail().find(folder), std::string::npos);
   }
   std::ofstream(folder + "/b.json") << "{}";
-  FolderBlobs blobs = Open();
+  OpenedBlobs blobs = Open();
   ASSERT_EQ(blobs.found.size(), 2U);
   EXPECT_EQ(blobs.found[0].name, "a");
   EXPECT_EQ(blobs.found[0].size_bytes, 13U);

@@ -66,6 +66,31 @@ TEST(MediaJobs, AsManyRunAsMayAndTheOthersWait) {
   EXPECT_EQ(Turns(jobs, 4), "3232");
 }
 
+TEST(MediaJobs, ATenantHasItsOwnLimits) {
+  MediaJobs jobs({.tenant_bytes_max = 6, .tenant_live_max = 2});
+  ASSERT_TRUE(jobs.Add(Job("1")));
+  ASSERT_TRUE(jobs.Add(Job("2")));
+  EXPECT_EQ(jobs.Add(Job("3")).error().code(), Code::kQuotaExceeded);
+  ASSERT_TRUE(jobs.Add(Job("x", "b"))) << "others have theirs";
+  const auto end = [&](const std::string& bytes) {
+    const std::string id = jobs.BeginTurn()->id;
+    const MediaJobs::AfterTurn after = jobs.EndTurn(id, Last({bytes}), 0);
+    if (after == MediaJobs::AfterTurn::kStore) {
+      jobs.OnStored(id, {}, 0);
+    }
+    return id + " " + std::string(MediaStatusName(jobs.Get(id)->status));
+  };
+  EXPECT_EQ(end("12345"), "1 completed");
+  EXPECT_EQ(end("1234567"), "x failed");
+  EXPECT_EQ(jobs.Get("x")->error_code, "storage_full");
+  EXPECT_EQ(end("12"), "2 failed") << "one byte was left";
+  ASSERT_TRUE(jobs.Add(Job("4")));
+  EXPECT_EQ(end("1"), "4 completed");
+  EXPECT_EQ(jobs.Add(Job("5")).error().code(), Code::kQuotaExceeded);
+  jobs.Remove("1");
+  EXPECT_TRUE(jobs.Add(Job("5")));
+}
+
 TEST(MediaJobs, AFullQueueAndAFullStoreRefuse) {
   MediaJobs jobs({.queued_max = 1, .bytes_max = 5});
   ASSERT_TRUE(jobs.Add(Job("1")));
@@ -85,6 +110,19 @@ TEST(MediaJobs, AFullQueueAndAFullStoreRefuse) {
   EXPECT_NE(full.error().detail().find("allowed are 10000 and 5"), std::string::npos);
   jobs.Remove("1");
   EXPECT_TRUE(jobs.Add(Job("3")));
+}
+
+TEST(MediaJobs, APictureThatCannotBeReadIsToldFromWhatTheModelDoes) {
+  MediaJobs jobs({});
+  for (const char* id : {"1", "2"}) {
+    ASSERT_TRUE(jobs.Add(Job(id)));
+    ASSERT_NE(jobs.BeginTurn(), nullptr);
+    const bool first = std::string_view(id) == "1";
+    jobs.EndTurn(id, Fail(Code::kInvalidArgument, "no picture", first ? "input_reference" : ""), 0);
+    EXPECT_EQ(jobs.Get(id)->status, MediaStatus::kFailed);
+  }
+  EXPECT_EQ(jobs.Get("1")->error_code, kBadReference);
+  EXPECT_EQ(jobs.Get("2")->error_code, "generation_failed");
 }
 
 TEST(MediaJobs, CancelledWithinAStepEndsOnceAndAtOnce) {

@@ -57,6 +57,76 @@ TEST(ShowMedia, EachPlaceholderBecomesWhatItsPartTakes) {
   EXPECT_EQ(shown->media[2].begin, 7U);
 }
 
+constexpr TokenId kStart = 5;
+constexpr TokenId kEnd = 6;
+
+/// A video of as many rows as its URL is long, of two tokens each.
+class RowReader final : public MediaReader {
+ public:
+  std::optional<TokenId> Placeholder(wire::MediaKind kind) const override {
+    return kind == wire::MediaKind::kVideo ? std::optional(kVideo) : std::nullopt;
+  }
+
+  Result<ReadMedia> Read(const MediaPart& part) const override {
+    ReadMedia out;
+    out.start_mark = kStart;
+    out.end_mark = kEnd;
+    for (std::size_t i = 0; i < part.url.size(); ++i) {
+      out.rows.push_back({.words = std::string(1, part.url[i]), .item = {.count = 2}});
+    }
+    return out;
+  }
+};
+
+TEST(ShowMedia, RowsOfAVideoStandBetweenMarksBehindTheirWords) {
+  const MediaBounds bounds{.tokens_max = 100,
+                           .add_words = [](std::string_view words, std::vector<TokenId>& prompt) {
+                             prompt.push_back(100 + words[0]);
+                             return Result<void>();
+                           }};
+  const std::vector<MediaPart> parts = {Part("ab", wire::MediaKind::kVideo)};
+  const std::vector<TokenId> marked = {1, kStart, kVideo, kEnd, 2};
+  const Result<MediaPrompt> shown = ShowMedia(marked, parts, RowReader(), bounds);
+  ASSERT_TRUE(shown) << shown.error().ToString();
+  EXPECT_EQ(shown->tokens, (std::vector<TokenId>{1, 100 + 'a', kStart, kVideo, kVideo, kEnd,
+                                                 100 + 'b', kStart, kVideo, kVideo, kEnd, 2}));
+  ASSERT_EQ(shown->media.size(), 2U);
+  EXPECT_EQ(shown->media[0].begin, 3U);
+  EXPECT_EQ(shown->media[1].begin, 8U);
+  // A template may leave the marks out.
+  const std::vector<TokenId> bare = {1, kVideo, 2};
+  EXPECT_EQ(ShowMedia(bare, parts, RowReader(), bounds)->tokens, shown->tokens);
+  EXPECT_EQ(ShowMedia(bare, parts, RowReader(), {.tokens_max = 5}).error().code(), Code::kTooLarge);
+}
+
+TEST(ShowMedia, FramesOfAllVideosFitAMessage) {
+  class LargeReader final : public MediaReader {
+   public:
+    std::optional<TokenId> Placeholder(wire::MediaKind kind) const override {
+      return kind == wire::MediaKind::kVideo ? std::optional(kVideo) : std::nullopt;
+    }
+
+    Result<ReadMedia> Read(const MediaPart& part) const override {
+      ReadMedia out;
+      out.item.kind = part.kind;
+      out.item.count = 1;
+      out.item.pixels.assign(kFilmBytesMax / 2, 'a');
+      return out;
+    }
+  };
+
+  std::vector<TokenId> rendered(2, kVideo);
+  std::vector<MediaPart> parts = {Part("a", wire::MediaKind::kVideo),
+                                  Part("b", wire::MediaKind::kVideo)};
+  EXPECT_TRUE(ShowMedia(rendered, parts, LargeReader(), kWide));
+  rendered.push_back(kVideo);
+  parts.push_back(Part("c", wire::MediaKind::kVideo));
+  const Result<MediaPrompt> large = ShowMedia(rendered, parts, LargeReader(), kWide);
+  ASSERT_FALSE(large);
+  EXPECT_EQ(large.error().code(), Code::kTooLarge);
+  EXPECT_NE(large.error().detail().find("at most 50331648 are taken"), std::string::npos);
+}
+
 TEST(ShowMedia, PlacesAndPartsMustAgree) {
   const CountingReader reader;
   const std::vector<MediaPart> one = {Part("x")};

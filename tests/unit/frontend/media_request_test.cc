@@ -83,7 +83,19 @@ TEST(MediaRequest, WhatIsWrongIsNamed) {
            {R"({"prompt":"a","size":"64x64x64"})", "size"},
            {R"({"prompt":"a","seconds":-1})", "seconds"},
            {R"({"prompt":"a","seconds":"4s"})", "seconds"},
-           {R"({"prompt":"a","output_format":"avi"})", "output_format", false, Code::kUnsupported},
+           {R"({"prompt":"a","output_format":"gif"})", "output_format", false, Code::kUnsupported},
+           {R"({"prompt":"a","format":"safetensors"})", "format", false, Code::kUnsupported},
+           {R"({"prompt":"a","output_format":1})", "output_format"},
+           {R"({"prompt":"a","width":64})", "width"},
+           {R"({"prompt":"a","height":64})", "height"},
+           {R"({"prompt":"a","width":64,"height":64,"size":"64x64"})", "width"},
+           {R"({"prompt":"a","width":0,"height":64})", "width"},
+           {R"({"prompt":"a","fps":8,"nvext":{"fps":9}})", "nvext.fps"},
+           {R"({"prompt":"a","fps":0})", "fps"},
+           {R"({"prompt":"a","fps":1e999})", "fps"},
+           {R"({"prompt":"a","num_frames":1.5})", "num_frames"},
+           {R"({"prompt":"a","seconds":1e300})", "seconds"},
+           {R"({"prompt":"a","n":0})", "n", true},
            {R"({"prompt":"a","input_reference":"x"})", "input_reference", false,
             Code::kUnsupported},
            {R"({"prompt":"a","stream":true})", "stream", false, Code::kUnsupported},
@@ -110,6 +122,23 @@ TEST(MediaRequest, WhatIsWrongIsNamed) {
   EXPECT_EQ(ReadVideoRequest(body, Model(), 0, small).error().param(), "size");
 }
 
+TEST(MediaRequest, FormatsAndTheNamesThatOthersHaveForThem) {
+  const auto format = [](std::string_view fields) {
+    return Read(R"({"prompt":"a",)" + std::string(fields) + "}")->spec.format;
+  };
+  EXPECT_EQ(format(R"("output_format":"webm")"), MediaFormat::kWebm);
+  EXPECT_EQ(format(R"("format":"avi")"), MediaFormat::kAvi);
+  EXPECT_EQ(format(R"("format":"auto")"), MediaFormat::kMp4);
+  EXPECT_FALSE(Read(R"({"prompt":"a","format":"webm"})")->synchronous);
+  const Result<MediaRequest> read =
+      Read(R"({"prompt":"a","width":64,"height":32,"frame_rate":8,"seconds":1})");
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->spec.width, 64);
+  EXPECT_EQ(read->spec.height, 32);
+  EXPECT_EQ(read->spec.frames_per_second, 8);
+  EXPECT_EQ(read->spec.frames, 9);
+}
+
 TEST(MediaRequest, FormsSayTheSame) {
   const std::vector<wire::FormPart> parts = {{.name = "prompt", .filename = {}, .content = "a"},
                                              {.name = "seconds", .filename = {}, .content = "2"},
@@ -122,7 +151,33 @@ TEST(MediaRequest, FormsSayTheSame) {
   EXPECT_EQ(read->spec.seed, 9U);
   const std::vector<wire::FormPart> file = {
       {.name = "input_reference", .filename = "a.png", .content = "x"}};
-  EXPECT_EQ(BodyOfForm(file).error().param(), "input_reference");
+  EXPECT_EQ(*BodyOfForm(file)->Find("input_reference"),
+            wire::Json("data:application/octet-stream;base64,eA=="));
+  const std::vector<wire::FormPart> other = {{.name = "mask", .filename = "a.png", .content = "x"}};
+  EXPECT_EQ(BodyOfForm(other).error().param(), "mask");
+}
+
+TEST(MediaRequest, TakesAPictureWhereAndOnlyWhereTheModelBeginsWithOne) {
+  MediaModel model = Model();
+  model.takes_image = true;
+  const auto read = [&](std::string_view text) {
+    return ReadVideoRequest(*wire::ParseJson(text), model, 0, {});
+  };
+  const Result<MediaRequest> good =
+      read(R"({"prompt":"a","input_reference":"data:image/png;base64,AAAA"})");
+  ASSERT_TRUE(good);
+  EXPECT_EQ(*good->spec.input_reference, "data:image/png;base64,AAAA");
+  EXPECT_TRUE(read(R"({"prompt":"a","input_reference":"file:///pictures/a.png"})"));
+  const Result<MediaRequest> none = read(R"({"prompt":"a"})");
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().param(), "input_reference");
+  EXPECT_EQ(none.error().code(), Code::kInvalidArgument);
+  for (const char* bad : {R"({"prompt":"a","input_reference":"https://example.org/a.png"})",
+                          R"({"prompt":"a","input_reference":7})"}) {
+    const Result<MediaRequest> refused = read(bad);
+    ASSERT_FALSE(refused) << bad;
+    EXPECT_EQ(refused.error().param(), "input_reference");
+  }
 }
 
 }  // namespace

@@ -151,11 +151,49 @@ TEST_F(MediaServiceTest, AClosedOneEndsAllAndTakesNothing) {
   EXPECT_EQ(refused, Code::kShuttingDown);
 }
 
+/// A place that has room for records alone.
+class FullPlace final : public BlobPlace {
+ public:
+  Result<void> Write(const std::string& name, std::string_view /*bytes*/) override {
+    return name.ends_with(".json") ? Result<void>()
+                                   : Fail(Code::kResourceExhausted, "no space is left");
+  }
+
+  Result<void> Append(const std::string& /*name*/, std::string_view /*bytes*/) override {
+    return {};
+  }
+
+  Result<std::string> Read(const std::string& name) override {
+    return Fail(Code::kNotFound, name + " is not there");
+  }
+
+  Result<void> Remove(const std::string& /*name*/) override { return {}; }
+};
+
+TEST_F(MediaServiceTest, WhatCannotBeWrittenFailsAndTakesNoRoom) {
+  MediaServiceOptions options;
+  options.open = [&](const std::string& /*name*/) -> Result<OpenedBlobs> {
+    return OpenedBlobs{.store = MakeBlobStore(*loop, std::make_unique<FullPlace>()), .found = {}};
+  };
+  Open(options);
+  for (const char* id : {"1", "2"}) {
+    Create(id);
+    maker->End(Done({"film"}));
+    Until([&] { return service->Find("t", id)->ended(); });
+    EXPECT_EQ(service->Find("t", id)->error_code, "storage_failed");
+  }
+  EXPECT_EQ(ends, (std::vector<std::string>{"1 failed", "2 failed"}));
+  EXPECT_EQ(registry.GetGauge(obs::MetricId::kMediaBytes, {"m"}).value(), 0);
+}
+
 TEST_F(MediaServiceTest, AFolderKeepsWhatWasCompleted) {
   const std::string folder = ::testing::TempDir() + "media-service-test";
   std::filesystem::remove_all(folder);
   MediaServiceOptions options;
-  options.folder = folder;
+  options.fs_url = "file://" + folder;
+  options.open = [&](const std::string& name) {
+    return OpenFolderBlobStore(*loop, folder + "/" + name, 1 << 20);
+  };
   Open(options);
   Create("1", MediaKind::kImage);
   maker->End(Done({"first", "second"}));

@@ -2,6 +2,7 @@
 // with.
 #include "frontend/openai_request.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace pixii::frontend {
@@ -365,6 +366,18 @@ TEST(OpenAiRequest, MessagesAreCheckedFieldByField) {
   EXPECT_EQ(seen->media[0].where, "messages[0].content[1].image_url.url");
   EXPECT_EQ(seen->media[1].url, "v");
   EXPECT_EQ(seen->media[1].kind, wire::MediaKind::kVideo);
+}
+
+TEST(OpenAiRequest, AThousandPicturesAreTooMany) {
+  std::string parts;
+  for (int i = 0; i < 1'000; ++i) {
+    parts += fmt::format(R"({}{{"type":"image_url","image_url":"u{}"}})", i > 0 ? "," : "", i);
+  }
+  const auto got =
+      ParseMessages(*wire::ParseJson(fmt::format(R"([{{"role":"user","content":[{}]}}])", parts)));
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().param(), "messages[0].content[256]");
+  EXPECT_NE(got.error().detail().find("at most 256 pictures"), std::string::npos);
 }
 
 TEST(OpenAiRequest, AnAnswerWithReasoningAndCallsCanBeSentBack) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,9 @@ int Misbehave(const std::string& name) {
   if (!socket.Receive(std::as_writable_bytes(std::span(&job, 1)), std::nullopt)) {
     return 0;
   }
-  if (name == "crash") {
+  if (name == "killed") {
+    std::raise(SIGKILL);
+  } else if (name == "crash") {
     std::raise(SIGSEGV);
   } else if (name == "spin") {
     for (volatile int turn = 0;; turn = turn + 1) {
@@ -46,6 +49,12 @@ int main(int count, char** words) {
   }
   if (arguments.size() > 1 && arguments[0] == "misbehave") {
     return Misbehave(arguments[1]);
+  }
+  // The first of those that share a folder dies of its job, the others do theirs.
+  if (arguments.size() > 2 && arguments[0] == "killed once") {
+    return std::filesystem::create_directory(arguments[1])
+               ? Misbehave("killed")
+               : pixii::media::RunDecoderChild(std::span(arguments).subspan(2));
   }
   testing::InitGoogleMock(&count, words);
   return RUN_ALL_TESTS();

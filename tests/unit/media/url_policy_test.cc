@@ -108,6 +108,30 @@ TEST(UrlPolicy, HostsAndSwitchesOfTheOperator) {
               HasSubstr("fetches nothing"));
 }
 
+TEST(UrlPolicy, ListsOfHostsAreReadStrictly) {
+  using ::testing::ElementsAre;
+  EXPECT_THAT(*ReadHosts("media-hosts", ""), ElementsAre());
+  EXPECT_THAT(*ReadHosts("media-hosts", "CDN.example,.images.example,10.0.0.1,fd00::1"),
+              ElementsAre("cdn.example", ".images.example", "10.0.0.1", "fd00::1"));
+  for (const auto& [list, wrong] : {std::pair("*.x", "\"*.x\""),
+                                    {"a.example,", "\"\""},
+                                    {",a.example", "\"\""},
+                                    {"a,,b", "\"\""},
+                                    {".", "\".\""},
+                                    {"..x", "\"..x\""},
+                                    {"a.example.", "\"a.example.\""},
+                                    {"a b", "\"a b\""},
+                                    {"https://a", "\"https://a\""},
+                                    {"a:80", "\"a:80\""},
+                                    {".10.0.0.1", "\".10.0.0.1\""},
+                                    {"127.1", "\"127.1\""}}) {
+    const auto read = ReadHosts("media-hosts", list);
+    ASSERT_FALSE(read.has_value()) << list;
+    EXPECT_EQ(read.error().param(), "media-hosts");
+    EXPECT_THAT(read.error().detail(), HasSubstr(wrong)) << list;
+  }
+}
+
 TEST(UrlPolicy, OneAddressThatIsNotPublicIsEnough) {
   const SourcePolicy policy;
   EXPECT_TRUE(CheckAddresses(policy, "x.example", {"8.8.8.8", "2606:4700::1111"}));

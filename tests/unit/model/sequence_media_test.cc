@@ -16,25 +16,11 @@ using Tokens = std::vector<std::int32_t>;
 
 constexpr std::int32_t kImage = 90;
 
-TEST(ExpandPlaceholders, RepeatsEachAndKeepsTheOrder) {
-  const Tokens tokens = {1, kImage, 2, kImage, kImage, 3};
-  const Tokens counts = {2, 1, 3};
-  const auto out = ExpandPlaceholders(tokens, kImage, counts);
-  ASSERT_TRUE(out) << out.error().ToString();
-  EXPECT_THAT(out->tokens, ElementsAre(1, kImage, kImage, 2, kImage, kImage, kImage, kImage, 3));
-  EXPECT_THAT(out->spans, ElementsAre(MediaSpan{1, 2}, MediaSpan{4, 1}, MediaSpan{5, 3}));
-  EXPECT_EQ(*FindPlaceholders(out->tokens, kImage, counts), out->spans);
-}
-
-TEST(ExpandPlaceholders, RefusesOtherCountsThanPlaceholders) {
-  const Tokens tokens = {1, kImage, 2};
-  const auto few = ExpandPlaceholders(tokens, kImage, {});
-  ASSERT_FALSE(few);
-  EXPECT_EQ(few.error().code(), Code::kInvalidArgument);
-  EXPECT_THAT(few.error().detail(), HasSubstr("1 in the prompt, for 0 items"));
-  EXPECT_FALSE(ExpandPlaceholders(tokens, kImage, Tokens{1, 1}));
-  EXPECT_FALSE(ExpandPlaceholders(tokens, kImage, Tokens{0}));
-  EXPECT_FALSE(ExpandPlaceholders(tokens, kImage, Tokens{kMediaTokensMax + 1}));
+TEST(FindPlaceholders, GivesOneRunForEachItem) {
+  const Tokens tokens = {1, kImage, kImage, 2, kImage, kImage, kImage, kImage, 3};
+  const auto spans = FindPlaceholders(tokens, kImage, Tokens{2, 1, 3});
+  ASSERT_TRUE(spans) << spans.error().ToString();
+  EXPECT_THAT(*spans, ElementsAre(MediaSpan{1, 2}, MediaSpan{4, 1}, MediaSpan{5, 3}));
 }
 
 TEST(FindPlaceholders, RefusesRunsThatAreTooShortOrGoOn) {
@@ -43,6 +29,9 @@ TEST(FindPlaceholders, RefusesRunsThatAreTooShortOrGoOn) {
   EXPECT_FALSE(FindPlaceholders(tokens, kImage, Tokens{2}));
   EXPECT_FALSE(FindPlaceholders(tokens, kImage, Tokens{2, 2}));
   EXPECT_FALSE(FindPlaceholders(tokens, kImage, Tokens{2, 1, 1}));
+  EXPECT_FALSE(FindPlaceholders(tokens, kImage, {}));
+  EXPECT_FALSE(FindPlaceholders(tokens, kImage, Tokens{2, 0}));
+  EXPECT_FALSE(FindPlaceholders(tokens, kImage, Tokens{kMediaTokensMax + 1}));
   EXPECT_TRUE(FindPlaceholders(tokens, kImage, Tokens{2, 1}));
 }
 
@@ -139,6 +128,71 @@ TEST(AddMedia, TextBesideAnImageTurnsByItsPositions) {
   AddMedia(nullptr, 9, 1, batch);
   EXPECT_THAT(batch.rope_positions,
               ElementsAre(5, 5, 5, 6, 6, 6, 1, 2, 1, 2, 2, 2, 3, 3, 3, 9, 9, 9));
+}
+
+TEST(SequenceMedia, PackedFeaturesComeBack) {
+  for (const std::int32_t levels : {0, 2}) {
+    VisionFeatures features{.rows = 3, .size = 2, .levels = levels};
+    for (int i = 0; i < 6; ++i) {
+      features.rows_data.push_back(static_cast<float>(i));
+    }
+    for (int i = 0; i < 6 * levels; ++i) {
+      features.layers_data.push_back(static_cast<float>(100 + i));
+    }
+    const std::vector<float> packed = PackFeatures(features);
+    ASSERT_EQ(packed.size(), 6U * (1U + static_cast<unsigned>(levels)));
+    EXPECT_EQ(packed[1], 1.0F);
+    if (levels > 0) {
+      EXPECT_EQ(packed[2], 100.0F) << "a row's levels are behind it";
+      EXPECT_EQ(packed[6], 2.0F);
+    }
+    const VisionFeatures back = UnpackFeatures(packed, 3, 2, levels);
+    EXPECT_EQ(back.rows, 3);
+    EXPECT_EQ(back.levels, levels);
+    EXPECT_EQ(back.rows_data, features.rows_data);
+    EXPECT_EQ(back.layers_data, features.layers_data);
+  }
+}
+
+TEST(MutualItems, AreNotCut) {
+  SequenceMedia media;
+  media.items = {{.begin = 3, .features = Features(4, 0), .mutual_count = 4},
+                 {.begin = 9, .features = Features(2, 0)},
+                 {.begin = 12, .features = Features(3, 0), .mutual_count = 3}};
+  EXPECT_EQ(media.ChunkEnd(0, 3), 3);
+  EXPECT_EQ(media.ChunkEnd(0, 4), 3);
+  EXPECT_EQ(media.ChunkEnd(0, 7), 7);
+  EXPECT_EQ(media.ChunkEnd(3, 6), 3) << "nothing";
+  EXPECT_EQ(media.ChunkEnd(5, 6), 5) << "the rest of it is not cut either";
+  EXPECT_EQ(media.ChunkEnd(5, 10), 10) << "others may be";
+  EXPECT_EQ(media.ChunkEnd(5, 14), 12);
+  EXPECT_EQ(media.ChunkEnd(5, 99), 99);
+  EXPECT_EQ(media.ChunkMin(0), 1);
+  EXPECT_EQ(media.ChunkMin(3), 4);
+  EXPECT_EQ(media.ChunkMin(6), 1);
+  EXPECT_EQ(media.ChunkMin(9), 1);
+  EXPECT_EQ(media.ChunkMin(13), 2);
+}
+
+TEST(MutualItems, SeeEachOtherInTheStep) {
+  SequenceMedia media;
+  media.items = {{.begin = 3, .features = Features(4, 0), .mutual_count = 4}};
+  kernels::StepBatch batch;
+  AddTokens(0, 2, batch);  // another sequence's
+  AddMedia(nullptr, 0, 2, batch);
+  AddTokens(1, 8, batch);
+  AddMedia(&media, 1, 8, batch);
+  ASSERT_EQ(batch.mutual_rows.size(), 1U);
+  EXPECT_EQ(batch.mutual_rows[0].row_begin, 2 + 2);
+  EXPECT_EQ(batch.mutual_rows[0].row_count, 4);
+  EXPECT_EQ(batch.mutual_rows[0].position_begin, 3);
+  kernels::StepBatch rest;  // the first of it were computed before
+  AddTokens(5, 3, rest);
+  AddMedia(&media, 5, 3, rest);
+  ASSERT_EQ(rest.mutual_rows.size(), 1U);
+  EXPECT_EQ(rest.mutual_rows[0].row_begin, 0);
+  EXPECT_EQ(rest.mutual_rows[0].row_count, 2);
+  EXPECT_EQ(rest.mutual_rows[0].position_begin, 3);
 }
 
 }  // namespace

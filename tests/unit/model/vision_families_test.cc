@@ -197,6 +197,51 @@ TEST(VisionFamilies, OneVisionReadsPinpoints) {
   EXPECT_FALSE(ParseConfig(With(text, "[56, 112]", "[57, 112]"), ""));
 }
 
+/// As the hub has it: most of the text's sizes are the class's defaults.
+constexpr std::string_view kGemma3 = R"({"architectures": ["Gemma3ForConditionalGeneration"],
+  "model_type": "gemma3", "boi_token_index": 255999, "eoi_token_index": 256000,
+  "image_token_index": 262144, "mm_tokens_per_image": 256,
+  "text_config": {"model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240,
+    "num_hidden_layers": 34, "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+    "sliding_window": 1024},
+  "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152,
+    "image_size": 896, "intermediate_size": 4304, "num_attention_heads": 16,
+    "num_hidden_layers": 27, "patch_size": 14, "vision_use_head": false}})";
+
+TEST(VisionFamilies, Gemma3AveragesPatchesToTokensThatSeeEachOther) {
+  const ModelConfig config = ParseOrFail(std::string(kGemma3));
+  ASSERT_TRUE(config.vision);
+  const VisionSpec& spec = *config.vision;
+  EXPECT_EQ(config.decoder.vocab_size, 262208);
+  EXPECT_EQ(config.decoder.head_count, 8);
+  EXPECT_EQ(config.decoder.layers[4].window_tokens, 1024);
+  EXPECT_EQ(config.decoder.layers[5].window_tokens, 0);
+  EXPECT_TRUE(config.decoder.layers[4].windowed_rope);
+  EXPECT_FALSE(config.decoder.layers[5].windowed_rope);
+  EXPECT_EQ(spec.merge_size, 4);
+  EXPECT_EQ(spec.projected_rows({.frames = 1, .rows = 64, .cols = 64}), 256);
+  EXPECT_EQ(spec.depth(), 27);
+  EXPECT_EQ(spec.projector, ProjectorKind::kMeans);
+  EXPECT_TRUE(spec.mutual_rows);
+  EXPECT_TRUE(spec.framed);
+  EXPECT_EQ(spec.tokens.vision_start, 255999);
+  EXPECT_EQ(spec.tokens.vision_end, 256000);
+  EXPECT_EQ(spec.names.exit_norm, "post_layernorm");
+}
+
+TEST(VisionFamilies, Gemma3RefusesWhatIsNotBuilt) {
+  const auto refused = [](std::string_view from, std::string_view to) {
+    const auto config = ParseConfig(With(std::string(kGemma3), from, to), "");
+    return config ? std::string() : config.error().detail();
+  };
+  EXPECT_THAT(refused(R"("mm_tokens_per_image": 256)", R"("mm_tokens_per_image": 255)"),
+              HasSubstr("mm_tokens_per_image"));
+  EXPECT_THAT(refused(R"("mm_tokens_per_image": 256)", R"("mm_tokens_per_image": 225)"),
+              HasSubstr("mm_tokens_per_image"));
+  EXPECT_THAT(refused("siglip_vision_model", "clip_vision_model"), HasSubstr("model_type"));
+  EXPECT_THAT(refused(R"("boi_token_index": 255999, )", ""), HasSubstr("boi_token_index"));
+}
+
 Result<media::PatchSpec> Processor(std::string_view config, std::string_view text) {
   return ParseVisionProcessor(text, "preprocessor_config.json", *ParseOrFail(config).vision);
 }
@@ -238,6 +283,19 @@ TEST(VisionProcessor, RefusesWhatDoesNotFitTheTower) {
   EXPECT_THAT(refused(Qwen25(kText), R"({"patch_size": 16})"), HasSubstr("patch_size"));
   EXPECT_THAT(refused(Qwen25(kText), R"({"min_pixels": 9, "max_pixels": 8})"),
               HasSubstr("min_pixels"));
+}
+
+TEST(VisionProcessor, RefusesPanAndScan) {
+  constexpr std::string_view kSize = R"("size": {"height": 896, "width": 896}, "resample": 2)";
+  const auto plain = Processor(
+      kGemma3, "{" + std::string(kSize) + R"(, "do_pan_and_scan": null, "do_convert_rgb": null})");
+  ASSERT_TRUE(plain) << plain.error().ToString();
+  EXPECT_EQ(plain->filter, media::Filter::kBilinear);
+  EXPECT_EQ(plain->merge_size, 4U);
+  const auto scans = Processor(kGemma3, "{" + std::string(kSize) + R"(, "do_pan_and_scan": true})");
+  ASSERT_FALSE(scans);
+  EXPECT_EQ(scans.error().code(), Code::kUnsupported);
+  EXPECT_THAT(scans.error().detail(), HasSubstr("do_pan_and_scan"));
 }
 
 }  // namespace

@@ -75,40 +75,14 @@ VisionSpec Tiled(std::int32_t tiles_max = 9) {
   return spec;
 }
 
-TEST(Tiles, CutThePaddingAndPutANewlineBehindEachRow) {
-  const TilePlan plan = PlanTiles(Tiled(), {90, 70});
-  EXPECT_EQ(plan.tile_rows, 2);
-  EXPECT_EQ(plan.tile_cols, 2);
-  EXPECT_EQ(plan.row_begin, 1);
-  EXPECT_EQ(plan.row_count, 6);
-  EXPECT_EQ(plan.col_count, 8);
-  EXPECT_EQ(plan.tokens(), 16 + 6 * (8 + 1));
+TEST(TokenCount, OfTilesIsTheirPlans) {
   EXPECT_EQ(TokenCount(Tiled(), {.frames = 5, .rows = 4, .cols = 4}, {90, 70}), 70);
-}
-
-TEST(Tiles, OfAHighPictureCutColumns) {
-  const TilePlan plan = PlanTiles(Tiled(), {70, 90});
-  EXPECT_EQ(plan.col_begin, 1);
-  EXPECT_EQ(plan.col_count, 6);
-  EXPECT_EQ(plan.row_count, 8);
-}
-
-TEST(Tiles, WithoutALimitStayAsTheyAre) {
-  EXPECT_EQ(PlanTiles(Tiled(0), {112, 112}).tokens(), 16 + 8 * 9);
-}
-
-TEST(Tiles, AreScaledDownPastTheirLimit) {
-  const TilePlan plan = PlanTiles(Tiled(1), {112, 112});
-  EXPECT_EQ(plan.row_count, 8);
-  EXPECT_EQ(plan.out_rows, 4);  // by sqrt(64 / 16)
-  EXPECT_EQ(plan.out_cols, 4);
-  EXPECT_EQ(plan.tokens(), 16 + 4 * 5);
 }
 
 TEST(PackTiles, PutsTilesSideBySide) {
   VisionSpec spec = Tiled();
   spec.patch_size = 28;  // 2 x 2 features a tile
-  const TilePlan plan = PlanTiles(spec, {112, 56});
+  const media::TilePlan plan = PlanTiles(spec, {112, 56});
   ASSERT_EQ(plan.tiles(), 2);
   std::vector<float> features(3 * 4);
   std::iota(features.begin(), features.end(), 0.0F);
@@ -120,7 +94,7 @@ TEST(PackTiles, PutsTilesSideBySide) {
 TEST(PackTiles, ScalesLinearlyBetweenCentres) {
   VisionSpec spec = Tiled(1);
   spec.patch_size = 28;
-  const TilePlan plan = PlanTiles(spec, {112, 112});  // 4 x 4 features become 2 x 2
+  const media::TilePlan plan = PlanTiles(spec, {112, 112});  // 4 x 4 features become 2 x 2
   ASSERT_EQ(plan.out_rows, 2);
   std::vector<float> features(5 * 4, 0.0F);
   for (std::size_t tile = 0; tile < 4; ++tile) {

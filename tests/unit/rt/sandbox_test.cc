@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -49,6 +50,15 @@ TEST(Sandbox, FilesConnectionsProcessesAndSignalsAreDeath) {
   EXPECT_EQ(EndOf([] { return static_cast<int>(::fork()); }), -SIGSYS);
   EXPECT_EQ(EndOf([] { return ::execl("/bin/true", "true", nullptr); }), -SIGSYS);
   EXPECT_EQ(EndOf([] { return ::kill(::getppid(), 0); }), -SIGSYS);
+}
+
+TEST(Sandbox, WhoAsksForProcessorsFindsNoFileOfThem) {
+  EXPECT_EQ(EndOf([] { return ::sysconf(_SC_NPROCESSORS_ONLN) >= 1 ? 7 : 8; }), 7);
+  EXPECT_EQ(EndOf([] {
+              const int file = ::open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+              return file == -1 && errno == ENOENT ? 7 : 8;
+            }),
+            7);
 }
 
 TEST(Sandbox, MemoryNeverBecomesCode) {

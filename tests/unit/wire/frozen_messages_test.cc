@@ -55,6 +55,8 @@ template <>
 constexpr std::string_view kNameOf<HandoverRecord> = "handover_record";
 template <>
 constexpr std::string_view kNameOf<HandoverNote> = "handover_note";
+template <>
+constexpr std::string_view kNameOf<FeatureRecord> = "feature_record";
 
 template <class Message>
 std::string PathOf() {

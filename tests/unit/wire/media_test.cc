@@ -31,7 +31,12 @@ TEST(Media, EverythingButThePlaceChangesTheDigest) {
   EXPECT_TRUE(differs([](MediaItem& other) { other.frames = 2; }));
   EXPECT_TRUE(differs([](MediaItem& other) { std::swap(other.height, other.width); }));
   EXPECT_TRUE(differs([](MediaItem& other) { other.seconds_per_frame = 0.5F; }));
+  EXPECT_TRUE(differs([](MediaItem& other) {
+    other.pixels.clear();
+    other.features = "abcd";
+  }));
   EXPECT_FALSE(differs([](MediaItem& other) { other.begin = 9; }));
+  EXPECT_FALSE(differs([](MediaItem& other) { other.encoded = "a record"; }));
 }
 
 TEST(Media, TokensOfAnItemDifferAndAreNoWords) {

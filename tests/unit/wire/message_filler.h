@@ -75,6 +75,6 @@ using Messages =
     ::testing::Types<GenerateRequest, TokenFrame, CancelRequest, ModelCard, AdapterCard,
                      LoadAdapterRequest, WorkerReport, KvEvent, KvEventsRequest, KvEventBatch,
                      MemoryRequest, AdapterName, ModelFiles, MuxHello, MuxCall, RouteBatch,
-                     RouteAnswers, ReplicaMessage, HandoverRecord, HandoverNote>;
+                     RouteAnswers, ReplicaMessage, HandoverRecord, HandoverNote, FeatureRecord>;
 
 }  // namespace pixii::wire

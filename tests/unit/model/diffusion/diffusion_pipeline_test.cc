@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "model/diffusion/diffusion_run.h"
+#include "model/diffusion/wan_pipeline.h"
 #include "unit/model/diffusion/tiny_wan.h"
 
 namespace pixii::model {
@@ -17,8 +18,8 @@ using testing::TinyWan;
 struct Loaded {
   TinyWan folder;
   std::unique_ptr<kernels::Operators> operators = CpuOperators();
-  std::unique_ptr<DiffusionPipeline> pipeline =
-      std::move(*DiffusionPipeline::Load(folder.path(), *operators, {}));
+  std::unique_ptr<WanPipeline> pipeline =
+      std::move(*WanPipeline::Load(folder.path(), *operators, {}));
 };
 
 TEST(DiffusionPipeline, TakesDefaultsFromTheFolder) {
@@ -117,7 +118,9 @@ TEST(DiffusionPipeline, RefusesOtherPipelinesByName) {
   };
 
   for (const Change& change :
-       {Change{"model_index.json", "WanPipeline", "FluxPipeline", "_class_name"},
+       {Change{"model_index.json", "WanPipeline", "StableDiffusionPipeline",
+               "_class_name = \"StableDiffusionPipeline\" is none of WanPipeline, "
+               "WanImageToVideoPipeline, FluxPipeline"},
         Change{"model_index.json", "UMT5EncoderModel", "T5EncoderModel", "text_encoder"},
         Change{"model_index.json", "[null, null]", R"(["diffusers", "WanTransformer3DModel"])",
                "transformer_2"},

@@ -92,6 +92,38 @@ TEST(Schedulers, MoveElementsApartFromEachOther) {
   }
 }
 
+std::vector<float> TokenSigmas(const char* json, const TokenSteps& steps) {
+  const SchedulerConfig config = *ParseSchedulerConfig(*wire::ParseJson(json), "s.json");
+  const auto scheduler = MakeTokenScheduler(config, steps);
+  for (std::size_t i = 0; i < scheduler->timesteps().size(); ++i) {
+    EXPECT_EQ(scheduler->timesteps()[i], scheduler->sigmas()[i] * 1000.0F);
+  }
+  return {scheduler->sigmas().begin(), scheduler->sigmas().end()};
+}
+
+TEST(TokenScheduler, ShiftsMoreTheMoreTokensThereAre) {
+  constexpr char kDynamic[] =
+      R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": true, "shift": 3.0})";
+  const std::vector<float> small = TokenSigmas(kDynamic, {.steps = 4, .tokens = 256});
+  const std::vector<float> large = TokenSigmas(kDynamic, {.steps = 4, .tokens = 4096});
+  ASSERT_EQ(small.size(), 5U);
+  EXPECT_EQ(small[0], 1.0F);
+  EXPECT_FLOAT_EQ(small[2], static_cast<float>(std::exp(0.5) / (std::exp(0.5) + 1.0)));
+  EXPECT_FLOAT_EQ(large[3], static_cast<float>(std::exp(1.15) / (std::exp(1.15) + 3.0)));
+  EXPECT_EQ(large[4], 0.0F);
+  constexpr char kLinear[] =
+      R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": true, "time_shift_type": "linear"})";
+  EXPECT_FLOAT_EQ(TokenSigmas(kLinear, {.steps = 4, .tokens = 4096})[3], 1.15F / (1.15F + 3.0F));
+}
+
+TEST(TokenScheduler, TakesTheShiftAsItIsWhereThatIsNotDynamic) {
+  constexpr char kPlain[] = R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 1.0})";
+  const std::vector<float> sigmas = TokenSigmas(kPlain, {.steps = 4, .tokens = 4096});
+  EXPECT_EQ(sigmas, (std::vector<float>{1.0F, 0.75F, 0.5F, 0.25F, 0.0F}));
+  constexpr char kShifted[] = R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0})";
+  EXPECT_FLOAT_EQ(TokenSigmas(kShifted, {.steps = 4, .tokens = 1})[2], 0.75F);
+}
+
 struct Refused {
   const char* json;
   const char* said;
@@ -110,8 +142,12 @@ TEST(ParseSchedulerConfig, RefusesWhatIsNotBuiltByName) {
        "thresholding"},
       {R"({"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction", "use_flow_sigmas": true, "final_sigmas_type": "sigma_min"})",
        "final_sigmas_type"},
-      {R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": true})",
-       "use_dynamic_shifting"},
+      {R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "use_beta_sigmas": true})",
+       "use_beta_sigmas"},
+      {R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "time_shift_type": "cubic"})",
+       "time_shift_type"},
+      {R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "max_image_seq_len": 256})",
+       "max_image_seq_len"},
       {R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 0})", "shift"},
       {R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift_terminal": 0.1})",
        "shift_terminal"}};

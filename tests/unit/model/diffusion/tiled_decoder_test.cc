@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "model/diffusion/noise.h"
+#include "model/diffusion/wan_vae.h"
 #include "unit/model/diffusion/tiny_wan.h"
 
 namespace pixii::model {

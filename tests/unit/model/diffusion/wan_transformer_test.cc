@@ -121,7 +121,7 @@ TEST(ParseWanConfig, RefusesWhatIsNotBuiltByName) {
   for (const Change& change :
        {Change{R"("cross_attn_norm": true)", R"("cross_attn_norm": false)", "cross_attn_norm"},
         Change{"rms_norm_across_heads", "rms_norm", "qk_norm"},
-        Change{R"("image_dim": null)", R"("image_dim": 1280)", "image_dim"},
+        Change{R"("image_dim": null)", R"("image_dim": 1280)", "added_kv_proj_dim"},
         Change{"[1, 2, 2]", "[1, 2]", "patch_size"}, Change{"[1, 2, 2]", "[1, 0, 2]", "patch_size"},
         Change{R"("attention_head_dim": 12)", R"("attention_head_dim": 13)", "attention_head_dim"},
         Change{R"("num_layers": 2)", R"("num_layers": 0)", "num_layers"}}) {
