@@ -79,14 +79,14 @@ Result<Engine::MediaShapes> Engine::CheckMedia(const wire::GenerateRequest& requ
   }
   PX_TRY(MediaShapes shapes, CheckMediaItems(request.prompt, request.media, *media_encoder_));
   for (std::size_t i = 0; i < shapes.size(); ++i) {
-    if (shapes[i].mutual) {
+    if (media_encoder_->mutual()) {
       PX_CHECK_OK(CheckMutual(request, shapes[i], i));
     }
     // Positions of its last frame; before it are no more positions than tokens.
     const wire::MediaItem& item = request.media[i];
     const model::MediaGrid& grid = shapes[i].grid;
     const std::int64_t last = item.begin + std::int64_t{grid.frames - 1} * grid.frame_step;
-    if (media_encoder_->has_axes() && last >= std::int64_t{context_tokens_max_}) {
+    if (media_encoder_->card().has_axes && last >= std::int64_t{context_tokens_max_}) {
       return Fail(BadItem(i, fmt::format("its frames lie {} positions apart, and the last one past "
                                          "the context of {}",
                                          grid.frame_step, context_tokens_max_)));
@@ -117,7 +117,7 @@ std::unique_ptr<RequestMedia> Engine::TakeMedia(wire::GenerateRequest& request,
     media->shown.items.push_back(
         {.begin = static_cast<std::int32_t>(item.begin),
          .features = nullptr,
-         .mutual_count = shapes[grids.size()].mutual ? static_cast<std::int32_t>(item.count) : 0});
+         .mutual_count = media_encoder_->mutual() ? static_cast<std::int32_t>(item.count) : 0});
     spans.push_back({static_cast<std::int32_t>(item.begin), static_cast<std::int32_t>(item.count)});
     grids.push_back(shapes[grids.size()].grid);
     if (item.count < wire::kMediaTokensSafe) {
@@ -127,7 +127,7 @@ std::unique_ptr<RequestMedia> Engine::TakeMedia(wire::GenerateRequest& request,
   if (!small.empty()) {
     media->small_digest = Sha256Hex(small);
   }
-  if (media_encoder_->has_axes()) {
+  if (media_encoder_->card().has_axes) {
     model::RopePositions rope =
         model::MakeRopePositions(static_cast<std::int32_t>(request.prompt.size()), spans, grids);
     media->shown.rope = std::move(rope.values);

@@ -19,8 +19,6 @@ class MediaEncoder {
   struct Shape {
     std::uint32_t tokens = 0;  // rows that Encode gives
     model::MediaGrid grid;
-    /// The text's attention goes both ways among its tokens, so one step computes them.
-    bool mutual = false;
   };
 
   /// What `item` takes in a prompt. Errors: kUnsupported for a kind that the tower is not shown,
@@ -31,10 +29,7 @@ class MediaEncoder {
   /// asked for (penalties, drafts, plug-ins).
   virtual const wire::VisionCard& card() const = 0;
 
-  /// Whether an item's tokens turn by time, height and width; false: by their index alone.
-  virtual bool has_axes() const = 0;
-
-  /// Shape::mutual of every item.
+  /// The text's attention goes both ways among an item's tokens, so one step computes them.
   virtual bool mutual() const = 0;
 
   /// Features of an item that Measure took. Errors: kModelFault, kResourceExhausted.

@@ -27,8 +27,7 @@ std::vector<float> FloatsOf(const wire::MediaItem& item) {
 }
 
 Result<MediaEncoder::Shape> ShapeOfFeatures(const wire::MediaItem& item,
-                                            const MediaEncoder& encoder) {
-  const wire::VisionCard& card = encoder.card();
+                                            const wire::VisionCard& card) {
   if (!item.pixels.empty()) {
     return Bad("it has pixels and features; one of them says what is seen");
   }
@@ -49,8 +48,7 @@ Result<MediaEncoder::Shape> ShapeOfFeatures(const wire::MediaItem& item,
   return MediaEncoder::Shape{.tokens = item.count,
                              .grid = {.frames = static_cast<std::int32_t>(item.frames),
                                       .rows = static_cast<std::int32_t>(item.height),
-                                      .cols = static_cast<std::int32_t>(item.width)},
-                             .mutual = encoder.mutual()};
+                                      .cols = static_cast<std::int32_t>(item.width)}};
 }
 
 Result<void> CheckFeatures(const wire::MediaItem& item, const wire::VisionCard& card,
@@ -98,7 +96,7 @@ Error BadItem(std::size_t index, std::string_view what) {
 }
 
 Result<MediaEncoder::Shape> ShapeOf(const wire::MediaItem& item, const MediaEncoder& encoder) {
-  return item.features.empty() ? encoder.Measure(item) : ShapeOfFeatures(item, encoder);
+  return item.features.empty() ? encoder.Measure(item) : ShapeOfFeatures(item, encoder.card());
 }
 
 Result<std::vector<MediaEncoder::Shape>> CheckMediaItems(std::span<const TokenId> prompt,

@@ -115,8 +115,7 @@ Result<MediaEncoder::Shape> ModelEncoder::Measure(const wire::MediaItem& item) c
   const model::PatchGrid grid = GridOf(plan);
   PX_CHECK_OK(model::CheckGrid(spec_, grid));
   return Shape{.tokens = static_cast<std::uint32_t>(model::TokenCount(spec_, grid, SizeOf(item))),
-               .grid = spec_.media_grid(grid),
-               .mutual = spec_.mutual_rows};
+               .grid = spec_.media_grid(grid)};
 }
 
 // Frames come in the tower's size: how large that is may hang on frames that are in other items.

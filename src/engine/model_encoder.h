@@ -23,8 +23,6 @@ class ModelEncoder final : public MediaEncoder {
 
   const wire::VisionCard& card() const override { return card_; }
 
-  bool has_axes() const override { return card_.has_axes; }
-
   bool mutual() const override { return spec_.mutual_rows; }
 
   Result<Shape> Measure(const wire::MediaItem& item) const override;

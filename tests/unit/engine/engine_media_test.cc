@@ -21,8 +21,6 @@ class TimedEncoder final : public MediaEncoder {
  public:
   const wire::VisionCard& card() const override { return card_; }
 
-  bool has_axes() const override { return true; }
-
   bool mutual() const override { return false; }
 
   Result<Shape> Measure(const wire::MediaItem& item) const override {
@@ -38,7 +36,7 @@ class TimedEncoder final : public MediaEncoder {
   }
 
  private:
-  wire::VisionCard card_{.image_token = kWord, .video_token = kWord};
+  wire::VisionCard card_{.image_token = kWord, .video_token = kWord, .has_axes = true};
 };
 
 class EngineMedia : public ::testing::Test {

@@ -22,8 +22,6 @@ class FakeEncoder final : public MediaEncoder {
 
   const wire::VisionCard& card() const override { return card_; }
 
-  bool has_axes() const override { return false; }
-
   bool mutual() const override { return mutual_; }
 
   Result<Shape> Measure(const wire::MediaItem& item) const override {
@@ -31,8 +29,7 @@ class FakeEncoder final : public MediaEncoder {
       return Fail(Code::kInvalidArgument, "the height is not 1", "media");
     }
     return Shape{.tokens = item.width,
-                 .grid = {.rows = 1, .cols = static_cast<std::int32_t>(item.width)},
-                 .mutual = mutual_};
+                 .grid = {.rows = 1, .cols = static_cast<std::int32_t>(item.width)}};
   }
 
   Result<model::VisionFeatures> Encode(const wire::MediaItem& item) override {

@@ -52,8 +52,6 @@ class FakeEncoder final : public engine::MediaEncoder {
 
   const wire::VisionCard& card() const override { return card_; }
 
-  bool has_axes() const override { return false; }
-
   bool mutual() const override { return false; }
 
   Result<Shape> Measure(const wire::MediaItem& item) const override {
