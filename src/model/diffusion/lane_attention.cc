@@ -45,6 +45,9 @@ void LaneKeys::Store(kernels::Operators& operators, std::int32_t layer, std::int
 
 void LaneKeys::Attend(kernels::Operators& operators, const Query& query, const kernels::Matrix& q,
                       const kernels::Matrix& out) {
+  if (query.tokens == 0) {
+    return;  // a rank of more than there are tokens
+  }
   std::int32_t row = 0;
   for (kernels::StepSequence& sequence : batch_.sequences) {
     sequence.token_begin = row;

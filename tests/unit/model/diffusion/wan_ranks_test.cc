@@ -192,6 +192,13 @@ TEST_F(WanRanksTest, ARankWithoutALaneWaits) {
   EXPECT_TRUE(Run(**ranks, 1.0) == Run(**alone, 1.0));
 }
 
+// 2 tokens.
+TEST_F(WanRanksTest, RanksWithoutATokenWait) {
+  UseBundled();
+  side_ = 16;
+  ExpectEqual({{.sequence = 3}, {.cfg = 2, .sequence = 6}, {.sequence = 3, .tensor = 2}});
+}
+
 TEST_F(WanRanksTest, StepsAreReusedAsByOneRank) {
   const StepCacheOptions cache = {.threshold = 10.0};
   auto alone = Load({});
