@@ -13,6 +13,7 @@
 #include "apps/video_maker.h"
 #include "kv/tiers/s3_service.h"
 #include "rt/http_client.h"
+#include "wire/http.h"
 
 namespace pixii::apps {
 
@@ -26,6 +27,15 @@ constexpr std::uint32_t kStallTimeoutS = 30;
 
 using Open = std::function<Result<frontend::OpenedBlobs>(const std::string& name)>;
 
+bool IsWebUrl(std::string_view url) {
+  for (const std::string_view scheme : {"http://", "https://"}) {
+    if (url.starts_with(scheme) && url.size() > scheme.size() && url[scheme.size()] != '/') {
+      return url.find_first_of(" \"<>\\^`{|}") == std::string_view::npos;
+    }
+  }
+  return false;
+}
+
 std::string WithoutSlashes(std::string_view text) {
   while (text.size() > 1 && text.ends_with('/')) {
     text.remove_suffix(1);
@@ -36,7 +46,11 @@ std::string WithoutSlashes(std::string_view text) {
 /// "file:///srv/media".
 Open InFolder(rt::Loop& loop, std::string folder, std::uint64_t bytes_max) {
   return [&loop, folder = std::move(folder), bytes_max](const std::string& name) {
-    return frontend::OpenFolderBlobStore(loop, fmt::format("{}/{}", folder, name), bytes_max);
+    Result<frontend::OpenedBlobs> opened =
+        frontend::OpenFolderBlobStore(loop, fmt::format("{}/{}", folder, name), bytes_max);
+    return opened ? std::move(opened)
+                  : Fail(opened.error().code(),
+                         fmt::format("{}: {}", kFlag, opened.error().detail()), std::string(kFlag));
   };
 }
 
@@ -89,8 +103,15 @@ Result<void> ReadPlace(const MediaFlags& flags, rt::Loop& loop,
   }
   const std::string_view view = url;
   if (view.starts_with(kFileScheme) && view.substr(kFileScheme.size()).starts_with('/')) {
-    out.open = InFolder(loop, std::string(view.substr(kFileScheme.size())),
-                        static_cast<std::uint64_t>(flags.media_store_size));
+    const std::optional<std::string> folder = wire::PercentDecode(view.substr(kFileScheme.size()));
+    if (!folder) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("{}: \"{}\" has a % without two digits of hexadecimal behind it, or "
+                              "%00; write %25 for one that the folder's name has",
+                              kFlag, flags.media_output_fs_url),
+                  std::string(kFlag));
+    }
+    out.open = InFolder(loop, *folder, static_cast<std::uint64_t>(flags.media_store_size));
   } else if (view.starts_with(kObjectScheme)) {
     PX_TRY(out.open, InBucket(flags, loop, view.substr(kObjectScheme.size())));
   } else {
@@ -144,6 +165,13 @@ Result<frontend::MediaServiceOptions> MediaOptionsOf(const MediaFlags& flags, rt
   if (!out.http_url.empty() && out.fs_url.empty()) {
     return Fail(Code::kInvalidArgument,
                 "media-output-http-url: needs media-output-fs-url, which is served there",
+                "media-output-http-url");
+  }
+  if (!out.http_url.empty() && !IsWebUrl(out.http_url)) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("media-output-http-url: \"{}\" is not http://HOST or https://HOST, "
+                            "with a port or a path or without",
+                            flags.media_output_http_url),
                 "media-output-http-url");
   }
   out.lifetime_seconds =

@@ -117,21 +117,41 @@ void ShowProgress(const model::RunProgress& progress) {
 }
 
 /// As the file's name says.
-media::VideoContainer ContainerOf(std::string_view path) {
-  return path.ends_with(".webm")  ? media::VideoContainer::kWebm
-         : path.ends_with(".avi") ? media::VideoContainer::kAvi
-                                  : media::VideoContainer::kMp4;
+Result<media::VideoContainer> ContainerOf(const std::string& path) {
+  if (path.ends_with(".mp4")) {
+    return media::VideoContainer::kMp4;
+  }
+  if (path.ends_with(".webm")) {
+    return media::VideoContainer::kWebm;
+  }
+  if (path.ends_with(".avi")) {
+    return media::VideoContainer::kAvi;
+  }
+  return Fail(Code::kInvalidArgument,
+              fmt::format("--out {} does not end in .mp4, .webm or .avi", path), "out");
+}
+
+/// Said before hours of work, not behind them.
+Result<void> CheckFolder(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  PX_TRY(const std::optional<rt::FileInfo> info, rt::StatFile(folder));
+  if (!info || info->kind != rt::FileKind::kFolder) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("--out {}: there is no folder {}", path, folder), "out");
+  }
+  return {};
 }
 
 /// The file of a run that is done.
 Result<std::string> FileOf(const model::DiffusionRun& run, double frames_per_second,
-                           const VideoFlags& flags) {
+                           media::VideoContainer container, const VideoFlags& flags) {
   const model::VideoRequest& request = run.requests().front();
   PX_TRY(media::VideoFileWriter writer,
          media::VideoFileWriter::Create({.size = {request.width, request.height},
                                          .frames_per_second = frames_per_second,
                                          .quality = static_cast<std::int32_t>(flags.quality),
-                                         .container = ContainerOf(flags.out)}));
+                                         .container = container}));
   const std::span<const float> pictures = run.pictures(0);
   const std::size_t size = pictures.size() / static_cast<std::size_t>(request.frames);
   for (std::size_t at = 0; at < pictures.size(); at += size) {
@@ -209,14 +229,17 @@ Result<void> Write(const VideoFlags& flags, const model::DiffusionRun& run,
 }
 
 Result<void> MakeVideo(const VideoFlags& flags, const EngineFlags& engine, std::string prompt) {
+  PX_TRY(const media::VideoContainer container, ContainerOf(flags.out));
+  PX_CHECK_OK(CheckFolder(flags.out));
   PX_TRY(const Made made, Make(flags, engine, std::move(prompt)));
   const double rate = flags.fps > 0 ? flags.fps : made.pipeline->defaults().frames_per_second;
-  PX_TRY(const std::string file, FileOf(*made.run, rate, flags));
+  PX_TRY(const std::string file, FileOf(*made.run, rate, container, flags));
   return Write(flags, *made.run, file);
 }
 
 Result<void> MakePicture(const VideoFlags& flags, const EngineFlags& engine, std::string prompt) {
   PX_TRY(const media::ImageFileFormat format, FormatOf(flags.out));
+  PX_CHECK_OK(CheckFolder(flags.out));
   PX_TRY(const Made made, Make(flags, engine, std::move(prompt)));
   PX_TRY(const std::string file, PictureOf(*made.run, format));
   return Write(flags, *made.run, file);

@@ -207,6 +207,7 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   void HandleCreateVideo(Call& call);
   void HandleVideo(Call& call);
   void HandleDeleteVideo(Call& call);
+  void HandleDeleteImage(Call& call);
   void HandleVideoContent(Call& call);
   void HandleVideoAbsent(Call& call);
   void HandleImages(Call& call);
@@ -273,6 +274,7 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
                      const std::string& bytes);
   void AddMediaFile(const std::shared_ptr<MediaWaiting>& waiting, const MediaJob& job);
   void SendMediaFile(Call& call, wire::MediaKind kind, std::size_t index);
+  void DeleteMedia(Call& call, wire::MediaKind kind);
   Result<void> CheckMedia(const Call& call) const;
   Error MediaOnly() const;
 

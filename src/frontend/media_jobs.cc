@@ -73,6 +73,19 @@ constexpr std::int64_t kTimeMax = std::int64_t{1} << 40;  // seconds since 1970
 
 }  // namespace
 
+std::string_view MediaIdPrefix(MediaKind kind) {
+  return kind == MediaKind::kVideo ? "video_" : "image_";
+}
+
+bool IsMediaFileName(MediaKind kind, std::string_view name) {
+  const std::string_view prefix = MediaIdPrefix(kind);
+  const std::size_t size = prefix.size() + kMediaIdDigits;
+  return name.starts_with(prefix) && name.size() > size &&
+         name.substr(prefix.size(), kMediaIdDigits).find_first_not_of("0123456789abcdef") ==
+             std::string_view::npos &&
+         (name[size] == '.' || name[size] == '-');
+}
+
 std::string_view MediaFormatName(MediaFormat format) {
   return kFormats[static_cast<std::size_t>(format)];
 }
@@ -283,7 +296,7 @@ MediaJobs::AfterTurn MediaJobs::EndTurn(const std::string& id, const Result<Medi
     sum += file.size();
   }
   if (const std::uint64_t room = RoomOf(entry.job.tenant); sum > room) {
-    Fail(entry, "storage_full",
+    Fail(entry, kStorageFull,
          fmt::format("its {} bytes do not fit beside what is kept, there is room for {}; delete "
                      "some and ask again",
                      sum, room),
@@ -308,7 +321,7 @@ void MediaJobs::OnStored(const std::string& id, const Result<void>& stored, std:
   }
   if (!stored) {
     entry.job.error_cause = stored.error().ToString();
-    Fail(entry, "storage_failed", "its file could not be kept", now);
+    Fail(entry, kStorageFailed, "its file could not be kept", now);
     return;
   }
   entry.job.progress = 1;

@@ -23,6 +23,14 @@ std::string_view MediaStatusName(MediaStatus status);
 
 /// error_code of a job whose picture to begin with could not be read: the client's fault.
 inline constexpr std::string_view kBadReference = "invalid_input_reference";
+inline constexpr std::string_view kStorageFull = "storage_full";
+inline constexpr std::string_view kStorageFailed = "storage_failed";
+
+/// Ids are a prefix of their kind and so many digits of lower-case hexadecimal.
+inline constexpr std::size_t kMediaIdDigits = 24;
+std::string_view MediaIdPrefix(MediaKind kind);
+/// Whether `name` is what a job of `kind` calls a file or its record, or was on the way to be one.
+bool IsMediaFileName(MediaKind kind, std::string_view name);
 
 struct MediaJob {
   std::string id;
@@ -117,6 +125,8 @@ class MediaJobs final {
   std::vector<const MediaJob*> List(std::string_view tenant, MediaKind kind) const;
 
   bool turning() const { return turning_.has_value(); }
+
+  bool turning(std::string_view id) const { return turning_ == id; }
 
   std::uint32_t queued_count() const { return queued_; }
 

@@ -30,6 +30,8 @@ Error NoMedia(std::string_view what, std::string_view id) {
                fmt::format("{}_id", what));
 }
 
+std::string_view NameOf(MediaKind kind) { return kind == MediaKind::kVideo ? "video" : "image"; }
+
 std::optional<std::uint64_t> ReadNumber(std::string_view text) {
   std::uint64_t out = 0;
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), out);
@@ -181,7 +183,7 @@ void Frontend::CreateMedia(Call& call, MediaKind kind, MediaAnswer answer) {
     Refuse(call, request.error());
     return;
   }
-  const std::string id = NewId(kind == MediaKind::kVideo ? "video_" : "image_");
+  const std::string id = NewId(MediaIdPrefix(kind));
   const std::string& tenant = call.key->tenant;
   if (answer == MediaAnswer::kAsAsked && !request->synchronous) {
     std::shared_ptr<Waiting> waiting = Wait(call);
@@ -231,12 +233,20 @@ void Frontend::OnMediaEnded(const std::shared_ptr<MediaWaiting>& waiting, const 
   exchange.Watch(nullptr);
   Call call{exchange, std::move(waiting->fields)};
   call.route = waiting->route;
+  const bool reference = job.error_code == kBadReference;
   const Code code = draining_                               ? Code::kShuttingDown
                     : job.status == MediaStatus::kCancelled ? Code::kCancelled
-                    : job.error_code == kBadReference       ? Code::kInvalidArgument
+                    : reference                             ? Code::kInvalidArgument
+                    : job.error_code == kStorageFull        ? Code::kResourceExhausted
+                    : job.error_code == kStorageFailed      ? Code::kUnavailable
                                                             : Code::kModelFault;
-  Refuse(call, Error(code, job.status == MediaStatus::kCancelled ? "the job was cancelled"
-                                                                 : job.error_message));
+  Refuse(call,
+         Error(code,
+               job.status == MediaStatus::kCancelled ? "the job was cancelled" : job.error_message,
+               reference ? "input_reference" : ""));
+  if (job.status == MediaStatus::kFailed && !draining_) {
+    (void)media_->Erase(waiting->tenant, waiting->id);  // its id was never said
+  }
 }
 
 // One file after the other, then the answer.
@@ -358,24 +368,29 @@ void Frontend::HandleVideo(Call& call) {
   Answer(call, find());
 }
 
-void Frontend::HandleDeleteVideo(Call& call) {
+void Frontend::HandleDeleteVideo(Call& call) { DeleteMedia(call, MediaKind::kVideo); }
+
+void Frontend::HandleDeleteImage(Call& call) { DeleteMedia(call, MediaKind::kImage); }
+
+void Frontend::DeleteMedia(Call& call, MediaKind kind) {
   const std::string_view id = ParameterOf(*call.route, call.exchange.request());
+  const std::string_view what = NameOf(kind);
   if (const Result<void> served = CheckMedia(call); !served) {
     Refuse(call, served.error());
     return;
   }
   const MediaJob* job = media_->Find(call.key->tenant, id);
-  if (job == nullptr || job->spec.kind != MediaKind::kVideo) {
-    Refuse(call, NoMedia("video", id));
+  if (job == nullptr || job->spec.kind != kind) {
+    Refuse(call, NoMedia(what, id));
     return;
   }
   (void)media_->Erase(call.key->tenant, id);
-  AnswerDeleted(call, "video.deleted", id);
+  AnswerDeleted(call, fmt::format("{}.deleted", what), id);
 }
 
 void Frontend::SendMediaFile(Call& call, MediaKind kind, std::size_t index) {
   const std::string_view id = ParameterOf(*call.route, call.exchange.request());
-  const std::string_view what = kind == MediaKind::kVideo ? "video" : "image";
+  const std::string_view what = NameOf(kind);
   if (const Result<void> served = CheckMedia(call); !served) {
     Refuse(call, served.error());
     return;
@@ -386,11 +401,16 @@ void Frontend::SendMediaFile(Call& call, MediaKind kind, std::size_t index) {
     return;
   }
   if (index >= job->file_bytes.size() || job->status != MediaStatus::kCompleted) {
-    Refuse(call, Error(Code::kNotFound,
-                       fmt::format("the {} is {} and has {} files; ask for it once it is completed",
-                                   what, MediaStatusName(job->status),
-                                   job->ended() ? job->file_bytes.size() : 0),
-                       fmt::format("{}_id", what)));
+    const bool completed = job->status == MediaStatus::kCompleted;
+    Refuse(call, completed
+                     ? Error(Code::kNotFound,
+                             fmt::format("index: {} is not below {}, as many files there are",
+                                         index, job->file_bytes.size()),
+                             "index")
+                     : Error(Code::kNotFound,
+                             fmt::format("the {} is {}; ask for its file once it is completed",
+                                         what, MediaStatusName(job->status)),
+                             fmt::format("{}_id", what)));
     return;
   }
   std::shared_ptr<Waiting> waiting = Wait(call);
@@ -433,7 +453,7 @@ void Frontend::HandleVideoAbsent(Call& call) {
   const std::string_view name = path.substr(path.rfind('/') + 1);
   const std::string_view why = name == "stream" ? "a video is made whole; GET /v1/videos/{id} says "
                                                   "how far it is"
-                                                : "this model makes videos from words alone";
+                                                : "a video is made anew, not from another one";
   Refuse(call, Error(Code::kUnsupported, fmt::format("{}: {}", name, why), std::string(name)));
 }
 
@@ -441,7 +461,7 @@ void Frontend::HandleImageAbsent(Call& call) {
   const std::string_view path = call.exchange.request().path;
   const std::string_view name = path.substr(path.rfind('/') + 1);
   Refuse(call, Error(Code::kUnsupported,
-                     fmt::format("{}: this model makes pictures from words alone", name),
+                     fmt::format("{}: a picture is made anew, not from another one", name),
                      std::string(name)));
 }
 

@@ -14,6 +14,7 @@ namespace {
 constexpr std::array<std::string_view, 2> kFolders = {"images", "videos"};
 constexpr std::array<std::string_view, 2> kKinds = {"image", "video"};
 constexpr std::string_view kRecordSuffix = ".json";
+constexpr rt::Duration kSweepMax = std::chrono::minutes(1);
 
 std::string RecordName(std::string_view id) { return fmt::format("{}{}", id, kRecordSuffix); }
 
@@ -43,8 +44,11 @@ Result<std::unique_ptr<MediaService>> MediaService::Open(rt::Loop& loop, obs::Re
       loop, registry, std::move(options), std::move(maker)));
   PX_CHECK_OK(out->OpenStores());
   out->Count();
+  out->SweepLater();
   return out;
 }
+
+MediaService::~MediaService() { loop_.CancelTimer(sweep_); }
 
 Result<void> MediaService::OpenStores() {
   for (const MediaKind kind : {MediaKind::kVideo, MediaKind::kImage}) {
@@ -60,13 +64,16 @@ Result<void> MediaService::OpenStores() {
   return {};
 }
 
-// What has no record that fits goes: it is the rest of a job that was cut.
+// Files without a record go: they are the rest of a job that was cut. What bears no name of ours is
+// somebody else's, and a record that cannot be read may be a later version's: both stay.
 void MediaService::Restore(MediaKind kind, const std::vector<FoundBlob>& found) {
   std::map<std::string_view, std::optional<std::uint64_t>> sizes;
   for (const FoundBlob& blob : found) {
     sizes.emplace(blob.name, blob.size_bytes);
   }
   std::vector<MediaJob> jobs;
+  std::map<std::string, bool> kept;
+  std::vector<std::string> unread;  // ids
   for (const FoundBlob& blob : found) {
     Result<MediaJob> job = blob.name.ends_with(kRecordSuffix)
                                ? MediaJob::FromRecord(blob.bytes)
@@ -78,12 +85,13 @@ void MediaService::Restore(MediaKind kind, const std::vector<FoundBlob>& found) 
     }
     if (fits) {
       jobs.push_back(std::move(*job));
+    } else if (!job && blob.name.ends_with(kRecordSuffix)) {
+      unread.emplace_back(blob.name, 0, blob.name.size() - kRecordSuffix.size());
     }
   }
   std::ranges::sort(jobs, {}, [](const MediaJob& job) {
     return std::pair(job.created_at, std::string_view(job.id));
   });
-  std::map<std::string, bool> kept;
   for (MediaJob& job : jobs) {
     const std::string id = job.id;
     const bool cut = jobs_.Restore(std::move(job), Wall());
@@ -98,7 +106,11 @@ void MediaService::Restore(MediaKind kind, const std::vector<FoundBlob>& found) 
     }
   }
   for (const FoundBlob& blob : found) {
-    if (!kept.contains(blob.name)) {
+    const bool stays = kept.contains(blob.name) || !IsMediaFileName(kind, blob.name) ||
+                       std::ranges::any_of(unread, [&](const std::string& id) {
+                         return blob.name.starts_with(id);
+                       });
+    if (!stays) {
       store(kind).Remove(blob.name);
     }
   }
@@ -190,7 +202,11 @@ bool MediaService::Erase(std::string_view tenant, std::string_view given) {
       TellEnded();
       [[fallthrough]];
     case MediaJobs::Cancelled::kAlreadyEnded:
-      Forget(id);
+      if (jobs_.turning(id)) {
+        live_[id].erase = true;  // as above: it failed in the middle of a turn
+      } else {
+        Forget(id);
+      }
       break;
   }
   Pump();
@@ -214,6 +230,16 @@ void MediaService::DropExpired() {
   for (const std::string& id : jobs_.Expired(Wall())) {
     Forget(id);
   }
+}
+
+// Jobs go also where nobody asks for any.
+void MediaService::SweepLater() {
+  const rt::Duration lifetime = std::chrono::seconds(std::max<std::int64_t>(
+      1, std::min<std::int64_t>(options_.lifetime_seconds, kSweepMax / std::chrono::seconds(1))));
+  sweep_ = loop_.RunAt(loop_.Now() + std::min(lifetime, kSweepMax), [this] {
+    DropExpired();
+    SweepLater();
+  });
 }
 
 void MediaService::Pump() {

@@ -43,6 +43,7 @@ class MediaService final {
                                                     MediaServiceOptions options,
                                                     std::unique_ptr<MediaMaker> maker);
 
+  ~MediaService();
   MediaService(const MediaService&) = delete;
   MediaService& operator=(const MediaService&) = delete;
 
@@ -64,7 +65,8 @@ class MediaService final {
   const MediaJob* Find(std::string_view tenant, std::string_view id);
   /// A tenant's of a kind, oldest first.
   std::vector<const MediaJob*> List(std::string_view tenant, MediaKind kind);
-  /// Cancels it if it has not ended, and forgets it with its files. Whether it was there.
+  /// Cancels it if it has not ended, and forgets it with its files, once its turn is over if it has
+  /// one. Whether it was there.
   bool Erase(std::string_view tenant, std::string_view id);
 
   /// A file of a completed job.
@@ -98,6 +100,7 @@ class MediaService final {
   void TellEnded();
   void Forget(const std::string& id);
   void DropExpired();
+  void SweepLater();
   void Count();
 
   /// What is known of a job while it goes on.
@@ -116,6 +119,7 @@ class MediaService final {
   MediaJobs jobs_;
   std::map<std::string, Live> live_;  // by id
   bool closed_ = false;
+  rt::TimerId sweep_ = rt::TimerId::kNone;
   std::array<std::unique_ptr<BlobStore>, 2> stores_;  // [kind]
   std::unique_ptr<MediaMaker> maker_;                 // calls back no more once it is gone
 };

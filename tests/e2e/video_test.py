@@ -100,6 +100,14 @@ class Videos(unittest.TestCase):
         self.assertFalse(path.exists())
         return done.stderr
 
+    def test_a_place_that_cannot_be_written_is_refused_before_the_work(self):
+        endless = ("--steps", "1000", "--size", "512x512", "--frames", "81")
+        for command, out in (("video", "x.gif"), ("video", "x"), ("video", "none/x.mp4"), ("image", "none/x.png"), ("video", "")):
+            done = harness.run_pixii(command, "x", "--model", str(GOLDENS[0]), "--out",
+                                     str(pathlib.Path(self.folder.name) / out), *endless[:4 if command == "image" else 6])
+            self.assertEqual(done.returncode, 2, done.stdout)
+            self.assertIn("--out", done.stderr)
+
     def test_writes_a_file_that_a_player_can_begin_at_once(self):
         video = Video(self.make("one.mp4", "--seed", "7"))
         self.assertEqual(video.order, [b"ftyp", b"moov", b"mdat"])

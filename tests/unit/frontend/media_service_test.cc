@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <utility>
@@ -186,6 +187,36 @@ TEST_F(MediaServiceTest, WhatCannotBeWrittenFailsAndTakesNoRoom) {
   EXPECT_EQ(registry.GetGauge(obs::MetricId::kMediaBytes, {"m"}).value(), 0);
 }
 
+TEST_F(MediaServiceTest, WhatHasHadItsTimeGoesThoughNobodyAsks) {
+  const std::string folder = ::testing::TempDir() + "media-service-time-test";
+  std::filesystem::remove_all(folder);
+  MediaServiceOptions options;
+  options.lifetime_seconds = 1;
+  options.open = [&](const std::string& name) {
+    return OpenFolderBlobStore(*loop, folder + "/" + name, 1 << 20);
+  };
+  Open(options);
+  Create("1");
+  maker->End(Done({"film"}));
+  Until([&] { return ends.size() == 1; });
+  EXPECT_TRUE(std::filesystem::exists(folder + "/videos/1.mp4"));
+  Until([&] {
+    return !std::filesystem::exists(folder + "/videos/1.mp4") &&
+           !std::filesystem::exists(folder + "/videos/1.json");
+  });
+  EXPECT_EQ(registry.GetGauge(obs::MetricId::kMediaBytes, {"m"}).value(), 0);
+}
+
+TEST_F(MediaServiceTest, OneThatWasClosedInATurnIsErasedWithIt) {
+  Open();
+  Create("1");
+  service->Close();
+  EXPECT_TRUE(service->Erase("t", "1"));
+  EXPECT_EQ(service->Find("t", "1"), nullptr);
+  maker->End(Fail(Code::kCancelled, "interrupted"));
+  EXPECT_FALSE(service->Erase("t", "1"));
+}
+
 TEST_F(MediaServiceTest, AFolderKeepsWhatWasCompleted) {
   const std::string folder = ::testing::TempDir() + "media-service-test";
   std::filesystem::remove_all(folder);
@@ -200,7 +231,14 @@ TEST_F(MediaServiceTest, AFolderKeepsWhatWasCompleted) {
   Until([&] { return ends.size() == 1; });
   Create("2");
   service.reset();
-  std::filesystem::copy_file(folder + "/images/1-0.png", folder + "/images/rest.png");
+  const std::string rest = folder + "/images/image_0123456789abcdef01234567-0.png";
+  const std::string written = folder + "/images/image_0123456789abcdef01234568.json.X1y2Z3";
+  const std::string foreign = folder + "/images/rest.png";
+  const std::string unread = folder + "/images/image_0123456789abcdef01234569";
+  for (const std::string& path : {rest, written, foreign, unread + "-0.png"}) {
+    std::filesystem::copy_file(folder + "/images/1-0.png", path);
+  }
+  std::ofstream(unread + ".json") << "{\"version\": 2}";
   Open(options);
   const MediaJob* kept = service->Find("t", "1");
   ASSERT_NE(kept, nullptr);
@@ -212,7 +250,10 @@ TEST_F(MediaServiceTest, AFolderKeepsWhatWasCompleted) {
   service->ReadFile(*kept, 1, [&](const Result<BlobStore::Bytes>& bytes) { read = **bytes; });
   Until([&] { return !read.empty(); });
   EXPECT_EQ(read, "second");
-  EXPECT_FALSE(std::filesystem::exists(folder + "/images/rest.png")) << "nobody knows of it";
+  Until([&] { return !std::filesystem::exists(rest) && !std::filesystem::exists(written); });
+  EXPECT_TRUE(std::filesystem::exists(foreign)) << "it is somebody else's";
+  EXPECT_TRUE(std::filesystem::exists(unread + "-0.png")) << "whoever can read the record finds it";
+  EXPECT_TRUE(std::filesystem::exists(unread + ".json"));
   EXPECT_TRUE(service->Erase("t", "1"));
   Until([&] { return !std::filesystem::exists(folder + "/images/1-1.png"); });
 }
