@@ -157,7 +157,13 @@ Result<MediaTurn> VideoMaker::DoTurn(const std::string& job, const MediaSpec& sp
     if (!run) {
       PX_TRY(run, Begin(spec));
     }
-    PX_CHECK_OK(AdvanceStep(*run));
+    if (const Result<void> advanced = AdvanceStep(*run); !advanced) {
+      const Error& error = advanced.error();
+      return error.param() == "image"
+                 ? Fail(error.code(), fmt::format("input_reference: {}", error.detail()),
+                        "input_reference")
+                 : Fail(error);
+    }
     MediaTurn out{.steps_done = static_cast<std::uint32_t>(run->progress().step),
                   .progress = run->progress().fraction(),
                   .done = run->done(),

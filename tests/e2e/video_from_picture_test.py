@@ -37,8 +37,11 @@ class FromPicture(unittest.TestCase):
                     fields = {} if wrong is None else {"input_reference": wrong}
                     self.assertEqual(self.video(server, 400, **fields)["param"], "input_reference")
                 # What is no picture is seen when it is decoded.
-                for wrong in (data_url(b"BM, but no picture"), "file:///etc/passwd"):
-                    self.assertIn("input_reference", self.video(server, 400, input_reference=wrong)["message"])
+                strip = diffusion_files.bmp((1, 2, 3), 1, 3000)  # too long once its short side is the encoder's
+                for wrong in (data_url(b"BM, but no picture"), "file:///etc/passwd", data_url(strip)):
+                    error = self.video(server, 400, input_reference=wrong)
+                    self.assertEqual(error["param"], "input_reference")
+                    self.assertIn("input_reference", error["message"])
                 self.assertEqual(self.upload(server, red), first)
 
     def upload(self, server, content):

@@ -1,5 +1,7 @@
 #include "model/diffusion/image_tower.h"
 
+#include <fmt/format.h>
+
 #include "model/config_reader.h"
 #include "model/diffusion/weight_reader.h"
 #include "model/vision_families.h"
@@ -26,7 +28,11 @@ Result<ImageTower> LoadImageTower(const CheckpointFolder& encoder,
 
 Result<VisionFeatures> RunImageTower(VisionTower& tower, const media::PatchSpec& patches,
                                      const media::Image& image) {
-  PX_TRY(const media::Patches cut, media::MakePatches(image, patches));
+  const Result<media::Patches> made = media::MakePatches(image, patches);
+  if (!made) {  // its shape, since it has been decoded
+    return Fail(made.error().code(), fmt::format("image: {}", made.error().detail()), "image");
+  }
+  const media::Patches& cut = *made;
   return tower.Encode({.grid = {.frames = static_cast<std::int32_t>(cut.frames),
                                 .rows = static_cast<std::int32_t>(cut.rows),
                                 .cols = static_cast<std::int32_t>(cut.cols)},
