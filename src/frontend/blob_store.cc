@@ -16,6 +16,9 @@ namespace {
 
 constexpr std::size_t kEntriesMax = 1'000'000;  // of the folder
 constexpr std::uint32_t kQueueLengthMax = 4096;
+// What is not removed would lie there uncounted, so that any number of removals waits: all that a
+// store of jobs holds may have had its time at once.
+constexpr std::uint32_t kRemovalsMax = 1U << 20U;
 constexpr std::uint32_t kFileMode = 0600;
 constexpr std::string_view kLockName = "lock";
 
@@ -89,7 +92,7 @@ class ThreadBlobStore final : public BlobStore {
   ThreadBlobStore(rt::Loop& loop, std::unique_ptr<BlobPlace> place)
       : loop_(loop),
         place_(std::move(place)),
-        pool_(std::make_unique<rt::WorkPool>(loop, "files", 1, kQueueLengthMax)) {}
+        pool_(std::make_unique<rt::WorkPool>(loop, "files", 1, kQueueLengthMax + kRemovalsMax)) {}
 
   bool durable() const override { return true; }
 
@@ -113,17 +116,22 @@ class ThreadBlobStore final : public BlobStore {
   }
 
   void Remove(const std::string& name) override {
-    Run<Result<void>>([](const Result<void>&) {},
-                      [&place = *place_, name] { return place.Remove(name); });
+    (void)pool_->Submit([&place = *place_, name] { (void)place.Remove(name); }, [] {});
   }
 
  private:
   template <class Out, class Work>
   void Run(std::function<void(Out)> done, Work work) {
     auto out = std::make_shared<std::optional<Out>>();
-    const bool taken = pool_->Submit([out, work = std::move(work)] { out->emplace(work()); },
-                                     [out, done] { done(std::move(**out)); });
-    if (!taken) {
+    const bool taken = waiting_ < kQueueLengthMax &&
+                       pool_->Submit([out, work = std::move(work)] { out->emplace(work()); },
+                                     [this, out, done] {
+                                       --waiting_;
+                                       done(std::move(**out));
+                                     });
+    if (taken) {
+      ++waiting_;
+    } else {
       loop_.Post([alive = std::weak_ptr(alive_), done = std::move(done)] {
         if (alive.lock()) {
           done(Fail(Code::kResourceExhausted, "too much waits for the store; try again later"));
@@ -134,6 +142,7 @@ class ThreadBlobStore final : public BlobStore {
 
   rt::Loop& loop_;
   std::unique_ptr<BlobPlace> place_;
+  std::uint32_t waiting_ = 0;  // calls that somebody hears of
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::unique_ptr<rt::WorkPool> pool_;  // last: its thread ends first
 };

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <semaphore>
 #include <string>
 
 namespace pixii::frontend {
@@ -56,6 +57,56 @@ class BlobStoreTest : public ::testing::Test {
   std::unique_ptr<rt::Loop> loop;
   std::string folder;
 };
+
+/// Its first write waits until the test says so.
+class GatedPlace final : public BlobPlace {
+ public:
+  GatedPlace(std::binary_semaphore& gate, int& removed) : gate_(gate), removed_(removed) {}
+
+  Result<void> Write(const std::string& /*name*/, std::string_view /*bytes*/) override {
+    gate_.acquire();
+    return {};
+  }
+
+  Result<void> Append(const std::string& /*name*/, std::string_view /*bytes*/) override {
+    return {};
+  }
+
+  Result<std::string> Read(const std::string& /*name*/) override { return std::string("read"); }
+
+  Result<void> Remove(const std::string& /*name*/) override {
+    ++removed_;
+    return {};
+  }
+
+ private:
+  std::binary_semaphore& gate_;
+  int& removed_;
+};
+
+TEST_F(BlobStoreTest, NothingThatShallGoIsForgottenWhileMuchWaits) {
+  constexpr int kMany = 10'000;
+  std::binary_semaphore gate(0);
+  int removed = 0;  // by the store's thread, and read behind it
+  auto store = MakeBlobStore(*loop, std::make_unique<GatedPlace>(gate, removed));
+  store->Put("a", std::make_shared<const std::string>("one"), [](Result<void>) {});
+  for (int i = 0; i < kMany; ++i) {
+    store->Remove(std::to_string(i));
+  }
+  int refused = 0;
+  for (int i = 0; i < kMany; ++i) {
+    store->Append("a", "x", [&](const Result<void>& done) { refused += done ? 0 : 1; });
+  }
+  gate.release();
+  bool read = false;  // behind all others, once there is room for it
+  while (!read) {
+    store->Get("a", [&](const Result<BlobStore::Bytes>& bytes) { read = read || bytes; });
+    loop->RunAt(loop->Now() + 1ms, [this] { loop->Stop(); });
+    loop->Run();
+  }
+  EXPECT_EQ(removed, kMany);
+  EXPECT_GT(refused, 0) << "other calls are bounded";
+}
 
 TEST_F(BlobStoreTest, KeepsBytesInMemoryInTheOrderOfTheCalls) {
   auto store = MakeMemoryBlobStore(*loop);
