@@ -5,7 +5,7 @@
 
 #include "media/decoders.h"
 #include "media/headers.h"
-#include "media/image_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -57,10 +57,10 @@ Result<BmpLayout> ReadBmpLayout(Bytes file) {
     colours = reader.Little32();
     reader.Skip(4);
   } else if (reader.ok()) {
-    return Fail(ImageUnsupported(fmt::format("a BMP header of {} bytes", header_bytes)));
+    return Fail(kImage.Unsupported(fmt::format("a BMP header of {} bytes", header_bytes)));
   }
   if (compression != kNone && compression != kBitFields && compression != kAlphaBitFields) {
-    return Fail(ImageUnsupported(fmt::format("BMP compression {}", compression)));
+    return Fail(kImage.Unsupported(fmt::format("BMP compression {}", compression)));
   }
   std::size_t end_of_header = 14 + std::size_t{header_bytes};
   if (compression != kNone) {
@@ -78,18 +78,18 @@ Result<BmpLayout> ReadBmpLayout(Bytes file) {
                       layout.masks);
   }
   if (!reader.ok()) {
-    return Fail(ImageTruncated("it ends in its header"));
+    return Fail(kImage.Truncated("it ends in its header"));
   }
   const bool indexed = layout.bits == 1 || layout.bits == 4 || layout.bits == 8;
   const bool masked = layout.bits == 16 || layout.bits == 32;
   if (!indexed && !masked && layout.bits != 24) {
-    return Fail(ImageUnsupported(fmt::format("BMP of {} bits for each pixel", layout.bits)));
+    return Fail(kImage.Unsupported(fmt::format("BMP of {} bits for each pixel", layout.bits)));
   }
   if (masked && !std::ranges::all_of(std::span(layout.masks).first(3), IsContiguous)) {
-    return Fail(ImageUnsupported("BMP with masks that are no row of bits"));
+    return Fail(kImage.Unsupported("BMP with masks that are no row of bits"));
   }
   if (layout.masks[3] != 0 && !IsContiguous(layout.masks[3])) {
-    return Fail(ImageUnsupported("BMP with an alpha mask that is no row of bits"));
+    return Fail(kImage.Unsupported("BMP with an alpha mask that is no row of bits"));
   }
   if (indexed) {
     const std::uint32_t all = 1U << layout.bits;
@@ -111,7 +111,7 @@ Result<void> DecodeBmp(Bytes file, const ImageInfo& info, const PixelRules& rule
   if (layout.palette_at + palette_bytes > file.size() || layout.pixels_at > file.size() ||
       row_bytes * layout.size.height > file.size() - layout.pixels_at) {
     return Fail(
-        ImageTruncated(fmt::format("its pixels need {} bytes", row_bytes * layout.size.height)));
+        kImage.Truncated(fmt::format("its pixels need {} bytes", row_bytes * layout.size.height)));
   }
   Palette palette;
   for (std::uint32_t i = 0; i < layout.palette_count; ++i) {

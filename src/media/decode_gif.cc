@@ -4,7 +4,7 @@
 #include "media/decoders.h"
 #include "media/gif_stream.h"
 #include "media/headers.h"
-#include "media/image_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -13,10 +13,10 @@ Result<void> DecodeGif(Bytes file, const ImageInfo& info, const PixelRules& rule
   PX_TRY(GifStream gif, GifStream::Open(file));
   PX_TRY(const std::optional<GifPicture> picture, gif.Next());
   if (!picture) {
-    return Fail(ImageCorrupt("it has no image"));
+    return Fail(kImage.Corrupt("it has no image"));
   }
   if (picture->size != frame.size) {
-    return Fail(ImageCorrupt("its first frame has two sizes"));
+    return Fail(kImage.Corrupt("its first frame has two sizes"));
   }
   // Around the frame nothing is painted: the transparent colour, or the first one.
   const Pixel around = picture->palette[std::max(picture->transparent, 0)];

@@ -8,7 +8,7 @@
 #include <jpeglib.h>
 
 #include "media/decoders.h"
-#include "media/image_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -130,10 +130,10 @@ Result<void> DecodeJpeg(Bytes file, const ImageInfo& info, Image& out) {
     return {};
   }
   if (session.errors.msg_code == JERR_OUT_OF_MEMORY) {
-    return Fail(ImageTakesMemory("libjpeg"));
+    return Fail(kImage.TakesMemory("libjpeg"));
   }
-  return Fail(session.truncated ? ImageTruncated("its JPEG data end before the last row")
-                                : ImageCorrupt(session.message));
+  return Fail(session.truncated ? kImage.Truncated("its JPEG data end before the last row")
+                                : kImage.Corrupt(session.message));
 }
 
 }  // namespace pixii::media

@@ -7,7 +7,7 @@
 
 #include "media/decoders.h"
 #include "media/headers.h"
-#include "media/image_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -21,11 +21,11 @@ Error PngError(int code) {
   switch (code) {
     case SPNG_IO_EOF:
     case SPNG_EIDAT_TOO_SHORT:
-      return ImageTruncated("its PNG data end before the last row");
+      return kImage.Truncated("its PNG data end before the last row");
     case SPNG_EMEM:
-      return ImageTakesMemory("libspng");
+      return kImage.TakesMemory("libspng");
     default:
-      return ImageCorrupt(::spng_strerror(code));
+      return kImage.Corrupt(::spng_strerror(code));
   }
 }
 
@@ -59,7 +59,7 @@ Result<std::vector<std::uint8_t>> PixelChunks(Bytes file) {
     }
   }
   if (!has_pixels) {
-    return Fail(ImageTruncated("it has no pixels"));
+    return Fail(kImage.Truncated("it has no pixels"));
   }
   return kept;
 }

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "media/decoders.h"
-#include "media/image_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -43,7 +43,7 @@ Result<void> DecodeFirstFrame(Bytes file, Alpha alpha, Image& out) {
   if (decoder == nullptr || ::WebPAnimDecoderGetInfo(decoder.get(), &info) == 0 ||
       info.canvas_width != out.size.width || info.canvas_height != out.size.height ||
       ::WebPAnimDecoderGetNext(decoder.get(), &rgba, &timestamp) == 0) {
-    return Fail(ImageCorrupt("the first frame of its WebP animation cannot be decoded"));
+    return Fail(kImage.Corrupt("the first frame of its WebP animation cannot be decoded"));
   }
   StoreRgba(rgba, alpha, out);
   return {};
@@ -53,13 +53,13 @@ Error WebpError(VP8StatusCode status) {
   switch (status) {
     case VP8_STATUS_NOT_ENOUGH_DATA:
     case VP8_STATUS_SUSPENDED:
-      return ImageTruncated("its WebP data end before the last row");
+      return kImage.Truncated("its WebP data end before the last row");
     case VP8_STATUS_UNSUPPORTED_FEATURE:
-      return ImageUnsupported("a WebP feature that libwebp does not decode");
+      return kImage.Unsupported("a WebP feature that libwebp does not decode");
     case VP8_STATUS_OUT_OF_MEMORY:
-      return ImageTakesMemory("libwebp");
+      return kImage.TakesMemory("libwebp");
     default:
-      return ImageCorrupt(
+      return kImage.Corrupt(
           fmt::format("its WebP data are refused with status {}", static_cast<int>(status)));
   }
 }
@@ -80,7 +80,7 @@ Result<void> DecodeWebp(Bytes file, const ImageInfo& info, const PixelRules& rul
   }
   if (static_cast<std::uint32_t>(config.input.width) != info.size.width ||
       static_cast<std::uint32_t>(config.input.height) != info.size.height) {
-    return Fail(ImageCorrupt("its headers differ about its size"));
+    return Fail(kImage.Corrupt("its headers differ about its size"));
   }
   const bool blends = config.input.has_alpha != 0 && rules.alpha != Alpha::kDrop;
   std::vector<std::uint8_t> rgba(blends ? info.size.pixel_count() * kRgbaBytes : 0);

@@ -10,8 +10,7 @@
 
 #include "media/decoder_messages.h"
 #include "media/film/film_decode.h"
-#include "media/film/film_errors.h"
-#include "media/image_errors.h"
+#include "media/media_noun.h"
 #include "rt/memory_file.h"
 #include "rt/message_socket.h"
 #include "rt/sandbox.h"
@@ -75,7 +74,7 @@ DecodeAnswer Serve(const DecodeJob& job, std::span<std::byte> arena, std::uint64
     return AnswerOf({Code::kTooLarge,
                      fmt::format("{} is too large: to decode it takes more than {} bytes of memory "
                                  "(memory_bytes_max)",
-                                 job.frames > 0 ? kFilmParam : kImageParam, memory_max)});
+                                 job.frames > 0 ? kFilm.noun : kImage.noun, memory_max)});
   }
 }
 
@@ -114,7 +113,7 @@ int RunDecoderChild(std::span<const std::string> arguments) {
         answer = AnswerOf(
             {Code::kTooLarge, fmt::format("{} is too large: it takes more than {} bytes of memory "
                                           "(memory_bytes_max)",
-                                          job.frames > 0 ? kFilmParam : kImageParam, memory_max)});
+                                          job.frames > 0 ? kFilm.noun : kImage.noun, memory_max)});
       }
     }
     if (!answer.failed) {

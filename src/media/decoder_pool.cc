@@ -9,8 +9,7 @@
 #include <utility>
 
 #include "media/decoder_messages.h"
-#include "media/film/film_errors.h"
-#include "media/image_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -136,7 +135,7 @@ Result<Image> DecoderPool::Decode(Bytes file, const DecodeOptions& options) {
                 .limits = options.limits,
                 .pixels_bytes = size.pixel_count() * kImageChannels};
   PX_TRY(std::vector<std::uint8_t> pixels,
-         Run(file, {}, job, {kImageParam, options_.cpu_time_max, options_.time_max}));
+         Run(file, {}, job, {kImage.noun, options_.cpu_time_max, options_.time_max}));
   return Image{.size = size, .rgb = std::move(pixels)};
 }
 
@@ -150,7 +149,7 @@ Result<std::vector<std::uint8_t>> DecoderPool::DecodeFrames(Bytes file,
                 .frames = static_cast<std::uint32_t>(options.frames.size()),
                 .pixels_bytes = bytes};
   return Run(file, options.frames, job,
-             {kFilmParam, options_.film_cpu_time_max, options_.film_time_max});
+             {kFilm.noun, options_.film_cpu_time_max, options_.film_time_max});
 }
 
 Result<std::vector<std::uint8_t>> DecoderPool::Run(Bytes file,

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "media/headers.h"
-#include "media/image_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -72,11 +72,11 @@ Result<GifWalk> Walk(Bytes file, std::uint32_t frames_max) {
     }
   }
   if (walk.frames == 0) {
-    return Fail(reader.ok() ? ImageCorrupt("it has no image")
-                            : ImageTruncated("it ends before its first image"));
+    return Fail(reader.ok() ? kImage.Corrupt("it has no image")
+                            : kImage.Truncated("it ends before its first image"));
   }
   if (walk.first.size.pixel_count() == 0) {
-    return Fail(ImageCorrupt("its first frame is empty"));
+    return Fail(kImage.Corrupt("its first frame is empty"));
   }
   return walk;
 }

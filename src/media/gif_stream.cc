@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "media/image_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -67,10 +67,10 @@ struct GifStream::State {
 
   Error Broken() const {
     if (!reader.ok()) {
-      return ImageTruncated("its GIF data end before the last row");
+      return kImage.Truncated("its GIF data end before the last row");
     }
     const char* text = ::GifErrorString(gif->Error);
-    return ImageCorrupt(text != nullptr ? text : "its GIF data cannot be read");
+    return kImage.Corrupt(text != nullptr ? text : "its GIF data cannot be read");
   }
 
   ByteReader reader;
@@ -90,8 +90,8 @@ Result<GifStream> GifStream::Open(Bytes file) {
   if (state->gif == nullptr) {
     const char* text = ::GifErrorString(code);
     return Fail(!state->reader.ok()
-                    ? ImageTruncated("it ends in its header")
-                    : ImageCorrupt(text != nullptr ? text : "its header cannot be read"));
+                    ? kImage.Truncated("it ends in its header")
+                    : kImage.Corrupt(text != nullptr ? text : "its header cannot be read"));
   }
   return GifStream(std::move(state));
 }

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "media/image_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -56,7 +56,7 @@ Result<ImageInfo> ReadJpegHeader(Bytes file) {
     }
     const std::uint32_t length = reader.Big16();
     if (reader.ok() && length < 2) {
-      return Fail(ImageCorrupt(fmt::format("a segment has length {}", length)));
+      return Fail(kImage.Corrupt(fmt::format("a segment has length {}", length)));
     }
     const Bytes segment = reader.Take(length - 2);
     ByteReader inner(segment);
@@ -73,8 +73,8 @@ Result<ImageInfo> ReadJpegHeader(Bytes file) {
   if (sized) {
     return info;
   }
-  return Fail(reader.ok() ? ImageCorrupt("it has no frame header")
-                          : ImageTruncated("it ends before its frame header"));
+  return Fail(reader.ok() ? kImage.Corrupt("it has no frame header")
+                          : kImage.Truncated("it ends before its frame header"));
 }
 
 Result<PngChunk> NextPngChunk(ByteReader& reader) {
@@ -84,7 +84,7 @@ Result<PngChunk> NextPngChunk(ByteReader& reader) {
   const Bytes data = probe.Take(length);
   probe.Skip(4);
   if (!probe.ok()) {
-    return Fail(ImageTruncated("a chunk passes its end"));
+    return Fail(kImage.Truncated("a chunk passes its end"));
   }
   return PngChunk{.type = type, .data = data, .whole = reader.Take(std::size_t{length} + 12)};
 }
@@ -94,12 +94,12 @@ Result<ImageInfo> ReadPngHeader(Bytes file) {
   ByteReader reader(file.subspan(kPngSignature.size()));
   PX_TRY(const PngChunk header, NextPngChunk(reader));
   if (header.type != PngType("IHDR") || header.data.size() != 13) {
-    return Fail(ImageCorrupt("its first chunk is no header"));
+    return Fail(kImage.Corrupt("its first chunk is no header"));
   }
   const std::uint32_t stored = ByteReader(header.whole.last(4)).Big32();
   if (const std::uint32_t crc = Crc32(header.whole.subspan(4, 17)); crc != stored) {
-    return Fail(
-        ImageCorrupt(fmt::format("the checksum of its header is {:08x}, not {:08x}", stored, crc)));
+    return Fail(kImage.Corrupt(
+        fmt::format("the checksum of its header is {:08x}, not {:08x}", stored, crc)));
   }
   ByteReader fields(header.data);
   info.size.width = fields.Big32();
@@ -162,7 +162,7 @@ Result<ImageInfo> ReadWebpHeader(Bytes file, std::uint32_t frames_max) {
     reader.Skip(std::size_t{length} + length % 2);
   }
   if (!sized) {
-    return Fail(ImageTruncated("it ends before the size of its image"));
+    return Fail(kImage.Truncated("it ends before the size of its image"));
   }
   info.frames = std::max<std::uint32_t>(animated_frames, 1);
   return info;

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "media/headers.h"
-#include "media/image_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -27,7 +27,7 @@ Result<ImageInfo> ReadHeader(Bytes file, std::uint32_t frames_max) {
   if (StartsWith(file, "BM")) {
     return ReadBmpHeader(file);
   }
-  return Fail(ImageUnsupported("its first bytes are not those of JPEG, PNG, WebP, GIF or BMP"));
+  return Fail(kImage.Unsupported("its first bytes are not those of JPEG, PNG, WebP, GIF or BMP"));
 }
 
 }  // namespace
@@ -39,28 +39,28 @@ std::string_view FormatName(Format format) {
 
 Result<ImageInfo> ReadImageInfo(Bytes file, const ImageLimits& limits) {
   if (file.empty()) {
-    return Fail(Code::kInvalidArgument, "image is empty: it has 0 bytes", kImageParam);
+    return Fail(Code::kInvalidArgument, "image is empty: it has 0 bytes", kImage.noun);
   }
   if (file.size() > limits.bytes_max) {
-    return Fail(ImageTooLarge("it has", file.size(), "bytes", "bytes_max", limits.bytes_max));
+    return Fail(kImage.TooLarge("it has", file.size(), "bytes", "bytes_max", limits.bytes_max));
   }
   PX_TRY(const ImageInfo info, ReadHeader(file, limits.frames_max));
   const ImageSize size = info.size;
   if (size.width == 0 || size.height == 0) {
-    return Fail(ImageCorrupt(fmt::format("its size is {}x{}", size.width, size.height)));
+    return Fail(kImage.Corrupt(fmt::format("its size is {}x{}", size.width, size.height)));
   }
   for (const auto& [name, side] : {std::pair("width", size.width), {"height", size.height}}) {
     if (side > limits.side_max) {
-      return Fail(ImageTooLarge(name, side, "pixels", "side_max", limits.side_max));
+      return Fail(kImage.TooLarge(name, side, "pixels", "side_max", limits.side_max));
     }
   }
   if (size.pixel_count() > limits.pixels_max) {
-    return Fail(ImageTooLarge(fmt::format("{}x{} is", size.width, size.height), size.pixel_count(),
-                              "pixels", "pixels_max", limits.pixels_max));
+    return Fail(kImage.TooLarge(fmt::format("{}x{} is", size.width, size.height),
+                                size.pixel_count(), "pixels", "pixels_max", limits.pixels_max));
   }
   if (info.frames > limits.frames_max) {
     return Fail(
-        ImageTooLarge("it has at least", info.frames, "frames", "frames_max", limits.frames_max));
+        kImage.TooLarge("it has at least", info.frames, "frames", "frames_max", limits.frames_max));
   }
   return info;
 }

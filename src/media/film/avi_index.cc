@@ -2,8 +2,8 @@
 // (OpenDML). Indexes are not read: chunks say themselves what they are.
 #include <algorithm>
 
-#include "media/film/film_errors.h"
 #include "media/film/film_index.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -61,8 +61,8 @@ class AviReader final {
       }
       const std::size_t at = reader.at();
       if (size > reader.left()) {
-        return Fail(FilmTruncated(fmt::format("its chunk \"{}\" of {} bytes has {}", ShownCode(id),
-                                              size, reader.left())));
+        return Fail(kFilm.Truncated(fmt::format("its chunk \"{}\" of {} bytes has {}",
+                                                ShownCode(id), size, reader.left())));
       }
       reader.Skip(size);
       reader.Skip(std::min<std::size_t>(size % 2, reader.left()));
@@ -77,7 +77,7 @@ class AviReader final {
       }
     }
     if (!found_) {
-      return Fail(FilmUnsupported("it has no video stream"));
+      return Fail(kFilm.Unsupported("it has no video stream"));
     }
     index_.seconds = frame_seconds_ * static_cast<double>(index_.samples.size());
     return std::move(index_);
@@ -86,7 +86,7 @@ class AviReader final {
  private:
   Result<void> TakeStream(ByteReader& reader, std::uint32_t size) {
     if (size < 4 || size - 4 > reader.left()) {
-      return Fail(FilmTruncated("the list of a stream passes its end"));
+      return Fail(kFilm.Truncated("the list of a stream passes its end"));
     }
     const Stream stream = ReadStream(reader.Take(size - 4));
     const std::uint32_t number = streams_++;
@@ -94,7 +94,7 @@ class AviReader final {
       return {};
     }
     if (stream.codec != Four("MJPG") && stream.codec != Four("mjpg")) {
-      return Fail(FilmUnsupported(fmt::format(
+      return Fail(kFilm.Unsupported(fmt::format(
           "its codec is \"{}\"; of AVI only JPEG (\"MJPG\") is read", ShownCode(stream.codec))));
     }
     found_ = true;

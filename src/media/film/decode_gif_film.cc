@@ -2,9 +2,9 @@
 #include <optional>
 #include <vector>
 
-#include "media/film/film_errors.h"
 #include "media/film/frame_sink.h"
 #include "media/gif_stream.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -36,7 +36,7 @@ void Fill(Image& canvas, const Place& place, const Pixel& colour) {
 
 Error OfFrame(std::uint32_t number, const Error& error) {
   return {error.code(), fmt::format("video is corrupt: frame {}: {}", number, error.detail()),
-          kFilmParam};
+          kFilm.noun};
 }
 
 }  // namespace
@@ -57,7 +57,7 @@ Result<void> DecodeGifFilm(Bytes file, const FilmIndex& index, FrameSink& sink) 
       return Fail(OfFrame(i, next.error()));
     }
     if (!*next) {
-      return Fail(FilmCorrupt(fmt::format("frame {} is missing", i)));
+      return Fail(kFilm.Corrupt(fmt::format("frame {} is missing", i)));
     }
     const GifPicture& picture = **next;
     const Place place = PlaceOf(picture, canvas.size);

@@ -5,10 +5,10 @@
 #include <numeric>
 #include <utility>
 
-#include "media/film/film_errors.h"
 #include "media/film/frame_sink.h"
 #include "media/film/h264_headers.h"
 #include "media/film/yuv.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -26,7 +26,7 @@ using Decoder = std::unique_ptr<ISVCDecoder, CloseDecoder>;
 Result<Decoder> Open() {
   ISVCDecoder* made = nullptr;
   if (::WelsCreateDecoder(&made) != 0 || made == nullptr) {
-    return Fail(Code::kUnavailable, "openh264 gives no decoder", kFilmParam);
+    return Fail(Code::kUnavailable, "openh264 gives no decoder", kFilm.noun);
   }
   Decoder decoder(made);
   int quiet = WELS_LOG_QUIET;
@@ -37,7 +37,7 @@ Result<Decoder> Open() {
   how.sVideoProperty.eVideoBsType = VIDEO_BITSTREAM_AVC;
   how.sVideoProperty.size = sizeof how.sVideoProperty;
   if (decoder->Initialize(&how) != 0) {
-    return Fail(Code::kUnavailable, "openh264 does not start", kFilmParam);
+    return Fail(Code::kUnavailable, "openh264 does not start", kFilm.noun);
   }
   return decoder;
 }
@@ -67,7 +67,7 @@ class Run final {
                                       static_cast<int>(units.size()), planes, &info);
       units.clear();
       if (state != dsErrorFree) {
-        return Fail(FilmCorrupt(
+        return Fail(kFilm.Corrupt(
             fmt::format("frame {}: openh264 says {:#x}", i, static_cast<unsigned>(state))));
       }
       PX_CHECK_OK(Take(planes, info));
@@ -81,8 +81,8 @@ class Run final {
       PX_CHECK_OK(Take(planes, info));
     }
     if (next_ != order_.size()) {
-      return Fail(
-          FilmCorrupt(fmt::format("of frames {} to {} openh264 shows {}", begin, end - 1, next_)));
+      return Fail(kFilm.Corrupt(
+          fmt::format("of frames {} to {} openh264 shows {}", begin, end - 1, next_)));
     }
     return {};
   }
@@ -93,7 +93,7 @@ class Run final {
       return {};
     }
     if (next_ == order_.size()) {
-      return Fail(FilmCorrupt("it shows more frames than it has"));
+      return Fail(kFilm.Corrupt("it shows more frames than it has"));
     }
     const std::uint32_t sample = order_[next_++];
     if (!sink_.Wants(sample)) {
@@ -101,7 +101,7 @@ class Run final {
     }
     const SSysMEMBuffer& buffer = info.UsrData.sSystemBuffer;
     if (buffer.iWidth <= 0 || buffer.iHeight <= 0 || buffer.iFormat != videoFormatI420) {
-      return Fail(FilmCorrupt(fmt::format("frame {} has no planes", sample)));
+      return Fail(kFilm.Corrupt(fmt::format("frame {} has no planes", sample)));
     }
     YuvFrame frame{.size = {.width = static_cast<std::uint32_t>(buffer.iWidth),
                             .height = static_cast<std::uint32_t>(buffer.iHeight)},

@@ -1,9 +1,9 @@
 #include <vpx/vp8dx.h>
 #include <vpx/vpx_decoder.h>
 
-#include "media/film/film_errors.h"
 #include "media/film/frame_sink.h"
 #include "media/film/yuv.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -28,7 +28,7 @@ class Decoder final {
   Result<void> Open(FilmCodec codec) {
     const vpx_codec_dec_cfg_t config{.threads = 1, .w = 0, .h = 0};
     if (::vpx_codec_dec_init(&context_, InterfaceOf(codec), &config, 0) != VPX_CODEC_OK) {
-      return Fail(Code::kUnavailable, "libvpx gives no decoder", kFilmParam);
+      return Fail(Code::kUnavailable, "libvpx gives no decoder", kFilm.noun);
     }
     open_ = true;
     return {};
@@ -62,7 +62,7 @@ ColorMatrix MatrixOfVpx(vpx_color_space_t space) {
 Result<Image> ImageOf(const vpx_image_t& image, const FilmIndex& index) {
   if ((image.fmt & VPX_IMG_FMT_HIGHBITDEPTH) != 0 || image.bit_depth > 8) {
     return Fail(
-        FilmUnsupported(fmt::format("its VP9 has {} bits; only 8 are read", image.bit_depth)));
+        kFilm.Unsupported(fmt::format("its VP9 has {} bits; only 8 are read", image.bit_depth)));
   }
   YuvFrame frame{.size = {.width = image.d_w, .height = image.d_h},
                  .y = {image.planes[VPX_PLANE_Y], image.stride[VPX_PLANE_Y]},
@@ -89,8 +89,8 @@ Result<void> CheckKeySize(Bytes sample, const FilmIndex& index, std::uint32_t nu
                                    static_cast<unsigned>(sample.size()), &info) == VPX_CODEC_OK;
   if (known && info.is_kf != 0 && info.w != 0 &&
       (info.w != index.size.width || info.h != index.size.height)) {
-    return Fail(FilmUnsupported(fmt::format("frame {} is {}x{}, the video {}x{}", number, info.w,
-                                            info.h, index.size.width, index.size.height)));
+    return Fail(kFilm.Unsupported(fmt::format("frame {} is {}x{}, the video {}x{}", number, info.w,
+                                              info.h, index.size.width, index.size.height)));
   }
   return {};
 }
@@ -104,7 +104,7 @@ Result<void> DecodeRun(Bytes file, const FilmIndex& index, std::uint32_t begin, 
     PX_CHECK_OK(CheckKeySize(sample, index, i));
     if (::vpx_codec_decode(decoder.get(), sample.data(), static_cast<unsigned>(sample.size()),
                            nullptr, 0) != VPX_CODEC_OK) {
-      return Fail(FilmCorrupt(fmt::format("frame {}: {}", i, ::vpx_codec_error(decoder.get()))));
+      return Fail(kFilm.Corrupt(fmt::format("frame {}: {}", i, ::vpx_codec_error(decoder.get()))));
     }
     const vpx_image_t* shown = nullptr;
     vpx_codec_iter_t at = nullptr;

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "media/film/film_errors.h"
 #include "media/film/film_index.h"
 #include "media/film/frame_sink.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -18,7 +18,7 @@ Result<std::uint64_t> CheckFrames(ImageSize size, std::uint64_t shown,
     return Fail(Code::kInvalidArgument,
                 fmt::format("{} frames up to {} cannot be taken from the {} of a video",
                             frames.size(), frames.empty() ? 0 : frames.back(), shown),
-                kFilmParam);
+                kFilm.noun);
   }
   if (options.resize) {
     size = options.resize->size;
@@ -32,9 +32,9 @@ Result<std::uint64_t> CheckFrames(ImageSize size, std::uint64_t shown,
   }
   const std::uint64_t bytes = size.pixel_count() * kImageChannels * frames.size();
   if (bytes > options.limits.frame_bytes_max) {
-    return Fail(
-        FilmTooLarge(fmt::format("{} frames of {}x{} are", frames.size(), size.width, size.height),
-                     bytes, "bytes", "frame_bytes_max", options.limits.frame_bytes_max));
+    return Fail(kFilm.TooLarge(
+        fmt::format("{} frames of {}x{} are", frames.size(), size.width, size.height), bytes,
+        "bytes", "frame_bytes_max", options.limits.frame_bytes_max));
   }
   return bytes;
 }
@@ -59,13 +59,13 @@ Result<void> DecodeJpegFilm(Bytes file, const FilmIndex& index, FrameSink& sink)
     const Bytes bytes = BytesOf(file, index.samples[i]);
     Result<ImageInfo> info = ReadImageInfo(bytes, limits);
     if (info && info->format != Format::kJpeg) {
-      return Fail(FilmCorrupt(fmt::format("frame {} is no JPEG", i)));
+      return Fail(kFilm.Corrupt(fmt::format("frame {} is no JPEG", i)));
     }
     Result<Image> frame = info ? Decode(bytes, {.limits = limits}) : Fail(info.error());
     if (!frame) {
       return Fail(frame.error().code(),
                   fmt::format("video is corrupt: frame {}: {}", i, frame.error().detail()),
-                  kFilmParam);
+                  kFilm.noun);
     }
     PX_CHECK_OK(sink.Put(i, std::move(*frame)));
   }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "media/film/film_info.h"
@@ -56,6 +57,9 @@ Result<FilmIndex> ReadGifIndex(Bytes file, std::uint32_t frames_max);
 
 /// "avc1" as a file has it: what cannot be shown is a question mark.
 std::string ShownCode(std::uint32_t four);
+
+/// `codec`: how the container names it.
+Error CodecUnsupported(std::string_view codec);
 
 constexpr std::uint32_t Four(const char (&name)[5]) {
   std::uint32_t code = 0;

@@ -4,9 +4,9 @@
 #include <optional>
 #include <utility>
 
-#include "media/film/film_errors.h"
 #include "media/film/film_index.h"
 #include "media/film/h264_headers.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -47,7 +47,7 @@ Result<FilmIndex> ReadContainer(Bytes file, std::uint32_t frames_max) {
   if (HasText(file, 0, "GIF87a") || HasText(file, 0, "GIF89a")) {
     return ReadGifIndex(file, frames_max);
   }
-  return Fail(FilmUnsupported("its first bytes are not those of MP4, WebM, AVI or GIF"));
+  return Fail(kFilm.Unsupported("its first bytes are not those of MP4, WebM, AVI or GIF"));
 }
 
 // VP8 and VP9 have frames that others are predicted from and nobody sees.
@@ -121,6 +121,11 @@ std::string ShownCode(std::uint32_t four) {
   return out;
 }
 
+Error CodecUnsupported(std::string_view codec) {
+  return kFilm.Unsupported(
+      fmt::format("its codec is {}; JPEG, VP8, VP9 and H.264 are read", codec));
+}
+
 std::vector<std::uint32_t> ShownOrder(const FilmIndex& index) {
   std::vector<std::uint32_t> order;
   for (std::uint32_t i = 0; i < index.samples.size(); ++i) {
@@ -135,10 +140,10 @@ std::vector<std::uint32_t> ShownOrder(const FilmIndex& index) {
 
 Result<FilmIndex> ReadFilmIndex(Bytes file, const FilmLimits& limits) {
   if (file.empty()) {
-    return Fail(Code::kInvalidArgument, "video is empty: it has 0 bytes", kFilmParam);
+    return Fail(Code::kInvalidArgument, "video is empty: it has 0 bytes", kFilm.noun);
   }
   if (file.size() > limits.bytes_max) {
-    return Fail(FilmTooLarge("it has", file.size(), "bytes", "bytes_max", limits.bytes_max));
+    return Fail(kFilm.TooLarge("it has", file.size(), "bytes", "bytes_max", limits.bytes_max));
   }
   PX_TRY(FilmIndex index, ReadContainer(file, limits.frames_max));
   if (index.codec == FilmCodec::kH264) {
@@ -146,31 +151,31 @@ Result<FilmIndex> ReadFilmIndex(Bytes file, const FilmLimits& limits) {
   }
   const ImageSize size = index.size;
   if (size.width == 0 || size.height == 0) {
-    return Fail(FilmCorrupt(fmt::format("its size is {}x{}", size.width, size.height)));
+    return Fail(kFilm.Corrupt(fmt::format("its size is {}x{}", size.width, size.height)));
   }
   for (const auto& [name, side] : {std::pair("width", size.width), {"height", size.height}}) {
     if (side > limits.side_max) {
-      return Fail(FilmTooLarge(name, side, "pixels", "side_max", limits.side_max));
+      return Fail(kFilm.TooLarge(name, side, "pixels", "side_max", limits.side_max));
     }
   }
   if (size.pixel_count() > limits.pixels_max) {
-    return Fail(FilmTooLarge(fmt::format("{}x{} is", size.width, size.height), size.pixel_count(),
-                             "pixels", "pixels_max", limits.pixels_max));
+    return Fail(kFilm.TooLarge(fmt::format("{}x{} is", size.width, size.height), size.pixel_count(),
+                               "pixels", "pixels_max", limits.pixels_max));
   }
   if (index.samples.size() > limits.frames_max) {
-    return Fail(FilmTooLarge("it has at least", index.samples.size(), "frames", "frames_max",
-                             limits.frames_max));
+    return Fail(kFilm.TooLarge("it has at least", index.samples.size(), "frames", "frames_max",
+                               limits.frames_max));
   }
   for (std::size_t i = 0; i < index.samples.size(); ++i) {
     FilmSample& sample = index.samples[i];
     if (sample.at > file.size() || sample.size > file.size() - sample.at) {
-      return Fail(FilmTruncated(fmt::format("frame {} lies at byte {} to {} of {}", i, sample.at,
-                                            sample.at + sample.size, file.size())));
+      return Fail(kFilm.Truncated(fmt::format("frame {} lies at byte {} to {} of {}", i, sample.at,
+                                              sample.at + sample.size, file.size())));
     }
     sample.shown = sample.shown && ShowsFrame(index.codec, file.subspan(sample.at, sample.size));
   }
   if (std::ranges::none_of(index.samples, &FilmSample::shown)) {
-    return Fail(FilmCorrupt("it shows no frame"));
+    return Fail(kFilm.Corrupt("it shows no frame"));
   }
   return index;
 }

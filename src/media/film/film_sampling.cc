@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "media/film/film_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -31,7 +31,7 @@ Result<std::vector<std::uint32_t>> SampleFrames(const FilmInfo& info, const Samp
       return Fail(
           Code::kInvalidArgument,
           fmt::format("{} frames cannot be taken from the {} of a video", count, info.frames),
-          kFilmParam);
+          kFilm.noun);
     }
   } else {
     count = static_cast<std::uint64_t>(

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/assert.h"
-#include "media/film/film_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -30,9 +30,9 @@ bool FrameSink::Wants(std::uint32_t begin, std::uint32_t end) const {
 
 Result<void> FrameSink::Put(std::uint32_t sample, Image frame) {
   if (frame.size != size_) {
-    return Fail(
-        FilmUnsupported(fmt::format("frame {} is {}x{}, the video {}x{}", sample, frame.size.width,
-                                    frame.size.height, size_.width, size_.height)));
+    return Fail(kFilm.Unsupported(fmt::format("frame {} is {}x{}, the video {}x{}", sample,
+                                              frame.size.width, frame.size.height, size_.width,
+                                              size_.height)));
   }
   auto [slot, end] = std::ranges::equal_range(slots_, sample, {}, &Slot::sample);
   if (slot != end && resize_) {
@@ -49,7 +49,7 @@ Result<void> FrameSink::Put(std::uint32_t sample, Image frame) {
 Result<void> FrameSink::Finish() const {
   const auto missing = std::ranges::find(slots_, false, &Slot::filled);
   if (missing != slots_.end()) {
-    return Fail(FilmCorrupt(fmt::format("frame {} of it shows nothing", missing->sample)));
+    return Fail(kFilm.Corrupt(fmt::format("frame {} of it shows nothing", missing->sample)));
   }
   return {};
 }

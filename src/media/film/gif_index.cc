@@ -1,7 +1,7 @@
 // GIF animations: how many pictures there are, and for how long each is shown.
-#include "media/film/film_errors.h"
 #include "media/film/film_index.h"
 #include "media/headers.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -30,7 +30,7 @@ void SkipSubBlocks(ByteReader& reader) {
 Result<FilmIndex> ReadGifIndex(Bytes file, std::uint32_t frames_max) {
   const Result<GifFrame> first = ReadGifFrame(file);
   if (!first) {
-    return Fail(FilmCorrupt(first.error().detail()));
+    return Fail(kFilm.Corrupt(first.error().detail()));
   }
   FilmIndex index{.format = FilmFormat::kGif, .codec = FilmCodec::kGif, .size = first->canvas};
   ByteReader reader(file.subspan(6));
@@ -55,7 +55,7 @@ Result<FilmIndex> ReadGifIndex(Bytes file, std::uint32_t frames_max) {
       reader.Skip(ColourTableBytes(image_flags) + 1);
       SkipSubBlocks(reader);
       if (!reader.ok()) {
-        return Fail(FilmTruncated(fmt::format("it ends in picture {}", index.samples.size())));
+        return Fail(kFilm.Truncated(fmt::format("it ends in picture {}", index.samples.size())));
       }
       index.samples.push_back(
           {.at = at, .size = 6 + reader.at() - at, .time = time, .key = index.samples.empty()});

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "media/film/film_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -99,11 +99,12 @@ Result<void> ReadChromaFormat(BitReader& bits) {
   const std::uint32_t chroma_bits = bits.Golomb() + 8;
   if (bits.ok() && format != 1) {
     constexpr std::string_view kNames[] = {"grey", "4:2:0", "4:2:2", "4:4:4"};
-    return Fail(FilmUnsupported(fmt::format("its H.264 is {}; only 4:2:0 is read",
-                                            format < 4 ? kNames[format] : "broken")));
+    return Fail(kFilm.Unsupported(fmt::format("its H.264 is {}; only 4:2:0 is read",
+                                              format < 4 ? kNames[format] : "broken")));
   }
   if (bits.ok() && (luma_bits != 8 || chroma_bits != 8)) {
-    return Fail(FilmUnsupported(fmt::format("its H.264 has {} bits; only 8 are read", luma_bits)));
+    return Fail(
+        kFilm.Unsupported(fmt::format("its H.264 has {} bits; only 8 are read", luma_bits)));
   }
   bits.Flag();
   if (bits.Flag()) {
@@ -164,7 +165,7 @@ Result<H264Sequence> ReadH264Sequence(Bytes unit) {
   const std::uint64_t columns = std::uint64_t{bits.Golomb()} + 1;
   const std::uint64_t rows = std::uint64_t{bits.Golomb()} + 1;
   if (bits.ok() && !bits.Flag()) {
-    return Fail(FilmUnsupported("its H.264 is interlaced"));
+    return Fail(kFilm.Unsupported("its H.264 is interlaced"));
   }
   bits.Flag();
   std::uint64_t cut[4] = {};  // left, right, top, bottom; two pixels each
@@ -178,7 +179,7 @@ Result<H264Sequence> ReadH264Sequence(Bytes unit) {
   const std::uint64_t height = rows * kMacroblock;
   if (!bits.ok() || width > kSideMax || height > kSideMax || cut[0] + cut[1] >= width ||
       cut[2] + cut[3] >= height) {
-    return Fail(FilmCorrupt("its H.264 says no size"));
+    return Fail(kFilm.Corrupt("its H.264 says no size"));
   }
   out.size = {.width = static_cast<std::uint32_t>(width - cut[0] - cut[1]),
               .height = static_cast<std::uint32_t>(height - cut[2] - cut[3])};
@@ -198,7 +199,7 @@ Result<H264Config> ReadH264Config(Bytes config) {
     for (std::uint32_t i = 0; i < count; ++i) {
       const Bytes unit = reader.Take(reader.Big16());
       if (!reader.ok() || unit.empty()) {
-        return Fail(FilmCorrupt("its H.264 parameters end early"));
+        return Fail(kFilm.Corrupt("its H.264 parameters end early"));
       }
       if (sequences && i == 0) {
         PX_TRY(const H264Sequence sequence, ReadH264Sequence(unit));
@@ -210,7 +211,7 @@ Result<H264Config> ReadH264Config(Bytes config) {
     }
   }
   if (!reader.ok()) {
-    return Fail(FilmCorrupt("its H.264 parameters end early"));
+    return Fail(kFilm.Corrupt("its H.264 parameters end early"));
   }
   return out;
 }
@@ -226,7 +227,7 @@ Result<std::string> WithStartCodes(Bytes sample, const H264Config& config, Image
     }
     const Bytes unit = reader.Take(length);
     if (!reader.ok()) {
-      return Fail(FilmTruncated("a unit of its H.264 passes its frame"));
+      return Fail(kFilm.Truncated("a unit of its H.264 passes its frame"));
     }
     if (unit.empty()) {
       continue;
@@ -235,8 +236,8 @@ Result<std::string> WithStartCodes(Bytes sample, const H264Config& config, Image
       PX_TRY(const H264Sequence sequence, ReadH264Sequence(unit));
       if (sequence.size != size) {
         return Fail(
-            FilmUnsupported(fmt::format("its frames become {}x{} from {}x{}", sequence.size.width,
-                                        sequence.size.height, size.width, size.height)));
+            kFilm.Unsupported(fmt::format("its frames become {}x{} from {}x{}", sequence.size.width,
+                                          sequence.size.height, size.width, size.height)));
       }
     }
     out.append(kStartCode).append(unit.begin(), unit.end());

@@ -3,8 +3,8 @@
 #include <limits>
 #include <optional>
 
-#include "media/film/film_errors.h"
 #include "media/film/film_index.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -41,11 +41,11 @@ class BoxReader final {
     }
     const std::size_t header = reader_.at() - box.at;
     if (!reader_.ok() || size > left) {
-      return Fail(FilmTruncated(
+      return Fail(kFilm.Truncated(
           fmt::format("its box \"{}\" of {} bytes has {}", ShownCode(box.type), size, left)));
     }
     if (size < header) {
-      return Fail(FilmCorrupt(
+      return Fail(kFilm.Corrupt(
           fmt::format("its box \"{}\" says that it has {} bytes", ShownCode(box.type), size)));
     }
     box.body = reader_.Take(size - header);
@@ -73,7 +73,7 @@ Result<std::optional<Bytes>> FindBox(Bytes body, std::uint32_t type) {
 Result<Bytes> NeedBox(Bytes body, std::uint32_t type) {
   PX_TRY(const std::optional<Bytes> found, FindBox(body, type));
   if (!found) {
-    return Fail(FilmCorrupt(fmt::format("it has no box \"{}\"", ShownCode(type))));
+    return Fail(kFilm.Corrupt(fmt::format("it has no box \"{}\"", ShownCode(type))));
   }
   return *found;
 }
@@ -94,8 +94,8 @@ Result<Table> ReadTable(Bytes body, std::uint32_t type, std::size_t entry_bytes)
   reader.Skip(3);
   out.count = reader.Big32();
   if (!reader.ok() || out.count > reader.left() / entry_bytes) {
-    return Fail(FilmTruncated(fmt::format("its table \"{}\" of {} entries has {} bytes",
-                                          ShownCode(type), out.count, body.size())));
+    return Fail(kFilm.Truncated(fmt::format("its table \"{}\" of {} entries has {} bytes",
+                                            ShownCode(type), out.count, body.size())));
   }
   out.entries = reader.Take(out.count * entry_bytes);
   return out;
@@ -108,7 +108,7 @@ Result<Table> FindTable(Bytes body, std::uint32_t type, std::size_t entry_bytes)
 }
 
 Error TooManyFrames(std::uint64_t count, std::uint32_t frames_max) {
-  return FilmTooLarge("it has", count, "frames", "frames_max", frames_max);
+  return kFilm.TooLarge("it has", count, "frames", "frames_max", frames_max);
 }
 
 /// What a track's frames are shown in: ticks of `begin` .. `end`.
@@ -174,15 +174,15 @@ Result<void> ReadDescription(Bytes stsd, FilmIndex& index) {
   header.Skip(4);
   const std::uint32_t count = header.Big32();
   if (!header.ok() || count == 0) {
-    return Fail(FilmCorrupt("its frames are not described"));
+    return Fail(kFilm.Corrupt("its frames are not described"));
   }
   if (count != 1) {
-    return Fail(FilmUnsupported(fmt::format("its frames are of {} kinds in turn", count)));
+    return Fail(kFilm.Unsupported(fmt::format("its frames are of {} kinds in turn", count)));
   }
   BoxReader entries(stsd.subspan(header.at()));
   PX_TRY(const std::optional<Box> entry, entries.Next());
   if (!entry || entry->body.size() < kEntryBytes) {
-    return Fail(FilmTruncated("the description of its frames ends early"));
+    return Fail(kFilm.Truncated("the description of its frames ends early"));
   }
   ByteReader fields(entry->body);
   fields.Skip(24);
@@ -211,7 +211,7 @@ Result<void> ReadDescription(Bytes stsd, FilmIndex& index) {
       break;
     default:
       if (entry->type != Four("mp4v") || !esds || !SaysJpeg(*esds)) {
-        return Fail(FilmCodecUnsupported(
+        return Fail(CodecUnsupported(
             fmt::format("{} (\"{}\")", CodecName(entry->type), ShownCode(entry->type))));
       }
       index.codec = FilmCodec::kJpeg;
@@ -272,12 +272,12 @@ Result<Sizes> ReadSizes(Bytes stbl, std::uint32_t frames_max) {
     reader.Skip(7);
     out.bits = reader.Byte();
     if (out.bits != 4 && out.bits != 8 && out.bits != 16) {
-      return Fail(FilmCorrupt(fmt::format("its sizes have {} bits", out.bits)));
+      return Fail(kFilm.Corrupt(fmt::format("its sizes have {} bits", out.bits)));
     }
   }
   out.count = reader.Big32();
   if (!reader.ok()) {
-    return Fail(FilmTruncated("the table of its sizes ends early"));
+    return Fail(kFilm.Truncated("the table of its sizes ends early"));
   }
   if (out.count > frames_max) {
     return Fail(TooManyFrames(out.count, frames_max));
@@ -285,7 +285,7 @@ Result<Sizes> ReadSizes(Bytes stbl, std::uint32_t frames_max) {
   const std::size_t needed = out.all != 0 ? 0 : (std::size_t{out.count} * out.bits + 7) / 8;
   out.table = reader.Take(needed);
   if (!reader.ok()) {
-    return Fail(FilmTruncated(fmt::format("the table of {} sizes ends early", out.count)));
+    return Fail(kFilm.Truncated(fmt::format("the table of {} sizes ends early", out.count)));
   }
   return out;
 }
@@ -340,13 +340,13 @@ Result<void> ReadPlaces(Bytes stbl, const Sizes& sizes, FilmIndex& index) {
       const std::uint32_t size = sizes.Of(sample);
       index.samples.push_back({.at = at, .size = size});
       if (at > std::numeric_limits<std::uint64_t>::max() / 2) {
-        return Fail(FilmTruncated(fmt::format("frame {} lies at byte {}", sample, at)));
+        return Fail(kFilm.Truncated(fmt::format("frame {} lies at byte {}", sample, at)));
       }
       at += size;
     }
   }
   if (sample < sizes.count) {
-    return Fail(FilmCorrupt(
+    return Fail(kFilm.Corrupt(
         fmt::format("it has {} frames, and places of {} of them", sizes.count, sample)));
   }
   return {};
@@ -400,7 +400,7 @@ Result<Edit> ReadEdit(Bytes trak, std::uint32_t movie_timescale, std::uint32_t t
       continue;  // nothing is shown for a while
     }
     if (found) {
-      return Fail(FilmUnsupported("it is cut together of several pieces by an edit list"));
+      return Fail(kFilm.Unsupported("it is cut together of several pieces by an edit list"));
     }
     found = true;
     out.begin = begin;
@@ -422,7 +422,7 @@ Result<std::uint32_t> ReadTimescale(Bytes body) {
   reader.Skip(3 + (wide ? 16 : 8));
   const std::uint32_t scale = reader.Big32();
   if (!reader.ok() || scale == 0) {
-    return Fail(FilmCorrupt("its clock has no ticks"));
+    return Fail(kFilm.Corrupt("its clock has no ticks"));
   }
   return scale;
 }
@@ -501,7 +501,7 @@ Result<void> ReadRun(Bytes trun, std::uint64_t base, const Defaults& defaults,
                                                    : defaults.flags;
     const std::uint32_t offset = (flags & 0x800) != 0 ? reader.Big32() : 0;
     if (!reader.ok()) {
-      return Fail(FilmTruncated(fmt::format("a fragment of {} frames ends early", count)));
+      return Fail(kFilm.Truncated(fmt::format("a fragment of {} frames ends early", count)));
     }
     track.index.samples.push_back(
         {.at = at,
@@ -558,7 +558,7 @@ Result<Track> ReadMovie(Bytes moov, std::uint32_t frames_max) {
   while (true) {
     PX_TRY(const std::optional<Box> box, boxes.Next());
     if (!box) {
-      return Fail(FilmUnsupported("it has no video track"));
+      return Fail(kFilm.Unsupported("it has no video track"));
     }
     if (box->type == Four("trak")) {
       PX_TRY(std::optional<Track> track, ReadTrack(box->body, timescale, frames_max));
@@ -588,7 +588,7 @@ Result<FilmIndex> ReadMp4Index(Bytes file, std::uint32_t frames_max) {
     }
   }
   if (!track) {
-    return Fail(FilmTruncated("it has no box \"moov\""));
+    return Fail(kFilm.Truncated("it has no box \"moov\""));
   }
   std::uint64_t shown = 0;
   for (FilmSample& sample : track->index.samples) {

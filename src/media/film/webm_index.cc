@@ -7,8 +7,8 @@
 #include <limits>
 #include <string>
 
-#include "media/film/film_errors.h"
 #include "media/film/film_index.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -94,7 +94,7 @@ Result<void> ForEach(Bytes body, const Visit& visit) {
     const std::uint64_t size = Vint(reader);
     const Bytes inner = size == kUnknownSize ? Bytes() : reader.Take(size);
     if (!reader.ok() || size == kUnknownSize) {
-      return Fail(FilmTruncated(fmt::format("its element {:x} passes the one around it", id)));
+      return Fail(kFilm.Truncated(fmt::format("its element {:x} passes the one around it", id)));
     }
     PX_CHECK_OK(visit(id, inner));
   }
@@ -134,19 +134,19 @@ class WebmReader final {
     while (reader.left() > 0 && index_.samples.size() <= frames_max_) {
       const Element element = {.id = ReadId(reader), .size = Vint(reader)};
       if (!reader.ok()) {
-        return Fail(FilmTruncated("it ends in an element"));
+        return Fail(kFilm.Truncated("it ends in an element"));
       }
       if (element.id == kSegment || element.id == kCluster) {
         continue;
       }
       const Bytes body = element.size == kUnknownSize ? Bytes() : reader.Take(element.size);
       if (!reader.ok() || element.size == kUnknownSize) {
-        return Fail(FilmTruncated(fmt::format("its element {:x} passes its end", element.id)));
+        return Fail(kFilm.Truncated(fmt::format("its element {:x} passes its end", element.id)));
       }
       PX_CHECK_OK(Take(element.id, body));
     }
     if (!found_) {
-      return Fail(FilmUnsupported("it has no video track"));
+      return Fail(kFilm.Unsupported("it has no video track"));
     }
     SetSeconds();
     return std::move(index_);
@@ -225,7 +225,7 @@ class WebmReader final {
       return {};
     }
     if (track.encoded) {
-      return Fail(FilmUnsupported("its frames are compressed or encrypted once more"));
+      return Fail(kFilm.Unsupported("its frames are compressed or encrypted once more"));
     }
     PX_CHECK_OK(TakeCodec(track.codec, config));
     found_ = true;
@@ -272,7 +272,7 @@ class WebmReader final {
       const std::string_view known = name.starts_with("V_MPEGH/ISO/HEVC") ? "HEVC"
                                      : name == "V_AV1"                    ? "AV1"
                                                                           : "of another kind";
-      return Fail(FilmCodecUnsupported(fmt::format("{} (\"{}\")", known, name)));
+      return Fail(CodecUnsupported(fmt::format("{} (\"{}\")", known, name)));
     }
     return {};
   }
@@ -283,14 +283,14 @@ class WebmReader final {
     const auto offset = static_cast<std::int16_t>(reader.Big16());
     const std::uint8_t flags = reader.Byte();
     if (!reader.ok()) {
-      return Fail(FilmTruncated("a block of it ends early"));
+      return Fail(kFilm.Truncated("a block of it ends early"));
     }
     if (!found_ || track != number_) {
       return {};
     }
     constexpr std::uint8_t kLacing = 0x06;
     if ((flags & kLacing) != 0) {
-      return Fail(FilmUnsupported("several frames lie in one block"));
+      return Fail(kFilm.Unsupported("several frames lie in one block"));
     }
     const Bytes frame = body.subspan(reader.at());
     index_.samples.push_back({.at = static_cast<std::uint64_t>(frame.data() - file_.data()),

@@ -4,7 +4,7 @@
 #include <array>
 #include <cmath>
 
-#include "media/film/film_errors.h"
+#include "media/media_noun.h"
 
 namespace pixii::media {
 
@@ -69,7 +69,7 @@ std::uint8_t Clipped(std::int32_t value) {
 
 Result<Image> RgbOf(const YuvFrame& frame) {
   if (frame.colors.matrix == ColorMatrix::kRgb) {
-    return Fail(FilmUnsupported("its planes are red, green and blue"));
+    return Fail(kFilm.Unsupported("its planes are red, green and blue"));
   }
   const Terms terms = MakeTerms(frame.colors);
   Image out{.size = frame.size, .rgb = {}};
