@@ -13,13 +13,25 @@
 #include <unordered_map>
 #include <vector>
 
-#include "control/forwarding_link.h"
 #include "rt/loop.h"
 #include "worker/feature_fetcher.h"
+#include "worker/request_link.h"
 
 namespace pixii::worker {
 
-class FeatureLink final : public control::ForwardingLink {
+/// A request whose features are under way, or held for the engine.
+struct FeatureEntry {
+  std::unique_ptr<wire::GenerateRequest> request;  // null: the engine has it
+  control::WorkerLink::FrameHandler on_frame;
+  std::map<std::string, std::uint64_t> fetches;  // under way: by digest, the fetcher's ticket
+  std::vector<FeatureFetcher::Features> held;
+  std::vector<std::uint32_t> cancelled;  // choices, before the engine had it
+  std::uint32_t live_choices = 0;
+  rt::Time begun{};
+  rt::TimerId timer = rt::TimerId::kNone;  // its deadline
+};
+
+class FeatureLink final : public RequestLink<FeatureEntry> {
  public:
   /// The engine below finds `features` by this digest as long as somebody has them.
   using Offer = std::function<void(std::string digest, FeatureFetcher::Features features)>;
@@ -28,54 +40,28 @@ class FeatureLink final : public control::ForwardingLink {
   /// is no tower here. All outlive it.
   FeatureLink(rt::Loop& loop, control::WorkerLink& link, FeatureFetcher& fetcher, Offer offer,
               bool fetches_all = false)
-      : ForwardingLink(link),
-        loop_(loop),
+      : RequestLink(loop, link),
         fetcher_(fetcher),
         offer_(std::move(offer)),
         fetches_all_(fetches_all) {}
 
-  FeatureLink(const FeatureLink&) = delete;
-  FeatureLink& operator=(const FeatureLink&) = delete;
   ~FeatureLink() override;
 
   Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override;
   void Cancel(const wire::CancelRequest& cancel) override;
 
-  Result<void> WatchKvEvents(KvEventHandler on_events) override {
-    return link().WatchKvEvents(std::move(on_events));
-  }
-
-  /// Requests whose features are under way, or held for the engine.
-  std::size_t outstanding_count() const { return entries_.size(); }
-
  private:
-  struct Entry {
-    std::unique_ptr<wire::GenerateRequest> request;  // null: the engine has it
-    FrameHandler on_frame;
-    std::map<std::string, std::uint64_t> fetches;  // under way: by digest, the fetcher's ticket
-    std::vector<FeatureFetcher::Features> held;
-    std::vector<std::uint32_t> cancelled;  // choices, before the engine had it
-    std::uint32_t live_choices = 0;
-    rt::Time begun{};
-    rt::TimerId timer = rt::TimerId::kNone;  // its deadline
-  };
-
-  using EntryPtr = std::shared_ptr<Entry>;
-
   void OnFetched(RequestId id, const std::string& digest,
                  const Result<FeatureFetcher::Features>& features);
   void Forward(RequestId id, const EntryPtr& entry);
   void OnFrame(RequestId id, wire::TokenFrame frame);
   void EndAll(RequestId id, wire::FinishReason finish, const std::optional<Error>& error);
 
-  rt::Loop& loop_;
   FeatureFetcher& fetcher_;
   Offer offer_;
   bool fetches_all_;
-  std::unordered_map<RequestId, EntryPtr> entries_;
   /// What was fetched and somebody still has: this link, or the engine's cache.
   std::unordered_map<std::string, std::weak_ptr<const model::VisionFeatures>> known_;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
 };
 
 }  // namespace pixii::worker

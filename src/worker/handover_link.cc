@@ -5,43 +5,34 @@
 
 namespace pixii::worker {
 
-HandoverLink::~HandoverLink() { *alive_ = false; }
-
 Result<void> HandoverLink::Generate(wire::GenerateRequest request, FrameHandler on_frame) {
   if (!request.prefill_only) {
     return link().Generate(std::move(request), std::move(on_frame));
   }
   const RequestId id = request.id;
   const bool early = request.early_handover;
-  auto entry = std::make_shared<Entry>();
+  auto entry = std::make_shared<HandoverEntry>();
   entry->on_frame = std::move(on_frame);
   entry->choices.resize(request.choice_count, Choice::kRuns);
   entry->cancelled.resize(request.choice_count);
-  PX_CHECK_OK(link().Generate(
-      std::move(request),
-      [this, id, entry, alive = std::weak_ptr<bool>(alive_)](wire::TokenFrame frame) {
-        if (const auto here = alive.lock(); here && *here) {
-          OnFrame(id, entry, std::move(frame));
-        }
-      }));
-  entries_.emplace(id, std::move(entry));
+  PX_CHECK_OK(
+      link().Generate(std::move(request), WhileAlive([this, id, entry](wire::TokenFrame frame) {
+                        OnFrame(id, entry, std::move(frame));
+                      })));
+  entries().emplace(id, std::move(entry));
   if (early) {
-    keeper_.WatchEarly(id, [this, id, alive = std::weak_ptr<bool>(alive_)](std::string record) {
-      if (const auto here = alive.lock(); here && *here) {
-        OnEarlyNews(id, std::move(record));
-      }
-    });
+    keeper_.WatchEarly(
+        id, WhileAlive([this, id](std::string record) { OnEarlyNews(id, std::move(record)); }));
   }
   return {};
 }
 
 // Of no use to whom tokens have come already.
 void HandoverLink::OnEarlyNews(RequestId id, std::string record) {
-  const auto found = entries_.find(id);
-  if (found == entries_.end()) {
+  const EntryPtr entry = Find(id);
+  if (entry == nullptr) {
     return;
   }
-  const EntryPtr entry = found->second;
   const auto runs = std::ranges::find(entry->choices, Choice::kRuns);
   if (runs == entry->choices.end()) {
     return;
@@ -63,9 +54,7 @@ void HandoverLink::OnFrame(RequestId id, const EntryPtr& entry, wire::TokenFrame
     frame.finish.reset();
   }
   const bool settled = std::ranges::find(entry->choices, Choice::kRuns) == entry->choices.end();
-  const std::weak_ptr<bool> alive(alive_);
-  entry->on_frame(std::move(frame));
-  if (!alive.expired() && settled && entries_.contains(id)) {
+  if (Tell(entry, std::move(frame)) && settled && entries().contains(id)) {
     Settle(id, entry);
   }
 }
@@ -73,27 +62,23 @@ void HandoverLink::OnFrame(RequestId id, const EntryPtr& entry, wire::TokenFrame
 // The worker below has done all that it was asked for.
 void HandoverLink::Settle(RequestId id, const EntryPtr& entry) {
   if (std::ranges::find(entry->choices, Choice::kHeld) == entry->choices.end()) {
-    entries_.erase(id);
+    entries().erase(id);
     keeper_.Forget(id);
     return;
   }
   if (std::exchange(entry->watched, true)) {
     return;
   }
-  keeper_.Watch(id,
-                [this, id, alive = std::weak_ptr<bool>(alive_)](std::optional<std::string> record) {
-                  if (const auto here = alive.lock(); here && *here) {
-                    OnNews(id, std::move(record));
-                  }
-                });
+  keeper_.Watch(id, WhileAlive([this, id](std::optional<std::string> record) {
+                  OnNews(id, std::move(record));
+                }));
 }
 
 void HandoverLink::OnNews(RequestId id, std::optional<std::string> record) {
-  const auto found = entries_.find(id);
-  if (found == entries_.end()) {
+  const EntryPtr entry = Find(id);
+  if (entry == nullptr) {
     return;
   }
-  const EntryPtr entry = found->second;
   if (!record) {
     EndHeld(id, entry, wire::FinishReason::kLength, std::nullopt);
     return;
@@ -116,38 +101,24 @@ void HandoverLink::EndHeld(RequestId id, const EntryPtr& entry, wire::FinishReas
     }
   }
   if (std::ranges::all_of(entry->choices, [](Choice one) { return one == Choice::kEnded; })) {
-    entries_.erase(id);
+    entries().erase(id);
     keeper_.Forget(id);
   }
-  const std::weak_ptr<bool> alive(alive_);
-  for (const std::uint32_t i : ended) {
-    wire::TokenFrame frame;
-    frame.id = id;
-    frame.choice = i;
-    frame.finish = finish;
-    entry->on_frame(std::move(frame));
-    if (alive.expired()) {
-      return;
-    }
-  }
+  TellEnd(id, entry, ended, finish);
 }
 
 // What is held ends behind this call, as what runs does.
 void HandoverLink::Cancel(const wire::CancelRequest& cancel) {
-  if (const auto found = entries_.find(cancel.id); found != entries_.end()) {
-    std::vector<bool>& cancelled = found->second->cancelled;
+  if (const EntryPtr entry = Find(cancel.id)) {
+    std::vector<bool>& cancelled = entry->cancelled;
     for (std::uint32_t i = 0; i < cancelled.size(); ++i) {
       cancelled[i] = cancelled[i] || !cancel.choice || *cancel.choice == i;
     }
-    loop_.Post([this, cancel, alive = std::weak_ptr<bool>(alive_)] {
-      const auto here = alive.lock();
-      if (!here || !*here) {
-        return;
+    loop().Post(WhileAlive([this, cancel] {
+      if (const EntryPtr here = Find(cancel.id)) {
+        EndHeld(cancel.id, here, wire::FinishReason::kCancelled, cancel.choice);
       }
-      if (const auto entry = entries_.find(cancel.id); entry != entries_.end()) {
-        EndHeld(cancel.id, EntryPtr(entry->second), wire::FinishReason::kCancelled, cancel.choice);
-      }
-    });
+    }));
   }
   link().Cancel(cancel);
 }

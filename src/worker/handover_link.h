@@ -7,15 +7,13 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "base/result.h"
-#include "control/forwarding_link.h"
 #include "rt/loop.h"
+#include "worker/request_link.h"
 
 namespace pixii::worker {
 
@@ -40,37 +38,27 @@ class HandoverKeeper {
   virtual void Forget(RequestId request) = 0;
 };
 
-class HandoverLink final : public control::ForwardingLink {
+/// A prefill, of which something is kept, or will be.
+struct HandoverEntry {
+  enum class Choice : std::uint8_t { kRuns, kHeld, kEnded };
+
+  control::WorkerLink::FrameHandler on_frame;
+  std::vector<Choice> choices;
+  std::vector<bool> cancelled;
+  bool watched = false;
+};
+
+class HandoverLink final : public RequestLink<HandoverEntry> {
  public:
   /// All outlive it.
   HandoverLink(rt::Loop& loop, control::WorkerLink& link, HandoverKeeper& keeper)
-      : ForwardingLink(link), loop_(loop), keeper_(keeper) {}
-
-  HandoverLink(const HandoverLink&) = delete;
-  HandoverLink& operator=(const HandoverLink&) = delete;
-  ~HandoverLink() override;
+      : RequestLink(loop, link), keeper_(keeper) {}
 
   Result<void> Generate(wire::GenerateRequest request, FrameHandler on_frame) override;
   void Cancel(const wire::CancelRequest& cancel) override;
 
-  Result<void> WatchKvEvents(KvEventHandler on_events) override {
-    return link().WatchKvEvents(std::move(on_events));
-  }
-
-  /// Requests of which something is kept, or will be.
-  std::size_t outstanding_count() const { return entries_.size(); }
-
  private:
-  enum class Choice : std::uint8_t { kRuns, kHeld, kEnded };
-
-  struct Entry {
-    FrameHandler on_frame;
-    std::vector<Choice> choices;
-    std::vector<bool> cancelled;
-    bool watched = false;
-  };
-
-  using EntryPtr = std::shared_ptr<Entry>;
+  using Choice = HandoverEntry::Choice;
 
   void OnFrame(RequestId id, const EntryPtr& entry, wire::TokenFrame frame);
   void OnEarlyNews(RequestId id, std::string record);
@@ -79,10 +67,7 @@ class HandoverLink final : public control::ForwardingLink {
   void EndHeld(RequestId id, const EntryPtr& entry, wire::FinishReason finish,
                std::optional<std::uint32_t> choice);
 
-  rt::Loop& loop_;
   HandoverKeeper& keeper_;
-  std::unordered_map<RequestId, EntryPtr> entries_;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop alone
 };
 
 }  // namespace pixii::worker
