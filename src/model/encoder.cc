@@ -125,8 +125,8 @@ Result<AdaptedLinear> Encoder::PrepareLinear(const std::vector<std::string>& nam
   return out;
 }
 
-Result<Encoder::Norm> Encoder::PrepareNorm(const std::string& name, Weights& weights) {
-  Norm norm;
+Result<NormWeights> Encoder::PrepareNorm(const std::string& name, Weights& weights) {
+  NormWeights norm;
   PX_TRY(norm.weight, KeepVector(name + ".weight", weights));
   PX_TRY(norm.bias, KeepVector(name + ".bias", weights));
   return norm;

@@ -14,6 +14,7 @@
 
 #include "base/result.h"
 #include "model/adapted_linear.h"
+#include "model/encoder_block.h"
 #include "model/encoder_spec.h"
 #include "model/language_model.h"
 #include "model/weights.h"
@@ -83,18 +84,13 @@ class Encoder final : public LanguageModel {
   void UnloadAdapter(std::int32_t slot) override { adapters_.Unload(slot); }
 
  private:
-  struct Norm {
-    std::span<const float> weight;
-    std::span<const float> bias;
-  };
-
   struct Layer {
     AdaptedLinear qkv;
     AdaptedLinear o;
     AdaptedLinear up;
     AdaptedLinear down;
-    Norm attention_norm;
-    Norm output_norm;
+    NormWeights attention_norm;
+    NormWeights output_norm;
   };
 
   Result<void> PrepareWeights(Weights& weights);
@@ -102,7 +98,7 @@ class Encoder final : public LanguageModel {
                                                               std::int64_t rows, Weights& weights);
   Result<AdaptedLinear> PrepareLinear(const std::vector<std::string>& parts, std::int64_t rows,
                                       std::int64_t cols, std::int32_t k_shards, Weights& weights);
-  Result<Norm> PrepareNorm(const std::string& name, Weights& weights);
+  Result<NormWeights> PrepareNorm(const std::string& name, Weights& weights);
   Result<std::span<const float>> KeepVector(const std::string& name, Weights& weights);
   Result<void> AllocateWorkspace();
 
@@ -127,7 +123,7 @@ class Encoder final : public LanguageModel {
   std::unique_ptr<kernels::LinearWeight> word_;
   std::unique_ptr<kernels::LinearWeight> position_;
   std::unique_ptr<kernels::LinearWeight> token_type_;
-  Norm embedding_norm_;
+  NormWeights embedding_norm_;
   std::vector<Layer> layers_;
   AdapterSlots adapters_;
   AdaptedLinear head_dense_;

@@ -128,7 +128,7 @@ Result<void> VisionTower::PrepareWeights(Weights& weights) {
     PX_TRY(entry_norm_, PrepareNorm(names.entry_norm, 0, hidden, weights));
   }
   for (std::size_t i = 0; i < static_cast<std::size_t>(spec_.depth()); ++i) {
-    Block& block = blocks_.emplace_back();
+    EncoderBlock& block = blocks_.emplace_back();
     const std::int64_t features = spec_.intermediate_size;
     PX_TRY(block.attention_norm, PrepareNorm(names.attention_norm, i, hidden, weights));
     PX_TRY(block.qkv, PrepareLinear(names.qkv, i, 3 * hidden, hidden, true, weights));
@@ -180,9 +180,9 @@ Result<std::unique_ptr<kernels::LinearWeight>> VisionTower::PrepareLinear(
   return prepared;
 }
 
-Result<VisionTower::Norm> VisionTower::PrepareNorm(const std::string& name, std::size_t layer,
-                                                   std::int64_t size, Weights& weights) {
-  Norm norm;
+Result<NormWeights> VisionTower::PrepareNorm(const std::string& name, std::size_t layer,
+                                             std::int64_t size, Weights& weights) {
+  NormWeights norm;
   const std::string module = LayerName(name, layer);
   PX_TRY(const auto values, weights.Vector(module + ".weight", size));
   PX_TRY(norm.weight, Keep(values));
@@ -404,7 +404,7 @@ void VisionTower::AddPositions(const Picture& picture, const Rows& rows) {
 }
 
 /// residual += delta, out = norm(residual).
-void VisionTower::AddNorm(const Norm& norm, const Matrix& residual, const Matrix& delta,
+void VisionTower::AddNorm(const NormWeights& norm, const Matrix& residual, const Matrix& delta,
                           const Matrix& out) {
   if (spec_.rms_norm) {
     operators_.AddRmsNorm(residual, delta, norm.weight, 0.0F, spec_.norm_epsilon, out);
@@ -414,7 +414,7 @@ void VisionTower::AddNorm(const Norm& norm, const Matrix& residual, const Matrix
 }
 
 void VisionTower::RunBlock(std::size_t index, const Picture& picture, const Rows& rows) {
-  const Block& block = blocks_[index];
+  const EncoderBlock& block = blocks_[index];
   const std::int64_t hidden = spec_.hidden_size;
   const std::int32_t heads = spec_.head_count;
   auto* scratch = static_cast<float*>(scratch_.data());
@@ -451,7 +451,7 @@ void VisionTower::RunBlock(std::size_t index, const Picture& picture, const Rows
 }
 
 /// delta = feed-forward of normed, in chunks that fit the scratch memory.
-void VisionTower::RunFeedForward(const Block& block, const Rows& rows) {
+void VisionTower::RunFeedForward(const EncoderBlock& block, const Rows& rows) {
   auto* scratch = static_cast<float*>(scratch_.data());
   const std::int64_t features = spec_.intermediate_size;
   const std::int64_t step = FeedForwardRows(spec_, rows.normed.rows);

@@ -19,6 +19,7 @@
 
 #include "base/result.h"
 #include "kernels/operators.h"
+#include "model/encoder_block.h"
 #include "model/sequence_media.h"
 #include "model/vision_layout.h"
 #include "model/vision_spec.h"
@@ -64,22 +65,8 @@ class VisionTower final {
   Result<VisionFeatures> Encode(const VisionInput& input);
 
  private:
-  struct Norm {
-    std::span<const float> weight;
-    std::span<const float> bias;
-  };
-
-  struct Block {
-    Norm attention_norm;
-    std::unique_ptr<kernels::LinearWeight> qkv;
-    std::unique_ptr<kernels::LinearWeight> out;
-    Norm feed_forward_norm;
-    std::unique_ptr<kernels::LinearWeight> up;
-    std::unique_ptr<kernels::LinearWeight> down;
-  };
-
   struct Projector {
-    Norm norm;
+    NormWeights norm;
     std::unique_ptr<kernels::LinearWeight> in;
     std::unique_ptr<kernels::LinearWeight> out;
   };
@@ -105,8 +92,8 @@ class VisionTower final {
   Result<std::unique_ptr<kernels::LinearWeight>> PrepareLinear(
       const std::vector<std::string>& names, std::size_t layer, std::int64_t rows,
       std::int64_t cols, bool bias, Weights& weights);
-  Result<Norm> PrepareNorm(const std::string& name, std::size_t layer, std::int64_t size,
-                           Weights& weights);
+  Result<NormWeights> PrepareNorm(const std::string& name, std::size_t layer, std::int64_t size,
+                                  Weights& weights);
   Result<Projector> PrepareMeansProjector(Weights& weights);
   Result<Projector> PrepareProjector(const ProjectorNames& names, std::size_t level,
                                      std::int64_t norm_size, std::int64_t in, Weights& weights);
@@ -118,9 +105,9 @@ class VisionTower final {
   void EmbedPatches(const VisionInput& input, const Picture& picture, const Rows& rows);
   void AddPositions(const Picture& picture, const Rows& rows);
   void RunBlock(std::size_t index, const Picture& picture, const Rows& rows);
-  void RunFeedForward(const Block& block, const Rows& rows);
-  void AddNorm(const Norm& norm, const kernels::Matrix& residual, const kernels::Matrix& delta,
-               const kernels::Matrix& out);
+  void RunFeedForward(const EncoderBlock& block, const Rows& rows);
+  void AddNorm(const NormWeights& norm, const kernels::Matrix& residual,
+               const kernels::Matrix& delta, const kernels::Matrix& out);
   void TakeFeatures(std::size_t index, const Picture& picture, const Rows& rows);
   void ProjectMeans(const Picture& picture, const Rows& rows, const kernels::Matrix& out);
   void Project(const Projector& projector, const kernels::Matrix& in, const Picture& picture,
@@ -136,9 +123,9 @@ class VisionTower final {
   std::span<const float> class_token_;                // empty: none
   std::span<const float> table_;                      // of stretched positions
   std::span<const float> newline_;                    // empty: none
-  Norm entry_norm_;
-  Norm exit_norm_;
-  std::vector<Block> blocks_;
+  NormWeights entry_norm_;
+  NormWeights exit_norm_;
+  std::vector<EncoderBlock> blocks_;
   Projector projector_;
   std::vector<Projector> deepstack_;
   std::vector<kernels::Buffer> vectors_;  // what the spans above point to

@@ -68,14 +68,6 @@ Result<std::unique_ptr<ClipTextEncoder>> ClipTextEncoder::Load(const CheckpointF
   return encoder;
 }
 
-Result<ClipTextEncoder::Norm> ClipTextEncoder::ReadNorm(const std::string& name, std::int64_t size,
-                                                        WeightReader& reader) {
-  Norm out;
-  PX_TRY(out.weight, reader.Vector(name + ".weight", {size}));
-  PX_TRY(out.bias, reader.Vector(name + ".bias", {size}));
-  return out;
-}
-
 Result<void> ClipTextEncoder::Prepare(WeightReader& reader) {
   const std::int64_t d = config_.hidden_size;
   const std::string root =
@@ -87,21 +79,21 @@ Result<void> ClipTextEncoder::Prepare(WeightReader& reader) {
   reader.Ignore("text_projection.");
   for (std::int32_t i = 0; i < config_.layer_count; ++i) {
     const std::string name = fmt::format("{}encoder.layers.{}.", root, i);
-    Layer layer;
-    PX_TRY(layer.attention_norm, ReadNorm(name + "layer_norm1", d, reader));
+    EncoderBlock layer;
+    PX_TRY(layer.attention_norm, reader.Norm(name + "layer_norm1", d));
     PX_TRY(layer.qkv, reader.Linear({.parts = {{name + "self_attn.q_proj", d},
                                                {name + "self_attn.k_proj", d},
                                                {name + "self_attn.v_proj", d}},
                                      .cols = d}));
-    PX_TRY(layer.o, reader.Linear({.parts = {{name + "self_attn.out_proj", d}}, .cols = d}));
-    PX_TRY(layer.feed_forward_norm, ReadNorm(name + "layer_norm2", d, reader));
+    PX_TRY(layer.out, reader.Linear({.parts = {{name + "self_attn.out_proj", d}}, .cols = d}));
+    PX_TRY(layer.feed_forward_norm, reader.Norm(name + "layer_norm2", d));
     PX_TRY(layer.up,
            reader.Linear({.parts = {{name + "mlp.fc1", config_.intermediate_size}}, .cols = d}));
     PX_TRY(layer.down,
            reader.Linear({.parts = {{name + "mlp.fc2", d}}, .cols = config_.intermediate_size}));
     layers_.push_back(std::move(layer));
   }
-  PX_TRY(final_norm_, ReadNorm(root + "final_layer_norm", d, reader));
+  PX_TRY(final_norm_, reader.Norm(root + "final_layer_norm", d));
   return reader.CheckAllRead();
 }
 
@@ -138,7 +130,7 @@ Result<std::vector<float>> ClipTextEncoder::Pool(std::span<const std::int32_t> a
   std::iota(places.begin(), places.end(), 0);
   operators_.Embed(*table_, ids, 1.0F, x);
   operators_.Embed(*positions_, places, 1.0F, delta);
-  for (const Layer& layer : layers_) {
+  for (const EncoderBlock& layer : layers_) {
     operators_.AddLayerNorm(x, delta, layer.attention_norm.weight, layer.attention_norm.bias,
                             config_.epsilon, normed);
     operators_.Linear(normed, *layer.qkv, qkv);
@@ -147,7 +139,7 @@ Result<std::vector<float>> ClipTextEncoder::Pool(std::span<const std::int32_t> a
         operators_,
         {.tokens = tokens, .scale = 1.0F / std::sqrt(static_cast<float>(head_dim)), .causal = true},
         qkv.Columns(0, d), mixed);
-    operators_.Linear(mixed, *layer.o, delta);
+    operators_.Linear(mixed, *layer.out, delta);
     operators_.AddLayerNorm(x, delta, layer.feed_forward_norm.weight, layer.feed_forward_norm.bias,
                             config_.epsilon, normed);
     operators_.Linear(normed, *layer.up, wide);

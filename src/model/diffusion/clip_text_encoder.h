@@ -16,6 +16,7 @@
 #include "kernels/operators.h"
 #include "model/checkpoint_folder.h"
 #include "model/diffusion/weight_reader.h"
+#include "model/encoder_block.h"
 
 namespace pixii::model {
 
@@ -58,30 +59,15 @@ class ClipTextEncoder final {
   Result<std::vector<float>> Pool(std::span<const std::int32_t> ids);
 
  private:
-  struct Norm {
-    std::span<const float> weight;
-    std::span<const float> bias;
-  };
-
-  struct Layer {
-    Norm attention_norm;
-    std::unique_ptr<kernels::LinearWeight> qkv;
-    std::unique_ptr<kernels::LinearWeight> o;
-    Norm feed_forward_norm;
-    std::unique_ptr<kernels::LinearWeight> up;
-    std::unique_ptr<kernels::LinearWeight> down;
-  };
-
   Result<void> Prepare(WeightReader& reader);
-  static Result<Norm> ReadNorm(const std::string& name, std::int64_t size, WeightReader& reader);
 
   ClipTextConfig config_;
   kernels::Operators& operators_;
   VectorStore vectors_;
   std::unique_ptr<kernels::LinearWeight> table_;
   std::unique_ptr<kernels::LinearWeight> positions_;
-  std::vector<Layer> layers_;
-  Norm final_norm_;
+  std::vector<EncoderBlock> layers_;
+  NormWeights final_norm_;
 };
 
 }  // namespace pixii::model

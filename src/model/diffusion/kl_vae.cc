@@ -140,14 +140,6 @@ Result<std::unique_ptr<KlVae>> KlVae::Load(const CheckpointFolder& folder,
   return vae;
 }
 
-Result<KlVae::Norm> KlVae::ReadNorm(const std::string& name, std::int64_t channels,
-                                    WeightReader& reader) {
-  Norm out;
-  PX_TRY(out.weight, reader.Vector(name + ".weight", {channels}));
-  PX_TRY(out.bias, reader.Vector(name + ".bias", {channels}));
-  return out;
-}
-
 Result<KlVae::LinearPointer> KlVae::ReadConvolution(const std::string& name, const Sizes& sizes,
                                                     WeightReader& reader) {
   return reader.Convolution(
@@ -157,9 +149,9 @@ Result<KlVae::LinearPointer> KlVae::ReadConvolution(const std::string& name, con
 Result<KlVae::ResidualBlock> KlVae::ReadResidual(const std::string& name, const Sizes& sizes,
                                                  WeightReader& reader) {
   ResidualBlock out;
-  PX_TRY(out.norm1, ReadNorm(name + ".norm1", sizes.channels, reader));
+  PX_TRY(out.norm1, reader.Norm(name + ".norm1", sizes.channels));
   PX_TRY(out.conv1, ReadConvolution(name + ".conv1", sizes, reader));
-  PX_TRY(out.norm2, ReadNorm(name + ".norm2", sizes.outputs, reader));
+  PX_TRY(out.norm2, reader.Norm(name + ".norm2", sizes.outputs));
   PX_TRY(out.conv2, ReadConvolution(name + ".conv2", {sizes.outputs, sizes.outputs}, reader));
   if (sizes.channels != sizes.outputs) {
     PX_TRY(out.shortcut, reader.Linear({.parts = {{name + ".conv_shortcut", sizes.outputs}},
@@ -171,7 +163,7 @@ Result<KlVae::ResidualBlock> KlVae::ReadResidual(const std::string& name, const 
 
 Result<void> KlVae::ReadAttention(const std::string& name, std::int64_t channels,
                                   WeightReader& reader) {
-  PX_TRY(attention_.norm, ReadNorm(name + ".group_norm", channels, reader));
+  PX_TRY(attention_.norm, reader.Norm(name + ".group_norm", channels));
   PX_TRY(attention_.qkv, reader.Linear({.parts = {{name + ".to_q", channels},
                                                   {name + ".to_k", channels},
                                                   {name + ".to_v", channels}},
@@ -210,7 +202,7 @@ Result<void> KlVae::Prepare(WeightReader& reader) {
       PX_TRY(level.up, ReadConvolution(name + ".upsamplers.0.conv", {outputs, outputs}, reader));
     }
   }
-  PX_TRY(norm_out_, ReadNorm("decoder.conv_norm_out", channels, reader));
+  PX_TRY(norm_out_, reader.Norm("decoder.conv_norm_out", channels));
   PX_TRY(out_, ReadConvolution("decoder.conv_out", {3, channels}, reader));
   return {};
 }
@@ -236,7 +228,7 @@ KlVae::Plane KlVae::Convolve(const kernels::LinearWeight& weight, const Plane& i
   return out;
 }
 
-KlVae::Plane KlVae::NormActivate(const Norm& norm, const Plane& in) {
+KlVae::Plane KlVae::NormActivate(const NormWeights& norm, const Plane& in) {
   Plane out = Make(in.volume, in.channels);
   GroupNorm(in.rows(), config_.groups, norm.weight, norm.bias, out.rows());
   operators_.Activate(out.rows(), kernels::Activation::kSilu);

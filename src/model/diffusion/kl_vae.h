@@ -76,21 +76,16 @@ class KlVae final : public PictureVae {
     }
   };
 
-  struct Norm {
-    std::span<const float> weight;
-    std::span<const float> bias;
-  };
-
   struct ResidualBlock {
-    Norm norm1;
+    NormWeights norm1;
     LinearPointer conv1;
-    Norm norm2;
+    NormWeights norm2;
     LinearPointer conv2;
     LinearPointer shortcut;  // or null
   };
 
   struct AttentionBlock {
-    Norm norm;
+    NormWeights norm;
     LinearPointer qkv;
     LinearPointer out;
   };
@@ -106,7 +101,6 @@ class KlVae final : public PictureVae {
   };
 
   Result<void> Prepare(WeightReader& reader);
-  Result<Norm> ReadNorm(const std::string& name, std::int64_t channels, WeightReader& reader);
   static Result<LinearPointer> ReadConvolution(const std::string& name, const Sizes& sizes,
                                                WeightReader& reader);
   Result<ResidualBlock> ReadResidual(const std::string& name, const Sizes& sizes,
@@ -115,7 +109,7 @@ class KlVae final : public PictureVae {
 
   static Plane Make(const kernels::Volume& volume, std::int64_t channels);
   Plane Convolve(const kernels::LinearWeight& weight, const Plane& in, std::int32_t upscale = 1);
-  Plane NormActivate(const Norm& norm, const Plane& in);
+  Plane NormActivate(const NormWeights& norm, const Plane& in);
   Plane Run(const ResidualBlock& block, Plane in);
   Result<void> Attend(Plane& plane);
 
@@ -127,7 +121,7 @@ class KlVae final : public PictureVae {
   ResidualBlock middle_[2];
   AttentionBlock attention_;
   std::vector<Level> levels_;
-  Norm norm_out_;
+  NormWeights norm_out_;
   LinearPointer out_;
 };
 

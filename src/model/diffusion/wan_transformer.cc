@@ -252,8 +252,7 @@ Result<WanTransformer::Block> WanTransformer::PrepareBlock(const std::string& pr
     PX_TRY(attention.norm_q, reader.Vector(name + "norm_q.weight", {dim}));
     PX_TRY(attention.norm_k, reader.Vector(name + "norm_k.weight", {dim}));
   }
-  PX_TRY(block.cross_norm, reader.Vector(prefix + "norm2.weight", {dim}));
-  PX_TRY(block.cross_norm_bias, reader.Vector(prefix + "norm2.bias", {dim}));
+  PX_TRY(block.cross_norm, reader.Norm(prefix + "norm2", dim));
   PX_TRY(block.up, reader.Linear({.parts = {{prefix + "ffn.net.0.proj", config_.ffn_dim}},
                                   .cols = dim,
                                   .rows = cut ? Ranges{features} : Ranges{}}));
@@ -307,12 +306,10 @@ Result<void> WanTransformer::PreparePictures(WeightReader& reader) {
   const std::string name = "condition_embedder.image_embedder.";
   const std::int64_t in = config_.image_dim;
   const std::int64_t dim = config_.dim();
-  PX_TRY(picture_norm_1_.weight, reader.Vector(name + "norm1.weight", {in}));
-  PX_TRY(picture_norm_1_.bias, reader.Vector(name + "norm1.bias", {in}));
+  PX_TRY(picture_norm_1_, reader.Norm(name + "norm1", in));
   PX_TRY(picture_1_, reader.Linear({.parts = {{name + "ff.net.0.proj", in}}, .cols = in}));
   PX_TRY(picture_2_, reader.Linear({.parts = {{name + "ff.net.2", dim}}, .cols = in}));
-  PX_TRY(picture_norm_2_.weight, reader.Vector(name + "norm2.weight", {dim}));
-  PX_TRY(picture_norm_2_.bias, reader.Vector(name + "norm2.bias", {dim}));
+  PX_TRY(picture_norm_2_, reader.Norm(name + "norm2", dim));
   return {};
 }
 
@@ -565,7 +562,8 @@ Result<void> WanTransformer::RunBlock(WanText& text, WanPass& pass) {
     const Matrix normed = normed_memory_.At(rows, dim);
     const Matrix part = q.Rows(first, rows);
     operators_.AddLayerNorm(pass.rows.Rows(first, rows), pass.delta.Rows(first, rows),
-                            block.cross_norm, block.cross_norm_bias, config_.epsilon, normed);
+                            block.cross_norm.weight, block.cross_norm.bias, config_.epsilon,
+                            normed);
     operators_.Linear(normed, *block.cross.qkv, part);
     NormAcross(part, block.cross.norm_q, part);
   });

@@ -193,17 +193,11 @@ class WanTransformer final {
     std::span<const float> norm_picture_k;
   };
 
-  struct LayerNorm {
-    std::span<const float> weight;
-    std::span<const float> bias;
-  };
-
   struct Block {
     std::vector<float> table;  // [6, dim]
     Attention self;
     Attention cross;
-    std::span<const float> cross_norm;
-    std::span<const float> cross_norm_bias;
+    NormWeights cross_norm;
     LinearPointer up;
     LinearPointer down;
     std::span<const float> down_bias;  // as o_bias
@@ -265,10 +259,10 @@ class WanTransformer final {
   LinearPointer time_projection_;
   LinearPointer text_1_;
   LinearPointer text_2_;
-  LayerNorm picture_norm_1_;  // of tokens of pictures
+  NormWeights picture_norm_1_;  // of tokens of pictures
   LinearPointer picture_1_;
   LinearPointer picture_2_;
-  LayerNorm picture_norm_2_;
+  NormWeights picture_norm_2_;
   LinearPointer out_;
   std::vector<float> out_table_;  // [2, dim]
   std::vector<Block> blocks_;

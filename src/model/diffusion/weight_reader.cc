@@ -169,6 +169,13 @@ Result<std::span<const float>> WeightReader::Vector(const std::string& name,
   return vectors_.Keep(values);
 }
 
+Result<NormWeights> WeightReader::Norm(const std::string& name, std::int64_t size) {
+  NormWeights out;
+  PX_TRY(out.weight, Vector(name + ".weight", {size}));
+  PX_TRY(out.bias, Vector(name + ".bias", {size}));
+  return out;
+}
+
 void WeightReader::Ignore(std::string_view prefix) {
   if (checkpoint_ == nullptr) {
     return;

@@ -18,6 +18,7 @@
 #include "kernels/operators.h"
 #include "model/checkpoint.h"
 #include "model/diffusion/lora_merger.h"
+#include "model/encoder_block.h"
 #include "model/part_memory.h"
 #include "wire/json.h"
 
@@ -101,6 +102,9 @@ class WeightReader final {
   /// The same kept in the store.
   Result<std::span<const float>> Vector(const std::string& name,
                                         const std::vector<std::int64_t>& shape);
+
+  /// `name`.weight and `name`.bias, each of `size`.
+  Result<NormWeights> Norm(const std::string& name, std::int64_t size);
 
   /// Errors: kUnsupported naming a tensor that nothing has asked for.
   Result<void> CheckAllRead() const;
