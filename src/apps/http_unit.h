@@ -68,6 +68,9 @@ class HttpUnit final {
   /// happens: it was not started.
   bool Drain(std::function<void()> on_done = {});
 
+  /// Pre: Prepare.
+  const MediaGetters& getters() const { return getters_; }
+
   /// Pre: Start.
   frontend::Frontend& frontend() { return *frontend_; }
 

@@ -94,6 +94,8 @@ void Export(const MediaFigures& figures, obs::Registry& registry) { figures.Expo
 
 namespace {
 
+using Figures = std::shared_ptr<MediaFigures>;
+
 media::Bytes BytesOf(const std::string& file) {
   return {reinterpret_cast<const std::uint8_t*>(file.data()), file.size()};
 }
@@ -110,27 +112,39 @@ Result<frontend::ShownFilm> DecodeFilm(media::DecoderPool& pool, media::Bytes fi
   return out;
 }
 
-}  // namespace
-
-MediaGetters MakeMediaGetters(media::SourcePolicy policy) {
+frontend::FileGetter FilesOf(media::SourcePolicy policy, Figures figures) {
   auto source = std::make_shared<const media::Source>(media::SourceParts{
       .policy = std::move(policy), .resolve = rt::ResolveAll, .make_client = rt::MakeCurlClient});
-  auto pool = std::make_shared<media::DecoderPool>(
-      media::DecoderPoolOptions{.command = {kOwnProgram, std::string(media::kDecoderCommand)}});
-  MediaGetters out;
-  out.figures = std::make_shared<MediaFigures>();
-  out.files = [source, figures = out.figures](const std::string& url) {
+  return [source = std::move(source), figures = std::move(figures)](const std::string& url) {
     Result<std::string> file = source->Get(url);
     figures->Fetched(url, file);
     return file;
   };
-  out.images = [files = out.files, pool,
-                figures = out.figures](const std::string& url) -> Result<media::Image> {
+}
+
+frontend::ImageGetter ImagesOf(frontend::FileGetter files, std::shared_ptr<media::DecoderPool> pool,
+                               Figures figures) {
+  return [files = std::move(files), pool = std::move(pool),
+          figures = std::move(figures)](const std::string& url) -> Result<media::Image> {
     PX_TRY(const std::string file, files(url));
     Result<media::Image> image = pool->Decode(BytesOf(file), {});
     figures->Decoded(image, pool->deaths());
     return image;
   };
+}
+
+}  // namespace
+
+MediaGetters MakeMediaGetters(media::SourcePolicy policy) {
+  auto pool = std::make_shared<media::DecoderPool>(
+      media::DecoderPoolOptions{.command = {kOwnProgram, std::string(media::kDecoderCommand)}});
+  MediaGetters out;
+  out.figures = std::make_shared<MediaFigures>();
+  media::SourcePolicy near = policy;
+  near.urls = false;
+  out.near_images = ImagesOf(FilesOf(std::move(near), out.figures), pool, out.figures);
+  out.files = FilesOf(std::move(policy), out.figures);
+  out.images = ImagesOf(out.files, pool, out.figures);
   out.films = [files = out.files, pool, figures = out.figures](
                   const std::string& url,
                   const frontend::FilmPlanner& plan) -> Result<frontend::ShownFilm> {

@@ -23,10 +23,12 @@ struct MediaGetters {
   frontend::ImageGetter images;  // Errors: those of media::Source and DecoderPool
   frontend::FileGetter files;    // Errors: those of media::Source
   frontend::FilmGetter films;    // Errors: those of media::Source and DecoderPool
+  /// As `images`, of what is at hand: who calls it waits for no other server.
+  frontend::ImageGetter near_images;
   std::shared_ptr<MediaFigures> figures;
 };
 
-/// Its children are kept as long as a copy of `images` or `films` lives.
+/// All have the same decoding children, which are kept as long as a copy of one lives that decodes.
 MediaGetters MakeMediaGetters(media::SourcePolicy policy);
 
 void Export(const MediaFigures& figures, obs::Registry& registry);

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "apps/dit_ranks.h"
-#include "apps/image_source.h"
 #include "apps/object_place.h"
 #include "apps/video_maker.h"
 #include "kv/tiers/s3_service.h"
@@ -189,7 +188,7 @@ Result<frontend::MediaServiceOptions> MediaOptionsOf(const MediaFlags& flags, rt
 }
 
 Result<std::unique_ptr<frontend::MediaMaker>> LoadMediaMaker(
-    rt::Loop& loop, obs::Log& log, const MediaFlags& flags, const HttpFlags& http,
+    rt::Loop& loop, obs::Log& log, const MediaFlags& flags, frontend::ImageGetter get_image,
     const EngineFlags& engine, const ModelSource& source, kernels::ComputeTurns* turns) {
   const rt::Time began = loop.Now();
   PX_TRY(std::unique_ptr<kernels::Operators> operators, MakePipelineOperators(engine, turns));
@@ -199,8 +198,6 @@ Result<std::unique_ptr<frontend::MediaMaker>> LoadMediaMaker(
     loras.push_back(std::move(file));
   }
   PX_TRY(model::WanRankOptions ranks, RanksOf(engine, turns != nullptr));
-  PX_TRY(media::SourcePolicy policy, SourcePolicyOf(http));
-  policy.urls = false;  // nobody waits for other servers on the thread of all jobs
   PX_TRY(std::unique_ptr<VideoMaker> maker,
          VideoMaker::Load(loop, source.folder, std::move(operators),
                           {.name = source.name,
@@ -210,7 +207,7 @@ Result<std::unique_ptr<frontend::MediaMaker>> LoadMediaMaker(
                            .turns = turns,
                            .loras = std::move(loras),
                            .ranks = std::move(ranks),
-                           .get_image = MakeMediaGetters(std::move(policy)).images}));
+                           .get_image = std::move(get_image)}));
   obs::Event(log, obs::EventId::kMediaLoaded)
       .kv("model", source.name)
       .kv("load_ms",

@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "frontend/media_maker.h"
 #include "frontend/media_service.h"
+#include "frontend/model_media.h"
 #include "kernels/compute_turns.h"
 #include "obs/log.h"
 #include "rt/loop.h"
@@ -21,10 +22,10 @@ namespace pixii::apps {
 Result<frontend::MediaServiceOptions> MediaOptionsOf(const MediaFlags& flags, rt::Loop& loop,
                                                      obs::Log& log);
 
-/// Loads the pipeline: takes long. `http`: where pictures to begin with may come from. `turns`: of
-/// VideoMaker. Errors: those of the folder and of adapters.
+/// Loads the pipeline: takes long. `get_image`: of pictures to begin with, on the thread of all
+/// jobs. `turns`: of VideoMaker. Errors: those of the folder and of adapters.
 Result<std::unique_ptr<frontend::MediaMaker>> LoadMediaMaker(
-    rt::Loop& loop, obs::Log& log, const MediaFlags& flags, const HttpFlags& http,
+    rt::Loop& loop, obs::Log& log, const MediaFlags& flags, frontend::ImageGetter get_image,
     const EngineFlags& engine, const ModelSource& source, kernels::ComputeTurns* turns);
 
 }  // namespace pixii::apps

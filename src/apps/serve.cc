@@ -125,8 +125,8 @@ class Server final {
                   "video-model");
     }
     PX_TRY(std::unique_ptr<frontend::MediaMaker> maker,
-           LoadMediaMaker(process_.loop(), process_.log(), flags_, flags_, engine_flags_, *videos_,
-                          &*turns_));
+           LoadMediaMaker(process_.loop(), process_.log(), flags_, http_->getters().near_images,
+                          engine_flags_, *videos_, &*turns_));
     return http_->ServeMedia(std::move(maker));
   }
 

@@ -39,7 +39,7 @@ class VideoServer final {
         .kv("commit", kCommit);
     PX_TRY(std::unique_ptr<frontend::MediaMaker> maker,
            LoadMediaMaker(
-               process_.loop(), process_.log(), flags_, flags_, engine_flags_,
+               process_.loop(), process_.log(), flags_, http_->getters().near_images, engine_flags_,
                {.folder = source.folder,
                 .name = flags_.served_model_name.empty() ? source.name : flags_.served_model_name},
                nullptr));
