@@ -360,7 +360,9 @@ void FleetHost::Settle() {
 }
 
 void FleetHost::Serve(const frontend::VersionKey& key, Fleet& fleet) {
-  Result<frontend::ServiceId> service = http_.Serve(*fleet.texts, fleet.whole);
+  frontend::ServedModel served = *fleet.texts;
+  served.media_bytes_max = frontend::kMediaBytesMax;
+  Result<frontend::ServiceId> service = http_.Serve(std::move(served), fleet.whole);
   if (!service) {
     fleet.texts.reset();
     fleet.trouble = service.error().detail();

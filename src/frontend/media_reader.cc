@@ -11,8 +11,9 @@ namespace pixii::frontend {
 
 namespace {
 
+/// Of what is sent of it: its rows, if there are some.
 std::uint64_t BytesOf(const ReadMedia& read) {
-  std::uint64_t bytes = read.item.pixels.size();
+  std::uint64_t bytes = read.item.pixels.size() + read.item.features.size();
   for (const ReadMedia::Row& row : read.rows) {
     bytes += row.item.pixels.size();
   }
@@ -110,6 +111,7 @@ Result<MediaPrompt> ShowMedia(std::span<const TokenId> tokens, std::span<const M
   MediaPrompt out;
   out.tokens.reserve(tokens.size());
   std::size_t next = 0;
+  std::uint64_t bytes = 0;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const TokenId token = tokens[i];
     const bool is_image = image && token == *image;
@@ -125,8 +127,18 @@ Result<MediaPrompt> ShowMedia(std::span<const TokenId> tokens, std::span<const M
                               parts.size()),
                   "messages");
     }
+    const std::string& where = parts[next].where;
     PX_TRY(const ReadMedia* read, part_reader.Read(parts[next]));
     ++next;
+    bytes += BytesOf(*read);
+    if (bounds.bytes_max > 0 && bytes > bounds.bytes_max) {
+      // Not kTooLarge, of which clients are told that the context is too short.
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("{}: with it the pictures and videos of the request are {} bytes as "
+                              "the model is sent them; at most {} fit a message to its worker",
+                              where, bytes, bounds.bytes_max),
+                  where);
+    }
     const std::uint64_t least = out.tokens.size() + TokensOf(*read) + (tokens.size() - i - 1);
     if (least > bounds.tokens_max) {
       return Fail(Code::kTooLarge,

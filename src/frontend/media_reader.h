@@ -21,6 +21,10 @@ inline constexpr std::size_t kFilmPartsMax = 16;    // of them: each may cost a 
 /// Of all frames of a request's videos: it travels in one message of 64 MiB at most.
 inline constexpr std::uint64_t kFilmBytesMax = std::uint64_t{48} << 20U;
 
+/// Of all that a request shows a model in another process: it travels in the same message as its
+/// words.
+inline constexpr std::uint64_t kMediaBytesMax = std::uint64_t{60} << 20U;
+
 /// A picture or film as a message names it.
 struct MediaPart {
   wire::MediaKind kind = wire::MediaKind::kImage;
@@ -63,6 +67,7 @@ class MediaReader {
 struct MediaBounds {
   std::uint64_t tokens_max = 0;                        // of the whole prompt
   std::uint64_t pixels_max = std::uint64_t{1} << 28U;  // that are decoded
+  std::uint64_t bytes_max = 0;           // of all items as the model is sent them; 0: any number
   std::function<bool()> abandoned = {};  // nobody waits any more; asked before each picture
   /// Puts words behind a prompt, as if they had stood in its text; needed where rows have words.
   std::function<Result<void>(std::string_view words, std::vector<TokenId>& prompt)> add_words = {};
@@ -76,7 +81,8 @@ struct MediaPrompt {
 
 /// Reads `parts`, which the placeholders of `tokens` stand for in order; parts of one URL once.
 /// Errors: those of Read; kUnsupported where the template has another number of places than there
-/// are parts; kTooLarge past the bounds, before the rest is read; kCancelled.
+/// are parts; kTooLarge past the bounds, kInvalidArgument past bytes_max, before the rest is read;
+/// kCancelled.
 Result<MediaPrompt> ShowMedia(std::span<const TokenId> tokens, std::span<const MediaPart> parts,
                               const MediaReader& reader, const MediaBounds& bounds);
 

@@ -326,6 +326,7 @@ Result<void> ShowPictures(const OpenAiRequest& request, const ServedModel& model
          ShowMedia(plan.prompts[0], request.media,
                    ModelMedia(*card.vision, model.images, model.files, model.films),
                    {.tokens_max = card.context_tokens_max,
+                    .bytes_max = model.media_bytes_max,
                     .abandoned = std::move(abandoned),
                     .add_words = [&](std::string_view words, std::vector<TokenId>& prompt) {
                       return model.text ? AddWords(*model.text, words, prompt) : Result<void>();

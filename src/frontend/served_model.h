@@ -47,6 +47,7 @@ struct ServedModel {
   ImageGetter images = {};      // null: nothing is fetched or decoded here
   FileGetter files = {};        // of features that clients bring; null: they bring none
   FilmGetter films = {};
+  std::uint64_t media_bytes_max = 0;  // MediaBounds::bytes_max
 
   const std::string& name() const { return names.front(); }
 

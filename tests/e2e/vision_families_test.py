@@ -72,6 +72,20 @@ class Families(unittest.TestCase):
             self.assertEqual([usage["prompt_tokens"] for _, usage in wanted[:5]], [words + tokens for _, _, tokens in shapes])
             self.assertNotEqual(wanted[5][0], wanted[6][0], "their order is seen")
 
+    def test_pictures_that_no_message_to_a_worker_holds(self):
+        # Towers of tiles are sent pictures as they are: 32.4 MB each.
+        large = "data:image/png;base64," + base64.b64encode(draw.png(4000, 2700, bytes([90]) * (3 * 4000 * 2700))).decode()
+        folder = str(vision_models.make("llava_next", pathlib.Path(self.folders.name, "large")))
+        with harness.Server(folder, *FLAGS, "--workers", "1") as server:
+            status, answer = server.post(CHAT, ask("see", large, "and", large))
+            self.assertEqual((status, answer["error"]["param"]), (400, "messages[0].content[3].image_url.url"), answer)
+            for figure in (2 * 3 * 4000 * 2700, 60 << 20):
+                self.assertIn(str(figure), answer["error"]["message"])
+            one = self.answers(server, [ask("see", large, "alone")])
+        with harness.Server(folder, *FLAGS) as server:
+            self.assertEqual(self.answers(server, [ask("see", large, "alone")])[0][0], one[0][0])
+            self.answers(server, [ask("see", large, "and", large)])  # nothing is sent
+
     def test_pictures_whose_tokens_see_each_other(self):
         tokens = vision_models.GEMMA_TOKENS
         bodies = [ask(*parts) for parts in (("see", picture(70, 50, 1), "this"), ("see", picture(70, 50, 2), "this"),

@@ -127,6 +127,40 @@ TEST(ShowMedia, FramesOfAllVideosFitAMessage) {
   EXPECT_NE(large.error().detail().find("at most 50331648 are taken"), std::string::npos);
 }
 
+TEST(ShowMedia, WhatAWorkerIsSentFitsAMessage) {
+  /// Pixels, or the features of a part that is some, of as many bytes as its URL is long.
+  class BytesReader final : public MediaReader {
+   public:
+    std::optional<TokenId> Placeholder(wire::MediaKind kind) const override {
+      return kind == wire::MediaKind::kImage ? std::optional(kImage) : std::nullopt;
+    }
+
+    Result<ReadMedia> Read(const MediaPart& part) const override {
+      ReadMedia out;
+      out.item.count = 1;
+      (part.is_features ? out.item.features : out.item.pixels).assign(part.url.size(), 'a');
+      return out;
+    }
+  };
+
+  const std::vector<TokenId> rendered(3, kImage);
+  std::vector<MediaPart> parts = {Part("aaaa"), Part("bbb"), Part("aaaa")};
+  parts[1].is_features = true;
+  parts[2].where = "there";
+  MediaBounds bounds = kWide;
+  EXPECT_TRUE(ShowMedia(rendered, parts, BytesReader(), bounds)) << "of one's own process";
+  bounds.bytes_max = 11;
+  EXPECT_TRUE(ShowMedia(rendered, parts, BytesReader(), bounds));
+  bounds.bytes_max = 10;
+  const Result<MediaPrompt> large = ShowMedia(rendered, parts, BytesReader(), bounds);
+  ASSERT_FALSE(large);
+  EXPECT_EQ(large.error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(large.error().param(), "there");
+  EXPECT_EQ(large.error().detail(),
+            "there: with it the pictures and videos of the request are 11 bytes as the model is "
+            "sent them; at most 10 fit a message to its worker");
+}
+
 TEST(ShowMedia, PlacesAndPartsMustAgree) {
   const CountingReader reader;
   const std::vector<MediaPart> one = {Part("x")};
