@@ -292,6 +292,8 @@ TEST_F(AnthropicTest, NamesThePictureThatCannotBeShown) {
   names(said(R"({"type":"image","source":{"type":"file","file_id":"f"}})"),
         "messages[1].content[0].source.type");
   names(said(Picture("2"), "assistant"), "messages[1].content[0].type");
+  names(said(R"({"type":"video","source":{"type":"url","url":"https://films/1"}})"),
+        "messages[1].content[0].type");
 }
 
 TEST_F(AnthropicTest, NamesThePictureThatAModelOfTextIsShown) {

@@ -318,6 +318,8 @@ TEST_F(FrontendTest, NamesThePictureOfAResponseThatCannotBeShown) {
   EXPECT_EQ(param(R"({"type":"input_image","image_url":"https://pictures/1","x":1})"),
             "input[1].content[0].x");
   EXPECT_EQ(param(Picture("https://pictures/1"), "developer"), "input[1].content[0].type");
+  EXPECT_EQ(param(R"({"type":"input_video","video_url":"https://films/1"})"),
+            "input[1].content[0].type");
   EXPECT_EQ(param(Picture("https://pictures/1"), "assistant"), "input[1].content[0].type");
   reply = Post("/v1/responses/input_tokens",
                R"({"input":[{"role":"user","content":[)" + Picture("https://pictures/1") + "]}]}");
