@@ -23,7 +23,8 @@ namespace pixii::apps {
 Result<media::SourcePolicy> SourcePolicyOf(const HttpFlags& flags) {
   media::SourcePolicy policy{.urls = flags.media_urls,
                              .allow_internal = flags.media_allow_internal,
-                             .folder = flags.media_folder};
+                             .folder = flags.media_folder,
+                             .bytes_max = static_cast<std::uint64_t>(flags.max_file_size_mb) << 20};
   PX_TRY(policy.hosts, media::ReadHosts("media-hosts", flags.media_hosts));
   PX_TRY(policy.internal_hosts,
          media::ReadHosts("media-internal-hosts", flags.media_internal_hosts));

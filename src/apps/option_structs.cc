@@ -49,6 +49,8 @@ void AddAliases(std::vector<config::Option>& options) {
       {"disable-frontend-admin-api", nullptr, "DYN_DISABLE_FRONTEND_ADMIN_API"},
       {"media-allow-internal", nullptr, "DYN_MM_ALLOW_INTERNAL"},
       {"media-folder", "allowed-local-media-path", "DYN_MM_LOCAL_PATH"},
+      {"max-file-size-mb", nullptr, "DYN_TRTLLM_MAX_FILE_SIZE_MB"},
+      {"encode-endpoint", nullptr, "DYN_TRTLLM_ENCODE_ENDPOINT"},
       {"media-s3-endpoint", nullptr, "AWS_ENDPOINT_URL_S3"},
       {"media-s3-region", nullptr, "AWS_REGION"},
       {"media-s3-access-key", nullptr, "AWS_ACCESS_KEY_ID"},

@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "apps/attached_unit.h"
@@ -144,6 +146,7 @@ class Worker final {
   Result<void> OpenHandover() {
     PX_CHECK_OK(CheckPipelined(engine_flags_, flags_.role));
     PX_TRY(cluster_key_, ReadClusterKey(flags_.cluster_key));
+    PX_CHECK_OK(CheckEncodeEndpoint());
     if (!engine_flags_.vision_tower && cluster_key_.empty()) {
       return Fail(
           Code::kInvalidArgument,
@@ -173,6 +176,33 @@ class Worker final {
                process_.loop(), process_.log(),
                {.role = flags_.role, .host = flags_.worker_host, .cluster_key = cluster_key_},
                engine_flags_));
+    return {};
+  }
+
+  // Frontends find workers that encode in the namespace, whatever these are called.
+  Result<void> CheckEncodeEndpoint() const {
+    const std::string_view text = flags_.encode_endpoint;
+    if (text.empty()) {
+      return {};
+    }
+    const auto bad = [&](const std::string& why) {
+      return Fail(Code::kInvalidArgument, fmt::format("encode-endpoint: \"{}\" {}", text, why),
+                  "encode-endpoint");
+    };
+    constexpr std::string_view kScheme = "dyn://";
+    if (!text.starts_with(kScheme) || std::ranges::count(text, '.') != 2 || text.ends_with('.')) {
+      return bad("is none: dyn://NAMESPACE.COMPONENT.ENDPOINT");
+    }
+    const std::string_view ns = text.substr(kScheme.size(), text.find('.') - kScheme.size());
+    if (ns != flags_.ns) {
+      return bad(fmt::format("is of another namespace than this worker's, {}", flags_.ns));
+    }
+    if (role() == control::WorkerRole::kEncode) {
+      return bad("does not go with --role encode, which encodes itself");
+    }
+    if (cluster_key_.empty()) {
+      return bad("needs --cluster-key FILE, the same secret as of the workers there");
+    }
     return {};
   }
 

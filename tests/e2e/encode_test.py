@@ -147,7 +147,8 @@ class Encode(unittest.TestCase):
             self.assertGreater(pair.total("agg", "pixii_transfer_bytes_total", 'transport="tcp",operation="read"'), 0)
             self.assertEqual(set(pair.paths()) and pair.paths()["fallback"], 0)
             pair.wait_until_quiet()
-        with self.subTest("E/P/D"), Cluster("encode", "encode", "prefill", "decode", of={"prefill": ("--no-vision-tower",)}) as three:
+        named = ("--no-vision-tower", "--encode-endpoint", "dyn://dynamo.encode.generate")
+        with self.subTest("E/P/D"), Cluster("encode", "encode", "prefill", "decode", of={"prefill": named}) as three:
             self.assertEqual(self.ask_all(three.frontend, cases), alone)
             self.assertEqual(three.total("encode", "pixii_media_encoded_total"), looked)
             self.assertEqual(three.total("decode", "pixii_media_encoded_total"), 0)
@@ -233,7 +234,10 @@ class Encode(unittest.TestCase):
             self.assertEqual(status, 200, answer)
         for words, flag in ((("serve", "tiny-vlm", "--no-vision-tower"), "vision-tower"), (("worker", "tiny-vlm", "--no-vision-tower"), "vision-tower"),
                             (("serve", "tiny-chat", "--encode", "1", "--port", "0"), "reads text alone"),
-                            (("worker", "tiny-vlm", "--role", "encode"), "cluster-key")):
+                            (("worker", "tiny-vlm", "--role", "encode"), "cluster-key"),
+                            (("worker", "tiny-vlm", "--encode-endpoint", "dyn://dynamo.encode"), '"dyn://dynamo.encode" is none'),
+                            (("worker", "tiny-vlm", "--encode-endpoint", "dyn://other.encode.generate"), "another namespace"),
+                            (("worker", "tiny-vlm", "--encode-endpoint", "dyn://dynamo.encode.generate"), "needs --cluster-key")):
             with self.subTest(words=words):
                 done = harness.run_pixii(*words)
                 self.assertNotEqual(done.returncode, 0)

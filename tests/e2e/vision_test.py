@@ -3,6 +3,7 @@ import base64
 import contextlib
 import http.server
 import pathlib
+import random
 import struct
 import sys
 import tempfile
@@ -184,6 +185,11 @@ class Vision(unittest.TestCase):
                 self.assertEqual(len(set(answers)), 1, answers)
                 self.refused(server, f"file://{folder}/../outside.png", "media URL is refused")
             self.assertEqual(asked, ["/a"])
+            pathlib.Path(folder, "large.png").write_bytes(draw.png(700, 600, random.Random(1).randbytes(3 * 700 * 600)))
+            with harness.Server("tiny-vlm", *FLAGS, "--allowed-local-media-path", folder, "--max-file-size-mb", "1") as server:
+                self.refused(server, f"file://{folder}/large.png", "1048576")
+                status, answer = server.post(CHAT, look(f"file://{folder}/in.png"))
+                self.assertEqual(status, 200, answer)
 
     def test_a_host_that_is_let_through_lets_no_other_through(self):
         picture = base64.b64decode(plain((0, 0, 200)).split(",")[1])
@@ -248,7 +254,7 @@ class Vision(unittest.TestCase):
 
     def test_flags_of_pictures_are_judged_before_anything_is_loaded(self):
         for flags, wrong in ((("--media-hosts", "*.x"), '"*.x"'), (("--media-hosts", "a.example,"), '""'), (("--media-internal-hosts", "a b"), '"a b"'),
-                             (("--media-folder", "/no/such/folder"), "/no/such/folder")):
+                             (("--max-file-size-mb", "65"), "65"), (("--media-folder", "/no/such/folder"), "/no/such/folder")):
             with self.subTest(flags=flags):
                 done = harness.run_pixii("serve", "/no/such/model", *flags)
                 self.assertNotEqual(done.returncode, 0)
