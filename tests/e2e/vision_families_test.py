@@ -73,13 +73,13 @@ class Families(unittest.TestCase):
             self.assertNotEqual(wanted[5][0], wanted[6][0], "their order is seen")
 
     def test_pictures_that_no_message_to_a_worker_holds(self):
-        # Towers of tiles are sent pictures as they are: 32.4 MB each.
-        large = "data:image/png;base64," + base64.b64encode(draw.png(4000, 2700, bytes([90]) * (3 * 4000 * 2700))).decode()
+        # Towers of tiles are sent pictures as they are: 34.8 MB each.
+        large = "data:image/png;base64," + base64.b64encode(draw.png(4000, 2900, bytes([90]) * (3 * 4000 * 2900))).decode()
         folder = str(vision_models.make("llava_next", pathlib.Path(self.folders.name, "large")))
         with harness.Server(folder, *FLAGS, "--workers", "1") as server:
             status, answer = server.post(CHAT, ask("see", large, "and", large))
             self.assertEqual((status, answer["error"]["param"]), (400, "messages[0].content[3].image_url.url"), answer)
-            for figure in (2 * 3 * 4000 * 2700, 60 << 20):
+            for figure in (2 * 3 * 4000 * 2900, 60 << 20):
                 self.assertIn(str(figure), answer["error"]["message"])
             one = self.answers(server, [ask("see", large, "alone")])
         with harness.Server(folder, *FLAGS) as server:
