@@ -47,9 +47,23 @@ bool IsProgram(std::string_view name) {
   return std::ranges::any_of(kPrograms, [&](std::string_view one) { return EndsWith(name, one); });
 }
 
+// What a safetensors file begins with: the length of its header.
+std::uint64_t HeaderBytes(std::string_view file) {
+  std::uint64_t bytes = 0;
+  std::memcpy(&bytes, file.data(), std::min(file.size(), sizeof bytes));
+  return bytes;
+}
+
+// A pickle of protocol 2 to 5. A safetensors file whose header has 640 bytes begins like one: what
+// may be a header's length is taken for that.
+bool IsPickle(std::string_view file) {
+  return file.size() >= 2 && file[0] == '\x80' && file[1] >= 2 && file[1] <= 5 &&
+         HeaderBytes(file) > kFeatureHeaderBytesMax;
+}
+
 Result<void> RefusePrograms(std::string_view file, std::string_view name) {
   // The zip file and the pickle that torch.save writes.
-  if (IsProgram(name) || file.starts_with("PK\x03\x04") || file.starts_with("\x80\x02")) {
+  if (IsProgram(name) || file.starts_with("PK\x03\x04") || IsPickle(file)) {
     return Fail(Code::kUnsupported,
                 "embeddings are taken as .safetensors alone: a .pt file (.pth, .bin, .pkl) is a "
                 "program that runs when it is read; write it anew with "
@@ -59,10 +73,7 @@ Result<void> RefusePrograms(std::string_view file, std::string_view name) {
 }
 
 Result<wire::SafetensorsHeader> ReadHeader(std::string_view file) {
-  std::uint64_t header_bytes = 0;
-  if (file.size() >= sizeof header_bytes) {
-    std::memcpy(&header_bytes, file.data(), sizeof header_bytes);
-  }
+  const std::uint64_t header_bytes = HeaderBytes(file);
   if (header_bytes > kFeatureHeaderBytesMax && header_bytes <= file.size()) {
     return Bad(fmt::format("embeddings: a safetensors header of {} bytes; {} are allowed",
                            header_bytes, kFeatureHeaderBytesMax));

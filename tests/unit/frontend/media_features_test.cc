@@ -161,13 +161,28 @@ TEST(MediaFeatures, ProgramsAreRefusedByNameAndByContent) {
     EXPECT_NE(ErrorOf(good, kCard, name).find("save_file"), std::string::npos) << name;
   }
   EXPECT_NE(ErrorOf("PK\x03\x04...").find("save_file"), std::string::npos);
-  EXPECT_NE(ErrorOf("\x80\x02}q").find("save_file"), std::string::npos);
+  for (const char* pickle : {"\x80\x02}q", "\x80\x03}q", "\x80\x04\x95\x0f", "\x80\x05\x95"}) {
+    EXPECT_NE(ErrorOf(pickle).find("save_file"), std::string::npos) << int{pickle[1]};
+  }
   EXPECT_EQ(ErrorOf(good, kCard, "file:///a/x.safetensors"), "taken");
   EXPECT_TRUE(IsFeatureUrl("https://h/a.safetensors?version=2"));
   EXPECT_TRUE(IsFeatureUrl("file:///a.pt"));
   EXPECT_FALSE(IsFeatureUrl("https://h/a.png"));
   EXPECT_FALSE(IsFeatureUrl("https://h/a.bin")) << "pictures have such names, too";
   EXPECT_FALSE(IsFeatureUrl("data:image/png;base64,.pt"));
+}
+
+TEST(MediaFeatures, AHeaderWhoseLengthLooksLikeAPickleIsOne) {
+  const std::string good = File({Features()});
+  std::uint64_t length = 0;
+  std::memcpy(&length, good.data(), sizeof length);
+  for (const std::uint64_t wanted : {0x280, 0x380, 0x480, 0x580}) {
+    std::string padded(sizeof wanted, '\0');
+    std::memcpy(padded.data(), &wanted, sizeof wanted);
+    padded += good.substr(sizeof length, length) + std::string(wanted - length, ' ');
+    padded += good.substr(sizeof length + length);
+    EXPECT_EQ(ErrorOf(padded), "taken") << wanted;
+  }
 }
 
 TEST(MediaFeatures, APartThatIsFeaturesAsksNoDecoder) {
