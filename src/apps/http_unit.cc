@@ -48,8 +48,9 @@ frontend::FrontendOptions MakeFrontendOptions(const HttpFlags& flags, bool adapt
   options.files.lifetime_seconds =
       std::chrono::floor<std::chrono::seconds>(std::chrono::nanoseconds(flags.file_time)).count();
   options.batches.lines_running_max = static_cast<std::uint32_t>(flags.batch_lines);
-  options.media_threads = 4;  // they wait for the network and for decoders most of the time
-  options.text_threads = 1;   // long prompts are tokenized off the loop
+  options.media_threads = 4;       // they wait for decoders most of the time
+  options.media_wait_threads = 8;  // and these for the network; each may hold a file of 64 MiB
+  options.text_threads = 1;        // long prompts are tokenized off the loop
   return options;
 }
 

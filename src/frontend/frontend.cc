@@ -53,6 +53,7 @@ Frontend::~Frontend() {
   files_.reset();
   closing_->store(true, std::memory_order_relaxed);
   media_pool_.reset();
+  media_wait_pool_.reset();
   pool_.reset();
   server_.reset();
   media_.reset();  // whose clients are told of by their connections
@@ -65,6 +66,10 @@ Result<rt::Address> Frontend::Start(const rt::Address& address, const rt::Listen
   if (options_.media_threads > 0) {
     media_pool_ = std::make_unique<rt::WorkPool>(
         environment_.loop, "pictures", options_.media_threads, options_.text_queue_length_max);
+  }
+  if (options_.media_threads > 0 && options_.media_wait_threads > 0) {
+    media_wait_pool_ = std::make_unique<rt::WorkPool>(
+        environment_.loop, "fetches", options_.media_wait_threads, options_.text_queue_length_max);
   }
   if (options_.text_threads > 0) {
     pool_ = std::make_unique<rt::WorkPool>(environment_.loop, "text", options_.text_threads,

@@ -439,9 +439,10 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   std::unique_ptr<MediaService> media_;  // null: nobody makes videos here
   std::unique_ptr<HttpServer> server_;
   std::shared_ptr<std::atomic<bool>> closing_ = std::make_shared<std::atomic<bool>>(false);
-  std::unique_ptr<rt::WorkPool> media_pool_;  // of requests that may show pictures; null: none
-  std::unique_ptr<rt::WorkPool> pool_;        // null: none
-  rt::SpawnedTasks tasks_;                    // last: their frames use what stands above
+  std::unique_ptr<rt::WorkPool> media_pool_;       // of requests that may show pictures; null: none
+  std::unique_ptr<rt::WorkPool> media_wait_pool_;  // of those whose pictures others have to send
+  std::unique_ptr<rt::WorkPool> pool_;             // null: none
+  rt::SpawnedTasks tasks_;                         // last: their frames use what stands above
 };
 
 }  // namespace pixii::frontend

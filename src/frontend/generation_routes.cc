@@ -190,7 +190,18 @@ bool HidesLetters(std::string_view body) {
 /// so, which costs a thread change: pictures are never waited for on the loop.
 bool MayShowPictures(std::string_view body) {
   return body.find("_url") != std::string_view::npos ||
+         body.find("image_embeds") != std::string_view::npos ||
          body.find("\"source\"") != std::string_view::npos ||
+         body.find("previous_response_id") != std::string_view::npos || HidesLetters(body);
+}
+
+/// Whether its pictures may have to be waited for: they come from other hosts, or as videos. Those
+/// that a body brings itself are not held up by such. May be wrong as above; what escapes a colon
+/// or what follows it might be a URL.
+bool MayWaitForPictures(std::string_view body) {
+  return body.find(":/") != std::string_view::npos || body.find(":\\") != std::string_view::npos ||
+         body.find("\\u003") != std::string_view::npos ||
+         body.find("video_url") != std::string_view::npos ||
          body.find("previous_response_id") != std::string_view::npos || HidesLetters(body);
 }
 
@@ -257,7 +268,8 @@ void Frontend::Prepare(Call& call, Surface surface, BodyReader reader, AfterBody
   const std::string& body = call.exchange.request().body;
   rt::WorkPool* pool = nullptr;
   if (media_pool_ && MayShowPictures(body)) {
-    pool = media_pool_.get();
+    pool =
+        media_wait_pool_ && MayWaitForPictures(body) ? media_wait_pool_.get() : media_pool_.get();
   } else if (body.size() >= options_.text_offload_bytes_min || MayTakeLong(body)) {
     pool = pool_.get();
   }

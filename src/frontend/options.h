@@ -62,8 +62,9 @@ struct FrontendOptions {
   std::uint32_t generations_max = 1024;  // admitted and not ended; further ones get 529
   std::uint32_t held_tokens_max =
       16 * 1024;  // tokens kept for a client that does not read; past it: cancelled
-  std::uint32_t media_threads = 0;  // for pictures of requests, likewise
-  std::uint32_t text_threads = 0;   // for long prompts; 0: all on the loop (simulation needs that)
+  std::uint32_t media_threads = 0;       // for pictures of requests, likewise
+  std::uint32_t media_wait_threads = 0;  // for those that come by URL, and videos; 0: the same ones
+  std::uint32_t text_threads = 0;  // for long prompts; 0: all on the loop (simulation needs that)
   std::uint32_t text_queue_length_max = 256;         // prompts that wait for a thread; past it 529
   std::uint64_t text_offload_bytes_min = 16 * 1024;  // bodies shorter than this stay on the loop
   bool admin_api = true;                             // /busy_threshold and /clear_kv_blocks

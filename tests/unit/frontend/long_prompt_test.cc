@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <future>
 #include <optional>
 #include <string>
 #include <thread>
@@ -135,6 +136,52 @@ TEST_F(LongPromptTest, PicturesAreGotOnAnotherThread) {
   for (const std::thread::id thread : threads) {
     EXPECT_NE(thread, std::this_thread::get_id());
   }
+}
+
+// A safetensors file may have to come from another host, as any picture.
+TEST_F(LongPromptTest, EmbeddingsAreGotOnAnotherThread) {
+  worker->mutable_card().vision =
+      wire::VisionCard{.image_token = testing::kImage, .merge_size = 2, .row_size = 3};
+  std::optional<std::thread::id> thread;
+  model.files = [&thread](const std::string&) -> Result<std::string> {
+    thread = std::this_thread::get_id();
+    return Fail(Code::kInvalidArgument, "no such file");
+  };
+  model.images = [](const std::string&) -> Result<media::Image> {
+    return Fail(Code::kInternal, "embeddings are no picture");
+  };
+  Start();
+  const std::string said =
+      Post("/v1/chat/completions", R"({"messages":[{"role":"user","content":[)"
+                                   R"({"type":"image_embeds","image_embeds":"https://h/e"}]}]})");
+  EXPECT_NE(said.find("no such file"), std::string::npos) << said;
+  ASSERT_TRUE(thread);
+  EXPECT_NE(*thread, std::this_thread::get_id());
+}
+
+TEST_F(LongPromptTest, PicturesOfABodyDoNotWaitForThoseOfOtherHosts) {
+  worker->mutable_card().vision = wire::VisionCard{
+      .image_token = testing::kImage, .width = 28, .height = 28, .patch_size = 14, .merge_size = 2};
+  options.media_wait_threads = 1;
+  std::promise<void> seen;  // the body's own picture
+  model.images = [&seen,
+                  far = seen.get_future().share()](const std::string& url) -> Result<media::Image> {
+    if (url.starts_with("data:")) {
+      seen.set_value();
+    } else {
+      far.wait();  // a host that is slow: as long as the other picture takes
+    }
+    return media::Image{.size = {.width = 28, .height = 28},
+                        .rgb = std::vector<std::uint8_t>(std::size_t{28} * 28 * 3)};
+  };
+  Start();
+  const auto show = [](const std::string& url) {
+    return R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":")" + url +
+           R"("}]}]})";
+  };
+  loop->Spawn(Talk("/v1/chat/completions", show(R"(https:\/\/h\/slow)"), true));
+  const std::string said = Post("/v1/chat/completions", show("data:image/png;base64,AAAA"));
+  EXPECT_TRUE(said.starts_with("HTTP/1.1 200")) << said.substr(0, 400);
 }
 
 }  // namespace
