@@ -101,6 +101,15 @@ media::Bytes BytesOf(const std::string& file) {
   return {reinterpret_cast<const std::uint8_t*>(file.data()), file.size()};
 }
 
+/// A host that is slow or hangs up is the fault of who named it: nothing here is out of order, and
+/// clients shall not try again as if it were.
+Result<std::string> AsAnswered(Result<std::string> file) {
+  const bool theirs = !file && (file.error().code() == Code::kDeadlineExceeded ||
+                                file.error().code() == Code::kUnavailable);
+  return theirs ? Fail(Code::kInvalidArgument, file.error().detail(), file.error().param())
+                : std::move(file);
+}
+
 Result<frontend::ShownFilm> DecodeFilm(media::DecoderPool& pool, media::Bytes file,
                                        const frontend::FilmPlanner& plan) {
   const media::FilmLimits limits{.frame_bytes_max = frontend::kFilmBytesMax};
@@ -119,7 +128,7 @@ frontend::FileGetter FilesOf(media::SourcePolicy policy, Figures figures) {
   return [source = std::move(source), figures = std::move(figures)](const std::string& url) {
     Result<std::string> file = source->Get(url);
     figures->Fetched(url, file);
-    return file;
+    return AsAnswered(std::move(file));
   };
 }
 

@@ -1,9 +1,10 @@
 """Questions about pictures: the bundled model answers as its table says, the same wherever it is asked, and pictures are told apart."""
 import base64
 import contextlib
+import gzip
 import http.server
 import pathlib
-import random
+import socket
 import struct
 import sys
 import tempfile
@@ -206,6 +207,19 @@ class Vision(unittest.TestCase):
             with harness.Server("tiny-vlm", *FLAGS, env={"DYN_MM_ALLOW_INTERNAL": "1"}) as server:
                 status, answer = server.post(CHAT, look(f"http://127.0.0.1:{port}/a"))
                 self.assertEqual(status, 200, answer)
+
+    def test_what_a_host_does_wrong_is_the_requests_fault(self):
+        picture = base64.b64decode(plain((0, 0, 200)).split(",")[1])
+        cut = {"Content-Length": str(2 * len(picture))}
+        routes = {"/half": (200, cut, picture), "/gone": (404, {}, b""), "/broken": (500, {}, b""), "/round": (302, {"Location": "/round"}, b""),
+                  "/page": (200, {"Content-Type": "image/png"}, b"<html>"), "/packed": (200, {"Content-Encoding": "gzip"}, gzip.compress(picture))}
+        with self.origin(routes.__getitem__) as (port, _), harness.Server("tiny-vlm", *FLAGS, "--media-internal-hosts", "127.0.0.1") as server:
+            for path in routes:
+                with self.subTest(path):
+                    self.refused(server, f"http://127.0.0.1:{port}{path}", "")
+            with socket.create_server(("127.0.0.1", 0)) as closed:
+                closed_port = closed.getsockname()[1]
+            self.refused(server, f"http://127.0.0.1:{closed_port}/", "cannot be fetched")
 
     def test_other_bytes_under_one_url_are_another_picture(self):
         pictures = [base64.b64decode(plain(colour).split(",")[1]) for colour in ((200, 0, 0), (200, 0, 0), (0, 200, 0))]
