@@ -148,8 +148,32 @@ Result<std::vector<std::uint8_t>> DecoderPool::DecodeFrames(Bytes file,
                 .film_limits = options.limits,
                 .frames = static_cast<std::uint32_t>(options.frames.size()),
                 .pixels_bytes = bytes};
-  return Run(file, options.frames, job,
-             {kFilm.noun, options_.film_cpu_time_max, options_.film_time_max});
+  PX_CHECK_OK(BeginFilm());
+  Result<std::vector<std::uint8_t>> frames = Run(
+      file, options.frames, job, {kFilm.noun, options_.film_cpu_time_max, options_.film_time_max});
+  EndFilm();
+  return frames;
+}
+
+// A video may take a minute, an image takes a moment: it shall find a child.
+Result<void> DecoderPool::BeginFilm() {
+  const std::uint32_t films_max = std::max(options_.children_max, 2U) - 1;
+  rt::MutexLock lock(mutex_);
+  while (films_ >= films_max) {
+    if (!film_ended_.WaitFor(mutex_, options_.film_time_max)) {
+      return Fail(Code::kResourceExhausted,
+                  fmt::format("{} videos are decoded already, as many as may be, for {} ms", films_,
+                              Milliseconds(options_.film_time_max)));
+    }
+  }
+  ++films_;
+  return {};
+}
+
+void DecoderPool::EndFilm() {
+  rt::MutexLock lock(mutex_);
+  --films_;
+  film_ended_.NotifyOne();
 }
 
 Result<std::vector<std::uint8_t>> DecoderPool::Run(Bytes file,

@@ -26,7 +26,7 @@ struct DecoderPoolOptions {
   /// Program and first arguments of a child, which shall call RunDecoderChild with those after
   /// them.
   std::vector<std::string> command;
-  std::uint32_t children_max = 2;                           // images at a time
+  std::uint32_t children_max = 2;  // files at a time; of several one is left to images
   std::uint64_t memory_bytes_max = std::uint64_t{1} << 30;  // of a child, the image included
   rt::Duration cpu_time_max = std::chrono::seconds(10);     // of an image
   rt::Duration time_max = std::chrono::seconds(30);  // of an image, and of waiting for a child
@@ -77,6 +77,8 @@ class DecoderPool final {
 
   enum class From { kIdle, kFresh };
 
+  Result<void> BeginFilm();
+  void EndFilm();
   Result<Child> Acquire(From from);
   void Release(Child child);
   void Forget();
@@ -102,8 +104,10 @@ class DecoderPool final {
   const DecoderPoolOptions options_;
   mutable rt::Mutex mutex_;
   rt::CondVar freed_;
+  rt::CondVar film_ended_;
   std::vector<Child> idle_ PX_GUARDED_BY(mutex_);
   std::uint32_t alive_ PX_GUARDED_BY(mutex_) = 0;  // idle or busy
+  std::uint32_t films_ PX_GUARDED_BY(mutex_) = 0;  // that are decoded now
   std::uint64_t started_ PX_GUARDED_BY(mutex_) = 0;
   std::uint64_t deaths_ PX_GUARDED_BY(mutex_) = 0;
 };

@@ -5,8 +5,10 @@
 
 #include <stdlib.h>  // mkdtemp
 
+#include <atomic>
 #include <csignal>
 #include <string>
+#include <vector>
 
 #include "media/decoder_child.h"
 #include "rt/child_process.h"
@@ -201,6 +203,29 @@ TEST(DecoderPool, ManyThreadsShareAFewChildren) {
   }
   EXPECT_THAT(right, ::testing::Each(10));
   EXPECT_LE(pool.started(), 2U);
+}
+
+TEST(DecoderPool, VideosLeaveAChildToImages) {
+  DecoderPoolOptions options = Dishonest("hang");
+  options.time_max = std::chrono::milliseconds(20);
+  options.film_time_max = std::chrono::milliseconds(300);
+  DecoderPool pool(options);
+  const std::string film =
+      testing::ReadFileOrFail(testing::OwnGoldenDir() + "/media/film/moving.gif");
+  std::atomic<int> left = 2;
+  std::vector<rt::Thread> films;
+  for (int i = 0; i < 2; ++i) {
+    films.emplace_back("film", [&] {
+      const std::vector<std::uint32_t> frames{0};
+      EXPECT_FALSE(pool.DecodeFrames(AsBytes(film), {.frames = frames}));
+      --left;
+    });
+  }
+  while (left > 0) {
+    Result<Image> image = pool.Decode(AsBytes(Photo()), {});
+    ASSERT_FALSE(image.has_value());
+    EXPECT_EQ(image.error().code(), Code::kDeadlineExceeded) << image.error().detail();
+  }
 }
 
 TEST(DecoderPool, AProgramThatIsNotThereIsAnError) {
