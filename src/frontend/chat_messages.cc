@@ -24,12 +24,14 @@ constexpr auto kRoles =
     std::to_array<std::string_view>({"system", "developer", "user", "assistant", "tool"});
 
 constexpr std::string_view kFeatures = "image_embeds";
+constexpr std::string_view kInputImage = "input_image";  // as /v1/responses has it
 
 /// The kind of media that a part of this type shows.
 std::optional<wire::MediaKind> MediaKindOf(std::string_view type) {
-  return type == "image_url" || type == kFeatures ? std::optional(wire::MediaKind::kImage)
-         : type == "video_url"                    ? std::optional(wire::MediaKind::kVideo)
-                                                  : std::nullopt;
+  return type == "image_url" || type == kInputImage || type == kFeatures
+             ? std::optional(wire::MediaKind::kImage)
+         : type == "video_url" ? std::optional(wire::MediaKind::kVideo)
+                               : std::nullopt;
 }
 
 // Of a part with this name and text. Features may come without a scheme: the file itself, in
@@ -48,11 +50,23 @@ MediaPart MakePart(wire::MediaKind kind, std::string_view name, std::string url,
   return out;
 }
 
+// `where` is that of the part or object that it stands in.
+Result<void> CheckDetail(const Json& value, const std::string& where) {
+  if (value == Json("auto") || value == Json("low") || value == Json("high")) {
+    return {};
+  }
+  return Bad(where + ".detail", fmt::format("{} is none of auto, low, high", Shown(value)));
+}
+
 // {"type": "image_url", "image_url": {"url": …, "detail": …}}, or the URL itself in its place.
+// {"type": "input_image", "image_url": …, "detail": …}
 Result<MediaPart> ParseMediaPart(const Json& part, wire::MediaKind kind, const std::string& where) {
-  const std::string name = part.Find("type")->string();
+  const std::string& type = part.Find("type")->string();
+  const std::string name = type == kInputImage ? "image_url" : type;
   for (const auto& [key, value] : part.object()) {
-    if (key != "type" && key != name) {
+    if (key == "detail" && type == kInputImage) {
+      PX_CHECK_OK(CheckDetail(value, where));
+    } else if (key != "type" && key != name) {
       return Unknown(fmt::format("{}.{}", where, key.substr(0, 60)));
     }
   }
@@ -70,9 +84,7 @@ Result<MediaPart> ParseMediaPart(const Json& part, wire::MediaKind kind, const s
   }
   for (const auto& [key, value] : given->object()) {
     if (key == "detail" && kind == wire::MediaKind::kImage) {
-      if (value != Json("auto") && value != Json("low") && value != Json("high")) {
-        return Bad(at + ".detail", fmt::format("{} is none of auto, low, high", Shown(value)));
-      }
+      PX_CHECK_OK(CheckDetail(value, at));
     } else if (key != "url") {
       return Unknown(fmt::format("{}.{}", at, key.substr(0, 60)));
     }
@@ -118,7 +130,7 @@ Result<Json> ParseContent(const Json& content, const std::string& at,
     if (type->string() != "text") {
       return Fail(Code::kUnsupported,
                   fmt::format("{}.type: {} is not supported, only \"text\", \"image_url\", "
-                              "\"image_embeds\" and \"video_url\" are",
+                              "\"input_image\", \"image_embeds\" and \"video_url\" are",
                               where, Shown(*type)),
                   where + ".type");
     }

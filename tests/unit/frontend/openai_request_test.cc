@@ -332,6 +332,10 @@ TEST(OpenAiRequest, MessagesAreCheckedFieldByField) {
        "messages[0].content[0].image_url.detail"},
       {R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"a","foo":1}}]}])",
        "messages[0].content[0].image_url.foo"},
+      {R"([{"role":"user","content":[{"type":"input_image","image_url":"a","detail":"x"}]}])",
+       "messages[0].content[0].detail"},
+      {R"([{"role":"user","content":[{"type":"input_image","file_id":"a"}]}])",
+       "messages[0].content[0].file_id"},
       {R"([{"role":"user","content":[{"type":"image_url","image_url":"a","foo":1}]}])",
        "messages[0].content[0].foo"},
       {R"([{"role":"system","content":[{"type":"image_url","image_url":{"url":"a"}}]}])",
@@ -366,6 +370,13 @@ TEST(OpenAiRequest, MessagesAreCheckedFieldByField) {
   EXPECT_EQ(seen->media[0].where, "messages[0].content[1].image_url.url");
   EXPECT_EQ(seen->media[1].url, "v");
   EXPECT_EQ(seen->media[1].kind, wire::MediaKind::kVideo);
+  seen = messages(
+      R"([{"role":"user","content":[{"type":"input_image","image_url":"u","detail":"auto"}]}])");
+  ASSERT_TRUE(seen) << seen.error().ToString();
+  EXPECT_EQ(seen->messages.Dump(), R"([{"role":"user","content":[{"type":"image"}]}])");
+  ASSERT_EQ(seen->media.size(), 1U);
+  EXPECT_EQ(seen->media[0].url, "u");
+  EXPECT_EQ(seen->media[0].where, "messages[0].content[0].image_url");
 }
 
 TEST(OpenAiRequest, AThousandPicturesAreTooMany) {
