@@ -43,7 +43,12 @@ Result<std::vector<std::vector<TokenId>>> EncodePrompts(const OpenAiRequest& req
   std::vector<std::vector<TokenId>> out;
   if (!request.media.empty() && (!card.vision || !model.images)) {
     return NotDone(request.media[0].where,
-                   fmt::format("the model \"{}\" reads text alone", model.name()));
+                   fmt::format("the model \"{}\" reads text alone; pictures are shown to models "
+                               "with a vision tower",
+                               model.name()));
+  }
+  if (!request.media.empty() && !request.prompts.empty()) {
+    return NotDone("messages", "their pictures have no place among tokens that are given");
   }
   const auto film = std::ranges::find(request.media, wire::MediaKind::kVideo, &MediaPart::kind);
   if (film != request.media.end() && (!card.vision->film || !model.films)) {

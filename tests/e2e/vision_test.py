@@ -125,6 +125,8 @@ class Vision(unittest.TestCase):
                     self.assertEqual((status, answer["error"]["param"]), (code, at), answer)
             status, answer = server.post(CHAT, body([{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "data:,"}}]}]))
             self.assertEqual((status, answer["error"]["param"]), (400, "messages[0].content[0].video_url.url"), answer)
+            status, answer = server.post(CHAT, look(plain((0, 0, 0)), nvext={"token_data": [5, 6]}))
+            self.assertEqual((status, answer["error"]["param"]), (400, "nvext.token_data"), answer)
             status, answer = server.post(CHAT, look(plain((0, 0, 0))))
             self.assertEqual(status, 200, answer)
         with harness.Server("tiny-chat", *FLAGS) as server:
