@@ -222,6 +222,7 @@ Figures MeasureMedia(const BenchMediaFlags& flags) {
 Figures MeasureDiffusion(const BenchDiffusionFlags& flags) {
   PX_TRY(const ModelSource source, ResolveModel(flags.model, true));
   return bench::BenchDiffusion({.folder = source.folder,
+                                .only = flags.only,
                                 .cpu = CpuOptionsOf(flags.isa, flags.threads),
                                 .frames = static_cast<std::int32_t>(flags.frames),
                                 .vae_width = static_cast<std::int32_t>(flags.vae_width),

@@ -1,5 +1,7 @@
 #include "bench/diffusion_bench.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -165,6 +167,7 @@ class DiffusionBench final {
     PX_TRY(out->roof_, kernels::MakeRoof(options.cpu));
     PX_CHECK_OK(out->AddTiny(options));
     PX_CHECK_OK(out->AddWan(options));
+    PX_CHECK_OK(out->KeepOnly(options.only));
     return out;
   }
 
@@ -188,6 +191,22 @@ class DiffusionBench final {
  private:
   static const char* NameOf(ComputeType compute, const char* plain, const char* rounded) {
     return compute == ComputeType::kF32 ? plain : rounded;
+  }
+
+  Result<void> KeepOnly(const std::string& name) {
+    if (name.empty()) {
+      return {};
+    }
+    std::string names;
+    for (const Case& each : cases_) {
+      names += fmt::format("{}{}", names.empty() ? "" : ", ", each.name);
+    }
+    std::erase_if(cases_, [&](const Case& each) { return each.name != name; });
+    if (cases_.empty()) {
+      return Fail(Code::kInvalidArgument, fmt::format("only: \"{}\" is none of {}", name, names),
+                  "only");
+    }
+    return {};
   }
 
   Result<void> AddTiny(const DiffusionBenchOptions& options) {

@@ -17,6 +17,7 @@ namespace pixii::bench {
 struct DiffusionBenchOptions {
   /// Folder of a Wan pipeline: "tiny", whose shapes are measured at its own default size.
   std::string folder;
+  std::string only;  // name of the one case that is run; empty: all
   kernels::CpuOptions cpu = {};
   std::int32_t width = 832;  // pixels, of the Wan 1.3B shapes
   std::int32_t height = 480;
@@ -31,7 +32,8 @@ struct DiffusionBenchOptions {
 /// the operators count them: linears, convolutions and attention. The limit is what they would
 /// reach at the peak of the types that they are multiplied in: attention in fp32 everywhere.
 /// multiply_add and multiply_add_bf16 are these peaks. Errors: those of the folder's parts;
-/// kUnsupported (instruction set); kInvalidArgument for a size that cannot be cut into patches.
+/// kUnsupported (instruction set); kInvalidArgument for a size that cannot be cut into patches, or
+/// if there is no case `only`.
 Result<std::vector<Figure>> BenchDiffusion(const DiffusionBenchOptions& options);
 
 }  // namespace pixii::bench

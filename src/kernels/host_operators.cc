@@ -46,6 +46,12 @@ Result<Buffer> AllocateFilled(Operators& operators, std::size_t size_bytes,
   return buffer;
 }
 
+std::int64_t RowsOfRun(const Matrix& x, std::span<const float> factors) {
+  const std::int64_t runs = std::ssize(factors) / x.cols;
+  PX_ASSERT(runs >= 1 && std::ssize(factors) == runs * x.cols && x.rows % runs == 0);
+  return std::max<std::int64_t>(x.rows / runs, 1);
+}
+
 void CheckConvolution(const Matrix& in, const ConvolutionShape& shape, const LinearWeight& weight,
                       const Matrix& out) {
   PX_ASSERT(shape.stride > 0 && shape.stride_frames > 0 && shape.upscale > 0);

@@ -18,6 +18,10 @@ void CheckAttention(const Matrix& q, const StepView& batch, const KvLayout& layo
 /// Queries times the keys that each sees, of all sequences.
 double AttentionPairs(const StepView& batch, const AttentionOptions& options);
 
+/// Rows of `x` that share their factors, of which there are x.cols or a multiple. Asserts that the
+/// rows are so many runs.
+std::int64_t RowsOfRun(const Matrix& x, std::span<const float> factors);
+
 /// Asserts that a convolution's shapes agree with each other.
 void CheckConvolution(const Matrix& in, const ConvolutionShape& shape, const LinearWeight& weight,
                       const Matrix& out);

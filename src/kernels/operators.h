@@ -256,7 +256,8 @@ class Operators {
                           std::span<const float> weight, float weight_offset, float epsilon,
                           const Matrix& out) = 0;
   /// residual += delta, then out = (residual - mean) / deviation * weight + bias, by row; the
-  /// deviation is sqrt(variance + epsilon). out and residual may be the same.
+  /// deviation is sqrt(variance + epsilon). out and residual may be the same. weight and bias [F],
+  /// or [N, F], on the host only: of N equal runs of rows each has its own.
   virtual void AddLayerNorm(const Matrix& residual, const Matrix& delta,
                             std::span<const float> weight, std::span<const float> bias,
                             float epsilon, const Matrix& out) = 0;
@@ -315,7 +316,7 @@ class Operators {
   /// out[t] = sum over ascending j of weights[t, j] * in[t * K + j].
   virtual void CombineExperts(const Matrix& in, const Matrix& weights, const Matrix& out) = 0;
 
-  /// x[t][f] *= factors[f]; factors [F].
+  /// x[t][f] *= factors[f]; factors [F], or [N, F]: of N equal runs of rows each has its own.
   virtual void ScaleColumns(const Matrix& x, std::span<const float> factors) = 0;
   /// out = what each output pixel sees (ConvolutionShape) * weight^T + bias, as Linear computes it;
   /// in [in pixels, C], weight [*, kernel pixels * C], out [out pixels, *].

@@ -38,8 +38,8 @@ bool Refused(const std::string& name) {
   const bool cache = name.starts_with("store_kv_") || name.starts_with("attention_");
   for (const char* group :
        {"lora_", "route_", "expert_linear_", "combine_experts_", "clamped_activation_",
-        "soft_cap_and_copy_", "sigmoid_scale_", "convolve_", "scale_columns_", "attention_across_",
-        "attention_biased_"}) {
+        "soft_cap_and_copy_", "sigmoid_scale_", "convolve_", "scale_columns_",
+        "add_layer_norm_runs", "attention_across_", "attention_biased_"}) {
     if (name.starts_with(group)) {
       return true;
     }

@@ -105,6 +105,15 @@ void AddScales(std::vector<OperatorCase>& out) {
                      }});
     }
   }
+  for (const std::int64_t runs : {2, 3}) {  // each has factors of its own
+    const std::string name = fmt::format("scale_columns_runs{}", runs);
+    out.push_back({name, [=](Operators& operators) {
+                     Inputs inputs(name);
+                     GuardedMatrix x(runs * 67, 96, 3, inputs);
+                     operators.ScaleColumns(x.view(), inputs.Values(runs * 96));
+                     return x.Result();
+                   }});
+  }
 }
 
 struct Lane {

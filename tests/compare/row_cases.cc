@@ -65,6 +65,20 @@ void AddNorms(std::vector<OperatorCase>& out) {
                      1e-8});  // ref sums a thousand values near 30 one by one
     }
   }
+  for (const std::int64_t runs : {2, 3}) {  // each has weights of its own
+    const std::string name = fmt::format("add_layer_norm_runs{}", runs);
+    out.push_back({name, [=](Operators& operators) {
+                     Inputs inputs(name);
+                     GuardedMatrix residual(runs * 67, 96, 3, inputs);
+                     GuardedMatrix delta(runs * 67, 96, 0, inputs);
+                     GuardedMatrix result(runs * 67, 96, 1);
+                     const auto weight = inputs.Values(runs * 96, 0.5F, 1.5F);
+                     const auto bias = inputs.Values(runs * 96);
+                     operators.AddLayerNorm(residual.view(), delta.view(), weight, bias, 1e-5F,
+                                            result.view());
+                     return result.Result();
+                   }});
+  }
   for (const std::int32_t dim : {8, 24, 40, 64, 96, 128, 256}) {
     for (const std::int32_t heads : {1, 3}) {
       const std::string name = fmt::format("head_rms_norm_dim{}_heads{}", dim, heads);

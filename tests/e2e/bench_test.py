@@ -121,6 +121,15 @@ class Bench(unittest.TestCase):
         self.assertNotEqual(out.returncode, 0)
         self.assertIn("frames", out.stderr)
 
+    def test_diffusion_measures_one_case_alone(self):
+        small = ["--frames", "1", "--vae-width", "16", "--vae-height", "8", "--repeats", "1"]
+        out = harness.run_pixii("bench", "diffusion", *small, "--only", "dit_tiny", "--json")
+        self.assertEqual(out.returncode, 0, out.stderr)
+        self.check_report(out.stdout, ["dit_tiny", "multiply_add", "multiply_add_bf16"])
+        out = harness.run_pixii("bench", "diffusion", *small, "--only", "dit")
+        self.assertNotEqual(out.returncode, 0)
+        self.assertIn("vae_tiny", out.stderr)
+
     def test_router_measures_its_index_and_its_decisions(self):
         out = harness.run_pixii("bench", "router", "--blocks", "20000", "--workers", "50", "--seconds", "0.05", "--json")
         self.assertEqual(out.returncode, 0, out.stderr)

@@ -27,7 +27,7 @@ namespace {
 
 // Below these bounds a call runs on the caller alone: waking the others costs more than it saves.
 constexpr Index kSharedMultiplyAdds = Index{1} << 17;
-constexpr Index kSharedElements = Index{1} << 15;
+constexpr Index kSharedElements = Index{1} << 14;
 constexpr Index kSharedAttentionElements = Index{1} << 16;  // of K and V read, times query heads
 
 // Taken by a worker at a time, where there are enough: kernels lay out so many together.
@@ -35,6 +35,9 @@ constexpr Index kPanelsTaken = 3;
 constexpr Index kUnfoldedFloats = Index{1} << 19;  // of a convolution at a time, or more rows
 constexpr Index kStripPixels = 1024;               // output pixels of a worker in a strip, or a row
 constexpr Index kLinearRowsMax = 576;              // of a linear at a time: bounds the packed input
+// A weight of so many bytes stays in the second level of cache of each worker.
+constexpr Index kOwnWeightBytes = Index{1} << 20;
+constexpr Index kOwnRowsMin = 32;  // of a worker, to be worth reading all of a weight
 
 // Query rows that share a widened tile: as many as keep their state in the second level of cache.
 constexpr Index kAttentionRowsPerItem = 256;
@@ -65,6 +68,40 @@ struct AttentionItem {
   Index span_first = 0;
   Index span_last = 0;
   Index partial_offset = -1;  // floats into the workspace; -1: the item is whole
+};
+
+/// Items that workers take one by one. Cut into as many runs as there are workers, each begins with
+/// its own: of rows that it has in other operators, too, and that lie in its caches.
+class ItemTurns {
+ public:
+  ItemTurns(Index count, std::int32_t runs) : count_(count), runs_(static_cast<std::size_t>(runs)) {
+    for (std::size_t run = 0; run < runs_.size(); ++run) {
+      runs_[run].next = Part(count, static_cast<Index>(run), runs).first;
+    }
+  }
+
+  /// function(worker, item) of every item that this call takes, until none is left.
+  template <class Function>
+  void Take(std::int32_t worker, const Function& function) {
+    const Index runs = std::ssize(runs_);
+    for (Index turn = 0; turn < runs; ++turn) {
+      const Index run = (worker + turn) % runs;
+      std::atomic<Index>& next = runs_[static_cast<std::size_t>(run)].next;
+      const Index end = Part(count_, run, runs).second;
+      for (Index item = next.fetch_add(1, std::memory_order_relaxed); item < end;
+           item = next.fetch_add(1, std::memory_order_relaxed)) {
+        function(worker, item);
+      }
+    }
+  }
+
+ private:
+  struct alignas(64) Run {
+    std::atomic<Index> next{0};
+  };
+
+  Index count_;
+  std::vector<Run> runs_;
 };
 
 class CpuOperators final : public HostOperators {
@@ -137,6 +174,10 @@ class CpuOperators final : public HostOperators {
                       .panel_end = CeilDiv(out.cols, PanelOutputsOf(weight.packed())),
                       .weight = &weight.packed()};
       std::tie(call.row_begin, call.row_end) = Part(in.rows, pass, passes);
+      if (!alone && KeepsRows(call)) {
+        MultiplyOwnRows(call);
+        continue;
+      }
       PackInput(alone, call);
       Multiply(alone, call);
     }
@@ -194,7 +235,7 @@ class CpuOperators final : public HostOperators {
                     std::span<const float> bias, float epsilon, const Matrix& out) override {
     PX_ASSERT(residual.rows == delta.rows && residual.cols == delta.cols);
     PX_ASSERT(residual.rows == out.rows && residual.cols == out.cols);
-    PX_ASSERT(std::ssize(weight) == out.cols && std::ssize(bias) == out.cols);
+    PX_ASSERT(weight.size() == bias.size());
     const NormCall call{.in = residual.f32(),
                         .in_stride = residual.stride,
                         .delta = delta.f32(),
@@ -203,6 +244,7 @@ class CpuOperators final : public HostOperators {
                         .out_stride = out.stride,
                         .weight = weight.data(),
                         .bias = bias.data(),
+                        .run_rows = RowsOfRun(out, weight),
                         .epsilon = epsilon,
                         .cols = out.cols};
     RunRows(call, out.rows, out.cols, kernels_.layer_norm);
@@ -282,17 +324,19 @@ class CpuOperators final : public HostOperators {
     }
     EnsureScratch(static_cast<std::size_t>(
         kernels_.attention_scratch_bytes(items_.front().call.kv, rows_max)));
-    // Items differ in cost, so workers take the next one; which worker runs an item changes nothing
-    // in it.
-    std::atomic<std::size_t> next{0};
-    RunOn(alone, [&](std::int32_t worker) {
-      for (std::size_t i = next.fetch_add(1, std::memory_order_relaxed); i < items_.size();
-           i = next.fetch_add(1, std::memory_order_relaxed)) {
-        AttentionCall call = items_[i].call;
-        call.scratch = Scratch(worker);
-        kernels_.attention(call);
-      }
-    });
+    // Which worker runs an item changes nothing in it.
+    const auto run = [&](std::int32_t worker, Index item) {
+      AttentionCall call = items_[static_cast<std::size_t>(item)].call;
+      call.scratch = Scratch(worker);
+      kernels_.attention(call);
+    };
+    if (alone || !even_items_) {
+      ItemTurns turns(std::ssize(items_), 1);
+      RunOn(alone, [&](std::int32_t worker) { turns.Take(worker, run); });
+    } else {
+      ItemTurns turns(std::ssize(items_), pool_.thread_count());
+      pool_.Run([&](std::int32_t worker) { turns.Take(worker, run); });
+    }
     for (const AttentionItem& item : items_) {
       if (item.joins) {
         AttentionCall call = item.call;
@@ -358,16 +402,12 @@ class CpuOperators final : public HostOperators {
   std::int64_t expert_linears_run() const override { return expert_linears_run_; }
 
   void ScaleColumns(const Matrix& x, std::span<const float> factors) override {
-    PX_ASSERT(x.cols == std::ssize(factors));
-    const auto scale = [&](Index begin, Index end) {
-      for (Index row = begin; row < end; ++row) {
-        float* values = x.f32(row);
-        for (Index f = 0; f < x.cols; ++f) {
-          values[f] *= factors[static_cast<std::size_t>(f)];
-        }
-      }
-    };
-    ShareRows(x.rows, x.cols, scale);
+    const ScaleCall call{.x = x.f32(),
+                         .stride = x.stride,
+                         .factors = factors.data(),
+                         .run_rows = RowsOfRun(x, factors),
+                         .cols = x.cols};
+    RunRows(call, x.rows, x.cols, kernels_.scale_columns);
   }
 
   /// Some output pixels at a time: with fp32 weights those of some rows, else what they see is laid
@@ -490,11 +530,48 @@ class CpuOperators final : public HostOperators {
     return call.weight->integers.code_bits != 0 ? kernels_.integers : kernels_.linear;
   }
 
+  /// Whether each worker does all outputs of some rows: those that it has in row-wise operators,
+  /// which stay in its caches then.
+  bool KeepsRows(const LinearCall& call) const {
+    const PackedWeight& weight = *call.weight;
+    const Index workers = pool_.thread_count();
+    return workers > 1 && call.row_end - call.row_begin >= kOwnRowsMin * workers &&
+           weight.integers.code_bits == 0 &&
+           weight.k_padded * weight.out_features * (weight.bf16 ? 2 : 4) <= kOwnWeightBytes;
+  }
+
+  void MultiplyOwnRows(const LinearCall& call) {
+    const Index workers = pool_.thread_count();
+    const Index rows = call.row_end - call.row_begin;
+    const Index rows_max = CeilDiv(rows, workers);
+    const Index input_bytes = CeilDiv(InputBytes(call, rows_max), Index{64}) * 64;
+    Grow(packed_input_, static_cast<std::size_t>(input_bytes * workers));
+    for (const Index most : {rows / workers, rows_max}) {  // fewer rows may go another way
+      EnsureScratch(static_cast<std::size_t>(kernels_.linear.scratch_bytes(*call.weight, most)));
+    }
+    pool_.Run([&](std::int32_t worker) {
+      LinearCall part = call;
+      const auto [begin, end] = Part(rows, worker, workers);
+      part.row_begin = call.row_begin + begin;
+      part.row_end = call.row_begin + end;
+      part.scratch = Scratch(worker);
+      if (InputBytes(call, end - begin) > 0) {
+        part.packed_input = static_cast<std::byte*>(packed_input_.data()) + worker * input_bytes;
+        part.block_end = kernels_.linear.row_blocks(*call.weight, end - begin);
+        kernels_.linear.pack(part);
+      }
+      kernels_.linear.run(part);
+    });
+  }
+
+  Index InputBytes(const LinearCall& call, Index rows) const {
+    return rows < kBlockedRowsMin ? 0 : Linears(call).input_bytes(*call.weight, rows);
+  }
+
   /// All workers pack the call's rows, once for all of them.
   void PackInput(bool alone, LinearCall& call) {
     const Index rows = call.row_end - call.row_begin;
-    const Index size_bytes =
-        rows < kBlockedRowsMin ? 0 : Linears(call).input_bytes(*call.weight, rows);
+    const Index size_bytes = InputBytes(call, rows);
     if (size_bytes == 0) {
       return;
     }
@@ -703,10 +780,14 @@ class CpuOperators final : public HostOperators {
       }
     }
     SplitSpans(options.value_dim);
-    // The longest first, so that workers end together.
-    std::sort(items_.begin(), items_.end(), [](const AttentionItem& a, const AttentionItem& b) {
-      return CostOf(a.call) > CostOf(b.call);
+    even_items_ = std::ranges::all_of(items_, [&](const AttentionItem& item) {
+      return CostOf(item.call) == CostOf(items_.front().call);
     });
+    if (!even_items_) {  // the longest first, so that workers end together
+      std::sort(items_.begin(), items_.end(), [](const AttentionItem& a, const AttentionItem& b) {
+        return CostOf(a.call) > CostOf(b.call);
+      });
+    }
     return work;
   }
 
@@ -787,6 +868,7 @@ class CpuOperators final : public HostOperators {
   Buffer packed_input_;          // of a linear, made and read by all workers
   std::vector<AttentionItem> items_;
   std::vector<AttentionItem> whole_items_;
+  bool even_items_ = false;  // all cost the same
   std::vector<float> partials_;
   std::vector<const LoraView*> lora_rows_;
   std::vector<float> lora_mid_;

@@ -138,10 +138,23 @@ struct NormCall {
   Index out_stride = 0;
   const float* weight = nullptr;
   const float* bias = nullptr;  // of a layer norm
+  Index run_rows = 0;           // of a layer norm: so many rows share weight and bias [cols], the
+                                // next ones have the next cols of them
   float weight_offset = 0.0F;
   float epsilon = 0.0F;
   Index cols = 0;
   Index segments = 1;
+  Index row_begin = 0;
+  Index row_end = 0;
+};
+
+/// x *= factors.
+struct ScaleCall {
+  float* x = nullptr;
+  Index stride = 0;
+  const float* factors = nullptr;  // [cols], of run_rows rows; the next ones have the next ones
+  Index run_rows = 0;
+  Index cols = 0;
   Index row_begin = 0;
   Index row_end = 0;
 };
@@ -326,6 +339,7 @@ struct KernelTable {
   LinearKernels integers;  // of codes, see PackedIntegers
   void (*rms_norm)(const NormCall& call) = nullptr;
   void (*layer_norm)(const NormCall& call) = nullptr;  // delta is set, segments is 1
+  void (*scale_columns)(const ScaleCall& call) = nullptr;
   void (*rotary)(const RotaryCall& call) = nullptr;
   void (*add)(const AddCall& call) = nullptr;
   void (*activation_mul)(const ActivationCall& call) = nullptr;

@@ -129,13 +129,31 @@ class AttentionLoop {
 
   /// Query rows in blocks of kAttentionRows, each [key_dim][kAttentionRows].
   void PackQueries() {
-    for (Index token = 0, r = 0; token < call_.tokens; ++token) {
-      for (Index h = 0; h < call_.group; ++h, ++r) {
-        const float* from = call_.q + token * call_.q_stride + h * key_dim_;
-        float* to = QueryBlock(r / kAttentionRows * kAttentionRows) + r % kAttentionRows;
-        for (Index d = 0; d < key_dim_; ++d) {
-          to[d * kAttentionRows] = from[d];
-        }
+    Index token = 0;
+    Index head = 0;
+    for (Index first = 0; first < rows_; first += kAttentionRows) {
+      const Index count = rows_ - first < kAttentionRows ? rows_ - first : kAttentionRows;
+      const float* from[kAttentionRows];
+      for (Index r = 0; r < count; ++r) {
+        from[r] = call_.q + token * call_.q_stride + head * key_dim_;
+        head = head + 1 < call_.group ? head + 1 : 0;
+        token += head == 0 ? 1 : 0;
+      }
+      PackQueryBlock(from, count, QueryBlock(first));
+    }
+  }
+
+  void PackQueryBlock(const float* const* from, Index count, float* to) const {
+    for (Index d = 0; d < key_dim_; d += 16) {
+      const Index left = key_dim_ - d < 16 ? key_dim_ - d : 16;
+      Vec lines[16];
+#pragma clang loop unroll(full)
+      for (Index r = 0; r < 16; ++r) {
+        lines[r] = r < count ? Vec::LoadPart(from[r] + d, left) : Vec::Zero();
+      }
+      Transpose(lines);
+      for (Index i = 0; i < left; ++i) {
+        lines[i].StorePart(to + (d + i) * kAttentionRows, count);
       }
     }
   }
@@ -425,6 +443,10 @@ class AttentionLoop {
     Vec dot[4];
 #pragma clang loop unroll(full)
     for (int c = 0; c < 4; ++c) {
+      if (!kWhole && c * 16 >= end_[r]) {
+        dot[c] = Vec::Set(kMinusInfinity);
+        continue;
+      }
       dot[c] = Vec::Load(weights_ + r * kTileTokens + c * 16);
       if constexpr (!kWhole) {
         dot[c] = Vec::SelectRange(dot[c], Vec::Set(kMinusInfinity), begin_[r] - c * 16,
@@ -480,6 +502,10 @@ class AttentionLoop {
       Vec part[4];
 #pragma clang loop unroll(full)
       for (int c = 0; c < 4; ++c) {
+        if (!kWhole && c * 16 >= end_[r]) {  // nobody reads their weights
+          part[c] = Vec::Zero();
+          continue;
+        }
         const Vec score = Vec::Load(row + c * 16);
         Vec weight = Exp2(kPlain ? Fma(score, factor, largest) : score + largest);
         if constexpr (!kWhole) {

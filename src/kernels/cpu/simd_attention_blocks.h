@@ -249,8 +249,13 @@ void ScoreBlocks(Index rows, const ScoreCall& call) {
   }
   constexpr int kVecs = R <= kAttentionFewRows ? 2 * kAttentionVecs : kAttentionVecs;
   constexpr Index kStep = 16 * kVecs;
-  for (Index at = call.begin / kStep * kStep; at < call.end; at += kStep) {
+  constexpr int kHalf = (kVecs + 1) / 2;
+  Index at = call.begin / kStep * kStep;
+  for (; at + 16 * kHalf < call.end || (kVecs == 1 && at < call.end); at += kStep) {
     ScoreBlock<kWord, R, kVecs>(call, at);
+  }
+  if (kVecs > 1 && at < call.end) {
+    ScoreBlock<kWord, R, kHalf>(call, at);
   }
 }
 

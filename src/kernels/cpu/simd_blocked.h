@@ -4,10 +4,12 @@
 // What is multiplied comes in units of 32 bits: one fp32, or a pair of bf16. Input is packed
 // [k block][row block][unit][row], so that a step broadcasts neighbouring words of one line;
 // weights are laid out once per group of panels and slab of K as [column block][unit][outputs] and
-// used by all row blocks, while the next group's weights are fetched to L2. Order of sums as in
-// simd_gemm.h: ascending in one accumulator per shard. Few instructions per multiply-add matter as
-// much as ports: a busy sibling thread takes half of the front end. Include after simd_gemm.h.
-// Source: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008).
+// used by all row blocks, while the next group's weights are fetched to L2. Where they lie so
+// already (a panel is a column block, and nothing is widened) they are read where they are. Order
+// of sums as in simd_gemm.h: ascending in one accumulator per shard. Few instructions per
+// multiply-add matter as much as ports: a busy sibling thread takes half of the front end. Include
+// after simd_gemm.h. Source: Goto and van de Geijn, Anatomy of High-Performance Matrix
+// Multiplication (2008).
 #pragma once
 
 namespace pixii::kernels {
@@ -201,6 +203,8 @@ class BlockedLoop {
       partials_[i] = laid_ + kSlabUnits * kLayOutputs + i * plan_.partial_floats();
     }
     element_bytes_ = weight_.bf16 ? 2 : 4;
+    lies_laid_ = kBlockVecs * 16 == kPanelOutputs && !(Units::kElements == 1 && weight_.bf16);
+    one_slab_ = plan_.k_blocks <= plan_.slab_blocks;
   }
 
   void Run() {
@@ -287,7 +291,9 @@ class BlockedLoop {
   void RunSlab(Index first) {
     const Index end = first + plan_.slab_blocks;
     const Index last = end < plan_.k_blocks ? end : plan_.k_blocks;
-    LayOut(first, last);
+    if (!lies_laid_) {
+      LayOut(first, last);
+    }
     const Index column_blocks = (panels_ * 2 + kBlockVecs - 1) / kBlockVecs;
     const Index calls = plan_.row_blocks * column_blocks;
     const Index units = FirstUnit(last - 1) + BlockUnits(last - 1) - FirstUnit(first);
@@ -297,7 +303,8 @@ class BlockedLoop {
       const Index column = call % column_blocks;
       const Index row = plan_.BlockRow(row_block);
       const Index vecs = VecsOf(column);
-      const float* w = laid_ + column * kBlockVecs * kSlabUnits * 16;
+      const float* w = lies_laid_ ? reinterpret_cast<const float*>(WeightAt(panel_ + column, first))
+                                  : laid_ + column * kBlockVecs * kSlabUnits * 16;
       const unsigned char* ahead = AheadOf(call);
       for (Index block = first; block < last; ++block) {
         const BlockInput input{.a = input_ + plan_.InputAt(row_block, block),
@@ -355,7 +362,8 @@ class BlockedLoop {
     const bool ends = k_block % plan_.shard_blocks == plan_.shard_blocks - 1;
     const Index column = column_block * kBlockVecs * 16;
     const Index output = panel_ * kPanelOutputs + column;
-    const Index at = row * kLayOutputs + column;
+    // A block whose K is summed in one go leaves its partial sums to the next one, in L1.
+    const Index at = one_slab_ ? 0 : row * kLayOutputs + column;
     Tile tile;
     tile.out = call_.out + (call_.row_begin + row) * call_.out_stride + output;
     tile.out_stride = call_.out_stride;
@@ -388,7 +396,9 @@ class BlockedLoop {
   float* laid_;
   float* partials_[4] = {};
   Index element_bytes_ = 0;
-  Index panel_ = 0;  // first panel of the group at hand
+  bool lies_laid_ = false;  // panels are read where they lie
+  bool one_slab_ = false;   // of all of K
+  Index panel_ = 0;         // first panel of the group at hand
   Index panels_ = 0;
   const unsigned char* ahead_ = nullptr;  // what the next slab reads, in pieces
   Index ahead_pieces_ = 0;

@@ -42,7 +42,12 @@ inline void RmsNorm(const NormCall& call) {
 }
 
 /// Mean first, then the squares of what differs from it: no cancellation.
-inline void LayerNormRow(const NormCall& call, float* in, const float* delta, float* out) {
+inline void LayerNormRow(const NormCall& call, Index row) {
+  float* in = call.in + row * call.in_stride;
+  const float* delta = call.delta + row * call.delta_stride;
+  float* out = call.out + row * call.out_stride;
+  const float* weight = call.weight + row / call.run_rows * call.cols;
+  const float* bias = call.bias + row / call.run_rows * call.cols;
   Vec sum = Vec::Zero();
   for (Index i = 0; i < call.cols; i += 16) {
     const Index left = call.cols - i;
@@ -62,15 +67,25 @@ inline void LayerNormRow(const NormCall& call, float* in, const float* delta, fl
   for (Index i = 0; i < call.cols; i += 16) {
     const Index left = call.cols - i;
     const Vec off = Vec::LoadPart(in + i, left) - mean;
-    Fma(off * factor, Vec::LoadPart(call.weight + i, left), Vec::LoadPart(call.bias + i, left))
+    Fma(off * factor, Vec::LoadPart(weight + i, left), Vec::LoadPart(bias + i, left))
         .StorePart(out + i, left);
   }
 }
 
 inline void LayerNorm(const NormCall& call) {
   for (Index row = call.row_begin; row < call.row_end; ++row) {
-    LayerNormRow(call, call.in + row * call.in_stride, call.delta + row * call.delta_stride,
-                 call.out + row * call.out_stride);
+    LayerNormRow(call, row);
+  }
+}
+
+inline void ScaleColumns(const ScaleCall& call) {
+  for (Index row = call.row_begin; row < call.row_end; ++row) {
+    float* x = call.x + row * call.stride;
+    const float* factors = call.factors + row / call.run_rows * call.cols;
+    for (Index i = 0; i < call.cols; i += 16) {
+      const Index left = call.cols - i;
+      (Vec::LoadPart(x + i, left) * Vec::LoadPart(factors + i, left)).StorePart(x + i, left);
+    }
   }
 }
 

@@ -21,6 +21,7 @@ constexpr KernelTable MakeKernelTable() {
       .integers = MakeIntegerKernels(),
       .rms_norm = RmsNorm,
       .layer_norm = LayerNorm,
+      .scale_columns = ScaleColumns,
       .rotary = Rotary,
       .add = Add,
       .activation_mul = ActivationMul,

@@ -258,10 +258,13 @@ class ReferenceOperators final : public HostOperators {
   void AddLayerNorm(const Matrix& residual, const Matrix& delta, std::span<const float> weight,
                     std::span<const float> bias, float epsilon, const Matrix& out) override {
     PX_ASSERT(residual.rows == out.rows && residual.cols == out.cols);
-    PX_ASSERT(std::ssize(weight) == out.cols && std::ssize(bias) == out.cols);
+    PX_ASSERT(weight.size() == bias.size());
+    const std::int64_t run = RowsOfRun(out, weight);
     Add(residual, delta);
     for (std::int64_t t = 0; t < residual.rows; ++t) {
-      LayerNormRow(residual.f32(t), residual.cols, weight, bias, epsilon, out.f32(t));
+      const auto at = static_cast<std::size_t>(t / run * out.cols);
+      LayerNormRow(residual.f32(t), residual.cols, weight.subspan(at), bias.subspan(at), epsilon,
+                   out.f32(t));
     }
   }
 
@@ -371,10 +374,10 @@ class ReferenceOperators final : public HostOperators {
   }
 
   void ScaleColumns(const Matrix& x, std::span<const float> factors) override {
-    PX_ASSERT(x.cols == std::ssize(factors));
+    const std::int64_t run = RowsOfRun(x, factors);
     for (std::int64_t t = 0; t < x.rows; ++t) {
       for (std::int64_t f = 0; f < x.cols; ++f) {
-        x.f32(t)[f] *= factors[static_cast<std::size_t>(f)];
+        x.f32(t)[f] *= factors[static_cast<std::size_t>(t / run * x.cols + f)];
       }
     }
   }

@@ -493,18 +493,23 @@ void WanTransformer::Begin(std::span<const float> latents, std::span<const float
   pass.next_block = 0;
 }
 
-void WanTransformer::FillFactors(std::span<const float> table, std::span<const float> modulation) {
+/// Of a block's `table` [N, dim] and the lanes' `modulation` [lanes, N * dim], or [lanes, dim].
+void WanTransformer::FillFactors(std::span<const float> table, std::span<const float> modulation,
+                                 std::int32_t lanes) {
   const auto dim = static_cast<std::size_t>(config_.dim());
-  factors_.resize(table.size());
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    const bool scale = i / dim % 3 == 1;  // shift, scale, gate
-    factors_[i] = table[i] + modulation[i % modulation.size()] + (scale ? 1.0F : 0.0F);
+  const auto count = static_cast<std::size_t>(lanes);
+  const std::size_t size = modulation.size() / count;
+  factors_.resize(table.size() * count);
+  for (std::size_t index = 0; index < table.size() / dim; ++index) {
+    const float one = index % 3 == 1 ? 1.0F : 0.0F;  // shift, scale, gate
+    const auto row = table.subspan(index * dim, dim);
+    for (std::size_t lane = 0; lane < count; ++lane) {
+      const auto own = modulation.subspan(lane * size + index * dim % size, dim);
+      float* out = factors_.data() + (index * count + lane) * dim;
+      std::transform(row.begin(), row.end(), own.begin(), out,
+                     [one](float value, float more) { return value + more + one; });
+    }
   }
-}
-
-std::span<const float> WanTransformer::Factor(std::int32_t index) const {
-  const auto dim = static_cast<std::size_t>(config_.dim());
-  return std::span(factors_).subspan(static_cast<std::size_t>(index) * dim, dim);
 }
 
 /// function(first, count) over all rows, kRowsAtOnce at a time, whichever lanes they are of.
@@ -515,18 +520,20 @@ void WanTransformer::ForRows(const WanPass& pass, const Function& function) {
   }
 }
 
-/// function(begin, count) over the pieces of rows first .. first + rows - 1 that are one lane's,
-/// with factors_ of `table` and the lane's part of `modulation`.
+/// function(piece, factor) over the pieces of `rows` that are whole lanes or a part of one;
+/// factor(index) are those lanes' factors.
 template <class Function>
-void WanTransformer::ForLanes(const WanPass& pass, std::span<const float> table,
-                              std::span<const float> modulation, const RowRange& rows,
-                              const Function& function) {
-  const std::size_t size = modulation.size() / static_cast<std::size_t>(pass.lanes);
+void WanTransformer::ForLanes(const WanPass& pass, const RowRange& rows, const Function& function) {
+  const auto dim = static_cast<std::size_t>(config_.dim());
   for (std::int64_t begin = rows.begin; begin < rows.end;) {
     const std::int64_t lane = begin / pass.tokens();
-    const std::int64_t end = std::min(rows.end, (lane + 1) * pass.tokens());
-    FillFactors(table, modulation.subspan(static_cast<std::size_t>(lane) * size, size));
-    function(begin, end - begin);
+    const bool whole = begin == lane * pass.tokens() && rows.end - begin >= pass.tokens();
+    const std::int64_t lanes = whole ? (rows.end - begin) / pass.tokens() : 1;
+    const std::int64_t end = std::min(rows.end, (lane + lanes) * pass.tokens());
+    function(RowRange{begin, end}, [&](std::int32_t index) {
+      const auto at = static_cast<std::size_t>(index * pass.lanes + lane) * dim;
+      return std::span<const float>(factors_).subspan(at, static_cast<std::size_t>(lanes) * dim);
+    });
     begin = end;
   }
 }
@@ -551,13 +558,11 @@ Result<void> WanTransformer::RunBlock(WanText& text, WanPass& pass) {
   // Where ranks hold parts of the tokens, keys and values wait until they are swapped.
   const Matrix kv = sequence_.alone() ? Matrix() : kv_memory_.At(count, 2 * own_dim());
   const float scale = 1.0F / std::sqrt(static_cast<float>(config_.head_dim));
+  FillFactors(block.table, pass.modulation, pass.lanes);
   SelfAttention(block, pass, q, kv);
   PX_CHECK_OK(Attend(pass, q, kv, mixed));
   SumLinear(mixed, *block.self.o, block.self.o_bias, pass.delta);
-  ForLanes(pass, block.table, pass.modulation, {0, count},
-           [&](std::int64_t first, std::int64_t rows) {
-             operators_.ScaleColumns(pass.delta.Rows(first, rows), Factor(2));
-           });
+  GateDelta(2, pass, {0, count});
   ForRows(pass, [&](std::int64_t first, std::int64_t rows) {
     const Matrix normed = normed_memory_.At(rows, dim);
     const Matrix part = q.Rows(first, rows);
@@ -615,7 +620,7 @@ void WanTransformer::SelfAttention(const Block& block, WanPass& pass, const Matr
   ForRows(pass, [&](std::int64_t first, std::int64_t rows) {
     const Matrix normed = normed_memory_.At(rows, config_.dim());
     const Matrix qkv = wide_memory_.At(rows, 3 * own);
-    NormRows(block.table, pass.modulation, 0, pass, {first, first + rows}, normed);
+    NormRows(0, pass, {first, first + rows}, normed);
     operators_.Linear(normed, *block.self.qkv, qkv);
     const Matrix k = qkv.Columns(own, own);
     NormAcross(qkv.Columns(0, own), block.self.norm_q, q.Rows(first, rows));
@@ -635,13 +640,20 @@ void WanTransformer::SelfAttention(const Block& block, WanPass& pass, const Matr
 
 /// `normed` = rows' own layer norm, shifted and scaled by their lanes' factors `shift` and the one
 /// behind it, once what the last block adds to them is added.
-void WanTransformer::NormRows(std::span<const float> table, std::span<const float> modulation,
-                              std::int32_t shift, WanPass& pass, const RowRange& range,
+void WanTransformer::NormRows(std::int32_t shift, WanPass& pass, const RowRange& range,
                               const Matrix& normed) {
-  ForLanes(pass, table, modulation, range, [&](std::int64_t first, std::int64_t rows) {
-    operators_.AddLayerNorm(pass.rows.Rows(first, rows), pass.delta.Rows(first, rows),
-                            Factor(shift + 1), Factor(shift), config_.epsilon,
-                            normed.Rows(first - range.begin, rows));
+  ForLanes(pass, range, [&](const RowRange& piece, const auto& factor) {
+    operators_.AddLayerNorm(pass.rows.Rows(piece.begin, SizeOf(piece)),
+                            pass.delta.Rows(piece.begin, SizeOf(piece)), factor(shift + 1),
+                            factor(shift), config_.epsilon,
+                            normed.Rows(piece.begin - range.begin, SizeOf(piece)));
+  });
+}
+
+/// What the block adds to `range` of rows, times their lanes' factors `gate`.
+void WanTransformer::GateDelta(std::int32_t gate, const WanPass& pass, const RowRange& range) {
+  ForLanes(pass, range, [&](const RowRange& piece, const auto& factor) {
+    operators_.ScaleColumns(pass.delta.Rows(piece.begin, SizeOf(piece)), factor(gate));
   });
 }
 
@@ -650,22 +662,20 @@ void WanTransformer::FeedForward(const Block& block, WanPass& pass) {
     const RowRange range = {first, first + rows};
     const Matrix normed = normed_memory_.At(rows, config_.dim());
     const Matrix wide = wide_memory_.At(rows, SizeOf(FeatureCut().columns));
-    NormRows(block.table, pass.modulation, 3, pass, range, normed);
+    NormRows(3, pass, range, normed);
     operators_.Linear(normed, *block.up, wide);
     operators_.Activate(wide, kernels::Activation::kGeluTanh);
     SumLinear(wide, *block.down, block.down_bias, pass.delta.Rows(first, rows));
-    ForLanes(pass, block.table, pass.modulation, range,
-             [&](std::int64_t begin, std::int64_t count) {
-               operators_.ScaleColumns(pass.delta.Rows(begin, count), Factor(5));
-             });
+    GateDelta(5, pass, range);
   });
 }
 
 Matrix WanTransformer::FinishRows(WanPass& pass) {
   const Matrix patches = wide_memory_.At(pass.rows.rows, config_.patch_out());
+  FillFactors(weights_->out_table_, pass.time, pass.lanes);
   ForRows(pass, [&](std::int64_t first, std::int64_t rows) {
     const Matrix normed = normed_memory_.At(rows, config_.dim());
-    NormRows(weights_->out_table_, pass.time, 0, pass, {first, first + rows}, normed);
+    NormRows(0, pass, {first, first + rows}, normed);
     operators_.Linear(normed, *weights_->out_, patches.Rows(first, rows));
   });
   return patches;

@@ -229,20 +229,20 @@ class WanTransformer final {
                  std::span<const float> bias, const kernels::Matrix& out);
   void NormAcross(const kernels::Matrix& in, std::span<const float> weight,
                   const kernels::Matrix& out);
-  void NormRows(std::span<const float> table, std::span<const float> modulation, std::int32_t shift,
-                WanPass& pass, const RowRange& range, const kernels::Matrix& normed);
+  void NormRows(std::int32_t shift, WanPass& pass, const RowRange& range,
+                const kernels::Matrix& normed);
+  void GateDelta(std::int32_t gate, const WanPass& pass, const RowRange& range);
   void SelfAttention(const Block& block, WanPass& pass, const kernels::Matrix& q,
                      const kernels::Matrix& kv);
   Result<void> Attend(const WanPass& pass, const kernels::Matrix& q, const kernels::Matrix& kv,
                       const kernels::Matrix& mixed);
   void FeedForward(const Block& block, WanPass& pass);
-  void FillFactors(std::span<const float> table, std::span<const float> modulation);
-  std::span<const float> Factor(std::int32_t index) const;
+  void FillFactors(std::span<const float> table, std::span<const float> modulation,
+                   std::int32_t lanes);
   template <class Function>
   void ForRows(const WanPass& pass, const Function& function);
   template <class Function>
-  void ForLanes(const WanPass& pass, std::span<const float> table,
-                std::span<const float> modulation, const RowRange& rows, const Function& function);
+  void ForLanes(const WanPass& pass, const RowRange& rows, const Function& function);
 
   WanConfig config_;
   kernels::Operators& operators_;
@@ -269,8 +269,8 @@ class WanTransformer final {
 
   // Scratch of a call.
   std::unique_ptr<LaneKeys> self_keys_;
-  std::vector<float>
-      factors_;  // [6, dim] shift, 1 + scale, gate of attention, then of feed-forward
+  // [6, lanes, dim] shift, 1 + scale, gate of attention, then of feed-forward.
+  std::vector<float> factors_;
   RowMemory q_memory_;
   RowMemory kv_memory_;
   RowMemory heads_memory_[2];
