@@ -67,7 +67,8 @@ void AddNorms(std::vector<OperatorCase>& out) {
   }
   for (const std::int64_t runs : {2, 3}) {  // each has weights of its own
     const std::string name = fmt::format("add_layer_norm_runs{}", runs);
-    out.push_back({name, [=](Operators& operators) {
+    out.push_back({name,
+                   [=](Operators& operators) {
                      Inputs inputs(name);
                      GuardedMatrix residual(runs * 67, 96, 3, inputs);
                      GuardedMatrix delta(runs * 67, 96, 0, inputs);
@@ -77,7 +78,8 @@ void AddNorms(std::vector<OperatorCase>& out) {
                      operators.AddLayerNorm(residual.view(), delta.view(), weight, bias, 1e-5F,
                                             result.view());
                      return result.Result();
-                   }});
+                   },
+                   1e-11});
   }
   for (const std::int32_t dim : {8, 24, 40, 64, 96, 128, 256}) {
     for (const std::int32_t heads : {1, 3}) {
