@@ -2,14 +2,14 @@
 // and L2 only.
 //
 // What is multiplied comes in units of 32 bits: one fp32, or a pair of bf16. Input is packed
-// [k block][row block][unit][row], so that a step broadcasts neighbouring words of one line;
-// weights are laid out once per group of panels and slab of K as [column block][unit][outputs] and
-// used by all row blocks, while the next group's weights are fetched to L2. Where they lie so
-// already (a panel is a column block, and nothing is widened) they are read where they are. Order
-// of sums as in simd_gemm.h: ascending in one accumulator per shard. Few instructions per
-// multiply-add matter as much as ports: a busy sibling thread takes half of the front end. Include
-// after simd_gemm.h. Source: Goto and van de Geijn, Anatomy of High-Performance Matrix
-// Multiplication (2008).
+// [k block][row block][unit][row], or [row block][unit][row] of a K of one slab, so that a step
+// broadcasts neighbouring words of one line; weights are laid out once per group of panels and slab
+// of K as [column block][unit][outputs] and used by all row blocks, while the next group's weights
+// are fetched to L2. Where they lie so already (a panel is a column block, and nothing is widened)
+// they are read where they are. Order of sums as in simd_gemm.h: ascending in one accumulator per
+// shard. Few instructions per multiply-add matter as much as ports: a busy sibling thread takes
+// half of the front end. Include after simd_gemm.h. Source: Goto and van de Geijn, Anatomy of
+// High-Performance Matrix Multiplication (2008).
 #pragma once
 
 namespace pixii::kernels {
@@ -132,6 +132,9 @@ struct BlockedPlan {
   Index block_units = 0;   // of a k block, the last one of a shard may have fewer
   Index slab_blocks = 0;   // k blocks laid out at a time
   Index k_blocks = 0;
+  // K is multiplied in one go and its shards lie behind each other: then so does a row block's K
+  // in the packed input, and is packed in one piece.
+  bool whole_k = false;
 
   BlockedPlan(const PackedWeight& weight, Index row_count, Index unit_elements)
       : rows(row_count), row_blocks((row_count + kBlockRows - 1) / kBlockRows) {
@@ -141,6 +144,8 @@ struct BlockedPlan {
     block_units += block_units % 2;  // bf16 weights are widened in pairs
     k_blocks = shard_blocks * weight.shard_count;
     slab_blocks = kSlabUnits / block_units;
+    whole_k = k_blocks <= slab_blocks && weight.shard_padded == weight.shard_size &&
+              weight.k_padded == weight.in_features;
   }
 
   Index BlockRow(Index block) const { return block * rows / row_blocks; }
@@ -157,6 +162,10 @@ struct BlockedPlan {
 
   /// Where a block lies in the packed input.
   Index InputAt(Index row_block, Index k_block) const {
+    if (whole_k) {
+      const Index row = BlockRow(row_block);
+      return row * FirstUnit(k_blocks) + FirstUnit(k_block) * (BlockRow(row_block + 1) - row);
+    }
     return FirstUnit(k_block) * rows + BlockRow(row_block) * BlockUnits(k_block);
   }
 
@@ -173,6 +182,16 @@ template <class Units>
 void PackBlocks(const LinearCall& call) {
   const PackedWeight& weight = *call.weight;
   const BlockedPlan plan(weight, call.row_end - call.row_begin, Units::kElements);
+  if (plan.whole_k) {
+    for (Index block = call.block_begin; block < call.block_end; ++block) {
+      const Index row = plan.BlockRow(block);
+      Units::Pack(call.in + (call.row_begin + row) * call.in_stride, call.in_stride,
+                  plan.BlockRow(block + 1) - row, weight.in_features, plan.FirstUnit(plan.k_blocks),
+                  weight.round_input,
+                  static_cast<float*>(call.packed_input) + plan.InputAt(block, 0));
+    }
+    return;
+  }
   for (Index k_block = 0; k_block < plan.k_blocks; ++k_block) {
     const Index shard = k_block / plan.shard_blocks;
     const Index begin = shard * weight.shard_size +
