@@ -228,9 +228,26 @@ Result<void> Write(const VideoFlags& flags, const model::DiffusionRun& run,
   return {};
 }
 
+/// What is wrong whatever the model is.
+Result<void> CheckFlags(const VideoFlags& flags, std::string_view prompt) {
+  if (prompt.empty()) {
+    return Fail(Code::kInvalidArgument, "PROMPT is empty; say what to show", "PROMPT");
+  }
+  if (flags.fps > 0) {
+    PX_CHECK_OK(media::CheckFrameRate(flags.fps));
+  }
+  if (flags.step_cache == 0 && !flags.step_cache_model.empty()) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("--step-cache-model {} changes nothing without --step-cache",
+                            flags.step_cache_model),
+                "step-cache-model");
+  }
+  return CheckFolder(flags.out);
+}
+
 Result<void> MakeVideo(const VideoFlags& flags, const EngineFlags& engine, std::string prompt) {
   PX_TRY(const media::VideoContainer container, ContainerOf(flags.out));
-  PX_CHECK_OK(CheckFolder(flags.out));
+  PX_CHECK_OK(CheckFlags(flags, prompt));
   PX_TRY(const Made made, Make(flags, engine, std::move(prompt)));
   const double rate = flags.fps > 0 ? flags.fps : made.pipeline->defaults().frames_per_second;
   PX_TRY(const std::string file, FileOf(*made.run, rate, container, flags));
@@ -239,7 +256,7 @@ Result<void> MakeVideo(const VideoFlags& flags, const EngineFlags& engine, std::
 
 Result<void> MakePicture(const VideoFlags& flags, const EngineFlags& engine, std::string prompt) {
   PX_TRY(const media::ImageFileFormat format, FormatOf(flags.out));
-  PX_CHECK_OK(CheckFolder(flags.out));
+  PX_CHECK_OK(CheckFlags(flags, prompt));
   PX_TRY(const Made made, Make(flags, engine, std::move(prompt)));
   PX_TRY(const std::string file, PictureOf(*made.run, format));
   return Write(flags, *made.run, file);

@@ -296,7 +296,8 @@ MediaJobs::AfterTurn MediaJobs::EndTurn(const std::string& id, const Result<Medi
     sum += file.size();
   }
   if (const std::uint64_t room = RoomOf(entry.job.tenant); sum > room) {
-    Fail(entry, kStorageFull,
+    const bool own = room < options_.bytes_max - std::min(options_.bytes_max, size_bytes_);
+    Fail(entry, own ? kTenantStorageFull : kStorageFull,
          fmt::format("its {} bytes do not fit beside what is kept, there is room for {}; delete "
                      "some and ask again",
                      sum, room),

@@ -24,6 +24,7 @@ std::string_view MediaStatusName(MediaStatus status);
 /// error_code of a job whose picture to begin with could not be read: the client's fault.
 inline constexpr std::string_view kBadReference = "invalid_input_reference";
 inline constexpr std::string_view kStorageFull = "storage_full";
+inline constexpr std::string_view kTenantStorageFull = "quota_exceeded";
 inline constexpr std::string_view kStorageFailed = "storage_failed";
 
 /// Ids are a prefix of their kind and so many digits of lower-case hexadecimal.

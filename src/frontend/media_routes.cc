@@ -238,6 +238,7 @@ void Frontend::OnMediaEnded(const std::shared_ptr<MediaWaiting>& waiting, const 
                     : job.status == MediaStatus::kCancelled ? Code::kCancelled
                     : reference                             ? Code::kInvalidArgument
                     : job.error_code == kStorageFull        ? Code::kResourceExhausted
+                    : job.error_code == kTenantStorageFull  ? Code::kQuotaExceeded
                     : job.error_code == kStorageFailed      ? Code::kUnavailable
                                                             : Code::kModelFault;
   Refuse(call,

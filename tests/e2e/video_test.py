@@ -108,6 +108,12 @@ class Videos(unittest.TestCase):
             self.assertEqual(done.returncode, 2, done.stdout)
             self.assertIn("--out", done.stderr)
 
+    def test_what_no_model_could_do_is_refused_before_the_work(self):
+        endless = ("--steps", "1000", "--size", "512x512", "--frames", "81")
+        self.assertIn("fps is 0.001", self.refused("--fps", "0.001", *endless))
+        self.assertIn("--step-cache-model", self.refused("--step-cache-model", "wan2.1-1.3b", *endless))
+        self.assertIn("PROMPT", self.refused(*endless, prompt=""))
+
     def test_writes_a_file_that_a_player_can_begin_at_once(self):
         video = Video(self.make("one.mp4", "--seed", "7"))
         self.assertEqual(video.order, [b"ftyp", b"moov", b"mdat"])

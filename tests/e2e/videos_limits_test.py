@@ -232,7 +232,9 @@ class VideoLimits(VideoCase, unittest.TestCase):
                 found = ask(server, "key-of-bob", "GET", f"/v1/videos/{small['id']}")[2]
                 return found if found["status"] == "failed" else None
             server.wait_for(ended, 120, "a failed job")
-            self.assertEqual(ended()["error"]["code"], "storage_full")
+            self.assertEqual(ended()["error"]["code"], "quota_exceeded")
+            status, _, answer = ask(server, "key-of-bob", "POST", "/v1/videos/sync", {"prompt": PROMPT, **SMALL})
+            self.assertEqual(status, 429, answer)
             self.assertEqual(ask(server, "key-of-ann", "DELETE", f"/v1/videos/{job['id']}")[0], 200)
             self.assertEqual(ask(server, "key-of-ann", "POST", "/v1/videos", endless)[0], 200)
 

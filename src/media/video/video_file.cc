@@ -26,13 +26,17 @@ VideoContainer DefaultContainer() {
   return HasVp9Encoder() ? VideoContainer::kMp4 : VideoContainer::kAvi;
 }
 
-Result<VideoFileWriter> VideoFileWriter::Create(const VideoFileOptions& options) {
-  if (!(options.frames_per_second >= kRateMin && options.frames_per_second <= kRateMax)) {
-    return Fail(
-        Code::kInvalidArgument,
-        fmt::format("fps is {}, must be {} to {}", options.frames_per_second, kRateMin, kRateMax),
-        "fps");
+Result<void> CheckFrameRate(double frames_per_second) {
+  if (!(frames_per_second >= kRateMin && frames_per_second <= kRateMax)) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("fps is {}, must be {} to {}", frames_per_second, kRateMin, kRateMax),
+                "fps");
   }
+  return {};
+}
+
+Result<VideoFileWriter> VideoFileWriter::Create(const VideoFileOptions& options) {
+  PX_CHECK_OK(CheckFrameRate(options.frames_per_second));
   VideoTrack track{.size = options.size,
                    .timescale = static_cast<std::uint32_t>(
                        std::lround(options.frames_per_second * kTicksOfPicture)),

@@ -23,6 +23,9 @@ enum class VideoContainer : std::uint8_t {
 /// What a program that was not told gets: MP4; AVI where the library cannot encode VP9.
 VideoContainer DefaultContainer();
 
+/// Whether files can have so many pictures a second. Errors: kInvalidArgument naming fps.
+Result<void> CheckFrameRate(double frames_per_second);
+
 struct VideoFileOptions {
   PictureSize size;
   double frames_per_second = 16.0;  // 0.1 to 240

@@ -82,7 +82,7 @@ TEST(MediaJobs, ATenantHasItsOwnLimits) {
   };
   EXPECT_EQ(end("12345"), "1 completed");
   EXPECT_EQ(end("1234567"), "x failed");
-  EXPECT_EQ(jobs.Get("x")->error_code, "storage_full");
+  EXPECT_EQ(jobs.Get("x")->error_code, "quota_exceeded");
   EXPECT_EQ(end("12"), "2 failed") << "one byte was left";
   ASSERT_TRUE(jobs.Add(Job("4")));
   EXPECT_EQ(end("1"), "4 completed");
