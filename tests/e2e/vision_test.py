@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import http.server
 import pathlib
+import random
 import socket
 import struct
 import sys
