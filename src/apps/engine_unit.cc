@@ -303,11 +303,63 @@ void EngineUnit::Export(obs::Registry& registry) const {
   audits("mismatch", load.audits.mismatches);
   audits("given_up", load.audits.given_up);
   total(MetricId::kAnswerMismatchTotal, load.audits.mismatches);
+  ExportTrtllm(registry, load);
   ExportRanks(registry);
   ExportProcessors(registry);
   tiers_->Export(registry, name_);
   kv_connector_->Export(registry, name_);
   registry.GetCounter(MetricId::kErrorEventsTotal).SetTotal(log_.error_count());
+}
+
+// The same under the names of TensorRT-LLM's engine, for dashboards that know those.
+void EngineUnit::ExportTrtllm(obs::Registry& registry, const engine::EngineLoad& load) const {
+  using obs::MetricId;
+  constexpr std::string_view kEngine = "trtllm";
+  const wire::ModelCard& card = link_->card();
+  const auto total = [&](MetricId id, std::uint64_t value) {
+    registry.GetCounter(id, {name_, kEngine}).SetTotal(value);
+  };
+  const auto now = [&](MetricId id, double value) {
+    registry.GetGauge(id, {name_, kEngine}).Set(value);
+  };
+  const auto share = [](std::uint64_t part, std::uint64_t whole) {
+    return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
+  };
+  const auto block_tokens = std::max<std::uint64_t>(card.block_tokens, 1);
+  const std::uint64_t cached = load.scheduler.cached_tokens;
+  const std::uint64_t looked_at =
+      cached + load.scheduler.computed_tokens -
+      std::min(load.scheduler.computed_tokens, load.engine.sampled_tokens);
+  total(MetricId::kTrtReusedBlocks, cached / block_tokens);
+  total(MetricId::kTrtMissedBlocks, (looked_at - cached) / block_tokens);
+  total(MetricId::kTrtDraftTokens, load.engine.drafted_tokens);
+  total(MetricId::kTrtAcceptedTokens, load.engine.accepted_tokens);
+  now(MetricId::kTrtHitRate, share(cached, looked_at));
+  now(MetricId::kTrtUtilization, share(load.blocks_used, load.blocks_total));
+  now(MetricId::kTrtMaxBlocks, load.blocks_total);
+  now(MetricId::kTrtFreeBlocks, load.blocks_total - load.blocks_used);
+  now(MetricId::kTrtUsedBlocks, load.blocks_used);
+  now(MetricId::kTrtTokensPerBlock, card.block_tokens);
+  now(MetricId::kTrtRunning, load.running);
+  now(MetricId::kTrtWaiting, load.queued);
+  now(MetricId::kTrtScheduled, load.running);
+  now(MetricId::kTrtMaxActive, card.batch_sequences_max);
+  now(MetricId::kTrtBatchStatic, card.batch_sequences_max);
+  now(MetricId::kTrtBatchRuntime, card.batch_sequences_max);
+  now(MetricId::kTrtTokensRuntime, card.batch_tokens_max);
+  now(MetricId::kTrtAcceptanceLength, share(load.engine.accepted_tokens, load.engine.drafts));
+  const auto number = [](std::uint64_t value) { return std::to_string(value); };
+  registry
+      .GetGauge(MetricId::kTrtModelConfig,
+                {name_, kEngine, card.numerics_id, number(card.vocab_size),
+                 number(card.context_tokens_max)})
+      .Set(1);
+  registry.GetGauge(MetricId::kTrtParallelConfig, {name_, kEngine, number(host_->rank_count())})
+      .Set(1);
+  registry
+      .GetGauge(MetricId::kTrtKvConfig,
+                {name_, kEngine, number(card.block_tokens), number(card.block_count)})
+      .Set(1);
 }
 
 void EngineUnit::ExportRanks(obs::Registry& registry) const {

@@ -113,6 +113,7 @@ class EngineUnit final {
   void SaySleep(engine::EngineState state);
   worker::AdapterLinkOptions::Reader Logged(worker::AdapterLinkOptions::Reader read);
   Result<void> CheckAdapterNames() const;
+  void ExportTrtllm(obs::Registry& registry, const engine::EngineLoad& load) const;
   void ExportRanks(obs::Registry& registry) const;
   void ExportProcessors(obs::Registry& registry) const;
 

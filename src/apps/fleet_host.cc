@@ -482,8 +482,15 @@ void FleetHost::Export() {
   using obs::MetricId;
   Counters counters = gone_;
   std::map<std::string, std::size_t> workers;
+  std::size_t in_flight = 0;
+  std::size_t queued = 0;
   for (const auto& [key, fleet] : fleets_) {
     fleet.link->ExportMetrics();
+    in_flight += fleet.link->outstanding_count();
+    const router::RequestQueue& queue = fleet.link->router().queue();
+    for (std::size_t i = 0; i < queue.class_count(); ++i) {
+      queued += queue.counts(i).requests;
+    }
     counters[key.name].Add(fleet);
     workers[key.name] += fleet.link->worker_count();
   }
@@ -510,6 +517,8 @@ void FleetHost::Export() {
         .Set(static_cast<double>(options_.fleet.migration_limit));
     registry_.GetGauge(MetricId::kModelWorkers, {model}).Set(static_cast<double>(workers[model]));
   }
+  registry_.GetGauge(MetricId::kRequestPlaneInflight).Set(static_cast<double>(in_flight));
+  registry_.GetGauge(MetricId::kStageRequests, {"route", ""}).Set(static_cast<double>(queued));
   if (options_.plane != nullptr) {
     options_.plane->Export(registry_);
   }

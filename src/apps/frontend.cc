@@ -7,6 +7,7 @@
 #include "apps/fleet_host.h"
 #include "apps/fleet_routing.h"
 #include "apps/http_unit.h"
+#include "apps/loop_meter.h"
 #include "apps/option_structs.h"
 #include "apps/process_unit.h"
 #include "apps/router_flags.h"
@@ -51,6 +52,7 @@ class FrontendProcess final {
     PX_CHECK_OK(http_->Start(true, registry_, [this] { return fleets_->instances(); }));
     fleets_->Watch(*discovery_, flags_.ns);
     http_->AnnounceWhenReady("");
+    const LoopMeter meter(process_.loop(), registry_);
     process_.loop().Run();
     const int exit = http_->exit().value_or(kExitDone);
     const std::size_t cancelled = http_->frontend().cut_count();

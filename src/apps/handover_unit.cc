@@ -113,6 +113,9 @@ void HandoverUnit::Export(const std::string& model, obs::Registry& registry) {
     ends("offer", &HandoverCounters::offer_ends);
     now(MetricId::kHandoverOffers, &HandoverCounters::offers);
     now(MetricId::kHandoverBlocks, &HandoverCounters::offered_blocks);
+    registry.GetGauge(MetricId::kTrtBlocksPinned, {model, "prefill", "trtllm", "transfer"})
+        .Set(static_cast<double>(
+            sum([](const HandoverCounters& one) { return one.offered_blocks.load(); })));
     total(MetricId::kHandoverEarlyOffersTotal, &HandoverCounters::early_offers);
     return;
   }
@@ -124,6 +127,23 @@ void HandoverUnit::Export(const std::string& model, obs::Registry& registry) {
   total(MetricId::kHandoverCorruptTotal, &HandoverCounters::corrupt_blocks);
   total(MetricId::kHandoverRefusedTotal, &HandoverCounters::refused_records);
   const std::initializer_list<std::string_view> labels = {model, "decode", "trtllm"};
+  for (const auto& [reason, state] :
+       {std::pair<std::string_view, HandoverState>("failed", HandoverState::kFailed),
+        {"expired", HandoverState::kExpired},
+        {"cancelled", HandoverState::kCancelled}}) {
+    registry.GetCounter(MetricId::kTrtTransferFailure, {model, "decode", "trtllm", reason})
+        .SetTotal(ended(&HandoverCounters::load_ends, state));
+  }
+  registry.GetCounter(MetricId::kTrtTransferFailure, {model, "decode", "trtllm", "corrupt_blocks"})
+      .SetTotal(sum([](const HandoverCounters& one) { return one.corrupt_blocks.load(); }));
+  registry.GetCounter(MetricId::kTrtTransferFailure, {model, "decode", "trtllm", "refused_record"})
+      .SetTotal(sum([](const HandoverCounters& one) { return one.refused_records.load(); }));
+  registry.GetGauge(MetricId::kTrtTransferInflight, labels)
+      .Set(static_cast<double>(
+          sum([](const HandoverCounters& one) { return one.loads_running.load(); })));
+  registry.GetHistogram(MetricId::kKvTransferLatencySeconds, labels);
+  registry.GetHistogram(MetricId::kKvTransferBytes, labels);
+  registry.GetHistogram(MetricId::kKvTransferSpeed, labels);
   registry.GetCounter(MetricId::kKvTransferSuccessTotal, labels)
       .SetTotal(ended(&HandoverCounters::load_ends, HandoverState::kDone));
   for (kv::HandoverConnector* connector : connectors_) {

@@ -15,6 +15,7 @@
 #include "apps/fleet_host.h"
 #include "apps/http_unit.h"
 #include "apps/kv_zmq_unit.h"
+#include "apps/loop_meter.h"
 #include "apps/media_unit.h"
 #include "apps/mock_engine.h"
 #include "apps/model_source.h"
@@ -90,6 +91,7 @@ class Server final {
       engine_->Export(registry_);
       http_->Export(registry_);
     });
+    const LoopMeter meter(process_.loop(), registry_);
     process_.loop().Run();
     const std::size_t cancelled = http_->frontend().cut_count();
     const int exit = http_->exit().value_or(kExitDone);

@@ -127,9 +127,17 @@ void SystemPort::Export() {
   gauge(MetricId::kComponentInflightRequests, static_cast<double>(service_->request_count()));
   total(MetricId::kComponentRequestsTotal, counts.requests);
   total(MetricId::kComponentCancellationTotal, counts.cancelled);
+  registry_.GetGauge(MetricId::kTrtBlocksPinned, {model, flags_.role, "trtllm", "request"})
+      .Set(link_->load().blocks_used);
+  // What has no counterpart here stays at zero: an answer goes out frame by frame, each of which is
+  // checked when it is made.
   for (const auto& [type, value] :
        {std::pair<std::string_view, std::uint64_t>("deserialization", counts.unreadable),
-        {"generate", counts.refused + counts.faults}}) {
+        {"generate", counts.refused + counts.faults},
+        {"invalid_message", 0},
+        {"response_stream", 0},
+        {"publish_response", 0},
+        {"publish_final", 0}}) {
     registry_
         .GetCounter(MetricId::kComponentErrorsTotal,
                     {instance_.ns, instance_.component, instance_.endpoint, worker, model, type})

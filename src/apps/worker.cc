@@ -27,6 +27,7 @@
 #include "rt/file.h"
 #include "rt/file_lock.h"
 #include "rt/work_pool.h"
+#include "worker/request_meter.h"
 #include "worker/worker_service.h"
 
 namespace pixii::apps {
@@ -81,12 +82,22 @@ class Worker final {
     PX_TRY(discovery_, OpenDiscovery(process_, flags_));
     PX_TRY(plane_, PlaneUnit::Open(process_, flags_, false));
     PX_CHECK_OK(system_.Start(engine_flags_.enable_lora || !flags_.attach.empty()));
+    const rt::Time begun = process_.loop().Now();
     PX_TRY(const bool opened, OpenEngine(model));
     if (!opened) {
       return kExitDone;
     }
     const control::InstanceId id = discovery_->NewInstanceId();
     PX_TRY(control::WorkerLink* const served, ServedLink());
+    meter_.emplace(registry_, worker::RequestMeterOptions{.ns = flags_.ns,
+                                                          .component = flags_.component,
+                                                          .endpoint = flags_.endpoint,
+                                                          .worker = control::InstanceName(id),
+                                                          .model = link().card().name,
+                                                          .mode = flags_.role});
+    registry_
+        .GetGauge(obs::MetricId::kComponentModelLoadTime, {link().card().name, flags_.component})
+        .Set(std::chrono::duration<double>(process_.loop().Now() - begun).count());
     service_.emplace(
         process_.loop(), tls_net_ ? *tls_net_ : process_.net(), *served,
         worker::WorkerServiceOptions{
@@ -99,6 +110,7 @@ class Worker final {
                 control::ReadinessOptions{.canary_interval = rt::Duration(flags_.canary_interval),
                                           .canary_timeout = rt::Duration(flags_.canary_timeout),
                                           .stall_limit = rt::Duration(flags_.stall_limit)},
+            .meter = &*meter_,
             .on_health = [this](bool healthy, const std::string& why) { OnHealth(healthy, why); }});
     PX_TRY(const rt::Address bound, service_->Start(address));
     if (engine_) {
@@ -524,6 +536,7 @@ class Worker final {
   std::optional<worker::HandoverLink> handover_link_;
   std::unique_ptr<FeatureUnit> features_;  // null: nobody encodes for it
   TransferFigures figures_;
+  std::optional<worker::RequestMeter> meter_;
   std::optional<worker::WorkerService> service_;
   std::unique_ptr<control::Registration> registration_;
   std::size_t cut_count_ = 0;  // requests that had not ended by the drain timeout

@@ -39,6 +39,13 @@ std::string_view TypeName(bool stream) { return stream ? "stream" : "unary"; }
 
 }  // namespace
 
+obs::Histogram& StageHistogram(obs::Registry& registry, Stage stage) {
+  constexpr std::string_view kNames[] = {"preprocess", "route", "transport_roundtrip",
+                                         "postprocess"};
+  return registry.GetHistogram(MetricId::kStageDurationSeconds,
+                               {kNames[static_cast<std::size_t>(stage)]});
+}
+
 FrontendMetrics::FrontendMetrics(obs::Registry& registry, std::string model,
                                  const wire::ModelCard& card)
     : registry_(registry),
@@ -53,6 +60,13 @@ FrontendMetrics::FrontendMetrics(obs::Registry& registry, std::string model,
       output_(registry.GetHistogram(MetricId::kOutputSequenceTokens, {model_})),
       cached_(registry.GetHistogram(MetricId::kCachedTokens, {model_})),
       hit_rate_(registry.GetHistogram(MetricId::kKvHitRate, {model_})),
+      preprocess_(StageHistogram(registry, Stage::kPreprocess)),
+      transport_(StageHistogram(registry, Stage::kTransport)),
+      postprocess_(StageHistogram(registry, Stage::kPostprocess)),
+      started_(registry.GetCounter(MetricId::kRequestsStartedTotal, {model_})),
+      preparing_(registry.GetGauge(MetricId::kStageRequests, {"preprocess", ""})),
+      dispatched_(registry.GetGauge(MetricId::kStageRequests, {"dispatch", ""})),
+      disconnected_(registry.GetGauge(MetricId::kDisconnectedClients, {model_})),
       active_(registry.GetGauge(MetricId::kActiveRequests, {model_})),
       inflight_(registry.GetGauge(MetricId::kInflightRequests, {model_})),
       queued_(registry.GetGauge(MetricId::kQueuedRequests, {model_})) {
@@ -63,6 +77,11 @@ FrontendMetrics::FrontendMetrics(obs::Registry& registry, std::string model,
   set(MetricId::kModelContextLength, card.context_tokens_max);
   set(MetricId::kModelKvCacheBlockSize, card.block_tokens);
   set(MetricId::kModelMigrationLimit, 0);
+  for (const std::string_view gate : {"quota", "busy", "requests"}) {
+    registry.GetCounter(MetricId::kAdmissionRejectionTotal, {gate, model_});
+  }
+  StageHistogram(registry, Stage::kRoute);
+  registry.GetGauge(MetricId::kStageRequests, {"route", ""});
   // Series of few values stand at zero from the start, so that rates have a first point.
   for (Surface surface : {Surface::kChat, Surface::kCompletions, Surface::kEmbeddings,
                           Surface::kScore, Surface::kRerank, Surface::kClassify, Surface::kMessages,
@@ -99,13 +118,20 @@ void FrontendMetrics::ExportCanaries(obs::Registry& registry, const std::string&
 }
 
 void FrontendMetrics::OnAdmitted() {
+  started_.Add();
   active_.Add(1);
   inflight_.Add(1);
+  dispatched_.Add(1);
 }
 
 void FrontendMetrics::OnGeneration(const GenerationRecord& record, rt::Time now) {
   active_.Add(-1);
   inflight_.Add(-1);
+  dispatched_.Add(-1);
+  postprocess_.Observe(Seconds(record.postprocess));
+  if (record.first_frame != rt::kNever) {
+    transport_.Observe(Seconds(record.first_frame - record.started));
+  }
   recomputed_.Add(record.recomputed ? 1 : 0);
   duration_.Observe(Seconds(now - record.started));
   input_.Observe(static_cast<double>(record.prompt_tokens));
@@ -120,6 +146,7 @@ void FrontendMetrics::OnGeneration(const GenerationRecord& record, rt::Time now)
   }
   if (record.error && record.error->code() == Code::kCancelled) {
     ++cancelled_count_;
+    disconnected_.Add(1);
     registry_
         .GetCounter(MetricId::kModelCancellationTotal,
                     {model_, EndpointName(record.surface), TypeName(record.stream)})
@@ -134,6 +161,11 @@ void FrontendMetrics::OnTokens(const GenerationRecord& record, std::uint64_t cou
     return;
   }
   between_tokens_.Observe(Seconds(now - record.last_token) / static_cast<double>(count), count);
+}
+
+void FrontendMetrics::OnPrepared(rt::Duration took) {
+  preparing_.Add(-1);
+  preprocess_.Observe(Seconds(took));
 }
 
 void FrontendMetrics::OnRejected(Surface surface) {

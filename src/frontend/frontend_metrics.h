@@ -20,6 +20,12 @@ namespace pixii::frontend {
 /// Stands for the model of requests that name none that is served.
 inline constexpr std::string_view kUnknownModel = "unknown";
 
+/// What a request goes through at a frontend.
+enum class Stage : std::uint8_t { kPreprocess, kRoute, kTransport, kPostprocess };
+
+/// Of the series of stage_duration_seconds.
+obs::Histogram& StageHistogram(obs::Registry& registry, Stage stage);
+
 class FrontendMetrics final {
  public:
   /// `registry` outlives it.
@@ -35,6 +41,11 @@ class FrontendMetrics final {
   void OnGeneration(const GenerationRecord& record, rt::Time now);
   void OnTokens(const GenerationRecord& record, std::uint64_t count, rt::Time now);
   void OnRejected(Surface surface);
+
+  /// Its body is read, and its prompt made; OnPrepared follows, with what that took.
+  void OnPreparing() { preparing_.Add(1); }
+
+  void OnPrepared(rt::Duration took);
 
   /// Before the registry is read.
   void Observe(const control::WorkerLoad& load) { queued_.Set(load.queued); }
@@ -59,6 +70,13 @@ class FrontendMetrics final {
   obs::Histogram& output_;
   obs::Histogram& cached_;
   obs::Histogram& hit_rate_;
+  obs::Histogram& preprocess_;
+  obs::Histogram& transport_;
+  obs::Histogram& postprocess_;
+  obs::Counter& started_;
+  obs::Gauge& preparing_;
+  obs::Gauge& dispatched_;
+  obs::Gauge& disconnected_;
   obs::Gauge& active_;
   obs::Gauge& inflight_;
   obs::Gauge& queued_;

@@ -109,6 +109,7 @@ void Generation::OnFrame(std::size_t index, wire::TokenFrame frame) {
     return;  // a worker that breaks the rules harms nobody
   }
   last_frame_ = host_.Now();
+  record_.first_frame = std::min(record_.first_frame, last_frame_);
   if (frame.finish) {
     part.open[frame.choice] = false;
     --engine_open_;
@@ -126,6 +127,7 @@ void Generation::OnFrame(std::size_t index, wire::TokenFrame frame) {
     } else {
       Deliver(index, frame);
       DeliverHeld();
+      record_.postprocess += host_.Now() - last_frame_;
     }
   }
   MaybeDone();

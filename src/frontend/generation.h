@@ -69,7 +69,9 @@ struct GenerationRecord {
   rt::Time started = rt::kNever;
   rt::Time first_token = rt::kNever;
   rt::Time last_token = rt::kNever;
-  bool recomputed = false;  // it went on at a worker that computes with other bits
+  rt::Time first_frame = rt::kNever;  // of any worker: it has the request
+  rt::Duration postprocess{};         // spent making text of frames
+  bool recomputed = false;            // it went on at a worker that computes with other bits
   std::optional<Error> error;
 };
 

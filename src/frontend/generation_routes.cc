@@ -117,13 +117,26 @@ Result<void> Frontend::Admit(Call& call) {
   if (draining_) {
     return Fail(Code::kShuttingDown, "the server shuts down; ask another");
   }
+  const auto shut = [&](std::string_view gate) {
+    registry_
+        .GetCounter(obs::MetricId::kAdmissionRejectionTotal,
+                    {gate, call.service != nullptr ? call.service->name() : kUnknownModel})
+        .Add();
+  };
   if (call.key->limited()) {
-    PX_CHECK_OK(AdmitByQuota(call));
+    if (Result<void> admitted = AdmitByQuota(call); !admitted) {
+      shut("quota");
+      return admitted;
+    }
   }
   if (call.service != nullptr) {
-    PX_CHECK_OK(call.service->AdmitByLoad());
+    if (Result<void> admitted = call.service->AdmitByLoad(); !admitted) {
+      shut("busy");
+      return admitted;
+    }
   }
   if (admitted_count() >= options_.generations_max) {
+    shut("requests");
     return Fail(Code::kResourceExhausted,
                 fmt::format("{} requests run or wait, which is the limit; try again later",
                             options_.generations_max));
@@ -277,7 +290,11 @@ void Frontend::Prepare(Call& call, Surface surface, BodyReader reader, AfterBody
     PrepareOnThread(call, surface, std::move(reader), std::move(after), *pool);
     return;
   }
+  FrontendMetrics& metrics = call.service->metrics();
+  const rt::Time begun = Now();
+  metrics.OnPreparing();
   reader(body, call.service->model(), call.service->card(), {});
+  metrics.OnPrepared(Now() - begun);
   after(call, {});
 }
 
@@ -304,8 +321,9 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
                  closing->load(std::memory_order_relaxed);
         });
       },
-      [this, job] {
+      [this, job, begun = Now()] {
         --preparing_count_;
+        job->service->metrics().OnPrepared(Now() - begun);
         reap_.WakeAll();  // the last of a model that is retired, perhaps
         idle_.WakeAll();
         if (job->exchange != nullptr) {
@@ -326,6 +344,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
     return;
   }
   call.service->Hold();
+  call.service->metrics().OnPreparing();
   ++preparing_count_;
 }
 

@@ -25,6 +25,15 @@ ModelService::ModelService(ServiceHost& host, ServiceId id, ServedModel model,
       link_(std::move(link)),
       metrics_(registry, model_->name(), link_->card()),
       watch_(host.loop(), *link_, ReadinessOf(host.options()), [this] { return NextRequestId(); }) {
+  if (model_->text) {
+    using obs::MetricId;
+    model_->text->Meter(
+        {.tokenize_ms = &registry.GetHistogram(MetricId::kTokenizerLatencyMs, {"tokenize"}),
+         .detokenize_ms = &registry.GetHistogram(MetricId::kTokenizerLatencyMs, {"detokenize"}),
+         .tokenize_seconds = &registry.GetHistogram(MetricId::kTokenizeSeconds),
+         .template_seconds = &registry.GetHistogram(MetricId::kTemplateSeconds),
+         .detokenize_per_token_us = &registry.GetHistogram(MetricId::kDetokenizePerTokenUs)});
+  }
 }
 
 bool ModelService::Serves(std::string_view wanted) const {

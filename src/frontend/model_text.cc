@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/utf8.h"
+#include "rt/clock.h"
 #include "text/jinja/chat_template_files.h"
 #include "text/tokenizer/detokenizer.h"
 
@@ -12,17 +14,49 @@ namespace pixii::frontend {
 
 namespace {
 
+double Milliseconds(rt::Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+
+double Seconds(rt::Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+// Counts at its end what all of it took.
 class Decoder final : public TextDecoder {
  public:
-  Decoder(const text::Tokenizer& tokenizer, std::span<const TokenId> prompt, bool skip_special)
-      : detokenizer_(tokenizer, prompt, {.skip_special_tokens = skip_special}) {}
+  /// `meters`: null, or outlives it.
+  Decoder(const text::Tokenizer& tokenizer, std::span<const TokenId> prompt, bool skip_special,
+          const TextMeters* meters)
+      : detokenizer_(tokenizer, prompt, {.skip_special_tokens = skip_special}), meters_(meters) {}
 
-  void Push(TokenId token, std::string& out) override { detokenizer_.Push(token, out); }
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+
+  ~Decoder() override {
+    if (meters_ != nullptr && token_count_ > 0) {
+      meters_->detokenize_ms->Observe(Milliseconds(spent_));
+      meters_->detokenize_per_token_us->Observe(Milliseconds(spent_) * 1000 /
+                                                static_cast<double>(token_count_));
+    }
+  }
+
+  void Push(TokenId token, std::string& out) override {
+    if (meters_ == nullptr) {
+      detokenizer_.Push(token, out);
+      return;
+    }
+    const rt::Time begun = rt::SteadyNow();
+    detokenizer_.Push(token, out);
+    spent_ += rt::SteadyNow() - begun;
+    ++token_count_;
+  }
 
   void Flush(std::string& out) override { out += detokenizer_.Flush(); }
 
  private:
   text::IncrementalDetokenizer detokenizer_;
+  const TextMeters* meters_;
+  rt::Duration spent_{};
+  std::uint64_t token_count_ = 0;
 };
 
 std::optional<std::string_view> View(const std::optional<std::string>& text) {
@@ -112,7 +146,32 @@ Result<std::vector<TokenId>> ModelText::Encode(std::string_view text, EncodeOpti
   text::EncodeOptions encode;
   encode.add_special_tokens = options.add_special;
   encode.parse_special = options.parse_special;
-  return tokenizer_->Encode(text, encode);
+  return Tokens(text, encode);
+}
+
+Result<std::vector<TokenId>> ModelText::Tokens(std::string_view text,
+                                               const text::EncodeOptions& options) const {
+  const TextMeters* const meters = this->meters();
+  if (meters == nullptr) {
+    return tokenizer_->Encode(text, options);
+  }
+  const rt::Time begun = rt::SteadyNow();
+  Result<std::vector<TokenId>> out = tokenizer_->Encode(text, options);
+  const rt::Duration took = rt::SteadyNow() - begun;
+  meters->tokenize_ms->Observe(Milliseconds(took));
+  meters->tokenize_seconds->Observe(Seconds(took));
+  return out;
+}
+
+void ModelText::Meter(const TextMeters& meters) const {
+  if (!meters_taken_.exchange(true)) {
+    meters_ = meters;
+    metered_.store(true, std::memory_order_release);
+  }
+}
+
+const TextMeters* ModelText::meters() const {
+  return metered_.load(std::memory_order_acquire) ? &meters_ : nullptr;
 }
 
 Result<TextProcessor::JoinedText> ModelText::Join(std::string_view first,
@@ -178,7 +237,13 @@ Result<text::RenderedPrompt> ModelText::Render(const ChatPrompt& prompt) const {
   input.variables = prompt.template_kwargs.is_object() ? &prompt.template_kwargs : nullptr;
   input.special_tokens = &special_tokens_;
   input.now = civil_now_();
-  return chosen->Render(input);
+  const TextMeters* const meters = this->meters();
+  const rt::Time begun = meters == nullptr ? rt::Time() : rt::SteadyNow();
+  Result<text::RenderedPrompt> out = chosen->Render(input);
+  if (meters != nullptr) {
+    meters->template_seconds->Observe(Seconds(rt::SteadyNow() - begun));
+  }
+  return out;
 }
 
 void PutForMark(std::string_view mark, std::string_view text, text::RenderedPrompt& prompt) {
@@ -223,12 +288,12 @@ Result<std::vector<TokenId>> ModelText::EncodeChat(const ChatPrompt& prompt) con
   // The template writes the model's special tokens itself: none are added around it.
   text::EncodeOptions encode;
   encode.untrusted = rendered.untrusted;
-  return tokenizer_->Encode(rendered.text, encode);
+  return Tokens(rendered.text, encode);
 }
 
 std::unique_ptr<TextDecoder> ModelText::NewDecoder(std::span<const TokenId> prompt,
                                                    bool skip_special) const {
-  return std::make_unique<Decoder>(*tokenizer_, prompt, skip_special);
+  return std::make_unique<Decoder>(*tokenizer_, prompt, skip_special, meters());
 }
 
 std::optional<TokenId> ModelText::AddedToken(std::string_view spelling) const {

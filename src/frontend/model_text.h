@@ -3,6 +3,7 @@
 // Thread: immutable, shared by threads.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -48,6 +49,8 @@ class ModelText final : public TextProcessor {
                                           bool skip_special) const override;
   std::string TokenBytes(TokenId token) const override;
 
+  void Meter(const TextMeters& meters) const override;
+
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
 
   std::string_view TemplateSource() const override { return template_source_; }
@@ -61,6 +64,10 @@ class ModelText final : public TextProcessor {
 
   const text::ChatTemplate* Choose(bool with_tools) const;
   Result<text::RenderedPrompt> Render(const ChatPrompt& prompt) const;
+  Result<std::vector<TokenId>> Tokens(std::string_view text,
+                                      const text::EncodeOptions& options) const;
+  /// Null: nobody counts.
+  const TextMeters* meters() const;
   bool ProbePairs() const;
 
   std::unique_ptr<const text::Tokenizer> tokenizer_;
@@ -69,6 +76,9 @@ class ModelText final : public TextProcessor {
   std::function<text::CivilTime()> civil_now_;
   std::string template_source_;  // of the template for requests with tools
   bool renders_pairs_ = false;
+  mutable TextMeters meters_;                      // once `metered_`
+  mutable std::atomic<bool> meters_taken_{false};  // somebody sets them
+  mutable std::atomic<bool> metered_{false};
 };
 
 }  // namespace pixii::frontend

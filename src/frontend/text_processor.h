@@ -14,6 +14,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "obs/metrics.h"
 #include "wire/json.h"
 
 namespace pixii::frontend {
@@ -46,9 +47,22 @@ struct ChatPrompt {
   std::optional<PictureFrame> frame;  // nothing: templates write what the model reads
 };
 
+/// Where a text processor counts what its work takes; null: nowhere.
+struct TextMeters {
+  obs::Histogram* tokenize_ms = nullptr;
+  obs::Histogram* detokenize_ms = nullptr;
+  obs::Histogram* tokenize_seconds = nullptr;
+  obs::Histogram* template_seconds = nullptr;
+  obs::Histogram* detokenize_per_token_us = nullptr;
+};
+
 class TextProcessor {
  public:
   virtual ~TextProcessor() = default;
+
+  /// From now on its work is counted there; only the first call has an effect. What is there
+  /// outlives it.
+  virtual void Meter(const TextMeters& /*meters*/) const {}
 
   struct EncodeOptions {
     bool add_special = true;    // what the model's tokenizer puts around a text

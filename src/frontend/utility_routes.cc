@@ -419,10 +419,16 @@ void Frontend::HandleMetrics(Call& call) {
     }
   }
   obs::Registry& shown = environment_.system ? environment_.system->registry : registry_;
+  if (!environment_.system) {
+    shown.GetGauge(obs::MetricId::kAdmissionGateLimit, {"requests"})
+        .Set(static_cast<double>(options_.generations_max));
+  }
   shown.GetGauge(obs::MetricId::kHttpConnectionsOpen).Set(static_cast<double>(connection_count()));
   shown.GetCounter(obs::MetricId::kHttpConnectionsTotal).SetTotal(server_->accepted_count());
-  std::string text = shown.Expose();
-  call.exchange.Respond({.content_type = "text/plain; version=0.0.4; charset=utf-8",
+  const obs::Exposition wanted =
+      obs::ExpositionFor(call.exchange.request().Field("accept").value_or(std::string_view()));
+  std::string text = shown.Expose(wanted);
+  call.exchange.Respond({.content_type = obs::ContentTypeOf(wanted),
                          .body = std::move(text),
                          .fields = std::move(call.fields)});
 }

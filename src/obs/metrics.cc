@@ -20,6 +20,7 @@ enum class Group : std::uint8_t {
   kIndexer,
   kKvbm,
   kTrtllm,
+  kRequestPlane,
   kPixii
 };
 
@@ -35,6 +36,22 @@ constexpr double kTransferSeconds[] = {0.001, 0.005, 0.01, 0.025, 0.05, 0.1,
                                        0.25,  0.5,   1,    2.5,   5,    10};
 constexpr double kTransferBytes[] = {1e5, 5e5, 1e6, 5e6, 1e7, 5e7, 1e8, 5e8, 1e9, 5e9};
 constexpr double kTransferSpeed[] = {0.1, 0.5, 1, 5, 10, 25, 50, 100, 250, 500};
+constexpr double kRequestSeconds[] = {0.3, 0.5, 0.8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
+                                      30,  40,  50,  60, 120, 240, 480, 960, 1920, 7680};
+constexpr double kFirstTokenSeconds[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1,
+                                         0.25,  0.5,   0.75, 1,    2.5,  5,    7.5,  10,
+                                         20,    40,    80,   160,  640,  2560};
+constexpr double kOutputTokenSeconds[] = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5,
+                                          0.75, 1,     2.5,  5,     7.5, 10,   20,  40,  80};
+constexpr double kPrefillSeconds[] = {0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
+                                      2.5,   5,     10,   20,    40,   80,  160,  640, 2560};
+constexpr double kCachedTokenCounts[] = {0, 64, 128, 256, 512, 1024, 2048, 4096, 8192};
+constexpr double kStageSeconds[] = {0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005,
+                                    0.001,   0.0025,   0.005,   0.01,   0.025,   0.05,
+                                    0.1,     0.25,     0.5,     1,      2.5,     10};
+constexpr double kTokenizerMs[] = {0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,   2.5,
+                                   5,    10,    25,   50,  100,  250, 1000};
+constexpr double kTokenMicroseconds[] = {0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 1000};
 constexpr double kFractions[] = {0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
 
 struct Row {
@@ -74,6 +91,8 @@ std::string_view PrefixOf(Group group, std::string_view frontend) {
       return "trtllm";
     case Group::kKvbm:
       return "kvbm";
+    case Group::kRequestPlane:
+      return "dynamo_request_plane";
     case Group::kPixii:
       break;
   }
@@ -102,6 +121,14 @@ void AppendEscaped(std::string& out, std::string_view value) {
     }
   }
 }
+
+// OpenMetrics wants a bound to be seen as no integer.
+std::string BoundText(std::string number, Exposition exposition) {
+  const bool whole = number.find_first_not_of("0123456789-") == std::string::npos;
+  return exposition == Exposition::kOpenMetrics && whole ? number + ".0" : number;
+}
+
+constexpr std::string_view kTotal = "_total";
 
 std::string NumberText(double value) {
   if (std::isnan(value)) {
@@ -146,11 +173,31 @@ struct Registry::Family {
   std::map<std::vector<std::string>, std::unique_ptr<Series>> series;
 };
 
+std::size_t Histogram::BucketOf(double value) const {
+  return static_cast<std::size_t>(std::ranges::lower_bound(bounds_, value) - bounds_.begin());
+}
+
 void Histogram::Observe(double value, std::uint64_t count) {
-  auto bucket =
-      static_cast<std::size_t>(std::ranges::lower_bound(bounds_, value) - bounds_.begin());
-  buckets_[bucket].fetch_add(count, std::memory_order_relaxed);
+  buckets_[BucketOf(value)].fetch_add(count, std::memory_order_relaxed);
   sum_.fetch_add(value * static_cast<double>(count), std::memory_order_relaxed);
+}
+
+void Histogram::Observe(double value, Exemplar exemplar) {
+  Observe(value, 1);
+  if (exemplar.trace_id.size() != kTraceIdSize) {
+    return;
+  }
+  rt::MutexLock lock(shown_mutex_);
+  shown_.resize(bounds_.size() + 1);
+  Shown& shown = shown_[BucketOf(value)];
+  std::ranges::copy(exemplar.trace_id, shown.trace_id.begin());
+  shown.value = value;
+  shown.set = true;
+}
+
+Histogram::Shown Histogram::ShownAt(std::size_t bucket) const {
+  rt::MutexLock lock(shown_mutex_);
+  return bucket < shown_.size() ? shown_[bucket] : Shown();
 }
 
 std::uint64_t Histogram::count() const {
@@ -225,7 +272,7 @@ void Registry::LetModelGo(const std::string& model) {
   for (std::size_t i = 0; i < std::size(kRows); ++i) {
     const std::vector<std::string_view> labels = SplitLabels(kRows[i].labels);
     const auto label = std::ranges::find(labels, "model");
-    if (label != labels.end()) {
+    if (kRows[i].kind == Kind::kGauge && label != labels.end()) {
       const auto at = static_cast<std::size_t>(label - labels.begin());
       std::erase_if(families_[i]->series,
                     [&](const auto& series) { return series.first[at] == model; });
@@ -246,10 +293,11 @@ Histogram& Registry::GetHistogram(MetricId id,
   return *std::get<std::unique_ptr<Histogram>>(Get(id, label_values).value);
 }
 
-std::string Registry::Expose() const {
+std::string Registry::Expose(Exposition exposition) const {
   if (collect_) {
     collect_();
   }
+  const bool open = exposition == Exposition::kOpenMetrics;
   std::string out;
   rt::MutexLock lock(mutex_);
   for (std::size_t i = 0; i < std::size(kRows); ++i) {
@@ -257,8 +305,17 @@ std::string Registry::Expose() const {
     if (families_[i]->series.empty()) {
       continue;
     }
-    std::string name = fmt::format("{}_{}", PrefixOf(row.group, frontend_prefix_), row.name);
-    out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, row.help, name, KindName(row.kind));
+    const std::string name = fmt::format("{}_{}", PrefixOf(row.group, frontend_prefix_), row.name);
+    std::string_view family = name;
+    std::string_view kind = KindName(row.kind);
+    if (open && row.kind == Kind::kCounter) {
+      // There a counter's samples end in _total and its family does not; others' names that lack it
+      // stay as they are, and are of no type.
+      const bool total = family.ends_with(kTotal);
+      family.remove_suffix(total ? kTotal.size() : 0);
+      kind = total ? kind : "unknown";
+    }
+    out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", family, row.help, family, kind);
     std::vector<std::string_view> labels = SplitLabels(row.labels);
     for (const auto& [values, series] : families_[i]->series) {
       if (const auto* counter = std::get_if<std::unique_ptr<Counter>>(&series->value)) {
@@ -271,15 +328,38 @@ std::string Registry::Expose() const {
         std::uint64_t running = 0;
         for (std::size_t b = 0; b <= row.bounds.size(); ++b) {
           running += histogram.buckets_[b].load(std::memory_order_relaxed);
-          std::string le = b < row.bounds.size() ? NumberText(row.bounds[b]) : "+Inf";
-          out += fmt::format("{}_bucket{} {}\n", name, LabelText(labels, values, le), running);
+          const std::string le =
+              b < row.bounds.size() ? BoundText(NumberText(row.bounds[b]), exposition) : "+Inf";
+          out += fmt::format("{}_bucket{} {}", name, LabelText(labels, values, le), running);
+          if (const Histogram::Shown shown = open ? histogram.ShownAt(b) : Histogram::Shown();
+              shown.set) {
+            out += fmt::format(" # {{trace_id=\"{}\"}} {}",
+                               std::string_view(shown.trace_id.data(), shown.trace_id.size()),
+                               NumberText(shown.value));
+          }
+          out += '\n';
         }
         out += fmt::format("{}_sum{} {}\n{}_count{} {}\n", name, LabelText(labels, values),
                            NumberText(histogram.sum()), name, LabelText(labels, values), running);
       }
     }
   }
+  if (open) {
+    out += "# EOF\n";
+  }
   return out;
+}
+
+Exposition ExpositionFor(std::string_view accept) {
+  return accept.find("application/openmetrics-text") != std::string_view::npos
+             ? Exposition::kOpenMetrics
+             : Exposition::kText;
+}
+
+std::string_view ContentTypeOf(Exposition exposition) {
+  return exposition == Exposition::kOpenMetrics
+             ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+             : "text/plain; version=0.0.4; charset=utf-8";
 }
 
 std::string MetricsReference() {

@@ -57,9 +57,15 @@ class Gauge final {
   std::atomic<double> value_{0};
 };
 
+/// What one observation was of: a request's trace, 32 hexadecimal digits; empty: of none.
+struct Exemplar {
+  std::string_view trace_id;
+};
+
 class Histogram final {
  public:
   static constexpr std::size_t kBucketsMax = 24;
+  static constexpr std::size_t kTraceIdSize = 32;
 
   /// `bounds` ascending, at most kBucketsMax; +Inf is implied.
   explicit Histogram(std::span<const double> bounds) : bounds_(bounds) {}
@@ -69,16 +75,42 @@ class Histogram final {
   /// `count` observations of the same value.
   void Observe(double value, std::uint64_t count);
 
+  /// One observation whose trace OpenMetrics shows beside its bucket until the next one there that
+  /// has one. Without a trace, or with none of kTraceIdSize characters: as Observe(value).
+  void Observe(double value, Exemplar exemplar);
+
   std::uint64_t count() const;
   double sum() const;
 
  private:
   friend class Registry;
 
+  struct Shown {
+    std::array<char, kTraceIdSize> trace_id{};
+    double value = 0;
+    bool set = false;
+  };
+
+  std::size_t BucketOf(double value) const;
+  Shown ShownAt(std::size_t bucket) const;
+
   std::span<const double> bounds_;
   std::array<std::atomic<std::uint64_t>, kBucketsMax + 1> buckets_{};
   std::atomic<double> sum_{0};
+  mutable rt::Mutex shown_mutex_;
+  std::vector<Shown> shown_ PX_GUARDED_BY(shown_mutex_);  // [buckets], or empty: nothing yet
 };
+
+/// What Registry::Expose writes.
+enum class Exposition : std::uint8_t {
+  kText,         // Prometheus text format 0.0.4
+  kOpenMetrics,  // OpenMetrics 1.0.0
+};
+
+/// Of the two, what a client wants that sent `accept`: OpenMetrics only if it is named.
+Exposition ExpositionFor(std::string_view accept);
+
+std::string_view ContentTypeOf(Exposition exposition);
 
 /// Label values must come from closed sets; past `kSeriesMax` series of one family the rest share
 /// one whose values are all "other", so that no client can grow memory.
@@ -104,8 +136,8 @@ class Registry final {
   /// counts. To be set before the first Expose.
   void OnExpose(std::function<void()> collect) { collect_ = std::move(collect); }
 
-  /// Prometheus text format 0.0.4. Families without series are left out.
-  std::string Expose() const;
+  /// Families without series are left out.
+  std::string Expose(Exposition exposition = Exposition::kText) const;
 
  private:
   friend class ModelHold;
@@ -125,8 +157,9 @@ class Registry final {
   std::map<std::string, std::uint32_t> models_ PX_GUARDED_BY(mutex_);  // holds of each
 };
 
-/// Somebody counts for a model. With the last hold of it all series go whose label `model` is this
+/// Somebody counts for a model. With the last hold of it all gauges go whose label `model` is this
 /// one, and what was got of them is void: to be destroyed after whoever keeps a handle of one.
+/// Counters and histograms stay: they tell what was, and go on if the model comes back.
 class ModelHold final {
  public:
   /// `registry` outlives it.

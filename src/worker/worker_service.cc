@@ -185,10 +185,26 @@ void WorkerService::Begin(control::CallId id, Call& call, const std::string& mes
   }
 }
 
-// The ids of callers may be equal: the worker gives its own.
 Result<void> WorkerService::BeginGenerate(control::CallId id, Call& call,
                                           const std::string& message) {
   ++counts_.requests;
+  Result<void> taken = TakeRequest(id, call, message);
+  if (options_.meter != nullptr) {
+    options_.meter->OnReceived(message.size());
+    if (!taken) {
+      options_.meter->OnRefused(taken.error());
+    }
+  }
+  if (!taken) {
+    return taken;
+  }
+  // At once, however long the prompt: if this process dies now, the request may be why.
+  return server_.Send(id, wire::Encode(wire::TokenFrame{}));
+}
+
+// The ids of callers may be equal: the worker gives its own.
+Result<void> WorkerService::TakeRequest(control::CallId id, Call& call,
+                                        const std::string& message) {
   Result<wire::GenerateRequest> decoded = wire::Decode<wire::GenerateRequest>(message);
   if (!decoded) {
     ++counts_.unreadable;
@@ -211,6 +227,9 @@ Result<void> WorkerService::BeginGenerate(control::CallId id, Call& call,
   call.live_choices = request.choice_count;
   running_.emplace(request.id, id);
   const RequestId own = request.id;
+  if (options_.meter != nullptr) {
+    options_.meter->OnRequest(request, loop_.Now());
+  }
   Result<void> taken = link_.Generate(
       std::move(request), [this, id, alive = std::weak_ptr<bool>(alive_)](wire::TokenFrame frame) {
         if (const auto here = alive.lock(); here && *here) {
@@ -220,10 +239,11 @@ Result<void> WorkerService::BeginGenerate(control::CallId id, Call& call,
   if (!taken) {
     running_.erase(own);
     ++counts_.refused;
-    return taken;
+    if (options_.meter != nullptr) {
+      options_.meter->Forget(own);
+    }
   }
-  // At once, however long the prompt: if this process dies now, the request may be why.
-  return server_.Send(id, wire::Encode(wire::TokenFrame{}));
+  return taken;
 }
 
 Result<void> WorkerService::BeginMemory(control::CallId id, const std::string& message) {
@@ -273,6 +293,9 @@ void WorkerService::OnGone(control::CallId id) {
 void WorkerService::OnFrame(control::CallId id, wire::TokenFrame frame) {
   const RequestId request = frame.id;
   const bool last = frame.finish.has_value();
+  if (options_.meter != nullptr) {
+    options_.meter->OnFrame(frame, loop_.Now());
+  }
   if (last && frame.choice == 0) {  // of a request once, whatever became of its other choices
     counts_.faults += *frame.finish == wire::FinishReason::kError ? 1 : 0;
     counts_.cancelled += *frame.finish == wire::FinishReason::kCancelled ? 1 : 0;
@@ -304,7 +327,11 @@ void WorkerService::OnFrame(control::CallId id, wire::TokenFrame frame) {
 }
 
 bool WorkerService::SendFrame(control::CallId id, const wire::TokenFrame& frame) {
-  Result<void> sent = server_.Send(id, wire::Encode(frame));
+  std::string message = wire::Encode(frame);
+  if (options_.meter != nullptr) {
+    options_.meter->OnSent(message.size());
+  }
+  Result<void> sent = server_.Send(id, std::move(message));
   if (!sent) {
     link_.Cancel({frame.id, std::nullopt});
     Finish(id, sent.error());

@@ -24,6 +24,7 @@
 #include "rt/loop.h"
 #include "rt/net.h"
 #include "worker/kv_event_log.h"
+#include "worker/request_meter.h"
 
 namespace pixii::worker {
 
@@ -53,6 +54,9 @@ struct WorkerServiceOptions {
   /// An engine that does not answer is told of: it gets no requests, and what it has goes
   /// elsewhere.
   std::optional<control::ReadinessOptions> health = {};
+  /// Counts the requests of frontends, test requests apart; null: nobody does. It outlives the
+  /// service.
+  RequestMeter* meter = nullptr;
   /// Hears when it stops or begins to answer; it may not destroy the service.
   std::function<void(bool healthy, const std::string& why)> on_health = {};
 };
@@ -149,6 +153,7 @@ class WorkerService final : private control::MuxService {
 
   void Begin(control::CallId id, Call& call, const std::string& message);
   Result<void> BeginGenerate(control::CallId id, Call& call, const std::string& message);
+  Result<void> TakeRequest(control::CallId id, Call& call, const std::string& message);
   Result<void> BeginMemory(control::CallId id, const std::string& message);
   Result<void> BeginLoad(control::CallId id, const std::string& message);
   Result<void> BeginFiles(control::CallId id);

@@ -36,7 +36,8 @@ FleetLink::FleetLink(rt::Loop& loop, rt::Net& net, wire::ModelCard card, FleetOp
       router_(options_.router, options_.seed),
       alarm_(loop, [this] { OnTime(); }) {
   if (options_.registry != nullptr) {
-    metrics_.emplace(*options_.registry, card_.name);
+    metrics_.emplace(*options_.registry, card_.name,
+                     options_.router.mode == router::RouterMode::kKv);
     router_.WatchStages([this](router::RouteStage stage) {
       times_.matched = loop_.Now();
       if (stage == router::RouteStage::kHashed) {
@@ -260,6 +261,9 @@ Result<void> FleetLink::GenerateAt(wire::GenerateRequest request,
   entries_.emplace(id, entry);
   if (entry->flight.begun()) {  // it comes from elsewhere, with tokens that its client has
     entry->give_up = loop_.Now() + options_.patience;
+  }
+  if (metrics_) {
+    metrics_->OnStarted(entry->flight.request().prompt.size());
   }
   Submit(entry);
   // Not inside this call: its frames must not come before it returns.
@@ -505,11 +509,13 @@ void FleetLink::Send(const EntryPtr& entry, const router::Dispatch& dispatch) {
         std::max<std::int64_t>(request.deadline_left_ns - (loop_.Now() - entry->begun).count(), 1);
   }
   const RequestId attempt = entry->attempt;
+  const std::size_t prompt_tokens = request.prompt.size();
   request.id = attempt;
   request.routing.reset();
   if (worker.linked->instance().rank_count > 1) {
     request.dp_rank = entry->target.rank;
   }
+  entry->sent = loop_.Now();
   Result<void> taken = worker.linked->link().Generate(
       std::move(request),
       [this, entry, attempt, alive = std::weak_ptr<bool>(alive_)](wire::TokenFrame frame) {
@@ -524,6 +530,11 @@ void FleetLink::Send(const EntryPtr& entry, const router::Dispatch& dispatch) {
     Apply(entry, entry->flight.OnRefused(taken.error()));
     return;
   }
+  if (metrics_) {
+    const auto prompt = static_cast<double>(std::max<std::size_t>(prompt_tokens, 1));
+    metrics_->OnSent(entry->sent - entry->begun, loop_.Now() - entry->sent,
+                     std::min(1.0, dispatch.overlap_tokens / prompt));
+  }
   for (const std::uint32_t choice : entry->flight.ended_choices()) {
     worker.linked->link().Cancel({attempt, choice});
   }
@@ -535,16 +546,24 @@ void FleetLink::OnFrame(const EntryPtr& entry, RequestId attempt, wire::TokenFra
   }
   if (!frame.tokens.empty()) {
     const rt::Time now = loop_.Now();
+    const auto tokens = static_cast<std::uint32_t>(frame.tokens.size());
+    if (metrics_ && !entry->has_token) {
+      metrics_->OnFirstToken(entry->target, entry->flight.request().prompt.size(),
+                             now - entry->begun, now - entry->sent);
+    } else if (metrics_) {
+      metrics_->OnTokens(entry->target, now - entry->last_token, tokens);
+    }
+    entry->last_token = now;
+    entry->output_tokens += tokens;
     if (!std::exchange(entry->has_token, true)) {
       router_.OnFirstToken(attempt, now);
       if (options_.adviser != nullptr) {
         options_.adviser->OnFirstToken(attempt);
       }
     }
-    const auto count = static_cast<std::uint32_t>(frame.tokens.size());
-    router_.OnTokens(attempt, count, now);
+    router_.OnTokens(attempt, tokens, now);
     if (options_.adviser != nullptr) {
-      options_.adviser->OnTokens(attempt, count);
+      options_.adviser->OnTokens(attempt, tokens);
     }
   }
   if (frame.error && frame.error->code() == Code::kResourceExhausted) {
@@ -577,6 +596,9 @@ void FleetLink::Apply(const EntryPtr& entry, Flight::Outcome outcome) {
   counters_.moves_too_long += outcome.too_long ? 1 : 0;
   SayFailed(*entry, outcome);
   if (entry->flight.ended()) {
+    if (metrics_) {
+      metrics_->OnEnded(entry->output_tokens);
+    }
     Leave(entry);
     entries_.erase(id);  // first: the handler may send another of this id
     deadlines_.Remove(id);

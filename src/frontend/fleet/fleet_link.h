@@ -167,8 +167,11 @@ class FleetLink final : public control::WorkerLink {
     std::vector<control::InstanceId> failed_at;
     std::optional<control::InstanceId> moves_from;  // until it is sent again
     rt::Time begun{};
-    rt::Time give_up{};         // once it has moved
-    std::optional<Error> busy;  // why nobody took it last: all who could are full
+    rt::Time sent{};                  // last
+    rt::Time last_token{};            // of what was sent last
+    std::uint64_t output_tokens = 0;  // of all attempts
+    rt::Time give_up{};               // once it has moved
+    std::optional<Error> busy;        // why nobody took it last: all who could are full
     bool has_token = false;
     std::uint32_t advised_overlap = 0;    // tokens, where the adviser sends it
     bool advised = false;                 // its attempt is pinned to where the adviser said

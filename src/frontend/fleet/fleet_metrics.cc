@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <set>
 #include <utility>
+
+#include "frontend/frontend_metrics.h"
 
 namespace pixii::frontend {
 
@@ -15,36 +18,99 @@ double Milliseconds(rt::Time from, rt::Time to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
 }
 
+double Seconds(rt::Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
 // As aggregated workers are called where workers have kinds.
 constexpr std::string_view kWorkerType = "decode";
 
 }  // namespace
 
-FleetMetrics::FleetMetrics(obs::Registry& registry, std::string model)
+FleetMetrics::FleetMetrics(obs::Registry& registry, std::string model, bool by_cache)
     : registry_(registry),
       model_(std::move(model)),
       hold_(registry, model_),
-      hashing_(registry.GetHistogram(MetricId::kRouterOverheadBlockHashingMs, {model_})),
-      matching_(registry.GetHistogram(MetricId::kRouterOverheadFindMatchesMs, {model_})),
-      scheduling_(registry.GetHistogram(MetricId::kRouterOverheadSchedulingMs, {model_})),
-      total_(registry.GetHistogram(MetricId::kRouterOverheadTotalMs, {model_})) {}
+      requests_{.started = registry.GetCounter(MetricId::kRouterRequestsStartedTotal, {model_}),
+                .ended = registry.GetCounter(MetricId::kRouterRequestsTotal, {model_}),
+                .first_token = registry.GetHistogram(MetricId::kRouterTtft, {model_}),
+                .between_tokens = registry.GetHistogram(MetricId::kRouterItl, {model_}),
+                .input = registry.GetHistogram(MetricId::kRouterIsl, {model_}),
+                .output = registry.GetHistogram(MetricId::kRouterOsl, {model_}),
+                .hit_rate = registry.GetHistogram(MetricId::kRouterKvHitRate, {model_})},
+      route_(StageHistogram(registry, Stage::kRoute)),
+      queue_(registry.GetHistogram(MetricId::kRequestPlaneQueue)),
+      send_(registry.GetHistogram(MetricId::kRequestPlaneSend)),
+      roundtrip_(registry.GetHistogram(MetricId::kRequestPlaneTtft)) {
+  if (by_cache) {
+    overhead_.emplace(Overhead{
+        .hashing = registry.GetHistogram(MetricId::kRouterOverheadBlockHashingMs, {model_}),
+        .matching = registry.GetHistogram(MetricId::kRouterOverheadFindMatchesMs, {model_}),
+        .scheduling = registry.GetHistogram(MetricId::kRouterOverheadSchedulingMs, {model_}),
+        .total = registry.GetHistogram(MetricId::kRouterOverheadTotalMs, {model_})});
+  }
+}
 
 FleetMetrics::~FleetMetrics() {
-  for (const router::Target& target : ranks_) {
+  for (const auto& [target, last] : ranks_) {
     DropRank(target);
   }
 }
 
 void FleetMetrics::OnRouted(const RouteTimes& times) {
-  hashing_.Observe(Milliseconds(times.begun, times.hashed));
-  matching_.Observe(Milliseconds(times.hashed, times.matched));
-  scheduling_.Observe(Milliseconds(times.matched, times.decided));
-  total_.Observe(Milliseconds(times.begun, times.decided));
+  route_.Observe(Seconds(times.decided - times.begun));
+  if (overhead_) {
+    overhead_->hashing.Observe(Milliseconds(times.begun, times.hashed));
+    overhead_->matching.Observe(Milliseconds(times.hashed, times.matched));
+    overhead_->scheduling.Observe(Milliseconds(times.matched, times.decided));
+    overhead_->total.Observe(Milliseconds(times.begun, times.decided));
+  }
+}
+
+void FleetMetrics::OnStarted(std::uint64_t prompt_tokens) {
+  if (overhead_) {
+    requests_.started.Add();
+    requests_.input.Observe(static_cast<double>(prompt_tokens));
+  }
+}
+
+void FleetMetrics::OnSent(rt::Duration queued, rt::Duration sending, double hit_rate) {
+  queue_.Observe(Seconds(queued));
+  send_.Observe(Seconds(sending));
+  if (overhead_) {
+    requests_.hit_rate.Observe(hit_rate);
+  }
+}
+
+void FleetMetrics::OnFirstToken(const router::Target& target, std::uint64_t prompt_tokens,
+                                rt::Duration since_begun, rt::Duration since_sent) {
+  roundtrip_.Observe(Seconds(since_sent));
+  if (overhead_) {
+    requests_.first_token.Observe(Seconds(since_begun));
+  }
+  Last& last = ranks_[target];
+  last.first_token = Seconds(since_sent);
+  last.prompt_tokens = static_cast<double>(prompt_tokens);
+}
+
+void FleetMetrics::OnTokens(const router::Target& target, rt::Duration gap, std::uint32_t count) {
+  const double each = Seconds(gap) / count;
+  if (overhead_) {
+    requests_.between_tokens.Observe(each, count);
+  }
+  ranks_[target].between_tokens = each;
+}
+
+void FleetMetrics::OnEnded(std::uint64_t output_tokens) {
+  if (overhead_) {
+    requests_.ended.Add();
+    requests_.output.Observe(static_cast<double>(output_tokens));
+  }
 }
 
 void FleetMetrics::Export(const router::Router& router, std::size_t known_count) {
   registry_.GetGauge(MetricId::kRouterWorkers, {model_}).Set(static_cast<double>(known_count));
-  ExportQueue(router.queue());
+  if (overhead_) {
+    ExportQueue(router.queue());
+  }
   ExportLoads(router);
   if (router.index() != nullptr) {
     ExportIndex(*router.index(), router.kv_event_counts());
@@ -73,27 +139,40 @@ void FleetMetrics::ExportQueue(const router::RequestQueue& queue) {
 }
 
 void FleetMetrics::ExportLoads(const router::Router& router) {
-  std::set<router::Target> gone = std::exchange(ranks_, {});
+  std::set<router::Target> gone;
+  for (const auto& [target, last] : ranks_) {
+    gone.insert(target);
+  }
   for (const router::RankLoadRow& row : router.Loads()) {
     gone.erase(row.target);
-    ranks_.insert(row.target);
+    const Last& last = ranks_[row.target];
     const std::string worker = fmt::format("{}", Raw(row.target.instance));
     const std::string rank = fmt::format("{}", row.target.rank);
     registry_.GetGauge(MetricId::kWorkerActiveDecodeBlocks, {worker, rank, kWorkerType})
         .Set(row.load.blocks());
     registry_.GetGauge(MetricId::kWorkerActivePrefillTokens, {worker, rank, kWorkerType})
         .Set(static_cast<double>(row.load.prefill_tokens));
+    registry_.GetGauge(MetricId::kWorkerLastTtft, {worker, rank, kWorkerType})
+        .Set(last.first_token);
+    registry_.GetGauge(MetricId::kWorkerLastIsl, {worker, rank, kWorkerType})
+        .Set(last.prompt_tokens);
+    registry_.GetGauge(MetricId::kWorkerLastItl, {worker, rank, kWorkerType})
+        .Set(last.between_tokens);
   }
   for (const router::Target& target : gone) {
     DropRank(target);
+    ranks_.erase(target);
   }
 }
 
 void FleetMetrics::DropRank(const router::Target& target) {
   const std::string worker = fmt::format("{}", Raw(target.instance));
   const std::string rank = fmt::format("{}", target.rank);
-  registry_.Drop(MetricId::kWorkerActiveDecodeBlocks, {worker, rank, kWorkerType});
-  registry_.Drop(MetricId::kWorkerActivePrefillTokens, {worker, rank, kWorkerType});
+  for (const MetricId id :
+       {MetricId::kWorkerActiveDecodeBlocks, MetricId::kWorkerActivePrefillTokens,
+        MetricId::kWorkerLastTtft, MetricId::kWorkerLastIsl, MetricId::kWorkerLastItl}) {
+    registry_.Drop(id, {worker, rank, kWorkerType});
+  }
 }
 
 void FleetMetrics::ExportIndex(const router::KvIndex& index, const router::KvEventCounts& counts) {

@@ -190,10 +190,12 @@ RouterApi::Answer RouterApi::Ready(Call&) {
   return AnswerOf(out, count > 0 ? 200 : 503);
 }
 
-RouterApi::Answer RouterApi::Metrics(Call&) {
+RouterApi::Answer RouterApi::Metrics(Call& call) {
+  const obs::Exposition wanted =
+      obs::ExpositionFor(call.exchange.request().Field("accept").value_or(std::string_view()));
   Response out;
-  out.content_type = "text/plain; version=0.0.4";
-  out.body = parts_.registry.Expose();
+  out.content_type = obs::ContentTypeOf(wanted);
+  out.body = parts_.registry.Expose(wanted);
   return out;
 }
 

@@ -55,7 +55,7 @@ TEST(Registry, HistogramBucketsAreCumulativeAndBoundsInclusive) {
   EXPECT_TRUE(has("_count{model=\"m\"} 4"));
 }
 
-TEST(Registry, SeriesOfAModelGoWithItsLastHold) {
+TEST(Registry, GaugesOfAModelGoWithItsLastHoldAndCountsStay) {
   Registry registry;
   registry.GetCounter(MetricId::kOutputTokensTotal, {"kept"}).Add();
   registry.GetGauge(MetricId::kWorkerActiveDecodeBlocks, {"m", "0", "decode"}).Set(1);
@@ -68,12 +68,51 @@ TEST(Registry, SeriesOfAModelGoWithItsLastHold) {
   EXPECT_NE(registry.Expose().find("output_tokens_total{model=\"m\"} 3\n"), std::string::npos);
   second.reset();
   const std::string text = registry.Expose();
-  EXPECT_EQ(text.find("model=\"m\""), std::string::npos) << text;
+  EXPECT_EQ(text.find("rank_running"), std::string::npos) << text;
+  EXPECT_NE(text.find("output_tokens_total{model=\"m\"} 3\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("input_sequence_tokens_count{model=\"m\"} 1\n"), std::string::npos) << text;
   EXPECT_NE(text.find("output_tokens_total{model=\"kept\"} 1\n"), std::string::npos) << text;
   EXPECT_NE(text.find("worker_id=\"m\""), std::string::npos) << "another label";
   const ModelHold again(registry, "m");
   registry.GetCounter(MetricId::kOutputTokensTotal, {"m"}).Add();
-  EXPECT_NE(registry.Expose().find("output_tokens_total{model=\"m\"} 1\n"), std::string::npos);
+  EXPECT_NE(registry.Expose().find("output_tokens_total{model=\"m\"} 4\n"), std::string::npos);
+}
+
+TEST(Registry, OpenMetricsIsGivenToWhoAsksForIt) {
+  EXPECT_EQ(ExpositionFor("text/plain"), Exposition::kText);
+  EXPECT_EQ(ExpositionFor(""), Exposition::kText);
+  const Exposition open =
+      ExpositionFor("application/openmetrics-text;version=1.0.0,text/plain;q=0.5");
+  EXPECT_EQ(open, Exposition::kOpenMetrics);
+  Registry registry;
+  registry.GetCounter(MetricId::kOutputTokensTotal, {"m"}).Add(2);
+  registry.GetCounter(MetricId::kKvCacheEventsApplied, {"m", "stored", "ok"}).Add(1);
+  registry.GetHistogram(MetricId::kInputSequenceTokens, {"m"}).Observe(3);
+  const std::string text = registry.Expose(open);
+  const auto has = [&](std::string_view line) { return text.find(line) != std::string::npos; };
+  EXPECT_TRUE(
+      has("# TYPE dynamo_frontend_output_tokens counter\n"
+          "dynamo_frontend_output_tokens_total{model=\"m\"} 2\n"))
+      << text;
+  EXPECT_TRUE(has("# TYPE dynamo_component_kv_cache_events_applied unknown\n")) << "no _total";
+  EXPECT_TRUE(has("_bucket{model=\"m\",le=\"4.0\"} 1\n")) << text;
+  EXPECT_TRUE(text.ends_with("\n# EOF\n"));
+  EXPECT_EQ(registry.Expose().find("# EOF"), std::string::npos);
+}
+
+TEST(Registry, AnExemplarStandsBesideItsBucketInOpenMetricsAlone) {
+  Registry registry;
+  Histogram& histogram = registry.GetHistogram(MetricId::kInputSequenceTokens, {"m"});
+  const std::string trace(32, 'a');
+  histogram.Observe(3, Exemplar{.trace_id = trace});
+  histogram.Observe(3, Exemplar{.trace_id = "no trace id"});
+  histogram.Observe(20, Exemplar{});
+  const std::string line = "le=\"4.0\"} 2 # {trace_id=\"" + trace + "\"} 3\n";
+  const std::string text = registry.Expose(Exposition::kOpenMetrics);
+  EXPECT_NE(text.find(line), std::string::npos) << text;
+  EXPECT_EQ(text.find(trace), text.rfind(trace)) << "of one bucket";
+  EXPECT_EQ(registry.Expose().find(trace), std::string::npos);
+  EXPECT_EQ(histogram.count(), 3U);
 }
 
 TEST(Registry, ADroppedSeriesIsGoneAndItsPlaceFree) {

@@ -389,7 +389,28 @@ TEST_F(FleetRoutingTest, MetricsCountDecisionsAndEvents) {
   EXPECT_TRUE(counts_of(1));
   EXPECT_FALSE(counts_of(2)) << "a worker that is gone";
   fleet_.reset();
-  EXPECT_EQ(registry.Expose(), "") << "a model that is gone";
+  EXPECT_EQ(registry.Expose().find("worker_id="), std::string::npos) << "a model that is gone";
+  EXPECT_EQ(registry.Expose().find("router_workers{"), std::string::npos);
+  EXPECT_NE(registry.Expose().find("dynamo_component_router_requests_total{model=\"mock\"} 5\n"),
+            std::string::npos)
+      << "what was stays";
+}
+
+TEST_F(FleetRoutingTest, WhoDoesNotRouteByCacheSaysNothingOfIt) {
+  obs::Registry registry;
+  FleetOptions options;
+  options.registry = &registry;
+  StartFleet(1, std::move(options));
+  Answer(Ask(1));
+  fleet_->ExportMetrics();
+  const std::string text = registry.Expose();
+  EXPECT_EQ(text.find("router_overhead"), std::string::npos);
+  EXPECT_EQ(text.find("router_queue"), std::string::npos);
+  EXPECT_EQ(text.find("kv_cache_events_applied"), std::string::npos);
+  EXPECT_NE(text.find("dynamo_component_router_requests_total{model=\"mock\"} 0\n"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("worker_last_input_sequence_tokens"), std::string::npos);
 }
 
 // A worker of two ranks, which does nothing but say what it was asked.
