@@ -110,6 +110,9 @@ Result<void> HttpUnit::Prepare() {
     PX_TRY(keys_, frontend::ApiKeys::Parse(text));
   }
   PX_CHECK_OK(ReadEndpoints(flags_.disable_endpoints));
+  if (flags_.otel_export) {
+    PX_CHECK_OK(OtelTargetOf(flags_));
+  }
   PX_TRY(media::SourcePolicy policy, SourcePolicyOf(flags_));
   getters_ = MakeMediaGetters(std::move(policy));
   return {};
@@ -260,6 +263,19 @@ Result<void> HttpUnit::Start(bool adapter_api, obs::Registry& registry,
       recorder_->Take(std::move(record));
     };
   }
+  frontend::TraceStore::Options traces{.sample_ratio = flags_.otel_sample_ratio};
+  if (flags_.otel_export) {
+    PX_TRY(OtelTarget target, OtelTargetOf(flags_));
+    exporter_ = std::make_unique<TraceExporter>(std::move(target), log_);
+  }
+  traces.on_ended = [this](const frontend::EndedTrace& trace) {
+    SayEnded(*trace);
+    if (exporter_) {
+      exporter_->Take(trace);
+    }
+  };
+  traces_ = std::make_unique<frontend::TraceStore>(std::move(traces));
+  environment.traces = traces_.get();
   frontend::FrontendOptions options = MakeFrontendOptions(flags_, adapter_api);
   PX_TRY(options.disabled_endpoints, ReadEndpoints(flags_.disable_endpoints));
   options.media_api = media_.has_value();
@@ -269,6 +285,27 @@ Result<void> HttpUnit::Start(bool adapter_api, obs::Registry& registry,
   PX_CHECK_OK(ListenGrpc());
   reload_pool_ = std::make_unique<rt::WorkPool>(loop_, "reload", 1, 1);
   return {};
+}
+
+void HttpUnit::SayEnded(const frontend::RequestTrace& trace) {
+  if (!log_.enabled(obs::EventId::kRequestEnded)) {
+    return;
+  }
+  obs::Event event(log_, obs::EventId::kRequestEnded);
+  event.kv("trace_id", obs::ToHex(trace.context.trace));
+  if (!trace.label.empty()) {
+    event.kv("x_request_id", trace.label);
+  }
+  event.kv("id", trace.id)
+      .kv("model", trace.model)
+      .kv("path", trace.path)
+      .kv("prompt_tokens", trace.prompt_tokens)
+      .kv("cached_tokens", trace.cached_tokens)
+      .kv("output_tokens", trace.output_tokens)
+      .kv("seconds", std::chrono::duration<double>(trace.answered - trace.begun).count());
+  if (trace.error) {
+    event.kv("error", trace.error->ToString());
+  }
 }
 
 void HttpUnit::Export(obs::Registry& registry) const {

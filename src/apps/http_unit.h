@@ -13,6 +13,7 @@
 #include "apps/image_source.h"
 #include "apps/option_structs.h"
 #include "apps/record_writer.h"
+#include "apps/trace_exporter.h"
 #include "base/result.h"
 #include "control/instance.h"
 #include "control/worker_link.h"
@@ -92,6 +93,7 @@ class HttpUnit final {
   rt::Task<void> WatchReadiness();
   rt::Task<void> DrainAndStop(std::function<void()> on_done);
   Result<void> WritePorts() const;
+  void SayEnded(const frontend::RequestTrace& trace);
   void SayExample(std::string_view note) const;
 
   rt::Loop& loop_;
@@ -110,7 +112,9 @@ class HttpUnit final {
   bool draining_ = false;
   std::optional<int> exit_;
   std::unique_ptr<RecordWriter> recorder_;
-  std::unique_ptr<AccessLogWriter> access_log_;  // null: there is none
+  std::unique_ptr<AccessLogWriter> access_log_;   // null: there is none
+  std::unique_ptr<TraceExporter> exporter_;       // null: nobody collects traces
+  std::unique_ptr<frontend::TraceStore> traces_;  // from Start on
   std::optional<frontend::Frontend> frontend_;
   std::unique_ptr<frontend::GrpcServer> grpc_;  // asks the frontend
   std::unique_ptr<rt::WorkPool> reload_pool_;

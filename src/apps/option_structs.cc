@@ -34,6 +34,16 @@ void AddAliases(std::vector<config::Option>& options) {
   };
 
   constexpr Alias kAliases[] = {
+      {"log-level", nullptr, "DYN_LOG"},
+      {"log-format", nullptr, "DYN_LOGGING_CONSOLE_FORMAT"},
+      {"log-jsonl", nullptr, "DYN_LOGGING_JSONL"},
+      {"otel-export", nullptr, "OTEL_EXPORT_ENABLED"},
+      {"otel-endpoint", nullptr, "OTEL_EXPORTER_OTLP_ENDPOINT"},
+      {"otel-traces-endpoint", nullptr, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"},
+      {"otel-protocol", nullptr, "OTEL_EXPORTER_OTLP_PROTOCOL"},
+      {"otel-headers", nullptr, "OTEL_EXPORTER_OTLP_HEADERS"},
+      {"otel-service-name", nullptr, "OTEL_SERVICE_NAME"},
+      {"otel-sample-ratio", nullptr, "OTEL_TRACES_SAMPLE_RATIO"},
       {"host", "http-host", "DYN_HTTP_HOST"},
       {"port", "http-port", "DYN_HTTP_PORT"},
       {"tls-cert", "tls-cert-path", "DYN_TLS_CERT_PATH"},

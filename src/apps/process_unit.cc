@@ -14,14 +14,6 @@ namespace {
 // looks like a leak.
 constexpr rt::Duration kTrimPeriod = std::chrono::seconds(10);
 
-obs::Severity SeverityOf(const std::string& word) {
-  return word == "debug"  ? obs::Severity::kDebug
-         : word == "info" ? obs::Severity::kInfo
-         : word == "warn" ? obs::Severity::kWarn
-         : word == "off"  ? obs::Severity::kOff
-                          : obs::Severity::kError;
-}
-
 }  // namespace
 
 ProcessUnit::~ProcessUnit() {
@@ -37,10 +29,10 @@ Result<void> ProcessUnit::Open(const ProcessFlags& flags, SignalHandlers handler
   }
   PX_TRY(loop_, rt::MakeLoop());
   net_ = rt::MakeNet(*loop_);
-  const obs::LogOptions options{
-      .severity_min = SeverityOf(flags.log_level),
-      .format = flags.log_format == "json" ? obs::LogFormat::kJson : obs::LogFormat::kLogfmt};
-  log_.emplace(options, [this] { return loop_->WallNow(); }, obs::StderrSink());
+  PX_TRY(obs::LogOptions options, obs::ParseLogLevels(flags.log_level));
+  const bool json = flags.log_jsonl || flags.log_format.starts_with("json");
+  options.format = json ? obs::LogFormat::kJson : obs::LogFormat::kLogfmt;
+  log_.emplace(std::move(options), [this] { return loop_->WallNow(); }, obs::StderrSink());
   PX_TRY(signals_, rt::WatchSignals(*loop_, {SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGCHLD},
                                     [this](int signal) { OnSignal(signal); }));
   TrimLater();

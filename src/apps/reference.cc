@@ -11,6 +11,7 @@
 #include "config/engine_args.h"
 #include "obs/log.h"
 #include "obs/metrics.h"
+#include "obs/trace.h"
 
 namespace pixii::apps {
 
@@ -139,10 +140,12 @@ int RunReference(const Arguments& arguments) {
     Say("{}", obs::EventsReference());
   } else if (name == "errors") {
     Say("{}", obs::ErrorsReference());
+  } else if (name == "spans") {
+    Say("{}", obs::SpansReference());
   } else {
     return Complain(
         Error(Code::kInvalidArgument,
-              "pixii reference takes one of config, engine_yaml, metrics, events, errors"));
+              "pixii reference takes one of config, engine_yaml, metrics, events, errors, spans"));
   }
   return kExitDone;
 }

@@ -201,7 +201,9 @@ Result<Engine::MediaShapes> Engine::Validate(const wire::GenerateRequest& reques
 Result<void> Engine::Submit(wire::GenerateRequest request, rt::Time now, bool cold) {
   PX_TRY(const MediaShapes shapes, Validate(request));
   stalled_ = false;
+  now_ = now;
   auto state = std::make_unique<RequestState>();
+  state->begun = now;
   if (!request.media.empty()) {
     state->media = TakeMedia(request, shapes);
   }
@@ -305,8 +307,12 @@ void Engine::StartSequences(RequestState& state) {
       End(sequence, wire::FinishReason::kLength, std::nullopt);
     }
   }
-  if (state.live_count > 0 && state.sequences[state.leader].phase == SequencePhase::kHeld &&
-      !AwaitsBlocks(state)) {
+  if (state.live_count == 0 || state.sequences[state.leader].phase != SequencePhase::kHeld) {
+    return;
+  }
+  state.awaited_blocks = AwaitsBlocks(state);
+  if (!state.awaited_blocks) {
+    state.queued = now_;
     if (request.fetch_only) {
       EndFetched(state);
     } else {
@@ -521,7 +527,23 @@ void Engine::End(Sequence& sequence, wire::FinishReason reason, const std::optio
   EndWithFrame(sequence, std::move(frame));
 }
 
+// Its tokens' times are known to who gives them away.
+wire::WorkerTimes Engine::TimesOf(const Sequence& sequence) {
+  const RequestState& state = *sequence.request;
+  const auto since = [&](rt::Time at) {
+    return at == rt::kNever ? std::int64_t{-1} : (at - state.begun).count();
+  };
+  return {.queued_ns = since(state.queued),
+          .scheduled_ns = since(state.scheduled),
+          .awaited_blocks = state.awaited_blocks,
+          .preempted = sequence.preempted,
+          .cached_tokens = sequence.cached_tokens,
+          .computed_tokens = static_cast<std::uint32_t>(
+              std::min<std::uint64_t>(sequence.computed_total, ~std::uint32_t{0}))};
+}
+
 void Engine::EndWithFrame(Sequence& sequence, wire::TokenFrame frame) {
+  frame.legs.emplace_back().times = TimesOf(sequence);
   frames_.push_back(std::move(frame));
   EndShadow(sequence);
   if (sequence.request->live_count == 1) {

@@ -282,6 +282,7 @@ class Engine final {
   wire::TokenFrame MakeFrame(Sequence& sequence);
   void End(Sequence& sequence, wire::FinishReason reason, const std::optional<Error>& error);
   void EndWithFrame(Sequence& sequence, wire::TokenFrame frame);
+  static wire::WorkerTimes TimesOf(const Sequence& sequence);
   void EndAll(RequestState& state, wire::FinishReason reason, const std::optional<Error>& error);
 
   EngineOptions options_;
@@ -313,6 +314,7 @@ class Engine final {
       ended_;  // kept to the end of the step: a plan may still name them
   std::uint64_t next_order_ = 0;
   rt::Time next_deadline_ = rt::kNever;
+  rt::Time now_{};        // of the last call that said it
   PlannedStep steps_[2];  // the one in flight or next, and the one planned meanwhile
   PlannedStep* current_ = &steps_[0];
   PlannedStep* ahead_ = &steps_[1];

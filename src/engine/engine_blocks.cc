@@ -54,6 +54,7 @@ void Engine::BlocksCame(RequestId id) {
   RequestState& state = *found->second;
   Sequence& first = state.sequences[state.leader];
   if (state.siblings_held && first.phase == SequencePhase::kHeld) {
+    state.queued = now_;
     if (state.request.fetch_only) {
       EndFetched(state);
     } else {

@@ -93,13 +93,15 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
     StopAudit();
     audit_.Begin(request);
     std::optional<Error> refusal = Refusal();
+    const rt::Time now = loop_.Now();
     Result<void> submitted =
-        refusal ? Result<void>(Fail(*refusal)) : engine_->Submit(std::move(request), loop_.Now());
+        refusal ? Result<void>(Fail(*refusal)) : engine_->Submit(std::move(request), now);
     if (!submitted) {
       audit_.Drop(id);
     }
     if (submitted) {
-      routes_.emplace(id, Route{destination, choice_count});
+      routes_.emplace(
+          id, Route{.destination = destination, .live_choices = choice_count, .begun = now});
       ++found->second.request_count;
       return;
     }
@@ -172,7 +174,22 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   struct Route {
     DestinationId destination{};
     std::uint32_t live_choices = 0;
+    rt::Time begun{};
+    rt::Time first_token = rt::kNever;  // of all choices
+    rt::Time last_token = rt::kNever;
   };
+
+  // What the engine cannot know of a choice's end: when its tokens leave.
+  static void Stamp(const Route& route, rt::Time now, wire::TokenFrame& frame) {
+    for (wire::RequestLeg& leg : frame.legs) {
+      const auto since = [&](rt::Time at) {
+        return at == rt::kNever ? std::int64_t{-1} : (at - route.begun).count();
+      };
+      leg.times.first_token_ns = since(route.first_token);
+      leg.times.last_token_ns = since(route.last_token);
+      leg.times.ended_ns = since(now);
+    }
+  }
 
   struct Draining {
     MemoryParts parts;
@@ -370,6 +387,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   }
 
   void Deliver() {
+    const rt::Time now = frames_.empty() ? rt::Time{} : loop_.Now();
     for (wire::TokenFrame& frame : frames_) {
       if (frame.id == kAuditRequestId) {
         const std::optional<AuditMismatch> mismatch = audit_.TakeRecomputed(frame);
@@ -385,6 +403,11 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
       auto route = routes_.find(frame.id);
       PX_ASSERT(route != routes_.end());
       auto destination = destinations_.find(route->second.destination);
+      if (!frame.tokens.empty()) {
+        route->second.last_token = now;
+        route->second.first_token = std::min(route->second.first_token, now);
+      }
+      Stamp(route->second, now, frame);
       bool ended = frame.finish.has_value() && --route->second.live_choices == 0;
       if (destination != destinations_.end()) {
         destination->second.frames.push_back(std::move(frame));
@@ -395,12 +418,12 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
       }
     }
     frames_.clear();
-    rt::Time now = loop_.Now();
+    const rt::Time told = loop_.Now();
     for (auto& [id, destination] : destinations_) {
       bool load_due =
-          destination.request_count > 0 && now - destination.last_output >= kLoadInterval;
+          destination.request_count > 0 && told - destination.last_output >= kLoadInterval;
       if (!destination.frames.empty() || load_due) {
-        destination.last_output = now;
+        destination.last_output = told;
         const EngineLoad load = Load();
         told_pinned_ = load.blocks_used;
         destination.sink(

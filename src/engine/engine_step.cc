@@ -23,6 +23,7 @@ constexpr std::uint64_t kMaskStepsOfStep = 150'000;
 
 StepReport Engine::Step(rt::Time now, std::vector<wire::TokenFrame>& frames) {
   StepReport report;
+  now_ = now;
   Poll(now);
   Expire(now);
   if (!in_flight_) {
@@ -119,6 +120,9 @@ bool Engine::Begin(PlannedStep& step) {
   }
   for (const Chunk& chunk : step.chunks) {
     scheduler_.Launch(chunk);
+    if (RequestState& state = *chunk.sequence->request; state.scheduled == rt::kNever) {
+      state.scheduled = now_;
+    }
   }
   executor_->Begin(step.batch, LogitsFor(step.batch));
   in_flight_ = true;

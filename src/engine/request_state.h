@@ -38,7 +38,11 @@ struct RequestState {
   std::vector<wire::TokenLogprob> prompt_logprobs;
   std::unique_ptr<PooledText> pooled;  // of a request with `pool`
   rt::Time deadline = rt::kNever;
-  std::uint32_t live_count = 0;  // choices not ended
+  rt::Time begun{};                 // it came
+  rt::Time queued = rt::kNever;     // it waits for nothing but its place
+  rt::Time scheduled = rt::kNever;  // first in a step
+  bool awaited_blocks = false;      // until `queued`
+  std::uint32_t live_count = 0;     // choices not ended
   std::uint32_t leader = 0;  // the choice that computes the prompt while the later ones are held
   bool siblings_held = false;
 };

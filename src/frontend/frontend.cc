@@ -42,10 +42,13 @@ Frontend::Frontend(FrontendEnvironment environment, const FrontendOptions& optio
       quotas_(*keys_, environment_.loop.Now()),
       responses_(std::make_shared<ResponseStore>(options.responses)),
       registry_(environment_.registry != nullptr ? *environment_.registry : own_registry_),
+      traces_(environment_.traces != nullptr ? *environment_.traces : own_traces_),
       last_request_id_(environment_.loop.random().Next() >>
                        8),  // frontends that share a link do not meet
       reap_(environment_.loop),
-      idle_(environment_.loop) {}
+      idle_(environment_.loop) {
+  trace_origin_ = last_request_id_;
+}
 
 Frontend::~Frontend() {
   tasks_.Clear();

@@ -31,6 +31,7 @@
 #include "frontend/pooling_plan.h"
 #include "frontend/quota.h"
 #include "frontend/receipt.h"
+#include "frontend/request_trace.h"
 #include "frontend/response_store.h"
 #include "frontend/responses.h"
 #include "frontend/served_model.h"
@@ -78,6 +79,7 @@ struct FrontendEnvironment {
   /// The workers that /health shows; empty: it has none of other processes.
   std::function<std::vector<ShownInstance>()> instances = {};
   std::optional<SystemView> system = {};  // nothing: it is a frontend for clients
+  TraceStore* traces = nullptr;           // null: one of its own
 };
 
 class Frontend final : private ExchangeHandler, private ServiceHost, private BatchHost {
@@ -154,6 +156,7 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
     const Route* route = nullptr;
     ModelService* service = nullptr;  // whose model it means, once that is known
     bool background = false;          // it has time: whatever clients wait for goes first
+    std::unique_ptr<RequestTrace> trace = nullptr;  // null: none is made
   };
 
   /// Who may use a route.
@@ -247,6 +250,7 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   void HandleLive(Call& call);
   void HandleReady(Call& call);
   void HandleMetrics(Call& call);
+  void HandleTrace(Call& call);
 
   /// A request that waits for the disk.
   struct Waiting;
@@ -399,6 +403,10 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
 
   RequestId NextRequestId() override { return RequestId{++last_request_id_}; }
 
+  void OnTraced(EndedTrace trace) override { traces_.Add(std::move(trace)); }
+
+  void BeginTrace(Call& call, Surface surface);
+
   void OnRecorded(RequestRecord record) override { environment_.record(std::move(record)); }
 
   void OnDone(ClientWork& work) override;
@@ -423,6 +431,10 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   std::shared_ptr<ResponseStore> responses_;
   obs::Registry own_registry_;  // used if the environment has none
   obs::Registry& registry_;     // that one, or the environment's
+  TraceStore own_traces_;       // used if the environment has none
+  TraceStore& traces_;          // that one, or the environment's
+  std::uint64_t trace_count_ = 0;
+  std::uint64_t trace_origin_ = 0;  // random: no other process has it
   ModelTable models_;
   std::uint64_t last_service_id_ = 0;
   std::unordered_map<ClientWork*, Work> work_;

@@ -87,12 +87,64 @@ std::string Generation::MoreMembers(const ChoiceFinish* only) const {
   return out;
 }
 
+namespace {
+
+// Of what is sent to a worker that nobody chooses.
+obs::SpanId OwnSpan(const RequestTrace& trace, std::size_t part) {
+  return obs::MakeSpanId(trace.context.trace, ~static_cast<std::uint64_t>(trace.root) - part);
+}
+
+}  // namespace
+
+// A fleet says who had it when; of a worker of this process that is known here.
+void Generation::TakeLegs(std::size_t index, wire::TokenFrame& frame) {
+  for (wire::RequestLeg& leg : std::exchange(frame.legs, {})) {
+    if (!plan_.trace) {
+      continue;
+    }
+    if (leg.sent_ns < 0) {
+      leg.span = static_cast<std::uint64_t>(OwnSpan(*plan_.trace, index));
+      leg.attempt = 1;
+      leg.sent_ns = record_.started.time_since_epoch().count();
+      leg.ended_ns = host_.Now().time_since_epoch().count();
+      if (record_.first_token != rt::kNever) {
+        leg.first_frame_ns = record_.first_token.time_since_epoch().count();
+      }
+      leg.error = frame.error ? std::string(CodeName(frame.error->code())) : std::string();
+      std::erase_if(plan_.trace->legs, [&](const auto& one) { return one.span == leg.span; });
+    }
+    plan_.trace->legs.push_back(std::move(leg));
+  }
+}
+
+void Generation::EndTrace() {
+  if (!plan_.trace) {
+    return;
+  }
+  RequestTrace& trace = *plan_.trace;
+  trace.id = plan_.shape.id;
+  trace.model = plan_.shape.model;
+  trace.stream = plan_.stream;
+  trace.prompt_tokens = record_.prompt_tokens;
+  trace.cached_tokens = record_.cached_tokens;
+  trace.output_tokens = record_.output_tokens;
+  trace.first_token = record_.first_token;
+  trace.error = record_.error;
+  host_.OnTraced(std::move(plan_.trace));
+}
+
 Result<void> Generation::Send(std::size_t index) {
   Part& part = parts_[index];
   wire::GenerateRequest request = plan_.prototype;
   request.id = part.id;
   request.prompt = part.prompt;
   wire::PutMediaTokens(request.media, request.prompt);
+  if (plan_.trace) {
+    const obs::TraceContext& context = plan_.trace->context;
+    request.traceparent = obs::Traceparent(context, OwnSpan(*plan_.trace, index));
+    request.tracestate = context.state;
+    request.label = plan_.trace->label;
+  }
   auto on_frame = [this, index](wire::TokenFrame frame) { OnFrame(index, std::move(frame)); };
   if (!plan_.beams) {
     return host_.link().Generate(std::move(request), std::move(on_frame));
@@ -105,6 +157,9 @@ Result<void> Generation::Send(std::size_t index) {
 
 void Generation::OnFrame(std::size_t index, wire::TokenFrame frame) {
   Part& part = parts_[index];
+  if (!frame.legs.empty()) {
+    TakeLegs(index, frame);
+  }
   if (frame.choice >= n() || !part.open[frame.choice]) {
     return;  // a worker that breaks the rules harms nobody
   }
@@ -221,6 +276,9 @@ void Generation::Deliver(std::size_t index, wire::TokenFrame& frame) {
     SayRecomputed();
   }
   if (finished) {
+    if (plan_.trace) {
+      plan_.trace->finish_reasons.emplace_back(FinishName(delta_.finish->kind));
+    }
     usage_.completion_tokens += choice.stream.generated();
     usage_.reasoning_tokens += choice.stream.reasoning_tokens();
     --unfinished_;
@@ -646,6 +704,10 @@ void Generation::Answered(std::optional<Error> error) {
     record_.output_tokens += choice.stream.generated();
   }
   host_.OnAnswered(record_);
+  if (plan_.trace) {
+    plan_.trace->last_frame = last_frame_;
+    plan_.trace->answered = host_.Now();
+  }
 }
 
 void Generation::CancelOpen() {
@@ -664,6 +726,7 @@ void Generation::CancelOpen() {
 void Generation::MaybeDone() {
   if (!starting_ && !done_ && exchange_ == nullptr && engine_open_ == 0) {
     done_ = true;
+    EndTrace();
     host_.OnDone(*this);
   }
 }

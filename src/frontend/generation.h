@@ -21,6 +21,7 @@
 #include "frontend/exchange.h"
 #include "frontend/openai_response.h"
 #include "frontend/quota.h"
+#include "frontend/request_trace.h"
 #include "rt/time.h"
 
 namespace pixii::frontend {
@@ -57,6 +58,7 @@ struct GenerationPlan {
   Dialect dialect = Dialect::kOpenAi;              // of errors
   bool tokens_only = false;                        // no text is made of the tokens
   bool context_only = false;  // the answer says where the prompt's KV blocks are kept
+  std::unique_ptr<RequestTrace> trace = nullptr;  // null: nobody remembers it
 };
 
 /// How a request went, for metrics; times are kNever if it did not come so far.
@@ -81,6 +83,8 @@ class GenerationHost {
   virtual control::WorkerLink& link() = 0;
   /// Takes what a plan with a recorded_body has become.
   virtual void OnRecorded(RequestRecord record) = 0;
+  /// Takes what a plan with a trace has become, once nothing more happens to it.
+  virtual void OnTraced(EndedTrace trace) = 0;
   virtual const TextProcessor* text() const = 0;
   virtual rt::Time Now() const = 0;
   virtual RequestId NextRequestId() = 0;
@@ -168,6 +172,8 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   void Answered(std::optional<Error> error);
   void CancelOpen();
   void MaybeDone();
+  void TakeLegs(std::size_t part, wire::TokenFrame& frame);
+  void EndTrace();
 
   std::uint32_t n() const { return plan_.prototype.choice_count; }
 

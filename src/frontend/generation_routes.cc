@@ -108,6 +108,7 @@ struct Frontend::Preparation final : ExchangeWatcher {
   const Route* route = nullptr;
   ModelService* service = nullptr;  // held
   bool background = false;
+  std::unique_ptr<RequestTrace> trace;
   std::string body;
   BodyReader reader;
   AfterBody after;
@@ -309,6 +310,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
   job->route = call.route;
   job->service = call.service;
   job->background = call.background;
+  job->trace = std::move(call.trace);
   job->body = call.exchange.request().body;
   job->reader = std::move(reader);
   job->after = std::move(after);
@@ -331,6 +333,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
           again.route = job->route;
           again.service = job->service;
           again.background = job->background;
+          again.trace = std::move(job->trace);
           job->after(again, {});
         }
         job->service->Release();
@@ -338,6 +341,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
   if (!taken) {
     call.exchange.Watch(nullptr);
     call.fields = std::move(job->fields);
+    call.trace = std::move(job->trace);
     CountRejection(call, surface);
     job->after(call, Fail(Code::kResourceExhausted,
                           "too many long prompts or pictures wait to be read; try again later"));
@@ -354,6 +358,7 @@ void Frontend::Generate(Call& call, Surface surface, SurfaceReader reader, PlanU
     Result<GenerationPlan> plan = Fail(Code::kInternal, "not prepared");
   };
 
+  BeginTrace(call, surface);
   auto prepared = std::make_shared<Prepared>();
   std::uint64_t seed = environment_.loop.random().Next();
   bool keep_body = static_cast<bool>(environment_.record);
@@ -376,6 +381,12 @@ void Frontend::RefuseWork(Call& call, Surface surface, bool stream, const Error&
                                 call.service != nullptr ? call.service->name() : kUnknownModel,
                                 surface, stream, ClientStatus(error), MetricClass(error));
   call.exchange.Watch(nullptr);
+  if (call.trace) {
+    call.trace->stream = stream;
+    call.trace->error = error;
+    call.trace->answered = Now();
+    traces_.Add(std::move(call.trace));
+  }
   Refuse(call, error);
 }
 
@@ -421,6 +432,10 @@ void Frontend::Begin(Call& call, Surface surface, bool stream, Result<Generation
   if (plan->shape.nvext.query_worker) {
     AnswerQuery(call, surface, *plan);
     return;
+  }
+  if (call.trace) {
+    call.trace->prepared = Now();
+    plan->trace = std::move(call.trace);
   }
   plan->fields = call.fields;
   plan->dialect = call.route->dialect;

@@ -31,7 +31,8 @@ Bytes View(std::string_view text) { return {text.data(), text.size()}; }
 
 // What of a call's metadata routes look at.
 bool IsHeader(std::string_view name) {
-  return name == "authorization" || name == "x-api-key" || name == "x-request-id";
+  return name == "authorization" || name == "x-api-key" || name == "x-request-id" ||
+         name == "traceparent" || name == "tracestate";
 }
 
 // The sentence of an error body of the routes.

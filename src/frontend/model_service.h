@@ -34,6 +34,7 @@ class ServiceHost {
   virtual bool draining() const = 0;
   virtual RequestId NextRequestId() = 0;
   virtual void OnRecorded(RequestRecord record) = 0;
+  virtual void OnTraced(EndedTrace trace) = 0;
   /// Nothing will call `work` any more; the host destroys it, but not inside this call.
   virtual void OnDone(ClientWork& work) = 0;
 };
@@ -101,6 +102,8 @@ class ModelService final : public GenerationHost {
   control::WorkerLink& link() override { return *link_; }
 
   void OnRecorded(RequestRecord record) override { host_.OnRecorded(std::move(record)); }
+
+  void OnTraced(EndedTrace trace) override { host_.OnTraced(std::move(trace)); }
 
   const TextProcessor* text() const override { return model_->text.get(); }
 

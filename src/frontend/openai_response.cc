@@ -50,12 +50,6 @@ void AppendBytes(std::string& out, std::string_view bytes) {
   out += ']';
 }
 
-std::string_view FinishName(FinishKind kind) {
-  return kind == FinishKind::kLength      ? "length"
-         : kind == FinishKind::kToolCalls ? "tool_calls"
-                                          : "stop";
-}
-
 void AppendStopReason(std::string& out, const ChoiceFinish& finish) {
   if (const auto* text = std::get_if<std::string>(&finish.stop_reason)) {
     out += R"(,"stop_reason":)";
@@ -123,6 +117,12 @@ void Separate(std::string& list) {
 }
 
 }  // namespace
+
+std::string_view FinishName(FinishKind kind) {
+  return kind == FinishKind::kLength      ? "length"
+         : kind == FinishKind::kToolCalls ? "tool_calls"
+                                          : "stop";
+}
 
 std::string LogprobWriter::Token(TokenId token) const {
   return text_ == nullptr ? fmt::format("token_id:{}", token) : text_->TokenBytes(token);

@@ -62,6 +62,9 @@ struct Recomputation {
 /// The numerics_ids of all parts in order, with commas: a header's value.
 std::string RecomputedText(std::span<const Recomputation> recomputed);
 
+/// As OpenAI calls it.
+std::string_view FinishName(FinishKind kind);
+
 /// {"recomputed":[{"index", "parts"}, …]}, without the braces.
 void AppendRecomputed(std::string& out, std::span<const Recomputation> recomputed);
 

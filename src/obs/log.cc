@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdio>
 #include <ctime>
+#include <optional>
+#include <utility>
 
 #include "base/result.h"
 #include "base/utf8.h"
@@ -44,6 +46,24 @@ std::string_view SeverityName(Severity severity) {
       break;
   }
   return "off";
+}
+
+constexpr std::pair<std::string_view, Severity> kLevels[] = {
+    {"debug", Severity::kDebug}, {"trace", Severity::kDebug}, {"info", Severity::kInfo},
+    {"warn", Severity::kWarn},   {"error", Severity::kError}, {"off", Severity::kOff}};
+
+std::optional<Severity> LevelOf(std::string_view word) {
+  for (const auto& [name, severity] : kLevels) {
+    if (name == word) {
+      return severity;
+    }
+  }
+  return std::nullopt;
+}
+
+bool IsOf(std::string_view event, std::string_view target) {
+  return event.starts_with(target) &&
+         (event.size() == target.size() || event[target.size()] == '.');
 }
 
 void AppendAscii(std::string& out, char c) {
@@ -101,12 +121,54 @@ bool IsPlainWord(std::string_view text) {
 
 }  // namespace
 
+Result<LogOptions> ParseLogLevels(std::string_view text) {
+  LogOptions out;
+  const auto bad = [](std::string_view part, std::string_view why) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("log-level: \"{}\" {}", part.substr(0, 100), why), "log-level");
+  };
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(','), text.size());
+    const std::string_view part = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    const std::size_t mark = part.find('=');
+    const std::string_view target = part.substr(0, mark == part.npos ? 0 : mark);
+    const std::optional<Severity> level = LevelOf(part.substr(mark == part.npos ? 0 : mark + 1));
+    if (!level) {
+      return bad(part, "has no level; levels are debug, info, warn, error and off");
+    }
+    if (mark == part.npos) {
+      out.severity_min = *level;
+      continue;
+    }
+    if (target.find("::") != target.npos) {
+      continue;
+    }
+    if (std::ranges::none_of(kRows, [&](const Row& row) { return IsOf(row.name, target); })) {
+      return bad(part, "names no event and no beginning of one; docs/reference/events.md has them");
+    }
+    out.targets.push_back({.name = std::string(target), .severity_min = *level});
+  }
+  return out;
+}
+
 Log::Log(LogOptions options, std::function<rt::WallTime()> wall_now, Sink sink)
-    : options_(options), wall_now_(std::move(wall_now)), sink_(std::move(sink)) {}
+    : options_(std::move(options)), wall_now_(std::move(wall_now)), sink_(std::move(sink)) {
+  for (std::size_t i = 0; i < kEventCount; ++i) {
+    const LogTarget* best = nullptr;
+    for (const LogTarget& target : options_.targets) {
+      if (IsOf(kRows[i].name, target.name) &&
+          (best == nullptr || best->name.size() <= target.name.size())) {
+        best = &target;
+      }
+    }
+    severity_min_[i] = best != nullptr ? best->severity_min : options_.severity_min;
+  }
+}
 
 bool Log::enabled(EventId id) const {
   Severity severity = RowOf(id).severity;
-  return severity >= options_.severity_min ||
+  return severity >= severity_min_[static_cast<std::size_t>(id)] ||
          severity == Severity::kError;  // errors are counted even when off
 }
 
@@ -115,7 +177,7 @@ void Log::Write(EventId id, const std::string& json_fields, const std::string& l
   if (row.severity == Severity::kError) {
     error_count_.fetch_add(1, std::memory_order_relaxed);
   }
-  if (row.severity < options_.severity_min) {
+  if (row.severity < severity_min_[static_cast<std::size_t>(id)]) {
     return;
   }
   rt::WallTime now = wall_now_();

@@ -15,7 +15,9 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
+#include "base/result.h"
 #include "rt/thread.h"
 #include "rt/time.h"
 
@@ -37,10 +39,20 @@ inline constexpr std::size_t kEventCount = 0
 
 enum class LogFormat : std::uint8_t { kLogfmt, kJson };
 
+struct LogTarget {
+  std::string name;  // "router": of events whose names begin with "router."
+  Severity severity_min = Severity::kInfo;
+};
+
 struct LogOptions {
   Severity severity_min = Severity::kInfo;
   LogFormat format = LogFormat::kLogfmt;
+  std::vector<LogTarget> targets = {};  // the longest that fits counts
 };
+
+/// "info,router=debug". Errors: kInvalidArgument naming the part. A target with :: is of another
+/// program, and trace is debug: both as DYN_LOG may have them.
+Result<LogOptions> ParseLogLevels(std::string_view text);
 
 class Log final {
  public:
@@ -64,6 +76,7 @@ class Log final {
   };
 
   LogOptions options_;
+  std::array<Severity, kEventCount> severity_min_{};  // of each event
   std::function<rt::WallTime()> wall_now_;
   Sink sink_;
   rt::Mutex mutex_;

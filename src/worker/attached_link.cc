@@ -59,6 +59,12 @@ control::HttpCall AttachedLink::CallOf(std::string method, std::string_view targ
   return call;
 }
 
+control::HttpCall AttachedLink::CallOf(const Outstanding& request, EngineCall call) const {
+  control::HttpCall out = CallOf("POST", call.target, std::move(call.body));
+  out.fields.insert(out.fields.end(), request.trace.begin(), request.trace.end());
+  return out;
+}
+
 Result<std::string> AttachedLink::AdapterVersionOf(const wire::GenerateRequest& request) const {
   if (request.adapter.empty()) {
     return std::string();
@@ -98,6 +104,13 @@ Result<void> AttachedLink::Generate(wire::GenerateRequest request, FrameHandler 
   outstanding->adapter_version = std::move(version);
   if (request.deadline_left_ns > 0) {
     outstanding->deadline = loop_.Now() + rt::Duration(request.deadline_left_ns);
+  }
+  for (const auto& [name, value] :
+       {std::pair("traceparent", &request.traceparent),
+        std::pair("tracestate", &request.tracestate), std::pair("x-request-id", &request.label)}) {
+    if (!value->empty()) {
+      outstanding->trace.push_back({name, *value});
+    }
   }
   outstanding->wants_logprobs = request.top_logprobs >= 0;
   outstanding->live_choices = request.choice_count;
@@ -215,7 +228,7 @@ rt::Task<Result<void>> AttachedLink::Stream(ChoicePtr choice, EngineCall call) {
     co_return Result<void>();
   }
   const rt::Time deadline = choice->request->deadline;
-  auto sending = control::SendHttp(net_, CallOf("POST", call.target, std::move(call.body)),
+  auto sending = control::SendHttp(net_, CallOf(*choice->request, std::move(call)),
                                    std::min(deadline, loop_.Now() + options_.connect_timeout));
   Result<std::unique_ptr<control::HttpStream>> sent = co_await std::move(sending);
   if (!sent) {

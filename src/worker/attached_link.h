@@ -104,6 +104,7 @@ class AttachedLink final : public control::WorkerLink {
     FrameHandler on_frame;
     std::string adapter_version;
     rt::Time deadline = rt::kNever;
+    std::vector<wire::HttpField> trace = {};  // fields by which the engine knows its trace
     bool wants_logprobs = false;
     std::vector<std::shared_ptr<Choice>> choices;
     std::size_t live_choices = 0;
@@ -114,6 +115,7 @@ class AttachedLink final : public control::WorkerLink {
   using ChoicePtr = std::shared_ptr<Choice>;
 
   control::HttpCall CallOf(std::string method, std::string_view target, std::string body) const;
+  control::HttpCall CallOf(const Outstanding& request, EngineCall call) const;
   Result<std::string> AdapterVersionOf(const wire::GenerateRequest& request) const;
   Result<std::vector<EngineCall>> CallsOf(const wire::GenerateRequest& request) const;
   Result<std::vector<std::string>> WordsFor(const wire::GenerateRequest& request) const;

@@ -90,7 +90,7 @@ rt::Task<void> AttachedLink::RunPrefill(ChoicePtr choice, EngineCall call) {
   co_await loop_.Yield();  // no frame comes inside Generate
   const EngineKind kind = options_.dialect.kind;
   const rt::Time deadline = std::min(choice->request->deadline, loop_.Now() + options_.silence_max);
-  auto sending = control::SendHttp(net_, CallOf("POST", call.target, std::move(call.body)),
+  auto sending = control::SendHttp(net_, CallOf(*choice->request, std::move(call)),
                                    std::min(deadline, loop_.Now() + options_.connect_timeout));
   Result<std::unique_ptr<control::HttpStream>> sent = co_await std::move(sending);
   Result<void> answered = sent ? Result<void>() : Fail(sent.error());

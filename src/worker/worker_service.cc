@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "control/remote_link.h"
+#include "obs/request_labels.h"
 #include "wire/messages/codec.h"
 #include "worker/append.h"
 
@@ -48,6 +49,9 @@ void Join(wire::TokenFrame& first, wire::TokenFrame next) {
   }
   if (!first.tokens.empty() || first.finish) {
     first.early_handover.clear();  // it comes too late
+  }
+  if (!next.legs.empty()) {
+    first.legs = std::move(next.legs);
   }
   first.dp_rank = first.dp_rank ? first.dp_rank : next.dp_rank;
 }
@@ -226,6 +230,7 @@ Result<void> WorkerService::TakeRequest(control::CallId id, Call& call,
   call.request = request.id;
   call.live_choices = request.choice_count;
   running_.emplace(request.id, id);
+  SayTook(call, request);
   const RequestId own = request.id;
   if (options_.meter != nullptr) {
     options_.meter->OnRequest(request, loop_.Now());
@@ -290,6 +295,32 @@ void WorkerService::OnGone(control::CallId id) {
   calls_.erase(found);
 }
 
+void WorkerService::SayTook(Call& call, const wire::GenerateRequest& request) const {
+  if (options_.log == nullptr || !options_.log->enabled(obs::EventId::kWorkerTook)) {
+    return;
+  }
+  call.traceparent = request.traceparent;
+  call.label = request.label;
+  obs::Event event(*options_.log, obs::EventId::kWorkerTook);
+  obs::AddLabels(event, call.traceparent, call.label)
+      .kv("request", Raw(request.id))
+      .kv("attempt", request.attempt)
+      .kv("prompt_tokens", request.prompt.size())
+      .kv("prefill_only", request.prefill_only);
+}
+
+void WorkerService::SayEnded(const Call& call, const wire::TokenFrame& frame) const {
+  if (options_.log == nullptr || !options_.log->enabled(obs::EventId::kWorkerEnded)) {
+    return;
+  }
+  constexpr std::string_view kReasons[] = {"stop", "length", "cancelled", "error"};
+  obs::Event event(*options_.log, obs::EventId::kWorkerEnded);
+  obs::AddLabels(event, call.traceparent, call.label)
+      .kv("request", Raw(frame.id))
+      .kv("choice", frame.choice)
+      .kv("finish", kReasons[static_cast<std::size_t>(*frame.finish)]);
+}
+
 void WorkerService::OnFrame(control::CallId id, wire::TokenFrame frame) {
   const RequestId request = frame.id;
   const bool last = frame.finish.has_value();
@@ -309,6 +340,9 @@ void WorkerService::OnFrame(control::CallId id, wire::TokenFrame frame) {
     return;
   }
   Call& call = found->second;
+  if (last) {
+    SayEnded(call, frame);
+  }
   const bool waits = server_.queued_bytes(id) > options_.stream_bytes_max;
   const auto held = std::ranges::find(call.held, frame.choice, &wire::TokenFrame::choice);
   if (held != call.held.end() && !frame.error) {

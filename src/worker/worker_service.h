@@ -21,6 +21,7 @@
 #include "control/event_plane.h"
 #include "control/mux_server.h"
 #include "control/worker_link.h"
+#include "obs/log.h"
 #include "rt/loop.h"
 #include "rt/net.h"
 #include "worker/kv_event_log.h"
@@ -54,9 +55,8 @@ struct WorkerServiceOptions {
   /// An engine that does not answer is told of: it gets no requests, and what it has goes
   /// elsewhere.
   std::optional<control::ReadinessOptions> health = {};
-  /// Counts the requests of frontends, test requests apart; null: nobody does. It outlives the
-  /// service.
-  RequestMeter* meter = nullptr;
+  /// Hears of each request that came and ended; null: nobody does. It outlives the service.
+  obs::Log* log = nullptr;
   /// Hears when it stops or begins to answer; it may not destroy the service.
   std::function<void(bool healthy, const std::string& why)> on_health = {};
 };
@@ -139,6 +139,8 @@ class WorkerService final : private control::MuxService {
     bool begun = false;  // its first message was taken
     RequestId request{};
     std::uint32_t live_choices = 0;
+    std::string traceparent;  // of its caller, if somebody hears of requests
+    std::string label;
     wire::WorkerReport told;  // last, but for the card
     bool card_due = false;    // with the next report
     KvReader kv;
@@ -168,6 +170,8 @@ class WorkerService final : private control::MuxService {
   void PublishLoad(const wire::WorkerReport& report);
   wire::KvEventBatch NextBatch(KvReader& reader) const;
   void OnFrame(control::CallId id, wire::TokenFrame frame);
+  void SayTook(Call& call, const wire::GenerateRequest& request) const;
+  void SayEnded(const Call& call, const wire::TokenFrame& frame) const;
   bool SendFrame(control::CallId id, const wire::TokenFrame& frame);
   void Finish(control::CallId id, std::optional<Error> error);
   control::WorkerLink::MemoryHandler FinishWith(control::CallId id);

@@ -7,6 +7,8 @@
 
 #include "control/instance_codec.h"
 #include "frontend/fleet/route_texts.h"
+#include "obs/request_labels.h"
+#include "obs/trace.h"
 
 namespace pixii::frontend {
 
@@ -19,6 +21,16 @@ namespace {
 constexpr rt::Duration kRetryPause = std::chrono::milliseconds(100);
 // Between two looks whether who is gone may be forgotten.
 constexpr rt::Duration kSweepPause = std::chrono::milliseconds(500);
+
+std::int64_t SteadyNs(rt::Time at) { return at.time_since_epoch().count(); }
+
+wire::RequestLeg::Phase PhaseOf(const wire::GenerateRequest& request) {
+  using Phase = wire::RequestLeg::Phase;
+  return request.fetch_only          ? Phase::kFetch
+         : request.prefill_only      ? Phase::kPrefill
+         : !request.handover.empty() ? Phase::kDecode
+                                     : Phase::kWhole;
+}
 
 FleetOptions WithTerms(FleetOptions options) {
   options.router.tells_terms =
@@ -282,6 +294,7 @@ void FleetLink::Submit(const EntryPtr& entry) {
   entry->told_worker = false;
   attempts_.emplace(entry->attempt, entry);
   entry->advised = false;
+  entry->leg = {.attempt = entry->leg.attempt, .routed_ns = SteadyNs(loop_.Now())};
   Route(entry);
 }
 
@@ -407,9 +420,41 @@ void FleetLink::RouteHere(router::RouteRequest request) {
   }
 }
 
+// From here on it is at a worker, which knows its span.
+void FleetLink::OpenLeg(Entry& entry, wire::GenerateRequest& request) const {
+  wire::RequestLeg& leg = entry.leg;
+  leg.phase = PhaseOf(request);
+  leg.worker = Raw(entry.target.instance);
+  leg.rank = entry.target.rank;
+  ++leg.attempt;
+  leg.sent_ns = SteadyNs(loop_.Now());
+  if (const auto context = obs::ParseTraceparent(request.traceparent)) {
+    const obs::SpanId span = obs::MakeSpanId(
+        context->trace, static_cast<std::uint64_t>(context->parent) +
+                            (static_cast<std::uint64_t>(leg.phase) << 32U | leg.attempt) + 1);
+    leg.span = static_cast<std::uint64_t>(span);
+    request.traceparent = obs::Traceparent(*context, span);
+    entry.leg_open = true;
+  }
+}
+
+void FleetLink::CloseLeg(Entry& entry, const Error* error, bool moved) const {
+  if (!std::exchange(entry.leg_open, false)) {
+    return;
+  }
+  entry.leg.ended_ns = SteadyNs(loop_.Now());
+  entry.leg.error = error != nullptr ? std::string(CodeName(error->code())) : std::string();
+  entry.leg.moved = moved;
+  entry.legs.push_back(entry.leg);
+}
+
 void FleetLink::Say(const router::Dispatch& dispatch) const {
   if (options_.router.tells_terms) {
     obs::Event event(*options_.log, obs::EventId::kRouterDecision);
+    if (const auto found = attempts_.find(dispatch.id); found != attempts_.end()) {
+      const wire::GenerateRequest& request = found->second->flight.request();
+      obs::AddLabels(event, request.traceparent, request.label);
+    }
     event.kv("attempt", Raw(dispatch.id)).kv("mode", ModeName(options_.router.mode));
     if (dispatch.target) {
       event.kv("worker", Raw(dispatch.target->instance))
@@ -428,7 +473,9 @@ void FleetLink::SayMoved(Entry& entry) const {
     return;
   }
   const std::optional<Error>& why = entry.flight.last_failure();
-  obs::Event(*options_.log, obs::EventId::kRequestMoved)
+  const wire::GenerateRequest& request = entry.flight.request();
+  obs::Event event(*options_.log, obs::EventId::kRequestMoved);
+  obs::AddLabels(event, request.traceparent, request.label)
       .kv("request", Raw(entry.flight.request().id))
       .kv("model", card_.name)
       .kv("from", control::InstanceName(*from))
@@ -446,7 +493,9 @@ void FleetLink::SayFailed(const Entry& entry, const Flight::Outcome& outcome) co
   if (options_.log == nullptr || !entry.flight.last_failure() || failed == outcome.frames.end()) {
     return;
   }
-  obs::Event(*options_.log, obs::EventId::kRequestFailed)
+  const wire::GenerateRequest& request = entry.flight.request();
+  obs::Event event(*options_.log, obs::EventId::kRequestFailed);
+  obs::AddLabels(event, request.traceparent, request.label)
       .kv("request", Raw(entry.flight.request().id))
       .kv("model", card_.name)
       .kv("instance", control::InstanceName(entry.target.instance))
@@ -508,6 +557,7 @@ void FleetLink::Send(const EntryPtr& entry, const router::Dispatch& dispatch) {
     request.deadline_left_ns =
         std::max<std::int64_t>(request.deadline_left_ns - (loop_.Now() - entry->begun).count(), 1);
   }
+  OpenLeg(*entry, request);
   const RequestId attempt = entry->attempt;
   const std::size_t prompt_tokens = request.prompt.size();
   request.id = attempt;
@@ -566,6 +616,15 @@ void FleetLink::OnFrame(const EntryPtr& entry, RequestId attempt, wire::TokenFra
       options_.adviser->OnTokens(attempt, tokens);
     }
   }
+  if (!frame.tokens.empty() && entry->leg.first_frame_ns < 0) {
+    entry->leg.first_frame_ns = SteadyNs(loop_.Now());
+  }
+  for (wire::RequestLeg& leg : std::exchange(frame.legs, {})) {
+    entry->leg.times = leg.times;
+  }
+  if (!frame.handover.empty()) {
+    CloseLeg(*entry, nullptr, false);  // what it has left to do is to keep blocks
+  }
   if (frame.error && frame.error->code() == Code::kResourceExhausted) {
     router_.OnOverloaded(entry->target.instance, loop_.Now());
   }
@@ -595,6 +654,16 @@ void FleetLink::Apply(const EntryPtr& entry, Flight::Outcome outcome) {
   const RequestId id = entry->flight.request().id;
   counters_.moves_too_long += outcome.too_long ? 1 : 0;
   SayFailed(*entry, outcome);
+  if (outcome.move) {
+    CloseLeg(*entry, &*entry->flight.last_failure(), true);
+  } else if (entry->flight.ended()) {
+    const auto failed = std::ranges::find_if(
+        outcome.frames, [](const wire::TokenFrame& frame) { return frame.error.has_value(); });
+    CloseLeg(*entry, failed != outcome.frames.end() ? &*failed->error : nullptr, false);
+  }
+  if (!outcome.frames.empty() && !entry->legs.empty()) {
+    outcome.frames.back().legs = std::exchange(entry->legs, {});
+  }
   if (entry->flight.ended()) {
     if (metrics_) {
       metrics_->OnEnded(entry->output_tokens);

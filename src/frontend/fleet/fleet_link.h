@@ -176,7 +176,10 @@ class FleetLink final : public control::WorkerLink {
     std::uint32_t advised_overlap = 0;    // tokens, where the adviser sends it
     bool advised = false;                 // its attempt is pinned to where the adviser said
     std::optional<router::Target> first;  // where it is to be tried before all else
-    bool any_numerics = false;            // nobody who computes with the same bits took it
+    wire::RequestLeg leg;                 // of the attempt that runs; open while it was sent
+    bool leg_open = false;
+    std::vector<wire::RequestLeg> legs;  // ended and not told
+    bool any_numerics = false;           // nobody who computes with the same bits took it
   };
 
   using EntryPtr = std::shared_ptr<Entry>;
@@ -189,6 +192,8 @@ class FleetLink final : public control::WorkerLink {
   router::RouteRequest Wanted(const wire::GenerateRequest& request) const;
   router::RouteRequest RouteOf(const Entry& entry) const;
   router::RouteRequest RouteOf(const wire::GenerateRequest& request, bool moved) const;
+  void OpenLeg(Entry& entry, wire::GenerateRequest& request) const;
+  void CloseLeg(Entry& entry, const Error* error, bool moved) const;
   void Say(const router::Dispatch& dispatch) const;
   void SayMoved(Entry& entry) const;
   void SayFailed(const Entry& entry, const Flight::Outcome& outcome) const;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "obs/request_labels.h"
+
 namespace pixii::frontend {
 
 namespace {
@@ -85,6 +87,7 @@ void PrefillLink::SendPrefill(const EntryPtr& entry) {
   const Result<void> taken = prefill_.Generate(
       std::move(leg), [this, entry, alive = std::weak_ptr<bool>(alive_)](wire::TokenFrame frame) {
         if (const auto here = alive.lock(); here && *here) {
+          KeepLegs(*entry, frame);
           Apply(entry, entry->flight.OnPrefillFrame(std::move(frame)));
         }
       });
@@ -94,6 +97,13 @@ void PrefillLink::SendPrefill(const EntryPtr& entry) {
   }
   for (const std::uint32_t choice : entry->flight.ended_choices()) {
     prefill_.Cancel({entry->prefill, choice});
+  }
+}
+
+// Frames of one worker that nobody gets have them, too: they go with the next that somebody gets.
+void PrefillLink::KeepLegs(Entry& entry, wire::TokenFrame& frame) {
+  for (wire::RequestLeg& leg : std::exchange(frame.legs, {})) {
+    entry.legs.push_back(std::move(leg));
   }
 }
 
@@ -112,8 +122,11 @@ void PrefillLink::SendFetch(const EntryPtr& entry, wire::GenerateRequest request
   ShortenDeadline(*entry, request);
   (void)decode_.GenerateAt(std::move(request), entry->first,
                            [this, entry, id = entry->fetch,
-                            alive = std::weak_ptr<bool>(alive_)](const wire::TokenFrame& frame) {
+                            alive = std::weak_ptr<bool>(alive_)](wire::TokenFrame frame) {
                              const auto here = alive.lock();
+                             if (here && *here) {
+                               KeepLegs(*entry, frame);
+                             }
                              if (here && *here && entry->fetches && entry->fetch == id) {
                                OnFetchFrame(entry, frame);
                              }
@@ -161,7 +174,9 @@ void PrefillLink::Apply(const EntryPtr& entry, HandoverFlight::Outcome outcome) 
   if (outcome.fell_back) {
     Count(*outcome.fell_back);
     if (log_ != nullptr) {
-      obs::Event(*log_, obs::EventId::kPrefillFellBack)
+      const wire::GenerateRequest& request = entry->flight.request();
+      obs::Event event(*log_, obs::EventId::kPrefillFellBack);
+      obs::AddLabels(event, request.traceparent, request.label)
           .kv("request", Raw(id))
           .kv("why", NameOf(*outcome.fell_back));
     }
@@ -180,6 +195,9 @@ void PrefillLink::Apply(const EntryPtr& entry, HandoverFlight::Outcome outcome) 
     if (alive.expired()) {
       return;
     }
+  }
+  if (!outcome.frames.empty()) {
+    outcome.frames.back().legs = std::exchange(entry->legs, {});
   }
   for (wire::TokenFrame& frame : outcome.frames) {
     frame.id = id;
@@ -208,6 +226,7 @@ void PrefillLink::SendDecode(const EntryPtr& entry, wire::GenerateRequest reques
       std::move(request), entry->first,
       [this, entry, alive = std::weak_ptr<bool>(alive_)](wire::TokenFrame frame) {
         if (const auto here = alive.lock(); here && *here) {
+          KeepLegs(*entry, frame);
           Apply(entry, entry->flight.OnDecodeFrame(std::move(frame)));
         }
       });

@@ -67,6 +67,7 @@ class PrefillLink final : public control::ForwardingLink {
     bool asks = false;  // and nothing else runs: what it says decides how to go on
     std::optional<router::Target> first;  // who has the blocks that were brought
     rt::Time begun{};
+    std::vector<wire::RequestLeg> legs;  // of either kind of worker, not told
   };
 
   using EntryPtr = std::shared_ptr<Entry>;
@@ -77,6 +78,7 @@ class PrefillLink final : public control::ForwardingLink {
   void OnFetchFrame(const EntryPtr& entry, const wire::TokenFrame& frame);
   void GoOn(const EntryPtr& entry, std::uint32_t cached);
   void EndFetch(const EntryPtr& entry);
+  static void KeepLegs(Entry& entry, wire::TokenFrame& frame);
   void ShortenDeadline(const Entry& entry, wire::GenerateRequest& request) const;
   void Apply(const EntryPtr& entry, HandoverFlight::Outcome outcome);
   void SendDecode(const EntryPtr& entry, wire::GenerateRequest request);

@@ -223,7 +223,23 @@ inline constexpr auto kFields<GenerateRequest> = std::tuple(
     Field{"handover", &GenerateRequest::handover},
     Field{"early_handover", &GenerateRequest::early_handover},
     Field{"fetch_only", &GenerateRequest::fetch_only}, Field{"media", &GenerateRequest::media},
-    Field{"encode_only", &GenerateRequest::encode_only});
+    Field{"encode_only", &GenerateRequest::encode_only},
+    Field{"traceparent", &GenerateRequest::traceparent},
+    Field{"tracestate", &GenerateRequest::tracestate}, Field{"label", &GenerateRequest::label});
+
+template <>
+inline constexpr auto kFields<WorkerTimes> = std::tuple(
+    Field{"queued_ns", &WorkerTimes::queued_ns}, Field{"scheduled_ns", &WorkerTimes::scheduled_ns},
+    Field{"first_token_ns", &WorkerTimes::first_token_ns},
+    Field{"last_token_ns", &WorkerTimes::last_token_ns}, Field{"ended_ns", &WorkerTimes::ended_ns},
+    Field{"awaited_blocks", &WorkerTimes::awaited_blocks},
+    Field{"preempted", &WorkerTimes::preempted},
+    Field{"cached_tokens", &WorkerTimes::cached_tokens},
+    Field{"computed_tokens", &WorkerTimes::computed_tokens});
+
+// What a worker says of an attempt; the rest never leaves who sent it.
+template <>
+inline constexpr auto kFields<RequestLeg> = std::tuple(Field{"times", &RequestLeg::times});
 
 template <>
 inline constexpr auto kFields<TokenLogprob> =
@@ -240,7 +256,8 @@ inline constexpr auto kFields<TokenFrame> = std::tuple(
     Field{"error", &TokenFrame::error}, Field{"state", &TokenFrame::state},
     Field{"pooled", &TokenFrame::pooled}, Field{"dp_rank", &TokenFrame::dp_rank},
     Field{"served_by", &TokenFrame::served_by}, Field{"numerics_id", &TokenFrame::numerics_id},
-    Field{"handover", &TokenFrame::handover}, Field{"early_handover", &TokenFrame::early_handover});
+    Field{"handover", &TokenFrame::handover}, Field{"early_handover", &TokenFrame::early_handover},
+    Field{"legs", &TokenFrame::legs});
 
 template <>
 inline constexpr auto kFields<CancelRequest> =

@@ -21,6 +21,7 @@
 #include "wire/messages/media.h"
 #include "wire/messages/pool.h"
 #include "wire/messages/routing.h"
+#include "wire/messages/times.h"
 
 namespace pixii::wire {
 
@@ -131,6 +132,11 @@ struct GenerateRequest {
   /// For a worker that encodes: it answers with a FeatureRecord of `media`, one item, as a frame's
   /// `handover`, and keeps its features until its only choice has ended.
   bool encode_only = false;
+  /// W3C trace context, whose span is the attempt's; empty: nobody traces it.
+  std::string traceparent;
+  std::string tracestate;
+  /// The client's x-request-id, a label.
+  std::string label;
 };
 
 struct TokenLogprob {
@@ -172,6 +178,9 @@ struct TokenFrame {
   std::string handover;
   /// HandoverRecord of the blocks so far of a request that asked for it, once, before its tokens.
   std::string early_handover;
+  /// In a choice's last frame from a worker, before a hand-over in the last with tokens: one, with
+  /// the worker's times. Behind the fleet: the attempts that ended since the frame before.
+  std::vector<RequestLeg> legs;
 };
 
 struct CancelRequest {

@@ -105,5 +105,29 @@ TEST(Log, CountsErrorsEvenWhenSilent) {
   EXPECT_EQ(f.log.error_count(), 1U);
 }
 
+TEST(LogLevels, HoldForTheTargetsThatTheyName) {
+  Result<LogOptions> options =
+      ParseLogLevels("warn,router=debug,dynamo_llm::kv=trace,serve.ready=info");
+  ASSERT_TRUE(options);
+  Fixture some(*options);
+  EXPECT_TRUE(some.log.enabled(EventId::kRouterDecision));
+  EXPECT_FALSE(some.log.enabled(EventId::kRequestEnded));  // debug, of another target
+  EXPECT_TRUE(some.log.enabled(EventId::kServeReady));
+  EXPECT_FALSE(some.log.enabled(EventId::kServeStarting));
+  Event(some.log, EventId::kServeStarting);
+  Event(some.log, EventId::kRouterDecision);
+  ASSERT_EQ(some.lines.size(), 1U);
+  EXPECT_NE(some.lines[0].find("event=router.decision"), std::string::npos);
+}
+
+TEST(LogLevels, ThatNameNothingAreRefused) {
+  for (const char* text :
+       {"loud", "info,router=", "info,nothing=debug", "info,,warn", "rout=info"}) {
+    const Result<LogOptions> options = ParseLogLevels(text);
+    ASSERT_FALSE(options) << text;
+    EXPECT_EQ(options.error().param(), "log-level");
+  }
+}
+
 }  // namespace
 }  // namespace pixii::obs

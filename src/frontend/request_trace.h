@@ -1,0 +1,86 @@
+// What is remembered of a request for its trace, and the spans that it becomes.
+//
+// Thread: values and pure functions; a store may be used by several loops. docs/observability.md
+// A request costs one such value; spans are made when somebody wants to see or export them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "obs/trace.h"
+#include "rt/thread.h"
+#include "rt/time.h"
+#include "wire/messages/times.h"
+
+namespace pixii::frontend {
+
+struct RequestTrace {
+  obs::TraceContext context;  // its parent is the client's span
+  obs::SpanId root{};
+  std::string label;  // the client's x-request-id
+  std::string id;     // of the answer
+  std::string path;
+  std::string operation;  // gen_ai.operation.name
+  std::string model;
+  rt::WallTime wall;  // of `begun`
+  rt::Time begun{};
+  rt::Time prepared = rt::kNever;  // its body was read and its prompt made
+  rt::Time first_token = rt::kNever;
+  rt::Time last_frame = rt::kNever;  // of any worker
+  rt::Time answered = rt::kNever;
+  bool stream = false;
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t cached_tokens = 0;
+  std::uint64_t output_tokens = 0;
+  std::vector<std::string> finish_reasons;  // [choices]
+  std::optional<Error> error;
+  std::vector<wire::RequestLeg> legs;  // in the order in which they ended
+};
+
+/// Pre: it was answered. Every span but the root lies within its parent.
+obs::SpanTree SpansOf(const RequestTrace& trace);
+
+/// As GET /v1/traces/{id} has it.
+std::string TraceJson(const RequestTrace& trace);
+
+using EndedTrace = std::shared_ptr<const RequestTrace>;
+
+/// The last ended requests of a process.
+class TraceStore final {
+ public:
+  static constexpr std::size_t kCountMax = 2048;  // requests; some 1 KiB each
+
+  struct Options {
+    std::size_t count_max = kCountMax;
+    double sample_ratio = 1;  // of traces that begin here
+    /// Hears of each, on the loop that ended it; must not block.
+    std::function<void(const EndedTrace&)> on_ended = {};
+  };
+
+  TraceStore() : TraceStore(Options()) {}
+
+  explicit TraceStore(Options options) : options_(std::move(options)) {}
+
+  const Options& options() const { return options_; }
+
+  void Add(EndedTrace trace);
+
+  /// The last one whose answer, client or trace has this id; null: there is none.
+  EndedTrace Find(std::string_view id) const;
+
+ private:
+  const Options options_;
+  mutable rt::Mutex mutex_;
+  std::deque<EndedTrace> traces_ PX_GUARDED_BY(mutex_);
+};
+
+}  // namespace pixii::frontend
