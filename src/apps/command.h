@@ -42,7 +42,7 @@ int RunBenchGrammar(const Arguments& arguments);
 int RunBench(const Arguments& arguments);
 int RunDoctor(const Arguments& arguments);
 int RunSimulate(const Arguments& arguments);
-int RunTrace(const Arguments& arguments);
+int RunTop(const Arguments& arguments);
 int RunReference(const Arguments& arguments);
 
 /// Formatted text on stdout and stderr. They never fail here: main looks at stdout before it ends.

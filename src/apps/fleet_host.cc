@@ -116,6 +116,13 @@ frontend::ShownInstance FleetHost::Show(const control::Instance& instance) const
   }
   const auto conflict = conflicts_.find(instance.id);
   const Fleet* const fleet = FleetOf(instance);
+  if (fleet != nullptr) {
+    for (const auto& [id, load] : fleet->of(instance.role).loads()) {
+      if (id == instance.id) {
+        out.load = load;
+      }
+    }
+  }
   if (conflict != conflicts_.end()) {
     out.state = "excluded";
     out.reason = "config_conflict";

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/command.h"
+#include "apps/page_assets.h"
 #include "rt/file.h"
 
 namespace pixii::apps {
@@ -279,6 +280,7 @@ Result<void> HttpUnit::Start(bool adapter_api, obs::Registry& registry,
   frontend::FrontendOptions options = MakeFrontendOptions(flags_, adapter_api);
   PX_TRY(options.disabled_endpoints, ReadEndpoints(flags_.disable_endpoints));
   options.media_api = media_.has_value();
+  options.page = PageAssets();
   PX_TRY(options.http.on_answered, AccessLogWriter::Open(flags_, loop_, log_, access_log_));
   frontend_.emplace(std::move(environment), options, std::move(keys_));
   PX_TRY(address_, frontend_->Start(address_));

@@ -43,7 +43,7 @@ constexpr Row kCommands[] = {
      "measures: bench engine, router, cluster, frontend, kv, transfer, grammar, tokenizer or serve",
      RunBench},
     {"simulate", "runs the whole server under virtual time, by seed", RunSimulate},
-    {"trace", "prints the timeline of one ended request", RunTrace},
+    {"top", "shows models, workers and what they do, live", RunTop},
     {"doctor", "says whether this machine can run pixii, and how well", RunDoctor},
     {"reference", "prints a page of docs/reference: config, engine_yaml, metrics, events or errors",
      RunReference},

@@ -16,10 +16,10 @@
 #include <unordered_map>
 #include <vector>
 
-#include "control/instance.h"
 #include "control/worker_link.h"
 #include "frontend/api_keys.h"
 #include "frontend/batch_runner.h"
+#include "frontend/cluster_view.h"
 #include "frontend/exchange.h"
 #include "frontend/file_store.h"
 #include "frontend/frontend_metrics.h"
@@ -48,14 +48,6 @@ class MediaMaker;
 class MediaService;
 struct MediaServiceOptions;
 
-/// A worker as /health shows it.
-struct ShownInstance {
-  control::Instance instance;
-  std::string_view state = {};   // available, excluded, …; empty: nobody knows
-  std::string_view reason = {};  // for it, one word; empty: there is none
-  std::string detail = {};       // in a sentence
-};
-
 /// Whether a process whose requests come another way takes them.
 struct SystemHealth {
   bool ready = false;
@@ -76,7 +68,7 @@ struct FrontendEnvironment {
   rt::Net& net;
   obs::Registry* registry = nullptr;  // null: one of its own
   RecordSink record = {};             // empty: nobody records
-  /// The workers that /health shows; empty: it has none of other processes.
+  /// The workers that /health and /v1/cluster show; empty: it has none of other processes.
   std::function<std::vector<ShownInstance>()> instances = {};
   std::optional<SystemView> system = {};  // nothing: it is a frontend for clients
   TraceStore* traces = nullptr;           // null: one of its own
@@ -250,7 +242,8 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   void HandleLive(Call& call);
   void HandleReady(Call& call);
   void HandleMetrics(Call& call);
-  void HandleTrace(Call& call);
+  void HandleCluster(Call& call);
+  void HandlePage(Call& call);
 
   /// A request that waits for the disk.
   struct Waiting;
@@ -389,6 +382,8 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   /// That the `object` ("file", "response") named `id` is gone.
   void AnswerDeleted(Call& call, std::string_view object, std::string_view id);
   void Refuse(Call& call, const Error& error);
+  /// What clients may ask of it, by the first of its routes.
+  static std::string_view TaskName(const wire::ModelCard& card, const ServedModel& model);
   static std::string ModelObject(const ModelService& service);
   static std::string AdapterObject(const ModelService& service, const wire::AdapterCard& card);
   static std::string SystemHealthBody(const SystemHealth& health);

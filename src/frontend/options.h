@@ -7,12 +7,14 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "frontend/batch_runner.h"
 #include "frontend/file_store.h"
 #include "frontend/openai_request.h"
+#include "frontend/page_asset.h"
 #include "frontend/response_store.h"
 #include "rt/time.h"
 #include "wire/http.h"
@@ -82,7 +84,8 @@ struct FrontendOptions {
   ResponseStoreOptions responses;
   /// Groups of routes that do not exist, of Frontend::EndpointNames().
   std::vector<std::string> disabled_endpoints;
-  bool media_api = false;  // whether /v1/videos and /v1/images exist
+  bool media_api = false;           // whether /v1/videos and /v1/images exist
+  std::span<const PageAsset> page;  // the web page; empty: "/" says that there is none
   FileStoreOptions files;
   BatchOptions batches;
   rt::Duration canary_interval = rt::Duration(

@@ -387,6 +387,12 @@ const std::vector<Frontend::Route>& Frontend::Routes() {
        .access = Access::kAdmin,
        .enabled = &FrontendOptions::admin_api,
        .needs = Needs::kGenerate},
+      {.path = "/v1/cluster",
+       .method = "GET",
+       .handle = &Frontend::HandleCluster,
+       .summary = "Models, workers and what they do now",
+       .access = Access::kAdmin,
+       .enabled = &FrontendOptions::admin_api},
       {.path = "/busy_threshold",
        .method = "GET",
        .handle = &Frontend::HandleBusyThreshold,
@@ -412,6 +418,17 @@ const std::vector<Frontend::Route>& Frontend::Routes() {
        .handle = &Frontend::HandleOpenApi,
        .summary = "This list",
        .access = Access::kOpen},
+      {.path = "/",
+       .method = "GET",
+       .handle = &Frontend::HandlePage,
+       .summary = "The web page",
+       .access = Access::kOpen},
+      {.path = "/page/",
+       .method = "GET",
+       .handle = &Frontend::HandlePage,
+       .summary = "A file of the web page",
+       .access = Access::kOpen,
+       .parameter = "file"},
   };
   return kRoutes;
 }
@@ -447,9 +464,13 @@ constexpr auto kGroups = std::to_array<EndpointGroup>({
     {"tokenize", "/detokenize"},
     {"router", "/router/"},
     {"router", "/busy_threshold"},
+    {"page", "/page/"},
 });
 
 std::string_view GroupOf(std::string_view path) {
+  if (path == "/") {
+    return "page";
+  }
   for (const EndpointGroup& group : kGroups) {
     if (path.starts_with(group.path)) {
       return group.name;

@@ -123,19 +123,6 @@ Result<TokenizeRequest> ReadTokenize(const Json& body) {
 
 namespace {
 
-// What clients may ask of it, by the first of its routes.
-std::string_view TaskName(const wire::ModelCard& card, const ServedModel& model) {
-  switch (card.task) {
-    case wire::ModelTask::kEmbed:
-      return "embed";
-    case wire::ModelTask::kClassify:
-      return card.feature_count == 1 ? "score" : "classify";
-    case wire::ModelTask::kGenerate:
-      break;
-  }
-  return model.pooling.score ? "generate,score" : "generate";
-}
-
 std::string MediaModelObject(const MediaModel& model) {
   Json out{Json::Object{}};
   out.Set("id", model.name);
@@ -150,6 +137,18 @@ std::string MediaModelObject(const MediaModel& model) {
 }
 
 }  // namespace
+
+std::string_view Frontend::TaskName(const wire::ModelCard& card, const ServedModel& model) {
+  switch (card.task) {
+    case wire::ModelTask::kEmbed:
+      return "embed";
+    case wire::ModelTask::kClassify:
+      return card.feature_count == 1 ? "score" : "classify";
+    case wire::ModelTask::kGenerate:
+      break;
+  }
+  return model.pooling.score ? "generate,score" : "generate";
+}
 
 std::string Frontend::ModelObject(const ModelService& service) {
   const wire::ModelCard& card = service.card();
