@@ -78,6 +78,11 @@ class Others(Page):
             with harness.Server("tiny-chat", "--api-key-file", str(keys)) as server:
                 self.run_case(server, "errors", key="page-key-1")
 
+    def test_stop(self):
+        with harness.Server("tiny-chat", "--engine", "mock", "--mock-step-time", "20ms") as server:
+            self.run_case(server, "stop", endless="Hello")
+            server.wait_for(lambda: server.running() == 0, 10, "no running sequence")
+
     def test_cluster_of_several_processes(self):
         with cluster.Cluster(2, frontend_flags=("--router-mode", "kv")) as three:
             self.run_case(three.frontend, "cluster", model="tiny-chat", workers=2)

@@ -54,7 +54,7 @@ function App() {
         </nav>
         <label class="pick"><span class="unseen">Model</span>
           <select value={chosen} onChange={(event) => setModel(textOf(event))}>
-            {texts.length ? texts.map((one) => <option>{one.id}</option>) : <option value="">no model</option>}
+            {texts.length ? texts.map((one) => <option key={one.id} value={one.id}>{one.id}</option>) : <option key="" value="">no model</option>}
           </select>
         </label>
         <details class="settings">

@@ -31,8 +31,8 @@ async function accessible(page) {
   assert.ok(wide <= 0, `the page is ${wide} pixels wider than its window`);
 }
 
-const picture = async (page, which) => {
-  if (given.pictures && page.viewportSize().width === kWidths[which === "phone" ? "phone" : "desktop"].width) {
+const picture = async (page) => {
+  if (given.pictures && page.viewportSize().width === kWidths.desktop.width) {
     await page.screenshot({ path: `${given.pictures}/web_${name}.png` });
   }
 };
@@ -54,6 +54,7 @@ const cases = {
     const answer = await page.goto(url);
     await composer(page).waitFor();
     await page.waitForLoadState("networkidle");
+    await page.waitForFunction(() => document.querySelector(".pick select").value !== ""); // the model it will ask
     assert.ok(bytes > 1000 && bytes < kFirstPaintBytesMax, `${bytes} bytes at first paint`);
     console.log(`first paint: ${bytes} bytes`);
     const headers = answer.headers();
@@ -79,6 +80,7 @@ const cases = {
     await answers(page).filter({ hasText: "42" }).waitFor();
     // Anew: the answer before gives way.
     await page.getByRole("button", { name: "Regenerate" }).click();
+    await page.getByRole("button", { name: "Stop", exact: true }).waitFor({ state: "detached" });
     await stopped(page);
     assert.equal(await answers(page).count(), 1);
     assert.match(await answers(page).innerText(), /42/);
@@ -94,7 +96,7 @@ const cases = {
     await accessible(page);
     await picture(page);
     await page.getByRole("button", { name: "New chat" }).click();
-    assert.equal(await page.locator(".message").count(), 0);
+    await page.locator(".message").first().waitFor({ state: "detached" });
     assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), "Message");
   },
 
@@ -168,7 +170,7 @@ const cases = {
     await page.getByRole("button", { name: "Use key" }).click();
     await page.getByRole("combobox", { name: "Model" }).locator("option", { hasText: "tiny-chat" }).waitFor({ state: "attached" });
     await page.getByLabel("Theme").selectOption("dark");
-    assert.equal(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), "rgb(21, 22, 20)");
+    await page.waitForFunction(() => getComputedStyle(document.body).backgroundColor === "rgb(21, 22, 20)");
     await accessible(page);
     await page.getByText("Settings").click();
     await page.getByRole("button", { name: "Regenerate" }).click();
