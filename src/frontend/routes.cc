@@ -552,8 +552,11 @@ bool Frontend::Answers(const ModelService& service, Needs needs) {
   return false;
 }
 
-// Whether a route does anything with the models that are served.
+// Whether a route does anything with the models that are served, and the page that was built.
 bool Frontend::Answers(const Route& route) const {
+  if (route.handle == &Frontend::HandlePage && options_.page.empty()) {
+    return false;
+  }
   return route.needs == Needs::kNothing ||
          std::ranges::any_of(models_.serving(),
                              [&](const auto& service) { return Answers(*service, route.needs); });

@@ -23,7 +23,7 @@ CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
 CONTEXT_TOKENS = 8192
 BODY_LIMIT = 2 << 20
-OPEN_ROUTES = ("/health", "/live", "/ready", "/v2/health/live", "/v2/health/ready", "/metrics", "/openapi.json")
+OPEN_ROUTES = ("/health", "/live", "/ready", "/v2/health/live", "/v2/health/ready", "/metrics", "/openapi.json", "/")
 INTERNALS = re.compile(r"0x[0-9a-f]{5,}|/tmp|/home|/root|/proc|\.cc\b|std::|pixii::|boost|nlohmann")
 CRAWL_SECONDS = 75  # the head's deadline is 60 s
 

@@ -150,7 +150,7 @@ def payloads(rng):
            ("zmtp, a message too long", b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16 + 1 + 31) + b"\x02" + struct.pack(">Q", 1 << 62)),
            ("lmcache", struct.pack("<9i150s", 2, 0, 4, 6, 0, 0, 0, 0, 0, b"a@1@0@0@uint8".ljust(150))),
            ("lmcache, 2 GiB", struct.pack("<9i150s", 1, 2**31 - 1, 4, 6, 0, 0, 0, 0, 0, b"a@1@0@0@uint8".ljust(150)))]
-    for path in ("/v1/models", "/v1/loras", "/metrics", "/health", "/dump", "/loads", "/engine/control/release_memory_occupation", "/state",
+    for path in ("/v1/models", "/v1/cluster", "/v1/loras", "/metrics", "/health", "/dump", "/loads", "/engine/control/release_memory_occupation", "/state",
                  "/router/explain", "/clear_kv_blocks", "/v1/files", "/v2/models"):
         out.append((f"GET {path}", http("GET", path)))
         out.append((f"POST {path}", http("POST", path, b"{}", json_type)))
