@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "apps/version.h"
 #include "base/digest.h"
 #include "kv/tiers/disk_store.h"
 #include "kv/tiers/host_store.h"
@@ -172,6 +173,14 @@ Result<bool> WantsKvTiers(const EngineFlags& flags) {
         Code::kInvalidArgument,
         fmt::format("kv-disk: how much of {} may be used? give --kv-disk-bytes", flags.kv_disk),
         "kv-disk");
+  }
+  if (!kWithKvbm && (flags.connector == "kvbm" || (any && flags.connector != "none"))) {
+    return Fail(
+        Code::kUnsupported,
+        fmt::format("connector: {} needs the tiers behind the cache, which this program was "
+                    "built without (ENABLE_KVBM=false)",
+                    flags.connector),
+        "connector");
   }
   if (flags.connector == "kvbm" && !any) {
     return Fail(Code::kInvalidArgument,

@@ -4,12 +4,13 @@
 #include <cstdio>
 #include <span>
 
+#include "apps/build_facts.h"
 #include "apps/command.h"
+#include "apps/command_lines.h"
 #include "apps/media_command.h"
 #include "apps/version.h"
 #include "media/decoder_child.h"
 #include "rt/process.h"
-#include "wire/json.h"
 
 namespace pixii::apps {
 namespace {
@@ -45,9 +46,21 @@ constexpr Row kCommands[] = {
     {"simulate", "runs the whole server under virtual time, by seed", RunSimulate},
     {"top", "shows models, workers and what they do, live", RunTop},
     {"doctor", "says whether this machine can run pixii, and how well", RunDoctor},
-    {"reference", "prints a page of docs/reference: config, engine_yaml, metrics, events or errors",
+    {"reference", "prints a page of docs/reference, the man page or a shell's completion",
      RunReference},
 };
+
+}  // namespace
+
+std::vector<config::CommandLine> CommandLines() {
+  std::vector<config::CommandLine> out;
+  for (const Row& row : kCommands) {
+    out.push_back({.name = row.name, .summary = row.summary});
+  }
+  return out;
+}
+
+namespace {
 
 void PrintHelp() {
   Say("pixii {}: serves language models\n\n", kVersion);
@@ -62,10 +75,7 @@ int PrintVersion(bool json) {
     Say("pixii {} ({})\n", kVersion, kCommit);
     return kExitDone;
   }
-  wire::Json out(wire::Json::Object{});
-  out.Set("version", kVersion);
-  out.Set("commit", kCommit);
-  Say("{}\n", out.Dump());
+  Say("{}\n", BuildFacts().Dump());
   return kExitDone;
 }
 

@@ -1,13 +1,17 @@
 #include <fmt/format.h>
 
+#include <functional>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "apps/command.h"
+#include "apps/command_lines.h"
 #include "apps/media_command.h"
 #include "apps/option_structs.h"
+#include "apps/version.h"
 #include "config/engine_args.h"
 #include "obs/log.h"
 #include "obs/metrics.h"
@@ -21,7 +25,22 @@ void Append(std::vector<config::Option>& to, std::vector<config::Option> from) {
   to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
 }
 
-std::string ConfigReference() {
+std::string ConfigPage(const std::vector<config::Command>& commands) {
+  std::string out =
+      "# Options\n\nGenerated from the tables in `src/apps/`. Precedence: flag, environment, "
+      "`--config FILE` (YAML; a section "
+      "named after the command, or the top level), default. `--print-config` shows every value "
+      "with its source.\n\n";
+  for (const config::Command& command : commands) {
+    out += config::ReferencePage(command);
+  }
+  return out;
+}
+
+/// What `page` makes of the commands that have a table; the options' targets live as long as the
+/// call.
+std::string OfCommands(
+    const std::function<std::string(const std::vector<config::Command>& commands)>& page) {
   ServeFlags serve;
   EngineFlags engine;
   ChatFlags chat;
@@ -115,23 +134,31 @@ std::string ConfigReference() {
   add("bench transfer",
       "Measures transfers of memory between agents, beside what the machine gives.",
       RowsOf(bench_transfer));
-  std::string out =
-      "# Options\n\nGenerated from the tables in `src/apps/`. Precedence: flag, environment, "
-      "`--config FILE` (YAML; a section "
-      "named after the command, or the top level), default. `--print-config` shows every value "
-      "with its source.\n\n";
-  for (const config::Command& command : commands) {
-    out += config::ReferencePage(command);
-  }
-  return out;
+  return page(commands);
 }
 
 }  // namespace
 
 int RunReference(const Arguments& arguments) {
   std::string name = arguments.size() == 1 ? arguments[0] : "";
-  if (name == "config") {
-    Say("{}", ConfigReference());
+  const std::vector<config::CommandLine> lines = CommandLines();
+  if (arguments.size() == 2 && arguments[0] == "completion") {
+    const std::optional<config::Shell> shell = config::ShellOf(arguments[1]);
+    if (!shell) {
+      return Complain(Error(
+          Code::kInvalidArgument,
+          fmt::format("pixii reference completion takes bash, zsh or fish, not {}", arguments[1])));
+    }
+    Say("{}", OfCommands([&](const std::vector<config::Command>& commands) {
+          return config::CompletionScript(
+              *shell, {.version = kVersion, .lines = lines, .commands = commands});
+        }));
+  } else if (name == "man") {
+    Say("{}", OfCommands([&](const std::vector<config::Command>& commands) {
+          return config::ManPage({.version = kVersion, .lines = lines, .commands = commands});
+        }));
+  } else if (name == "config") {
+    Say("{}", OfCommands(ConfigPage));
   } else if (name == "engine_yaml") {
     Say("{}", config::EngineArgsReference());
   } else if (name == "metrics") {
@@ -145,7 +172,8 @@ int RunReference(const Arguments& arguments) {
   } else {
     return Complain(
         Error(Code::kInvalidArgument,
-              "pixii reference takes one of config, engine_yaml, metrics, events, errors, spans"));
+              "pixii reference takes one of config, engine_yaml, metrics, events, errors, man, "
+              "completion SHELL"));
   }
   return kExitDone;
 }

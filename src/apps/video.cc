@@ -10,6 +10,7 @@
 
 #include "apps/command.h"
 #include "apps/dit_ranks.h"
+#include "apps/image_render.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
 #include "apps/supervisor.h"
@@ -297,6 +298,9 @@ int RunVideo(const Arguments& arguments) {
 }
 
 int RunImage(const Arguments& arguments) {
+  if (!arguments.empty() && arguments[0] == "render") {
+    return RunImageRender({arguments.begin() + 1, arguments.end()});
+  }
   VideoFlags flags;
   config::Command command;
   command.name = "image";

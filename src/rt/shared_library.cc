@@ -42,7 +42,8 @@ Result<std::string> SharedLibrary::FindBesideProgram(const std::string& name,
   std::error_code error;
   const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
   const std::filesystem::path folder = program.parent_path();
-  for (const std::filesystem::path& candidate : {folder, folder.parent_path()}) {
+  for (const std::filesystem::path& candidate :
+       {folder, folder.parent_path(), folder.parent_path() / "lib/pixii"}) {
     const std::filesystem::path path = candidate / name;
     if (std::filesystem::is_regular_file(path, error)) {
       return path.string();

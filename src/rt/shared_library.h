@@ -14,8 +14,8 @@ class SharedLibrary final {
   /// Errors: kNotFound if there is no such file; kUnsupported with what the loader said.
   static Result<SharedLibrary> Open(const std::string& path);
 
-  /// Where a library of this program's own build is: beside it, or in the folder above. Errors:
-  /// kUnsupported with `how_to_build`.
+  /// Where a library of this program's own build is: beside it, in the folder above, or in
+  /// ../lib/pixii, as it is installed. Errors: kUnsupported with `how_to_build`.
   static Result<std::string> FindBesideProgram(const std::string& name,
                                                const std::string& how_to_build);
 

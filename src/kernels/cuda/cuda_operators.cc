@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -594,22 +593,13 @@ class CudaOperators final : public Operators {
   std::vector<Recorded> graphs_;
 };
 
-/// Where the library may lie; the first that is there.
 Result<std::string> FindLibrary() {
-  std::error_code error;
-  const std::filesystem::path folder =
-      std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
-  for (const auto& candidate : {folder, folder.parent_path(), folder.parent_path() / "lib/pixii"}) {
-    const std::filesystem::path path = candidate / cuda::kLibraryName;
-    if (std::filesystem::is_regular_file(path, error)) {
-      return path.string();
-    }
+  Result<std::string> path = rt::SharedLibrary::FindBesideProgram(
+      cuda::kLibraryName, "build the target pixii_cuda, which needs CUDA's nvcc");
+  if (!path) {
+    return Fail(path.error().code(), path.error().detail(), "device");
   }
-  return Fail(Code::kUnsupported,
-              fmt::format("{} is not beside the program: build the target pixii_cuda, which needs "
-                          "CUDA's nvcc",
-                          cuda::kLibraryName),
-              "device");
+  return path;
 }
 
 }  // namespace

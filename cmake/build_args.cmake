@@ -1,0 +1,17 @@
+# The build's options have their defaults in deploy/container/build.args, where the container build reads them too;
+# -DNAME=VALUE ranks above.
+file(STRINGS ${PROJECT_SOURCE_DIR}/deploy/container/build.args build_args REGEX "^[A-Z_]+=")
+foreach(line IN LISTS build_args)
+  string(REGEX MATCH "^([A-Z_]+)=(.*)$" matched "${line}")
+  set(name ${CMAKE_MATCH_1})
+  set(value "${CMAKE_MATCH_2}")
+  if(name MATCHES "^ENABLE_")
+    option(${name} "deploy/container/build.args" ${value})
+  elseif(name STREQUAL "COMMIT_SHA")
+    set(COMMIT_SHA "${value}" CACHE STRING "the commit that pixii --version names; empty: git is asked")
+  endif()
+endforeach()
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/deploy/container/build.args)
+if(NOT ENABLE_MEDIA)
+  message(FATAL_ERROR "ENABLE_MEDIA=false is not built: models that see and make video are part of the one binary")
+endif()
