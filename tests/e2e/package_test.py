@@ -196,6 +196,21 @@ class Pages(unittest.TestCase):
         self.assertEqual(ask("pixii bench tok"), ["tokenizer"])
         self.assertEqual(ask("pixii serve --connector kv"), ["kvbm"])
 
+    @unittest.skipUnless(shutil.which("fish"), "no fish here")
+    def test_fish_completes_commands_and_words(self):
+        script = harness.run_pixii("reference", "completion", "fish").stdout
+        ask = lambda line: subprocess.run(["fish", "-c", f"{script}\ncomplete -C '{line}'"], capture_output=True, text=True, check=True).stdout
+        self.assertTrue(ask("pixii serv").startswith("serve\t"))
+        self.assertTrue(ask("pixii serve --connector kv").startswith("kvbm\t"))
+        self.assertTrue(ask("pixii bench tok").startswith("tokenizer\t"))
+
+    @unittest.skipUnless(shutil.which("zsh"), "no zsh here")
+    def test_zsh_reads_its_script(self):
+        script = harness.run_pixii("reference", "completion", "zsh").stdout
+        done = subprocess.run(["zsh", "-n"], input=script, capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("--max-batch[", script)
+
     def test_the_man_page_is_well_formed(self):
         page = harness.run_pixii("reference", "man").stdout
         self.assertIn(".SH PIXII serve", page)
