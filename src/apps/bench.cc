@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <numeric>
 #include <optional>
 #include <sstream>
 #include <utility>
@@ -18,6 +19,8 @@
 #include "bench/engine_bench.h"
 #include "bench/frontend_bench.h"
 #include "bench/http_load.h"
+#include "bench/load_figures.h"
+#include "bench/load_plan.h"
 #include "bench/media_bench.h"
 #include "bench/report.h"
 #include "bench/router_bench.h"
@@ -31,31 +34,64 @@
 #include "rt/loop.h"
 #include "rt/net.h"
 #include "rt/process.h"
+#include "sim/trace.h"
 
 namespace pixii::apps {
 
 namespace {
 
-bench::LoadOptions MakeLoad(const BenchServeFlags& flags) {
+constexpr std::uint64_t kTraceBytesMax = std::uint64_t{4} << 30;
+constexpr std::uint64_t kExportBytesMax = std::uint64_t{1} << 30;
+
+// Of the repeat with this seed.
+Result<bench::LoadPlan> PlanOf(const BenchServeFlags& flags, std::uint64_t seed) {
+  if (!flags.trace.empty()) {
+    PX_TRY(const std::string text, rt::ReadFile(flags.trace, kTraceBytesMax));
+    PX_TRY(const sim::Trace trace,
+           sim::ReadTrace(text, static_cast<std::uint32_t>(flags.trace_block_size)));
+    return bench::PlanOfTrace(trace, flags.speed, seed);
+  }
+  if (flags.rate_end > 0 && flags.rate == 0) {
+    return Fail(Code::kInvalidArgument, "rate-end: a rate that goes there needs --rate",
+                "rate-end");
+  }
+  return bench::MakeLoadPlan(
+      {.request_count = static_cast<std::uint32_t>(flags.requests),
+       .rate_per_second = flags.rate,
+       .rate_end = flags.rate_end,
+       .arrival = flags.arrival == "constant" ? bench::Arrival::kConstant
+                  : flags.arrival == "gamma"  ? bench::Arrival::kGamma
+                                              : bench::Arrival::kPoisson,
+       .burstiness = flags.burstiness,
+       .input_tokens = static_cast<double>(flags.input_tokens),
+       .input_stddev = flags.input_stddev,
+       .output_tokens = static_cast<double>(flags.output_tokens),
+       .output_stddev = flags.output_stddev,
+       .shared_prefix_tokens = static_cast<std::uint32_t>(flags.shared_prefix),
+       .prefix_groups = static_cast<std::uint32_t>(flags.prefix_groups),
+       .seed = seed});
+}
+
+bench::LoadOptions MakeLoad(const BenchServeFlags& flags, bench::LoadPlan plan) {
   bench::LoadOptions options;
   options.server = {.host = flags.host, .port = static_cast<std::uint16_t>(flags.port)};
   options.model = flags.model;
   options.api_key = flags.api_key;
-  options.request_count = static_cast<std::uint32_t>(flags.requests);
   options.concurrency = static_cast<std::uint32_t>(flags.concurrency);
-  options.rate_per_second = flags.rate;
-  options.input_tokens = static_cast<std::uint32_t>(flags.input_tokens);
-  options.output_tokens = static_cast<std::uint32_t>(flags.output_tokens);
-  options.shared_prefix_tokens = static_cast<std::uint32_t>(flags.shared_prefix);
-  options.seed = static_cast<std::uint64_t>(flags.seed);
+  options.plan = std::move(plan);
   return options;
 }
 
 // Figures of every repeat by name; their medians are reported.
 class ServeFigures final {
  public:
+  explicit ServeFigures(bench::LoadGoals goals) : goals_(goals) {}
+
   Result<void> Add(const bench::LoadResult& load) {
     std::vector<double> first;
+    std::vector<double> token_gaps;
+    std::vector<double> delays;
+    std::size_t good = 0;
     std::vector<double> gaps;
     std::vector<double> total;
     double tokens = 0;
@@ -67,6 +103,11 @@ class ServeFigures final {
         continue;
       }
       first.push_back(sample.first_token_ms);
+      delays.push_back(sample.send_delay_ms);
+      good += bench::IsGood(sample, goals_) ? 1 : 0;
+      if (sample.output_tokens > 1) {
+        token_gaps.push_back(bench::TokenGapMs(sample));
+      }
       gaps.insert(gaps.end(), sample.gaps_ms.begin(), sample.gaps_ms.end());
       total.push_back(sample.total_ms);
       tokens += sample.output_tokens;
@@ -76,11 +117,19 @@ class ServeFigures final {
                   fmt::format("every request failed; the last one: {}", last_error_));
     }
     for (auto [percent, q] :
-         {std::pair{"p50", 0.5}, std::pair{"p90", 0.9}, std::pair{"p99", 0.99}}) {
+         {std::pair{"p50", 0.5}, std::pair{"p75", 0.75}, std::pair{"p90", 0.9},
+          std::pair{"p95", 0.95}, std::pair{"p99", 0.99}, std::pair{"p99.9", 0.999}}) {
       Put(fmt::format("ttft_{}", percent), "ms", bench::Quantile(first, q));
       Put(fmt::format("itl_{}", percent), "ms", bench::Quantile(gaps, q));
+      Put(fmt::format("tpot_{}", percent), "ms", bench::Quantile(token_gaps, q));
       Put(fmt::format("latency_{}", percent), "ms", bench::Quantile(total, q));
     }
+    Put("ttft_mean", "ms",
+        std::accumulate(first.begin(), first.end(), 0.0) / static_cast<double>(first.size()));
+    Put("send_delay_p99", "ms", bench::Quantile(delays, 0.99));
+    Put("goodput", "requests/s", static_cast<double>(good) / load.elapsed_s);
+    Put("good_share", "ratio",
+        static_cast<double>(good) / static_cast<double>(load.samples.size()));
     Put("output_throughput", "tokens/s", tokens / load.elapsed_s);
     Put("request_throughput", "requests/s", static_cast<double>(total.size()) / load.elapsed_s);
     Put("failed_requests", "requests", static_cast<double>(failed));
@@ -115,6 +164,7 @@ class ServeFigures final {
     std::vector<double> values;
   };
 
+  bench::LoadGoals goals_;
   std::vector<Column> columns_;
   double output_tokens_ = 0;
   std::string last_error_;
@@ -147,22 +197,42 @@ rt::Task<void> Drive(rt::Loop& loop, rt::Net& net, bench::LoadOptions options,
   loop.Stop();
 }
 
+Result<bench::LoadResult> RunOnce(rt::Loop& loop, rt::Net& net, bench::LoadOptions options) {
+  Result<bench::LoadResult> load = Fail(Code::kInternal, "the load did not run");
+  loop.Spawn(Drive(loop, net, std::move(options), load));
+  loop.Run();
+  return load;
+}
+
 using Figures = Result<std::vector<bench::Figure>>;
 
 Figures MeasureServe(const BenchServeFlags& flags) {
   PX_TRY(const std::unique_ptr<rt::Loop> loop, rt::MakeLoop());
   const std::unique_ptr<rt::Net> net = rt::MakeNet(*loop);
-  ServeFigures figures;
+  PX_TRY(const bench::LoadGoals goals, bench::ParseGoals(flags.slo));
+  if (flags.warmup > 0) {
+    BenchServeFlags warm = flags;
+    warm.requests = flags.warmup;
+    warm.concurrency = 1;
+    warm.rate = warm.rate_end = 0;
+    warm.trace.clear();
+    // With a seed of its own: warm must be the server, not the prompts that are measured.
+    PX_TRY(bench::LoadPlan plan, PlanOf(warm, ~static_cast<std::uint64_t>(flags.seed)));
+    PX_CHECK_OK(RunOnce(*loop, *net, MakeLoad(warm, std::move(plan))));
+  }
+  ServeFigures figures(goals);
+  wire::Json exported;
   for (std::int64_t repeat = 0; repeat < flags.repeats; ++repeat) {
-    bench::LoadOptions options = MakeLoad(flags);
-    options.seed +=
-        static_cast<std::uint64_t>(repeat);  // equal prompts would only measure the prefix cache
+    // Equal prompts would only measure the prefix cache.
+    PX_TRY(bench::LoadPlan plan, PlanOf(flags, static_cast<std::uint64_t>(flags.seed) +
+                                                   static_cast<std::uint64_t>(repeat)));
+    bench::LoadOptions options = MakeLoad(flags, std::move(plan));
     const std::optional<double> cpu_before = CpuSecondsOf(flags.server_pid);
     const double tokens_before = figures.output_tokens();
-    Result<bench::LoadResult> load = Fail(Code::kInternal, "the load did not run");
-    loop->Spawn(Drive(*loop, *net, std::move(options), load));
-    loop->Run();
-    PX_TRY(const bench::LoadResult result, std::move(load));
+    PX_TRY(const bench::LoadResult result, RunOnce(*loop, *net, std::move(options)));
+    if (!flags.profile_export.empty()) {
+      exported = bench::AiperfExport(result, goals);
+    }
     PX_CHECK_OK(figures.Add(result));
     const std::optional<double> cpu_after = CpuSecondsOf(flags.server_pid);
     if (cpu_before && cpu_after) {
@@ -170,7 +240,46 @@ Figures MeasureServe(const BenchServeFlags& flags) {
                   (*cpu_after - *cpu_before) * 1e6 / (figures.output_tokens() - tokens_before));
     }
   }
+  if (!flags.profile_export.empty()) {
+    PX_CHECK_OK(rt::WriteFileAtomic(flags.profile_export, exported.Dump() + "\n", 0644));
+  }
   return figures.Take();
+}
+
+Result<int> CompareFiles(const std::string& first, const std::string& second) {
+  wire::Json files[2];
+  for (std::size_t i = 0; i < 2; ++i) {
+    const std::string& path = i == 0 ? first : second;
+    PX_TRY(const std::string text, rt::ReadFile(path, kExportBytesMax));
+    const Result<wire::Json> json = wire::ParseJson(text);
+    if (!json) {
+      return Fail(Code::kInvalidArgument, fmt::format("{}: {}", path, json.error().detail()));
+    }
+    files[i] = *json;
+  }
+  PX_TRY(const std::vector<bench::LoadComparison> rows, bench::CompareLoads(files[0], files[1]));
+  Say("{:<26} {:>12} {:>12}  {:<24}  {}\n", "ms", "first", "second", "second / first, 95 %", "");
+  for (const bench::LoadComparison& row : rows) {
+    Say("{:<26} {:>12.3f} {:>12.3f}  {:<24}  {}\n", row.name, row.first, row.second,
+        fmt::format("{:.3f} .. {:.3f}", row.ratio_low, row.ratio_high), row.verdict());
+  }
+  return kExitDone;
+}
+
+int RunCompare(const Arguments& arguments) {
+  config::Command command;
+  command.name = "bench compare";
+  command.summary =
+      "Says whether the second of two files of bench serve --profile-export is better, worse or "
+      "not told apart.";
+  command.positionals = {{.name = "FIRST", .help = "file to compare with", .required = true},
+                         {.name = "SECOND", .help = "file that is compared", .required = true}};
+  const auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  const Result<int> done = CompareFiles(parsed.positionals[0], parsed.positionals[1]);
+  return done ? *done : Complain(done.error());
 }
 
 Figures MeasureEngine(const BenchEngineFlags& flags) {
@@ -336,6 +445,9 @@ int RunBench(const Arguments& arguments) {
          "Drives a running server with streamed completions; prints what a client feels."},
         MeasureServe, rest);
   }
+  if (what == "compare") {
+    return RunCompare(rest);
+  }
   if (what == "engine") {
     return RunMeasurement(
         {"bench engine",
@@ -408,10 +520,10 @@ int RunBench(const Arguments& arguments) {
          "memory or a bare socket, in turns."},
         MeasureTransfer, rest);
   }
-  return Complain(Error(
-      Code::kInvalidArgument,
-      "pixii bench takes one of: cluster, diffusion, engine, frontend, grammar, kv, media, router, "
-      "serve, tokenizer, transfer, videos"));
+  return Complain(Error(Code::kInvalidArgument,
+                        "pixii bench takes one of: cluster, compare, diffusion, engine, frontend, "
+                        "grammar, kv, media, router, "
+                        "serve, tokenizer, transfer, videos"));
 }
 
 }  // namespace pixii::apps

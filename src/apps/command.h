@@ -40,6 +40,7 @@ int RunReplay(const Arguments& arguments);
 int RunGrammar(const Arguments& arguments);
 int RunBenchGrammar(const Arguments& arguments);
 int RunBench(const Arguments& arguments);
+int RunConformance(const Arguments& arguments);
 int RunDoctor(const Arguments& arguments);
 int RunSimulate(const Arguments& arguments);
 int RunTop(const Arguments& arguments);

@@ -6,7 +6,7 @@
 
 #include "apps/build_facts.h"
 #include "apps/command.h"
-#include "apps/command_lines.h"
+#include "apps/config_command.h"
 #include "apps/media_command.h"
 #include "apps/version.h"
 #include "media/decoder_child.h"
@@ -43,6 +43,9 @@ constexpr Row kCommands[] = {
     {"bench",
      "measures: bench engine, router, cluster, frontend, kv, transfer, grammar, tokenizer or serve",
      RunBench},
+    {"config", "says what the settings of another deployment become here", RunConfig},
+    {"conformance", "asks any OpenAI-compatible server what it should do, and says what it does",
+     RunConformance},
     {"simulate", "runs the whole server under virtual time, by seed", RunSimulate},
     {"top", "shows models, workers and what they do, live", RunTop},
     {"doctor", "says whether this machine can run pixii, and how well", RunDoctor},

@@ -290,6 +290,12 @@ std::vector<config::Option> RowsOf(ReplayFlags& flags) {
   return options;
 }
 
+std::vector<config::Option> RowsOf(ConformanceFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/conformance_options.def"
+  return options;
+}
+
 std::vector<config::Option> RowsOf(BenchServeFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/bench_serve_options.def"

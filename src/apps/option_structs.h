@@ -145,6 +145,10 @@ struct ReplayFlags {
 #include "apps/replay_options.def"
 };
 
+struct ConformanceFlags {
+#include "apps/conformance_options.def"
+};
+
 struct BenchServeFlags {
 #include "apps/bench_serve_options.def"
 };
@@ -214,6 +218,7 @@ std::vector<config::Option> RowsOf(FrontendFlags& flags);
 std::vector<config::Option> RowsOf(RouterProcessFlags& flags);
 std::vector<config::Option> RowsOf(ChatFlags& flags);
 std::vector<config::Option> RowsOf(ReplayFlags& flags);
+std::vector<config::Option> RowsOf(ConformanceFlags& flags);
 std::vector<config::Option> RowsOf(BenchServeFlags& flags);
 std::vector<config::Option> RowsOf(BenchEngineFlags& flags);
 std::vector<config::Option> RowsOf(BenchFrontendFlags& flags);

@@ -45,6 +45,7 @@ std::string OfCommands(
   EngineFlags engine;
   ChatFlags chat;
   BenchEngineFlags bench_engine;
+  ConformanceFlags conformance;
   BenchServeFlags bench_serve;
   SimulateFlags simulate;
   TraceFlags trace;
@@ -85,6 +86,8 @@ std::string OfCommands(
       RowsOf(bench_engine));
   add("bench serve", "Drives a running server and measures what a client feels.",
       RowsOf(bench_serve));
+  add("conformance", "Asks any OpenAI-compatible server what it should do.", RowsOf(conformance),
+      {{.name = "URL", .help = "", .required = false, .repeated = false}});
   std::vector<config::Option> simulate_options = RowsOf(simulate);
   Append(simulate_options, RowsOf(trace));
   add("simulate", "Runs the whole server under virtual time, by seed.",

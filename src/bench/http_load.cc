@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
-#include "base/hash.h"
 #include "rt/sync.h"
 #include "wire/http_response_parser.h"
 #include "wire/json.h"
@@ -99,9 +100,10 @@ class Load final {
       : loop_(loop), net_(net), options_(std::move(options)), finished_(loop) {}
 
   rt::Task<Result<LoadResult>> Run() {
-    rt::Time begin = loop_.Now();
-    next_arrival_ = begin;
-    end_ = options_.time > rt::Duration::zero() ? begin + options_.time : rt::kNever;
+    begin_ = loop_.Now();
+    next_arrival_ = begin_;
+    own_plan_.seed = options_.seed;
+    end_ = options_.time > rt::Duration::zero() ? begin_ + options_.time : rt::kNever;
     rt::Gate& gate = finished_;
     for (std::uint32_t i = 0; i < options_.concurrency; ++i) {
       PX_CO_TRY(rt::Gate::Pass pass, gate.Enter());
@@ -109,30 +111,56 @@ class Load final {
     }
     auto all = gate.Close();
     co_await std::move(all);
-    result_.elapsed_s = Milliseconds(loop_.Now() - begin) / 1000;
+    result_.elapsed_s = Milliseconds(loop_.Now() - begin_) / 1000;
     co_return std::move(result_);
   }
 
  private:
+  // One request as it is to be sent.
+  struct Next {
+    PlannedRequest request;
+    rt::Time arrival;  // past if it has waited for a place
+  };
+
+  // The next one; none if all were taken or time is up.
+  std::optional<Next> Take() {
+    const std::uint32_t index = started_++;
+    if (options_.plan) {
+      const LoadPlan& plan = *options_.plan;
+      if (index >= plan.requests.size()) {
+        return std::nullopt;
+      }
+      const PlannedRequest& request = plan.requests[index];
+      return Next{request, plan.timed ? begin_ + request.at : loop_.Now()};
+    }
+    Next next{.request = {.index = index,
+                          .input_tokens = options_.input_tokens,
+                          .output_tokens = options_.output_tokens,
+                          .prefix_tokens = options_.shared_prefix_tokens},
+              .arrival = loop_.Now()};
+    if (options_.rate_per_second > 0) {
+      const double gap_s = loop_.random().Exponential(1 / options_.rate_per_second);
+      next_arrival_ +=
+          std::chrono::duration_cast<rt::Duration>(std::chrono::duration<double>(gap_s));
+      next.arrival = next_arrival_;
+    }
+    return index < options_.request_count && next.arrival < end_ ? std::optional(std::move(next))
+                                                                 : std::nullopt;
+  }
+
   // Takes requests until none is left, on one connection as long as it lives.
   rt::Task<void> Client(rt::Gate::Pass pass) {
     std::unique_ptr<Connection> connection;
-    while (started_ < options_.request_count) {
-      std::uint32_t index = started_++;
-      if (options_.rate_per_second > 0) {
-        double gap_s = loop_.random().Exponential(1 / options_.rate_per_second);
-        next_arrival_ +=
-            std::chrono::duration_cast<rt::Duration>(std::chrono::duration<double>(gap_s));
-        if (next_arrival_ >= end_) {
-          break;
-        }
-        auto sleep = loop_.SleepUntil(next_arrival_);
+    for (std::optional<Next> next = Take(); next; next = Take()) {
+      if (next->arrival > loop_.Now()) {
+        auto sleep = loop_.SleepUntil(next->arrival);
         co_await std::move(sleep);
-      } else if (loop_.Now() >= end_) {
-        break;
       }
       RequestSample sample;
-      auto one = One(connection, index, sample);
+      sample.input_tokens = next->request.input_tokens;
+      sample.arrival_ms = Milliseconds(next->arrival - begin_);
+      sample.send_delay_ms = Milliseconds(loop_.Now() - next->arrival);
+      auto one = One(connection, std::move(*next), sample);
       Result<void> done = co_await std::move(one);
       if (!done) {
         sample.error = done.error().ToString();
@@ -143,7 +171,7 @@ class Load final {
     (void)pass;
   }
 
-  std::string MakeRequest(std::uint32_t index) const {
+  std::string MakeRequest(const PlannedRequest& request) const {
     std::string body = "{";
     if (!options_.model.empty()) {
       body += "\"model\":";
@@ -151,16 +179,15 @@ class Load final {
       body += ',';
     }
     body += "\"prompt\":[";
-    for (std::uint32_t i = 0; i < options_.input_tokens; ++i) {
-      std::uint64_t owner = i < options_.shared_prefix_tokens ? 0 : index + 1;
-      std::uint64_t key[3] = {options_.seed, owner, i};
-      std::uint64_t draw = Hash64(std::as_bytes(std::span(key)));
-      body += fmt::format("{}{}", i == 0 ? "" : ",", draw % options_.token_id_max);
+    const std::vector<TokenId> prompt =
+        (options_.plan ? *options_.plan : own_plan_).Prompt(request, options_.token_id_max);
+    for (std::size_t i = 0; i < prompt.size(); ++i) {
+      body += fmt::format("{}{}", i == 0 ? "" : ",", prompt[i]);
     }
     body += fmt::format(
         "],\"max_tokens\":{},\"ignore_eos\":true,\"stream\":true,\"seed\":{},\"return_token_ids\":"
         "true}}",
-        options_.output_tokens, index);
+        request.output_tokens, request.index);
     std::string head = fmt::format(
         "POST /v1/completions HTTP/1.1\r\nHost: {}\r\nContent-Type: "
         "application/json\r\nContent-Length: {}\r\n",
@@ -171,7 +198,7 @@ class Load final {
     return head + "\r\n" + body;
   }
 
-  rt::Task<Result<void>> One(std::unique_ptr<Connection>& connection, std::uint32_t index,
+  rt::Task<Result<void>> One(std::unique_ptr<Connection>& connection, Next next,
                              RequestSample& sample) {
     rt::Time deadline = loop_.Now() + options_.request_timeout;
     if (!connection) {
@@ -180,9 +207,10 @@ class Load final {
       connection = std::make_unique<Connection>();
       connection->stream = std::move(stream);
     }
-    std::string request = MakeRequest(index);
-    Events events(loop_.Now(), sample);
-    rt::Time sent = loop_.Now();
+    std::string request = MakeRequest(next.request);
+    // From the arrival: who waits for a place waits, whatever the server is asked meanwhile.
+    const rt::Time sent = next.arrival;
+    Events events(sent, sample);
     auto write = connection->stream->Write(request, deadline);
     PX_CO_CHECK_OK(co_await std::move(write));
     auto reading = ReadAnswer(*connection, events, deadline);
@@ -191,9 +219,10 @@ class Load final {
     if (!events.done()) {
       co_return Fail(Code::kDataCorrupt, "the stream ended without [DONE]");
     }
-    if (sample.output_tokens != options_.output_tokens) {
-      co_return Fail(Code::kDataCorrupt, fmt::format("{} tokens came, {} were asked for",
-                                                     sample.output_tokens, options_.output_tokens));
+    if (sample.output_tokens != next.request.output_tokens) {
+      co_return Fail(Code::kDataCorrupt,
+                     fmt::format("{} tokens came, {} were asked for", sample.output_tokens,
+                                 next.request.output_tokens));
     }
     co_return Result<void>();
   }
@@ -226,6 +255,8 @@ class Load final {
   rt::Net& net_;
   LoadOptions options_;
   rt::Gate finished_;
+  LoadPlan own_plan_;  // without requests: how prompts are made where no plan is given
+  rt::Time begin_;
   rt::Time next_arrival_;
   rt::Time end_ = rt::kNever;
   std::uint32_t started_ = 0;

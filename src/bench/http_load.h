@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "bench/load_plan.h"  // LoadPlan
 #include "rt/net.h"
 
 namespace pixii::bench {
@@ -25,13 +27,18 @@ struct LoadOptions {
   std::uint32_t shared_prefix_tokens = 0;  // of input_tokens, equal in all prompts
   std::uint32_t token_id_max = 256;        // prompts use ids below this
   std::uint64_t seed = 1;
+  /// What comes when; in place of count, rate, lengths and seed.
+  std::optional<LoadPlan> plan = {};
   rt::Duration request_timeout = std::chrono::minutes(10);
 };
 
 struct RequestSample {
-  double first_token_ms = 0;  // from sending to the first chunk with tokens
+  double arrival_ms = 0;      // when it was to be sent, from the beginning
+  double send_delay_ms = 0;   // how much later it was: all places were taken
+  double first_token_ms = 0;  // from its arrival, not its sending, to the first chunk with tokens
   double total_ms = 0;
   std::vector<double> gaps_ms;  // between chunks after the first
+  std::uint32_t input_tokens = 0;
   std::uint32_t output_tokens = 0;
   std::string error;  // empty if it ended well
 };

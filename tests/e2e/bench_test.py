@@ -207,6 +207,41 @@ class Bench(unittest.TestCase):
             counted = sum(v for k, v in server.metrics().items() if k.startswith("dynamo_frontend_output_tokens_total"))
             self.assertEqual(counted, 2 * 24 * 20)
 
+    def test_serve_takes_plans_traces_and_limits_and_writes_aiperfs_names(self):
+        with harness.Server() as server, tempfile.TemporaryDirectory() as folder:
+            base = ["bench", "serve", "--port", str(server.port), "--repeats", "1", "--json"]
+            exports = [f"{folder}/{name}.json" for name in "ab"]
+            for path in exports:
+                out = harness.run_pixii(*base, "--requests", "24", "--rate", "200", "--rate-end", "400", "--arrival", "gamma", "--burstiness",
+                                        "0.5", "--concurrency", "2", "--input-tokens", "40", "--input-tokens-stddev", "9", "--output-tokens",
+                                        "8", "--output-tokens-stddev", "3", "--shared-prefix", "16", "--prefix-groups", "2", "--warmup", "3",
+                                        "--slo", "ttft:0.0001,itl:100000", "--profile-export", path)
+                self.assertEqual(out.returncode, 0, out.stderr)
+                rows = self.check_report(out.stdout, ["ttft_p99.9", "itl_p75", "tpot_p95", "latency_p50", "send_delay_p99", "ttft_mean"])
+                self.assertEqual((rows["failed_requests"]["value"], rows["good_share"]["value"]), (0, 0))
+            files = [json.loads(pathlib.Path(path).read_text()) for path in exports]
+            for name in ("input_sequence_length", "output_sequence_length"):
+                self.assertEqual(files[0][name], files[1][name])  # of the seed alone
+                self.assertGreater(files[0][name]["std"], 0)
+            self.assertEqual(files[0]["request_count"], {"unit": "requests", "avg": 24})
+            self.assertEqual(files[0]["time_to_first_token"]["count"], 24)
+            for row in files[0]["pixii_requests"]:  # all of it counts from the arrival
+                self.assertLessEqual(row["send_delay_ms"], row["time_to_first_token"])
+            out = harness.run_pixii("bench", "compare", exports[0], exports[0])
+            self.assertEqual(out.returncode, 0, out.stderr)
+            self.assertEqual(out.stdout.count("not told apart"), 12, out.stdout)
+            trace = pathlib.Path(folder) / "trace.jsonl"
+            trace.write_text("".join(json.dumps({"timestamp": 5 * i, "input_length": 20 + i, "output_length": 3, "hash_ids": [1, 50 + i]}) + "\n"
+                                     for i in range(10)))
+            out = harness.run_pixii(*base, "--trace", str(trace), "--trace-block-size", "16", "--speed", "2", "--profile-export", exports[1])
+            self.assertEqual(out.returncode, 0, out.stderr)
+            lengths = json.loads(pathlib.Path(exports[1]).read_text())["input_sequence_length"]
+            self.assertEqual((lengths["min"], lengths["max"], lengths["count"]), (20, 29, 10))
+            for flags, word in ((["--slo", "tpot:4"], "slo"), (["--rate-end", "4"], "rate-end"), (["--trace", folder + "/none"], "none")):
+                out = harness.run_pixii(*base, *flags)
+                self.assertEqual(out.returncode, 2)
+                self.assertIn(word, out.stderr)
+
     def test_frontend_measures_every_case_with_and_without_nginx(self):
         cases = ["floor", "health", "health_cpu", "health_pipelined", "chat_1_token", "completion_1_token",
                  "completion_1_token_cpu", "ttft_c1_p50", "ttft_c8_p99", "stream", "stream_cpu", "stream_events"]

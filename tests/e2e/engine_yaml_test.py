@@ -99,6 +99,31 @@ class EngineYaml(unittest.TestCase):
             self.assertEqual(plain.post("/v1/completions", {"prompt": "Hello", "max_tokens": 8, "temperature": 0})[1]["choices"],
                              answer["choices"])
 
+    def test_an_imported_file_starts_a_server_and_keeps_what_it_was(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = pathlib.Path(folder) / "theirs.yaml", pathlib.Path(folder) / "ours.yaml"
+            source.write_text(WHOLE + "print_iter_log: true\nno_such_key: 1\n")
+            out = harness.run_pixii("config", "import", str(source), "--out", str(target))
+            self.assertEqual(out.returncode, 1, out.stderr)
+            self.assertIn("max_batch_size: renamed: --max-batch 16\n", out.stdout)
+            self.assertIn("enable_chunked_prefill: without effect\n", out.stdout)
+            lines = len(WHOLE.splitlines())
+            for line, key in ((lines + 1, "print_iter_log"), (lines + 2, "no_such_key")):
+                self.assertIn(f"refused: {source}:{line}: {key}", out.stdout)
+            self.assertIn(", 2 refused\n", out.stdout)
+            again = harness.run_pixii("config", "import", str(target))
+            self.assertEqual(again.returncode, 0, again.stdout)
+            source.write_text(WHOLE)
+            printed = [harness.run_pixii("serve", "--extra-engine-args", str(path), "--print-config").stdout.replace(path.name, "")
+                       for path in (source, target)]
+            self.assertIn("max-batch", printed[0])
+            # Lines of the files aside, they say the same.
+            self.assertEqual(*[re.sub(r":\d+", "", text) for text in printed])
+            for words, word in ((["export"], "import"), (["import", folder + "/none"], "none")):
+                out = harness.run_pixii("config", *words)
+                self.assertEqual(out.returncode, 2)
+                self.assertIn(word, out.stderr)
+
     def test_yaml_beats_flags_and_the_override_beats_yaml(self):
         path = self.file("max_batch_size: 8\nkv_cache_config: {max_tokens: 4096}\n")
         rows, said = self.config("tiny-chat", "--max-batch", "4", "--extra-engine-args", path)

@@ -1,0 +1,145 @@
+#include "config/engine_import.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "config/engine_args.h"
+#include "config/yaml_adapter.h"
+
+namespace pixii::config {
+
+namespace {
+
+// YAML 1.2, section 7.3.1.
+std::string Quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) < 0x20) {
+      out += fmt::format("\\x{:02x}", static_cast<unsigned>(c));
+      continue;
+    }
+    out += c == '"' || c == '\\' ? "\\" : "";
+    out += c;
+  }
+  return out + "\"";
+}
+
+// Whether it is the same without quotes in a list.
+bool IsPlain(std::string_view text) {
+  return !text.empty() && std::ranges::all_of(text, [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           c == '.';
+  });
+}
+
+std::string ValueOf(const YamlLeaf& leaf) {
+  switch (leaf.kind) {
+    case YamlKind::kScalar:
+      return leaf.quoted ? Quoted(leaf.value) : leaf.value;
+    case YamlKind::kList: {
+      std::string out;
+      for (const std::string& item : leaf.items) {
+        const bool whole = IsPlain(item) || item == "{}" || item == "[]";
+        out += (out.empty() ? "" : ", ") + (whole ? item : Quoted(item));
+      }
+      return "[" + out + "]";
+    }
+    case YamlKind::kMap:
+      return "{}";
+    case YamlKind::kNull:
+      break;
+  }
+  return "null";
+}
+
+// Writes leaves below the groups that they are in.
+class YamlWriter final {
+ public:
+  void Add(const YamlLeaf& leaf) {
+    const std::vector<std::string> keys = KeysOf(leaf);
+    const std::size_t common =
+        static_cast<std::size_t>(std::ranges::mismatch(keys, groups_).in1 - keys.begin());
+    groups_.resize(std::min(common, groups_.size()));
+    for (std::size_t depth = groups_.size(); depth < keys.size(); ++depth) {
+      const bool last = depth + 1 == keys.size();
+      text_ +=
+          fmt::format("{:{}}{}:{}\n", "", 2 * depth, keys[depth], last ? " " + ValueOf(leaf) : "");
+      if (!last) {
+        groups_.push_back(keys[depth]);
+      }
+    }
+  }
+
+  std::string Take() && { return std::move(text_); }
+
+ private:
+  std::vector<std::string> groups_;
+  std::string text_;
+};
+
+// The leaf alone, in the line where it stands in its file.
+EngineArgsFile Alone(const YamlLeaf& leaf, const std::string& path) {
+  YamlWriter writer;
+  writer.Add(leaf);
+  const std::size_t depth = KeysOf(leaf).size();
+  const std::size_t above = leaf.line > depth ? leaf.line - depth : 0;
+  return {.text = std::string(above, '\n') + std::move(writer).Take(), .path = path};
+}
+
+std::string OptionName(std::string key) {
+  std::ranges::replace(key, '_', '-');
+  return key;
+}
+
+ImportedKey Judge(const YamlLeaf& leaf, const std::string& path) {
+  ImportedKey out{.outcome = Imported::kNoEffect, .key = leaf.path, .line = leaf.line, .said = {}};
+  const Result<EngineSettings> read =
+      ReadEngineArgs({.file = Alone(leaf, path), .json = {}, .dotted = {}});
+  if (!read) {
+    out.outcome = Imported::kRefused;
+    out.said = read.error().detail();
+    return out;
+  }
+  for (const EngineSetting& setting : read->settings) {
+    const bool same = OptionName(leaf.path) == setting.option || setting.option == "MODEL";
+    out.outcome = same ? Imported::kTaken : Imported::kRenamed;
+    out.said = fmt::format("{}{} {}", setting.option == "MODEL" ? "" : "--", setting.option,
+                           setting.value);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string_view ImportedName(Imported outcome) {
+  switch (outcome) {
+    case Imported::kTaken:
+      return "taken over";
+    case Imported::kRenamed:
+      return "renamed";
+    case Imported::kNoEffect:
+      return "without effect";
+    case Imported::kRefused:
+      break;
+  }
+  return "refused";
+}
+
+Result<ImportedEngineArgs> ImportEngineArgs(const std::string& text, const std::string& path) {
+  PX_TRY(const std::vector<YamlLeaf> leaves, ReadYamlTree(text, path));
+  ImportedEngineArgs out;
+  YamlWriter writer;
+  for (const YamlLeaf& leaf : leaves) {
+    ImportedKey key = Judge(leaf, path);
+    if (key.outcome != Imported::kRefused) {
+      writer.Add(leaf);
+    }
+    out.keys.push_back(std::move(key));
+  }
+  out.text = std::move(writer).Take();
+  return out;
+}
+
+}  // namespace pixii::config
