@@ -14,6 +14,7 @@
 #include "apps/command.h"
 #include "apps/model_host.h"
 #include "apps/model_source.h"
+#include "apps/simulate_planner.h"
 #include "apps/simulate_trace.h"
 #include "rt/thread.h"
 #include "sim/cluster_sim.h"
@@ -280,6 +281,9 @@ int RunSimulate(const Arguments& arguments) {
   }
   if (flags.scenario == "trace") {
     return SimulateTrace(trace, static_cast<std::uint64_t>(flags.seed), flags.json, parsed);
+  }
+  if (flags.scenario == "planner") {
+    return SimulatePlanner(trace, static_cast<std::uint64_t>(flags.seed), flags.json, parsed);
   }
   if (flags.hours > 0 && flags.scenario == "server") {
     return Complain(Error(Code::kInvalidArgument,
