@@ -23,6 +23,7 @@ constexpr double kStandingSeconds = 900;  // of a load that stands still, for th
 constexpr double kRateWindow = 60;        // to either side of an instant of a trace
 constexpr double kObservedMost = 256;     // lengths that an observation holds
 constexpr double kOracleMargins[] = {1, 1.1, 1.2, 1.3, 1.5, 2, 3, 4};
+constexpr double kTargetMin = 0.05;
 constexpr std::uint32_t kOracleTableMax = 96;  // workers
 
 double SecondsOf(rt::Duration time) { return std::chrono::duration<double>(time).count(); }
@@ -476,6 +477,9 @@ class Oracle final {
   double target() const { return target_; }
 
   std::uint32_t Smallest(double rate) {
+    if (target_ < kTargetMin) {
+      return 1;  // no fleet keeps the goal
+    }
     while (capacity_.size() < kOracleTableMax && (capacity_.empty() || capacity_.back() < rate)) {
       capacity_.push_back(Capacity(static_cast<std::uint32_t>(capacity_.size()) + 1));
     }
