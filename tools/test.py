@@ -135,7 +135,7 @@ def unit_programs(tally, only):
 def pixii_binary(tally, long):
     """The program that is tested as a whole, None if it does not build."""
     preset = "release" if long else "dev"
-    if not build(preset, "pixii"):
+    if not build(preset, "pixii", "_pixii"):
         tally.add(f"build {preset}", False)
         return None
     return ROOT / "build" / preset / "pixii"
