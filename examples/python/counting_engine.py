@@ -47,6 +47,7 @@ class CountingEngine(pixii.LLMEngine):
 
     async def generate(self, request, context):
         tokens = request["token_ids"]
+        context.metadata["wanted"] = request["stop_conditions"]["max_tokens"]
         cached = self.remember(tokens)
         vocabulary = 200  # of small numbers, which every tokenizer has
         for i in range(request["stop_conditions"]["max_tokens"]):
@@ -59,7 +60,7 @@ class CountingEngine(pixii.LLMEngine):
 
     async def abort(self, context):
         self.aborted += 1
-        print(f"aborted {self.aborted}", flush=True)
+        print(f"aborted one of {context.metadata['wanted']}", flush=True)
 
     async def drain(self):
         print("drained", flush=True)

@@ -120,7 +120,7 @@ async def serve_engine(engine_class, argv=None, *, runtime=None, on_ready=None):
         started = await engine.start()
         life.model_load_time_seconds = time.monotonic() - begun
         if runtime is None:
-            runtime = _runtime.Runtime(discovery=config.discovery, drain_timeout=f"{config.drain_timeout}s", **config.flags)
+            runtime = _runtime.Runtime(discovery=config.discovery, drain_timeout=f"{int(config.drain_timeout * 1000)}ms", **config.flags)
             with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
                 runtime.handle_signals()
         started = started or EngineConfig()
@@ -184,7 +184,7 @@ async def serve_engine(engine_class, argv=None, *, runtime=None, on_ready=None):
         begun = time.monotonic()
         await engine.cleanup()
         life.cleanup_time_seconds = time.monotonic() - begun
-        print("event=engine.lifecycle " + json.dumps(dataclasses.asdict(life)), file=sys.stderr, flush=True)
+        print("event=engine.lifecycle " + json.dumps({name: round(seconds, 6) for name, seconds in dataclasses.asdict(life).items()}), file=sys.stderr, flush=True)
     return life
 
 

@@ -141,10 +141,6 @@ class Endpoint:
     def kv_publisher(self, dp_rank=0):
         return KvEventPublisher(self, dp_rank=dp_rank)
 
-    def client(self):
-        from ._endpoint_client import EndpointClient
-        return EndpointClient(self)
-
     def _native_or_raise(self):
         if self._native is None:
             raise _errors.Unavailable(f"{self} is not served")
