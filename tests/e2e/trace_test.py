@@ -55,11 +55,10 @@ class Disaggregated:
             lambda: cluster.total(self.frontend, "dynamo_frontend_router_worker_state", 'state="available"') == 1 + len(self.decode),
             20, "the workers")
 
-    def kill_who_decodes(self):
-        """The decode worker that has most of what runs."""
-        blocks = {int(re.search('worker_id="([0-9]+)"', name)[1]): value for name, value in self.frontend.metrics().items()
-                  if "worker_active_decode_blocks{" in name}
-        worker = max(self.decode, key=lambda one: blocks.get(one.instance(), 0))
+    def kill_who_decodes(self, label):
+        """The decode worker that the router gave a request to, as the frontend's log says. Needs router=debug there."""
+        found = re.findall(f"event=router.decision .*x_request_id={label} .*worker=([0-9]+)", self.frontend.log_path.read_text())
+        worker = next(one for one in self.decode if str(one.instance()) in found)
         self.decode.remove(worker)
         worker.kill()
 
@@ -69,7 +68,7 @@ class Disaggregated:
             connection.request("POST", COMPLETIONS, body=json.dumps(body), headers={"Content-Type": "application/json", **headers})
             response = connection.getresponse()
             first = b"".join(response.readline() for _ in range(20))  # the prefill worker gives the first token alone
-            self.kill_who_decodes()
+            self.kill_who_decodes(headers["x-request-id"])
             return first + response.read()
 
     def __enter__(self):
@@ -110,7 +109,8 @@ class Trees(unittest.TestCase):
     def test_every_tree_is_whole_whatever_is_cancelled_or_killed(self):
         collector = otlp.Collector(refusals=1)
         self.addCleanup(collector.close)
-        with Disaggregated("--otel-export", "--otel-endpoint", collector.url, "--otel-service-name", "front") as fleet:
+        with Disaggregated("--otel-export", "--otel-endpoint", collector.url, "--otel-service-name", "front",
+                           "--log-level", "info,router=debug") as fleet:
             def ask(number):
                 body = {"prompt": prompt(number), "max_tokens": 40 if number % CANCEL_EVERY == 7 else 6 + number % 5, "ignore_eos": True,
                         "stream": True}
