@@ -114,8 +114,8 @@ TEST(LogLevels, HoldForTheTargetsThatTheyName) {
   EXPECT_FALSE(some.log.enabled(EventId::kRequestEnded));  // debug, of another target
   EXPECT_TRUE(some.log.enabled(EventId::kServeReady));
   EXPECT_FALSE(some.log.enabled(EventId::kServeStarting));
-  Event(some.log, EventId::kServeStarting);
-  Event(some.log, EventId::kRouterDecision);
+  Event(some.log, EventId::kServeStarting).kv("n", 1);
+  Event(some.log, EventId::kRouterDecision).kv("n", 1);
   ASSERT_EQ(some.lines.size(), 1U);
   EXPECT_NE(some.lines[0].find("event=router.decision"), std::string::npos);
 }
