@@ -6,8 +6,6 @@
 #include <set>
 #include <utility>
 
-#include "frontend/frontend_metrics.h"
-
 namespace pixii::frontend {
 
 using obs::MetricId;
@@ -36,7 +34,7 @@ FleetMetrics::FleetMetrics(obs::Registry& registry, std::string model, bool by_c
                 .input = registry.GetHistogram(MetricId::kRouterIsl, {model_}),
                 .output = registry.GetHistogram(MetricId::kRouterOsl, {model_}),
                 .hit_rate = registry.GetHistogram(MetricId::kRouterKvHitRate, {model_})},
-      route_(StageHistogram(registry, Stage::kRoute)),
+      route_(registry.GetHistogram(MetricId::kStageDurationSeconds, {"route"})),
       queue_(registry.GetHistogram(MetricId::kRequestPlaneQueue)),
       send_(registry.GetHistogram(MetricId::kRequestPlaneSend)),
       roundtrip_(registry.GetHistogram(MetricId::kRequestPlaneTtft)) {
