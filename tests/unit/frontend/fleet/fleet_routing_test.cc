@@ -411,6 +411,7 @@ TEST_F(FleetRoutingTest, WhoDoesNotRouteByCacheSaysNothingOfIt) {
             std::string::npos)
       << text;
   EXPECT_NE(text.find("worker_last_input_sequence_tokens"), std::string::npos);
+  fleet_.reset();  // before its registry
 }
 
 // A worker of two ranks, which does nothing but say what it was asked.
