@@ -15,6 +15,8 @@ constexpr std::size_t kRecentMax = 2048;      // requests whose lengths are kept
 constexpr std::size_t kSampleMax = 192;       // of them, that the model looks at
 constexpr std::uint32_t kUnlimited = 10'000;  // workers, where no budget says less
 constexpr double kSeenMin = 20;               // requests ended before their share says anything
+constexpr double kRise = 1.03;                // of the correction, an interval
+constexpr double kRiseBehind = 1.01;          // with a backlog
 constexpr double kCorrectionMax = 2;
 constexpr double kCorrectionMin = 0.7;
 constexpr double kBacklogShare = 0.5;
@@ -171,12 +173,11 @@ void Planner::Learn(const PlannerObservation& seen, rt::Time now) {
   const double horizon = std::max(config_.start_up_seconds + SecondsOf(tick()),
                                   kBacklogShare * config_.reversal_seconds);
   surplus_rate_ = std::max(Finite(seen.waiting) - usual, 0.0) / std::max(horizon, 1.0);
-  // While workers start or a backlog is worked off, what is kept says nothing of the model.
-  if (surplus_rate_ > 0) {
-    unsettled_at_ = now;
-  }
-  const bool settled = !unsettled_at_ || SecondsOf(now - *unsettled_at_) >
-                                             2 * (config_.start_up_seconds + SecondsOf(tick()));
+  // While workers start, what is kept says nothing of the model; while a backlog is worked off,
+  // little.
+  const bool settled =
+      !changed_at_ || SecondsOf(now - *changed_at_) > config_.start_up_seconds + SecondsOf(tick());
+  const double rise = surplus_rate_ > 0 ? kRiseBehind : kRise;
   if (settled && sum_.ended >= kSeenMin && !sizes_.empty()) {
     const Pool main = Has(Pool::kDecode) ? Pool::kDecode : Pool::kPrefill;
     const double kept = sum_.kept / sum_.ended;
@@ -184,7 +185,7 @@ void Planner::Learn(const PlannerObservation& seen, rt::Time now) {
     const double promised = Attainment(main, {.mean = last_rate_, .deviation = 0}, workers);
     const double goal = config_.target_attainment * last_.best_attainment;
     if (kept < goal - 0.02 && promised >= goal) {
-      correction_ = std::min(correction_ * 1.03, kCorrectionMax);
+      correction_ = std::min(correction_ * rise, kCorrectionMax);
     } else if (kept > goal + 0.01 && promised < kept - 0.02) {
       correction_ = std::max(correction_ * 0.97, kCorrectionMin);
     } else {
@@ -390,7 +391,7 @@ void Planner::Settle(Pool pool, std::uint32_t wanted, rt::Time now, PlannerDecis
                                   config_.scale_down_window_seconds));
   state.workers = next;
   state.waiting_since.reset();
-  unsettled_at_ = now;
+  changed_at_ = now;
   out.changed = true;
 }
 

@@ -145,7 +145,7 @@ class Planner final {
   Sum sum_;
   std::optional<rt::Time> forecast_at_;
   std::optional<rt::Time> load_at_;
-  std::optional<rt::Time> unsettled_at_;  // when last a count changed or a backlog was there
+  std::optional<rt::Time> changed_at_;
   PlannerDecision last_;
   double last_rate_ = 0;
   std::deque<double> lately_;  // rates

@@ -17,7 +17,7 @@ namespace {
 constexpr std::size_t kHistory = 400;       // points kept
 constexpr std::size_t kFitPoints = 60;      // that an ARIMA is fitted to
 constexpr std::size_t kFitPointsMin = 10;   // fewer: the last value
-constexpr double kErrorMemory = 0.95;       // of the mean square of errors, an interval later
+constexpr double kErrorMemory = 0.9;        // of the mean square of errors, an interval later
 constexpr double kJump = 3;                 // deviations that an error counts as at most
 constexpr double kGrowthMax = 3;            // of a forecast, over the largest value seen
 constexpr double kSeasonCorrelation = 0.6;  // below: there is no season
