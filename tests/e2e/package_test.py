@@ -90,6 +90,22 @@ class BuildFacts(unittest.TestCase):
         self.assertIn('kCommit[] = "abc123"', text)
         self.assertIn("kWithKvbm = false", text)
 
+    def test_a_build_without_kvbm_names_the_option(self):
+        """The program of this build, linked anew with the facts of another one."""
+        link = subprocess.run(["ninja", "-C", str(BUILD), "-t", "commands", "pixii"], capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+        with tempfile.TemporaryDirectory(prefix="pixii-kvbm-", dir=BUILD) as folder:
+            source = (BUILD / "src/apps/version.cc").read_text()
+            self.assertIn("kWithKvbm = true", source)
+            pathlib.Path(f"{folder}/version.cc").write_text(source.replace("kWithKvbm = true", "kWithKvbm = false"))
+            subprocess.run(["clang++-19", "-std=c++20", f"-I{harness.ROOT}/src", "-c", f"{folder}/version.cc", "-o", f"{folder}/version.o"], check=True)
+            words = [f"{folder}/version.o" if w.endswith("/version.cc.o") else f"{folder}/pixii" if w == "pixii" else w for w in link.split()]
+            subprocess.run(" ".join(words), shell=True, cwd=BUILD, check=True)
+            for flags in (("--connector", "kvbm", "--kv-host-bytes", "64MiB"), ("--kv-host-bytes", "64MiB"), ("--connector", "kvbm")):
+                out = subprocess.run([f"{folder}/pixii", "serve", str(harness.ROOT / "models/tiny-chat"), "--port", "0", *flags],
+                                     capture_output=True, text=True, timeout=60)
+                self.assertEqual(out.returncode, 2, flags)
+                self.assertIn("ENABLE_KVBM=false", out.stderr)
+
     def test_doctor_without_a_gpu_passes_but_for_require_cuda(self):
         self.assertEqual(harness.run_pixii("doctor").returncode, 0)
         if pathlib.Path("/dev/nvidiactl").exists():
