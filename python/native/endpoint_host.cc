@@ -154,7 +154,7 @@ Result<void> EndpointHost::MakeCard(const std::string& folder) {
 Result<void> EndpointHost::Open() {
   registry_.emplace(flags_.metrics_prefix);
   process_.emplace();
-  PX_CHECK_OK(process_->Open(flags_, {.dump = [] {}, .reload = {}, .drain = [] { return false; }}));
+  PX_CHECK_OK(process_->Open(flags_, {}));  // signals are the interpreter's
   PX_TRY(tls_net_, apps::OpenWorkerNet(process_->loop(), process_->net(), flags_));
   PX_TRY(discovery_, apps::OpenDiscovery(*process_, flags_));
   PX_TRY(plane_, apps::PlaneUnit::Open(*process_, flags_, false));

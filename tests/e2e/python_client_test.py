@@ -116,8 +116,9 @@ class Engine(unittest.TestCase):
                              30, "their health checks pass", engines[0].log_text)
             prompts = [[10 + i, *range(20, 60), 70 + i, *range(80, 110)] for i in range(6)]
             self.assertEqual([ask(prompt) for prompt in prompts], [0] * 6)
-
             # Each is sent where its blocks are once the events have come: a prompt that grew finds all of its beginning.
+            harness.wait_for(lambda: cluster.total(frontend, "pixii_router_index_blocks") >= sum(len(p) // 16 for p in prompts), 20,
+                             "the events have come", frontend.log_text)
             for number, prompt in enumerate(prompts):
                 longer = prompt + [120 + number] * 20
                 found = ask(longer)

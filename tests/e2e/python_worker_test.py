@@ -168,8 +168,9 @@ class Hostile(PythonCluster):
 
     def test_a_blocked_interpreter_loses_its_requests_to_another_worker(self):
         self.worker.stop()
+        self.wait_for(lambda: self.workers() == 0, "it is gone", self.worker)
         blocked = self.hostile("stall_limit=2s", env={"BLOCKS": "1"})
-        self.wait_for(lambda: self.workers() == 1, "one worker", blocked)
+        self.wait_for(lambda: self.ask(cases.GOOD)[0] == 200, "it answers", blocked)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             answer = pool.submit(self.ask, cases.BLOCKS, 9)
             self.wait_for(lambda: "blocking" in blocked.log_text(), "the loop is blocked", blocked)
