@@ -21,6 +21,7 @@
 #include "bench/http_load.h"
 #include "bench/load_figures.h"
 #include "bench/load_plan.h"
+#include "bench/load_report.h"
 #include "bench/media_bench.h"
 #include "bench/report.h"
 #include "bench/router_bench.h"
@@ -246,24 +247,59 @@ Figures MeasureServe(const BenchServeFlags& flags) {
   return figures.Take();
 }
 
+Result<wire::Json> ReadExport(const std::string& path) {
+  PX_TRY(const std::string text, rt::ReadFile(path, kExportBytesMax));
+  Result<wire::Json> json = wire::ParseJson(text);
+  return json ? std::move(json)
+              : Fail(Code::kInvalidArgument, fmt::format("{}: {}", path, json.error().detail()));
+}
+
 Result<int> CompareFiles(const std::string& first, const std::string& second) {
-  wire::Json files[2];
-  for (std::size_t i = 0; i < 2; ++i) {
-    const std::string& path = i == 0 ? first : second;
-    PX_TRY(const std::string text, rt::ReadFile(path, kExportBytesMax));
-    const Result<wire::Json> json = wire::ParseJson(text);
-    if (!json) {
-      return Fail(Code::kInvalidArgument, fmt::format("{}: {}", path, json.error().detail()));
-    }
-    files[i] = *json;
-  }
-  PX_TRY(const std::vector<bench::LoadComparison> rows, bench::CompareLoads(files[0], files[1]));
+  PX_TRY(const wire::Json base, ReadExport(first));
+  PX_TRY(const wire::Json other, ReadExport(second));
+  PX_TRY(const std::vector<bench::LoadComparison> rows, bench::CompareLoads(base, other));
   Say("{:<26} {:>12} {:>12}  {:<24}  {}\n", "ms", "first", "second", "second / first, 95 %", "");
   for (const bench::LoadComparison& row : rows) {
     Say("{:<26} {:>12.3f} {:>12.3f}  {:<24}  {}\n", row.name, row.first, row.second,
         fmt::format("{:.3f} .. {:.3f}", row.ratio_low, row.ratio_high), row.verdict());
   }
   return kExitDone;
+}
+
+Result<int> WriteReport(const std::vector<std::string>& paths, const std::string& target) {
+  if (target.empty()) {
+    return Fail(Code::kInvalidArgument, "out: --out FILE names the page to write", "out");
+  }
+  std::vector<bench::ReportedLoad> loads;
+  for (const std::string& path : paths) {
+    PX_TRY(wire::Json load, ReadExport(path));
+    loads.push_back({.name = path.substr(path.rfind('/') + 1), .load = std::move(load)});
+  }
+  PX_TRY(const std::string page, bench::LoadReportHtml(loads));
+  PX_CHECK_OK(rt::WriteFileAtomic(target, page, 0644));
+  return kExitDone;
+}
+
+int RunReport(const Arguments& arguments) {
+  std::string target;
+  config::Command command;
+  command.name = "bench report";
+  command.summary = "Draws files of bench serve --profile-export in one HTML page.";
+  command.options = {{.name = "out",
+                      .field = config::TextField{&target, {}},
+                      .unit = {},
+                      .visibility = config::Visibility::kUser,
+                      .help = "the page",
+                      .environment_aliases = {},
+                      .flag_aliases = {}}};
+  command.positionals = {
+      {.name = "FILE", .help = "of one run", .required = true, .repeated = true}};
+  const auto [parsed, exit] = ParseOrExit(command, arguments);
+  if (exit != kGoOn) {
+    return exit;
+  }
+  const Result<int> done = WriteReport(parsed.positionals, target);
+  return done ? *done : Complain(done.error());
 }
 
 int RunCompare(const Arguments& arguments) {
@@ -444,6 +480,9 @@ int RunBench(const Arguments& arguments) {
         {"bench serve",
          "Drives a running server with streamed completions; prints what a client feels."},
         MeasureServe, rest);
+  }
+  if (what == "report") {
+    return RunReport(rest);
   }
   if (what == "compare") {
     return RunCompare(rest);

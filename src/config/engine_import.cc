@@ -79,13 +79,25 @@ class YamlWriter final {
   std::string text_;
 };
 
-// The leaf alone, in the line where it stands in its file.
-EngineArgsFile Alone(const YamlLeaf& leaf, const std::string& path) {
+// The leaf, in the line where it stands in its file, and before it another one that it needs.
+EngineArgsFile Alone(const YamlLeaf& leaf, const YamlLeaf* needed, const std::string& path) {
   YamlWriter writer;
+  if (needed != nullptr) {
+    writer.Add(*needed);
+  }
   writer.Add(leaf);
-  const std::size_t depth = KeysOf(leaf).size();
-  const std::size_t above = leaf.line > depth ? leaf.line - depth : 0;
-  return {.text = std::string(above, '\n') + std::move(writer).Take(), .path = path};
+  std::string text = std::move(writer).Take();
+  const auto lines = static_cast<std::size_t>(std::ranges::count(text, '\n'));
+  const std::size_t above = leaf.line > lines ? leaf.line - lines : 0;
+  return {.text = std::string(above, '\n') + std::move(text), .path = path};
+}
+
+// Keys of speculative_config mean nothing without its kind.
+const YamlLeaf* NeededBy(const YamlLeaf& leaf, const std::vector<YamlLeaf>& leaves) {
+  constexpr std::string_view kKind = "speculative_config.decoding_type";
+  const auto kind = std::ranges::find(leaves, kKind, &YamlLeaf::path);
+  const bool needs = leaf.path.starts_with("speculative_config.") && leaf.path != kKind;
+  return needs && kind != leaves.end() ? &*kind : nullptr;
 }
 
 std::string OptionName(std::string key) {
@@ -93,16 +105,20 @@ std::string OptionName(std::string key) {
   return key;
 }
 
-ImportedKey Judge(const YamlLeaf& leaf, const std::string& path) {
+ImportedKey Judge(const YamlLeaf& leaf, const std::vector<YamlLeaf>& leaves,
+                  const std::string& path) {
   ImportedKey out{.outcome = Imported::kNoEffect, .key = leaf.path, .line = leaf.line, .said = {}};
   const Result<EngineSettings> read =
-      ReadEngineArgs({.file = Alone(leaf, path), .json = {}, .dotted = {}});
+      ReadEngineArgs({.file = Alone(leaf, NeededBy(leaf, leaves), path), .json = {}, .dotted = {}});
   if (!read) {
     out.outcome = Imported::kRefused;
     out.said = read.error().detail();
     return out;
   }
   for (const EngineSetting& setting : read->settings) {
+    if (setting.key != leaf.path) {
+      continue;
+    }
     const bool same = OptionName(leaf.path) == setting.option || setting.option == "MODEL";
     out.outcome = same ? Imported::kTaken : Imported::kRenamed;
     out.said = fmt::format("{}{} {}", setting.option == "MODEL" ? "" : "--", setting.option,
@@ -132,7 +148,7 @@ Result<ImportedEngineArgs> ImportEngineArgs(const std::string& text, const std::
   ImportedEngineArgs out;
   YamlWriter writer;
   for (const YamlLeaf& leaf : leaves) {
-    ImportedKey key = Judge(leaf, path);
+    ImportedKey key = Judge(leaf, leaves, path);
     if (key.outcome != Imported::kRefused) {
       writer.Add(leaf);
     }

@@ -237,6 +237,13 @@ class Bench(unittest.TestCase):
             self.assertEqual(out.returncode, 0, out.stderr)
             lengths = json.loads(pathlib.Path(exports[1]).read_text())["input_sequence_length"]
             self.assertEqual((lengths["min"], lengths["max"], lengths["count"]), (20, 29, 10))
+            page = pathlib.Path(folder) / "page.html"
+            out = harness.run_pixii("bench", "report", *exports, "--out", str(page))
+            self.assertEqual(out.returncode, 0, out.stderr)
+            self.assertEqual(page.read_text().count("<svg "), 5)
+            self.assertIn("b.json", page.read_text())
+            out = harness.run_pixii("bench", "report", str(trace), "--out", str(page))
+            self.assertEqual(out.returncode, 2)
             for flags, word in ((["--slo", "tpot:4"], "slo"), (["--rate-end", "4"], "rate-end"), (["--trace", folder + "/none"], "none")):
                 out = harness.run_pixii(*base, *flags)
                 self.assertEqual(out.returncode, 2)

@@ -63,6 +63,17 @@ TEST(EngineImportTest, WhatIsWrittenIsReadAsItWas) {
   EXPECT_EQ(again->text, imported->text);
 }
 
+TEST(EngineImportTest, KeysOfAGroupAreJudgedBesideTheOneThatTheyNeed) {
+  const Result<ImportedEngineArgs> imported = ImportEngineArgs(
+      "speculative_config:\n  max_draft_len: 4\n  decoding_type: NGram\n  no_such: 1\n", "e.yaml");
+  ASSERT_TRUE(imported);
+  ASSERT_EQ(imported->keys.size(), 3U);
+  EXPECT_EQ(imported->keys[0].said, "--draft-tokens 4");
+  EXPECT_EQ(imported->keys[1].said, "--speculation lookup");
+  EXPECT_EQ(imported->keys[2].outcome, Imported::kRefused);
+  EXPECT_TRUE(imported->keys[2].said.starts_with("e.yaml:4")) << imported->keys[2].said;
+}
+
 TEST(EngineImportTest, WhatIsNoMappingIsAnError) {
   EXPECT_FALSE(ImportEngineArgs("- a\n", "e.yaml"));
   EXPECT_FALSE(ImportEngineArgs("a: [\n", "e.yaml"));
