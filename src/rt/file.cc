@@ -179,6 +179,11 @@ Result<std::optional<FileInfo>> StatFile(const std::string& path) {
 }
 
 Result<void> WriteFileAtomic(const std::string& path, std::string_view bytes, std::uint32_t mode) {
+  PX_TRY(const std::optional<FileInfo> there, StatFile(path));
+  if (there && there->kind == FileKind::kOther) {  // a device or a pipe: no file may take its place
+    const Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    return fd ? WriteAll(fd.get(), bytes, path) : FailErrno(errno, "open for writing", path);
+  }
   std::string temporary = path + ".XXXXXX";
   Fd fd(::mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd) {

@@ -62,7 +62,8 @@ Result<std::optional<FileInfo>> StatFile(const std::string& path);
 Result<std::string> RealPath(const std::string& path);
 
 /// Readers see the old file or the new one whole, also after a crash: temporary file, fsync,
-/// rename, fsync of the folder. `mode`: permissions of the new file, for example 0600 for a key.
+/// rename, fsync of the folder. `mode`: permissions of the new file, for example 0600 for a key. A
+/// device or a pipe is written to instead.
 Result<void> WriteFileAtomic(const std::string& path, std::string_view bytes, std::uint32_t mode);
 
 /// A file written from front to back, for example a download that may go on later.

@@ -1,5 +1,6 @@
 #include "rt/file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -58,6 +59,18 @@ TEST_F(FileTest, AFailedAtomicWriteLeavesNothing) {
   EXPECT_EQ(ListFolder(folder_, 10)->size(), 1U);
   ::rmdir(Path("taken").c_str());
   EXPECT_EQ(WriteFileAtomic(Path("none/x"), "x", 0644).error().code(), Code::kNotFound);
+}
+
+TEST_F(FileTest, ADeviceIsWrittenToAndNotReplaced) {
+  ASSERT_EQ(::mkfifo(Path("pipe").c_str(), 0600), 0);
+  const int reader = ::open(Path("pipe").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  ASSERT_GE(reader, 0);
+  EXPECT_TRUE(WriteFileAtomic(Path("pipe"), "through", 0644));
+  char got[16] = {};
+  EXPECT_EQ(::read(reader, got, sizeof got), 7);
+  EXPECT_STREQ(got, "through");
+  ::close(reader);
+  EXPECT_EQ(StatFile(Path("pipe")).value()->kind, FileKind::kOther);
 }
 
 TEST_F(FileTest, AnEmptyFileIsAnEmptyMap) {
