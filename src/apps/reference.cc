@@ -173,10 +173,10 @@ int RunReference(const Arguments& arguments) {
   } else if (name == "spans") {
     Say("{}", obs::SpansReference());
   } else {
-    return Complain(
-        Error(Code::kInvalidArgument,
-              "pixii reference takes one of config, engine_yaml, metrics, events, errors, man, "
-              "completion SHELL"));
+    return Complain(Error(
+        Code::kInvalidArgument,
+        "pixii reference takes one of config, engine_yaml, metrics, events, errors, spans, man, "
+        "completion SHELL"));
   }
   return kExitDone;
 }
