@@ -51,7 +51,6 @@ void Frontend::HandlePage(Call& call) {
   set("Cache-Control", asset->path == "/" ? kAskAgain : kForGood);
   set("Vary", "Accept-Encoding");
   set("Content-Security-Policy", kContentPolicy);
-  set("X-Content-Type-Options", "nosniff");
   set("Referrer-Policy", "no-referrer");
   if (Lists(request.Field("If-None-Match"), asset->etag)) {
     response.status = 304;

@@ -536,8 +536,11 @@ void AppendHttpHead(std::string& out, const HttpResponseHead& head) {
   } else if (head.chunked) {
     out += "Transfer-Encoding: chunked\r\n";
   }
-  // Answers are for one client, and are what their type says.
-  out += "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
+  // Answers are for one client unless they say otherwise, and are what their type says.
+  const bool cached = std::ranges::any_of(
+      head.fields, [](const HttpField& one) { return one.name == "Cache-Control"; });
+  out += cached ? "" : "Cache-Control: no-store\r\n";
+  out += "X-Content-Type-Options: nosniff\r\n";
   for (const HttpField& further : head.fields) {
     field(further.name, further.value);
   }
