@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <csignal>
 #include <deque>
 #include <utility>
 
@@ -26,8 +27,17 @@ ForeignThread::ForeignThread(std::string name) : state_(std::make_shared<State>(
   state_->name = std::move(name);
   // Nobody joins it: its end is told by has_ended, if it comes.
   auto own = std::make_unique<std::shared_ptr<State>>(state_);
+  // Signals to the process are for those who watch them: whoever blocks none would die of theirs.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) {
+    ::sigdelset(&all, fault);
+  }
+  ::pthread_sigmask(SIG_BLOCK, &all, &before);
   pthread_t thread{};
   const int failure = ::pthread_create(&thread, nullptr, Serve, own.get());
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   PX_ASSERT(failure == 0);
   own.release();  // NOLINT(bugprone-unused-return-value): the thread owns it now
   ::pthread_detach(thread);

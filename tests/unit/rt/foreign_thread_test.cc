@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
 #include <memory>
 #include <mutex>
 
@@ -58,6 +59,16 @@ TEST(ForeignThread, TheLastJobRunsAtTheEnd) {
   ForeignThread thread("foreign");
   EXPECT_TRUE(thread.Stop(std::chrono::seconds(30), [&] { ++ran; }));
   EXPECT_EQ(ran, 1);
+}
+
+TEST(ForeignThread, SignalsToTheProcessAreNotItsBusiness) {
+  ForeignThread thread("foreign");
+  sigset_t mask;
+  ::sigemptyset(&mask);
+  EXPECT_TRUE(thread.Stop(std::chrono::seconds(30),
+                          [&mask] { ::pthread_sigmask(SIG_SETMASK, nullptr, &mask); }));
+  EXPECT_EQ(::sigismember(&mask, SIGUSR1), 1);
+  EXPECT_EQ(::sigismember(&mask, SIGSEGV), 0);
 }
 
 TEST(ForeignThread, AQueueThatIsFullTakesNoMore) {
