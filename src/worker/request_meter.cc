@@ -52,7 +52,10 @@ RequestMeter::RequestMeter(obs::Registry& registry, RequestMeterOptions options)
       e2e_(registry.GetHistogram(MetricId::kTrtE2e, {options_.model, kEngine})),
       ttft_(registry.GetHistogram(MetricId::kTrtTtft, {options_.model, kEngine})),
       per_token_(registry.GetHistogram(MetricId::kTrtTpot, {options_.model, kEngine})),
+      queue_(registry.GetHistogram(MetricId::kTrtQueue, {options_.model, kEngine})),
+      prefill_(registry.GetHistogram(MetricId::kTrtPrefill, {options_.model, kEngine})),
       decode_(registry.GetHistogram(MetricId::kTrtDecode, {options_.model, kEngine})),
+      inference_(registry.GetHistogram(MetricId::kTrtInference, {options_.model, kEngine})),
       cached_per_request_(
           registry.GetHistogram(MetricId::kTrtCachedPerRequest, {options_.model, kEngine})) {
   for (const wire::FinishReason reason : {wire::FinishReason::kStop, wire::FinishReason::kLength}) {
@@ -98,6 +101,12 @@ void RequestMeter::OnFrame(const wire::TokenFrame& frame, rt::Time now) {
     running.tokens += frame.tokens.size();
     generation_tokens_.Add(frame.tokens.size());
   }
+  for (const wire::RequestLeg& leg : frame.legs) {
+    if (leg.times.scheduled_ns >= 0) {
+      running.scheduled =
+          std::min(running.scheduled, running.came + rt::Duration(leg.times.scheduled_ns));
+    }
+  }
   if (frame.finish && --running.live_choices == 0) {
     End(running, frame, now);
     running_.erase(found);
@@ -126,9 +135,15 @@ void RequestMeter::End(const Running& running, const wire::TokenFrame& last, rt:
       .Add();
   const rt::Time first = running.first_token == rt::kNever ? now : running.first_token;
   const rt::Time end = running.last_token == rt::kNever ? now : running.last_token;
+  // Whoever does no steps, as an encoder, has no queue for them.
+  const rt::Time scheduled =
+      running.scheduled == rt::kNever ? running.came : std::min(running.scheduled, first);
   e2e_.Observe(Seconds(end - running.came));
   ttft_.Observe(Seconds(first - running.came));
+  queue_.Observe(Seconds(scheduled - running.came));
+  prefill_.Observe(Seconds(first - scheduled));
   decode_.Observe(Seconds(end - first));
+  inference_.Observe(Seconds(end - scheduled));
   cached_per_request_.Observe(running.cached_tokens);
   if (running.tokens > 1) {
     per_token_.Observe(Seconds(end - first) / static_cast<double>(running.tokens - 1));

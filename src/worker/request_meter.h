@@ -58,6 +58,7 @@ class RequestMeter final {
     std::size_t prompt_tokens = 0;
     bool has_pictures = false;
     bool constrained = false;
+    rt::Time scheduled = rt::kNever;  // first in a step, as its engine says at its end
     rt::Time first_token = rt::kNever;
     rt::Time last_token = rt::kNever;
     std::uint64_t tokens = 0;
@@ -84,7 +85,10 @@ class RequestMeter final {
   obs::Histogram& e2e_;
   obs::Histogram& ttft_;
   obs::Histogram& per_token_;
+  obs::Histogram& queue_;
+  obs::Histogram& prefill_;
   obs::Histogram& decode_;
+  obs::Histogram& inference_;
   obs::Histogram& cached_per_request_;
 };
 

@@ -123,12 +123,14 @@ class Names(unittest.TestCase):
         for role in ("agg", "prefill", "decode"):
             said = families(self.processes[role])
             counts = {name: said.total(f"trtllm_{name}_count") for name in
-                      ("e2e_request_latency_seconds", "time_to_first_token_seconds", "request_decode_time_seconds",
+                      ("e2e_request_latency_seconds", "time_to_first_token_seconds", "request_queue_time_seconds",
+                       "request_prefill_time_seconds", "request_decode_time_seconds", "request_inference_time_seconds",
                        "prompt_cached_tokens_per_request")}
             self.assertEqual(set(counts.values()), {said.total("trtllm_request_success_total")}, counts)
             self.assertGreater(said.total("trtllm_request_success_total"), 0)
             total = said.total("trtllm_e2e_request_latency_seconds_sum")
-            parts = said.total("trtllm_time_to_first_token_seconds_sum") + said.total("trtllm_request_decode_time_seconds_sum")
+            parts = sum(said.total(f"trtllm_request_{part}_time_seconds_sum") for part in ("queue", "prefill", "decode"))
+            self.assertGreater(said.total("trtllm_request_prefill_time_seconds_sum"), 0)
             self.assertAlmostEqual(total, parts, delta=0.005 * counts["e2e_request_latency_seconds"])
 
     def test_transfers_are_counted_at_the_decode_worker_alone(self):

@@ -15,6 +15,8 @@ using wire::FinishReason;
 
 class RequestMeterTest : public testing::Test {
  protected:
+  static constexpr rt::Duration kQueued = std::chrono::milliseconds(30);
+
   static rt::Time At(int milliseconds) {
     return rt::Time(std::chrono::milliseconds(1000 + milliseconds));
   }
@@ -38,6 +40,9 @@ class RequestMeterTest : public testing::Test {
     if (finish == FinishReason::kError) {
       frame.error = Error(Code::kResourceExhausted, "full");
     }
+    if (finish) {
+      frame.legs.emplace_back().times.scheduled_ns = kQueued.count();
+    }
     meter_.OnFrame(frame, At(at));
   }
 
@@ -60,12 +65,17 @@ TEST_F(RequestMeterTest, TheCountsOfARequestsTimesAgree) {
   Frame(1, 300, 2, FinishReason::kStop);
   Expect("trtllm_num_requests_completed_total" + std::string(kModel) + " 0");
   Frame(1, 400, 1, FinishReason::kLength, 1);
-  for (const char* name : {"e2e_request_latency_seconds", "time_to_first_token_seconds",
-                           "request_decode_time_seconds", "prompt_cached_tokens_per_request"}) {
+  for (const char* name :
+       {"e2e_request_latency_seconds", "time_to_first_token_seconds", "request_queue_time_seconds",
+        "request_prefill_time_seconds", "request_decode_time_seconds",
+        "request_inference_time_seconds", "prompt_cached_tokens_per_request"}) {
     Expect("trtllm_" + std::string(name) + "_count" + kModel + " 1");
   }
   Expect("trtllm_e2e_request_latency_seconds_sum" + std::string(kModel) + " 0.4");
   Expect("trtllm_time_to_first_token_seconds_sum" + std::string(kModel) + " 0.1");
+  Expect("trtllm_request_queue_time_seconds_sum" + std::string(kModel) + " 0.03");
+  Expect("trtllm_request_prefill_time_seconds_sum" + std::string(kModel) + " 0.07");
+  Expect("trtllm_request_inference_time_seconds_sum" + std::string(kModel) + " 0.37");
   Expect("trtllm_generation_tokens_total" + std::string(kModel) + " 4");
   Expect("trtllm_prompt_tokens_total" + std::string(kModel) + " 5");
   Expect("trtllm_prompt_cached_tokens_total" + std::string(kModel) + " 2");
