@@ -133,7 +133,7 @@ void FrontendMetrics::OnGeneration(const GenerationRecord& record, rt::Time now)
     transport_.Observe(Seconds(record.first_frame - record.started));
   }
   recomputed_.Add(record.recomputed ? 1 : 0);
-  duration_.Observe(Seconds(now - record.started));
+  duration_.Observe(Seconds(now - record.started), obs::Exemplar{record.trace_id});
   input_.Observe(static_cast<double>(record.prompt_tokens));
   output_.Observe(static_cast<double>(record.output_tokens));
   cached_.Observe(static_cast<double>(record.cached_tokens));
@@ -157,7 +157,7 @@ void FrontendMetrics::OnGeneration(const GenerationRecord& record, rt::Time now)
 void FrontendMetrics::OnTokens(const GenerationRecord& record, std::uint64_t count, rt::Time now) {
   output_tokens_.Add(count);
   if (record.last_token == rt::kNever) {
-    first_token_.Observe(Seconds(now - record.started));
+    first_token_.Observe(Seconds(now - record.started), obs::Exemplar{record.trace_id});
     return;
   }
   between_tokens_.Observe(Seconds(now - record.last_token) / static_cast<double>(count), count);

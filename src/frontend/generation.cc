@@ -25,6 +25,9 @@ Generation::Generation(GenerationHost& host, Exchange& exchange, GenerationPlan 
   record_.surface = plan_.writer ? plan_.writer->surface() : plan_.shape.surface;
   record_.stream = plan_.stream;
   record_.started = host_.Now();
+  if (plan_.trace) {
+    record_.trace_id = obs::ToHex(plan_.trace->context.trace);
+  }
   last_frame_ = record_.started;
   last_comment_ = record_.started;
   parts_.resize(plan_.prompts.size());

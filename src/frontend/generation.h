@@ -75,6 +75,7 @@ struct GenerationRecord {
   rt::Duration postprocess{};         // spent making text of frames
   bool recomputed = false;            // it went on at a worker that computes with other bits
   std::optional<Error> error;
+  std::string trace_id;  // 32 hexadecimal digits; empty: nobody traces it
 };
 
 class GenerationHost {

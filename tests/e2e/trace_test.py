@@ -7,6 +7,7 @@ import random
 import re
 import tempfile
 import unittest
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import cluster
@@ -218,6 +219,18 @@ class Trees(unittest.TestCase):
             root = self.check_tree(spans)
             self.assertEqual(bool(root.error), name == "refused")
         self.assertTrue(all(headers["x-team"] == "tests" for headers in collector.headers))
+
+    def test_a_slow_bucket_names_the_trace_that_fell_into_it(self):
+        trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+        with harness.Server("tiny-chat", *FLAGS) as server:
+            status, _, body = server.request("POST", COMPLETIONS, {"prompt": "a b", "max_tokens": 2},
+                                             headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
+            self.assertEqual(status, 200, body)
+            asked = urllib.request.Request(f"http://127.0.0.1:{server.port}/metrics", headers={"Accept": "application/openmetrics-text"})
+            with urllib.request.urlopen(asked, timeout=30) as reply:
+                text = reply.read().decode()
+            for name in ("time_to_first_token_seconds", "request_duration_seconds"):
+                self.assertRegex(text, f'dynamo_frontend_{name}_bucket.* # {{trace_id="{trace}"}}')
 
     def test_a_collector_that_is_away_or_speaks_grpc_harms_no_request(self):
         with harness.Server("tiny-chat", *FLAGS, "--otel-export", "--otel-endpoint", "http://127.0.0.1:9") as server:
