@@ -43,6 +43,7 @@ int RunBench(const Arguments& arguments);
 int RunConformance(const Arguments& arguments);
 int RunDoctor(const Arguments& arguments);
 int RunSimulate(const Arguments& arguments);
+int RunTrace(const Arguments& arguments);
 int RunTop(const Arguments& arguments);
 int RunReference(const Arguments& arguments);
 

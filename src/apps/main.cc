@@ -6,6 +6,7 @@
 
 #include "apps/build_facts.h"
 #include "apps/command.h"
+#include "apps/command_lines.h"
 #include "apps/config_command.h"
 #include "apps/media_command.h"
 #include "apps/version.h"
@@ -47,6 +48,7 @@ constexpr Row kCommands[] = {
     {"conformance", "asks any OpenAI-compatible server what it should do, and says what it does",
      RunConformance},
     {"simulate", "runs the whole server under virtual time, by seed", RunSimulate},
+    {"trace", "prints the timeline of one ended request", RunTrace},
     {"top", "shows models, workers and what they do, live", RunTop},
     {"doctor", "says whether this machine can run pixii, and how well", RunDoctor},
     {"reference", "prints a page of docs/reference, the man page or a shell's completion",

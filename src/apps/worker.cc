@@ -110,6 +110,7 @@ class Worker final {
                 control::ReadinessOptions{.canary_interval = rt::Duration(flags_.canary_interval),
                                           .canary_timeout = rt::Duration(flags_.canary_timeout),
                                           .stall_limit = rt::Duration(flags_.stall_limit)},
+            .meter = &*meter_,
             .log = &process_.log(),
             .on_health = [this](bool healthy, const std::string& why) { OnHealth(healthy, why); }});
     PX_TRY(const rt::Address bound, service_->Start(address));

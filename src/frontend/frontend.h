@@ -242,6 +242,7 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   void HandleLive(Call& call);
   void HandleReady(Call& call);
   void HandleMetrics(Call& call);
+  void HandleTrace(Call& call);
   void HandleCluster(Call& call);
   void HandlePage(Call& call);
 

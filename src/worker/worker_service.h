@@ -55,6 +55,9 @@ struct WorkerServiceOptions {
   /// An engine that does not answer is told of: it gets no requests, and what it has goes
   /// elsewhere.
   std::optional<control::ReadinessOptions> health = {};
+  /// Counts the requests of frontends, test requests apart; null: nobody does. It outlives the
+  /// service.
+  RequestMeter* meter = nullptr;
   /// Hears of each request that came and ended; null: nobody does. It outlives the service.
   obs::Log* log = nullptr;
   /// Hears when it stops or begins to answer; it may not destroy the service.
