@@ -13,6 +13,7 @@
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
 #include "apps/print_figures.h"
+#include "apps/trace_inputs.h"
 #include "bench/adapter_bench.h"
 #include "bench/cluster_bench.h"
 #include "bench/diffusion_bench.h"
@@ -35,21 +36,17 @@
 #include "rt/loop.h"
 #include "rt/net.h"
 #include "rt/process.h"
-#include "sim/trace.h"
 
 namespace pixii::apps {
 
 namespace {
 
-constexpr std::uint64_t kTraceBytesMax = std::uint64_t{4} << 30;
 constexpr std::uint64_t kExportBytesMax = std::uint64_t{1} << 30;
 
 // Of the repeat with this seed.
 Result<bench::LoadPlan> PlanOf(const BenchServeFlags& flags, std::uint64_t seed) {
   if (!flags.trace.empty()) {
-    PX_TRY(const std::string text, rt::ReadFile(flags.trace, kTraceBytesMax));
-    PX_TRY(const sim::Trace trace,
-           sim::ReadTrace(text, static_cast<std::uint32_t>(flags.trace_block_size)));
+    PX_TRY(const sim::Trace trace, ReadTraceFile(flags.trace, flags.trace_block_size));
     return bench::PlanOfTrace(trace, flags.speed, seed);
   }
   if (flags.rate_end > 0 && flags.rate == 0) {

@@ -9,6 +9,7 @@
 
 #include "apps/command.h"
 #include "apps/print_figures.h"
+#include "apps/trace_inputs.h"
 #include "bench/report.h"
 #include "rt/file.h"
 #include "sim/planner_sim.h"
@@ -17,8 +18,6 @@ namespace pixii::apps {
 
 namespace {
 
-constexpr std::uint64_t kTraceBytesMax = std::uint64_t{4} << 30;
-constexpr std::uint64_t kProfileBytesMax = std::uint64_t{64} << 20;
 constexpr std::uint64_t kConfigBytesMax = 1 << 20;
 constexpr double kAttainmentBar = 0.95;  // of the oracle's
 constexpr double kCostBar = 1.15;        // of its worker-hours
@@ -53,13 +52,7 @@ Result<sim::PlannerSimOptions> OptionsOf(const TraceFlags& flags, std::uint64_t 
   fleet.batch_tokens_max = static_cast<std::uint32_t>(flags.max_batched_tokens);
   fleet.kv_tokens = static_cast<std::uint64_t>(flags.kv_blocks * flags.block_size);
   fleet.room = static_cast<std::uint32_t>(flags.room);
-  fleet.timing.speedup = flags.mock_speedup;
-  fleet.timing.decode_speedup = flags.mock_decode_speedup;
-  if (!flags.mock_profile.empty()) {
-    PX_TRY(const std::string profile, rt::ReadFile(flags.mock_profile, kProfileBytesMax));
-    PX_TRY(fleet.timing.profile, engine::ParseMockProfile(profile));
-    fleet.timing.model = engine::MockTimingModel::kProfile;
-  }
+  PX_TRY(fleet.timing, SimulatedTiming(flags));
   return out;
 }
 
@@ -68,9 +61,7 @@ Result<sim::PlannerLoad> LoadOf(const TraceFlags& flags, std::uint64_t seed) {
     return sim::MakePlannerLoad(flags.load, flags.load_rate,
                                 static_cast<double>(flags.load_time) / 1e9, seed);
   }
-  PX_TRY(const std::string text, rt::ReadFile(flags.trace, kTraceBytesMax));
-  PX_TRY(const sim::Trace trace,
-         sim::ReadTrace(text, static_cast<std::uint32_t>(flags.trace_block_size)));
+  PX_TRY(const sim::Trace trace, ReadTraceFile(flags.trace, flags.trace_block_size));
   return sim::LoadOfTrace(trace, static_cast<std::uint32_t>(flags.copies), seed);
 }
 

@@ -11,16 +11,13 @@
 #include "apps/command.h"
 #include "apps/print_figures.h"
 #include "apps/router_flags.h"
+#include "apps/trace_inputs.h"
 #include "bench/report.h"
-#include "rt/file.h"
 #include "sim/trace_sim.h"
 
 namespace pixii::apps {
 
 namespace {
-
-constexpr std::uint64_t kTraceBytesMax = std::uint64_t{4} << 30;
-constexpr std::uint64_t kProfileBytesMax = std::uint64_t{64} << 20;
 
 Result<sim::TraceSimOptions> OptionsOf(const TraceFlags& flags, std::uint64_t seed) {
   sim::TraceSimOptions out;
@@ -42,13 +39,7 @@ Result<sim::TraceSimOptions> OptionsOf(const TraceFlags& flags, std::uint64_t se
   out.block_count = static_cast<std::uint32_t>(flags.kv_blocks);
   out.event_delay = rt::Duration(flags.event_delay);
   out.seed = seed;
-  out.timing.speedup = flags.mock_speedup;
-  out.timing.decode_speedup = flags.mock_decode_speedup;
-  if (!flags.mock_profile.empty()) {
-    PX_TRY(const std::string text, rt::ReadFile(flags.mock_profile, kProfileBytesMax));
-    PX_TRY(out.timing.profile, engine::ParseMockProfile(text));
-    out.timing.model = engine::MockTimingModel::kProfile;
-  }
+  PX_TRY(out.timing, SimulatedTiming(flags));
   return out;
 }
 
@@ -56,9 +47,7 @@ Result<sim::Trace> LoadTrace(const TraceFlags& flags) {
   if (flags.trace.empty()) {
     return Fail(Code::kInvalidArgument, "trace: --trace FILE names the trace to replay", "trace");
   }
-  PX_TRY(const std::string text, rt::ReadFile(flags.trace, kTraceBytesMax));
-  PX_TRY(sim::Trace trace,
-         sim::ReadTrace(text, static_cast<std::uint32_t>(flags.trace_block_size)));
+  PX_TRY(sim::Trace trace, ReadTraceFile(flags.trace, flags.trace_block_size));
   const auto first = static_cast<std::size_t>(flags.trace_requests);
   if (first > 0 && first < trace.requests.size()) {
     trace.requests.resize(first);

@@ -6,19 +6,10 @@
 #include <cmath>
 #include <vector>
 
+#include "unit/control/planner_engine.h"
+
 namespace pixii::control {
 namespace {
-
-// A step: 10 ms and 0.01 ms a token of prompts; 20 ms and 1 ms for each 1000 tokens of context.
-EngineModel MakeEngine() {
-  EngineModel out;
-  out.prefill_ms = [](double tokens) { return 10 + 0.01 * tokens; };
-  out.decode_ms = [](double kv, double) { return 20 + kv / 1000; };
-  out.kv_tokens = 100'000;
-  out.sequences_max = 64;
-  out.batch_tokens_max = 4000;
-  return out;
-}
 
 struct FormulaCase {
   FormulaInput in;

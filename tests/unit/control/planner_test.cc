@@ -11,18 +11,10 @@
 #include <utility>
 #include <vector>
 
+#include "unit/control/planner_engine.h"
+
 namespace pixii::control {
 namespace {
-
-EngineModel MakeEngine() {
-  EngineModel out;
-  out.prefill_ms = [](double tokens) { return 10 + 0.01 * tokens; };
-  out.decode_ms = [](double kv, double) { return 20 + kv / 1000; };
-  out.kv_tokens = 100'000;
-  out.sequences_max = 64;
-  out.batch_tokens_max = 4000;
-  return out;
-}
 
 // A planner, and workers that are there as soon as they are asked for.
 class World {
