@@ -4,6 +4,7 @@ import pathlib
 import random
 import re
 import signal
+import sys
 import tempfile
 import time
 
@@ -105,17 +106,22 @@ class Cluster:
         return self
 
     def __exit__(self, kind, value, trace):
-        statuses = {}
-        for name, process in [("frontend", self.frontend), *((f"worker {i}", w) for i, w in enumerate(self.workers))]:
-            if kind is not None:
-                import sys
-                print(name, process.log_text(), file=sys.stderr)
-                process.kill()
-            else:
-                statuses[name] = process.stop()
-        self.folder.cleanup()
-        if any(statuses.values()):
-            raise AssertionError(f"exit statuses after SIGTERM: {statuses}")
+        end([self.frontend, *self.workers], kind is None, self.folder)
+
+
+def end(processes, well, folder):
+    """Stops them one after the other, each of which must exit with 0, or prints their logs and kills them; removes the folder."""
+    statuses = []
+    for process in processes:
+        name = getattr(process, "role", type(process).__name__.lower())
+        if well:
+            statuses.append((name, process.stop()))
+        else:
+            print(name, process.log_text(), file=sys.stderr)
+            process.kill()
+    folder.cleanup()
+    if any(status for _, status in statuses):
+        raise AssertionError(f"exit statuses after SIGTERM: {statuses}")
 
 
 def total(frontend, name, label=""):

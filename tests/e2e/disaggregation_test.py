@@ -100,24 +100,12 @@ class Disaggregated:
                 raise AssertionError(f"{worker.role}: {left}") from error
 
     def end(self, well):
-        statuses = {}
-        for process in (*([self.frontend] if self.frontend else []), *self.workers()):
-            if well:
-                statuses[id(process)] = process.stop()
-            else:
-                process.kill()
-        self.root.cleanup()
-        if any(statuses.values()):
-            raise AssertionError(f"exit statuses after SIGTERM: {statuses}")
+        cluster.end((*([self.frontend] if self.frontend else []), *self.workers()), well, self.root)
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, value, trace):
-        if kind is not None:
-            import sys
-            for process in (self.frontend, *self.workers()):
-                print(process.log_text(), file=sys.stderr)
         self.end(kind is None)
 
 

@@ -102,17 +102,10 @@ class Cluster:
             worker.wait_for(lambda worker=worker: not any(cluster.total(worker, name) for name in names), LATE, "nothing is left")
 
     def end(self, asserts=True):
-        statuses = {}
-        for process in ([self.frontend] if self.frontend else []) + self.workers:
-            if asserts:
-                statuses[getattr(process, "role", "frontend")] = process.stop()
-            else:
-                print(getattr(process, "role", "frontend"), process.log_text(), file=sys.stderr)
-                process.kill()
+        processes = ([self.frontend] if self.frontend else []) + self.workers
+        cluster.end(processes, asserts, self.root)
+        for process in processes:
             process.folder.cleanup()
-        self.root.cleanup()
-        if any(statuses.values()):
-            raise AssertionError(f"exit statuses after SIGTERM: {statuses}")
 
     def __enter__(self):
         return self

@@ -88,13 +88,10 @@ class MetricsCluster:
         return [process for key, process in self.processes.items() if key.startswith(name)]
 
     def close(self, kill=False):
-        statuses = {}
-        for name, process in reversed(list(self.processes.items())):
-            statuses[name] = process.kill() if kill else process.stop()
+        processes = list(reversed(self.processes.values()))
+        cluster.end(processes, not kill, self.root)
+        for process in processes:
             process.folder.cleanup()
-        self.root.cleanup()
-        if any(statuses.values()):
-            raise AssertionError(f"exit statuses after SIGTERM: {statuses}")
 
     def __enter__(self):
         return self

@@ -9,7 +9,6 @@ import os
 import pathlib
 import random
 import subprocess
-import sys
 import tempfile
 import threading
 import unittest
@@ -120,23 +119,12 @@ class Arrangement:
                             f"nothing held by a worker ({self.text})")
 
     def end(self, well):
-        statuses = []
-        for process in (*([self.frontend] if self.frontend else []), *self.workers):
-            if well:
-                statuses.append(process.stop())
-            else:
-                process.kill()
-        self.root.cleanup()
-        if any(statuses):
-            raise AssertionError(f"exit statuses after SIGTERM: {statuses}")
+        cluster.end((*([self.frontend] if self.frontend else []), *self.workers), well, self.root)
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, value, trace):
-        if kind is not None:
-            for process in (self.frontend, *self.workers):
-                print(process.log_text(), file=sys.stderr)
         self.end(kind is None)
 
 
