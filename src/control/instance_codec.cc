@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "base/type_traits.h"
 #include "wire/json.h"
 #include "wire/messages/fields.h"
 
@@ -37,18 +38,6 @@ Error NotA(std::string_view what) {
 }
 
 // ---- messages of wire/messages/fields.h as JSON
-
-template <class T>
-struct IsVector : std::false_type {};
-
-template <class T>
-struct IsVector<std::vector<T>> : std::true_type {};
-
-template <class T>
-struct IsOptional : std::false_type {};
-
-template <class T>
-struct IsOptional<std::optional<T>> : std::true_type {};
 
 template <class T>
 Json ToJson(const T& value) {

@@ -274,6 +274,8 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   void SendMediaFile(Call& call, wire::MediaKind kind, std::size_t index);
   void DeleteMedia(Call& call, wire::MediaKind kind);
   Result<void> CheckMedia(const Call& call) const;
+  /// The caller's job of the route's id. Errors: kNotFound; those of CheckMedia.
+  Result<const MediaJob*> FindMedia(const Call& call, wire::MediaKind kind) const;
   Error MediaOnly() const;
 
   std::int64_t UnixNow() const { return environment_.loop.WallNow().unix_seconds; }

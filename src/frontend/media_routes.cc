@@ -358,15 +358,20 @@ void Frontend::HandleVideos(Call& call) {
 
 void Frontend::HandleVideo(Call& call) {
   const auto find = [&]() -> Result<std::string> {
-    PX_CHECK_OK(CheckMedia(call));
-    const std::string_view id = ParameterOf(*call.route, call.exchange.request());
-    const MediaJob* job = media_->Find(call.key->tenant, id);
-    if (job == nullptr || job->spec.kind != MediaKind::kVideo) {
-      return Fail(NoMedia("video", id));
-    }
+    PX_TRY(const MediaJob* job, FindMedia(call, MediaKind::kVideo));
     return job->Body();
   };
   Answer(call, find());
+}
+
+Result<const MediaJob*> Frontend::FindMedia(const Call& call, MediaKind kind) const {
+  PX_CHECK_OK(CheckMedia(call));
+  const std::string_view id = ParameterOf(*call.route, call.exchange.request());
+  const MediaJob* job = media_->Find(call.key->tenant, id);
+  if (job == nullptr || job->spec.kind != kind) {
+    return Fail(NoMedia(NameOf(kind), id));
+  }
+  return job;
 }
 
 void Frontend::HandleDeleteVideo(Call& call) { DeleteMedia(call, MediaKind::kVideo); }
@@ -375,32 +380,22 @@ void Frontend::HandleDeleteImage(Call& call) { DeleteMedia(call, MediaKind::kIma
 
 void Frontend::DeleteMedia(Call& call, MediaKind kind) {
   const std::string_view id = ParameterOf(*call.route, call.exchange.request());
-  const std::string_view what = NameOf(kind);
-  if (const Result<void> served = CheckMedia(call); !served) {
-    Refuse(call, served.error());
-    return;
-  }
-  const MediaJob* job = media_->Find(call.key->tenant, id);
-  if (job == nullptr || job->spec.kind != kind) {
-    Refuse(call, NoMedia(what, id));
+  if (const auto job = FindMedia(call, kind); !job) {
+    Refuse(call, job.error());
     return;
   }
   (void)media_->Erase(call.key->tenant, id);
-  AnswerDeleted(call, fmt::format("{}.deleted", what), id);
+  AnswerDeleted(call, fmt::format("{}.deleted", NameOf(kind)), id);
 }
 
 void Frontend::SendMediaFile(Call& call, MediaKind kind, std::size_t index) {
-  const std::string_view id = ParameterOf(*call.route, call.exchange.request());
+  const auto found = FindMedia(call, kind);
+  if (!found) {
+    Refuse(call, found.error());
+    return;
+  }
+  const MediaJob* job = *found;
   const std::string_view what = NameOf(kind);
-  if (const Result<void> served = CheckMedia(call); !served) {
-    Refuse(call, served.error());
-    return;
-  }
-  const MediaJob* job = media_->Find(call.key->tenant, id);
-  if (job == nullptr || job->spec.kind != kind) {
-    Refuse(call, NoMedia(what, id));
-    return;
-  }
   if (index >= job->file_bytes.size() || job->status != MediaStatus::kCompleted) {
     const bool completed = job->status == MediaStatus::kCompleted;
     Refuse(call, completed

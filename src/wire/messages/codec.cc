@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/type_traits.h"
 #include "wire/messages/fields.h"
 #include "wire/msgpack.h"
 
@@ -60,24 +61,6 @@ constexpr CodeNameOf kCodes[] = {
 #include "base/error_codes.def"
 #undef PX_ERROR
 };
-
-template <class T>
-struct IsVector : std::false_type {};
-
-template <class T>
-struct IsVector<std::vector<T>> : std::true_type {};
-
-template <class T>
-struct IsOptional : std::false_type {};
-
-template <class T>
-struct IsOptional<std::optional<T>> : std::true_type {};
-
-template <class T>
-struct IsPair : std::false_type {};
-
-template <class A, class B>
-struct IsPair<std::pair<A, B>> : std::true_type {};
 
 template <class T>
 constexpr bool kIsMessage = !std::is_same_v<decltype(kFields<T>), const std::nullptr_t>;

@@ -8,21 +8,17 @@
 #include <semaphore>
 #include <string>
 
+#include "unit/rt/real_loop.h"
+
 namespace pixii::frontend {
 namespace {
 
 using namespace std::chrono_literals;
 
-class BlobStoreTest : public ::testing::Test {
+class BlobStoreTest : public rt::RealLoopTest {
  protected:
   void SetUp() override {
-    auto made = rt::MakeLoop();
-    ASSERT_TRUE(made);
-    loop = std::move(*made);
-    loop->RunAt(loop->Now() + 30s, [this] {
-      ADD_FAILURE() << "too late";
-      loop->Stop();
-    });
+    RealLoopTest::SetUp();
     folder = ::testing::TempDir() + "blob-store-test";
     std::filesystem::remove_all(folder);
   }
@@ -54,7 +50,6 @@ class BlobStoreTest : public ::testing::Test {
     return out;
   }
 
-  std::unique_ptr<rt::Loop> loop;
   std::string folder;
 };
 

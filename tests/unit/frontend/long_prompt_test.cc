@@ -12,22 +12,17 @@
 #include "frontend/frontend.h"
 #include "unit/frontend/fake_text.h"
 #include "unit/frontend/fake_worker.h"
+#include "unit/rt/real_loop.h"
 
 namespace pixii::frontend {
 namespace {
 
 using namespace std::chrono_literals;
 
-class LongPromptTest : public ::testing::Test {
+class LongPromptTest : public rt::RealLoopTest {
  protected:
   void SetUp() override {
-    auto made = rt::MakeLoop();
-    ASSERT_TRUE(made);
-    loop = std::move(*made);
-    loop->RunAt(loop->Now() + 30s, [this] {
-      ADD_FAILURE() << "too late";
-      loop->Stop();
-    });
+    RealLoopTest::SetUp();
     net = rt::MakeNet(*loop);
     worker.emplace(*loop);
     worker->mutable_card().context_tokens_max = 1'000'000;
@@ -75,7 +70,6 @@ class LongPromptTest : public ::testing::Test {
     return std::move(answer);
   }
 
-  std::unique_ptr<rt::Loop> loop;
   std::unique_ptr<rt::Net> net;
   std::optional<testing::FakeWorker> worker;
   FrontendOptions options;

@@ -6,6 +6,8 @@
 #include <numeric>
 #include <thread>
 
+#include "unit/rt/real_loop.h"
+
 namespace pixii::rt {
 namespace {
 
@@ -13,19 +15,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kApart = [](int&, int&) { return false; };
 
-struct InboxTest : ::testing::Test {
-  void SetUp() override {
-    auto made = MakeLoop();
-    ASSERT_TRUE(made);
-    loop = std::move(*made);
-    loop->RunAt(loop->Now() + 30s, [this] {
-      ADD_FAILURE() << "too late";
-      loop->Stop();
-    });
-  }
-
-  std::unique_ptr<Loop> loop;
-};
+class InboxTest : public RealLoopTest {};
 
 TEST_F(InboxTest, WhatWaitsComesTogetherAndInOrder) {
   std::vector<std::vector<int>> heard;

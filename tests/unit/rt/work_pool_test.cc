@@ -8,26 +8,14 @@
 #include <thread>
 
 #include "rt/loop.h"
+#include "unit/rt/real_loop.h"
 
 namespace pixii::rt {
 namespace {
 
 using namespace std::chrono_literals;
 
-class WorkPoolTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    auto made = MakeLoop();
-    ASSERT_TRUE(made);
-    loop = std::move(*made);
-    loop->RunAt(loop->Now() + 30s, [this] {
-      ADD_FAILURE() << "too late";
-      loop->Stop();
-    });
-  }
-
-  std::unique_ptr<Loop> loop;
-};
+class WorkPoolTest : public RealLoopTest {};
 
 TEST_F(WorkPoolTest, WorksElsewhereAndIsDoneOnTheLoop) {
   WorkPool pool(*loop, "work", 2, 100);

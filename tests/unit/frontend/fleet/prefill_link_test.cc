@@ -92,6 +92,18 @@ class PrefillLinkTest : public FleetFixture {
     EXPECT_EQ(link_->outstanding_count(), 0U);
   }
 
+  /// Ends every worker and what speaks to them; StartBoth begins anew.
+  void EndAll() {
+    link_.reset();
+    prefill_.reset();
+    fleet_.reset();
+    received_.clear();
+    instances_.clear();
+    while (!workers_.empty()) {
+      Kill(workers_.begin()->first);
+    }
+  }
+
   void TearDown() override {  // agents go before the exchange that they meet at
     link_.reset();
     prefill_.reset();
@@ -194,14 +206,7 @@ TEST_F(PrefillLinkTest, ADeathWhileBlocksMoveCostsTimeAlone) {
       RunToEnd(request);
       ExpectOracle(request);
       ExpectQuiet();
-      link_.reset();
-      prefill_.reset();
-      fleet_.reset();
-      received_.clear();
-      instances_.clear();
-      while (!workers_.empty()) {
-        Kill(workers_.begin()->first);
-      }
+      EndAll();
     }
   }
 }
@@ -272,14 +277,7 @@ TEST_F(PrefillLinkTest, AnAskedWorkerThatDiesOrAClientThatLeavesCostsNothing) {
     RunToEnd(request);
     ExpectOracle(request);
     ExpectQuiet();
-    link_.reset();
-    prefill_.reset();
-    fleet_.reset();
-    received_.clear();
-    instances_.clear();
-    while (!workers_.empty()) {
-      Kill(workers_.begin()->first);
-    }
+    EndAll();
   }
 }
 
@@ -310,14 +308,7 @@ TEST_F(PrefillLinkTest, ADeathOfThePrefillWorkerCostsTimeAlone) {
     RunToEnd(request);
     ExpectOracle(request);
     ExpectQuiet();
-    link_.reset();
-    prefill_.reset();
-    fleet_.reset();
-    received_.clear();
-    instances_.clear();
-    while (!workers_.empty()) {
-      Kill(workers_.begin()->first);
-    }
+    EndAll();
   }
 }
 
