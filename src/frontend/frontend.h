@@ -243,6 +243,7 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   void HandleReady(Call& call);
   void HandleMetrics(Call& call);
   void HandleTrace(Call& call);
+  void HandleEndedRequests(Call& call);
   void HandleCluster(Call& call);
   void HandlePage(Call& call);
 

@@ -52,6 +52,10 @@ obs::SpanTree SpansOf(const RequestTrace& trace);
 /// As GET /v1/traces/{id} has it.
 std::string TraceJson(const RequestTrace& trace);
 
+/// What a planner needs of a request, as GET /v1/requests has it; `sequence`: its number among
+/// those that ended.
+std::string EndedRequestJson(const RequestTrace& trace, std::uint64_t sequence);
+
 using EndedTrace = std::shared_ptr<const RequestTrace>;
 
 /// The last ended requests of a process.
@@ -74,6 +78,18 @@ class TraceStore final {
 
   void Add(EndedTrace trace);
 
+  /// A request came whose trace will be added.
+  void Begin();
+
+  struct Recent {
+    std::uint64_t begun = 0;  // since the start
+    std::uint64_t ended = 0;
+    std::vector<EndedTrace> traces;  // the last ones of those that ended, the oldest first
+  };
+
+  /// What ended after the first `after` of all that did, as far as it is remembered.
+  Recent Since(std::uint64_t after) const;
+
   /// The last one whose answer, client or trace has this id; null: there is none.
   EndedTrace Find(std::string_view id) const;
 
@@ -81,6 +97,8 @@ class TraceStore final {
   const Options options_;
   mutable rt::Mutex mutex_;
   std::deque<EndedTrace> traces_ PX_GUARDED_BY(mutex_);
+  std::uint64_t begun_ PX_GUARDED_BY(mutex_) = 0;
+  std::uint64_t ended_ PX_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace pixii::frontend

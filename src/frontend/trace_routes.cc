@@ -1,6 +1,8 @@
 // Where a request's trace begins, and GET /v1/traces/{request id}.
 #include <fmt/format.h>
 
+#include <charconv>
+#include <system_error>
 #include <utility>
 
 #include "frontend/field_error.h"
@@ -44,6 +46,7 @@ void Frontend::BeginTrace(Call& call, Surface surface) {
   trace->path = request.path;
   trace->operation = OperationOf(surface);
   trace->begun = Now();
+  traces_.Begin();
   trace->wall = environment_.loop.WallNow();
   call.trace = std::move(trace);
 }
@@ -68,6 +71,34 @@ void Frontend::HandleTrace(Call& call) {
     return;
   }
   Answer(call, TraceJson(*trace));
+}
+
+// Whoever plans a fleet reads here, look after look, what came and how it was served.
+void Frontend::HandleEndedRequests(Call& call) {
+  constexpr std::string_view kAfter = "after=";
+  const std::string_view query = call.exchange.request().query;
+  std::uint64_t after = 0;
+  if (!query.empty()) {
+    const char* const end = query.data() + query.size();
+    const bool named = query.starts_with(kAfter) && query.size() > kAfter.size();
+    if (!named || std::from_chars(query.data() + kAfter.size(), end, after) !=
+                      std::from_chars_result{end, std::errc()}) {
+      Refuse(call, Error(Code::kInvalidArgument,
+                         "after: must be how many requests had ended at the last look", "after"));
+      return;
+    }
+  }
+  const TraceStore::Recent recent = traces_.Since(after);
+  std::string out =
+      fmt::format(R"({{"object":"list","process":"{:016x}","begun":{},"ended":{},"data":[)",
+                  trace_origin_, recent.begun, recent.ended);
+  std::uint64_t sequence = recent.ended - recent.traces.size();
+  for (const EndedTrace& trace : recent.traces) {
+    out += out.back() == '[' ? "" : ",";
+    out += EndedRequestJson(*trace, ++sequence);
+  }
+  out += "]}";
+  Answer(call, std::move(out));
 }
 
 }  // namespace pixii::frontend

@@ -41,6 +41,25 @@ TEST_F(FrontendTest, TheClusterGoesWithTheAdminRoutes) {
   EXPECT_EQ(Get("/v1/cluster").status, 404);
 }
 
+TEST_F(FrontendTest, WhatEndedIsListedFromALookOn) {
+  Start();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(Post("/v1/completions", R"({"prompt":"a","max_tokens":2})").status, 200);
+  }
+  const Json all = Get("/v1/requests").json();
+  EXPECT_EQ(At(all, "begun").AsInt(), 3);
+  EXPECT_EQ(At(all, "ended").AsInt(), 3);
+  EXPECT_EQ(At(all, "process").string().size(), 16U);
+  ASSERT_EQ(At(all, "data").array().size(), 3U);
+  EXPECT_EQ(At(At(all, "data").array()[0], "sequence").AsInt(), 1);
+  const Json since = Get("/v1/requests?after=2").json();
+  ASSERT_EQ(At(since, "data").array().size(), 1U);
+  EXPECT_EQ(At(At(since, "data").array()[0], "sequence").AsInt(), 3);
+  for (const char* query : {"?after=", "?after=x", "?before=1", "?after=1x", "?after=-1"}) {
+    EXPECT_EQ(Get("/v1/requests" + std::string(query)).status, 400) << query;
+  }
+}
+
 TEST(ClusterView, ShowsWorkersOfOtherProcessesWithWhatIsDoneWithThem) {
   ClusterView view;
   control::Instance instance;

@@ -177,5 +177,48 @@ TEST(TraceStore, FindsTheLastOfAnIdAndForgetsTheOldest) {
   EXPECT_EQ(store.Find(""), nullptr);
 }
 
+TEST(TraceStore, WhatEndedSinceALookIsThereAsFarAsItIsRemembered) {
+  TraceStore store({.count_max = 3});
+  for (int i = 0; i < 5; ++i) {
+    store.Begin();
+    if (i < 4) {
+      store.Add(std::make_shared<RequestTrace>(Answered(100 + i)));
+    }
+  }
+  const TraceStore::Recent all = store.Since(0);
+  EXPECT_EQ(all.begun, 5U);
+  EXPECT_EQ(all.ended, 4U);
+  ASSERT_EQ(all.traces.size(), 3U) << "the first one is forgotten";
+  EXPECT_EQ(all.traces[0]->answered, At(101));
+  ASSERT_EQ(store.Since(3).traces.size(), 1U);
+  EXPECT_EQ(store.Since(3).traces[0]->answered, At(103));
+  EXPECT_TRUE(store.Since(4).traces.empty());
+  EXPECT_TRUE(store.Since(99).traces.empty()) << "who asks had another process before it";
+}
+
+TEST(RequestTrace, SaysToAPlannerHowItWasServed) {
+  RequestTrace trace = Answered(100'000'000);
+  trace.model = "m";
+  trace.prompt_tokens = 20;
+  trace.cached_tokens = 8;
+  trace.output_tokens = 6;
+  trace.first_token = At(40'000'000);
+  trace.last_frame = At(90'000'000);
+  const Result<wire::Json> json = wire::ParseJson(EndedRequestJson(trace, 7));
+  ASSERT_TRUE(json);
+  EXPECT_EQ(json->Find("sequence")->AsInt(), 7);
+  EXPECT_EQ(json->Find("cached_tokens")->AsInt(), 8);
+  EXPECT_EQ(json->Find("ttft_ms")->AsDouble(), 40);
+  EXPECT_EQ(json->Find("itl_ms")->AsDouble(), 10);
+  EXPECT_EQ(json->Find("duration_ms")->AsDouble(), 100);
+  EXPECT_EQ(json->Find("error"), nullptr);
+  trace.first_token = rt::kNever;
+  trace.error = Error(Code::kUnavailable, "nobody is there");
+  const Result<wire::Json> failed = wire::ParseJson(EndedRequestJson(trace, 8));
+  EXPECT_EQ(failed->Find("ttft_ms"), nullptr);
+  EXPECT_EQ(failed->Find("error")->string(), "unavailable");
+  EXPECT_EQ(failed->Find("status")->AsInt(), 503);
+}
+
 }  // namespace
 }  // namespace pixii::frontend
