@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,11 +22,23 @@
 
 namespace pixii::apps {
 
+/// Answers of an engine that are measured together.
+struct BenchedBatch {
+  std::map<RequestId, bool> begun;  // of those that have not ended
+  std::size_t waiting = 0;          // of them, without a token
+  RequestId first{};                // whose tokens are counted
+  std::uint32_t steps_left = 0;
+  rt::Time since{};
+  rt::Time until{};
+  bool cut = false;  // one ended, or what was to be measured is
+};
+
 class BenchedEngine final {
  public:
-  /// Errors: those of loading and of the flags.
-  static Result<std::unique_ptr<BenchedEngine>> Make(const std::string& folder,
-                                                     const EngineFlags& flags);
+  /// `mock`: in the model's place. Errors: those of loading and of the flags.
+  static Result<std::unique_ptr<BenchedEngine>> Make(
+      const std::string& folder, const EngineFlags& flags,
+      const std::optional<engine::MockOptions>& mock = {});
 
   struct Turn {
     double ttft_ms = 0;
@@ -35,6 +48,10 @@ class BenchedEngine final {
 
   /// Answers greedily and waits for the end.
   Result<Turn> Ask(const std::vector<TokenId>& prompt, std::uint32_t output_tokens);
+
+  /// How long a step takes in which an answer to each of these goes on: the mean of `steps`, ms.
+  /// Errors: kResourceExhausted if they do not all run at a time; those of the engine.
+  Result<double> StepOfBatch(const std::vector<std::vector<TokenId>>& prompts, std::uint32_t steps);
 
   /// Begins an answer that goes on beside all others, and waits for its first token.
   Result<void> StartStream(const std::vector<TokenId>& prompt, std::uint32_t output_tokens);
@@ -53,7 +70,12 @@ class BenchedEngine final {
 
   rt::Time now() const { return loop_->Now(); }
 
-  std::uint32_t vocab_size() const { return engine_->card().vocab_size; }
+  /// What Make took.
+  rt::Duration load_time() const { return load_time_; }
+
+  const wire::ModelCard& card() const { return engine_->card(); }
+
+  std::uint32_t vocab_size() const { return card().vocab_size; }
 
   std::uint64_t block_bytes() const { return block_bytes_; }
 
@@ -62,6 +84,7 @@ class BenchedEngine final {
  private:
   void Take(const wire::TokenFrame& frame);
   void TakeStream(const wire::TokenFrame& frame);
+  void TakeBatch(const wire::TokenFrame& frame);
   RequestId Submit(const std::vector<TokenId>& prompt, std::uint32_t output_tokens);
 
   std::unique_ptr<rt::Loop> loop_;
@@ -71,6 +94,7 @@ class BenchedEngine final {
   std::unique_ptr<engine::EngineLoop> engine_;
   engine::DestinationId destination_{};
   std::uint64_t block_bytes_ = 0;
+  rt::Duration load_time_{};
   std::uint64_t last_id_ = 0;
   rt::Time began_{};
   Turn turn_;
@@ -80,6 +104,8 @@ class BenchedEngine final {
   rt::Time stream_last_{};
   bool stream_begins_ = false;
   std::vector<double> gaps_ms_;
+
+  std::optional<BenchedBatch> batch_;
 };
 
 }  // namespace pixii::apps

@@ -56,10 +56,16 @@ std::string Environment(const char* name) {
   return value != nullptr ? value : "";
 }
 
-}  // namespace
+Result<void> InPod(control::DiscoverySource& source) {
+  if (!source.wants_pod()) {
+    return {};
+  }
+  return control::UsePod(source, {.host = Environment("KUBERNETES_SERVICE_HOST"),
+                                  .port = Environment("KUBERNETES_SERVICE_PORT"),
+                                  .folder = std::string(control::kServiceAccountFolder)});
+}
 
-Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
-                                                          const ClusterFlags& flags) {
+Result<control::DiscoverySource> SourceOf(const ClusterFlags& flags) {
   const bool own_folder = flags.discovery == "file:";
   if (!flags.ns.empty()) {  // of frontends: all of them
     PX_CHECK_OK(control::CheckName("namespace", flags.ns));
@@ -80,15 +86,61 @@ Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
       return Fail(Code::kInvalidArgument, "discovery: " + made.error().detail(), "discovery");
     }
   }
-  if (source.wants_pod()) {
-    PX_CHECK_OK(control::UsePod(source, {.host = Environment("KUBERNETES_SERVICE_HOST"),
-                                         .port = Environment("KUBERNETES_SERVICE_PORT"),
-                                         .folder = std::string(control::kServiceAccountFolder)}));
-  }
+  PX_CHECK_OK(InPod(source));
+  return source;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<control::LeaseStore>> OpenStore(ProcessUnit& process,
+                                                       const ClusterFlags& flags) {
+  PX_TRY(const control::DiscoverySource source, SourceOf(flags));
+  return control::OpenLeaseStore(source, {.loop = process.loop(), .net = process.net()}, {});
+}
+
+Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
+                                                          const ClusterFlags& flags) {
+  PX_TRY(std::unique_ptr<control::LeaseStore> store, OpenStore(process, flags));
   return std::make_unique<control::Discovery>(
-      process.loop(),
-      control::OpenLeaseStore(source, {.loop = process.loop(), .net = process.net()}, {}),
+      process.loop(), std::move(store),
       control::DiscoveryOptions{.membership = {}, .log = &process.log()});
+}
+
+Result<control::KubeAccess> KubeAccessOf(std::string_view flag, const std::string& text) {
+  Result<control::DiscoverySource> source = control::ParseDiscoverySource(text);
+  const bool is_kube = source && source->kind == control::DiscoverySource::Kind::kKubernetes;
+  if (!is_kube) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("{}: \"{}\" is neither kubernetes nor kubernetes://HOST:PORT/NAMESPACE",
+                            flag, text),
+                std::string(flag));
+  }
+  PX_CHECK_OK(InPod(*source));
+  return std::move(source->kube);
+}
+
+std::vector<std::string> SplitList(std::string_view list) {
+  std::vector<std::string> out;
+  while (!list.empty()) {
+    const std::size_t comma = std::min(list.find(','), list.size());
+    if (comma > 0) {
+      out.emplace_back(list.substr(0, comma));
+    }
+    list.remove_prefix(std::min(comma + 1, list.size()));
+  }
+  return out;
+}
+
+Result<rt::Address> AddressOfUrl(std::string_view flag, std::string_view url) {
+  constexpr std::string_view kScheme = "http://";
+  std::string_view rest = url;
+  rest.remove_prefix(rest.starts_with(kScheme) ? kScheme.size() : 0);
+  Result<rt::Address> address = rt::ParseAddress(rest.substr(0, rest.find('/')));
+  if (!url.starts_with(kScheme) || !address || address->port == 0) {
+    return Fail(Code::kInvalidArgument, fmt::format("{}: \"{}\" is no http://HOST:PORT", flag, url),
+                std::string(flag));
+  }
+  return address;
 }
 
 Result<void> CheckPublished(std::string_view flag, const std::string& host) {

@@ -6,19 +6,37 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "apps/option_structs.h"
 #include "apps/process_unit.h"
 #include "base/result.h"
 #include "control/discovery.h"
+#include "control/discovery_source.h"
+#include "control/lease_store.h"
 #include "frontend/served_model.h"
+#include "rt/net.h"
 #include "wire/messages/worker.h"
 
 namespace pixii::apps {
 
-/// As --discovery says. Errors: kInvalidArgument, kUnsupported naming the flag.
+/// The store that --discovery names. Errors: kInvalidArgument, kUnsupported naming the flag.
+Result<std::unique_ptr<control::LeaseStore>> OpenStore(ProcessUnit& process,
+                                                       const ClusterFlags& flags);
+
+/// As --discovery says. Errors: likewise.
 Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
                                                           const ClusterFlags& flags);
+
+/// The API that `text` names: "kubernetes" (of the pod this runs in) or "kubernetes://HOST:PORT/
+/// NAMESPACE". Errors: kInvalidArgument naming `flag`.
+Result<control::KubeAccess> KubeAccessOf(std::string_view flag, const std::string& text);
+
+/// What stands between commas; empty ones are left out.
+std::vector<std::string> SplitList(std::string_view list);
+
+/// Of "http://HOST:PORT". Errors: kInvalidArgument naming `flag`.
+Result<rt::Address> AddressOfUrl(std::string_view flag, std::string_view url);
 
 /// `host` is published: who looks for this process is sent there. Errors: kInvalidArgument naming
 /// `flag` for an address that stands for all of this machine's.

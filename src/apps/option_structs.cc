@@ -278,6 +278,32 @@ std::vector<config::Option> RowsOf(RouterProcessFlags& flags) {
   return options;
 }
 
+std::vector<config::Option> RowsOf(PlannerFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/cluster_options.def"
+#include "apps/planner_options.def"
+#include "apps/process_options.def"
+  AddAliases(options);
+  return options;
+}
+
+std::vector<config::Option> RowsOf(ScaleFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/cluster_options.def"
+#include "apps/scale_options.def"
+  AddAliases(options);
+  return options;
+}
+
+std::vector<config::Option> RowsOf(ProfileFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/mock_options.def"
+#include "apps/model_options.def"
+#include "apps/profile_options.def"
+  AddAliases(options);
+  return options;
+}
+
 std::vector<config::Option> RowsOf(ChatFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/chat_options.def"

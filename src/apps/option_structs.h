@@ -126,6 +126,18 @@ struct UpFlags : ProcessFlags {
 #include "apps/up_options.def"
 };
 
+struct PlannerFlags : ProcessFlags, ClusterFlags {
+#include "apps/planner_options.def"
+};
+
+struct ScaleFlags : ClusterFlags {
+#include "apps/scale_options.def"
+};
+
+struct ProfileFlags : ModelFlags, MockFlags {
+#include "apps/profile_options.def"
+};
+
 struct FrontendFlags : ProcessFlags,
                        HttpFlags,
                        ClusterFlags,
@@ -216,6 +228,9 @@ std::vector<config::Option> RowsOf(WorkerFlags& flags);
 std::vector<config::Option> RowsOf(UpFlags& flags);
 std::vector<config::Option> RowsOf(FrontendFlags& flags);
 std::vector<config::Option> RowsOf(RouterProcessFlags& flags);
+std::vector<config::Option> RowsOf(PlannerFlags& flags);
+std::vector<config::Option> RowsOf(ScaleFlags& flags);
+std::vector<config::Option> RowsOf(ProfileFlags& flags);
 std::vector<config::Option> RowsOf(ChatFlags& flags);
 std::vector<config::Option> RowsOf(ReplayFlags& flags);
 std::vector<config::Option> RowsOf(ConformanceFlags& flags);

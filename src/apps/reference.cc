@@ -62,6 +62,9 @@ std::string OfCommands(
   WorkerFlags worker;
   FrontendFlags frontend;
   RouterProcessFlags router = RouterDefaults();
+  PlannerFlags planner;
+  ScaleFlags scale;
+  ProfileFlags profile;
   BenchRouterFlags bench_router;
   BenchClusterFlags bench_cluster;
   BenchTransferFlags bench_transfer;
@@ -124,6 +127,15 @@ std::string OfCommands(
       RowsOf(worker), {{.name = "MODEL", .help = "", .required = false, .repeated = false}});
   add("frontend", "Answers the OpenAI API with workers of other processes.", RowsOf(frontend));
   add("router", "Decides where requests go, for frontends and for others.", RowsOf(router));
+  add("planner", "Decides how many workers a fleet has, and has that changed.", RowsOf(planner));
+  add("scale", "Waits for a planner's decisions and says when they are done: wait, complete ID.",
+      RowsOf(scale),
+      {{.name = "VERB", .help = "", .required = true, .repeated = false},
+       {.name = "ID", .help = "", .required = false, .repeated = false}});
+  add("profile",
+      "Measures an engine on this host and recommends a fleet. It also takes the engine options of "
+      "`pixii serve`.",
+      RowsOf(profile), {{.name = "MODEL", .help = "", .required = true, .repeated = false}});
   add("up", "Runs the processes that a graph file says, and keeps them running.", RowsOf(up),
       {{.name = "GRAPH", .help = "", .required = true, .repeated = false}});
   add("media",

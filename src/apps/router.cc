@@ -41,18 +41,6 @@ constexpr rt::Duration kPeerPatience = std::chrono::seconds(5);  // for a peer's
 constexpr rt::Duration kCloseTime = std::chrono::seconds(1);     // of connections at the end
 constexpr std::string_view kComponent = "router";
 
-std::vector<std::string> SplitList(std::string_view list) {
-  std::vector<std::string> out;
-  while (!list.empty()) {
-    const std::size_t comma = std::min(list.find(','), list.size());
-    if (comma > 0) {
-      out.emplace_back(list.substr(0, comma));
-    }
-    list.remove_prefix(std::min(comma + 1, list.size()));
-  }
-  return out;
-}
-
 // "ID=ENDPOINT" or "ID:RANK=ENDPOINT".
 Result<router::Registered> ReadWorker(const std::string& text, const RouterProcessFlags& flags) {
   const std::size_t equals = text.find('=');
@@ -86,18 +74,6 @@ Result<router::Registered> ReadWorker(const std::string& text, const RouterProce
   return out;
 }
 
-Result<rt::Address> PeerAddress(std::string_view url) {
-  constexpr std::string_view kScheme = "http://";
-  std::string_view rest = url;
-  rest.remove_prefix(rest.starts_with(kScheme) ? kScheme.size() : 0);
-  Result<rt::Address> address = rt::ParseAddress(rest.substr(0, rest.find('/')));
-  if (!url.starts_with(kScheme) || !address || address->port == 0) {
-    return Fail(Code::kInvalidArgument,
-                fmt::format("peers: \"{}\" is no http://HOST:PORT of a router", url), "peers");
-  }
-  return address;
-}
-
 // Decides for frontends and others where requests go.
 class RouterProcess final {
  public:
@@ -115,7 +91,7 @@ class RouterProcess final {
     PX_TRY(frontend::ApiKeys keys, ReadKeys());
     PX_CHECK_OK(CheckPublished("route-host", flags_.route_host));
     for (const std::string& url : SplitList(flags_.peers)) {
-      PX_CHECK_OK(PeerAddress(url));
+      PX_CHECK_OK(AddressOfUrl("peers", url));
     }
     PX_TRY(reach_net_, OpenFleetNet(process_.loop(), process_.net(), flags_));
     PX_TRY(listen_net_, OpenWorkerNet(process_.loop(), process_.net(), flags_));
@@ -275,7 +251,7 @@ class RouterProcess final {
   }
 
   rt::Task<Result<std::size_t>> AskPeer(std::string url, std::string key) {
-    PX_CO_TRY(rt::Address address, PeerAddress(url));
+    PX_CO_TRY(rt::Address address, AddressOfUrl("peers", url));
     control::HttpCall call;
     call.address = std::move(address);
     call.method = "GET";

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "apps/cluster_key.h"
+#include "apps/cluster_unit.h"
 #include "apps/command.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
@@ -23,6 +24,7 @@
 #include "apps/version.h"
 #include "base/hash.h"
 #include "control/graph.h"
+#include "control/scale_keeper.h"
 #include "rt/file.h"
 #include "rt/file_lock.h"
 
@@ -59,7 +61,7 @@ struct Runnable {
   std::string_view socket_flag = {};  // names a socket file; empty: it has none
 };
 
-constexpr std::array<Runnable, 4> kRunnables = {{
+constexpr std::array<Runnable, 5> kRunnables = {{
     {.command = "frontend",
      .ports = {{{"port", "8000"}, {"grpc-port", "8001", "kserve-grpc-server"}}},
      .socket_flag = "listen"},
@@ -67,6 +69,7 @@ constexpr std::array<Runnable, 4> kRunnables = {{
      .takes_model = true,
      .ports = {{{"worker-port", "0", {}, "worker-host"}, {"system-port", "-1", {}, "system-host"}}},
      .socket_flag = "worker-listen"},
+    {.command = "planner", .ports = {{{"port", "9085"}}}},
     {.command = "router", .ports = {{{"port", "8090"}, {"route-port", "0", {}, "route-host"}}}},
     {.command = "serve",
      .takes_model = true,
@@ -84,14 +87,16 @@ struct Flags {
   FrontendFlags frontend;
   WorkerFlags worker;
   RouterProcessFlags router;
+  PlannerFlags planner;
   ServeFlags serve;
   EngineFlags engine;
 
   std::vector<config::Option> Of(std::string_view command) {
-    std::vector<config::Option> out = command == "frontend" ? RowsOf(frontend)
-                                      : command == "router" ? RowsOf(router)
-                                      : command == "serve"  ? RowsOf(serve)
-                                                            : RowsOf(worker);
+    std::vector<config::Option> out = command == "frontend"  ? RowsOf(frontend)
+                                      : command == "router"  ? RowsOf(router)
+                                      : command == "planner" ? RowsOf(planner)
+                                      : command == "serve"   ? RowsOf(serve)
+                                                             : RowsOf(worker);
     if (RunnableOf(command).takes_model) {
       for (config::Option& option : RowsOf(engine)) {
         out.push_back(std::move(option));
@@ -238,6 +243,7 @@ class Fleet final {
                                        .drain =
                                            [this] {
                                              Say("all shall end\n");
+                                             doer_.reset();
                                              supervisor_->Drain();
                                              return true;
                                            },
@@ -252,9 +258,12 @@ class Fleet final {
                                 const std::string& what) { OnChange(replica, pid, what); },
             .on_settled = [this] { Flushed("all is as {} says\n", path_); },
             .on_finished = [this] { process_.loop().Stop(); }});
+    PX_CHECK_OK(HearPlanner());
     Apply();
     process_.loop().Run();
     supervisor_.reset();
+    doer_.reset();
+    store_.reset();
     (void)rt::RemoveFile(state_ + "/pid");
     return kExitDone;
   }
@@ -323,7 +332,91 @@ class Fleet final {
     }
     graph_ = std::move(*fresh);
     Flushed("{} is read anew\n", path_);
+    if (Result<void> heard = HearPlanner(); !heard) {
+      SayError("pixii: {}\n", heard.error().detail());
+    }
     Apply();
+  }
+
+  // If there is one in the graph, it may change replicas from now on.
+  Result<void> HearPlanner() {
+    const bool planned = std::ranges::any_of(
+        graph_.components,
+        [](const control::GraphComponent& one) { return one.command == "planner"; });
+    if (!planned || doer_) {
+      return {};
+    }
+    ClusterFlags cluster;
+    cluster.discovery = Discovery();
+    PX_TRY(store_, OpenStore(process_, cluster));
+    doer_.emplace(*store_, graph_.ns, [this](const control::ScaleOrder& order) { OnOrder(order); });
+    return {};
+  }
+
+  // What a planner wants stays right when it ends, and while the file is read anew. A count that
+  // cannot be is said to it, and the others are taken.
+  void OnOrder(const control::ScaleOrder& order) {
+    if (order.decision <= scaled_) {
+      return;  // it read that this is done
+    }
+    scaled_ = order.decision;
+    refused_.clear();
+    bool changed = false;
+    for (const control::ScaleCount& count : order.counts) {
+      const auto found =
+          std::ranges::find(graph_.components, count.component, &control::GraphComponent::name);
+      std::string why;
+      if (found == graph_.components.end()) {
+        why = "there is no such component";
+      } else if (count.replicas > control::kReplicasMax) {
+        why = fmt::format("{} replicas are more than {}", count.replicas, control::kReplicasMax);
+      } else if (count.replicas > 1 && !Overlaps(*found)) {
+        why = "several cannot have one port; give them port 0";
+      }
+      if (!why.empty()) {
+        refused_ +=
+            fmt::format("{}components.{}: {}", refused_.empty() ? "" : "; ", count.component, why);
+        continue;
+      }
+      if (ReplicasOf(*found) != count.replicas) {
+        Flushed("{} shall be {}, not {}: {}\n", count.component, count.replicas, ReplicasOf(*found),
+                order.reason);
+        changed = true;
+      }
+      scaled_to_[count.component] = count.replicas;
+    }
+    if (!refused_.empty()) {
+      Flushed("the planner wants what cannot be: {}\n", refused_);
+      obs::Event(process_.log(), obs::EventId::kScaleRefused).kv("why", refused_);
+    }
+    if (changed) {
+      Apply();
+    } else {
+      SayScaled();
+    }
+  }
+
+  std::uint32_t ReplicasOf(const control::GraphComponent& component) const {
+    const auto scaled = scaled_to_.find(component.name);
+    return scaled != scaled_to_.end() ? scaled->second
+                                      : static_cast<std::uint32_t>(component.replicas);
+  }
+
+  void SayScaled() {
+    if (!doer_) {
+      return;
+    }
+    control::ScaleReport report{.decision = scaled_, .counts = {}, .error = refused_};
+    for (const control::GraphComponent& component : graph_.components) {
+      report.counts.push_back({.component = component.name, .replicas = ReplicasOf(component)});
+    }
+    if (const Result<void> said = doer_->Say(report); !said) {
+      SayError("pixii: {}\n", said.error().detail());
+    }
+  }
+
+  std::string Discovery() const {
+    return graph_.discovery.empty() ? "file:" + state_ + "/cluster" : graph_.discovery;
   }
 
   void Apply() {
@@ -331,13 +424,14 @@ class Fleet final {
     for (const control::GraphComponent& component : graph_.components) {
       parts.push_back({.name = component.name,
                        .version = HexOf(TextOf(component)),
-                       .replicas = static_cast<std::uint32_t>(component.replicas),
+                       .replicas = ReplicasOf(component),
                        .needs = component.needs,
                        .overlaps = Overlaps(component),
                        .settle = component.settle,
                        .stop_grace = component.stop_grace});
     }
     supervisor_->SetParts(std::move(parts));
+    SayScaled();
   }
 
   // All that makes one process of a component another than before.
@@ -378,8 +472,7 @@ class Fleet final {
       words.push_back(fmt::format("--{}={}", flag, value));
     }
     if (RunnableOf(component.command).in_cluster) {
-      words.push_back("--discovery=" + (graph_.discovery.empty() ? "file:" + state_ + "/cluster"
-                                                                 : graph_.discovery));
+      words.push_back("--discovery=" + Discovery());
       words.push_back("--namespace=" + graph_.ns);
       if (component.Flag("cluster-key") == nullptr && !SaysClusterKey(component)) {
         words.push_back("--cluster-key=" + state_ + "/cluster-key");
@@ -434,6 +527,11 @@ class Fleet final {
   std::optional<rt::FileLock> lock_;
   ProcessUnit process_;
   std::optional<Supervisor> supervisor_;
+  std::unique_ptr<control::LeaseStore> store_;      // null: nobody plans this graph
+  std::optional<control::ScaleDoer> doer_;          // likewise
+  std::map<std::string, std::uint32_t> scaled_to_;  // by component: as a planner wanted it
+  std::int64_t scaled_ = 0;                         // its last decision
+  std::string refused_;                             // what of that cannot be; empty: nothing
 };
 
 }  // namespace

@@ -58,10 +58,17 @@ KubeClient::KubeClient(rt::Loop& loop, rt::Net& net, KubeAccess access)
       net_(tls_net_ == nullptr ? net : *tls_net_) {}
 
 std::string KubeClient::PathOf(KubeKind kind, std::string_view name) const {
-  const bool is_lease = kind == KubeKind::kLease;
-  return fmt::format("/{}/namespaces/{}/{}{}{}",
-                     is_lease ? "apis/coordination.k8s.io/v1" : "api/v1", access_.space,
-                     is_lease ? "leases" : "configmaps", name.empty() ? "" : "/", name);
+  std::string_view group = "api/v1";
+  std::string_view plural = "configmaps";
+  if (kind == KubeKind::kLease) {
+    group = "apis/coordination.k8s.io/v1";
+    plural = "leases";
+  } else if (kind == KubeKind::kGraphDeployment) {
+    group = "apis/nvidia.com/v1beta1";
+    plural = "dynamographdeployments";
+  }
+  return fmt::format("/{}/namespaces/{}/{}{}{}", group, access_.space, plural,
+                     name.empty() ? "" : "/", name);
 }
 
 HttpCall KubeClient::CallOf(std::string method, std::string target, std::string body) const {

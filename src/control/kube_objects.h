@@ -19,7 +19,7 @@
 
 namespace pixii::control {
 
-enum class KubeKind : std::uint8_t { kLease, kConfigMap };
+enum class KubeKind : std::uint8_t { kLease, kConfigMap, kGraphDeployment };
 
 /// Objects with this label are ours.
 inline constexpr std::string_view kKubeSelector = "pixii.dev/store=v1";
