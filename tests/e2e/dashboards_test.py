@@ -112,7 +112,7 @@ class Dashboards(unittest.TestCase):
 
     def test_every_panel_and_every_alert_has_data(self):
         flags = (*WORKER, "--kv-host-bytes", "8MiB")  # for the panels of tiers
-        with MetricsCluster(frontends=2, prefill=2, decode=2, flags=flags) as all_of_it:
+        with MetricsCluster(frontends=2, prefill=2, decode=2, flags=flags, planner=True) as all_of_it:
             targets = {name: process.port for name, process in all_of_it.processes.items()}
             with Prometheus(targets) as prometheus:
                 harness.wait_for(lambda: prometheus.up(len(targets)), 30, "all are scraped")

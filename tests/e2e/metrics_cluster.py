@@ -1,11 +1,13 @@
 """A cluster with every role that has metrics, and what its processes say at /metrics."""
 import http.client
+import json
 import os
 import pathlib
 import re
 import tempfile
 
 import cluster
+import harness
 from router_service_test import Router
 
 CHAT = "/v1/chat/completions"
@@ -58,10 +60,26 @@ def families(process):
     return Families(scrape(process)[0])
 
 
+class Planner(harness.Server):
+    """`pixii planner` that decides each second and changes nothing."""
+
+    # Any engine: what it would decide is not looked at.
+    PROFILE = {"prefill_isl": [1, 512], "prefill_ttft_ms": [1, 9], "decode_active_kv_tokens": [1, 9000], "decode_context_length": [1, 4096],
+               "decode_itl_ms": [[1, 1], [3, 3]]}
+    CONFIG = {"mode": "disagg", "environment": "virtual", "optimization_target": "sla", "ttft_ms": 60000, "itl_ms": 60000,
+              "throughput_adjustment_interval_seconds": 1, "load_predictor": "constant", "max_gpu_budget": -1}
+
+    def __init__(self, folder, frontends):
+        (folder / "profile.json").write_text(json.dumps(self.PROFILE))
+        config = {**self.CONFIG, "profile_results_dir": str(folder)}
+        self.start(["planner", "--config", json.dumps(config), "--frontends", ",".join(frontends), "--discovery", f"file:{folder}/cluster",
+                    "--port", "0", "--dry-run"])
+
+
 class MetricsCluster:
     """`prefill` and `decode` workers, a router's process, frontends: the last decides itself, the others ask the router."""
 
-    def __init__(self, frontends=1, prefill=1, decode=1, flags=WORKER, model="tiny-chat"):
+    def __init__(self, frontends=1, prefill=1, decode=1, flags=WORKER, model="tiny-chat", planner=False):
         self.root = tempfile.TemporaryDirectory(prefix="pixii-metrics-")
         self.folder = folder = pathlib.Path(self.root.name)
         (folder / "cluster").mkdir()
@@ -80,6 +98,8 @@ class MetricsCluster:
             for frontend in self.frontends:
                 frontend.wait_for(lambda f=frontend: cluster.total(f, "dynamo_frontend_router_worker_state", 'state="available"')
                                   == prefill + decode, 30, "all workers")
+            if planner:
+                self.processes["planner"] = Planner(folder, [f"http://127.0.0.1:{frontend.port}" for frontend in self.frontends])
         except BaseException:
             self.close(kill=True)
             raise
