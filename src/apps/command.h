@@ -25,6 +25,7 @@ int RunServe(const Arguments& arguments);
 int RunWorker(const Arguments& arguments);
 int RunUp(const Arguments& arguments);
 int RunFrontend(const Arguments& arguments);
+int RunEpp(const Arguments& arguments);
 int RunRouter(const Arguments& arguments);
 int RunPlanner(const Arguments& arguments);
 int RunScale(const Arguments& arguments);

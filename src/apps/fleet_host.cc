@@ -95,6 +95,12 @@ std::vector<frontend::ShownInstance> FleetHost::instances() const {
   return out;
 }
 
+frontend::Placer* FleetHost::PlacerOf(frontend::ServiceId service) const {
+  const auto found =
+      std::ranges::find_if(fleets_, [&](const auto& one) { return one.second.service == service; });
+  return found == fleets_.end() ? nullptr : found->second.link.get();
+}
+
 // A worker that serves others may do so for several versions: those that serve clients count.
 const FleetHost::Fleet* FleetHost::FleetOf(const control::Instance& instance) const {
   const frontend::VersionKey own = frontend::VersionOf(instance);

@@ -67,6 +67,10 @@ class FleetHost final {
   /// That requests can be sent to now.
   std::size_t worker_count() const;
 
+  /// Who places requests of a service that their clients send to its workers themselves; null: it
+  /// is served no more.
+  frontend::Placer* PlacerOf(frontend::ServiceId service) const;
+
   /// Requests of all fleets.
   std::size_t outstanding_count() const;
 

@@ -1,3 +1,8 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -12,21 +17,39 @@
 #include "apps/process_unit.h"
 #include "apps/router_flags.h"
 #include "control/discovery.h"
+#include "frontend/epp/endpoint_picker.h"
+#include "rt/file.h"
 
 namespace pixii::apps {
 
 namespace {
 
-// HTTP for workers of other processes.
+constexpr std::int64_t kMessageRoom = 4 << 20;  // for headers, and pieces of answers
+constexpr std::int64_t kMessageBytesMax = std::numeric_limits<std::int32_t>::max();
+
+frontend::ExtProcOptions ExtProcOptionsOf(const HttpFlags& http, const PickerFlags& flags) {
+  frontend::ExtProcOptions out;
+  out.body_mode = flags.body_mode == "streamed"   ? frontend::BodyMode::kStreamed
+                  : flags.body_mode == "buffered" ? frontend::BodyMode::kBuffered
+                  : flags.body_mode == "none"     ? frontend::BodyMode::kNone
+                                                  : frontend::BodyMode::kFullDuplex;
+  out.body_bytes_max = static_cast<std::uint64_t>(http.body_limit);
+  return out;
+}
+
+// HTTP for workers of other processes; and for gateways, where their requests should go.
 class FrontendProcess final {
  public:
-  explicit FrontendProcess(FrontendFlags flags)
-      : flags_(std::move(flags)), registry_(flags_.metrics_prefix) {}
+  /// `picker`: what gateways are answered by; nothing: they are not.
+  explicit FrontendProcess(FrontendFlags flags, std::optional<PickerFlags> picker = std::nullopt)
+      : flags_(std::move(flags)),
+        picker_flags_(std::move(picker)),
+        registry_(flags_.metrics_prefix) {}
 
   Result<int> Run() {
     PX_CHECK_OK(process_.Open(flags_, {.dump = [this] { DumpState(); },
                                        .reload = [this] { http_->Reload(); },
-                                       .drain = [this] { return http_->Drain(); }}));
+                                       .drain = [this] { return Drain(); }}));
     http_.emplace(process_.loop(), process_.net(), process_.log(), flags_, flags_);
     PX_CHECK_OK(http_->Prepare());
     PX_TRY(fleet_net_, OpenFleetNet(process_.loop(), process_.net(), flags_));
@@ -50,12 +73,14 @@ class FrontendProcess final {
                                        .routing = &*routing_,
                                        .plane = plane_.get()});
     PX_CHECK_OK(http_->Start(true, registry_, [this] { return fleets_->instances(); }));
+    PX_CHECK_OK(AnswerGateways());
     fleets_->Watch(*discovery_, flags_.ns);
     http_->AnnounceWhenReady("");
     const LoopMeter meter(process_.loop(), registry_);
     process_.loop().Run();
     const int exit = http_->exit().value_or(kExitDone);
     const std::size_t cancelled = http_->frontend().cut_count();
+    picker_.reset();
     http_.reset();
     fleets_.reset();
     routing_.reset();
@@ -66,16 +91,63 @@ class FrontendProcess final {
   }
 
  private:
+  Result<void> AnswerGateways() {
+    if (!picker_flags_) {
+      return {};
+    }
+    const PickerFlags& flags = *picker_flags_;
+    PX_TRY(frontend::GrpcLibrary library, frontend::LoadGrpcLibrary({}));
+    PX_TRY(frontend::GrpcOptions grpc,
+           GrpcOptionsOf(flags_, flags.ext_proc_host.empty() ? flags_.host : flags.ext_proc_host,
+                         flags.ext_proc_port));
+    grpc.calls_max = static_cast<std::uint32_t>(flags.streams_max);
+    // A body that is too large is told so, and answers come in pieces of any size.
+    grpc.message_bytes_max = static_cast<std::uint32_t>(
+        std::min<std::int64_t>(2 * flags_.body_limit + kMessageRoom, kMessageBytesMax));
+    PX_TRY(picker_, frontend::EndpointPicker::Start(
+                        {.loop = process_.loop(),
+                         .handler = http_->frontend().handler(),
+                         .registry = registry_,
+                         .placer =
+                             [this](std::uint64_t service) {
+                               return fleets_->PlacerOf(frontend::ServiceId{service});
+                             },
+                         .instances = [this] { return fleets_->instances(); },
+                         .ready = [this] { return http_->frontend().ready(); }},
+                        std::move(library),
+                        {.grpc = std::move(grpc),
+                         .proc = ExtProcOptionsOf(flags_, flags),
+                         .endpoint_port = static_cast<std::uint16_t>(flags.endpoint_port),
+                         .token_data = flags.token_data}));
+    if (!flags.ext_proc_port_file.empty()) {
+      PX_CHECK_OK(rt::WriteFileAtomic(flags.ext_proc_port_file,
+                                      fmt::format("{}\n", picker_->port()), 0644));
+    }
+    return {};
+  }
+
+  // What gateways were told of runs elsewhere, and its end is heard here.
+  bool Drain() {
+    if (!picker_ || !http_->is_started()) {
+      return http_->Drain();
+    }
+    picker_->Drain(process_.loop().Now() + rt::Duration(flags_.drain_timeout),
+                   [this] { http_->Drain(); });
+    return true;
+  }
+
   void DumpState() {
     if (http_->is_started()) {
       obs::Event(process_.log(), obs::EventId::kStateDump)
           .kv("requests", http_->frontend().generation_count())
           .kv("connections", http_->frontend().connection_count())
-          .kv("workers", fleets_->worker_count());
+          .kv("workers", fleets_->worker_count())
+          .kv("streams", picker_ ? picker_->stream_count() : 0);
     }
   }
 
   FrontendFlags flags_;
+  std::optional<PickerFlags> picker_flags_;
   obs::Registry registry_;
   ProcessUnit process_;
   std::unique_ptr<rt::Net> fleet_net_;  // null: workers are reached in the clear
@@ -84,6 +156,7 @@ class FrontendProcess final {
   std::optional<FleetRouting> routing_;
   std::optional<FleetHost> fleets_;
   std::optional<HttpUnit> http_;
+  std::unique_ptr<frontend::EndpointPicker> picker_;  // null: gateways are not answered
 };
 
 }  // namespace
@@ -93,6 +166,14 @@ int RunFrontend(const Arguments& arguments) {
                     FrontendFlags{}, arguments,
                     [](FrontendFlags flags, const config::Parsed& /*parsed*/) {
                       return FrontendProcess(std::move(flags)).Run();
+                    });
+}
+
+int RunEpp(const Arguments& arguments) {
+  return RunCommand({"epp", "Tells gateways which endpoint gets a request (ext-proc)."},
+                    EppDefaults(), arguments, [](EppFlags flags, const config::Parsed& /*parsed*/) {
+                      PickerFlags picker = flags;
+                      return FrontendProcess(std::move(flags), std::move(picker)).Run();
                     });
 }
 

@@ -316,23 +316,29 @@ void HttpUnit::Export(obs::Registry& registry) const {
   }
 }
 
+Result<frontend::GrpcOptions> GrpcOptionsOf(const HttpFlags& flags, std::string host,
+                                            std::int64_t port) {
+  frontend::GrpcOptions options;
+  options.host = std::move(host);
+  options.port = static_cast<std::uint16_t>(port);
+  options.message_bytes_max = static_cast<std::uint32_t>(flags.body_limit);
+  options.calls_max = static_cast<std::uint32_t>(flags.max_requests);
+  for (const auto& [path, content] :
+       {std::pair(&flags.tls_cert, &options.certificate), std::pair(&flags.tls_key, &options.key),
+        std::pair(&flags.tls_client_ca, &options.authorities)}) {
+    if (!path->empty()) {
+      PX_TRY(*content, rt::ReadFile(*path, kKeyFileSizeMax));
+    }
+  }
+  return options;
+}
+
 Result<void> HttpUnit::ListenGrpc() {
   if (!flags_.grpc) {
     return {};
   }
   PX_TRY(frontend::GrpcLibrary library, frontend::LoadGrpcLibrary({}));
-  frontend::GrpcOptions options;
-  options.host = flags_.host;
-  options.port = static_cast<std::uint16_t>(flags_.grpc_port);
-  options.message_bytes_max = static_cast<std::uint32_t>(flags_.body_limit);
-  options.calls_max = static_cast<std::uint32_t>(flags_.max_requests);
-  for (const auto& [path, content] :
-       {std::pair(&flags_.tls_cert, &options.certificate), std::pair(&flags_.tls_key, &options.key),
-        std::pair(&flags_.tls_client_ca, &options.authorities)}) {
-    if (!path->empty()) {
-      PX_TRY(*content, rt::ReadFile(*path, kKeyFileSizeMax));
-    }
-  }
+  PX_TRY(const frontend::GrpcOptions options, GrpcOptionsOf(flags_, flags_.host, flags_.grpc_port));
   PX_TRY(grpc_,
          frontend::GrpcServer::Start(loop_, frontend_->handler(), std::move(library), options));
   return {};

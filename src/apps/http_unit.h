@@ -30,6 +30,11 @@
 
 namespace pixii::apps {
 
+/// How gRPC is spoken on a port of `host`, with the flags' certificates and limits. Blocks: at the
+/// start. Errors: those of reading the certificates.
+Result<frontend::GrpcOptions> GrpcOptionsOf(const HttpFlags& flags, std::string host,
+                                            std::int64_t port);
+
 class HttpUnit final {
  public:
   /// All outlive it.

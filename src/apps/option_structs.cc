@@ -264,6 +264,23 @@ std::vector<config::Option> RowsOf(FrontendFlags& flags) {
   return options;
 }
 
+std::vector<config::Option> RowsOf(EppFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/access_options.def"
+#include "apps/cluster_options.def"
+#include "apps/epp_options.def"
+#include "apps/fleet_options.def"
+#include "apps/fleet_tls_options.def"
+#include "apps/frontend_options.def"
+#include "apps/http_options.def"
+#include "apps/process_options.def"
+#include "apps/remote_router_options.def"
+#include "apps/replica_options.def"
+#include "apps/router_options.def"
+  AddAliases(options);
+  return options;
+}
+
 std::vector<config::Option> RowsOf(RouterProcessFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/access_options.def"

@@ -149,6 +149,22 @@ struct FrontendFlags : ProcessFlags,
 #include "apps/frontend_options.def"
 };
 
+struct PickerFlags {
+#include "apps/epp_options.def"
+};
+
+struct EppFlags : FrontendFlags, PickerFlags {};
+
+/// By default a picker routes as a router does, and says "full" as gateways know it.
+inline EppFlags EppDefaults() {
+  EppFlags out;
+  out.port = 9090;
+  out.mode = "kv";
+  out.kv_events = true;
+  out.overload_status = 429;
+  return out;
+}
+
 struct ChatFlags {
 #include "apps/chat_options.def"
 };
@@ -227,6 +243,7 @@ std::vector<config::Option> RowsOf(ServeFlags& flags);
 std::vector<config::Option> RowsOf(WorkerFlags& flags);
 std::vector<config::Option> RowsOf(UpFlags& flags);
 std::vector<config::Option> RowsOf(FrontendFlags& flags);
+std::vector<config::Option> RowsOf(EppFlags& flags);
 std::vector<config::Option> RowsOf(RouterProcessFlags& flags);
 std::vector<config::Option> RowsOf(PlannerFlags& flags);
 std::vector<config::Option> RowsOf(ScaleFlags& flags);

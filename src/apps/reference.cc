@@ -61,6 +61,7 @@ std::string OfCommands(
   BenchFrontendFlags bench_frontend;
   WorkerFlags worker;
   FrontendFlags frontend;
+  EppFlags epp = EppDefaults();
   RouterProcessFlags router = RouterDefaults();
   PlannerFlags planner;
   ScaleFlags scale;
@@ -126,6 +127,10 @@ std::string OfCommands(
       "serve`.",
       RowsOf(worker), {{.name = "MODEL", .help = "", .required = false, .repeated = false}});
   add("frontend", "Answers the OpenAI API with workers of other processes.", RowsOf(frontend));
+  add("epp",
+      "Tells a gateway of the Gateway API which endpoint gets a request, over Envoy's external "
+      "processing. It is a frontend, too.",
+      RowsOf(epp));
   add("router", "Decides where requests go, for frontends and for others.", RowsOf(router));
   add("planner", "Decides how many workers a fleet has, and has that changed.", RowsOf(planner));
   add("scale", "Waits for a planner's decisions and says when they are done: wait, complete ID.",

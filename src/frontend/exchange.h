@@ -4,11 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/result.h"
 #include "wire/http.h"
+#include "wire/messages/generate.h"
 
 namespace pixii::frontend {
 
@@ -28,6 +31,23 @@ class ExchangeWatcher {
   virtual void OnClientGone() = 0;
   /// After unsent_bytes() was past the limit: the client has read on.
   virtual void OnRoom() = 0;
+};
+
+/// A generation that was read and checked, for somebody who sends it to its worker himself.
+struct PlannedRequest {
+  std::string model;              // that serves it, by its own name
+  std::uint64_t service = 0;      // ServiceId of that
+  wire::GenerateRequest request;  // of its first prompt
+  bool whole = false;             // the prompt's tokens are all that the prompt is
+};
+
+/// Takes generations that were read, in place of an answer.
+class PlanTaker {
+ public:
+  virtual ~PlanTaker() = default;
+  /// Either `refuse` is called later, and the exchange gets the error as its answer, or it gets
+  /// none. Once the taker is gone nobody calls it.
+  virtual void Take(PlannedRequest planned, std::function<void(const Error&)> refuse) = 0;
 };
 
 /// A handler ends it exactly once with Respond, EndStream or Abort and then forgets it, unless
@@ -56,6 +76,9 @@ class Exchange {
   virtual std::size_t unsent_bytes() const = 0;
   /// Whether unsent_bytes() is past the limit. Once it said true, OnRoom follows.
   virtual bool congested() = 0;
+
+  /// Who wants a generation as it was read and no answer; null: nobody, as of every client.
+  virtual PlanTaker* plan_taker() { return nullptr; }
 };
 
 class ExchangeHandler {

@@ -346,6 +346,8 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   Result<void> Complete(const Call& call, GenerationPlan& plan) const;
   void Explain(Call& call, Surface surface, bool stream, Result<GenerationPlan> plan);
   void AnswerQuery(Call& call, Surface surface, const GenerationPlan& plan);
+  struct HandedOver;
+  void HandOver(Call& call, Surface surface, const GenerationPlan& plan);
   Result<std::string> KserveModel(Call& call) const;
   void GenerateKserve(Call& call, bool stream);
   Result<ResponsesContext> MakeResponsesContext(const Call& call);

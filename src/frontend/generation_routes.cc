@@ -433,6 +433,10 @@ void Frontend::Begin(Call& call, Surface surface, bool stream, Result<Generation
     AnswerQuery(call, surface, *plan);
     return;
   }
+  if (call.exchange.plan_taker() != nullptr) {
+    HandOver(call, surface, *plan);
+    return;
+  }
   if (call.trace) {
     call.trace->prepared = Now();
     plan->trace = std::move(call.trace);

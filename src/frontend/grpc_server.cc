@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 #include <utility>
 
@@ -13,21 +12,6 @@
 namespace pixii::frontend {
 
 namespace {
-
-using grpc_abi::Bytes;
-
-constexpr int kOk = 0;
-constexpr int kCancelled = 1;
-constexpr int kInvalidArgument = 3;
-constexpr int kResourceExhausted = 8;
-constexpr int kUnimplemented = 12;
-constexpr int kUnavailable = 14;
-
-std::string Copy(Bytes bytes) {
-  return bytes.size == 0 ? std::string() : std::string(bytes.data, bytes.size);
-}
-
-Bytes View(std::string_view text) { return {text.data(), text.size()}; }
 
 // What of a call's metadata routes look at.
 bool IsHeader(std::string_view name) {
@@ -48,118 +32,15 @@ std::string MessageOf(const Response& response) {
 
 }  // namespace
 
-Result<GrpcLibrary> LoadGrpcLibrary(std::string path) {
-  if (path.empty()) {
-    PX_TRY(path,
-           rt::SharedLibrary::FindBesideProgram(
-               grpc_abi::kLibraryName, "build the target pixii_grpc, which needs libgrpc++-dev"));
-  }
-  PX_TRY(rt::SharedLibrary file, rt::SharedLibrary::Open(path));
-  PX_TRY(void* symbol, file.Symbol(grpc_abi::kEntryName));
-  GrpcLibrary out;
-  out.functions = reinterpret_cast<grpc_abi::Entry>(symbol)();
-  if (out.functions->abi != grpc_abi::kAbi) {
-    return Fail(Code::kUnsupported,
-                fmt::format("{} speaks ABI {}, this program {}: build both of one version", path,
-                            out.functions->abi, grpc_abi::kAbi),
-                "kserve-grpc-server");
-  }
-  out.file = std::make_unique<rt::SharedLibrary>(std::move(file));
-  return out;
-}
-
-GrpcServer::GrpcServer(Key /*key*/, rt::Loop& loop, ExchangeHandler& handler, GrpcLibrary library,
+GrpcServer::GrpcServer(Key /*key*/, rt::Loop& loop, ExchangeHandler& handler,
                        const GrpcOptions& options)
-    : loop_(loop),
-      handler_(handler),
-      library_(std::move(library)),
-      options_(options),
-      alive_(std::make_shared<bool>(true)) {}
-
-template <class Use>
-void GrpcServer::Post(std::uint64_t id, Use use) {
-  loop_.Post([this, alive = std::weak_ptr(alive_), id, use = std::move(use)] {
-    if (alive.expired()) {
-      return;
-    }
-    const auto found = calls_.find(id);
-    if (found != calls_.end()) {
-      use(*found->second);
-    }
-  });
-}
+    : loop_(loop), handler_(handler), options_(options), alive_(std::make_shared<bool>(true)) {}
 
 Result<std::unique_ptr<GrpcServer>> GrpcServer::Start(rt::Loop& loop, ExchangeHandler& handler,
                                                       GrpcLibrary library,
                                                       const GrpcOptions& options) {
-  auto out = std::make_unique<GrpcServer>(Key{}, loop, handler, std::move(library), options);
-  GrpcServer* self = out.get();
-  const grpc_abi::Events events{
-      .self = self,
-      .begin =
-          [](void* raw, std::uint64_t id, Bytes path, const grpc_abi::Field* given,
-             std::size_t count) {
-            auto* server = static_cast<GrpcServer*>(raw);
-            std::vector<wire::HttpField> fields;
-            for (std::size_t i = 0; i < count; ++i) {
-              std::string name = Copy(given[i].name);
-              if (IsHeader(name)) {
-                fields.push_back({std::move(name), Copy(given[i].value)});
-              }
-            }
-            server->loop_.Post([server, alive = std::weak_ptr(server->alive_), id,
-                                path = Copy(path), fields = std::move(fields)] {
-              if (!alive.expired()) {
-                server->OnBegin(id, path, fields);
-              }
-            });
-          },
-      .message =
-          [](void* raw, std::uint64_t id, Bytes message) {
-            auto* server = static_cast<GrpcServer*>(raw);
-            server->Post(
-                id, [server, text = Copy(message)](Call& call) { server->OnMessage(call, text); });
-          },
-      .end =
-          [](void* raw, std::uint64_t id) {
-            auto* server = static_cast<GrpcServer*>(raw);
-            server->Post(id, [server](Call& call) { server->OnEnd(call); });
-          },
-      .written =
-          [](void* raw, std::uint64_t id) {
-            auto* server = static_cast<GrpcServer*>(raw);
-            server->Post(id, [server](Call& call) {
-              call.writing = false;
-              server->Pump(call);
-            });
-          },
-      .cancelled =
-          [](void* raw, std::uint64_t id) {
-            auto* server = static_cast<GrpcServer*>(raw);
-            server->Post(id, [server](Call& call) {
-              server->Finish(call, kCancelled, "the client gave up or its deadline passed");
-            });
-          },
-      .done =
-          [](void* raw, std::uint64_t id) {
-            auto* server = static_cast<GrpcServer*>(raw);
-            server->Post(id, [server, id](Call& /*call*/) { server->Erase(id); });
-          },
-  };
-  const bool bare_ipv6 = options.host.find(':') != std::string::npos && options.host[0] != '[';
-  const std::string address = fmt::format("{}{}{}:{}", bare_ipv6 ? "[" : "", options.host,
-                                          bare_ipv6 ? "]" : "", options.port);
-  const grpc_abi::Options given{.address = address.c_str(),
-                                .certificate = View(options.certificate),
-                                .key = View(options.key),
-                                .authorities = View(options.authorities),
-                                .message_bytes_max = options.message_bytes_max,
-                                .streams_max = options.calls_max};
-  if (const char* problem =
-          self->library_.functions->start(&given, &events, &self->server_, &self->port_);
-      problem != nullptr) {
-    return Fail(Code::kUnavailable, fmt::format("gRPC on {}: {}", address, problem), "grpc-port");
-  }
+  auto out = std::make_unique<GrpcServer>(Key{}, loop, handler, options);
+  PX_TRY(out->host_, GrpcHost::Start(loop, *out, std::move(library), options));
   return out;
 }
 
@@ -169,51 +50,50 @@ GrpcServer::~GrpcServer() {
       call->exchange->HangUp();
     }
   }
-  if (server_ != nullptr) {
-    library_.functions->free(server_);
-  }
 }
 
 void GrpcServer::BeginDrain(rt::Time deadline) {
   closing_ = true;
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - loop_.Now()).count();
-  library_.functions->close(server_, std::max<std::int64_t>(0, left));
+  host_->Close(deadline);
   for (const auto& [id, call] : calls_) {
     SchedulePump(*call);  // streams between two requests end
   }
 }
 
-void GrpcServer::OnBegin(std::uint64_t id, const std::string& path,
-                         std::vector<wire::HttpField> fields) {
+void GrpcServer::OnGrpcBegin(std::uint64_t id, const std::string& path,
+                             std::vector<wire::HttpField> fields) {
   auto owned = std::make_unique<Call>();
   Call& call = *owned;
   call.id = id;
+  std::erase_if(fields, [](const wire::HttpField& field) { return !IsHeader(field.name); });
   call.fields = std::move(fields);
   const bool full = calls_.size() >= options_.calls_max;
   calls_.emplace(id, std::move(owned));
   const std::optional<KserveMethod> method = FindKserveMethod(path);
   if (!method) {
-    Finish(call, kUnimplemented, "there is no such method");
+    Finish(call, kGrpcUnimplemented, "there is no such method");
   } else if (closing_) {
-    Finish(call, kUnavailable, "the server shuts down; ask another");
+    Finish(call, kGrpcUnavailable, "the server shuts down; ask another");
   } else if (full) {
-    Finish(call, kResourceExhausted,
+    Finish(call, kGrpcResourceExhausted,
            fmt::format("{} calls run, which is the limit; try again later", options_.calls_max));
   } else {
     call.method = *method;
     call.reading = true;
-    library_.functions->read(server_, id);
+    host_->Read(id);
   }
 }
 
-void GrpcServer::OnMessage(Call& call, const std::string& message) {
-  call.reading = false;
-  if (call.finished) {
+void GrpcServer::OnGrpcMessage(std::uint64_t id, const std::string& message) {
+  const auto found = calls_.find(id);
+  if (found == calls_.end() || found->second->finished) {
     return;
   }
+  Call& call = *found->second;
+  call.reading = false;
   Result<KserveCall> asked = ReadKserveMessage(call.method, message);
   if (!asked && asked.error().param().empty()) {  // nobody can tell what would follow
-    Finish(call, kInvalidArgument, ClientMessage(asked.error()));
+    Finish(call, kGrpcInvalidArgument, ClientMessage(asked.error()));
     return;
   }
   if (!asked) {
@@ -235,21 +115,43 @@ void GrpcServer::OnMessage(Call& call, const std::string& message) {
   handler_.Handle(*call.exchange);
 }
 
-void GrpcServer::OnEnd(Call& call) {
+void GrpcServer::OnGrpcEnd(std::uint64_t id) {
+  const auto found = calls_.find(id);
+  if (found == calls_.end()) {
+    return;
+  }
+  Call& call = *found->second;
   call.reading = false;
   if (call.method == KserveMethod::kModelStreamInfer) {
-    Finish(call, kOk, "");
+    Finish(call, kGrpcOk, "");
   } else {
-    Finish(call, kInvalidArgument, "the call has no message");
+    Finish(call, kGrpcInvalidArgument, "the call has no message");
+  }
+}
+
+void GrpcServer::OnGrpcWritten(std::uint64_t id) {
+  if (const auto found = calls_.find(id); found != calls_.end()) {
+    found->second->writing = false;
+    Pump(*found->second);
+  }
+}
+
+void GrpcServer::OnGrpcCancelled(std::uint64_t id) {
+  if (const auto found = calls_.find(id); found != calls_.end()) {
+    Finish(*found->second, kGrpcCancelled, "the client gave up or its deadline passed");
   }
 }
 
 void GrpcServer::SchedulePump(Call& call) {
-  if (!call.pumping) {
-    call.pumping = true;
-    Post(call.id, [this](Call& found) {
-      found.pumping = false;
-      Pump(found);
+  if (!std::exchange(call.pumping, true)) {
+    loop_.Post([this, alive = std::weak_ptr(alive_), id = call.id] {
+      if (alive.expired()) {
+        return;
+      }
+      if (const auto found = calls_.find(id); found != calls_.end()) {
+        found->second->pumping = false;
+        Pump(*found->second);
+      }
     });
   }
 }
@@ -273,16 +175,16 @@ void GrpcServer::Pump(Call& call) {
     call.writing = true;
     const std::string message = std::move(call.outbox.front());
     call.outbox.pop_front();
-    library_.functions->write(server_, call.id, View(message));
+    host_->Write(call.id, message);
   } else if (!call.exchange && call.method != KserveMethod::kModelStreamInfer) {
     if (call.answered) {
-      Finish(call, kOk, "");
+      Finish(call, kGrpcOk, "");
     }
   } else if (!call.exchange && closing_) {
-    Finish(call, kUnavailable, "the server shuts down; ask another");
+    Finish(call, kGrpcUnavailable, "the server shuts down; ask another");
   } else if (!call.exchange && !call.reading) {
     call.reading = true;
-    library_.functions->read(server_, call.id);
+    host_->Read(call.id);
   }
 }
 
@@ -346,9 +248,7 @@ void GrpcServer::Finish(Call& call, int status, std::string_view message) {
   if (call.exchange) {
     call.exchange->HangUp();
   }
-  library_.functions->finish(server_, call.id, status, View(message));
+  host_->Finish(call.id, status, message);
 }
-
-void GrpcServer::Erase(std::uint64_t id) { calls_.erase(id); }
 
 }  // namespace pixii::frontend

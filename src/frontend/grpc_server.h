@@ -1,6 +1,6 @@
 // KServe's protocol over gRPC: each call is a request to the server's own routes.
 //
-// Thread: the frontend's loop. What the library says on its threads is posted there.
+// Thread: the frontend's loop.
 // A call's metadata become header fields, so keys, tenants, quotas and labels are those of HTTP.
 // docs/subsystems/frontend.md
 #pragma once
@@ -15,35 +15,14 @@
 
 #include "base/result.h"
 #include "frontend/exchange.h"
-#include "frontend/grpc_abi.h"
+#include "frontend/grpc_host.h"
 #include "frontend/kserve_proto.h"
 #include "frontend/local_exchange.h"
 #include "rt/loop.h"
-#include "rt/shared_library.h"
 
 namespace pixii::frontend {
 
-struct GrpcOptions {
-  std::string host = "127.0.0.1";
-  std::uint16_t port = 0;   // 0: the system picks one
-  std::string certificate;  // PEM; empty: no TLS
-  std::string key;          // likewise
-  std::string authorities;  // that sign clients' certificates; empty: none is asked for
-  std::uint32_t message_bytes_max = 16U << 20;
-  std::uint32_t calls_max = 1024;              // at a time; further ones get RESOURCE_EXHAUSTED
-  std::uint32_t stream_bytes_max = 64U << 10;  // held for a client that does not read
-};
-
-/// libpixii_grpc.so, which is loaded when it is asked for.
-struct GrpcLibrary {
-  std::unique_ptr<rt::SharedLibrary> file;  // null: the functions are elsewhere, as in a test
-  const grpc_abi::Library* functions = nullptr;
-};
-
-/// `path` empty: beside the program, or in the folder above it. Errors: kUnsupported.
-Result<GrpcLibrary> LoadGrpcLibrary(std::string path);
-
-class GrpcServer final {
+class GrpcServer final : private GrpcHandler {
   struct Key {};
 
  public:
@@ -52,12 +31,11 @@ class GrpcServer final {
   static Result<std::unique_ptr<GrpcServer>> Start(rt::Loop& loop, ExchangeHandler& handler,
                                                    GrpcLibrary library, const GrpcOptions& options);
   /// For Start.
-  GrpcServer(Key key, rt::Loop& loop, ExchangeHandler& handler, GrpcLibrary library,
-             const GrpcOptions& options);
+  GrpcServer(Key key, rt::Loop& loop, ExchangeHandler& handler, const GrpcOptions& options);
   /// Ends every call.
-  ~GrpcServer();
+  ~GrpcServer() override;
 
-  std::uint16_t port() const { return port_; }
+  std::uint16_t port() const { return host_->port(); }
 
   std::size_t call_count() const { return calls_.size(); }
 
@@ -81,30 +59,30 @@ class GrpcServer final {
     bool pumping = false;  // a pump is posted
   };
 
-  /// Posts `use` of the call, if it is still there.
-  template <class Use>
-  void Post(std::uint64_t id, Use use);
+  // GrpcHandler
+  void OnGrpcBegin(std::uint64_t id, const std::string& path,
+                   std::vector<wire::HttpField> fields) override;
+  void OnGrpcMessage(std::uint64_t id, const std::string& message) override;
+  void OnGrpcEnd(std::uint64_t id) override;
+  void OnGrpcWritten(std::uint64_t id) override;
+  void OnGrpcCancelled(std::uint64_t id) override;
 
-  void OnBegin(std::uint64_t id, const std::string& path, std::vector<wire::HttpField> fields);
-  void OnMessage(Call& call, const std::string& message);
-  void OnEnd(Call& call);
+  void OnGrpcDone(std::uint64_t id) override { calls_.erase(id); }
+
   void Pump(Call& call);
   void SchedulePump(Call& call);
   void TakeStream(Call& call);
   void TakeAnswer(Call& call);
   void FailRequest(Call& call, int http_status, std::string_view message);
   void Finish(Call& call, int status, std::string_view message);
-  void Erase(std::uint64_t id);
 
   rt::Loop& loop_;
   ExchangeHandler& handler_;
-  GrpcLibrary library_;
   const GrpcOptions options_;
   const std::shared_ptr<bool> alive_;  // posts hold it weakly
-  grpc_abi::Server* server_ = nullptr;
-  std::uint16_t port_ = 0;
   std::map<std::uint64_t, std::unique_ptr<Call>> calls_;
   bool closing_ = false;
+  std::unique_ptr<GrpcHost> host_;  // last: it ends the calls
 };
 
 }  // namespace pixii::frontend

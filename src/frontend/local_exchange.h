@@ -17,12 +17,14 @@ namespace pixii::frontend {
 class LocalExchange final : public Exchange {
  public:
   /// `on_change` is called inside the handler's calls: it may only note that something happened.
-  /// `stream_bytes_max`: past it the handler is told to wait.
+  /// `stream_bytes_max`: past it the handler is told to wait. `taker`: gets a generation in place
+  /// of its answer here; null: nobody does.
   LocalExchange(wire::HttpRequest request, std::function<void()> on_change,
-                std::size_t stream_bytes_max)
+                std::size_t stream_bytes_max, PlanTaker* taker = nullptr)
       : request_(std::move(request)),
         on_change_(std::move(on_change)),
-        stream_bytes_max_(stream_bytes_max) {}
+        stream_bytes_max_(stream_bytes_max),
+        taker_(taker) {}
 
   /// Nobody waits for the answer any more. Whoever handled it forgets it; ended() is true.
   void HangUp();
@@ -55,12 +57,15 @@ class LocalExchange final : public Exchange {
 
   bool congested() override;
 
+  PlanTaker* plan_taker() override { return taker_; }
+
  private:
   void End();
 
   const wire::HttpRequest request_;
   const std::function<void()> on_change_;
   const std::size_t stream_bytes_max_;
+  PlanTaker* const taker_;
   ExchangeWatcher* watcher_ = nullptr;
   std::optional<Response> response_;
   std::string stream_;

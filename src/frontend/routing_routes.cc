@@ -1,4 +1,4 @@
-// /router/explain, and requests that only ask where they would go.
+// /router/explain, and requests that only ask where they would go, or are sent there by others.
 #include <utility>
 
 #include "control/route_explanation.h"
@@ -73,6 +73,48 @@ void Frontend::AnswerQuery(Call& call, Surface surface, const GenerationPlan& pl
   wire::AppendSseData(call.exchange.stream(), body);
   call.exchange.stream() += wire::kSseDone;
   call.exchange.EndStream();
+}
+
+/// A call that may still be refused, once its plan has been handed over.
+struct Frontend::HandedOver {
+  HandedOver(Call& call, Surface asked, bool streams, std::shared_ptr<const ApiKeys> of,
+             rt::WaitList& reap)
+      : again{call.exchange, std::move(call.fields), call.key},
+        surface(asked),
+        stream(streams),
+        keys(std::move(of)),
+        reaper(reap) {
+    again.route = call.route;
+    again.service = call.service;
+    again.service->Hold();
+  }
+
+  HandedOver(const HandedOver&) = delete;
+  HandedOver& operator=(const HandedOver&) = delete;
+
+  ~HandedOver() {
+    again.service->Release();
+    reaper.WakeAll();  // the last of a model that is retired, perhaps
+  }
+
+  Call again;
+  Surface surface;
+  bool stream;
+  std::shared_ptr<const ApiKeys> keys;  // `again` points into them
+  rt::WaitList& reaper;
+};
+
+void Frontend::HandOver(Call& call, Surface surface, const GenerationPlan& plan) {
+  call.exchange.Watch(nullptr);
+  PlannedRequest planned{.model = call.service->name(),
+                         .service = static_cast<std::uint64_t>(call.service->id()),
+                         .request = FirstRequest(plan),
+                         .whole = plan.prompts.size() == 1 && plan.prototype.media.empty()};
+  planned.request.id = NextRequestId();
+  const auto held = std::make_shared<HandedOver>(call, surface, plan.stream, keys_, reap_);
+  call.exchange.plan_taker()->Take(std::move(planned), [this, held](const Error& error) {
+    RefuseWork(held->again, held->surface, held->stream, error);
+  });
 }
 
 }  // namespace pixii::frontend

@@ -21,7 +21,7 @@ enum class Group : std::uint8_t {
   kKvbm,
   kTrtllm,
   kRequestPlane,
-  kPlanner,
+  kEpp,
   kPixii
 };
 
@@ -94,8 +94,8 @@ std::string_view PrefixOf(Group group, std::string_view frontend) {
       return "kvbm";
     case Group::kRequestPlane:
       return "dynamo_request_plane";
-    case Group::kPlanner:
-      return "dynamo_planner";
+    case Group::kEpp:
+      return "dynamo_epp";
     case Group::kPixii:
       break;
   }

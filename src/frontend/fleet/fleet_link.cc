@@ -263,9 +263,14 @@ std::optional<router::Target> FleetLink::TargetOf(RequestId id) const {
 
 Result<void> FleetLink::GenerateAt(wire::GenerateRequest request,
                                    std::optional<router::Target> first, FrameHandler on_frame) {
-  const RequestId id = request.id;
   auto entry = std::make_shared<Entry>(std::move(request), options_.flight, std::move(on_frame));
   entry->first = first;
+  Begin(entry);
+  return {};
+}
+
+void FleetLink::Begin(const EntryPtr& entry) {
+  const RequestId id = entry->flight.request().id;
   entry->begun = loop_.Now();
   if (const std::int64_t left = entry->flight.request().deadline_left_ns; left > 0) {
     deadlines_.Set(id, entry->begun + rt::Duration(left));
@@ -284,7 +289,90 @@ Result<void> FleetLink::GenerateAt(wire::GenerateRequest request,
       Pump();
     }
   });
-  return {};
+}
+
+class FleetLink::PlacedHere final : public PlacedRequest {
+ public:
+  PlacedHere(FleetLink& link, RequestId id) : link_(link), alive_(link.alive_), id_(id) {}
+
+  PlacedHere(const PlacedHere&) = delete;
+  PlacedHere& operator=(const PlacedHere&) = delete;
+
+  ~PlacedHere() override {
+    if (!alive_.expired()) {
+      link_.EndPlaced(id_);
+    }
+  }
+
+  void OnTokens(std::uint32_t count) override {
+    if (!alive_.expired()) {
+      link_.OnPlacedTokens(id_, count);
+    }
+  }
+
+ private:
+  FleetLink& link_;
+  std::weak_ptr<bool> alive_;
+  RequestId id_;
+};
+
+// As one that is generated, up to where that would be sent.
+std::unique_ptr<PlacedRequest> FleetLink::Place(wire::GenerateRequest request, Filter may_have,
+                                                PlacedHandler on_placed) {
+  const RequestId id = request.id;
+  auto handler = std::make_shared<PlacedHandler>(std::move(on_placed));
+  auto entry = std::make_shared<Entry>(
+      std::move(request), options_.flight, [handler](const wire::TokenFrame& frame) {
+        if (const PlacedHandler tell = std::exchange(*handler, nullptr); tell && frame.error) {
+          tell(Fail(*frame.error));
+        }
+      });
+  entry->may_have = std::move(may_have);
+  entry->on_placed = std::move(handler);
+  auto out = std::make_unique<PlacedHere>(*this, id);
+  Begin(entry);
+  return out;
+}
+
+void FleetLink::TellPlace(const EntryPtr& entry, const router::Dispatch& dispatch) {
+  const std::uint32_t overlap = entry->advised ? entry->advised_overlap : dispatch.overlap_tokens;
+  entry->sent = loop_.Now();
+  if (metrics_) {
+    const auto prompt =
+        static_cast<double>(std::max<std::size_t>(entry->flight.request().prompt.size(), 1));
+    metrics_->OnSent(entry->sent - entry->begun, rt::Duration::zero(),
+                     std::min(1.0, overlap / prompt));
+  }
+  if (const PlacedHandler tell = std::exchange(*entry->on_placed, nullptr)) {
+    tell(PlacedAt{.instance = workers_.at(entry->target.instance).linked->instance(),
+                  .rank = entry->target.rank,
+                  .overlap_tokens = overlap});
+  }
+}
+
+void FleetLink::OnPlacedTokens(RequestId id, std::uint32_t count) {
+  const auto found = entries_.find(id);
+  if (found != entries_.end() && found->second->where == Entry::Where::kRunning && count > 0) {
+    CountTokens(*found->second, count);
+    Pump();
+  }
+}
+
+void FleetLink::EndPlaced(RequestId id) {
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) {
+    return;  // its deadline ended it, or it was refused
+  }
+  const EntryPtr entry = found->second;
+  *entry->on_placed = nullptr;
+  waiting_.Remove(id);
+  deadlines_.Remove(id);
+  if (metrics_) {
+    metrics_->OnEnded(entry->output_tokens);
+  }
+  Leave(entry);
+  entries_.erase(found);
+  Pump();
 }
 
 void FleetLink::Submit(const EntryPtr& entry) {
@@ -323,6 +411,11 @@ router::RouteRequest FleetLink::RouteOf(const Entry& entry) const {
   out.excluded.insert(out.excluded.end(), entry.failed_at.begin(), entry.failed_at.end());
   const std::vector<InstanceId> others = OfOtherNumerics(entry);
   out.excluded.insert(out.excluded.end(), others.begin(), others.end());
+  for (const auto& [id, worker] : workers_) {
+    if (entry.may_have && !entry.may_have(worker.linked->instance())) {
+      out.excluded.push_back(id);
+    }
+  }
   return out;
 }
 
@@ -547,8 +640,13 @@ void FleetLink::Send(const EntryPtr& entry, const router::Dispatch& dispatch) {
     const std::uint64_t cached = entry->advised ? entry->advised_overlap : dispatch.overlap_tokens;
     options_.adviser->OnSent(entry->attempt, *dispatch.target, prompt - std::min(prompt, cached));
   }
-  Worker& worker = workers_.at(dispatch.target->instance);
   entry->target = *dispatch.target;
+  if (entry->on_placed) {
+    entry->where = Entry::Where::kRunning;
+    TellPlace(entry, dispatch);
+    return;
+  }
+  Worker& worker = workers_.at(dispatch.target->instance);
   entry->link = &worker.linked->link();
   entry->where = Entry::Where::kRunning;
   SayMoved(*entry);
@@ -595,26 +693,7 @@ void FleetLink::OnFrame(const EntryPtr& entry, RequestId attempt, wire::TokenFra
     return;  // of a worker that the request has left
   }
   if (!frame.tokens.empty()) {
-    const rt::Time now = loop_.Now();
-    const auto tokens = static_cast<std::uint32_t>(frame.tokens.size());
-    if (metrics_ && !entry->has_token) {
-      metrics_->OnFirstToken(entry->target, entry->flight.request().prompt.size(),
-                             now - entry->begun, now - entry->sent);
-    } else if (metrics_) {
-      metrics_->OnTokens(entry->target, now - entry->last_token, tokens);
-    }
-    entry->last_token = now;
-    entry->output_tokens += tokens;
-    if (!std::exchange(entry->has_token, true)) {
-      router_.OnFirstToken(attempt, now);
-      if (options_.adviser != nullptr) {
-        options_.adviser->OnFirstToken(attempt);
-      }
-    }
-    router_.OnTokens(attempt, tokens, now);
-    if (options_.adviser != nullptr) {
-      options_.adviser->OnTokens(attempt, tokens);
-    }
+    CountTokens(*entry, static_cast<std::uint32_t>(frame.tokens.size()));
   }
   if (!frame.tokens.empty() && entry->leg.first_frame_ns < 0) {
     entry->leg.first_frame_ns = SteadyNs(loop_.Now());
@@ -638,6 +717,28 @@ void FleetLink::OnFrame(const EntryPtr& entry, RequestId attempt, wire::TokenFra
   Apply(entry, entry->flight.OnFrame(std::move(frame)));
   if (!alive.expired()) {  // the handler may have destroyed this
     Pump();
+  }
+}
+
+void FleetLink::CountTokens(Entry& entry, std::uint32_t count) {
+  const rt::Time now = loop_.Now();
+  if (metrics_ && !entry.has_token) {
+    metrics_->OnFirstToken(entry.target, entry.flight.request().prompt.size(), now - entry.begun,
+                           now - entry.sent);
+  } else if (metrics_) {
+    metrics_->OnTokens(entry.target, now - entry.last_token, count);
+  }
+  entry.last_token = now;
+  entry.output_tokens += count;
+  if (!std::exchange(entry.has_token, true)) {
+    router_.OnFirstToken(entry.attempt, now);
+    if (options_.adviser != nullptr) {
+      options_.adviser->OnFirstToken(entry.attempt);
+    }
+  }
+  router_.OnTokens(entry.attempt, count, now);
+  if (options_.adviser != nullptr) {
+    options_.adviser->OnTokens(entry.attempt, count);
   }
 }
 
@@ -748,7 +849,9 @@ void FleetLink::RetryWaiting() {
 // A worker that hangs does not end it by itself.
 void FleetLink::EndLate(const EntryPtr& entry) {
   if (entry->where == Entry::Where::kRunning) {
-    entry->link->Cancel({entry->attempt, std::nullopt});
+    if (entry->link != nullptr) {
+      entry->link->Cancel({entry->attempt, std::nullopt});
+    }
   } else {
     waiting_.Remove(entry->flight.request().id);
   }

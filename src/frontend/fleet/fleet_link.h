@@ -25,6 +25,7 @@
 #include "frontend/fleet/fleet_adapters.h"
 #include "frontend/fleet/fleet_metrics.h"
 #include "frontend/fleet/flight.h"
+#include "frontend/fleet/placer.h"
 #include "frontend/fleet/request_times.h"
 #include "obs/log.h"
 #include "obs/metrics.h"
@@ -64,7 +65,7 @@ struct FleetCounters {
   std::uint64_t moves_too_long = 0;  // that did not happen
 };
 
-class FleetLink final : public control::WorkerLink {
+class FleetLink final : public control::WorkerLink, public Placer {
  public:
   /// `card`: what every worker must serve; another model's or version's is not taken. All outlive
   /// the link.
@@ -89,6 +90,10 @@ class FleetLink final : public control::WorkerLink {
   /// The same, at `first` if that can have it.
   Result<void> GenerateAt(wire::GenerateRequest request, std::optional<router::Target> first,
                           FrameHandler on_frame);
+
+  // Placer
+  std::unique_ptr<PlacedRequest> Place(wire::GenerateRequest request, Filter may_have,
+                                       PlacedHandler on_placed) override;
 
   /// Where a request runs; nothing: nowhere now.
   std::optional<router::Target> TargetOf(RequestId id) const;
@@ -162,8 +167,10 @@ class FleetLink final : public control::WorkerLink {
     Where where = Where::kQueued;
     RequestId attempt{};  // as router and worker know it
     router::Target target{};
-    control::RemoteLink* link = nullptr;  // of `target`, while kRunning
-    bool told_worker = false;             // the client's side knows `target`
+    control::RemoteLink* link = nullptr;       // of `target`, while kRunning; null if it is placed
+    Filter may_have;                           // of one that is placed; empty: anybody
+    std::shared_ptr<PlacedHandler> on_placed;  // null: it is sent to its worker
+    bool told_worker = false;                  // the client's side knows `target`
     std::vector<control::InstanceId> failed_at;
     std::optional<control::InstanceId> moves_from;  // until it is sent again
     rt::Time begun{};
@@ -184,6 +191,13 @@ class FleetLink final : public control::WorkerLink {
 
   using EntryPtr = std::shared_ptr<Entry>;
 
+  class PlacedHere;
+
+  void Begin(const EntryPtr& entry);
+  void TellPlace(const EntryPtr& entry, const router::Dispatch& dispatch);
+  void OnPlacedTokens(RequestId id, std::uint32_t count);
+  void EndPlaced(RequestId id);
+  void CountTokens(Entry& entry, std::uint32_t count);
   void OnWorkerChange(control::InstanceId instance);
   void RefreshCard();
   void Route(const EntryPtr& entry);
