@@ -72,11 +72,8 @@ Result<void> ProbePlugin(const PluginFacts& plugin) {
 }
 
 wire::Json BuildFacts() {
-  using kernels::CpuIsa;
-  constexpr std::array kIsas = {CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Vnni,
-                                CpuIsa::kAvx512Bf16, CpuIsa::kAmx};
   std::vector<std::string> isas = {"ref"};
-  for (CpuIsa isa : kIsas) {
+  for (kernels::CpuIsa isa : kernels::BuiltIsas()) {
     isas.emplace_back(kernels::IsaName(isa));
   }
   wire::Json abis(wire::Json::Object{});

@@ -221,12 +221,12 @@ Result<std::unique_ptr<kernels::Operators>> MakeOperators(const EngineFlags& fla
 kernels::CpuOptions CpuOptionsOf(const std::string& isa, std::int64_t threads) {
   kernels::CpuOptions options;
   options.thread_count = static_cast<std::int32_t>(threads);
-  options.isa = isa == "avx2"         ? kernels::CpuIsa::kAvx2
-                : isa == "avx512"     ? kernels::CpuIsa::kAvx512
-                : isa == "avx512vnni" ? kernels::CpuIsa::kAvx512Vnni
-                : isa == "avx512bf16" ? kernels::CpuIsa::kAvx512Bf16
-                : isa == "amx"        ? kernels::CpuIsa::kAmx
-                                      : kernels::CpuIsa::kAuto;
+  // Of another architecture's, too: what the host lacks is refused by name where it is asked for.
+  constexpr auto kLast = static_cast<int>(kernels::CpuIsa::kNeonI8mm);
+  for (int one = 0; one <= kLast; ++one) {
+    const auto named = static_cast<kernels::CpuIsa>(one);
+    options.isa = isa == kernels::IsaName(named) ? named : options.isa;
+  }
   return options;
 }
 

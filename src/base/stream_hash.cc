@@ -2,7 +2,9 @@
 
 // The state type is behind this switch in xxHash 0.8; it is stable there.
 #define XXH_STATIC_LINKING_ONLY
+#if defined(__x86_64__)
 #include <xxh_x86dispatch.h>
+#endif
 #include <xxhash.h>
 
 namespace pixii {

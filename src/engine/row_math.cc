@@ -20,7 +20,11 @@ constexpr float kLowest = -std::numeric_limits<float>::infinity();
 using Floats = float __attribute__((ext_vector_type(kLanes)));
 using Ints = std::int32_t __attribute__((ext_vector_type(kLanes)));
 #define PX_INLINE inline __attribute__((always_inline))
+#if defined(__x86_64__)
 #define PX_WIDE __attribute__((target("avx2")))
+#else
+#define PX_WIDE
+#endif
 
 PX_INLINE void Load(const float* from, Floats& to) { std::memcpy(&to, from, sizeof(to)); }
 
@@ -169,7 +173,11 @@ PX_WIDE float FindMaxWide(const float* row, std::size_t size, float* block_max,
   return FindMax(row, size, block_max, best_block);
 }
 
+#if defined(__x86_64__)
 bool HasWideRegisters() { return __builtin_cpu_supports("avx2") != 0; }
+#else
+constexpr bool HasWideRegisters() { return false; }
+#endif
 
 float FindRowMax(std::span<const float> row, float* block_max, std::size_t* best_block) {
   return HasWideRegisters() ? FindMaxWide(row.data(), row.size(), block_max, best_block)

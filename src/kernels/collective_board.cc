@@ -6,7 +6,6 @@
 // counters is atomic. Whether a round is whole or the group is poisoned before, one word decides
 // for all: nobody reads what a member that failed has taken away.
 #include <fmt/format.h>
-#include <immintrin.h>
 
 #include <algorithm>
 #include <atomic>
@@ -16,6 +15,7 @@
 #include <utility>
 
 #include "kernels/collective.h"
+#include "kernels/spin.h"
 #include "rt/file.h"
 #include "rt/shared_memory.h"
 
@@ -239,7 +239,7 @@ class BoardCollective final : public Collective {
       if (enough()) {
         return;
       }
-      _mm_pause();
+      SpinPause();
     }
     board_->sleepers.fetch_add(1, std::memory_order_seq_cst);
     const std::uint32_t changes = board_->changes.load(std::memory_order_seq_cst);

@@ -345,14 +345,23 @@ Result<Buffer> AllocateFilled(Operators& operators, std::size_t size_bytes,
 /// Plain loops: the definition of every operator, and the oracle of tests/compare.
 std::unique_ptr<Operators> MakeReferenceOperators();
 
-enum class CpuIsa : std::uint8_t { kAuto, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kAmx };
+enum class CpuIsa : std::uint8_t {
+  kAuto,
+  kAvx2,
+  kAvx512,
+  kAvx512Vnni,
+  kAvx512Bf16,
+  kAmx,
+  kNeon,
+  kNeonI8mm
+};
 
 struct CpuOptions {
   std::int32_t thread_count =
       0;  // 1 .. 256; 0 = one per core this process may use. The caller is thread 0.
   CpuIsa isa = CpuIsa::kAuto;
-  /// With kAuto: the best instruction set whose bits are those of AVX2, which every supported host
-  /// has.
+  /// With kAuto: the best instruction set whose bits are those of AVX2 and NEON, one of which every
+  /// supported host has.
   bool portable = false;
   /// Asked before each round of shared work; null: nobody. Outlives the operators.
   WorkGate* gate = nullptr;
@@ -364,6 +373,9 @@ Result<std::unique_ptr<Operators>> MakeCpuOperators(const CpuOptions& options);
 /// Instruction sets this host can run, best last; and one line for people ("avx2 avx512
 /// avx512_vnni").
 std::span<const CpuIsa> AvailableIsas();
+
+/// Those that this program has kernels for.
+std::span<const CpuIsa> BuiltIsas();
 std::string_view IsaName(CpuIsa isa);
 
 }  // namespace pixii::kernels

@@ -1,8 +1,7 @@
 #include "kernels/thread_pool.h"
 
-#include <immintrin.h>
-
 #include "base/assert.h"
+#include "kernels/spin.h"
 #include "rt/cpu.h"
 
 namespace pixii::kernels {
@@ -25,7 +24,7 @@ void WaitWhile(const std::atomic<std::uint32_t>& word, std::uint32_t value) {
       if (word.load(std::memory_order_acquire) != value) {
         return;
       }
-      _mm_pause();
+      SpinPause();
     }
   } while (SpinClock::now() - begin < ThreadPool::kSpinMax);
   while (word.load(std::memory_order_acquire) == value) {

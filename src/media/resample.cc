@@ -1,6 +1,8 @@
 #include "media/resample.h"
 
+#if defined(__x86_64__)
 #include <immintrin.h>
+#endif
 
 #include <algorithm>
 #include <cstring>
@@ -13,6 +15,7 @@ namespace {
 
 constexpr std::int32_t kHalf = 1 << (kWeightBits - 1);
 constexpr std::size_t kLanes = 4;  // red, green, blue and nothing
+constexpr std::uint32_t kAvx2Group = 4;
 
 // 16-bit values of one group in SplitWeights: low and high, tap pairs, lanes, taps of a pair.
 constexpr std::size_t SplitGroup(std::uint32_t tap_group) {
@@ -85,6 +88,8 @@ Halves Split(std::int32_t weight) {
   return {.low = low, .high = static_cast<std::int16_t>((weight - low) >> 16)};
 }
 
+#if defined(__x86_64__)
+
 // A sum of byte * weight is a sum of byte * low and one of byte * high, shifted and added. Each may
 // wrap around, as their sum modulo 2^32 is what we want, and that is in range.
 
@@ -102,8 +107,6 @@ __attribute__((target("avx2"))) inline void StoreFour(__m128i bytes, std::uint8_
 }
 
 constexpr std::size_t kFour = 4;  // pixels that are stored at a time; the rest goes the plain way
-
-constexpr std::uint32_t kAvx2Group = 4;
 
 // The sums of four pixels' channels, as bytes.
 __attribute__((target("avx2"))) inline __m128i Avx2Bytes(const __m256i (&sums)[kFour]) {
@@ -222,6 +225,8 @@ __attribute__((target("avx2"))) void Avx2Vertical(std::span<const std::int32_t> 
   PlainVerticalFrom(weights, rows, at, size, out);
 }
 
+#endif
+
 }  // namespace
 
 std::vector<SplitBlock> SplitWeights(const AxisWeights& axis, std::uint32_t tap_group) {
@@ -248,12 +253,17 @@ std::span<const Passes> PassesHere() {
        .row_slack_bytes = 0,
        .horizontal = PlainHorizontal,
        .vertical = PlainVertical},
+#if defined(__x86_64__)
       {.tap_group = kAvx2Group,
        .row_slack_bytes = 16,
        .horizontal = Avx2Horizontal,
        .vertical = Avx2Vertical},
   };
   static const std::size_t count = __builtin_cpu_supports("avx2") != 0 ? 2 : 1;
+#else
+  };
+  static constexpr std::size_t count = 1;
+#endif
   return std::span(kAll).first(count);
 }
 

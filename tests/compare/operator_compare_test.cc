@@ -4,8 +4,12 @@
 
 #include <bit>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <map>
+#include <span>
 
+#include "base/stream_hash.h"
 #include "compare/operator_cases.h"
 
 namespace pixii::kernels::testing {
@@ -105,6 +109,33 @@ TEST(OperatorCompareTable, HoldsAtLeastFourHundredCasesWithUniqueNames) {
   EXPECT_GE(names.size(), 400U);
 }
 
+/// Of all bits that the first instruction set of this architecture gives; whichever NaN counts as
+/// one.
+std::uint64_t FusedDigest(const std::vector<OperatorCase>& cases) {
+  Operators& operators = *Backends::Get().alone.begin()->second;
+  StreamHash64 hash;
+  for (const OperatorCase& one : cases) {
+    std::vector<float> out = one.run(operators);
+    for (float& value : out) {
+      value = std::isnan(value) ? std::numeric_limits<float>::quiet_NaN() : value;
+    }
+    hash.Update(std::as_bytes(std::span(out)));
+  }
+  return hash.Value();
+}
+
+TEST(FusedNumerics, AreTheSameBitsOnX86AndArm) {
+  ASSERT_EQ(Backends::Get().alone.begin()->second->numerics(), "fma-2");
+  // The same on all architectures: they change with the cases and the name of the numerics only.
+  EXPECT_EQ(FusedDigest(LinearCases()), 0x61420A61E44FE110U);
+  EXPECT_EQ(FusedDigest(CodedCases()), 0x529CAAD11A47B708U);
+  EXPECT_EQ(FusedDigest(RowCases()), 0x1CFE2E51329CEAB2U);
+  EXPECT_EQ(FusedDigest(AttentionCases()), 0x0E15F69BD61D02F3U);
+  EXPECT_EQ(FusedDigest(ExpertCases()), 0xFEE69B7D6BB0BD82U);
+  EXPECT_EQ(FusedDigest(LoraCases()), 0x21CD659A08522AA0U);
+  EXPECT_EQ(FusedDigest(DiffusionCases()), 0x0A9EBACED3E36078U);
+}
+
 class IsaCoverage : public ::testing::TestWithParam<CpuIsa> {};
 
 TEST_P(IsaCoverage, TheTableRanOnThisInstructionSet) {
@@ -117,7 +148,8 @@ TEST_P(IsaCoverage, TheTableRanOnThisInstructionSet) {
 
 INSTANTIATE_TEST_SUITE_P(Isas, IsaCoverage,
                          ::testing::Values(CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Vnni,
-                                           CpuIsa::kAvx512Bf16, CpuIsa::kAmx),
+                                           CpuIsa::kAvx512Bf16, CpuIsa::kAmx, CpuIsa::kNeon,
+                                           CpuIsa::kNeonI8mm),
                          [](const auto& test) { return std::string(IsaName(test.param)); });
 
 }  // namespace

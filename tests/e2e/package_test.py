@@ -320,21 +320,78 @@ class Packages(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             self.assertNotEqual(server.run("inspect", "--offline").returncode, 2)
 
-    def test_the_image_serves_from_its_layout(self):
+    def unpacked_image(self):
+        """(configuration, root) of the image, unpacked once."""
         layout, root = self.top / "layout", self.top / "image-root"
-        with tarfile.open(self.file("-oci.tar")) as files:
-            files.extractall(layout)
-        config = oci.unpack(layout, root)
-        for blob in (layout / "blobs/sha256").iterdir():
+        if not root.exists():
+            with tarfile.open(self.file("-oci.tar")) as files:
+                files.extractall(layout)
+            oci.unpack(layout, root)
+            (root / "run").mkdir(exist_ok=True)
+        return oci.configuration(layout), root
+
+    def test_the_image_serves_from_its_layout(self):
+        config, root = self.unpacked_image()
+        for blob in (self.top / "layout/blobs/sha256").iterdir():
             self.assertEqual(hashlib.sha256(blob.read_bytes()).hexdigest(), blob.name)
         self.assertEqual(config["User"], "1000:0")
         self.assertFalse((root / "bin/sh").exists())
         self.assertTrue((root / "etc/ssl/certs/ca-certificates.crt").stat().st_size > 100_000)
-        (root / "run").mkdir(exist_ok=True)
         with Confined(root, config["Entrypoint"][0], group=0) as server:
             self.answers(server)
             done = server.run("doctor")
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    @unittest.skipUnless(shutil.which("runc") and os.geteuid() == 0, "runc, as root")
+    def test_a_container_runtime_runs_what_the_image_says(self):
+        """Entrypoint, Cmd, User, Env and WorkingDir of the image, by runc: read-only root, no capability, a network of its own."""
+        config, root = self.unpacked_image()
+        user, group = (int(number) for number in config["User"].split(":"))
+        bundle = self.top / "bundle"
+        bundle.mkdir()
+        scratch = lambda path, *options: {"destination": path, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", *options]}
+        self.assertEqual(list(config["Volumes"]), ["/var/lib/pixii"])
+        (bundle / "config.json").write_text(json.dumps({
+            "ociVersion": "1.0.2", "root": {"path": str(root), "readonly": True},
+            "process": {"user": {"uid": user, "gid": group}, "args": [*config["Entrypoint"], *config["Cmd"]], "env": config["Env"],
+                        "cwd": config["WorkingDir"], "noNewPrivileges": True,
+                        "capabilities": {kind: [] for kind in ("bounding", "effective", "permitted", "inheritable")}},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}, scratch("/dev", "mode=755"), scratch("/dev/shm", "mode=1777"),
+                       scratch("/tmp", "mode=1777"), scratch("/var/lib/pixii", "mode=2775", f"uid={user}", f"gid={group}")],
+            "linux": {"namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network")]}}))
+        name = f"pixii-test-{os.getpid()}"
+        command = ["runc", "--root", str(self.top / "runc")]
+        with open(bundle / "log", "wb") as log:
+            container = subprocess.Popen([*command, "run", "--bundle", str(bundle), name], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        said = lambda: (bundle / "log").read_text(errors="replace")
+        try:
+            inside = None
+
+            def asked(*words):
+                return subprocess.run(["nsenter", "-t", str(inside), "-n", "curl", "-sS", "--max-time", "60", *words], capture_output=True, text=True)
+
+            def answers():
+                nonlocal inside
+                if container.poll() is not None:
+                    if "cgroup" in said():
+                        self.skipTest(f"no container can be started here: {said().strip()}")
+                    raise AssertionError(said())
+                state = subprocess.run([*command, "state", name], capture_output=True, text=True)
+                inside = json.loads(state.stdout).get("pid") if state.returncode == 0 else None
+                return inside and asked("-f", "http://127.0.0.1:8000/health").returncode == 0
+
+            harness.wait_for(answers, harness.START_SECONDS, "an answer from the container", said)
+            answer = asked("-H", "Content-Type: application/json", "-d", json.dumps(ANSWER), "http://127.0.0.1:8000/v1/chat/completions")
+            self.assertIn("42", json.loads(answer.stdout)["choices"][0]["message"]["content"])
+            status = pathlib.Path(f"/proc/{inside}/status").read_text()
+            self.assertRegex(status, rf"Uid:\t{user}\t{user}\t{user}\t{user}\nGid:\t{group}\t")
+            self.assertRegex(status, r"CapEff:\t0{16}")
+            with self.assertRaises(OSError):  # nobody writes to this root, not even we
+                pathlib.Path(f"/proc/{inside}/root/usr/written").write_text("")
+        finally:
+            subprocess.run([*command, "kill", name, "TERM"], capture_output=True)
+            code = container.wait(timeout=60) if container.poll() is None else container.returncode
+        self.assertEqual(code, 0, said())
 
 
 if __name__ == "__main__":

@@ -113,16 +113,31 @@ def write(out, layers, facts, level):
     return top["digest"]
 
 
-def unpack(layout, root):
-    """The files of an image in a folder; returns its configuration. Our layers remove nothing."""
+def documents(layout):
+    """(manifest, configuration, what reads a blob) of the one image of a layout."""
     layout = pathlib.Path(layout)
     load = lambda descriptor: (layout / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes()
     index = json.loads((layout / "index.json").read_bytes())
     manifest = json.loads(load(index["manifests"][0]))
+    return manifest, json.loads(load(manifest["config"])), load
+
+
+def configuration(layout):
+    """What the image says of how it is run."""
+    return documents(layout)[1]["config"]
+
+
+def unpack(layout, root):
+    """The files of an image in a folder. Our layers remove nothing."""
+    manifest, _, load = documents(layout)
+    folders = {}
     for layer in manifest["layers"]:
         with tarfile.open(fileobj=io.BytesIO(load(layer)), mode="r:gz") as files:
             for member in files:
                 member.uid = member.gid = -1  # those of whoever unpacks
                 files.extract(member, root, set_attrs=not member.isdir(), filter="tar") if hasattr(tarfile, "tar_filter") \
                     else files.extract(member, root, set_attrs=not member.isdir())
-    return json.loads(load(manifest["config"]))["config"]
+                if member.isdir():
+                    folders[pathlib.Path(root) / member.name] = member.mode
+    for folder, mode in folders.items():  # last, as some may not be written to
+        folder.chmod(mode)

@@ -17,11 +17,16 @@ namespace pixii::kernels {
 namespace {
 
 constexpr std::array kIsas = {
+#if defined(__x86_64__)
     Isa{CpuIsa::kAvx2, "cpu-avx2", "fma-2", Avx2Kernels},
     Isa{CpuIsa::kAvx512, "cpu-avx512", "fma-2", Avx512Kernels},
     Isa{CpuIsa::kAvx512Vnni, "cpu-avx512vnni", "fma-2", Avx512VnniKernels},
     Isa{CpuIsa::kAvx512Bf16, "cpu-avx512bf16", "bf16dot-2", Avx512Bf16Kernels},
     Isa{CpuIsa::kAmx, "cpu-amx", "amx-4", AmxKernels},
+#else
+    Isa{CpuIsa::kNeon, "cpu-neon", "fma-2", NeonKernels},
+    Isa{CpuIsa::kNeonI8mm, "cpu-neoni8mm", "fma-2", NeonI8mmKernels},
+#endif
 };
 
 bool HostRuns(CpuIsa isa, const CpuFeatures& features) {
@@ -36,6 +41,10 @@ bool HostRuns(CpuIsa isa, const CpuFeatures& features) {
       return features.avx512_vnni && features.avx512_bf16;
     case CpuIsa::kAmx:
       return features.avx512_vnni && features.amx_bf16 && RequestAmx();
+    case CpuIsa::kNeon:
+      return features.neon;
+    case CpuIsa::kNeonI8mm:
+      return features.neon_i8mm;
     case CpuIsa::kAuto:
       break;
   }
@@ -110,11 +119,12 @@ const Isa& Find(CpuIsa wanted) {
                        [&](const Isa& isa) { return isa.isa == wanted; });
 }
 
-/// The last, so the best, of those that give AVX2's bits. Pre: `available` is not empty.
+/// The last, so the best, of those that give the bits of the first, which all processors have. Pre:
+/// `available` is not empty.
 CpuIsa BestPortable(std::span<const CpuIsa> available) {
   CpuIsa best = available.front();
   for (const CpuIsa isa : available) {
-    if (Find(isa).numerics == Find(CpuIsa::kAvx2).numerics) {
+    if (Find(isa).numerics == kIsas.front().numerics) {
       best = isa;
     }
   }
@@ -145,9 +155,18 @@ std::span<const CpuIsa> AvailableIsas() {
   return isas;
 }
 
+std::span<const CpuIsa> BuiltIsas() {
+  static constexpr auto kBuilt = [] {
+    std::array<CpuIsa, kIsas.size()> out{};
+    std::transform(kIsas.begin(), kIsas.end(), out.begin(), [](const Isa& one) { return one.isa; });
+    return out;
+  }();
+  return kBuilt;
+}
+
 std::string_view IsaName(CpuIsa isa) {
-  constexpr std::array<std::string_view, 6> kNames = {"auto",       "avx2",       "avx512",
-                                                      "avx512vnni", "avx512bf16", "amx"};
+  constexpr std::array<std::string_view, 8> kNames = {"auto",       "avx2", "avx512", "avx512vnni",
+                                                      "avx512bf16", "amx",  "neon",   "neoni8mm"};
   return kNames[static_cast<std::size_t>(isa)];
 }
 

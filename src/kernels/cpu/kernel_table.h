@@ -363,5 +363,7 @@ const KernelTable& Avx512Kernels();
 const KernelTable& Avx512VnniKernels();
 const KernelTable& Avx512Bf16Kernels();
 const KernelTable& AmxKernels();
+const KernelTable& NeonKernels();
+const KernelTable& NeonI8mmKernels();
 
 }  // namespace pixii::kernels

@@ -99,7 +99,9 @@ HostDescription DescribeHost() {
                                                 {features.avx512_vnni, "avx512_vnni"},
                                                 {features.avx512_bf16, "avx512_bf16"},
                                                 {features.amx_bf16, "amx_bf16"},
-                                                {features.amx_int8, "amx_int8"}};
+                                                {features.amx_int8, "amx_int8"},
+                                                {features.neon, "neon"},
+                                                {features.neon_i8mm, "neon_i8mm"}};
   for (const auto& [has, name] : flags) {
     if (has) {
       out.flags += fmt::format("{}{}", out.flags.empty() ? "" : " ", name);

@@ -8,7 +8,7 @@
 namespace pixii::kernels {
 namespace {  // NOLINT(google-build-namespaces)
 
-inline float SquareRoot(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
+inline float SquareRoot(float x) { return __builtin_elementwise_sqrt(x); }
 
 inline void NormSegment(const NormCall& call, float* in, const float* delta, float* out) {
   Vec sum = Vec::Zero();

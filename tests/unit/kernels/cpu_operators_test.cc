@@ -12,6 +12,7 @@
 namespace pixii::kernels {
 namespace {
 
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 TEST(MakeCpuOperators, RefusesThreadCountsOutsideItsLimits) {
@@ -26,9 +27,10 @@ TEST(MakeCpuOperators, RefusesThreadCountsOutsideItsLimits) {
 
 TEST(MakeCpuOperators, RefusesAnInstructionSetTheHostLacksAndNamesWhatItHas) {
   const auto available = AvailableIsas();
-  ASSERT_FALSE(available.empty()) << "pixii needs AVX2";
+  ASSERT_FALSE(available.empty()) << "pixii needs AVX2 or NEON";
   bool refused = false;
-  for (const CpuIsa isa : {CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16, CpuIsa::kAmx}) {
+  for (const CpuIsa isa : {CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16, CpuIsa::kAmx,
+                           CpuIsa::kNeon, CpuIsa::kNeonI8mm}) {
     const bool has = std::find(available.begin(), available.end(), isa) != available.end();
     const auto result = MakeCpuOperators({.thread_count = 1, .isa = isa});
     EXPECT_EQ(result.has_value(), has) << IsaName(isa);
@@ -131,7 +133,7 @@ TEST(Roof, MeasuresPositiveRatesAndDescribesTheHost) {
   EXPECT_GT((*roof)->MultiplyAddsPerSecond(ComputeType::kBf16), 0.0);
   const HostDescription host = DescribeHost();
   EXPECT_FALSE(host.cpu_model.empty());
-  EXPECT_THAT(host.flags, HasSubstr("avx2"));
+  EXPECT_THAT(host.flags, AnyOf(HasSubstr("avx2"), HasSubstr("neon")));
   EXPECT_GE(host.core_count, 1);
   EXPECT_EQ(host.isas.size(), AvailableIsas().size());
 }

@@ -1,0 +1,29 @@
+// The kernels in NEON, integers in I8MM. Compiled with that flag: see kernel_table.h for what may
+// be included here.
+#include "kernels/cpu/simd_neon.h"
+// clang-format off: each of these needs the ones before it
+#include "kernels/cpu/simd_math.h"
+#include "kernels/cpu/simd_rows.h"
+#include "kernels/cpu/simd_lora.h"
+#include "kernels/cpu/simd_gemm.h"
+#include "kernels/cpu/simd_blocked.h"
+#include "kernels/cpu/simd_convolution.h"
+#include "kernels/cpu/simd_int_neon.h"
+#include "kernels/cpu/simd_int_i8mm.h"
+#include "kernels/cpu/simd_integer.h"
+#include "kernels/cpu/simd_pack.h"
+#include "kernels/cpu/simd_attention.h"
+#include "kernels/cpu/simd_roof.h"
+#include "kernels/cpu/simd_table.h"
+// clang-format on
+
+namespace pixii::kernels {
+namespace {
+
+constexpr KernelTable kTable = MakeKernelTable();
+
+}  // namespace
+
+const KernelTable& NeonI8mmKernels() { return kTable; }
+
+}  // namespace pixii::kernels
