@@ -11,6 +11,7 @@ import tempfile
 import unittest
 
 import harness
+from systemd_units import Unit
 
 sys.path.insert(0, str(harness.ROOT / "tools/packaging"))
 import oci  # noqa: E402
@@ -341,6 +342,53 @@ class Packages(unittest.TestCase):
             self.answers(server)
             done = server.run("doctor")
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    UNITS = ("serve", "frontend", "worker", "router")
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "no systemd-analyze here")
+    def test_systemd_finds_nothing_to_complain_of_in_the_units(self):
+        root = self.top / "units"
+        units = root / "usr/lib/systemd/system"
+        units.mkdir(parents=True)
+        for target in pathlib.Path("/lib/systemd/system").glob("*.target"):
+            shutil.copy(target, units, follow_symlinks=True)
+        for file in (harness.ROOT / "deploy/systemd").glob("*.service"):
+            shutil.copy(file, units)
+        (root / "usr/bin").mkdir()
+        shutil.copy("/bin/true", root / "usr/bin/pixii")  # verify asks whether the command is there, and runs nothing
+        verify = lambda name: subprocess.run(["systemd-analyze", "--man=no", "--recursive-errors=no", f"--root={root}", "verify", name],
+                                             capture_output=True, text=True)
+        for name in self.UNITS:
+            done = verify(f"pixii-{name}@one.service")
+            self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""), name)
+        wrong = units / "pixii-serve@.service"
+        wrong.write_text(wrong.read_text().replace("LimitNOFILE", "LimitNOFILES"))
+        self.assertIn("LimitNOFILES", verify("pixii-serve@one.service").stderr)  # it would see one
+
+    def test_the_units_start_what_they_name(self):
+        """Each unit's command line, user, environment and folders, in the image's root: a server alone, and a fleet of three units."""
+        _, root = self.unpacked_image()
+        etc, state = self.top / "etc", self.top / "state"
+        etc.mkdir()
+        state.mkdir()
+        shared = "discovery: file:/var/lib/pixii/cluster\n"
+        listens = lambda name, prefix="": f"{prefix}port: 0\n{prefix}port-file: /var/lib/pixii/{name}.port\n"
+        for name, text in {"serve": "served-model-name: chat\n" + listens("serve"), "frontend": shared + listens("frontend"),
+                           "worker": shared + listens("worker", "system-"), "router": shared + listens("router")}.items():
+            (etc / f"{name}-one.yaml").write_text(text)
+        (etc / "serve-one.env").write_text("DYN_LOG=debug\n")
+        (etc / "worker-one.env").write_text("MODEL=tiny-vlm\n")
+        unit = lambda name: Unit(root, f"pixii-{name}", "one", etc, state, state / f"{name}.port")
+        with unit("serve") as server:
+            self.answers(server)
+            self.assertIn("severity=debug", server.log_text())
+        with unit("worker"), unit("router"), unit("frontend") as frontend:
+            frontend.wait_for(lambda: frontend.request("GET", "/v1/models")[2].get("data"), 30, "the worker's model")
+            self.assertEqual([model["id"] for model in frontend.request("GET", "/v1/models")[2]["data"]], ["tiny-vlm"])
+            status, answer = frontend.post("/v1/chat/completions", ANSWER)
+            self.assertEqual((status, answer["usage"]["completion_tokens"] > 0), (200, True), answer)
+        self.assertEqual(sorted(file.name for file in (root / "usr/lib/systemd/system").glob("pixii-*")),
+                         sorted(f"pixii-{name}@.service" for name in self.UNITS))
 
     @unittest.skipUnless(shutil.which("runc") and os.geteuid() == 0, "runc, as root")
     def test_a_container_runtime_runs_what_the_image_says(self):
