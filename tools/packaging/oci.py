@@ -18,6 +18,11 @@ MERGED = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")  # links into /usr
 DROPPED = re.compile(r"usr/share/(man|locale|info|lintian|bug|doc-base|zoneinfo/right|doc/[^/]+/(?!copyright))|usr/(include|games)/")
 USER, GROUP = 1000, 0  # group 0: clusters that choose a user id of their own keep it
 
+# How it is run; the Containerfile says the same.
+CONFIG = {"User": f"{USER}:{GROUP}", "Entrypoint": ["/usr/bin/pixii"], "Cmd": ["serve", "--host", "0.0.0.0", "--port", "8000"],
+          "WorkingDir": "/var/lib/pixii", "Env": ["PATH=/usr/bin:/usr/sbin", "HOME=/var/lib/pixii", "XDG_CACHE_HOME=/var/lib/pixii/cache"],
+          "ExposedPorts": {"8000/tcp": {}}, "Volumes": {"/var/lib/pixii": {}}}
+
 
 def merged(path):
     path = re.sub(r"^\./?", "", path).rstrip("/")
@@ -98,10 +103,7 @@ def write(out, layers, facts, level):
     labels = {"org.opencontainers.image.title": "pixii", "org.opencontainers.image.version": facts["version"],
               "org.opencontainers.image.revision": facts["commit"]}
     config = {"created": when, "architecture": facts["architecture"], "os": "linux", "rootfs": {"type": "layers", "diff_ids": diffs}, "history": history,
-              "config": {"User": f"{USER}:{GROUP}", "Entrypoint": ["/usr/bin/pixii"],
-                         "Cmd": ["serve", "--host", "0.0.0.0", "--port", "8000"], "WorkingDir": "/var/lib/pixii",
-                         "Env": ["PATH=/usr/bin:/usr/sbin", "HOME=/var/lib/pixii", "XDG_CACHE_HOME=/var/lib/pixii/cache"],
-                         "ExposedPorts": {"8000/tcp": {}}, "Volumes": {"/var/lib/pixii": {}}, "Labels": labels}}
+              "config": {**CONFIG, "Labels": labels}}
     manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
                 "config": blob(document(config), "application/vnd.oci.image.config.v1+json"), "layers": descriptors,
                 "annotations": labels}
