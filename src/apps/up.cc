@@ -17,6 +17,7 @@
 #include "apps/cluster_key.h"
 #include "apps/cluster_unit.h"
 #include "apps/command.h"
+#include "apps/graph_flags.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
 #include "apps/process_unit.h"
@@ -38,11 +39,6 @@ constexpr std::uint64_t kPathBytesMax = 8192;
 constexpr std::size_t kPortFilesMax = 65536;
 constexpr std::uint64_t kLogBytesMax =
     64U << 20U;  // of a component's log, before the next start begins a new one
-
-bool Names(const config::Option& option, const std::string& flag) {
-  return option.name == flag ||
-         std::ranges::find(option.flag_aliases, flag) != option.flag_aliases.end();
-}
 
 // A port that a process listens on, by its flag; 0 and less: any, or none.
 struct PortFlag {
@@ -82,45 +78,21 @@ const Runnable& RunnableOf(std::string_view command) {
   return *std::ranges::find(kRunnables, command, &Runnable::command);
 }
 
-// The flags of each command, as a place to check values in.
-struct Flags {
-  FrontendFlags frontend;
-  WorkerFlags worker;
-  RouterProcessFlags router;
-  PlannerFlags planner;
-  ServeFlags serve;
-  EngineFlags engine;
-
-  std::vector<config::Option> Of(std::string_view command) {
-    std::vector<config::Option> out = command == "frontend"  ? RowsOf(frontend)
-                                      : command == "router"  ? RowsOf(router)
-                                      : command == "planner" ? RowsOf(planner)
-                                      : command == "serve"   ? RowsOf(serve)
-                                                             : RowsOf(worker);
-    if (RunnableOf(command).takes_model) {
-      for (config::Option& option : RowsOf(engine)) {
-        out.push_back(std::move(option));
-      }
-    }
-    return out;
-  }
-};
-
 bool TakesMany(const std::string& command, const std::string& flag) {
-  Flags flags;
+  GraphFlags flags;
   return std::ranges::any_of(flags.Of(command), [&](const config::Option& option) {
-    return Names(option, flag) && std::holds_alternative<config::ListField>(option.field);
+    return Goes(option, flag) && std::holds_alternative<config::ListField>(option.field);
   });
 }
 
 // Whether a command has such a flag, and takes the value.
 Result<void> CheckFlag(const std::string& command, const std::string& flag,
                        const std::string& value) {
-  Flags flags;
+  GraphFlags flags;
   const std::vector<config::Option> options = flags.Of(command);
   std::vector<std::string> names;
   for (const config::Option& option : options) {
-    if (Names(option, flag)) {
+    if (Goes(option, flag)) {
       return config::Assign(option, value);
     }
     names.push_back(option.name);

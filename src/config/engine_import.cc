@@ -12,20 +12,6 @@ namespace pixii::config {
 
 namespace {
 
-// YAML 1.2, section 7.3.1.
-std::string Quoted(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) < 0x20) {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned>(c));
-      continue;
-    }
-    out += c == '"' || c == '\\' ? "\\" : "";
-    out += c;
-  }
-  return out + "\"";
-}
-
 // Whether it is the same without quotes in a list.
 bool IsPlain(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](char c) {
@@ -37,12 +23,12 @@ bool IsPlain(std::string_view text) {
 std::string ValueOf(const YamlLeaf& leaf) {
   switch (leaf.kind) {
     case YamlKind::kScalar:
-      return leaf.quoted ? Quoted(leaf.value) : leaf.value;
+      return leaf.quoted ? YamlQuoted(leaf.value) : leaf.value;
     case YamlKind::kList: {
       std::string out;
       for (const std::string& item : leaf.items) {
         const bool whole = IsPlain(item) || item == "{}" || item == "[]";
-        out += (out.empty() ? "" : ", ") + (whole ? item : Quoted(item));
+        out += (out.empty() ? "" : ", ") + (whole ? item : YamlQuoted(item));
       }
       return "[" + out + "]";
     }
@@ -128,6 +114,13 @@ ImportedKey Judge(const YamlLeaf& leaf, const std::vector<YamlLeaf>& leaves,
 }
 
 }  // namespace
+
+ImportedKey RefusedKey(std::string_view file, std::string key, std::uint32_t line,
+                       std::string_view why) {
+  std::string said = fmt::format("{}:{}: {}: {}", file, line, key, why);
+  return {
+      .outcome = Imported::kRefused, .key = std::move(key), .line = line, .said = std::move(said)};
+}
 
 std::string_view ImportedName(Imported outcome) {
   switch (outcome) {

@@ -4,6 +4,7 @@
 // Thread: values.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -24,13 +25,21 @@ struct ImportedKey {
   Imported outcome = Imported::kRefused;
   std::string key;
   std::uint32_t line = 0;
-  std::string said;  // "--max-batch 64", or why it is refused
+  std::string said;       // "--max-batch 64", or why it is refused, with file, line and key
+  std::string file = {};  // where it stands; empty: in the file that was asked about
 };
+
+/// How many keys there are of each outcome.
+using ImportCounts = std::array<std::size_t, 4>;
 
 struct ImportedEngineArgs {
   std::vector<ImportedKey> keys;  // in file order
   std::string text;               // YAML of all that are not refused
 };
+
+/// A key that is left out, and why.
+ImportedKey RefusedKey(std::string_view file, std::string key, std::uint32_t line,
+                       std::string_view why);
 
 std::string_view ImportedName(Imported outcome);
 

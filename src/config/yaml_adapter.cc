@@ -17,6 +17,8 @@ constexpr std::size_t kYamlSizeMax = 1 << 20;  // bytes
 constexpr std::size_t kTreeLeavesMax = 4096;   // aliases can make few bytes many leaves
 constexpr std::uint32_t kTreeDepthMax = 8;     // mappings
 constexpr std::size_t kKeySizeMax = 128;       // bytes
+constexpr std::size_t kNodesMax = 65536;       // of a file's documents
+constexpr std::uint32_t kNodeDepthMax = 32;    // mappings and lists
 
 struct Reading {
   const std::string& file;
@@ -147,7 +149,95 @@ class TreeReader final {
   std::vector<YamlLeaf> leaves_;
 };
 
+// Documents as they stand.
+class DocumentReader final {
+ public:
+  explicit DocumentReader(const std::string& file) : file_(file) {}
+
+  Result<YamlNode> Read(const YAML::Node& node, std::uint32_t line, std::uint32_t depth) {
+    if (++nodes_ > kNodesMax || depth > kNodeDepthMax) {
+      return Fail(Code::kTooLarge, fmt::format("{}:{}: more than {} values, or {} in one another",
+                                               file_, line, kNodesMax, kNodeDepthMax));
+    }
+    YamlNode out;
+    out.line = line;
+    if (node.IsScalar()) {
+      out.kind = YamlKind::kScalar;
+      out.value = node.Scalar();
+    } else if (node.IsSequence()) {
+      out.kind = YamlKind::kList;
+      for (const YAML::Node& item : node) {
+        PX_TRY(YamlNode read, Read(item, LineOf(item), depth + 1));
+        out.items.push_back(std::move(read));
+      }
+    } else if (node.IsMap()) {
+      out.kind = YamlKind::kMap;
+      PX_CHECK_OK(ReadMembers(node, depth, out));
+    }
+    return out;
+  }
+
+ private:
+  static std::uint32_t LineOf(const YAML::Node& node) {
+    return static_cast<std::uint32_t>(node.Mark().line + 1);
+  }
+
+  Result<void> ReadMembers(const YAML::Node& node, std::uint32_t depth, YamlNode& out) {
+    std::set<std::string> seen;
+    for (const auto& item : node) {
+      const std::uint32_t line = LineOf(item.first);
+      if (!item.first.IsScalar() || !seen.insert(item.first.Scalar()).second) {
+        return Fail(Code::kInvalidArgument,
+                    fmt::format("{}:{}: a key must be a word that stands once", file_, line));
+      }
+      PX_TRY(YamlNode read, Read(item.second, line, depth + 1));
+      out.members.push_back({.key = item.first.Scalar(), .node = std::move(read)});
+    }
+    return {};
+  }
+
+  const std::string& file_;
+  std::size_t nodes_ = 0;
+};
+
 }  // namespace
+
+const YamlNode* YamlNode::Find(std::string_view key) const {
+  const auto found = std::ranges::find(members, key, &YamlMember::key);
+  return found != members.end() ? &found->node : nullptr;
+}
+
+Result<std::vector<YamlNode>> ReadYamlDocuments(const std::string& text, const std::string& file) {
+  if (text.size() > kYamlSizeMax) {
+    return Fail(Code::kTooLarge,
+                fmt::format("{}: {} bytes, the limit is {}", file, text.size(), kYamlSizeMax));
+  }
+  try {
+    std::vector<YamlNode> out;
+    DocumentReader reader(file);
+    for (const YAML::Node& root : YAML::LoadAll(text)) {
+      PX_TRY(YamlNode read, reader.Read(root, static_cast<std::uint32_t>(root.Mark().line + 1), 0));
+      out.push_back(std::move(read));
+    }
+    return out;
+  } catch (const YAML::Exception& exception) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("{}:{}: {}", file, exception.mark.line + 1, exception.msg));
+  }
+}
+
+std::string YamlQuoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) < 0x20) {
+      out += fmt::format("\\x{:02x}", static_cast<unsigned>(c));
+      continue;
+    }
+    out += c == '"' || c == '\\' ? "\\" : "";
+    out += c;
+  }
+  return out + "\"";
+}
 
 Result<std::vector<YamlLeaf>> ReadYamlTree(const std::string& text, const std::string& file,
                                            YamlLists lists) {

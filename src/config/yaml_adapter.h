@@ -53,6 +53,32 @@ enum class YamlLists : std::uint8_t {
 Result<std::vector<YamlLeaf>> ReadYamlTree(const std::string& text, const std::string& file,
                                            YamlLists lists = YamlLists::kWhole);
 
+struct YamlMember;
+
+/// A node of a document as it stands; keys may be any text.
+struct YamlNode {
+  YamlKind kind = YamlKind::kNull;
+  std::string value = {};           // of a scalar
+  std::vector<YamlNode> items;      // of a list
+  std::vector<YamlMember> members;  // of a mapping, in file order
+  std::uint32_t line = 0;           // from 1: of its key, or of itself in a list
+
+  /// A mapping's member; null: there is none.
+  const YamlNode* Find(std::string_view key) const;
+};
+
+struct YamlMember {
+  std::string key;
+  YamlNode node;
+};
+
+/// The documents of a file, one behind each "---". Errors: kInvalidArgument with the line: syntax,
+/// keys that stand twice or are no scalars, too deep; kTooLarge.
+Result<std::vector<YamlNode>> ReadYamlDocuments(const std::string& text, const std::string& file);
+
+/// A scalar in double quotes (YAML 1.2, section 7.3.1).
+std::string YamlQuoted(std::string_view text);
+
 /// What is wrong in a file, with its line and key: "file:line: key: what", kInvalidArgument.
 class YamlErrors {
  public:

@@ -279,6 +279,29 @@ class GraphReader final : private config::YamlErrors {
       flag_lines_;  // as `flags`: line and path
 };
 
+void WriteValues(std::string& out, const char* key, const GraphValues& values) {
+  if (values.empty()) {
+    return;
+  }
+  out += fmt::format("    {}:\n", key);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::string& name = values[i].first;
+    if (std::find_if(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(i),
+                     [&](const auto& one) { return one.first == name; }) !=
+        values.begin() + static_cast<std::ptrdiff_t>(i)) {
+      continue;  // written with the first of its name
+    }
+    std::vector<std::string> texts;
+    for (const auto& [other, value] : values) {
+      if (other == name) {
+        texts.push_back(config::YamlQuoted(value));
+      }
+    }
+    out += texts.size() == 1 ? fmt::format("      {}: {}\n", name, texts.front())
+                             : fmt::format("      {}: [{}]\n", name, fmt::join(texts, ", "));
+  }
+}
+
 }  // namespace
 
 const std::string* GraphComponent::Flag(std::string_view flag) const {
@@ -288,6 +311,29 @@ const std::string* GraphComponent::Flag(std::string_view flag) const {
 
 Result<Graph> ReadGraph(const std::string& text, const std::string& file, const GraphRules& rules) {
   return GraphReader(file, rules).Read(text);
+}
+
+std::string GraphText(const Graph& graph) {
+  std::string out = fmt::format("namespace: {}\n", config::YamlQuoted(graph.ns));
+  if (!graph.discovery.empty()) {
+    out += fmt::format("discovery: {}\n", config::YamlQuoted(graph.discovery));
+  }
+  out += "components:\n";
+  for (const GraphComponent& component : graph.components) {
+    out += fmt::format("  {}:\n    command: {}\n", component.name, component.command);
+    if (!component.model.empty()) {
+      out += fmt::format("    model: {}\n", config::YamlQuoted(component.model));
+    }
+    if (component.replicas != 1) {
+      out += fmt::format("    replicas: {}\n", component.replicas);
+    }
+    WriteValues(out, "flags", component.flags);
+    WriteValues(out, "environment", component.environment);
+    if (!component.needs.empty()) {
+      out += fmt::format("    needs: [{}]\n", fmt::join(component.needs, ", "));
+    }
+  }
+  return out;
 }
 
 }  // namespace pixii::control

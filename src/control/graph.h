@@ -56,4 +56,7 @@ inline constexpr std::int64_t kReplicasMax = 1024;
 /// Errors: kInvalidArgument with "FILE:LINE: key: what is wrong".
 Result<Graph> ReadGraph(const std::string& text, const std::string& file, const GraphRules& rules);
 
+/// A file that ReadGraph reads as `graph`; settle, stop-grace and variables of all are left out.
+std::string GraphText(const Graph& graph);
+
 }  // namespace pixii::control

@@ -46,5 +46,25 @@ TEST(YamlTree, ListsOfMappingsAreOneLeafOrEachItsOwn) {
   EXPECT_FALSE(ReadYamlTree(deep, "f.yaml", YamlLists::kEntries)) << "nested too deep";
 }
 
+TEST(YamlDocuments, KeysMayBeAnyTextAndLinesAreKept) {
+  const auto read = ReadYamlDocuments(
+      "a: {nvidia.com/gpu: \"1\"}\n---\nb:\n  - x\n  - {c: [1, 2]}\nd:\n", "f.yaml");
+  ASSERT_TRUE(read) << read.error().detail();
+  ASSERT_EQ(read->size(), 2U);
+  EXPECT_EQ((*read)[0].Find("a")->Find("nvidia.com/gpu")->value, "1");
+  const YamlNode* b = (*read)[1].Find("b");
+  ASSERT_EQ(b->items.size(), 2U);
+  EXPECT_EQ(b->items[0].line, 4U);
+  EXPECT_EQ(b->items[1].Find("c")->items[1].value, "2");
+  EXPECT_EQ((*read)[1].Find("d")->kind, YamlKind::kNull);
+  EXPECT_EQ((*read)[1].Find("e"), nullptr);
+}
+
+TEST(YamlDocuments, KeysThatStandTwiceAndDepthAreRefused) {
+  EXPECT_FALSE(ReadYamlDocuments("a: 1\na: 2\n", "f.yaml"));
+  EXPECT_FALSE(ReadYamlDocuments("a: [\n", "f.yaml"));
+  EXPECT_FALSE(ReadYamlDocuments(std::string(40, '[') + std::string(40, ']'), "f.yaml"));
+}
+
 }  // namespace
 }  // namespace pixii::config
