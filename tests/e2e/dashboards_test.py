@@ -120,7 +120,7 @@ class Dashboards(unittest.TestCase):
                 begun = time.monotonic()
                 try:
                     missing = lambda: [(*one, query) for *one, query in queries() if not self.has_data(prometheus, query)]  # noqa: E731
-                    harness.wait_for(lambda: time.monotonic() - begun > self.seconds and not missing(), 45, "data for all panels",
+                    harness.wait_for(lambda: time.monotonic() - begun > self.seconds and not missing(), self.seconds + 45, "data for all panels",
                                      lambda: "\n".join(map(str, missing())))
                 finally:
                     asked = load.stop()

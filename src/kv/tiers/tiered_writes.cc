@@ -63,11 +63,12 @@ void TieredConnector::WriteFromCache(Level& level, const PublishedBlock& block,
   stored.tokens.assign(block.tokens.begin(), block.tokens.end());
   level.coming += bytes;
   ++cache_writes_;
-  // The pin goes where it came from: the mailbox's calls run on the engine's thread.
+  // The pin goes where it came from: the mailbox's calls run on the engine's thread. A plain `pin`
+  // would be captured as const, copied to the mailbox, and its last copy could go with the job.
   level.runner->Post(
       false,
       [this, &level, mailbox = mailbox_, store = level.store, place = *place, payload = block.bytes,
-       stored = std::move(stored), written = Written{.hash = block.hash, .name = name}, pin,
+       stored = std::move(stored), written = Written{.hash = block.hash, .name = name}, pin = pin,
        pace = PaceOf(level, BlockTrafficCost::kCopy, CopyHaste::kLater)]() mutable {
         pace.Pass();
         Result<void> result = store->Write(place.slot, std::move(stored), payload);
