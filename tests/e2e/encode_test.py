@@ -94,6 +94,14 @@ class Cluster:
             raise AssertionError(f"status {status}: {answer}")
         return said(answer)
 
+    def wait_until_idle(self):
+        """The frontend has heard that nobody looks at anything: who it takes to be busy is passed over."""
+        def busy():
+            status, _, view = self.frontend.request("GET", "/v1/cluster")
+            loads = [one["load"] for one in view["workers"] if one["role"] == "encode"] if status == 200 else []
+            return not loads or any(load is None or load["running"] + load["queued"] for load in loads)
+        self.frontend.wait_for(lambda: not busy(), LATE, "encode workers are idle")
+
     def wait_until_quiet(self):
         """Nothing is asked for, kept for somebody, or computed at any worker."""
         names = ("pixii_media_encode_requests", "pixii_media_features_pinned_bytes", "pixii_engine_blocks_pinned", "pixii_engine_running",
@@ -168,12 +176,14 @@ class Encode(unittest.TestCase):
         with Cluster("encode", "encode", "encode", "agg", "agg") as many:
             questions = ["What do you see?", "What colour is it?", "How many shapes are there?", "Name the shape."]
             for question in questions:
+                many.wait_until_idle()
                 many.ask(show(picture(plain((200, 0, 0))), question))
             seen = sorted(int(cluster.total(worker, "pixii_media_encoded_total")) for worker in many.of("encode"))
             self.assertEqual(seen, [0, 0, 1])
             self.assertEqual(many.total("encode", "pixii_media_cache_hits_total"), len(questions) - 1)
             self.assertEqual(many.paths()["encode"], len(questions))
             # One picture twice in a request is looked at once, and its order counts.
+            many.wait_until_idle()
             red, blue = picture(plain((200, 0, 0))), picture(plain((0, 0, 200)))
             body = {**show(red), "messages": [{"role": "user", "content": [red, blue, red, {"type": "text", "text": "What do you see?"}]}]}
             many.ask(body)
