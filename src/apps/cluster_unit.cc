@@ -56,22 +56,41 @@ std::string Environment(const char* name) {
   return value != nullptr ? value : "";
 }
 
-Result<void> InPod(control::DiscoverySource& source) {
-  if (!source.wants_pod()) {
-    return {};
+// --discovery, else what --discovery-backend stands for.
+Result<std::string> PlaceOf(const ClusterFlags& flags) {
+  const std::string& backend = flags.discovery_backend;
+  if (flags.discovery != ClusterFlags().discovery || backend == "none") {
+    return flags.discovery;
   }
-  return control::UsePod(source, {.host = Environment("KUBERNETES_SERVICE_HOST"),
-                                  .port = Environment("KUBERNETES_SERVICE_PORT"),
-                                  .folder = std::string(control::kServiceAccountFolder)});
+  if (backend == "mem") {
+    return Fail(Code::kInvalidArgument,
+                "discovery-backend: mem is of one process, where there is nothing to find",
+                "discovery-backend");
+  }
+  if (backend == "file") {
+    return "file:" + Environment("DYN_FILE_KV");
+  }
+  if (backend == "etcd") {
+    std::string place = Environment("ETCD_ENDPOINTS");
+    place.resize(std::min(place.find(','), place.size()));
+    const std::size_t scheme = place.find("//");
+    place.erase(0, scheme == std::string::npos ? 0 : scheme + 2);
+    return "etcd://" + (place.empty() ? "127.0.0.1:2379" : place);
+  }
+  return backend;
 }
 
-Result<control::DiscoverySource> SourceOf(const ClusterFlags& flags) {
-  const bool own_folder = flags.discovery == "file:";
+}  // namespace
+
+Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
+                                                          const ClusterFlags& flags) {
+  PX_TRY(const std::string place, PlaceOf(flags));
+  const bool own_folder = place == "file:";
   if (!flags.ns.empty()) {  // of frontends: all of them
     PX_CHECK_OK(control::CheckName("namespace", flags.ns));
   }
   Result<control::DiscoverySource> read = control::ParseDiscoverySource(
-      own_folder ? "file:" + CacheFolder() + "/pixii/cluster" : flags.discovery);
+      own_folder ? "file:" + CacheFolder() + "/pixii/cluster" : place);
   if (!read) {
     return Fail(Code::kInvalidArgument, "discovery: " + read.error().detail(), "discovery");
   }

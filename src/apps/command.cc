@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
 
+#include "apps/version.h"
 #include "rt/file.h"
 #include "wire/json.h"
 
@@ -47,10 +49,16 @@ std::pair<config::Parsed, int> ParseOrExit(const config::Command& command,
     }
     return {};
   };
+  if (arguments == Arguments{"--version"}) {
+    Say("pixii {} ({})\n", kVersion, kCommit);
+    return {config::Parsed{}, kExitDone};
+  }
   std::string help = config::HelpText(command);  // before the targets change
   Result<config::Parsed> parsed = config::Parse(command, input);
   if (!parsed) {
-    return {config::Parsed{}, Complain(parsed.error())};
+    const int failed = Complain(parsed.error());
+    const bool asked = std::ranges::find(arguments, "--check-config") != arguments.end();
+    return {config::Parsed{}, asked ? kExitNotSo : failed};
   }
   if (parsed->help) {
     Say("{}", help);
@@ -59,8 +67,21 @@ std::pair<config::Parsed, int> ParseOrExit(const config::Command& command,
   for (const std::string& notice : parsed->notices) {
     SayError("pixii: {}\n", notice);
   }
+  if (parsed->dump_config_to && !parsed->dump_config_to->empty()) {
+    const Result<void> written =
+        rt::WriteFileAtomic(*parsed->dump_config_to, config::ConfigText(*parsed), 0644);
+    if (!written) {
+      return {config::Parsed{},
+              Complain(Error(written.error().code(), "dump-config-to: " + written.error().detail(),
+                             "dump-config-to"))};
+    }
+  }
   if (parsed->print_config) {
     Say("{}", config::ConfigText(*parsed));
+    return {config::Parsed{}, kExitDone};
+  }
+  if (parsed->check_config) {
+    Say("pixii {}: the values are right\n", command.name);
     return {config::Parsed{}, kExitDone};
   }
   return {std::move(*parsed), kGoOn};

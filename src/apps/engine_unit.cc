@@ -420,28 +420,4 @@ void EngineUnit::DumpState(std::size_t requests, std::size_t connections) const 
       .kv("preemptions", load.scheduler.preemptions);
 }
 
-int RunModelCommand(std::string name, std::string summary, std::vector<config::Option> options,
-                    EngineFlags& engine, const Arguments& arguments,
-                    const std::function<Result<int>(const std::string& model)>& run) {
-  config::Command command;
-  command.name = std::move(name);
-  command.summary = std::move(summary);
-  command.positionals = {
-      {.name = "MODEL",
-       .help = "folder, bundled name or org/name[@revision]; tiny-chat if none is given",
-       .required = false,
-       .repeated = false}};
-  command.options = std::move(options);
-  for (config::Option& option : RowsOf(engine)) {
-    command.options.push_back(std::move(option));
-  }
-  command.takes_engine_args = true;
-  auto [parsed, exit] = ParseOrExit(command, arguments);
-  if (exit != kGoOn) {
-    return exit;
-  }
-  Result<int> done = run(parsed.positionals.empty() ? kBundledModel : parsed.positionals[0]);
-  return done ? *done : Complain(done.error());
-}
-
 }  // namespace pixii::apps

@@ -137,10 +137,4 @@ class EngineUnit final {
   std::vector<rt::Thread> threads_;  // [rank]
 };
 
-/// Parses the options of a command that loads MODEL into `options` and `engine` and runs it with
-/// the model that was named, else the bundled one. Returns the exit status.
-int RunModelCommand(std::string name, std::string summary, std::vector<config::Option> options,
-                    EngineFlags& engine, const Arguments& arguments,
-                    const std::function<Result<int>(const std::string& model)>& run);
-
 }  // namespace pixii::apps

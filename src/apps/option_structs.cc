@@ -31,6 +31,7 @@ void AddAliases(std::vector<config::Option>& options) {
     std::string_view name;
     const char* flag;
     const char* variable;
+    bool old = false;  // the flag holds, and says that it is old
   };
 
   constexpr Alias kAliases[] = {
@@ -59,6 +60,9 @@ void AddAliases(std::vector<config::Option>& options) {
       {"disable-frontend-admin-api", nullptr, "DYN_DISABLE_FRONTEND_ADMIN_API"},
       {"media-allow-internal", nullptr, "DYN_MM_ALLOW_INTERNAL"},
       {"media-folder", "allowed-local-media-path", "DYN_MM_LOCAL_PATH"},
+      {"media-folder", nullptr, "DYN_TRTLLM_ALLOWED_LOCAL_MEDIA_PATH"},
+      {"media-output-fs-url", nullptr, "DYN_MEDIA_OUTPUT_FS_URL"},
+      {"media-output-http-url", nullptr, "DYN_MEDIA_OUTPUT_HTTP_URL"},
       {"max-file-size-mb", nullptr, "DYN_TRTLLM_MAX_FILE_SIZE_MB"},
       {"encode-endpoint", nullptr, "DYN_TRTLLM_ENCODE_ENDPOINT"},
       {"media-s3-endpoint", nullptr, "AWS_ENDPOINT_URL_S3"},
@@ -107,9 +111,21 @@ void AddAliases(std::vector<config::Option>& options) {
       {"system-live-path", nullptr, "DYN_SYSTEM_LIVE_PATH"},
       {"canary-interval", nullptr, "DYN_CANARY_WAIT_TIME"},
       {"canary-timeout", nullptr, "DYN_HEALTH_CHECK_REQUEST_TIMEOUT"},
-      {"max-context", "max-seq-len", nullptr},
-      {"max-batch", "max-batch-size", nullptr},
-      {"max-batched-tokens", "max-num-tokens", nullptr},
+      {"served-model-name", nullptr, "DYN_TRTLLM_SERVED_MODEL_NAME"},
+      {"revision", nullptr, "DYN_TRTLLM_REVISION"},
+      {"max-context", "max-seq-len", "DYN_TRTLLM_MAX_SEQ_LEN"},
+      {"max-batch", "max-batch-size", "DYN_TRTLLM_MAX_BATCH_SIZE"},
+      {"max-batched-tokens", "max-num-tokens", "DYN_TRTLLM_MAX_NUM_TOKENS"},
+      {"kv-memory-fraction", "free-gpu-memory-fraction", "DYN_TRTLLM_FREE_GPU_MEMORY_FRACTION"},
+      {"publish-kv-events", nullptr, "DYN_TRTLLM_PUBLISH_KV_EVENTS"},
+      {"publish-kv-events", "publish-events-and-metrics", "DYN_TRTLLM_PUBLISH_EVENTS_AND_METRICS",
+       true},
+      {"dit-cfg-size", nullptr, "DYN_TRTLLM_DIT_CFG_SIZE"},
+      {"dit-ulysses-size", nullptr, "DYN_TRTLLM_DIT_ULYSSES_SIZE"},
+      {"connector", nullptr, "DYN_CONNECTOR"},
+      {"endpoint", nullptr, "DYN_ENDPOINT"},
+      {"discovery-backend", nullptr, "DYN_DISCOVERY_BACKEND"},
+      {"request-plane", nullptr, "DYN_REQUEST_PLANE"},
       {"enable-lora", nullptr, "DYN_LORA_ENABLED"},
       {"lora-slots", "max-loras", nullptr},
       {"lora-count", "max-cpu-loras", nullptr},
@@ -174,7 +190,7 @@ void AddAliases(std::vector<config::Option>& options) {
         continue;
       }
       if (alias.flag != nullptr) {
-        option.flag_aliases.emplace_back(alias.flag);
+        (alias.old ? option.old_names : option.flag_aliases).emplace_back(alias.flag);
       }
       if (alias.variable != nullptr) {
         option.environment_aliases.emplace_back(alias.variable);

@@ -11,6 +11,7 @@
 #include "apps/command_lines.h"
 #include "apps/media_command.h"
 #include "apps/option_structs.h"
+#include "apps/trtllm_flags.h"
 #include "apps/version.h"
 #include "config/engine_args.h"
 #include "obs/log.h"
@@ -60,6 +61,7 @@ std::string OfCommands(
   VideoFlags image;
   BenchFrontendFlags bench_frontend;
   WorkerFlags worker;
+  TrtllmFlags trtllm;
   FrontendFlags frontend;
   EppFlags epp = EppDefaults();
   RouterProcessFlags router = RouterDefaults();
@@ -122,10 +124,18 @@ std::string OfCommands(
       PictureRowsOf(image), {{.name = "PROMPT", .help = "", .required = true, .repeated = false}});
   add("bench frontend", "Measures what the front end costs, with a mock engine, beside plain HTTP.",
       RowsOf(bench_frontend));
+  std::vector<config::Option> worker_options = RowsOf(worker);
+  std::vector<config::Option> trtllm_options = RowsOf(engine);
+  const std::size_t engine_count = trtllm_options.size();
+  AddRows(trtllm, trtllm_options);
+  trtllm_options.erase(trtllm_options.begin(),
+                       trtllm_options.begin() + static_cast<std::ptrdiff_t>(engine_count));
+  Append(worker_options, std::move(trtllm_options));
   add("worker",
       "Runs a model for frontends of other processes. It also takes the engine options of `pixii "
       "serve`.",
-      RowsOf(worker), {{.name = "MODEL", .help = "", .required = false, .repeated = false}});
+      std::move(worker_options),
+      {{.name = "MODEL", .help = "", .required = false, .repeated = false}});
   add("frontend", "Answers the OpenAI API with workers of other processes.", RowsOf(frontend));
   add("epp",
       "Tells a gateway of the Gateway API which endpoint gets a request, over Envoy's external "

@@ -18,6 +18,7 @@
 #include "apps/loop_meter.h"
 #include "apps/media_unit.h"
 #include "apps/mock_engine.h"
+#include "apps/model_command.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
 #include "apps/process_unit.h"
@@ -383,16 +384,27 @@ class FleetServer final {
 int RunServe(const Arguments& arguments) {
   ServeFlags serve;
   EngineFlags engine;
-  return RunModelCommand("serve", "Answers the OpenAI API with a model.", RowsOf(serve), engine,
-                         arguments, [&](const std::string& model) -> Result<int> {
-                           if (const std::optional<ModelSource> videos = VideoModel(serve, model)) {
-                             return ServeVideos(std::move(serve), std::move(engine), *videos);
-                           }
-                           return serve.workers > 0 || serve.prefill > 0 || serve.decode > 0 ||
-                                          serve.encode > 0
-                                      ? FleetServer(std::move(serve), std::move(engine)).Run(model)
-                                      : Server(std::move(serve), std::move(engine)).Run(model);
-                         });
+  std::string modality;
+  return RunModelCommand(
+      {.name = "serve",
+       .summary = "Answers the OpenAI API with a model.",
+       .options = RowsOf(serve),
+       .settle = [&](const TrtllmFlags& given) -> Result<void> {
+         modality = given.modality;
+         return {};
+       }},
+      engine, arguments, [&](const std::string& model) -> Result<int> {
+        if (const std::optional<ModelSource> videos = VideoModel(serve, model)) {
+          return ServeVideos(std::move(serve), std::move(engine), *videos);
+        }
+        if (modality.ends_with("_diffusion")) {
+          return Fail(Code::kInvalidArgument,
+                      fmt::format("modality: {} is no diffusion model", model), "modality");
+        }
+        return serve.workers > 0 || serve.prefill > 0 || serve.decode > 0 || serve.encode > 0
+                   ? FleetServer(std::move(serve), std::move(engine)).Run(model)
+                   : Server(std::move(serve), std::move(engine)).Run(model);
+      });
 }
 
 }  // namespace pixii::apps

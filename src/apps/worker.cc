@@ -17,6 +17,7 @@
 #include "apps/feature_unit.h"
 #include "apps/handover_unit.h"
 #include "apps/kv_zmq_unit.h"
+#include "apps/model_command.h"
 #include "apps/option_structs.h"
 #include "apps/plane_unit.h"
 #include "apps/process_unit.h"
@@ -38,6 +39,28 @@ constexpr rt::Duration kDrainPoll = std::chrono::milliseconds(5);
 constexpr rt::Duration kStandbyPoll = std::chrono::milliseconds(20);
 constexpr rt::Duration kCanaryIntervalMin = std::chrono::milliseconds(100);
 
+// What can be said of the flags alone.
+Result<void> CheckWorker(const WorkerFlags& flags, const EngineFlags& engine) {
+  if (flags.kv_block_size > 0 && flags.kv_block_size != engine.block_size) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("kv-block-size: routers would be told of blocks of {} tokens, the "
+                            "engine has blocks of {} (--block-size)",
+                            flags.kv_block_size, engine.block_size),
+                "kv-block-size");
+  }
+  if (!flags.kv_events_zmq.empty() && !flags.publish_kv_events) {
+    return Fail(Code::kInvalidArgument, "kv-events-zmq: does not go with --no-publish-kv-events",
+                "kv-events-zmq");
+  }
+  if (flags.canary_interval > 0 && flags.canary_interval < kCanaryIntervalMin.count()) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("canary-interval: {} ns; allowed are 0 (never) and 100ms .. 1h",
+                            flags.canary_interval),
+                "canary-interval");
+  }
+  return {};
+}
+
 // An engine that frontends of other processes find and use.
 class Worker final {
  public:
@@ -48,23 +71,6 @@ class Worker final {
         system_(process_, flags_, registry_) {}
 
   Result<int> Run(const std::string& model) {
-    if (flags_.kv_block_size > 0 && flags_.kv_block_size != engine_flags_.block_size) {
-      return Fail(Code::kInvalidArgument,
-                  fmt::format("kv-block-size: routers would be told of blocks of {} tokens, the "
-                              "engine has blocks of {} (--block-size)",
-                              flags_.kv_block_size, engine_flags_.block_size),
-                  "kv-block-size");
-    }
-    if (!flags_.kv_events_zmq.empty() && !flags_.publish_kv_events) {
-      return Fail(Code::kInvalidArgument, "kv-events-zmq: does not go with --no-publish-kv-events",
-                  "kv-events-zmq");
-    }
-    if (flags_.canary_interval > 0 && flags_.canary_interval < kCanaryIntervalMin.count()) {
-      return Fail(Code::kInvalidArgument,
-                  fmt::format("canary-interval: {} ns; allowed are 0 (never) and 100ms .. 1h",
-                              flags_.canary_interval),
-                  "canary-interval");
-    }
     PX_CHECK_OK(process_.Open(flags_, {.dump = [this] { DumpState(); },
                                        .reload = [this] { system_.Reload(); },
                                        .drain =
@@ -549,7 +555,13 @@ class Worker final {
 int RunWorker(const Arguments& arguments) {
   WorkerFlags flags;
   EngineFlags engine;
-  return RunModelCommand("worker", "Runs a model for frontends of other processes.", RowsOf(flags),
+  return RunModelCommand({.name = "worker",
+                          .summary = "Runs a model for frontends of other processes.",
+                          .options = RowsOf(flags),
+                          .settle = [&](const TrtllmFlags& given) -> Result<void> {
+                            PX_CHECK_OK(Settle(given, flags));
+                            return CheckWorker(flags, engine);
+                          }},
                          engine, arguments, [&](const std::string& model) {
                            return Worker(std::move(flags), std::move(engine)).Run(model);
                          });

@@ -45,6 +45,8 @@ std::vector<std::string> WorkerArguments(const ServeFlags& serve, const EngineFl
   // Whatever the environment says: they would all want the same. Who may ask the server may ask
   // them.
   out.emplace_back("--system-port=0");
+  out.emplace_back("--dump-config-to=");
+  out.push_back("--endpoint=" + flags.endpoint);
   out.push_back(fmt::format("--system-host={}", kChildHost));
   if (!serve.api_key_file.empty()) {
     out.push_back("--system-api-key-file=" + serve.api_key_file);

@@ -90,6 +90,7 @@ struct Option {
   std::string help;                              // one sentence
   std::vector<std::string> environment_aliases;  // beside PIXII_COMMAND_MAX_BATCH
   std::vector<std::string> flag_aliases;         // "http-port"
+  std::vector<std::string> old_names = {};  // flags that still hold, and say once that they are old
 };
 
 /// Reads `text` into the option's target. Errors: kInvalidArgument with value and what is allowed;

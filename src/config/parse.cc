@@ -20,6 +20,8 @@ std::string EnvironmentName(const Command& command, const Option& option) {
   return name;
 }
 
+constexpr const char* kDumpVariable = "DYN_DUMP_CONFIG_TO";
+
 std::string WithDashes(std::string key) {
   std::ranges::replace(key, '_', '-');
   return key;
@@ -33,6 +35,9 @@ class Reader final {
       flags_[option.name] = &option;
       for (const std::string& alias : option.flag_aliases) {
         flags_[alias] = &option;
+      }
+      for (const std::string& old : option.old_names) {
+        flags_[old] = &option;
       }
     }
   }
@@ -53,6 +58,9 @@ class Reader final {
       PX_CHECK_OK(TakeEngineArgs());
     }
     PX_CHECK_OK(CheckPositionals());
+    if (command_.settle) {
+      PX_CHECK_OK(command_.settle(parsed_));
+    }
     for (const Option& option : command_.options) {
       auto found = sources_.find(&option);
       Origin origin = found == sources_.end() ? Origin{Source::kDefault, ""} : found->second;
@@ -85,7 +93,8 @@ class Reader final {
   }
 
   Error Unknown(std::string_view what, const std::string& name) const {
-    std::vector<std::string> known = {"config", "print-config", "help"};
+    std::vector<std::string> known = {"config", "print-config", "check-config", "dump-config-to",
+                                      "help"};
     for (const auto& [flag, option] : flags_) {
       known.push_back(flag);
     }
@@ -130,8 +139,8 @@ class Reader final {
     if (equals != std::string::npos) {
       value = argument.substr(equals + 1);
     }
-    if (name == "print-config") {
-      parsed_.print_config = true;
+    if (name == "print-config" || name == "check-config") {
+      (name == "print-config" ? parsed_.print_config : parsed_.check_config) = true;
       return {};
     }
     constexpr std::string_view kDotted = "trtllm.";
@@ -148,11 +157,12 @@ class Reader final {
       found = flags_.find(name.substr(3));
       negated = found != flags_.end() && std::holds_alternative<BoolField>(found->second->field);
     }
-    if (name != "config" && (found == flags_.end() ||
-                             (name.starts_with("no-") && !negated && !flags_.contains(name)))) {
+    const bool is_file = name == "config" || name == "dump-config-to";
+    if (!is_file && (found == flags_.end() ||
+                     (name.starts_with("no-") && !negated && !flags_.contains(name)))) {
       return Fail(Unknown("flag", name));
     }
-    bool is_bool = name != "config" && std::holds_alternative<BoolField>(found->second->field);
+    bool is_bool = !is_file && std::holds_alternative<BoolField>(found->second->field);
     if (is_bool && !value) {
       value = negated ? "false" : "true";
     }
@@ -162,16 +172,27 @@ class Reader final {
       }
       value = input_.arguments[++i];
     }
-    if (name == "config") {
-      config_path_ = *value;
+    if (is_file) {
+      (name == "config" ? config_path_ : parsed_.dump_config_to) = *value;
       return {};
     }
+    SayIfOld(*found->second, name);
     auto given = given_flags_.find(found->second);
     if (given != given_flags_.end() && std::holds_alternative<ListField>(found->second->field)) {
       value = given->second.value + "\n" + *value;
     }
     given_flags_[found->second] = {*value, "--" + name};
     return {};
+  }
+
+  void SayIfOld(const Option& option, const std::string& name) {
+    if (std::ranges::find(option.old_names, name) == option.old_names.end()) {
+      return;
+    }
+    std::string notice = fmt::format("--{} is an old name of --{}", name, option.name);
+    if (std::ranges::find(parsed_.notices, notice) == parsed_.notices.end()) {
+      parsed_.notices.push_back(std::move(notice));
+    }
   }
 
   Result<void> ReadFile() {
@@ -211,7 +232,7 @@ class Reader final {
       input.json = json;
     }
     PX_TRY(EngineSettings read, ReadEngineArgs(input));
-    parsed_.notices = std::move(read.notices);
+    parsed_.notices.insert(parsed_.notices.end(), read.notices.begin(), read.notices.end());
     for (const EngineSetting& setting : read.settings) {
       PX_CHECK_OK(setting.option == "MODEL" ? TakeModel(setting) : TakeSetting(setting));
     }
@@ -269,6 +290,10 @@ class Reader final {
 
   Result<void> ReadEnvironment() {
     PX_CHECK_OK(CheckEnvironmentNames());
+    if (const std::optional<std::string> dump = input_.environment(kDumpVariable);
+        dump && !dump->empty() && !parsed_.dump_config_to) {
+      parsed_.dump_config_to = *dump;
+    }
     for (const Option& option : command_.options) {
       std::vector<std::string> names = option.environment_aliases;
       names.push_back(EnvironmentName(command_, option));  // last: our own name wins
@@ -373,6 +398,10 @@ std::string HelpText(const Command& command) {
   out += fmt::format("  --{:<24} {}\n", "config FILE", "reads options from a YAML file");
   out +=
       fmt::format("  --{:<24} {}\n", "print-config", "prints every value with its source and ends");
+  out += fmt::format("  --{:<24} {}\n", "check-config",
+                     "says whether the values are right and ends: exit status 0 or 1");
+  out += fmt::format("  --{:<24} {}\n", "dump-config-to FILE",
+                     "writes what --print-config prints to a file");
   return out;
 }
 
@@ -398,6 +427,7 @@ std::string ReferencePage(const Command& command) {
     names.insert(names.end(), option.environment_aliases.begin(), option.environment_aliases.end());
     std::vector<std::string> flags = {option.name};
     flags.insert(flags.end(), option.flag_aliases.begin(), option.flag_aliases.end());
+    flags.insert(flags.end(), option.old_names.begin(), option.old_names.end());
     std::string value = ValueText(option);
     out += fmt::format("| `--{}` | `{}` | {} | {} | {} |\n", fmt::join(flags, "`, `--"),
                        fmt::join(names, "`, `"), value.empty() ? "none" : "`" + value + "`",

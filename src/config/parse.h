@@ -29,6 +29,8 @@ struct Positional {
   bool repeated = false;  // takes all that are left; only the last one may
 };
 
+struct Parsed;
+
 /// A command with everything it reads.
 struct Command {
   std::string name;     // "serve"; PIXII_SERVE_… is its environment
@@ -38,6 +40,9 @@ struct Command {
   /// It has the text options extra-engine-args and override-engine-args, and takes --trtllm.KEY
   /// VALUE: these rank above everything else.
   bool takes_engine_args = false;
+  /// Once all values are read: what they mean together. May change targets and words, and say so.
+  /// Errors: of values that contradict one another. None: nothing is to be settled.
+  std::function<Result<void>(Parsed& parsed)> settle = {};
 };
 
 struct Resolved {
@@ -52,7 +57,9 @@ struct Parsed {
   std::vector<Resolved> values;  // one for each option, in table order
   bool help = false;             // --help was given; nothing else was checked
   bool print_config = false;
-  std::vector<std::string> notices;  // what took another's place; for the user to see
+  bool check_config = false;                       // nothing is to be started
+  std::optional<std::string> dump_config_to = {};  // file that gets what --print-config prints
+  std::vector<std::string> notices;                // what took another's place; for the user to see
 };
 
 struct ParseInput {
@@ -69,9 +76,9 @@ struct ParseInput {
   std::function<Result<void>(const std::string& text)> check_json = {};
 };
 
-/// Writes into the options' targets. Every command also takes --help, --config FILE and
-/// --print-config. Errors: kInvalidArgument naming the flag, variable or key, its value, what is
-/// allowed, and the nearest known name.
+/// Writes into the options' targets. Every command also takes --help, --config FILE,
+/// --print-config, --check-config and --dump-config-to FILE. Errors: kInvalidArgument naming the
+/// flag, variable or key, its value, what is allowed, and the nearest known name.
 Result<Parsed> Parse(const Command& command, const ParseInput& input);
 
 /// What --help prints.

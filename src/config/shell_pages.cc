@@ -57,7 +57,8 @@ std::vector<std::string> SecondWords(const Pages& pages, std::string_view name) 
   return out;
 }
 
-constexpr const char* kCommonFlags = "--help --config --print-config";
+constexpr const char* kCommonFlags =
+    "--help --config --print-config --check-config --dump-config-to";
 
 std::string Bash(const Pages& pages) {
   std::vector<std::string> names;
@@ -189,7 +190,9 @@ std::string Zsh(const Pages& pages) {
       "  esac\n"
       "  _arguments \"${options[@]}\" '--help[what the command takes]' "
       "'--config[a YAML file of options]:file:_files' "
-      "'--print-config[every value with its source]' '*:file:_files'\n"
+      "'--print-config[every value with its source]' "
+      "'--check-config[whether the values are right]' "
+      "'--dump-config-to[a file that gets them]:file:_files' '*:file:_files'\n"
       "}\n"
       "_pixii \"$@\"\n";
   return out;

@@ -177,5 +177,45 @@ TEST(Parse, AListGrowsWithEachFlagAndIsOneALineElsewhere) {
   EXPECT_FALSE(fixture.Run({"--processor", std::string(21, 'x')}));
 }
 
+TEST(Parse, AnOldNameHoldsAndIsSaidOnce) {
+  Fixture f;
+  f.command.options[0].old_names = {"batch-size"};
+  auto parsed = f.Run({"--batch-size", "3", "--batch-size", "4"});
+  ASSERT_TRUE(parsed) << parsed.error().ToString();
+  EXPECT_EQ(f.max_batch, 4);
+  EXPECT_EQ(parsed->notices,
+            std::vector<std::string>{"--batch-size is an old name of --max-batch"});
+  EXPECT_TRUE(f.Run({"--max-batch", "3"})->notices.empty());
+}
+
+TEST(Parse, WhatValuesMeanTogetherIsSettledBeforeTheyAreSaid) {
+  Fixture f;
+  f.command.settle = [&](Parsed& parsed) -> Result<void> {
+    if (f.offline) {
+      return Fail(Code::kInvalidArgument, "offline: not here", "offline");
+    }
+    f.max_batch *= 2;
+    parsed.positionals = {"settled"};
+    return {};
+  };
+  auto parsed = f.Run({"--max-batch", "3", "--check-config"});
+  ASSERT_TRUE(parsed) << parsed.error().ToString();
+  EXPECT_TRUE(parsed->check_config);
+  EXPECT_EQ(parsed->positionals, std::vector<std::string>{"settled"});
+  EXPECT_EQ(parsed->values[0].value, "6");
+  auto refused = f.Run({"--offline"});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().param(), "offline");
+}
+
+TEST(Parse, ADumpIsAskedForByFlagOrVariableAndTheFlagWins) {
+  Fixture f;
+  EXPECT_FALSE(f.Run({})->dump_config_to);
+  f.environment = {{"DYN_DUMP_CONFIG_TO", "there"}};
+  EXPECT_EQ(f.Run({})->dump_config_to, "there");
+  EXPECT_EQ(f.Run({"--dump-config-to", "here"})->dump_config_to, "here");
+  EXPECT_EQ(f.Run({"--dump-config-to="})->dump_config_to, "");
+}
+
 }  // namespace
 }  // namespace pixii::config
