@@ -1,0 +1,1 @@
+"""`python3 -m dynamo.frontend` is `pixii frontend`."""
