@@ -56,6 +56,15 @@ std::string Environment(const char* name) {
   return value != nullptr ? value : "";
 }
 
+Result<void> InPod(control::DiscoverySource& source) {
+  if (!source.wants_pod()) {
+    return {};
+  }
+  return control::UsePod(source, {.host = Environment("KUBERNETES_SERVICE_HOST"),
+                                  .port = Environment("KUBERNETES_SERVICE_PORT"),
+                                  .folder = std::string(control::kServiceAccountFolder)});
+}
+
 // --discovery, else what --discovery-backend stands for.
 Result<std::string> PlaceOf(const ClusterFlags& flags) {
   const std::string& backend = flags.discovery_backend;
@@ -79,8 +88,6 @@ Result<std::string> PlaceOf(const ClusterFlags& flags) {
   }
   return backend;
 }
-
-}  // namespace
 
 Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
                                                           const ClusterFlags& flags) {

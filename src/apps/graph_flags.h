@@ -22,12 +22,13 @@ inline bool Goes(const config::Option& option, std::string_view flag) {
 /// Outlives the options that it gives.
 class GraphFlags final {
  public:
-  /// Of frontend, router, serve and worker.
+  /// Of frontend, planner, router, serve and worker.
   std::vector<config::Option> Of(std::string_view command) {
-    std::vector<config::Option> out = command == "frontend" ? RowsOf(frontend_)
-                                      : command == "router" ? RowsOf(router_)
-                                      : command == "serve"  ? RowsOf(serve_)
-                                                            : RowsOf(worker_);
+    std::vector<config::Option> out = command == "frontend"  ? RowsOf(frontend_)
+                                      : command == "router"  ? RowsOf(router_)
+                                      : command == "planner" ? RowsOf(planner_)
+                                      : command == "serve"   ? RowsOf(serve_)
+                                                             : RowsOf(worker_);
     if (command == "serve" || command == "worker") {
       for (config::Option& option : RowsOf(engine_)) {
         out.push_back(std::move(option));
@@ -40,6 +41,7 @@ class GraphFlags final {
   FrontendFlags frontend_;
   WorkerFlags worker_;
   RouterProcessFlags router_;
+  PlannerFlags planner_;
   ServeFlags serve_;
   EngineFlags engine_;
 };
