@@ -58,17 +58,10 @@ KubeClient::KubeClient(rt::Loop& loop, rt::Net& net, KubeAccess access)
       net_(tls_net_ == nullptr ? net : *tls_net_) {}
 
 std::string KubeClient::PathOf(KubeKind kind, std::string_view name) const {
-  std::string_view group = "api/v1";
-  std::string_view plural = "configmaps";
-  if (kind == KubeKind::kLease) {
-    group = "apis/coordination.k8s.io/v1";
-    plural = "leases";
-  } else if (kind == KubeKind::kGraphDeployment) {
-    group = "apis/nvidia.com/v1beta1";
-    plural = "dynamographdeployments";
-  }
-  return fmt::format("/{}/namespaces/{}/{}{}{}", group, access_.space, plural,
-                     name.empty() ? "" : "/", name);
+  const KubePlace place = PlaceOf(kind);
+  const bool has_group = place.api_version.find('/') != std::string_view::npos;
+  return fmt::format("/{}/{}/namespaces/{}/{}{}{}", has_group ? "apis" : "api", place.api_version,
+                     access_.space, place.plural, name.empty() ? "" : "/", name);
 }
 
 HttpCall KubeClient::CallOf(std::string method, std::string target, std::string body) const {
@@ -190,6 +183,11 @@ rt::Task<Result<KubeAnswer>> KubeClient::Replace(KubeKind kind, std::string name
   return Call(CallOf("PUT", PathOf(kind, name), object.Dump()), deadline);
 }
 
+rt::Task<Result<KubeAnswer>> KubeClient::ReplaceStatus(KubeKind kind, std::string name, Json object,
+                                                       rt::Time deadline) {
+  return Call(CallOf("PUT", PathOf(kind, name) + "/status", object.Dump()), deadline);
+}
+
 rt::Task<Result<KubeAnswer>> KubeClient::MergePatch(KubeKind kind, std::string name, Json patch,
                                                     rt::Time deadline) {
   HttpCall call = CallOf("PATCH", PathOf(kind, name), patch.Dump());
@@ -214,10 +212,12 @@ rt::Task<Result<KubeAnswer>> KubeClient::Delete(KubeKind kind, std::string name,
 
 rt::Task<Result<KubeAnswer>> KubeClient::List(KubeKind kind, KubeListOptions options,
                                               rt::Time deadline) {
-  std::string target =
-      fmt::format("{}?labelSelector={}", PathOf(kind, ""), QueryEncode(options.selector));
+  std::string target = PathOf(kind, "");
+  if (!options.selector.empty()) {
+    target += fmt::format("?labelSelector={}", QueryEncode(options.selector));
+  }
   if (options.limit > 0) {
-    target += fmt::format("&limit={}", options.limit);
+    target += fmt::format("{}limit={}", options.selector.empty() ? '?' : '&', options.limit);
   }
   HttpCall call = CallOf("GET", std::move(target), "");
   if (options.metadata_only) {
@@ -239,14 +239,17 @@ rt::Task<Result<std::unique_ptr<HttpStream>>> KubeClient::OpenWithToken(HttpCall
 rt::Task<Result<std::unique_ptr<HttpStream>>> KubeClient::Watch(KubeKind kind,
                                                                 std::string resource_version,
                                                                 rt::Duration length,
-                                                                rt::Time deadline) {
-  const HttpCall call = CallOf(
-      "GET",
-      fmt::format("{}?watch=true&allowWatchBookmarks=true&labelSelector={}&resourceVersion={}"
-                  "&timeoutSeconds={}",
-                  PathOf(kind, ""), QueryEncode(kKubeSelector), QueryEncode(resource_version),
-                  std::chrono::ceil<std::chrono::seconds>(length).count()),
-      "");
+                                                                rt::Time deadline,
+                                                                std::string selector) {
+  const std::string chosen =
+      selector.empty() ? std::string() : "labelSelector=" + QueryEncode(selector) + "&";
+  const HttpCall call =
+      CallOf("GET",
+             fmt::format("{}?watch=true&allowWatchBookmarks=true&{}resourceVersion={}"
+                         "&timeoutSeconds={}",
+                         PathOf(kind, ""), chosen, QueryEncode(resource_version),
+                         std::chrono::ceil<std::chrono::seconds>(length).count()),
+             "");
   auto opening = OpenWithToken(call, deadline);
   PX_CO_TRY(std::unique_ptr<HttpStream> stream, co_await std::move(opening));
   if (stream->status() == 401 && TokenChanged()) {

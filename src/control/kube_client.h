@@ -38,9 +38,9 @@ struct KubeAnswer {
 };
 
 struct KubeListOptions {
-  std::string selector = std::string(kKubeSelector);
-  std::uint32_t limit = 0;     // objects; 0: all
-  bool metadata_only = false;  // without spec and data
+  std::string selector = std::string(kKubeSelector);  // empty: all
+  std::uint32_t limit = 0;                            // objects; 0: all
+  bool metadata_only = false;                         // without spec and data
 };
 
 struct KubeEvent {
@@ -61,6 +61,9 @@ class KubeClient final {
   /// Only if the object is still what its metadata.resourceVersion and uid say.
   rt::Task<Result<KubeAnswer>> Replace(KubeKind kind, std::string name, wire::Json object,
                                        rt::Time deadline);
+  /// The same of its status alone, which Replace leaves as it is where a kind has one apart.
+  rt::Task<Result<KubeAnswer>> ReplaceStatus(KubeKind kind, std::string name, wire::Json object,
+                                             rt::Time deadline);
   rt::Task<Result<KubeAnswer>> MergePatch(KubeKind kind, std::string name, wire::Json patch,
                                           rt::Time deadline);
   /// Only if the object is still `version`; an empty resource version means any.
@@ -70,8 +73,9 @@ class KubeClient final {
 
   /// Lines of events after `resource_version`, until the server ends it after about `length`.
   /// Errors: also kNotFound if the version is too old.
-  rt::Task<Result<std::unique_ptr<HttpStream>>> Watch(KubeKind kind, std::string resource_version,
-                                                      rt::Duration length, rt::Time deadline);
+  rt::Task<Result<std::unique_ptr<HttpStream>>> Watch(
+      KubeKind kind, std::string resource_version, rt::Duration length, rt::Time deadline,
+      std::string selector = std::string(kKubeSelector));
   /// A line of a watch. Errors: kNotFound if the version became too old, kUnavailable for other
   /// errors of the server, kDataCorrupt.
   static Result<KubeEvent> ReadWatchLine(std::string_view line);

@@ -7,11 +7,11 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <string>
 #include <string_view>
 
 #include "base/result.h"
 #include "control/kube_client.h"
+#include "control/kube_follower.h"
 #include "control/kube_picture.h"
 #include "control/lease_store.h"
 #include "rt/loop.h"
@@ -46,27 +46,12 @@ class KubeMirror final {
   StoreView ViewUnder(std::string_view prefix) const;
 
  private:
-  /// One kind of objects.
-  struct Side {
-    KubeKind kind;
-    KubeClient client;
-    std::string version;    // what the picture is the state of
-    bool listed = false;    // ever
-    bool was_away = false;  // since the last list
-    std::optional<Error> trouble;
-  };
-
-  rt::Task<void> FollowLoop(Side& side);
-  rt::Task<Result<void>> Follow(Side& side);
-  rt::Task<Result<void>> ListAll(Side& side);
-  enum class Next : std::uint8_t { kWatch, kList };
-  rt::Task<Result<Next>> WatchOnce(Side& side);
-  rt::Task<Result<Next>> AskIfSilent(Side& side);
+  KubeFollowOptions FollowOptionsOf(KubeKind kind) const;
+  void TakeLeases(const wire::Json::Array& objects, bool was_away);
+  void TakeEntries(const wire::Json::Array& objects);
+  void TakeLease(const KubeEvent& event);
+  void TakeEntry(const KubeEvent& event);
   rt::Task<void> SweepLoop();
-  Result<void> TakeList(Side& side, const wire::Json& list);
-  Result<void> TakePiece(Side& side, std::string& pending, std::string_view piece);
-  Result<void> TakeEvent(Side& side, const KubeEvent& event);
-  rt::Time PatienceOf(const Side& side) const;
   void TellIfChanged();
 
   rt::Duration beat() const { return options_.lease.ttl / 3; }
@@ -80,8 +65,8 @@ class KubeMirror final {
   std::uint64_t told_changes_ = 0;
   bool told_trouble_ = false;
   bool told_ = false;
-  Side leases_;
-  Side entries_;
+  KubeFollower leases_;
+  KubeFollower entries_;
   KubeClient sweeper_;
   rt::SpawnedTasks tasks_;  // last: their frames use what stands above
 };

@@ -49,6 +49,24 @@ std::optional<std::string> ValueOf(const Json& object) {
 
 }  // namespace
 
+KubePlace PlaceOf(KubeKind kind) {
+  switch (kind) {
+    case KubeKind::kLease:
+      return {.api_version = kLeaseApi, .plural = "leases", .kind = "Lease"};
+    case KubeKind::kConfigMap:
+      return {.api_version = "v1", .plural = "configmaps", .kind = "ConfigMap"};
+    case KubeKind::kService:
+      return {.api_version = "v1", .plural = "services", .kind = "Service"};
+    case KubeKind::kDeployment:
+      return {.api_version = "apps/v1", .plural = "deployments", .kind = "Deployment"};
+    case KubeKind::kGraphDeployment:
+      break;
+  }
+  return {.api_version = "nvidia.com/v1beta1",
+          .plural = "dynamographdeployments",
+          .kind = "DynamoGraphDeployment"};
+}
+
 const Json* FindAt(const Json& json, std::initializer_list<std::string_view> path) {
   const Json* at = &json;
   for (const std::string_view name : path) {

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <optional>
 
-#include "support/kube_objects_check.h"
+#include "sim/kube_objects_check.h"
 #include "unit/control/store_worlds.h"
 
 namespace pixii::control {

@@ -4,7 +4,7 @@
 
 #include <set>
 
-#include "support/kube_objects_check.h"
+#include "sim/kube_objects_check.h"
 
 namespace pixii::control {
 namespace {

@@ -24,7 +24,7 @@
 #include "rt/loop.h"
 #include "rt/net.h"
 #include "rt/sim_world.h"
-#include "support/kube_api_server.h"
+#include "sim/kube_api_server.h"
 
 namespace pixii::control {
 

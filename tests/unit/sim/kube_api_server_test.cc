@@ -1,5 +1,5 @@
 // The tests' own API server, asked as any client asks it; and by kubectl where it is installed.
-#include "support/kube_api_server.h"
+#include "sim/kube_api_server.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -10,7 +10,7 @@
 #include <set>
 #include <sstream>
 
-#include "support/kube_objects_check.h"
+#include "sim/kube_objects_check.h"
 #include "unit/control/store_worlds.h"
 
 namespace pixii::kube {

@@ -29,6 +29,14 @@ wire::Json MergePatch(const wire::Json& target, const wire::Json& patch);
 /// What is wrong with an object of `kind`, as a sentence; nothing if it may be stored.
 std::optional<std::string> Invalid(const wire::Json& object, std::string_view kind);
 
+/// Sets what a server sets where a client says nothing ("Default values"; Deployment, Pod and
+/// Service reference).
+void AddDefaults(wire::Json& object, std::string_view kind);
+
+/// What may not change of an object of `kind` and did; nothing if it may be stored.
+std::optional<std::string> Immutable(const wire::Json& before, const wire::Json& object,
+                                     std::string_view kind);
+
 /// Whether the labels of `object` match "a=b,c!=d,e,!f"; nothing if that is no selector.
 std::optional<bool> Matches(const wire::Json& object, std::string_view selector);
 

@@ -3,14 +3,18 @@
 //
 // Thread: values. It is strict where a real server is, so that a client that passes here does not
 // rely on favours; what no client of ours asks for is refused with the status a server would use.
-// Written after: Kubernetes API concepts and reference (ConfigMap v1, Lease
-// coordination.k8s.io/v1). Unlike a server: no managed fields, no server-side apply, a list's later
-// pages show the state of their own time, deletions are at once (no finalizers).
+// Written after: Kubernetes API concepts and reference (ConfigMap, Service and Pod v1, Lease
+// coordination.k8s.io/v1, Deployment and ReplicaSet apps/v1), "Custom Resources" (status
+// subresource, generation, pruning, defaulting). Unlike a server: no managed fields, no server-side
+// apply, a list's later pages show the state of their own time, no finalizers; only pods take time
+// to end.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -27,6 +31,9 @@ struct Resource {
   std::string group_version;  // "v1", "coordination.k8s.io/v1"
   std::string plural;
   std::string kind;
+  /// It has a generation that counts changes of its spec, and a status that is written apart.
+  bool has_status = false;
+  std::shared_ptr<const wire::Json> schema = {};  // of a custom resource; null: built in
 };
 
 struct Request {
@@ -51,6 +58,7 @@ struct Target {
   Resource resource;
   std::string space = {};  // empty: all
   std::string name = {};   // empty: the collection
+  bool status = false;     // its status alone
   std::string verb = {};   // as rules name them: get, list, watch, create, update, patch, delete
   std::map<std::string, std::string> query = {};  // decoded
 };
@@ -89,8 +97,16 @@ class ApiState {
   /// As if the data had been lost: nothing is there, and versions begin anew.
   void Wipe();
 
+  /// The object there, or null.
+  const wire::Json* Find(std::string_view plural, std::string_view space,
+                         std::string_view name) const;
   /// Copies of objects, in order of namespace and name.
   std::vector<wire::Json> Objects(std::string_view plural) const;
+  /// Of these, those that `wanted` wants.
+  std::vector<wire::Json> Objects(std::string_view plural,
+                                  const std::function<bool(const wire::Json&)>& wanted) const;
+  /// Calls `look` with each, in that order.
+  void Each(std::string_view plural, const std::function<void(const wire::Json&)>& look) const;
 
  private:
   using ObjectKey = std::tuple<std::string, std::string, std::string>;  // plural, namespace, name
@@ -109,6 +125,8 @@ class ApiState {
   Reply Update(const Target& target, wire::Json object);
   Reply Patch(const Target& target, const Request& request);
   Reply Delete(const Target& target, const Request& request);
+  std::optional<Reply> Complete(const Target& target, wire::Json& object) const;
+  bool MarkDeleted(const ObjectKey& key, std::int64_t grace_seconds);
   wire::Json Store(const ObjectKey& key, wire::Json object);
   void Remove(const ObjectKey& key);
 
@@ -121,6 +139,7 @@ class ApiState {
   std::uint64_t revision_ = 1;
   std::uint64_t compacted_ = 0;  // changes up to here are forgotten
   std::uint64_t last_uid_ = 0;   // never used twice, whatever is lost
+  rt::WallTime now_{};           // of the last request
   std::deque<Change> history_;
 };
 

@@ -1,4 +1,4 @@
-#include "support/kube_api_server.h"
+#include "sim/kube_api_server.h"
 
 #include <fmt/format.h>
 
@@ -121,6 +121,9 @@ std::optional<Fault> ApiServer::TakeFault(const Target& target) {
 
 void ApiServer::Changed() {
   changed_.WakeAll();
+  if (on_change_) {
+    loop_.Post([this] { on_change_(); });
+  }
   if (collection_ == rt::TimerId::kNone) {
     collection_ = loop_.RunAt(loop_.Now() + options_.collect_after, [this] {
       collection_ = rt::TimerId::kNone;
@@ -173,7 +176,8 @@ std::optional<Reply> ApiServer::Refuse(const wire::HttpRequest& request,
     return Reply{.status = 401, .body = MakeStatus(401, "Unauthorized", "Unauthorized")};
   }
   if (target && options_.rules) {
-    const auto verbs = options_.rules->find(target->resource.plural);
+    const auto verbs =
+        options_.rules->find(target->resource.plural + (target->status ? "/status" : ""));
     if (verbs == options_.rules->end() || !verbs->second.contains(target->verb)) {
       return Reply{
           .status = 403,

@@ -1,4 +1,4 @@
-#include "support/kube_api_state.h"
+#include "sim/kube_api_state.h"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,8 @@
 #include <set>
 
 #include "control/kube_objects.h"
-#include "support/kube_objects_check.h"
+#include "sim/kube_objects_check.h"
+#include "sim/kube_schema.h"
 #include "wire/http.h"
 
 namespace pixii::kube {
@@ -123,8 +124,17 @@ Json MakeStatus(int code, std::string_view reason, std::string message) {
 
 ApiState::ApiState()
     : resources_{{.group_version = "v1", .plural = "configmaps", .kind = "ConfigMap"},
-                 {.group_version = "coordination.k8s.io/v1", .plural = "leases", .kind = "Lease"}} {
-}
+                 {.group_version = "coordination.k8s.io/v1", .plural = "leases", .kind = "Lease"},
+                 {.group_version = "v1", .plural = "services", .kind = "Service"},
+                 {.group_version = "v1", .plural = "pods", .kind = "Pod", .has_status = true},
+                 {.group_version = "apps/v1",
+                  .plural = "replicasets",
+                  .kind = "ReplicaSet",
+                  .has_status = true},
+                 {.group_version = "apps/v1",
+                  .plural = "deployments",
+                  .kind = "Deployment",
+                  .has_status = true}} {}
 
 std::optional<Target> ApiState::Locate(const Request& request) const {
   for (const Resource& resource : resources_) {
@@ -139,15 +149,18 @@ std::optional<Target> ApiState::Locate(const Request& request) const {
       target.space = rest[1];
       rest.erase(rest.begin(), rest.begin() + 2);
     }
-    if (rest.empty() || rest.size() > 2 || rest[0] != resource.plural) {
+    target.status = rest.size() == 3 && rest[2] == "status" && resource.has_status;
+    if (rest.empty() || rest.size() > (target.status ? 3 : 2) || rest[0] != resource.plural) {
       continue;
     }
-    target.name = rest.size() == 2 ? rest[1] : "";
+    target.name = rest.size() >= 2 ? rest[1] : "";
     target.verb = VerbOf(request.method, !target.name.empty(), IsTrue(target.query, "watch"));
     const bool on_all = target.space.empty() && target.verb != "list" && target.verb != "watch";
     const bool on_collection = target.name.empty() && target.verb != "list" &&
                                target.verb != "watch" && target.verb != "create";
-    if (on_all || on_collection || (target.verb == "create" && !target.name.empty())) {
+    const bool of_status =
+        target.status && target.verb != "get" && target.verb != "update" && target.verb != "patch";
+    if (on_all || on_collection || of_status || (target.verb == "create" && !target.name.empty())) {
       target.verb.clear();
     }
     return target;
@@ -206,6 +219,7 @@ std::optional<Reply> ApiState::Discover(const Request& request) const {
 }
 
 Reply ApiState::Handle(const Request& request, rt::WallTime now) {
+  now_ = now;
   const std::optional<Target> target = Locate(request);
   if (!target) {
     if (std::optional<Reply> names = Discover(request); names && request.method == "GET") {
@@ -258,8 +272,8 @@ Reply ApiState::Create(const Target& target, const Request& request, rt::WallTim
     return Failure(400, "BadRequest",
                    "the namespace is another one, or resourceVersion is set on a new object");
   }
-  if (const std::optional<std::string> wrong = Invalid(*object, target.resource.kind)) {
-    return Failure(422, "Invalid", *wrong);
+  if (std::optional<Reply> wrong = Complete(target, *object)) {
+    return std::move(*wrong);
   }
   Target named = target;
   named.name = Text(*object, {"metadata", "name"});
@@ -270,7 +284,41 @@ Reply ApiState::Create(const Target& target, const Request& request, rt::WallTim
   SetMeta(*object, "namespace", target.space);
   SetMeta(*object, "uid", fmt::format("00000000-0000-4000-8000-{:012}", ++last_uid_));
   SetMeta(*object, "creationTimestamp", control::KubeMicroTime(now).substr(0, 19) + "Z");
+  if (target.resource.has_status) {
+    SetMeta(*object, "generation", 1);
+    std::erase_if(object->object(), [](const auto& member) { return member.first == "status"; });
+  }
+  if (target.resource.kind == "Service" && Text(*object, {"spec", "clusterIP"}).empty()) {
+    Json spec = *object->Find("spec");
+    spec.Set("clusterIP", fmt::format("10.96.{}.{}", last_uid_ / 250, last_uid_ % 250 + 1));
+    object->Set("spec", std::move(spec));
+  }
   return Reply{.status = 201, .body = Store(KeyOf(named), std::move(*object))};
+}
+
+/// Defaults, and what is wrong with it.
+std::optional<Reply> ApiState::Complete(const Target& target, Json& object) const {
+  if (target.resource.schema != nullptr) {
+    Json known = Completed(*target.resource.schema, object);
+    for (const char* always : {"apiVersion", "kind", "metadata"}) {
+      if (const Json* there = object.Find(always)) {
+        known.Set(always, *there);
+      }
+    }
+    object = std::move(known);
+    const std::vector<std::string> faults = SchemaFaults(*target.resource.schema, object);
+    if (!faults.empty()) {
+      return Failure(422, "Invalid",
+                     fmt::format("{} \"{}\" is invalid: {}", target.resource.kind,
+                                 Text(object, {"metadata", "name"}), fmt::join(faults, ", ")));
+    }
+  } else {
+    AddDefaults(object, target.resource.kind);
+  }
+  if (const std::optional<std::string> wrong = Invalid(object, target.resource.kind)) {
+    return Failure(422, "Invalid", *wrong);
+  }
+  return std::nullopt;
 }
 
 Reply ApiState::Update(const Target& target, Json object) {
@@ -292,11 +340,37 @@ Reply ApiState::Update(const Target& target, Json object) {
                     "the object has been modified; please apply your changes to the latest "
                     "version and try again");
   }
-  if (const std::optional<std::string> wrong = Invalid(object, target.resource.kind)) {
-    return Failure(422, "Invalid", *wrong);
+  if (target.status) {
+    const Json* status = object.Find("status");
+    Json told = status == nullptr ? Json() : *status;
+    object = before;
+    object.Set("status", std::move(told));
+  } else if (target.resource.has_status) {
+    const Json* status = before.Find("status");
+    object.Set("status", status == nullptr ? Json() : *status);
   }
-  for (const std::string_view kept : {"uid", "namespace", "creationTimestamp", "resourceVersion"}) {
-    SetMeta(object, kept, *At(before, {"metadata", kept}));
+  if (const Json* status = object.Find("status"); status != nullptr && status->is_null()) {
+    std::erase_if(object.object(), [](const auto& member) { return member.first == "status"; });
+  }
+  if (std::optional<Reply> wrong = Complete(target, object)) {
+    return std::move(*wrong);
+  }
+  if (const std::optional<std::string> changed = Immutable(before, object, target.resource.kind)) {
+    return Failure(422, "Invalid", *changed);
+  }
+  for (const std::string_view kept :
+       {"uid", "namespace", "creationTimestamp", "resourceVersion", "generation",
+        "deletionTimestamp", "deletionGracePeriodSeconds"}) {
+    if (const Json* there = At(before, {"metadata", kept})) {
+      SetMeta(object, kept, *there);
+    }
+  }
+  const Json* spec = object.Find("spec");
+  const Json* spec_before = before.Find("spec");
+  if (target.resource.has_status && spec != nullptr && spec_before != nullptr &&
+      Sorted(*spec) != *spec_before) {
+    SetMeta(object, "generation",
+            At(before, {"metadata", "generation"})->AsInt().value_or(0) + std::int64_t{1});
   }
   if (Sorted(object) == before) {
     return Reply{.body = before};  // nothing changed: no new version
@@ -339,8 +413,31 @@ Reply ApiState::Delete(const Target& target, const Request& request) {
   details.Set("kind", target.resource.plural);
   details.Set("uid", Text(found->second, {"metadata", "uid"}));
   reply.body.Set("details", std::move(details));
+  const Json* asked = options->Find("gracePeriodSeconds");
+  const Json* usual = At(found->second, {"spec", "terminationGracePeriodSeconds"});
+  const std::int64_t grace = asked != nullptr   ? asked->AsInt().value_or(30)
+                             : usual != nullptr ? usual->AsInt().value_or(30)
+                                                : 30;
+  if (target.resource.kind == "Pod" && grace > 0) {
+    MarkDeleted(KeyOf(target), grace);
+    return Reply{.body = objects_.at(KeyOf(target))};
+  }
   Remove(KeyOf(target));
   return reply;
+}
+
+/// A pod ends when its kubelet says so ("Termination of Pods"). False: it was marked before.
+bool ApiState::MarkDeleted(const ObjectKey& key, std::int64_t grace_seconds) {
+  Json object = objects_.at(key);
+  if (At(object, {"metadata", "deletionTimestamp"}) != nullptr) {
+    return false;
+  }
+  rt::WallTime until = now_;
+  until.unix_seconds += grace_seconds;
+  SetMeta(object, "deletionTimestamp", control::KubeMicroTime(until).substr(0, 19) + "Z");
+  SetMeta(object, "deletionGracePeriodSeconds", grace_seconds);
+  Store(key, std::move(object));
+  return true;
 }
 
 Reply ApiState::List(const Target& target, const Request& request) const {
@@ -440,20 +537,45 @@ bool ApiState::CollectGarbage() {
       orphans.push_back(key);
     }
   }
+  bool any = false;
   for (const ObjectKey& key : orphans) {
-    Remove(key);
+    if (std::get<0>(key) == "pods") {
+      const Json* usual = At(objects_.at(key), {"spec", "terminationGracePeriodSeconds"});
+      any = MarkDeleted(key, usual == nullptr ? 30 : usual->AsInt().value_or(30)) || any;
+    } else {
+      Remove(key);
+      any = true;
+    }
   }
-  return !orphans.empty();
+  return any;
+}
+
+const Json* ApiState::Find(std::string_view plural, std::string_view space,
+                           std::string_view name) const {
+  const auto found = objects_.find({std::string(plural), std::string(space), std::string(name)});
+  return found == objects_.end() ? nullptr : &found->second;
+}
+
+void ApiState::Each(std::string_view plural, const std::function<void(const Json&)>& look) const {
+  for (auto at = objects_.lower_bound({std::string(plural), "", ""});
+       at != objects_.end() && std::get<0>(at->first) == plural; ++at) {
+    look(at->second);
+  }
+}
+
+std::vector<Json> ApiState::Objects(std::string_view plural,
+                                    const std::function<bool(const Json&)>& wanted) const {
+  std::vector<Json> all;
+  Each(plural, [&](const Json& object) {
+    if (wanted(object)) {
+      all.push_back(object);
+    }
+  });
+  return all;
 }
 
 std::vector<Json> ApiState::Objects(std::string_view plural) const {
-  std::vector<Json> all;
-  for (const auto& [key, object] : objects_) {
-    if (std::get<0>(key) == plural) {
-      all.push_back(object);
-    }
-  }
-  return all;
+  return Objects(plural, [](const Json& /*object*/) { return true; });
 }
 
 // ---- watches

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,7 +19,7 @@
 #include "rt/loop.h"
 #include "rt/net.h"
 #include "rt/sync.h"
-#include "support/kube_api_state.h"
+#include "sim/kube_api_state.h"
 #include "wire/http.h"
 
 namespace pixii::kube {
@@ -67,6 +68,11 @@ class ApiServer final {
   const rt::Address& address() const { return options_.listen; }
 
   const ApiState& state() const { return state_; }
+
+  void AddResource(Resource resource) { state_.AddResource(std::move(resource)); }
+
+  /// Called, not from within a request, whenever something changed.
+  void OnChange(std::function<void()> on_change) { on_change_ = std::move(on_change); }
 
   /// A copy to be set back to later.
   ApiState Save() const { return state_; }
@@ -123,6 +129,7 @@ class ApiServer final {
   std::uint64_t frozen_epoch_ = 0;  // watches opened up to here are silent
   std::uint64_t last_watch_ = 0;
   std::size_t watches_open_ = 0;
+  std::function<void()> on_change_;
   rt::TimerId collection_ = rt::TimerId::kNone;
   rt::WaitList changed_;
   std::unique_ptr<rt::Listener> listener_;

@@ -1,4 +1,4 @@
-#include "support/kube_objects_check.h"
+#include "sim/kube_objects_check.h"
 
 #include <algorithm>
 #include <cctype>
@@ -105,6 +105,153 @@ std::optional<std::string> InvalidConfigMap(const Json& object) {
     return "Too long: must have at most 1048576 bytes";
   }
   return std::nullopt;
+}
+
+void SetDefault(Json& object, std::string_view name, Json value) {
+  if (object.Find(name) == nullptr) {
+    object.Set(name, std::move(value));
+  }
+}
+
+/// Applies `change` to each item of a list; nothing where there is none.
+template <class Change>
+void EachOf(Json& object, std::string_view name, Change change) {
+  const Json* found = object.Find(name);
+  if (found == nullptr || !found->is_array()) {
+    return;
+  }
+  Json items = *found;
+  for (Json& item : items.array()) {
+    change(item);
+  }
+  object.Set(name, std::move(items));
+}
+
+/// "1000m" is stored as "1" ("Resource units in Kubernetes").
+void Canonize(Json& amounts) {
+  for (auto& [name, amount] : amounts.object()) {
+    if (amount.is_number()) {
+      amount = Json(amount.digits());
+    } else if (amount.is_string() && amount.string().ends_with("000m")) {
+      amount = Json(amount.string().substr(0, amount.string().size() - 4));
+    }
+  }
+}
+
+void DefaultProbe(Json& container, std::string_view name) {
+  const Json* found = container.Find(name);
+  if (found == nullptr || !found->is_object()) {
+    return;
+  }
+  Json probe = *found;
+  SetDefault(probe, "timeoutSeconds", 1);
+  SetDefault(probe, "periodSeconds", 10);
+  SetDefault(probe, "successThreshold", 1);
+  SetDefault(probe, "failureThreshold", 3);
+  if (const Json* get = probe.Find("httpGet")) {
+    Json asked = *get;
+    SetDefault(asked, "scheme", "HTTP");
+    probe.Set("httpGet", std::move(asked));
+  }
+  container.Set(name, std::move(probe));
+}
+
+void DefaultContainer(Json& container) {
+  SetDefault(container, "imagePullPolicy", "IfNotPresent");
+  SetDefault(container, "terminationMessagePath", "/dev/termination-log");
+  SetDefault(container, "terminationMessagePolicy", "File");
+  SetDefault(container, "resources", Json::Object{});
+  EachOf(container, "ports", [](Json& port) { SetDefault(port, "protocol", "TCP"); });
+  EachOf(container, "env", [](Json& variable) {
+    if (Text(variable, {"value"}).empty()) {  // as left out
+      std::erase_if(variable.object(), [](const auto& one) { return one.first == "value"; });
+    }
+    if (At(variable, {"valueFrom", "fieldRef"}) != nullptr) {
+      Json from = *variable.Find("valueFrom");
+      Json field = *from.Find("fieldRef");
+      SetDefault(field, "apiVersion", "v1");
+      from.Set("fieldRef", std::move(field));
+      variable.Set("valueFrom", std::move(from));
+    }
+  });
+  for (const std::string_view probe : {"startupProbe", "readinessProbe", "livenessProbe"}) {
+    DefaultProbe(container, probe);
+  }
+  Json resources = *container.Find("resources");
+  for (const std::string_view which : {"limits", "requests"}) {
+    if (const Json* amounts = resources.Find(which)) {
+      Json canonical = *amounts;
+      Canonize(canonical);
+      resources.Set(which, std::move(canonical));
+    }
+  }
+  container.Set("resources", std::move(resources));
+}
+
+void DefaultPodSpec(Json& spec) {
+  SetDefault(spec, "restartPolicy", "Always");
+  SetDefault(spec, "terminationGracePeriodSeconds", 30);
+  SetDefault(spec, "dnsPolicy", "ClusterFirst");
+  SetDefault(spec, "securityContext", Json::Object{});
+  SetDefault(spec, "schedulerName", "default-scheduler");
+  EachOf(spec, "containers", DefaultContainer);
+}
+
+void DefaultDeployment(Json& spec) {
+  SetDefault(spec, "replicas", 1);
+  SetDefault(spec, "revisionHistoryLimit", 10);
+  SetDefault(spec, "progressDeadlineSeconds", 600);
+  Json rolling{Json::Object{}};
+  rolling.Set("maxSurge", "25%");
+  rolling.Set("maxUnavailable", "25%");
+  Json strategy{Json::Object{}};
+  strategy.Set("type", "RollingUpdate");
+  strategy.Set("rollingUpdate", std::move(rolling));
+  SetDefault(spec, "strategy", std::move(strategy));
+}
+
+std::optional<std::string> InvalidPodSpec(const Json& spec) {
+  const Json* containers = spec.Find("containers");
+  if (containers == nullptr || !containers->is_array() || containers->array().empty()) {
+    return "containers: Required value";
+  }
+  for (const Json& container : containers->array()) {
+    if (Text(container, {"name"}).empty() || Text(container, {"image"}).empty()) {
+      return "containers: name and image are required";
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> InvalidWorkload(const Json& object) {
+  const Json* selector = At(object, {"spec", "selector", "matchLabels"});
+  const Json* pods = At(object, {"spec", "template", "spec"});
+  if (selector == nullptr || !selector->is_object() || selector->object().empty() ||
+      pods == nullptr) {
+    return "spec.selector and spec.template: Required value";
+  }
+  for (const auto& [name, value] : selector->object()) {
+    if (!value.is_string() ||
+        Text(object, {"spec", "template", "metadata", "labels", name}) != value.string()) {
+      return "spec.template.metadata.labels: `selector` does not match template `labels`";
+    }
+  }
+  const Json* replicas = At(object, {"spec", "replicas"});
+  if (replicas != nullptr && replicas->AsInt().value_or(-1) < 0) {
+    return "spec.replicas: must be greater than or equal to 0";
+  }
+  return InvalidPodSpec(*pods);
+}
+
+std::optional<std::string> InvalidService(const Json& object) {
+  const std::string name = Text(object, {"metadata", "name"});
+  const Json* ports = At(object, {"spec", "ports"});
+  if (name.size() > 63 || name.find('.') != std::string::npos) {
+    return "metadata.name: a DNS label is required";
+  }
+  return ports == nullptr || !ports->is_array() || ports->array().empty()
+             ? std::optional<std::string>("spec.ports: Required value")
+             : std::nullopt;
 }
 
 // "2026-01-31T23:59:59.000001Z"
@@ -218,7 +365,58 @@ std::optional<std::string> Invalid(const Json& object, std::string_view kind) {
   if (kind == "ConfigMap") {
     return InvalidConfigMap(object);
   }
+  if (kind == "Deployment" || kind == "ReplicaSet") {
+    return InvalidWorkload(object);
+  }
+  if (kind == "Service") {
+    return InvalidService(object);
+  }
+  if (kind == "Pod") {
+    const Json* spec = object.Find("spec");
+    return InvalidPodSpec(spec == nullptr ? Json(Json::Object{}) : *spec);
+  }
   return kind == "Lease" ? InvalidLease(object) : std::nullopt;
+}
+
+void AddDefaults(Json& object, std::string_view kind) {
+  const Json* found = object.Find("spec");
+  if (found == nullptr || !found->is_object()) {
+    return;
+  }
+  Json spec = *found;
+  if (kind == "Pod") {
+    DefaultPodSpec(spec);
+  } else if (kind == "Deployment") {
+    DefaultDeployment(spec);
+    if (const Json* pods = At(spec, {"template", "spec"})) {
+      Json complete = *pods;
+      DefaultPodSpec(complete);
+      Json whole = *spec.Find("template");
+      whole.Set("spec", std::move(complete));
+      spec.Set("template", std::move(whole));
+    }
+  } else if (kind == "Service") {
+    SetDefault(spec, "type", "ClusterIP");
+    SetDefault(spec, "sessionAffinity", "None");
+    EachOf(spec, "ports", [](Json& port) { SetDefault(port, "protocol", "TCP"); });
+  }
+  object.Set("spec", std::move(spec));
+}
+
+std::optional<std::string> Immutable(const Json& before, const Json& object,
+                                     std::string_view kind) {
+  const auto changed = [&](std::initializer_list<std::string_view> path) {
+    const Json* then = At(before, path);
+    const Json* now = At(object, path);
+    return Sorted(then == nullptr ? Json() : *then) != Sorted(now == nullptr ? Json() : *now);
+  };
+  if ((kind == "Deployment" || kind == "ReplicaSet") && changed({"spec", "selector"})) {
+    return "spec.selector: field is immutable";
+  }
+  if (kind == "Service" && changed({"spec", "clusterIP"})) {
+    return "spec.clusterIP: field is immutable";
+  }
+  return std::nullopt;
 }
 
 std::optional<bool> Matches(const Json& object, std::string_view selector) {
