@@ -24,6 +24,7 @@ using Arguments = std::vector<std::string>;
 int RunServe(const Arguments& arguments);
 int RunWorker(const Arguments& arguments);
 int RunUp(const Arguments& arguments);
+int RunOperator(const Arguments& arguments);
 int RunFrontend(const Arguments& arguments);
 int RunEpp(const Arguments& arguments);
 int RunRouter(const Arguments& arguments);

@@ -29,6 +29,7 @@ constexpr Row kCommands[] = {
     {"router", "decides where requests go, for frontends and others", RunRouter},
     {"epp", "tells a Gateway API gateway which worker gets a request (ext-proc)", RunEpp},
     {"up", "runs a fleet on this host as a file says", RunUp},
+    {"operator", "keeps fleets in a Kubernetes namespace as graphs there say", RunOperator},
     {"chat", "answers words in the terminal", RunChat},
     {"tokenize", "JSON strings to lists of token ids, a line each", RunTokenize},
     {"detokenize", "lists of token ids to JSON strings, a line each", RunDetokenize},

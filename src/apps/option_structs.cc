@@ -249,6 +249,14 @@ std::vector<config::Option> RowsOf(UpFlags& flags) {
   return options;
 }
 
+std::vector<config::Option> RowsOf(OperatorFlags& flags) {
+  std::vector<config::Option> options;
+#include "apps/operator_options.def"
+#include "apps/process_options.def"
+  AddAliases(options);
+  return options;
+}
+
 std::vector<config::Option> RowsOf(WorkerFlags& flags) {
   std::vector<config::Option> options;
 #include "apps/access_options.def"

@@ -126,16 +126,8 @@ struct UpFlags : ProcessFlags {
 #include "apps/up_options.def"
 };
 
-struct PlannerFlags : ProcessFlags, ClusterFlags {
-#include "apps/planner_options.def"
-};
-
-struct ScaleFlags : ClusterFlags {
-#include "apps/scale_options.def"
-};
-
-struct ProfileFlags : ModelFlags, MockFlags {
-#include "apps/profile_options.def"
+struct OperatorFlags : ProcessFlags {
+#include "apps/operator_options.def"
 };
 
 struct FrontendFlags : ProcessFlags,
@@ -242,6 +234,7 @@ std::vector<config::Option> RowsOf(EngineFlags& flags);
 std::vector<config::Option> RowsOf(ServeFlags& flags);
 std::vector<config::Option> RowsOf(WorkerFlags& flags);
 std::vector<config::Option> RowsOf(UpFlags& flags);
+std::vector<config::Option> RowsOf(OperatorFlags& flags);
 std::vector<config::Option> RowsOf(FrontendFlags& flags);
 std::vector<config::Option> RowsOf(EppFlags& flags);
 std::vector<config::Option> RowsOf(RouterProcessFlags& flags);

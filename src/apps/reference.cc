@@ -72,6 +72,7 @@ std::string OfCommands(
   BenchClusterFlags bench_cluster;
   BenchTransferFlags bench_transfer;
   UpFlags up;
+  OperatorFlags kept;
   MediaCommandFlags media;
   std::vector<config::Command> commands;
   const auto add = [&](std::string name, std::string summary, std::vector<config::Option> options,
@@ -153,6 +154,7 @@ std::string OfCommands(
       RowsOf(profile), {{.name = "MODEL", .help = "", .required = true, .repeated = false}});
   add("up", "Runs the processes that a graph file says, and keeps them running.", RowsOf(up),
       {{.name = "GRAPH", .help = "", .required = true, .repeated = false}});
+  add("operator", "Keeps the DynamoGraphDeployments of a Kubernetes namespace.", RowsOf(kept));
   add("media",
       "Decodes an image file in a sandbox, resizes it, writes its RGB bytes and prints its size "
       "as JSON.",

@@ -14,6 +14,7 @@
 #include "apps/command.h"
 #include "apps/model_host.h"
 #include "apps/model_source.h"
+#include "apps/simulate_operator.h"
 #include "apps/simulate_planner.h"
 #include "apps/simulate_trace.h"
 #include "rt/thread.h"
@@ -284,6 +285,9 @@ int RunSimulate(const Arguments& arguments) {
   }
   if (flags.scenario == "planner") {
     return SimulatePlanner(trace, static_cast<std::uint64_t>(flags.seed), flags.json, parsed);
+  }
+  if (flags.scenario == "operator") {
+    return SimulateOperator(flags);
   }
   if (flags.hours > 0 && flags.scenario == "server") {
     return Complain(Error(Code::kInvalidArgument,
