@@ -21,6 +21,8 @@ FUZZ_SECONDS = 8
 SIM_SEEDS = 1000
 CLUSTER_SEEDS = 300  # of the cluster scenario
 PROGRAM_SECONDS_MAX = 900
+OPERATOR_SEEDS = 20
+OPERATOR_SEEDS_LONG = 500
 DAY_SECONDS_MAX = 1200  # of a simulated day
 
 
@@ -196,7 +198,8 @@ def simulation(tally, factor, long):
     if binary is None:
         return
     for scenario, seeds in (("server", factor * SIM_SEEDS), ("cluster", factor * CLUSTER_SEEDS),
-                            ("disaggregated", factor * CLUSTER_SEEDS)):
+                            ("disaggregated", factor * CLUSTER_SEEDS),
+                            ("operator", OPERATOR_SEEDS_LONG if long else OPERATOR_SEEDS)):
         ok, output = run([str(binary), "simulate", "--scenario", scenario, "--seeds", str(seeds), "--jobs",
                           str(os.cpu_count() or 1)], seconds=14400)
         print(next((line for line in output.splitlines() if " runs, " in line), "simulate: no output"), flush=True)
