@@ -20,11 +20,12 @@
 
 namespace pixii::apps {
 
-/// The store that --discovery names. Errors: kInvalidArgument, kUnsupported naming the flag.
-Result<std::unique_ptr<control::LeaseStore>> OpenStore(ProcessUnit& process,
-                                                       const ClusterFlags& flags);
+/// What frontends are called in discovery, and what answers there where a client is to ask.
+inline constexpr std::string_view kFrontendComponent = "frontend";
+inline constexpr std::string_view kHttpEndpoint = "http";
+inline constexpr std::string_view kHttpsEndpoint = "https";
 
-/// As --discovery says. Errors: likewise.
+/// As --discovery says. Errors: kInvalidArgument, kUnsupported naming the flag.
 Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
                                                           const ClusterFlags& flags);
 

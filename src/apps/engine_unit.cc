@@ -295,6 +295,14 @@ void EngineUnit::Export(obs::Registry& registry) const {
   now(MetricId::kEngineWaiting, load.queued);
   now(MetricId::kEngineBlocksPinned, load.blocks_used);
   now(MetricId::kEngineBlocksCached, load.blocks_cached);
+  now(MetricId::kSessionLive, load.sessions.live);
+  now(MetricId::kSessionBlocks, load.sessions.blocks);
+  total(MetricId::kSessionBegunTotal, load.sessions.begun);
+  for (const auto& [how, count] :
+       {std::pair("final", load.sessions.ended), std::pair("expired", load.sessions.expired),
+        std::pair("displaced", load.sessions.displaced)}) {
+    registry.GetCounter(MetricId::kSessionEndsTotal, {name_, how}).SetTotal(count);
+  }
   now(MetricId::kEngineBlocksFree, load.blocks_total - load.blocks_used - load.blocks_cached);
   auto audits = [&](const char* result, std::uint64_t value) {
     registry.GetCounter(MetricId::kAnswerAuditsTotal, {name_, result}).SetTotal(value);

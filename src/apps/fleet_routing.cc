@@ -14,7 +14,6 @@ namespace pixii::apps {
 namespace {
 
 constexpr std::string_view kByDiscovery = "discovery";
-constexpr std::string_view kFrontendComponent = "frontend";
 
 }  // namespace
 

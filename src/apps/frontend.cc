@@ -75,6 +75,7 @@ class FrontendProcess final {
     PX_CHECK_OK(http_->Start(true, registry_, [this] { return fleets_->instances(); }));
     PX_CHECK_OK(AnswerGateways());
     fleets_->Watch(*discovery_, flags_.ns);
+    PX_CHECK_OK(AnnounceHttp());
     http_->AnnounceWhenReady("");
     const LoopMeter meter(process_.loop(), registry_);
     process_.loop().Run();
@@ -85,55 +86,25 @@ class FrontendProcess final {
     fleets_.reset();
     routing_.reset();
     plane_.reset();
+    announced_.reset();
     discovery_.reset();
     obs::Event(process_.log(), obs::EventId::kServeStopped).kv("cancelled", cancelled);
     return exit;
   }
 
  private:
-  Result<void> AnswerGateways() {
-    if (!picker_flags_) {
+  Result<void> AnnounceHttp() {
+    if (!flags_.announce_http) {
       return {};
     }
-    const PickerFlags& flags = *picker_flags_;
-    PX_TRY(frontend::GrpcLibrary library, frontend::LoadGrpcLibrary({}));
-    PX_TRY(frontend::GrpcOptions grpc,
-           GrpcOptionsOf(flags_, flags.ext_proc_host.empty() ? flags_.host : flags.ext_proc_host,
-                         flags.ext_proc_port));
-    grpc.calls_max = static_cast<std::uint32_t>(flags.streams_max);
-    // A body that is too large is told so, and answers come in pieces of any size.
-    grpc.message_bytes_max = static_cast<std::uint32_t>(
-        std::min<std::int64_t>(2 * flags_.body_limit + kMessageRoom, kMessageBytesMax));
-    PX_TRY(picker_, frontend::EndpointPicker::Start(
-                        {.loop = process_.loop(),
-                         .handler = http_->frontend().handler(),
-                         .registry = registry_,
-                         .placer =
-                             [this](std::uint64_t service) {
-                               return fleets_->PlacerOf(frontend::ServiceId{service});
-                             },
-                         .instances = [this] { return fleets_->instances(); },
-                         .ready = [this] { return http_->frontend().ready(); }},
-                        std::move(library),
-                        {.grpc = std::move(grpc),
-                         .proc = ExtProcOptionsOf(flags_, flags),
-                         .endpoint_port = static_cast<std::uint16_t>(flags.endpoint_port),
-                         .token_data = flags.token_data}));
-    if (!flags.ext_proc_port_file.empty()) {
-      PX_CHECK_OK(rt::WriteFileAtomic(flags.ext_proc_port_file,
-                                      fmt::format("{}\n", picker_->port()), 0644));
-    }
+    PX_CHECK_OK(CheckPublished("host", flags_.host));
+    control::Instance instance;
+    instance.ns = flags_.ns.empty() ? instance.ns : flags_.ns;
+    instance.component = kFrontendComponent;
+    instance.endpoint = flags_.tls_cert.empty() ? kHttpEndpoint : kHttpsEndpoint;
+    instance.address = http_->address().ToString();
+    PX_TRY(announced_, discovery_->Register(std::move(instance)));
     return {};
-  }
-
-  // What gateways were told of runs elsewhere, and its end is heard here.
-  bool Drain() {
-    if (!picker_ || !http_->is_started()) {
-      return http_->Drain();
-    }
-    picker_->Drain(process_.loop().Now() + rt::Duration(flags_.drain_timeout),
-                   [this] { http_->Drain(); });
-    return true;
   }
 
   void DumpState() {
@@ -152,7 +123,8 @@ class FrontendProcess final {
   ProcessUnit process_;
   std::unique_ptr<rt::Net> fleet_net_;  // null: workers are reached in the clear
   std::unique_ptr<control::Discovery> discovery_;
-  std::unique_ptr<PlaneUnit> plane_;  // null: none
+  std::unique_ptr<control::Registration> announced_;  // null: nobody is told
+  std::unique_ptr<PlaneUnit> plane_;                  // null: none
   std::optional<FleetRouting> routing_;
   std::optional<FleetHost> fleets_;
   std::optional<HttpUnit> http_;

@@ -101,7 +101,7 @@ Result<void> WritePort(const std::string& path, std::uint16_t port) {
 
 HttpUnit::HttpUnit(rt::Loop& loop, rt::Net& net, obs::Log& log, const ProcessFlags& process,
                    const HttpFlags& flags)
-    : loop_(loop), log_(log), process_(process), flags_(flags), net_(&net) {}
+    : loop_(loop), log_(log), process_(process), flags_(flags), net_(&net), plain_net_(&net) {}
 
 Result<void> HttpUnit::Prepare() {
   PX_TRY(address_, ListenAddress());
@@ -111,8 +111,8 @@ Result<void> HttpUnit::Prepare() {
     PX_TRY(keys_, frontend::ApiKeys::Parse(text));
   }
   PX_CHECK_OK(ReadEndpoints(flags_.disable_endpoints));
-  if (flags_.otel_export) {
-    PX_CHECK_OK(OtelTargetOf(flags_));
+  if (process_.otel_export) {
+    PX_CHECK_OK(OtelTargetOf(process_));
   }
   PX_TRY(media::SourcePolicy policy, SourcePolicyOf(flags_));
   getters_ = MakeMediaGetters(std::move(policy));
@@ -264,17 +264,31 @@ Result<void> HttpUnit::Start(bool adapter_api, obs::Registry& registry,
       recorder_->Take(std::move(record));
     };
   }
-  frontend::TraceStore::Options traces{.sample_ratio = flags_.otel_sample_ratio};
-  if (flags_.otel_export) {
-    PX_TRY(OtelTarget target, OtelTargetOf(flags_));
+  frontend::TraceStore::Options traces{.sample_ratio = process_.otel_sample_ratio};
+  if (process_.otel_export) {
+    PX_TRY(OtelTarget target, OtelTargetOf(process_));
     exporter_ = std::make_unique<TraceExporter>(std::move(target), log_);
   }
-  traces.on_ended = [this](const frontend::EndedTrace& trace) {
+  traces.on_ended = [this](const frontend::EndedTrace& trace,
+                           const std::shared_ptr<const frontend::TracePayload>& payload) {
     SayEnded(*trace);
     if (exporter_) {
       exporter_->Take(trace);
     }
+    if (recorder_of_traces_) {
+      recorder_of_traces_->Take(trace, payload);
+    }
   };
+  PX_TRY(recorder_of_traces_, RequestRecorder::Open({.loop = loop_,
+                                                     .net = *plain_net_,
+                                                     .log = log_,
+                                                     .registry = registry,
+                                                     .process = process_,
+                                                     .flags = flags_}));
+  if (recorder_of_traces_) {
+    traces.wants_payload = true;
+    traces.wants_bodies = recorder_of_traces_->wants_bodies();
+  }
   traces_ = std::make_unique<frontend::TraceStore>(std::move(traces));
   environment.traces = traces_.get();
   frontend::FrontendOptions options = MakeFrontendOptions(flags_, adapter_api);

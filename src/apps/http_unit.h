@@ -13,6 +13,7 @@
 #include "apps/image_source.h"
 #include "apps/option_structs.h"
 #include "apps/record_writer.h"
+#include "apps/request_recorder.h"
 #include "apps/trace_exporter.h"
 #include "base/result.h"
 #include "control/instance.h"
@@ -80,6 +81,9 @@ class HttpUnit final {
   /// Pre: Start.
   frontend::Frontend& frontend() { return *frontend_; }
 
+  /// Where it listens. Pre: Start.
+  const rt::Address& address() const { return address_; }
+
   bool is_started() const { return frontend_.has_value(); }
 
   /// Of the process, if announcing failed.
@@ -105,7 +109,8 @@ class HttpUnit final {
   obs::Log& log_;
   const ProcessFlags& process_;
   const HttpFlags& flags_;
-  rt::Net* net_;                      // the plain one, or that below
+  rt::Net* net_;  // the plain one, or that below
+  rt::Net* const plain_net_;
   std::unique_ptr<rt::Net> tls_net_;  // null: plain HTTP
   const std::shared_ptr<rt::TlsSlot> tls_ = std::make_shared<rt::TlsSlot>();
   frontend::ApiKeys keys_;
@@ -117,9 +122,10 @@ class HttpUnit final {
   bool draining_ = false;
   std::optional<int> exit_;
   std::unique_ptr<RecordWriter> recorder_;
-  std::unique_ptr<AccessLogWriter> access_log_;   // null: there is none
-  std::unique_ptr<TraceExporter> exporter_;       // null: nobody collects traces
-  std::unique_ptr<frontend::TraceStore> traces_;  // from Start on
+  std::unique_ptr<AccessLogWriter> access_log_;          // null: there is none
+  std::unique_ptr<TraceExporter> exporter_;              // null: nobody collects traces
+  std::unique_ptr<RequestRecorder> recorder_of_traces_;  // null: nobody wants such records
+  std::unique_ptr<frontend::TraceStore> traces_;         // from Start on
   std::optional<frontend::Frontend> frontend_;
   std::unique_ptr<frontend::GrpcServer> grpc_;  // asks the frontend
   std::unique_ptr<rt::WorkPool> reload_pool_;

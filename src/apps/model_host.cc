@@ -507,6 +507,8 @@ Result<std::vector<std::unique_ptr<engine::Engine>>> ModelHost::MakeRankEngines(
   options.reuse_blocks = flags_.prefix_cache;
   options.kv_event_count_max = flags_.prefix_cache ? kv_event_count_max : 0;
   options.kv_event_tokens = kv_event_tokens;
+  options.session_share = flags_.prefix_cache ? flags_.session_share : 0;
+  options.session_lifetime = rt::Duration(flags_.session_time);
   options.model_fingerprint = spec_.fingerprint;
   options.numerics_id = numerics_id_;
   options.kv_dtype = mock_ ? "mock" : kernels::KvDTypeName(kv_dtype_);

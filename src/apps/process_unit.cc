@@ -32,10 +32,22 @@ Result<void> ProcessUnit::Open(const ProcessFlags& flags, SignalHandlers handler
   PX_TRY(obs::LogOptions options, obs::ParseLogLevels(flags.log_level));
   const bool json = flags.log_jsonl || flags.log_format.starts_with("json");
   options.format = json ? obs::LogFormat::kJson : obs::LogFormat::kLogfmt;
-  log_.emplace(std::move(options), [this] { return loop_->WallNow(); }, obs::StderrSink());
+  log_.emplace(
+      std::move(options), [this] { return loop_->WallNow(); },
+      [this, written = obs::StderrSink()](obs::Severity severity, std::string_view line) {
+        written(severity, line);
+        if (log_exporter_) {
+          log_exporter_->Take(severity, line, loop_->WallNow());
+        }
+      });
   if (handlers_.drain) {  // else signals are somebody else's: of an interpreter around this, say
     PX_TRY(signals_, rt::WatchSignals(*loop_, {SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGCHLD},
                                       [this](int signal) { OnSignal(signal); }));
+  }
+  if (flags.otel_export) {
+    PX_TRY(OtelTarget target, OtelTargetOf(flags));
+    log_exporter_ =
+        std::make_unique<LogExporter>(std::move(target));  // its thread: behind the mask
   }
   TrimLater();
   return {};

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "apps/option_structs.h"
+#include "apps/trace_exporter.h"
 #include "base/result.h"
 #include "obs/log.h"
 #include "rt/loop.h"
@@ -51,6 +52,7 @@ class ProcessUnit final {
   bool draining_ = false;
   std::unique_ptr<rt::Loop> loop_;
   std::unique_ptr<rt::Net> net_;
+  std::unique_ptr<LogExporter> log_exporter_;  // null: nobody collects lines
   std::optional<obs::Log> log_;
   std::unique_ptr<rt::SignalWatch> signals_;
   rt::TimerId trim_ = rt::TimerId::kNone;

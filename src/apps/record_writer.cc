@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <optional>
 #include <utility>
 
 #include "rt/file.h"
@@ -24,52 +23,27 @@ Result<std::unique_ptr<RecordWriter>> RecordWriter::Create(const std::string& fo
 
 RecordWriter::RecordWriter(CreateOnly /*unused*/, std::string folder,
                            std::uint64_t record_count_max, obs::Log& log)
-    : folder_(std::move(folder)), left_(record_count_max), log_(log) {
-  thread_ = rt::Thread("record", [this] { Serve(); });
-}
+    : folder_(std::move(folder)),
+      left_(record_count_max),
+      log_(log),
+      queue_({.name = "record", .length_max = kQueueLengthMax, .batch_max = 1},
+             [this](const BackgroundBatch<frontend::RequestRecord>& batch) {
+               for (const frontend::RequestRecord& record : batch.items) {
+                 Write(record);
+               }
+               return true;
+             }) {}
 
-RecordWriter::~RecordWriter() {
-  {
-    rt::MutexLock lock(mutex_);
-    stopping_ = true;
-  }
-  wake_.NotifyAll();
-}
+RecordWriter::~RecordWriter() = default;
 
 void RecordWriter::Take(frontend::RequestRecord record) {
-  std::string lost;
+  const std::string id = record.id;
   if (left_ == 0) {
-    lost = "--record-limit is reached";
+    SayLost(id, "--record-limit is reached");
+  } else if (queue_.Push(std::move(record))) {
+    --left_;
   } else {
-    rt::MutexLock lock(mutex_);
-    if (queue_.size() < kQueueLengthMax) {
-      --left_;
-      queue_.push_back(std::move(record));
-    } else {
-      lost = fmt::format("{} records wait for the disk", kQueueLengthMax);
-    }
-  }
-  if (!lost.empty()) {
-    obs::Event(log_, obs::EventId::kRecordLost).kv("id", record.id).kv("why", lost);
-  }
-  wake_.NotifyOne();
-}
-
-void RecordWriter::Serve() {
-  while (true) {
-    std::optional<frontend::RequestRecord> record;
-    {
-      rt::MutexLock lock(mutex_);
-      while (queue_.empty() && !stopping_) {
-        wake_.Wait(mutex_);
-      }
-      if (queue_.empty()) {
-        return;
-      }
-      record.emplace(std::move(queue_.front()));
-      queue_.pop_front();
-    }
-    Write(*record);
+    SayLost(id, fmt::format("{} records wait for the disk", kQueueLengthMax));
   }
 }
 
@@ -78,10 +52,12 @@ void RecordWriter::Write(const frontend::RequestRecord& record) {
   if (Result<void> done =
           rt::WriteFileAtomic(path, frontend::RecordJson(record) + "\n", kRecordMode);
       !done) {
-    obs::Event(log_, obs::EventId::kRecordLost)
-        .kv("id", record.id)
-        .kv("why", done.error().detail());
+    SayLost(record.id, done.error().detail());
   }
+}
+
+void RecordWriter::SayLost(const std::string& id, std::string_view why) {
+  obs::Event(log_, obs::EventId::kRecordLost).kv("id", id).kv("why", why);
 }
 
 }  // namespace pixii::apps

@@ -4,14 +4,14 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
+#include <string_view>
 
+#include "apps/background_queue.h"
 #include "base/result.h"
 #include "frontend/receipt.h"
 #include "obs/log.h"
-#include "rt/thread.h"
 
 namespace pixii::apps {
 
@@ -37,17 +37,13 @@ class RecordWriter final {
   void Take(frontend::RequestRecord record);
 
  private:
-  void Serve();
   void Write(const frontend::RequestRecord& record);
+  void SayLost(const std::string& id, std::string_view why);
 
   std::string folder_;
   std::uint64_t left_;  // records that may still be taken
   obs::Log& log_;
-  rt::Mutex mutex_;
-  rt::CondVar wake_;
-  std::deque<frontend::RequestRecord> queue_ PX_GUARDED_BY(mutex_);
-  bool stopping_ PX_GUARDED_BY(mutex_) = false;
-  rt::Thread thread_;  // last: it uses what stands above
+  BackgroundQueue<frontend::RequestRecord> queue_;  // last: its thread uses what stands above
 };
 
 }  // namespace pixii::apps

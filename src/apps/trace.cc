@@ -1,4 +1,5 @@
-// pixii trace REQUEST_ID: the timeline of one request in the terminal.
+// pixii trace REQUEST_ID: the timeline of one request in the terminal. pixii trace --to-mooncake
+// FILE RECORDS...: records of requests as a trace to replay.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,8 +7,15 @@
 #include <string>
 #include <vector>
 
+#include "apps/cluster_unit.h"
 #include "apps/command.h"
+#include "apps/option_structs.h"
+#include "apps/process_unit.h"
+#include "control/discovery.h"
+#include "rt/file.h"
+#include "rt/gzip.h"
 #include "rt/http_client.h"
+#include "sim/record_trace.h"
 #include "wire/json.h"
 
 namespace pixii::apps {
@@ -111,6 +119,83 @@ Result<std::string> FetchTrace(const std::string& url, const std::string& id,
                   error != nullptr ? TextOf(*error, "message") : answer.body.substr(0, 200)));
 }
 
+// The frontends that say in discovery where they are. Errors: kUnavailable if the store does not
+// answer.
+Result<std::vector<std::string>> FindFrontends(const ClusterFlags& flags) {
+  constexpr rt::Duration kPatience = std::chrono::seconds(10);
+  constexpr rt::Duration kLook = std::chrono::milliseconds(10);
+  ProcessUnit process;
+  ProcessFlags quiet;
+  quiet.log_level = "error";
+  PX_CHECK_OK(process.Open(quiet, {}));
+  PX_TRY(const std::unique_ptr<control::Discovery> discovery, OpenDiscovery(process, flags));
+  const std::unique_ptr<control::InstanceWatch> watch =
+      discovery->Watch(flags.ns, [](const std::vector<control::MembershipChange>& /*changes*/) {});
+  rt::Loop& loop = process.loop();
+  const rt::Time until = loop.Now() + kPatience;
+  std::function<void()> look = [&] {
+    if (watch->complete() || loop.Now() >= until) {
+      loop.Stop();
+    } else {
+      loop.RunAt(loop.Now() + kLook, look);
+    }
+  };
+  look();
+  loop.Run();
+  if (!watch->complete()) {
+    return Fail(Code::kUnavailable,
+                fmt::format("discovery: {} does not answer: {}", flags.discovery,
+                            watch->trouble() ? watch->trouble()->detail() : "no word of it"),
+                "discovery");
+  }
+  std::vector<std::string> out;
+  for (const auto& [id, instance] : watch->instances()) {
+    if (instance.component == kFrontendComponent &&
+        (instance.endpoint == kHttpEndpoint || instance.endpoint == kHttpsEndpoint)) {
+      out.push_back(fmt::format("{}://{}", instance.endpoint, instance.address));
+    }
+  }
+  if (out.empty()) {
+    return Fail(Code::kNotFound,
+                fmt::format("discovery: no frontend of {} says there where it is reached; start "
+                            "them with --announce-http, or give --url",
+                            flags.ns.empty() ? "any namespace" : flags.ns),
+                "discovery");
+  }
+  return out;
+}
+
+constexpr std::uint64_t kRecordsBytesMax = std::uint64_t{4} << 30;  // of one file
+
+Result<void> AddFile(const std::string& path, sim::Records& records) {
+  PX_TRY(std::string text, rt::ReadFile(path, kRecordsBytesMax));
+  if (path.ends_with(".gz")) {
+    Result<std::string> whole = rt::Gunzip(text, kRecordsBytesMax);
+    if (!whole) {
+      return Fail(whole.error().code(), fmt::format("{}: {}", path, whole.error().detail()));
+    }
+    text = std::move(*whole);
+  }
+  return sim::AddRecords(text, path, records);
+}
+
+Result<void> Convert(const std::vector<std::string>& files, const std::string& target,
+                     bool agentic) {
+  sim::Records records;
+  for (const std::string& file : files) {
+    PX_CHECK_OK(AddFile(file, records));
+  }
+  const std::size_t requests = records.requests.size();
+  const std::uint32_t block = records.block_tokens;
+  const std::size_t left_out = records.left_out;
+  PX_TRY(const std::string text, sim::ToMooncake(std::move(records), agentic));
+  PX_CHECK_OK(rt::WriteFileAtomic(target, text, 0600));
+  Say("{} requests, {} left out, which have no prompt; pixii simulate --scenario trace --trace {} "
+      "--trace-block-size {} replays them\n",
+      requests, left_out, target, block);
+  return {};
+}
+
 }  // namespace
 
 int RunTrace(const Arguments& arguments) {
@@ -119,12 +204,35 @@ int RunTrace(const Arguments& arguments) {
   bool json = false;
   config::Command command;
   command.name = "trace";
-  command.summary = "Prints the timeline of one ended request.";
-  command.positionals = {{.name = "REQUEST_ID",
-                          .help = "id of the answer, x-request-id or trace id",
-                          .required = true,
-                          .repeated = false}};
-  command.options.resize(3);
+  command.summary =
+      "Prints the timeline of one ended request, or makes a trace to replay of records of "
+      "requests.";
+  command.positionals = {
+      {.name = "REQUEST_ID",
+       .help = "id of the answer, x-request-id or trace id; with --to-mooncake files of records",
+       .required = true,
+       .repeated = true}};
+  std::string mooncake;
+  bool agentic = false;
+  ClusterFlags cluster;
+  std::string discovery;
+  command.options.resize(7);
+  command.options[5].name = "discovery";
+  command.options[5].field = config::TextField{&discovery, {}};
+  command.options[5].help =
+      "asks all frontends of a cluster that say there where they are (--announce-http), as "
+      "frontends have it; none: --url";
+  command.options[6].name = "namespace";
+  command.options[6].field = config::TextField{&cluster.ns, {}};
+  command.options[6].help = "with discovery: of the cluster";
+  command.options[3].name = "to-mooncake";
+  command.options[3].field = config::TextField{&mooncake, {}};
+  command.options[3].help =
+      "file that gets the requests of --request-trace's records in Mooncake's form; .gz ones are "
+      "read, too";
+  command.options[4].name = "agentic";
+  command.options[4].field = config::BoolField{&agentic};
+  command.options[4].help = "with to-mooncake: sessions, what each turn waits for and their tools";
   command.options[0].name = "url";
   command.options[0].field = config::ListField{&urls, {}};
   command.options[0].help =
@@ -139,10 +247,26 @@ int RunTrace(const Arguments& arguments) {
   if (exit != kGoOn) {
     return exit;
   }
+  if (!mooncake.empty()) {
+    const Result<void> done = Convert(parsed.positionals, mooncake, agentic);
+    return done ? kExitDone : Complain(done.error());
+  }
+  if (parsed.positionals.size() > 1) {
+    return Complain(Error(Code::kInvalidArgument, "REQUEST_ID: one at a time"));
+  }
+  if (!discovery.empty()) {
+    cluster.discovery = discovery;
+    Result<std::vector<std::string>> found = FindFrontends(cluster);
+    if (!found) {
+      return Complain(found.error());
+    }
+    urls.insert(urls.end(), found->begin(), found->end());
+  }
   if (urls.empty()) {
     urls = {"http://127.0.0.1:8000"};
   }
   std::string missing;
+  bool away = false;
   for (std::string url : urls) {
     while (url.ends_with('/')) {
       url.pop_back();
@@ -153,13 +277,14 @@ int RunTrace(const Arguments& arguments) {
       Say("{}", json ? *body + "\n" : Chart(*trace));
       return kExitDone;
     }
-    if (trace.error().code() != Code::kNotFound) {
+    if (trace.error().code() != Code::kNotFound && urls.size() == 1) {
       return Complain(trace.error());
     }
+    away = away || trace.error().code() != Code::kNotFound;  // another may know it all the same
     missing += (missing.empty() ? "" : "; ") + trace.error().detail();
   }
   SayError("pixii: {}\n", missing);
-  return kExitNotSo;
+  return away ? kExitFailed : kExitNotSo;
 }
 
 }  // namespace pixii::apps

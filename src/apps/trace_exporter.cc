@@ -1,100 +1,21 @@
 #include "apps/trace_exporter.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
-
-#include "apps/version.h"
+#include <optional>
+#include <utility>
+#include <vector>
 
 namespace pixii::apps {
 
-namespace {
-
-// A collector that hangs must not hold up the end of the process.
-rt::HttpClientOptions ClientOptions() {
-  return {.connect_timeout_ms = 2000, .stall_timeout_s = 5, .timeout_ms = 10'000};
-}
-
-bool IsUrl(std::string_view text) {
-  return text.starts_with("http://") || text.starts_with("https://");
-}
-
-Result<std::vector<std::pair<std::string, std::string>>> ReadHeaders(std::string_view text) {
-  std::vector<std::pair<std::string, std::string>> out;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find(','), text.size());
-    const std::string_view one = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    const std::size_t mark = one.find('=');
-    if (mark == one.npos || mark == 0) {
-      return Fail(Code::kInvalidArgument,
-                  fmt::format("otel-headers: field {} is not name=value", out.size() + 1),
-                  "otel-headers");  // its value may be a secret
-    }
-    out.emplace_back(one.substr(0, mark), one.substr(mark + 1));
-  }
-  return out;
-}
-
-}  // namespace
-
-Result<OtelTarget> OtelTargetOf(const HttpFlags& flags) {
-  if (flags.otel_protocol == "grpc") {
-    return Fail(Code::kUnsupported,
-                "otel-protocol: grpc is not spoken here; http/protobuf is, which collectors take "
-                "on port 4318",
-                "otel-protocol");
-  }
-  OtelTarget out;
-  std::string base = flags.otel_endpoint;
-  while (base.ends_with('/')) {
-    base.pop_back();
-  }
-  out.traces_url =
-      flags.otel_traces_endpoint.empty() ? base + "/v1/traces" : flags.otel_traces_endpoint;
-  if (!IsUrl(out.traces_url)) {
-    const char* name =
-        flags.otel_traces_endpoint.empty() ? "otel-endpoint" : "otel-traces-endpoint";
-    return Fail(Code::kInvalidArgument,
-                fmt::format("{}: \"{}\" must begin with http:// or https://", name, out.traces_url),
-                name);
-  }
-  PX_TRY(out.headers, ReadHeaders(flags.otel_headers));
-  out.headers.emplace_back("content-type", "application/x-protobuf");
-  out.resource.service_name = flags.otel_service_name;
-  out.resource.attributes = {{"service.version", kVersion}, {"telemetry.sdk.name", "pixii"}};
-  return out;
-}
-
 TraceExporter::TraceExporter(OtelTarget target, obs::Log& log)
-    : target_(std::move(target)), log_(log), client_(rt::MakeCurlClient(ClientOptions())) {
-  thread_ = rt::Thread("otel", [this] { Serve(); });
-}
-
-TraceExporter::~TraceExporter() {
-  {
-    rt::MutexLock lock(mutex_);
-    stopping_ = true;
-  }
-  wake_.NotifyAll();
-}
+    : sender_(std::move(target)),
+      log_(log),
+      queue_(
+          {.name = "otel", .length_max = kWaitingMax, .batch_max = kBatchMax, .pause = kBatchPause},
+          [this](const BackgroundBatch<frontend::EndedTrace>& batch) { return Send(batch); }) {}
 
 void TraceExporter::Take(const frontend::EndedTrace& trace) {
-  if (!trace->context.sampled) {
-    return;
-  }
-  bool full = false;
-  {
-    rt::MutexLock lock(mutex_);
-    if (waiting_.size() >= kWaitingMax) {
-      ++lost_;
-      return;
-    }
-    waiting_.push_back(trace);
-    full = waiting_.size() == kBatchMax;
-  }
-  if (full) {
-    wake_.NotifyOne();  // else the thread looks by itself
+  if (trace->context.sampled) {
+    queue_.Push(trace);
   }
 }
 
@@ -104,65 +25,74 @@ void TraceExporter::CountLost(std::size_t count, std::string_view why) {
   }
 }
 
-void TraceExporter::Serve() {
-  while (true) {
-    std::vector<frontend::EndedTrace> batch;
-    std::size_t lost = 0;
-    bool stopping = false;
-    {
-      rt::MutexLock lock(mutex_);
-      if (waiting_.size() < kBatchMax && !stopping_) {
-        (void)wake_.WaitFor(mutex_, kBatchPause);
-      }
-      const auto end =
-          waiting_.begin() + static_cast<std::ptrdiff_t>(std::min(waiting_.size(), kBatchMax));
-      batch.assign(waiting_.begin(), end);
-      waiting_.erase(waiting_.begin(), end);
-      lost = std::exchange(lost_, 0);
-      stopping = stopping_;
-    }
-    CountLost(lost, "the collector is too slow");
-    if (batch.empty() && stopping) {
-      return;
-    }
-    std::vector<obs::SpanTree> trees;
-    trees.reserve(batch.size());
-    for (const frontend::EndedTrace& trace : batch) {
-      trees.push_back(frontend::SpansOf(*trace));
-    }
-    if (!trees.empty() && !Send(target_.traces_url, obs::EncodeTraces(target_.resource, trees))) {
-      CountLost(trees.size(), "the collector did not take them");
-      if (stopping) {  // nor will it the rest, and the process shall end
-        rt::MutexLock lock(mutex_);
-        lost_ += waiting_.size();
-        waiting_.clear();
-      }
-    }
+// Where a process ends, a collector that did not take these will not take the rest.
+bool TraceExporter::Send(const BackgroundBatch<frontend::EndedTrace>& batch) {
+  CountLost(batch.lost, "the collector is too slow");
+  if (batch.items.empty()) {
+    return true;
   }
+  std::vector<obs::SpanTree> trees;
+  trees.reserve(batch.items.size());
+  for (const frontend::EndedTrace& trace : batch.items) {
+    trees.push_back(frontend::SpansOf(*trace));
+  }
+  const OtelTarget& target = sender_.target();
+  const bool sent = sender_.Send(target.traces_url, obs::EncodeTraces(target.resource, trees),
+                                 [this](rt::Duration pause) { return queue_.Sleep(pause); });
+  if (!sent) {
+    CountLost(trees.size(), "the collector did not take them");
+  }
+  return sent || !batch.stopping;
 }
 
-// Only what may succeed later is sent again; OTLP names 429, 502, 503 and 504.
-bool TraceExporter::Send(const std::string& url, const std::string& body) {
-  rt::Duration pause = kRetryPause;
-  for (std::uint32_t tries = 1;; ++tries) {
-    rt::HttpFetchRequest request;
-    request.url = url;
-    request.method = "POST";
-    request.body = body;
-    request.headers = target_.headers;
-    const Result<rt::HttpFetchResponse> answer = client_->Fetch(request);
-    if (answer && answer->status / 100 == 2) {
-      return true;
+namespace {
+
+// Numbers of OpenTelemetry's log data model.
+std::uint32_t NumberOf(obs::Severity severity) {
+  constexpr std::uint32_t kOf[] = {5, 9, 13, 17, 17};  // DEBUG, INFO, WARN, ERROR
+  return kOf[static_cast<std::size_t>(severity)];
+}
+
+/// The value behind `trace_id` in a line of either form.
+std::string_view TraceIdIn(std::string_view line) {
+  constexpr std::size_t kSize = 32;
+  for (const std::string_view mark : {" trace_id=", "\"trace_id\":\""}) {
+    const std::size_t at = line.find(mark);
+    if (at != line.npos && at + mark.size() + kSize <= line.size()) {
+      return line.substr(at + mark.size(), kSize);
     }
-    const bool again = !answer || answer->status == 429 || answer->status == 502 ||
-                       answer->status == 503 || answer->status == 504;
-    rt::MutexLock lock(mutex_);
-    if (!again || tries >= kTries || stopping_) {
-      return false;
-    }
-    (void)wake_.WaitFor(mutex_, pause);
-    pause *= 2;
   }
+  return {};
+}
+
+}  // namespace
+
+LogExporter::LogExporter(OtelTarget target)
+    : sender_(std::move(target)),
+      queue_({.name = "otel-logs",
+              .length_max = kWaitingMax,
+              .batch_max = kBatchMax,
+              .pause = TraceExporter::kBatchPause},
+             [this](const BackgroundBatch<obs::OtlpLogRecord>& batch) { return Send(batch); }) {}
+
+void LogExporter::Take(obs::Severity severity, std::string_view line, rt::WallTime now) {
+  while (line.ends_with('\n')) {
+    line.remove_suffix(1);
+  }
+  queue_.Push({.unix_ns = now.unix_seconds * 1'000'000'000 + now.nanoseconds,
+               .severity = NumberOf(severity),
+               .body = std::string(line),
+               .trace_id = std::string(TraceIdIn(line))});
+}
+
+bool LogExporter::Send(const BackgroundBatch<obs::OtlpLogRecord>& batch) {
+  if (batch.items.empty()) {
+    return true;
+  }
+  const OtelTarget& target = sender_.target();
+  const bool sent = sender_.Send(target.logs_url, obs::EncodeLogs(target.resource, batch.items),
+                                 [this](rt::Duration pause) { return queue_.Sleep(pause); });
+  return sent || !batch.stopping;
 }
 
 }  // namespace pixii::apps

@@ -219,12 +219,14 @@ void BlockTraffic::Poll(rt::Time now, std::vector<RequestId>& ready) {
     counters_.loaded_blocks += end.blocks;
     counters_.missed_blocks += targets - end.blocks;
     Publish(load, end.blocks);
+    const std::uint64_t bytes = end.blocks * executor_.limits().block_size_bytes;
     for (const RequestId id : load.waiting) {
       const auto flight = flights_.find(id);
       if (flight == flights_.end() || flight->second.load != end.id) {
         continue;
       }
       flight->second.load = {};
+      flight->second.brought_bytes += bytes;
       if (load.request->id == id) {
         flight->second.waits = false;
         ready.push_back(id);

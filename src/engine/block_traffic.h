@@ -85,6 +85,12 @@ class BlockTraffic final {
 
   const BlockTrafficCounters& counters() const { return counters_; }
 
+  /// Of the blocks that came for a request that has not ended.
+  std::uint64_t brought_bytes(RequestId id) const {
+    const auto flight = flights_.find(id);
+    return flight == flights_.end() ? 0 : flight->second.brought_bytes;
+  }
+
  private:
   struct Flight {
     kv::ConnectorRequestRef request;
@@ -96,6 +102,7 @@ class BlockTraffic final {
     rt::Time short_of_room_since{};
     kv::LoadId load{};       // that it waits for; 0: none yet
     std::uint32_t told = 0;  // blocks, by Progress
+    std::uint64_t brought_bytes = 0;
   };
 
   struct Load {

@@ -147,6 +147,10 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<StepExecutor> execu
       pooler_(executor_->pooler()),
       context_tokens_max_(context_tokens_max),
       cache_(std::move(cache)),
+      sessions_(
+          {.blocks_max = static_cast<std::uint32_t>(options.session_share * limits_.block_count),
+           .lifetime = options.session_lifetime},
+          *cache_),
       adapters_(options.adapters),
       scheduler_({.batch_sequences_max = options.batch_sequences_max,
                   .batch_tokens_max = options.batch_tokens_max,
@@ -528,7 +532,7 @@ void Engine::End(Sequence& sequence, wire::FinishReason reason, const std::optio
 }
 
 // Its tokens' times are known to who gives them away.
-wire::WorkerTimes Engine::TimesOf(const Sequence& sequence) {
+wire::WorkerTimes Engine::TimesOf(const Sequence& sequence) const {
   const RequestState& state = *sequence.request;
   const auto since = [&](rt::Time at) {
     return at == rt::kNever ? std::int64_t{-1} : (at - state.begun).count();
@@ -539,7 +543,8 @@ wire::WorkerTimes Engine::TimesOf(const Sequence& sequence) {
           .preempted = sequence.preempted,
           .cached_tokens = sequence.cached_tokens,
           .computed_tokens = static_cast<std::uint32_t>(
-              std::min<std::uint64_t>(sequence.computed_total, ~std::uint32_t{0}))};
+              std::min<std::uint64_t>(sequence.computed_total, ~std::uint32_t{0})),
+          .brought_bytes = traffic_ ? traffic_->brought_bytes(state.request.id) : 0};
 }
 
 void Engine::EndWithFrame(Sequence& sequence, wire::TokenFrame frame) {
@@ -548,6 +553,7 @@ void Engine::EndWithFrame(Sequence& sequence, wire::TokenFrame frame) {
   EndShadow(sequence);
   if (sequence.request->live_count == 1) {
     EndTraffic(sequence, *frames_.back().finish);
+    KeepForSession(sequence, *frames_.back().finish);
   }
   scheduler_.Remove(sequence);
   std::erase(awaited_, &sequence);

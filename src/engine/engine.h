@@ -29,6 +29,7 @@
 #include "engine/sequence.h"
 #include "kernels/step.h"
 #include "kv/block_cache.h"
+#include "kv/session_keeper.h"
 #include "rt/time.h"
 #include "wire/messages/generate.h"
 
@@ -170,6 +171,8 @@ class Engine final {
 
   const kv::BlockCache& cache() const { return *cache_; }
 
+  const kv::SessionCounters& sessions() const { return sessions_.counters(); }
+
   const EngineCounters& counters() const { return counters_; }
 
   /// The last step failed, and not because of what the model computed: the device is gone.
@@ -240,6 +243,7 @@ class Engine final {
   void TellProgress(const Sequence& sequence);
   void EndFetched(RequestState& state);
   void EndTraffic(const Sequence& last, wire::FinishReason reason);
+  void KeepForSession(const Sequence& last, wire::FinishReason reason);
   void StartLoads();
   void TellPublished();
 
@@ -282,7 +286,7 @@ class Engine final {
   wire::TokenFrame MakeFrame(Sequence& sequence);
   void End(Sequence& sequence, wire::FinishReason reason, const std::optional<Error>& error);
   void EndWithFrame(Sequence& sequence, wire::TokenFrame frame);
-  static wire::WorkerTimes TimesOf(const Sequence& sequence);
+  wire::WorkerTimes TimesOf(const Sequence& sequence) const;
   void EndAll(RequestState& state, wire::FinishReason reason, const std::optional<Error>& error);
 
   EngineOptions options_;
@@ -295,6 +299,7 @@ class Engine final {
   std::shared_ptr<const TextPooler> pooler_;  // null: rows are logits of a vocabulary
   std::uint32_t context_tokens_max_;
   std::unique_ptr<kv::BlockCache> cache_;
+  kv::SessionKeeper sessions_;
   AdapterStore adapters_;
   Scheduler scheduler_;
   RowSampler sampler_;

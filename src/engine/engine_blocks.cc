@@ -22,6 +22,8 @@ bool Engine::AwaitsBlocks(const RequestState& state) {
   request->prefill_only = asked.prefill_only;
   request->handover = asked.handover;
   request->early_handover = asked.early_handover;
+  request->traceparent = asked.traceparent;
+  request->label = asked.label;
   kv::BlockChain& chain = request->chain;
   chain.root = first.chain.root;
   const std::uint32_t block_tokens = limits_.block_tokens;
@@ -97,6 +99,21 @@ void Engine::EndTraffic(const Sequence& last, wire::FinishReason reason) {
                 std::span(last.blocks).first(well ? last.chain_blocks : 0));
 }
 
+// The next turn begins with what this one was. One that failed says nothing about it.
+void Engine::KeepForSession(const Sequence& last, wire::FinishReason reason) {
+  const wire::GenerateRequest& request = last.request->request;
+  if (request.session.empty() || last.cold) {
+    return;
+  }
+  const std::string session = request.tenant + '\0' + request.session;
+  const bool well = reason == wire::FinishReason::kStop || reason == wire::FinishReason::kLength;
+  if (request.session_final) {
+    sessions_.End(session);
+  } else if (well && !request.fetch_only) {
+    sessions_.Keep(session, std::span(last.blocks).first(last.chain_blocks), now_);
+  }
+}
+
 // Who hears that everything is gone has forgotten the slower tiers, too.
 bool Engine::DrainKvEvents(kv::CacheChanges& out) {
   if (traffic_ && traffic_->lost_events()) {
@@ -115,6 +132,7 @@ bool Engine::DrainKvEvents(kv::CacheChanges& out) {
 
 void Engine::ClearCache(bool lasting) {
   cache_->Clear();
+  sessions_.Clear();
   if (traffic_) {
     traffic_->Clear(lasting);
   }
@@ -127,6 +145,7 @@ void Engine::StartConnector(rt::Function<void()> wake) {
 }
 
 void Engine::Poll(rt::Time now) {
+  sessions_.Expire(now);
   if (!traffic_) {
     return;
   }
@@ -144,9 +163,10 @@ void Engine::Poll(rt::Time now) {
 
 rt::Time Engine::next_poll() const {
   if (!traffic_) {
-    return rt::kNever;
+    return sessions_.next_expiry();
   }
-  return stalled_ ? std::min(traffic_->next_poll(), next_deadline_) : traffic_->next_poll();
+  const rt::Time due = std::min(traffic_->next_poll(), sessions_.next_expiry());
+  return stalled_ ? std::min(due, next_deadline_) : due;
 }
 
 // Pre: no step is in flight.

@@ -30,6 +30,7 @@ EngineLoad LoadOf(const Engine& engine) {
           .engine = engine.counters(),
           .scheduler = engine.scheduler().counters(),
           .blocks = engine.cache().counters(),
+          .sessions = engine.sessions(),
           .adapters_loaded = engine.adapters().loaded_count(),
           .adapters_resident = engine.adapters().resident_count(),
           .adapter_evictions = engine.adapters().evictions(),
@@ -259,10 +260,12 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
     }
   }
 
-  // Of an engine at rest: blocks that a connector has let go since the last step.
+  // Of an engine at rest: blocks that a connector or a session has let go since the last step.
   void AnnouncePins() {
-    if (const std::uint32_t pinned = Load().blocks_used; pinned != told_pinned_) {
-      told_pinned_ = pinned;
+    const EngineLoad load = Load();
+    if (load.blocks_used != told_pinned_ || load.sessions.live != told_sessions_) {
+      told_pinned_ = load.blocks_used;
+      told_sessions_ = load.sessions.live;
       Announce();
     }
   }
@@ -426,6 +429,7 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
         destination.last_output = told;
         const EngineLoad load = Load();
         told_pinned_ = load.blocks_used;
+        told_sessions_ = load.sessions.live;
         destination.sink(
             {.frames = std::exchange(destination.frames, {}), .load = load, .kv_changes = {}});
       }
@@ -450,7 +454,8 @@ class EngineLoop::Core final : public std::enable_shared_from_this<Core> {
   bool is_stepping_ = false;  // a step is posted or under way
   bool in_virtual_step_ = false;
   rt::Time armed_poll_ = rt::kNever;
-  std::uint32_t told_pinned_ = 0;  // blocks, as destinations know
+  std::uint32_t told_pinned_ = 0;    // blocks, as destinations know
+  std::uint32_t told_sessions_ = 0;  // likewise
 };
 
 EngineLoop::EngineLoop(rt::Loop& loop, std::unique_ptr<Engine> engine, EngineLoopOptions options)

@@ -43,6 +43,7 @@ struct EngineLoad {
   EngineCounters engine;
   SchedulerCounters scheduler;
   kv::BlockCacheCounters blocks;
+  kv::SessionCounters sessions;
   std::uint32_t adapters_loaded = 0;
   std::uint32_t adapters_resident = 0;  // on the device
   std::uint64_t adapter_evictions = 0;

@@ -27,6 +27,7 @@ Result<void> Engine::Release(const MemoryParts& parts) {
     return {};
   }
   if (rest.kv_cache) {
+    sessions_.Clear();
     cache_->Clear();  // first: whatever comes of the rest, its bytes are not believed any more
   }
   PX_CHECK_OK(executor_->Release(rest));

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "engine/adapter_store.h"
+#include "rt/time.h"
 
 namespace pixii::text::grammar {
 class GrammarLibrary;
@@ -60,6 +61,9 @@ struct EngineOptions {
   /// Changes of the prefix cache told of between two steps, 0 .. 2^24; 0: routers hear of none.
   std::uint32_t kv_event_count_max = 0;
   bool kv_event_tokens = false;  // they say the tokens of stored blocks, too
+  /// Share of the blocks that live sessions keep, 0 .. 1: those are evicted behind all others.
+  double session_share = 0;
+  rt::Duration session_lifetime = std::chrono::minutes(5);  // since its last turn
 };
 
 }  // namespace pixii::engine

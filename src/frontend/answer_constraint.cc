@@ -65,6 +65,7 @@ bool ThinkingIsOff(const OpenAiRequest& request, const ServedModel& model,
     return false;
   }
   ChatPrompt asked = ShownChat(request, model);
+  asked.times = nullptr;  // of the prompt itself
   Result<std::vector<TokenId>> given = model.text->EncodeChat(asked);
   Json kwargs = asked.template_kwargs.is_object() ? asked.template_kwargs : Json(Json::Object{});
   for (const char* name : {"enable_thinking", "thinking"}) {

@@ -87,8 +87,14 @@ void Frontend::HandleCancelBatch(Call& call) {
 void Frontend::RunLine(Exchange& exchange, const std::string& owner) {
   Call call{exchange};
   call.background = true;
+  RunLocal(call, owner);
+}
+
+// A request of this process' own for whoever `owner` is.
+void Frontend::RunLocal(Call& call, const std::string& owner) {
+  const wire::HttpRequest& request = call.exchange.request();
   for (const Route* route : routes_) {
-    if (Matches(*route, exchange.request()) && route->method == exchange.request().method) {
+    if (Matches(*route, request) && route->method == request.method) {
       call.route = route;
     }
   }
@@ -96,7 +102,8 @@ void Frontend::RunLine(Exchange& exchange, const std::string& owner) {
     call.key = key.Owner() == owner ? &key : call.key;
   }
   if (call.key == nullptr) {
-    Refuse(call, Error(Code::kUnauthenticated, "the API key of this batch is not known any more"));
+    Refuse(call,
+           Error(Code::kUnauthenticated, "the API key of this request is not known any more"));
     return;
   }
   if (call.route == nullptr) {
@@ -104,6 +111,13 @@ void Frontend::RunLine(Exchange& exchange, const std::string& owner) {
     return;
   }
   (this->*call.route->handle)(call);
+}
+
+void Frontend::RunAhead(Exchange& exchange, const std::string& owner) {
+  Call call{exchange};
+  call.background = true;
+  call.ahead = true;
+  RunLocal(call, owner);
 }
 
 void Frontend::Offload(std::function<void()> work, std::function<void()> done) {

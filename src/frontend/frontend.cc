@@ -43,6 +43,14 @@ Frontend::Frontend(FrontendEnvironment environment, const FrontendOptions& optio
       responses_(std::make_shared<ResponseStore>(options.responses)),
       registry_(environment_.registry != nullptr ? *environment_.registry : own_registry_),
       traces_(environment_.traces != nullptr ? *environment_.traces : own_traces_),
+      next_turns_({.loop = environment_.loop,
+                   .registry = registry_,
+                   .run = [this](Exchange& exchange,
+                                 const std::string& owner) { RunAhead(exchange, owner); },
+                   .offload =
+                       [this](std::function<void()> work, std::function<void()> done) {
+                         Offload(std::move(work), std::move(done));
+                       }}),
       last_request_id_(environment_.loop.random().Next() >>
                        8),  // frontends that share a link do not meet
       reap_(environment_.loop),
@@ -238,9 +246,11 @@ void Frontend::OnDone(ClientWork& work) {
   reap_.WakeAll();
 }
 
-void Frontend::Take(ModelService& service, std::unique_ptr<ClientWork> work) {
+void Frontend::Take(ModelService& service, std::unique_ptr<ClientWork> work, bool ahead) {
   service.Hold();
-  service.metrics().OnAdmitted();
+  if (!ahead) {
+    service.metrics().OnAdmitted();
+  }
   ClientWork* raw = work.get();
   work_.emplace(raw, Work{std::move(work), &service});
 }
@@ -291,6 +301,7 @@ rt::Task<void> Frontend::TickLoop() {
 
 rt::Task<void> Frontend::Drain(rt::Time deadline) {
   draining_ = true;
+  next_turns_.Stop();
   for (const std::unique_ptr<ModelService>& service : models_.serving()) {
     service->StopCanaries();
   }

@@ -27,6 +27,7 @@
 #include "frontend/http_server.h"
 #include "frontend/model_service.h"
 #include "frontend/model_table.h"
+#include "frontend/next_turns.h"
 #include "frontend/options.h"
 #include "frontend/pooling_plan.h"
 #include "frontend/quota.h"
@@ -148,6 +149,7 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
     const Route* route = nullptr;
     ModelService* service = nullptr;  // whose model it means, once that is known
     bool background = false;          // it has time: whatever clients wait for goes first
+    bool ahead = false;               // nobody asked for it: a turn to come is prepared
     std::unique_ptr<RequestTrace> trace = nullptr;  // null: none is made
   };
 
@@ -286,6 +288,7 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
 
   // BatchHost
   void RunLine(Exchange& exchange, const std::string& owner) override;
+  void RunLocal(Call& call, const std::string& owner);
   void Offload(std::function<void()> work, std::function<void()> done) override;
 
   std::string NewLineId() override { return NewId("batch_req_"); }
@@ -369,7 +372,8 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   };
 
   Result<Named> FindAllowed(const Call& call, std::string_view name) const;
-  void Take(ModelService& service, std::unique_ptr<ClientWork> work);
+  /// `ahead`: as GenerationRecord.
+  void Take(ModelService& service, std::unique_ptr<ClientWork> work, bool ahead = false);
   void Prepare(Call& call, Surface surface, BodyReader reader, AfterBody after);
   void PrepareOnThread(Call& call, Surface surface, BodyReader reader, AfterBody after,
                        rt::WorkPool& pool);
@@ -404,9 +408,11 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
 
   RequestId NextRequestId() override { return RequestId{++last_request_id_}; }
 
-  void OnTraced(EndedTrace trace) override { traces_.Add(std::move(trace)); }
+  void OnTraced(std::unique_ptr<RequestTrace> trace) override;
 
   void BeginTrace(Call& call, Surface surface);
+  void KeepForTrace(Call& call, GenerationPlan& plan) const;
+  void RunAhead(Exchange& exchange, const std::string& owner);
 
   void OnRecorded(RequestRecord record) override { environment_.record(std::move(record)); }
 
@@ -434,6 +440,7 @@ class Frontend final : private ExchangeHandler, private ServiceHost, private Bat
   obs::Registry& registry_;     // that one, or the environment's
   TraceStore own_traces_;       // used if the environment has none
   TraceStore& traces_;          // that one, or the environment's
+  NextTurns next_turns_;
   std::uint64_t trace_count_ = 0;
   std::uint64_t trace_origin_ = 0;  // random: no other process has it
   ModelTable models_;

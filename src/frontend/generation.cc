@@ -27,6 +27,7 @@ Generation::Generation(GenerationHost& host, Exchange& exchange, GenerationPlan 
   record_.started = host_.Now();
   if (plan_.trace) {
     record_.trace_id = obs::ToHex(plan_.trace->context.trace);
+    record_.ahead = plan_.trace->ahead;
   }
   last_frame_ = record_.started;
   last_comment_ = record_.started;
@@ -120,6 +121,32 @@ void Generation::TakeLegs(std::size_t index, wire::TokenFrame& frame) {
   }
 }
 
+// The same for all surfaces, streamed or not: before anybody takes it out of delta_.
+void Generation::NoteAnswer(std::uint32_t choice_index) {
+  if (!plan_.trace || !plan_.trace->payload) {
+    return;
+  }
+  std::vector<TraceAnswer>& answers = plan_.trace->payload->answers;
+  answers.resize(choices_.size());
+  TraceAnswer& out = answers[choice_index];
+  out.text += delta_.text;
+  for (const text::parsers::ParseEvent& event : delta_.events) {
+    using Kind = text::parsers::ParseEvent::Kind;
+    if (event.kind == Kind::kCall || (event.kind == Kind::kCallPiece && event.begins)) {
+      out.calls.push_back({event.call.id, event.call.name, event.call.arguments});
+    } else if (event.kind == Kind::kCallPiece) {
+      if (!out.calls.empty()) {
+        out.calls.back().arguments += event.call.arguments;
+      }
+    } else if (event.kind != Kind::kReasoningEnd) {
+      (event.kind == Kind::kContent ? out.text : out.reasoning) += event.text;
+    }
+  }
+  if (delta_.finish) {
+    out.finish = FinishName(delta_.finish->kind);
+  }
+}
+
 void Generation::EndTrace() {
   if (!plan_.trace) {
     return;
@@ -133,6 +160,9 @@ void Generation::EndTrace() {
   trace.output_tokens = record_.output_tokens;
   trace.first_token = record_.first_token;
   trace.error = record_.error;
+  if (trace.payload && !parts_.empty()) {
+    trace.payload->prompt = std::move(parts_.front().prompt);
+  }
   host_.OnTraced(std::move(plan_.trace));
 }
 
@@ -287,6 +317,7 @@ void Generation::Deliver(std::size_t index, wire::TokenFrame& frame) {
     --unfinished_;
     CloseTranscript(choice, engine_ended);
   }
+  NoteAnswer(choice_index);
   if (plan_.stream) {
     Write(index, choice_index);
   } else {

@@ -57,7 +57,10 @@ struct GenerationPlan {
   std::unique_ptr<AnswerWriter> writer = nullptr;  // of another surface than OpenAI's completions
   Dialect dialect = Dialect::kOpenAi;              // of errors
   bool tokens_only = false;                        // no text is made of the tokens
-  bool context_only = false;  // the answer says where the prompt's KV blocks are kept
+  bool context_only = false;     // the answer says where the prompt's KV blocks are kept
+  bool warms_next_turn = false;  // what the client is expected to ask next is computed ahead
+  std::string kept_body;         // the client's JSON, if the trace or the next turn wants it
+  PromptTimes prompt_times;
   std::unique_ptr<RequestTrace> trace = nullptr;  // null: nobody remembers it
 };
 
@@ -76,6 +79,7 @@ struct GenerationRecord {
   bool recomputed = false;            // it went on at a worker that computes with other bits
   std::optional<Error> error;
   std::string trace_id;  // 32 hexadecimal digits; empty: nobody traces it
+  bool ahead = false;    // RequestTrace::ahead: no client's request
 };
 
 class GenerationHost {
@@ -85,7 +89,7 @@ class GenerationHost {
   /// Takes what a plan with a recorded_body has become.
   virtual void OnRecorded(RequestRecord record) = 0;
   /// Takes what a plan with a trace has become, once nothing more happens to it.
-  virtual void OnTraced(EndedTrace trace) = 0;
+  virtual void OnTraced(std::unique_ptr<RequestTrace> trace) = 0;
   virtual const TextProcessor* text() const = 0;
   virtual rt::Time Now() const = 0;
   virtual RequestId NextRequestId() = 0;
@@ -174,6 +178,7 @@ class Generation final : public ExchangeWatcher, public ClientWork {
   void CancelOpen();
   void MaybeDone();
   void TakeLegs(std::size_t part, wire::TokenFrame& frame);
+  void NoteAnswer(std::uint32_t choice_index);
   void EndTrace();
 
   std::uint32_t n() const { return plan_.prototype.choice_count; }

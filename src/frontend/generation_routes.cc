@@ -16,6 +16,7 @@ namespace pixii::frontend {
 namespace {
 
 constexpr std::int32_t kBackgroundLevels = 8;  // of priority, below what clients wait for
+constexpr std::int32_t kLowest = std::numeric_limits<std::int32_t>::min() + 1;
 constexpr std::string_view kThinkingBudget = "thinking_budget";  // a processor
 constexpr wire::JsonLimits kBodyLimits{.depth_max = 128, .values_max = 2'000'000};
 
@@ -55,10 +56,16 @@ Result<wire::Json> Frontend::ParseBody(const wire::HttpRequest& request) const {
 
 namespace {
 
+/// Who wants the client's JSON.
+struct KeptBody {
+  bool record = false;
+  bool trace = false;
+};
+
 // On any thread: `model` is immutable.
 Result<GenerationPlan> PrepareBody(
     const std::string& text, const std::function<Result<SurfaceRequest>(const wire::Json&)>& reader,
-    const ServedModel& model, const wire::ModelCard& card, std::uint64_t seed, bool keep_body,
+    const ServedModel& model, const wire::ModelCard& card, std::uint64_t seed, KeptBody keeps,
     bool ignore_nvext, std::function<bool()> abandoned, bool& stream) {
   PX_TRY(wire::Json body, wire::ParseJson(text, kBodyLimits));
   if (ignore_nvext) {
@@ -74,13 +81,20 @@ Result<GenerationPlan> PrepareBody(
     budget.arguments.Set("budget", *read.thinking_tokens_max);
     read.request.logits_processors.push_back(std::move(budget));
   }
+  PromptTimes times;
+  read.request.chat.times = &times;
   Result<GenerationPlan> plan =
       PlanGeneration(read.request, model, card, seed, std::move(abandoned));
   if (!plan) {
     return Fail(read.request.names.InCallersWords(plan.error()));
   }
-  if (keep_body) {
-    plan->recorded_body = read.writer ? read.body.Dump() : text;
+  plan->prompt_times = times;
+  plan->warms_next_turn =
+      read.request.warms_next_turn && read.request.surface == Surface::kChat && !read.tokens_only;
+  if (keeps.record || keeps.trace || plan->warms_next_turn) {
+    std::string asked = read.writer ? read.body.Dump() : text;
+    plan->recorded_body = keeps.record ? asked : std::string();
+    plan->kept_body = std::move(asked);
   }
   plan->writer = std::move(read.writer);
   plan->tokens_only = read.tokens_only;
@@ -108,6 +122,7 @@ struct Frontend::Preparation final : ExchangeWatcher {
   const Route* route = nullptr;
   ModelService* service = nullptr;  // held
   bool background = false;
+  bool ahead = false;
   std::unique_ptr<RequestTrace> trace;
   std::string body;
   BodyReader reader;
@@ -310,6 +325,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
   job->route = call.route;
   job->service = call.service;
   job->background = call.background;
+  job->ahead = call.ahead;
   job->trace = std::move(call.trace);
   job->body = call.exchange.request().body;
   job->reader = std::move(reader);
@@ -333,6 +349,7 @@ void Frontend::PrepareOnThread(Call& call, Surface surface, BodyReader reader, A
           again.route = job->route;
           again.service = job->service;
           again.background = job->background;
+          again.ahead = job->ahead;
           again.trace = std::move(job->trace);
           job->after(again, {});
         }
@@ -361,13 +378,14 @@ void Frontend::Generate(Call& call, Surface surface, SurfaceReader reader, PlanU
   BeginTrace(call, surface);
   auto prepared = std::make_shared<Prepared>();
   std::uint64_t seed = environment_.loop.random().Next();
-  bool keep_body = static_cast<bool>(environment_.record);
+  const KeptBody keeps{.record = static_cast<bool>(environment_.record),
+                       .trace = traces_.options().wants_bodies};
   Prepare(
       call, surface,
-      [prepared, seed, keep_body, ignore_nvext = options_.rules.ignore_nvext,
+      [prepared, seed, keeps, ignore_nvext = options_.rules.ignore_nvext,
        reader = std::move(reader)](const std::string& body, const ServedModel& model,
                                    const wire::ModelCard& card, std::function<bool()> abandoned) {
-        prepared->plan = PrepareBody(body, reader, model, card, seed, keep_body, ignore_nvext,
+        prepared->plan = PrepareBody(body, reader, model, card, seed, keeps, ignore_nvext,
                                      std::move(abandoned), prepared->stream);
       },
       [this, prepared, surface, use](Call& ready, Result<void> read) {
@@ -377,21 +395,23 @@ void Frontend::Generate(Call& call, Surface surface, SurfaceReader reader, PlanU
 }
 
 void Frontend::RefuseWork(Call& call, Surface surface, bool stream, const Error& error) {
-  FrontendMetrics::CountRequest(registry_,
-                                call.service != nullptr ? call.service->name() : kUnknownModel,
-                                surface, stream, ClientStatus(error), MetricClass(error));
+  if (!call.ahead) {
+    FrontendMetrics::CountRequest(registry_,
+                                  call.service != nullptr ? call.service->name() : kUnknownModel,
+                                  surface, stream, ClientStatus(error), MetricClass(error));
+  }
   call.exchange.Watch(nullptr);
   if (call.trace) {
     call.trace->stream = stream;
     call.trace->error = error;
     call.trace->answered = Now();
+    call.trace->payload.reset();  // it has no prompt
     traces_.Add(std::move(call.trace));
   }
   Refuse(call, error);
 }
 
 std::int32_t Frontend::PriorityOf(std::int32_t asked, bool background) {
-  constexpr std::int32_t kLowest = std::numeric_limits<std::int32_t>::min() + 1;
   return background ? std::max(asked, kLowest + kBackgroundLevels) - kBackgroundLevels : asked;
 }
 
@@ -413,7 +433,8 @@ Result<void> Frontend::Complete(const Call& call, GenerationPlan& plan) const {
         "nvext.backend_instance_id");
   }
   plan.prototype.tenant = call.key->tenant;
-  plan.prototype.priority = PriorityOf(plan.prototype.priority, call.background);
+  plan.prototype.priority =
+      call.ahead ? kLowest : PriorityOf(plan.prototype.priority, call.background);
   return {};
 }
 
@@ -433,12 +454,12 @@ void Frontend::Begin(Call& call, Surface surface, bool stream, Result<Generation
     AnswerQuery(call, surface, *plan);
     return;
   }
-  if (call.exchange.plan_taker() != nullptr) {
-    HandOver(call, surface, *plan);
-    return;
+  const bool ahead = call.ahead;
+  if (!ahead && !plan->prototype.session.empty() && !next_turns_.empty()) {
+    next_turns_.Arrived(call.key->Owner(), plan->prototype.session);
   }
   if (call.trace) {
-    call.trace->prepared = Now();
+    KeepForTrace(call, *plan);
     plan->trace = std::move(call.trace);
   }
   plan->fields = call.fields;
@@ -452,8 +473,28 @@ void Frontend::Begin(Call& call, Surface surface, bool stream, Result<Generation
   }
   auto generation = std::make_unique<Generation>(*call.service, call.exchange, std::move(*plan));
   Generation* raw = generation.get();
-  Take(*call.service, std::move(generation));
+  Take(*call.service, std::move(generation), ahead);
   raw->Start();
+}
+
+void Frontend::KeepForTrace(Call& call, GenerationPlan& plan) const {
+  RequestTrace& trace = *call.trace;
+  trace.prepared = Now();
+  trace.prompt_times = plan.prompt_times;
+  if (plan.warms_next_turn && !call.ahead && !trace.session.is_final) {
+    trace.next_turn_of = call.key->Owner();
+  }
+  if (traces_.options().wants_payload || !trace.next_turn_of.empty()) {
+    trace.payload = std::make_unique<TracePayload>();
+    trace.payload->body = std::move(plan.kept_body);
+  }
+}
+
+void Frontend::OnTraced(std::unique_ptr<RequestTrace> trace) {
+  if (!trace->next_turn_of.empty() && !draining_) {
+    next_turns_.OnEnded(*trace);
+  }
+  traces_.Add(std::move(trace));
 }
 
 namespace {

@@ -80,10 +80,15 @@ Result<void> ModelService::AdmitByLoad() const {
 
 void ModelService::OnTokens(const GenerationRecord& record, std::uint64_t count) {
   watch_.OnToken();
-  metrics_.OnTokens(record, count, Now());
+  if (!record.ahead) {
+    metrics_.OnTokens(record, count, Now());
+  }
 }
 
 void ModelService::OnAnswered(const GenerationRecord& record) {
+  if (record.ahead) {
+    return;  // what clients asked is counted, and nothing else
+  }
   metrics_.OnRequest(record.surface, record.stream,
                      record.error ? ClientStatus(*record.error) : 200,
                      record.error ? MetricClass(*record.error) : std::string_view());

@@ -34,7 +34,7 @@ class ServiceHost {
   virtual bool draining() const = 0;
   virtual RequestId NextRequestId() = 0;
   virtual void OnRecorded(RequestRecord record) = 0;
-  virtual void OnTraced(EndedTrace trace) = 0;
+  virtual void OnTraced(std::unique_ptr<RequestTrace> trace) = 0;
   /// Nothing will call `work` any more; the host destroys it, but not inside this call.
   virtual void OnDone(ClientWork& work) = 0;
 };
@@ -103,7 +103,7 @@ class ModelService final : public GenerationHost {
 
   void OnRecorded(RequestRecord record) override { host_.OnRecorded(std::move(record)); }
 
-  void OnTraced(EndedTrace trace) override { host_.OnTraced(std::move(trace)); }
+  void OnTraced(std::unique_ptr<RequestTrace> trace) override { host_.OnTraced(std::move(trace)); }
 
   const TextProcessor* text() const override { return model_->text.get(); }
 

@@ -274,7 +274,13 @@ void PutForMark(std::string_view mark, std::string_view text, text::RenderedProm
 }
 
 Result<std::vector<TokenId>> ModelText::EncodeChat(const ChatPrompt& prompt) const {
+  if (prompt.times != nullptr) {
+    prompt.times->template_begun = rt::SteadyNow();
+  }
   PX_TRY(text::RenderedPrompt rendered, Render(prompt));
+  if (prompt.times != nullptr) {
+    prompt.times->template_ended = rt::SteadyNow();
+  }
   if (prompt.continue_final_message) {
     PX_CHECK_OK(CutAfterFinalMessage(rendered, prompt.messages));
   }
@@ -288,7 +294,11 @@ Result<std::vector<TokenId>> ModelText::EncodeChat(const ChatPrompt& prompt) con
   // The template writes the model's special tokens itself: none are added around it.
   text::EncodeOptions encode;
   encode.untrusted = rendered.untrusted;
-  return Tokens(rendered.text, encode);
+  Result<std::vector<TokenId>> out = Tokens(rendered.text, encode);
+  if (prompt.times != nullptr) {
+    prompt.times->tokens_ended = rt::SteadyNow();
+  }
+  return out;
 }
 
 std::unique_ptr<TextDecoder> ModelText::NewDecoder(std::span<const TokenId> prompt,

@@ -70,8 +70,8 @@ Result<void> ReadHints(const std::string& field, const Json& value, Draft& draft
     } else if (key == "strict_priority") {
       PX_TRY(const std::int64_t priority, ReadInteger(name, hint, 0));
       HintsOf(draft).strict_priority = priority;
-    } else if (key == "speculative_prefill" && hint == Json(false)) {
-      continue;
+    } else if (key == "speculative_prefill") {
+      PX_TRY(draft.warms_next_turn, ReadFlag(name, hint));
     } else {
       return NotDone(name, "this hint is not supported");
     }

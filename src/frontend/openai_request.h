@@ -171,6 +171,7 @@ struct OpenAiRequest {
   std::optional<wire::RoutingHints> routing;
   std::optional<DisaggregatedParams> disaggregated;
   std::optional<std::uint32_t> dp_rank;
+  bool warms_next_turn = false;  // the turn behind it is computed ahead, as far as it is known
 
   bool streams() const { return stream.value_or(false); }
 

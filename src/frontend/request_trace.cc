@@ -67,6 +67,8 @@ class Tree {
 
   Span& at(std::size_t index) { return out_.spans[index]; }
 
+  Span& last() { return out_.spans.back(); }
+
   std::int64_t Since(rt::Time at) const { return (at - trace_.begun).count(); }
 
   /// Of a time as a leg has it.
@@ -121,6 +123,8 @@ void AddWorker(Tree& tree, std::size_t attempt, const wire::RequestLeg& leg) {
   const std::int64_t queued_until = times.scheduled_ns >= 0 ? times.scheduled_ns : times.ended_ns;
   if (times.awaited_blocks) {
     add(SpanName::kKvTransfer, 0, times.queued_ns >= 0 ? times.queued_ns : times.ended_ns);
+    tree.last().attributes.push_back(
+        {"pixii.bytes", static_cast<std::int64_t>(times.brought_bytes)});
   }
   add(SpanName::kQueue, times.queued_ns, queued_until);
   add(SpanName::kPrefill, times.scheduled_ns,
@@ -164,6 +168,17 @@ std::size_t AddLeg(Tree& tree, const wire::RequestLeg& leg, std::optional<SpanId
   return attempt;
 }
 
+void AddPromptParts(Tree& tree, std::size_t parent, const PromptTimes& times) {
+  rt::Time begun = times.template_begun;
+  if (times.template_ended != rt::kNever) {
+    tree.Add(parent, SpanName::kTemplate, tree.Since(begun), tree.Since(times.template_ended));
+    begun = times.template_ended;
+  }
+  if (times.tokens_ended != rt::kNever && begun != rt::kNever) {
+    tree.Add(parent, SpanName::kTokenize, tree.Since(begun), tree.Since(times.tokens_ended));
+  }
+}
+
 void Describe(const RequestTrace& trace, Span& root) {
   auto& out = root.attributes;
   out.push_back({"http.request.method", std::string("POST")});
@@ -184,6 +199,15 @@ void Describe(const RequestTrace& trace, Span& root) {
   count("gen_ai.usage.output_tokens", trace.output_tokens);
   count("pixii.cached_tokens", trace.cached_tokens);
   out.push_back({"pixii.stream", trace.stream});
+  if (trace.ahead) {
+    out.push_back({"pixii.ahead", true});
+  }
+  if (!trace.session.id.empty()) {
+    out.push_back({"pixii.session", trace.session.id});
+  }
+  if (!trace.session.parent.empty()) {
+    out.push_back({"pixii.session.parent", trace.session.parent});
+  }
   if (!trace.finish_reasons.empty()) {
     out.push_back({"gen_ai.response.finish_reasons",
                    fmt::format("{}", fmt::join(trace.finish_reasons, ","))});
@@ -242,7 +266,8 @@ obs::SpanTree SpansOf(const RequestTrace& trace) {
   Describe(trace, tree.at(0));
   const bool prepared = trace.prepared != rt::kNever;
   if (prepared) {
-    tree.Add(0, SpanName::kPreprocess, 0, tree.Since(trace.prepared));
+    const std::size_t made = tree.Add(0, SpanName::kPreprocess, 0, tree.Since(trace.prepared));
+    AddPromptParts(tree, made, trace.prompt_times);
   }
   std::vector<wire::RequestLeg> legs = trace.legs;
   std::ranges::sort(legs, {}, [](const wire::RequestLeg& leg) {
@@ -281,47 +306,9 @@ std::string TraceJson(const RequestTrace& trace) {
   return out;
 }
 
-std::string EndedRequestJson(const RequestTrace& trace, std::uint64_t sequence) {
-  const auto ms = [](rt::Duration time) {
-    return std::max(std::chrono::duration<double, std::milli>(time).count(), 0.0);
-  };
-  wire::Json out{wire::Json::Object{}};
-  out.Set("sequence", sequence);
-  out.Set("model", trace.model);
-  out.Set("prompt_tokens", trace.prompt_tokens);
-  out.Set("cached_tokens", trace.cached_tokens);
-  out.Set("output_tokens", trace.output_tokens);
-  if (trace.first_token != rt::kNever) {
-    out.Set("ttft_ms", ms(trace.first_token - trace.begun));
-    const rt::Time last = trace.last_frame != rt::kNever ? trace.last_frame : trace.answered;
-    if (trace.output_tokens > 1) {
-      out.Set("itl_ms",
-              ms(last - trace.first_token) / static_cast<double>(trace.output_tokens - 1));
-    }
-  }
-  out.Set("duration_ms", ms(trace.answered - trace.begun));
-  if (trace.error) {
-    out.Set("error", CodeName(trace.error->code()));
-    out.Set("status", std::int64_t{HttpStatus(trace.error->code())});
-  }
-  return out.Dump();
-}
-
-void TraceStore::Begin() {
-  rt::MutexLock lock(mutex_);
-  ++begun_;
-}
-
-TraceStore::Recent TraceStore::Since(std::uint64_t after) const {
-  rt::MutexLock lock(mutex_);
-  Recent out{.begun = begun_, .ended = ended_, .traces = {}};
-  const std::uint64_t fresh = ended_ - std::min(after, ended_);
-  const auto count = static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(fresh, traces_.size()));
-  out.traces.assign(traces_.end() - count, traces_.end());
-  return out;
-}
-
-void TraceStore::Add(EndedTrace trace) {
+void TraceStore::Add(std::unique_ptr<RequestTrace> ended) {
+  const std::shared_ptr<const TracePayload> payload = std::move(ended->payload);
+  const EndedTrace trace = std::move(ended);
   {
     rt::MutexLock lock(mutex_);
     ++ended_;
@@ -331,7 +318,7 @@ void TraceStore::Add(EndedTrace trace) {
     }
   }
   if (options_.on_ended) {
-    options_.on_ended(trace);
+    options_.on_ended(trace, payload);
   }
 }
 

@@ -16,12 +16,35 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "frontend/session_headers.h"
+#include "frontend/text_processor.h"
 #include "obs/trace.h"
 #include "rt/thread.h"
 #include "rt/time.h"
 #include "wire/messages/times.h"
 
 namespace pixii::frontend {
+
+/// One choice of an answer, as its client got it.
+struct TraceAnswer {
+  struct Call {
+    std::string id;
+    std::string name;
+    std::string arguments;
+  };
+
+  std::string text;
+  std::string reasoning;
+  std::vector<Call> calls;
+  std::string finish;
+};
+
+/// What was asked and answered; nobody keeps it longer than a listener wants it.
+struct TracePayload {
+  std::string body;                  // JSON in OpenAI's form; empty: nobody wants it
+  std::vector<TokenId> prompt;       // of the first one
+  std::vector<TraceAnswer> answers;  // [choices]
+};
 
 struct RequestTrace {
   obs::TraceContext context;  // its parent is the client's span
@@ -33,6 +56,10 @@ struct RequestTrace {
   std::string model;
   rt::WallTime wall;  // of `begun`
   rt::Time begun{};
+  SessionIdentity session;
+  bool ahead = false;        // nobody asked for it: it warms the cache for a turn to come
+  std::string next_turn_of;  // owner for whom the turn behind it is prepared; empty: nobody
+  PromptTimes prompt_times;
   rt::Time prepared = rt::kNever;  // its body was read and its prompt made
   rt::Time first_token = rt::kNever;
   rt::Time last_frame = rt::kNever;  // of any worker
@@ -43,7 +70,8 @@ struct RequestTrace {
   std::uint64_t output_tokens = 0;
   std::vector<std::string> finish_reasons;  // [choices]
   std::optional<Error> error;
-  std::vector<wire::RequestLeg> legs;  // in the order in which they ended
+  std::vector<wire::RequestLeg> legs;     // in the order in which they ended
+  std::unique_ptr<TracePayload> payload;  // null: nobody wants it
 };
 
 /// Pre: it was answered. Every span but the root lies within its parent.
@@ -65,9 +93,12 @@ class TraceStore final {
 
   struct Options {
     std::size_t count_max = kCountMax;
-    double sample_ratio = 1;  // of traces that begin here
-    /// Hears of each, on the loop that ended it; must not block.
-    std::function<void(const EndedTrace&)> on_ended = {};
+    double sample_ratio = 1;     // of traces that begin here
+    bool wants_payload = false;  // prompts and what was answered
+    bool wants_bodies = false;   // what was asked, too
+    /// Hears of each, on the loop that ended it; must not block. `payload`: null if there is none.
+    std::function<void(const EndedTrace&, std::shared_ptr<const TracePayload> payload)> on_ended =
+        {};
   };
 
   TraceStore() : TraceStore(Options()) {}
@@ -76,7 +107,8 @@ class TraceStore final {
 
   const Options& options() const { return options_; }
 
-  void Add(EndedTrace trace);
+  /// Keeps it without its payload.
+  void Add(std::unique_ptr<RequestTrace> trace);
 
   /// A request came whose trace will be added.
   void Begin();

@@ -12,6 +12,7 @@
 
 #include "frontend/field_error.h"
 #include "frontend/openai_request.h"
+#include "frontend/session_headers.h"
 
 namespace pixii::frontend {
 
@@ -99,16 +100,6 @@ Result<Number> NumberOf(const Header& header, Number low, Number high) {
                                         Json(header.value.substr(0, 60)).Dump(), low, high));
   }
   return out;
-}
-
-Result<std::string> LabelOf(const Header& header) {
-  const bool printable =
-      std::ranges::all_of(header.value, [](char c) { return c > ' ' && c < 0x7F; });
-  if (header.value.empty() || header.value.size() > kLabelBytesMax || !printable) {
-    return Bad(header.name,
-               fmt::format("allowed are 1 to {} printable ASCII characters", kLabelBytesMax));
-  }
-  return std::string(header.value);
 }
 
 wire::RoutingHints& HintsOf(wire::GenerateRequest& request) {
@@ -208,12 +199,13 @@ Result<void> ReadRoutingHeaders(const wire::HttpRequest& headers, wire::Generate
     PX_TRY(HintsOf(request).strict_priority,
            NumberOf<std::uint32_t>(*strict, 0, std::numeric_limits<std::uint32_t>::max()));
   }
-  if (const auto session = FindHeader(headers, {"x-dynamo-session-id", "x-claude-code-session-id",
-                                                "session-id", "x-session-id"})) {
-    PX_TRY(request.session, LabelOf(*session));
+  PX_TRY(SessionIdentity session, ReadSession(headers));
+  if (!session.id.empty()) {
+    request.session = std::move(session.id);
+    request.session_final = session.is_final;
   }
   if (const auto family = FindHeader(headers, {"x-dynamo-meta-policy-class"})) {
-    PX_TRY(HintsOf(request).policy_class, LabelOf(*family));
+    PX_TRY(HintsOf(request).policy_class, ReadLabel(family->name, family->value));
   }
   return {};
 }

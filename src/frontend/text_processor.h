@@ -37,6 +37,13 @@ struct PictureFrame {
   TokenId end = -1;
 };
 
+/// When the parts of a prompt were ready; kNever: it has no such part.
+struct PromptTimes {
+  rt::Time template_begun = rt::kNever;
+  rt::Time template_ended = rt::kNever;
+  rt::Time tokens_ended = rt::kNever;
+};
+
 struct ChatPrompt {
   wire::Json
       messages;  // array of objects as templates expect them: arguments of tool calls are objects
@@ -45,6 +52,7 @@ struct ChatPrompt {
   bool add_generation_prompt = true;
   bool continue_final_message = false;
   std::optional<PictureFrame> frame;  // nothing: templates write what the model reads
+  PromptTimes* times = nullptr;       // written by who makes tokens of it; null: nobody asks
 };
 
 /// Where a text processor counts what its work takes; null: nowhere.

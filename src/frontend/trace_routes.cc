@@ -42,6 +42,10 @@ void Frontend::BeginTrace(Call& call, Surface surface) {
   if (given) {
     call.fields.push_back({"traceparent", obs::Traceparent(trace->context, trace->root)});
   }
+  if (Result<SessionIdentity> session = ReadSession(request)) {
+    trace->session = std::move(*session);  // a wrong one is refused by who reads it for the worker
+  }
+  trace->ahead = call.ahead;
   trace->label = request.Field("x-request-id").value_or(std::string_view());
   trace->path = request.path;
   trace->operation = OperationOf(surface);

@@ -92,6 +92,11 @@ class BlockCache final {
     }
   }
 
+  /// As BlockPool.
+  void Keep(const BlockPin& pin) { pool_->Keep(pin.id()); }
+
+  void Unkeep(const BlockRef& ref) { pool_->Unkeep(ref); }
+
   bool tells_events() const { return journal_.has_value(); }
 
   /// Events have tokens and roots.

@@ -39,7 +39,7 @@ BlockPool::~BlockPool() { PX_ASSERT(pinned_count() == 0); }
 
 std::optional<BlockPool::Acquired> BlockPool::Acquire() {
   bool evict = free_.count == 0;
-  List& from = evict ? cached_ : free_;
+  List& from = !evict ? free_ : cached_.count > 0 ? cached_ : kept_;
   if (from.count == 0) {
     return std::nullopt;
   }
@@ -48,6 +48,7 @@ std::optional<BlockPool::Acquired> BlockPool::Acquire() {
   Block& block = blocks_[index];
   ++block.generation;
   block.pins = 1;
+  block.keeps = 0;
   block.state = State::kPinned;
   block.retained = false;
   return Acquired{BlockPin(this, BlockRef{BlockId{index}, block.generation}), evict};
@@ -57,7 +58,7 @@ BlockPin BlockPool::Pin(BlockId id) {
   Block& block = blocks_[Raw(id)];
   PX_ASSERT(block.state != State::kFree);
   if (block.state == State::kCached) {
-    Unlink(cached_, Raw(id));
+    Unlink(CachedListOf(block), Raw(id));
     block.state = State::kPinned;
   }
   ++block.pins;
@@ -75,9 +76,32 @@ void BlockPool::Drop(BlockId id) {
   PX_ASSERT(block.state != State::kFree);
   block.retained = false;
   if (block.state == State::kCached) {
-    Unlink(cached_, Raw(id));
+    Unlink(CachedListOf(block), Raw(id));
     block.state = State::kFree;
     Prepend(free_, Raw(id));
+  }
+  block.keeps = 0;
+}
+
+void BlockPool::Keep(BlockId id) {
+  Block& block = blocks_[Raw(id)];
+  PX_ASSERT(block.state != State::kFree);
+  if (block.state == State::kCached && block.keeps == 0) {
+    Unlink(cached_, Raw(id));
+    Append(kept_, Raw(id));
+  }
+  ++block.keeps;
+}
+
+void BlockPool::Unkeep(const BlockRef& ref) {
+  Block& block = blocks_[Raw(ref.id)];
+  if (!IsCurrent(ref) || block.keeps == 0) {
+    return;
+  }
+  --block.keeps;
+  if (block.state == State::kCached && block.keeps == 0) {
+    Unlink(kept_, Raw(ref.id));
+    Append(cached_, Raw(ref.id));
   }
 }
 
@@ -90,10 +114,11 @@ void BlockPool::Unpin(const BlockRef& ref) {
   }
   if (block.retained) {
     block.state = State::kCached;
-    Append(cached_, index);
+    Append(CachedListOf(block), index);
   } else {
     // Last in, first out: a block just used is still in the processor's caches.
     block.state = State::kFree;
+    block.keeps = 0;
     Prepend(free_, index);
   }
 }
@@ -140,11 +165,12 @@ void BlockPool::CheckList(const List& list, State state) const {
 void BlockPool::CheckInvariants() const {
   CheckList(free_, State::kFree);
   CheckList(cached_, State::kCached);
+  CheckList(kept_, State::kCached);
   std::uint32_t pinned = 0;
   for (const Block& block : blocks_) {
     PX_ASSERT((block.state == State::kPinned) == (block.pins > 0));
     PX_ASSERT(block.state != State::kCached || block.retained);
-    PX_ASSERT(block.state != State::kFree || !block.retained);
+    PX_ASSERT(block.state != State::kFree || (!block.retained && block.keeps == 0));
     pinned += block.state == State::kPinned ? 1 : 0;
   }
   PX_ASSERT(pinned == pinned_count());

@@ -3,7 +3,7 @@
 // Thread: one owner (the engine thread).
 // A block is free (content meaningless), cached (content valid, nobody uses it) or pinned (1 or
 // more handles), never two of them. Cached blocks are evicted in the order in which their last pin
-// went.
+// went, those that somebody keeps behind all others.
 #pragma once
 
 #include <cstdint>
@@ -101,6 +101,13 @@ class BlockPool final {
   /// The opposite: a cached block becomes free now, a pinned one when its last pin goes.
   void Drop(BlockId id);
 
+  /// A cached block that is kept is evicted behind all that are not, until as many Unkeep were
+  /// called or it was evicted all the same. Pre: cached or pinned.
+  void Keep(BlockId id);
+
+  /// No effect if the block was handed out, or dropped, since it was kept.
+  void Unkeep(const BlockRef& ref);
+
   bool IsCurrent(const BlockRef& ref) const {
     return blocks_[Raw(ref.id)].generation == ref.generation;
   }
@@ -109,9 +116,9 @@ class BlockPool final {
 
   std::uint32_t free_count() const { return free_.count; }
 
-  std::uint32_t cached_count() const { return cached_.count; }
+  std::uint32_t cached_count() const { return cached_.count + kept_.count; }
 
-  std::uint32_t pinned_count() const { return block_count() - free_.count - cached_.count; }
+  std::uint32_t pinned_count() const { return block_count() - free_.count - cached_count(); }
 
   std::uint32_t block_count() const { return static_cast<std::uint32_t>(blocks_.size()); }
 
@@ -130,6 +137,7 @@ class BlockPool final {
     std::uint32_t pins = 0;
     std::uint32_t previous = kNone;  // in the list of its state
     std::uint32_t next = kNone;
+    std::uint32_t keeps = 0;
     State state = State::kFree;
     bool retained = false;
   };
@@ -148,9 +156,12 @@ class BlockPool final {
   void Unpin(const BlockRef& ref);
   void CheckList(const List& list, State state) const;
 
+  List& CachedListOf(const Block& block) { return block.keeps > 0 ? kept_ : cached_; }
+
   std::vector<Block> blocks_;
   List free_;
-  List cached_;
+  List cached_;  // that nobody keeps
+  List kept_;    // cached, too
 };
 
 }  // namespace pixii::kv

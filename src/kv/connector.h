@@ -66,6 +66,9 @@ struct ConnectorRequest {
   bool prefill_only = false;    // another worker goes on with its blocks
   std::string handover;         // where another worker has them; empty: none has
   bool early_handover = false;  // another worker takes them while they are computed
+  // For lines about it in the log: wire::GenerateRequest's.
+  std::string traceparent = {};
+  std::string label = {};
 };
 
 using ConnectorRequestRef = std::shared_ptr<const ConnectorRequest>;

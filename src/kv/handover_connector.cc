@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "kv/handover_mover.h"
+#include "obs/request_labels.h"
 
 namespace pixii::kv {
 
@@ -64,10 +65,11 @@ std::string HandoverConnector::transport() const { return mover_->transport(); }
 void HandoverConnector::Start(rt::Function<void()> wake) { mover_->SetWake(std::move(wake)); }
 
 HandoverConnector::Brought HandoverConnector::ReadRecord(const ConnectorRequest& request) const {
-  const auto refused = [this](const Error& error) {
+  const auto refused = [&](const Error& error) {
     counters_->refused_records += 1;
     if (options_.log != nullptr) {
-      obs::Event(*options_.log, obs::EventId::kHandoverRefused).kv("why", error.ToString());
+      obs::Event event(*options_.log, obs::EventId::kHandoverRefused);
+      obs::AddLabels(event, request.traceparent, request.label).kv("why", error.ToString());
     }
     return Brought();
   };
@@ -129,7 +131,8 @@ void HandoverConnector::Load(LoadId id, const ConnectorRequestRef& request, std:
                  .first = first,
                  .targets = {targets.begin(), targets.end()},
                  .to_end = first + targets.size() == brought_.at(request->id).block_count,
-                 .deadline = request->deadline};
+                 .deadline = request->deadline,
+                 .request = request};
   // Not asked of again: what could not be had once is computed.
   brought_[request->id] = {};
   ++loads_;
@@ -168,7 +171,8 @@ void HandoverConnector::Progress(const ConnectorRequestRef& request, std::uint32
                                        .request = request->id,
                                        .deadline = request->deadline,
                                        .blocks = std::move(blocks),
-                                       .chain = request->chain.hashes},
+                                       .chain = request->chain.hashes,
+                                       .asked = request},
                   memory = memory_]() mutable { mover_->Keep(std::move(offer), memory); });
     return;
   }
@@ -197,7 +201,8 @@ void HandoverConnector::Finished(const ConnectorRequestRef& request, std::vector
       .blocks = {},
       .chain = {request->chain.hashes.begin(),
                 request->chain.hashes.begin() + static_cast<std::ptrdiff_t>(pins.size())},
-      .whole = true};
+      .whole = true,
+      .asked = request};
   for (const BlockPin& pin : pins) {
     offer.blocks.push_back(pin.ref());
   }

@@ -315,7 +315,7 @@ void HandoverConnector::Mover::EndLoad(FetchTable::Action end) {
   counters_->loaded_bytes += bytes;
   counters_->loads_running -= 1;
   if (end.error && end.state != HandoverState::kCancelled) {
-    Say(obs::EventId::kHandoverFailed, *end.error);
+    Say(obs::EventId::kHandoverFailed, *end.error, fetch.job.request);
   }
   rt::MutexLock lock(mutex_);
   ended_.push_back({.id = end.load, .blocks = end.count, .error = end.error});

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "obs/request_labels.h"
 #include "wire/messages/codec.h"
 
 namespace pixii::kv {
@@ -116,9 +117,14 @@ std::string HandoverConnector::Mover::transport() {
   return transport_;
 }
 
-void HandoverConnector::Mover::Say(obs::EventId id, const Error& error) const {
+void HandoverConnector::Mover::Say(obs::EventId id, const Error& error,
+                                   const ConnectorRequestRef& of) const {
   if (options_.log != nullptr) {
-    obs::Event(*options_.log, id).kv("why", error.ToString());
+    obs::Event event(*options_.log, id);
+    if (of) {
+      obs::AddLabels(event, of->traceparent, of->label);
+    }
+    event.kv("why", error.ToString());
   }
 }
 
@@ -161,14 +167,14 @@ Result<transport::PeerId> HandoverConnector::Mover::PeerOf(const std::string& ag
 
 // ---- offers
 
-void HandoverConnector::Mover::Refuse(std::uint64_t number, const Error& error) {
-  Say(obs::EventId::kHandoverRefused, error);
-  Drop({number});
+void HandoverConnector::Mover::Refuse(const Offer& offer, const Error& error) {
+  Say(obs::EventId::kHandoverRefused, error, offer.asked);
+  Drop({offer.number});
 }
 
 void HandoverConnector::Mover::Keep(Offer offer, std::byte* memory) {
   if (Result<void> usable = UseMemory(memory); !usable) {
-    return Refuse(offer.number, usable.error());
+    return Refuse(offer, usable.error());
   }
   if (const auto early = by_request_.find(offer.request); early != by_request_.end()) {
     const Hash128 transfer = early->second;
@@ -182,7 +188,7 @@ void HandoverConnector::Mover::Keep(Offer offer, std::byte* memory) {
   const rt::Time lease =
       offer.whole ? std::min(loop_->Now() + options_.timeout, offer.deadline) : offer.deadline;
   if (!offers_.Offer(transfer, lease)) {
-    return Refuse(offer.number, Error(Code::kResourceExhausted, "too many hand-overs are kept"));
+    return Refuse(offer, Error(Code::kResourceExhausted, "too many hand-overs are kept"));
   }
   counters_->offers += 1;
   counters_->offered_blocks += offer.blocks.size();
@@ -190,7 +196,7 @@ void HandoverConnector::Mover::Keep(Offer offer, std::byte* memory) {
   kept.offer = std::move(offer);
   by_request_[kept.offer.request] = transfer;
   if (Result<void> opened = OpenBlocks(kept); !opened) {
-    Say(obs::EventId::kHandoverRefused, opened.error());
+    Say(obs::EventId::kHandoverRefused, opened.error(), kept.offer.asked);
     offers_.Cancel(transfer);
   } else {
     kept.record = RecordOf(transfer, kept);
@@ -249,7 +255,7 @@ void HandoverConnector::Mover::Grow(RequestId request, std::uint64_t number,
   counters_->offered_blocks += blocks.size();
   std::ranges::copy(blocks, std::back_inserter(kept.offer.blocks));
   if (Result<void> opened = OpenBlocks(kept); !opened) {
-    Say(obs::EventId::kHandoverRefused, opened.error());
+    Say(obs::EventId::kHandoverRefused, opened.error(), kept.offer.asked);
     offers_.Cancel(transfer);
     EndOffers();
     return;

@@ -36,6 +36,7 @@ class HandoverConnector::Mover final {
     std::vector<BlockRef> blocks;
     std::vector<Hash128> chain;  // identities of the prompt's blocks
     bool whole = false;          // `blocks` are all of them; else more may come
+    ConnectorRequestRef asked;   // null: nobody knows whose it is
   };
 
   struct Job {
@@ -46,6 +47,7 @@ class HandoverConnector::Mover final {
     std::vector<BlockMemory> targets;
     bool to_end = false;  // nothing of the record's comes behind them
     rt::Time deadline{};
+    ConnectorRequestRef request;  // null: nobody knows whose it is
   };
 
   Mover(const HandoverOptions& options, const HashKey& key,
@@ -138,7 +140,7 @@ class HandoverConnector::Mover final {
     return {memory_ + std::size_t{block} * block_bytes_, block_bytes_};
   }
 
-  void Say(obs::EventId id, const Error& error) const;
+  void Say(obs::EventId id, const Error& error, const ConnectorRequestRef& of = nullptr) const;
   wire::HandoverRecord Own() const;
   Result<void> UseMemory(std::byte* memory);
   Result<transport::PeerId> PeerOf(const std::string& agent);
@@ -148,7 +150,7 @@ class HandoverConnector::Mover final {
   void OnTime();
 
   // handover_mover.cc: offers
-  void Refuse(std::uint64_t number, const Error& error);
+  void Refuse(const Offer& offer, const Error& error);
   Result<void> OpenBlocks(Kept& kept);
   Result<void> OpenBlock(const BlockRef& ref);
   bool CloseBlocks(Kept& kept);

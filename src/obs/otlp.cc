@@ -1,6 +1,7 @@
 #include "obs/otlp.h"
 
 #include <bit>
+#include <charconv>
 #include <cstdint>
 #include <string_view>
 
@@ -109,6 +110,43 @@ std::string EncodeSpan(const SpanTree& tree, const Span& span) {
   return out;
 }
 
+std::string_view SeverityText(std::uint32_t severity) {
+  return severity >= 17 ? "ERROR" : severity >= 13 ? "WARN" : severity >= 9 ? "INFO" : "DEBUG";
+}
+
+/// 16 bytes; empty for what are no 32 hexadecimal digits.
+std::string TraceIdBytes(std::string_view hex) {
+  std::string out;
+  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
+    unsigned value = 0;
+    const auto [end, failed] = std::from_chars(hex.data() + i, hex.data() + i + 2, value, 16);
+    if (failed != std::errc() || end != hex.data() + i + 2) {
+      return {};
+    }
+    out += static_cast<char>(value);
+  }
+  return out.size() == 16 ? out : std::string();
+}
+
+std::string EncodeLog(const OtlpLogRecord& record) {
+  std::string out;
+  PutFixed(out, 1, static_cast<std::uint64_t>(record.unix_ns));
+  PutInt(out, 2, record.severity);
+  PutBytes(out, 3, SeverityText(record.severity));
+  PutBytes(out, 5, AnyValue(record.body));
+  if (!record.event_name.empty()) {
+    PutAttribute(out, 6, "event.name", record.event_name);
+  }
+  if (const std::string id = TraceIdBytes(record.trace_id); !id.empty()) {
+    PutBytes(out, 9, id);
+  }
+  PutFixed(out, 11, static_cast<std::uint64_t>(record.unix_ns));  // observed then
+  if (!record.event_name.empty()) {
+    PutBytes(out, 12, record.event_name);
+  }
+  return out;
+}
+
 std::string EncodeResource(const OtlpResource& resource) {
   std::string out;
   PutAttribute(out, 1, "service.name", resource.service_name);
@@ -145,6 +183,15 @@ std::string EncodeTraces(const OtlpResource& resource, std::span<const SpanTree>
     }
   }
   return Envelope(resource, spans);
+}
+
+std::string EncodeLogs(const OtlpResource& resource, std::span<const OtlpLogRecord> records) {
+  std::vector<std::string> items;
+  items.reserve(records.size());
+  for (const OtlpLogRecord& record : records) {
+    items.push_back(EncodeLog(record));
+  }
+  return Envelope(resource, items);
 }
 
 }  // namespace pixii::obs

@@ -1,9 +1,10 @@
-// Spans as OTLP's protobuf, for its HTTP endpoint.
+// Spans and log records as OTLP's protobuf, for its HTTP endpoint.
 //
 // Thread: pure functions.
-// Source: opentelemetry-proto 1.x (trace/v1/trace.proto, common/v1).
+// Source: opentelemetry-proto 1.x (trace/v1/trace.proto, logs/v1/logs.proto, common/v1).
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <utility>
@@ -20,5 +21,16 @@ struct OtlpResource {
 
 /// An ExportTraceServiceRequest.
 std::string EncodeTraces(const OtlpResource& resource, std::span<const SpanTree> trees);
+
+struct OtlpLogRecord {
+  std::int64_t unix_ns = 0;
+  std::uint32_t severity = 9;   // SeverityNumber: 5 DEBUG, 9 INFO, 13 WARN, 17 ERROR
+  std::string body;             // text
+  std::string trace_id = {};    // 32 hexadecimal digits, or empty
+  std::string event_name = {};  // empty: it has none
+};
+
+/// An ExportLogsServiceRequest.
+std::string EncodeLogs(const OtlpResource& resource, std::span<const OtlpLogRecord> records);
 
 }  // namespace pixii::obs

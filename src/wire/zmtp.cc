@@ -58,6 +58,8 @@ std::string_view NameOf(ZmtpSocket socket) {
       return "SUB";
     case ZmtpSocket::kRouter:
       return "ROUTER";
+    case ZmtpSocket::kPull:
+      return "PULL";
     case ZmtpSocket::kDealer:
       break;
   }
@@ -72,6 +74,8 @@ bool Fits(ZmtpSocket own, std::string_view peer) {
       return peer == "PUB" || peer == "XPUB";
     case ZmtpSocket::kRouter:
       return peer == "REQ" || peer == "DEALER" || peer == "ROUTER";
+    case ZmtpSocket::kPull:
+      return peer == "PUSH";
     case ZmtpSocket::kDealer:
       break;
   }

@@ -1,8 +1,8 @@
 // ZeroMQ's connections without I/O: ZMTP 3.0 with the NULL mechanism, as far as publishers,
-// subscribers and their replay sockets need it.
+// subscribers, their replay sockets and those who take what is pushed need it.
 //
 // Thread: a value; one connection. Source: rfc.zeromq.org/spec/23 (ZMTP 3.0), 28 (request and
-// reply), 29 (publish and subscribe); the PING of 37 (ZMTP 3.1) is answered.
+// reply), 29 (publish and subscribe), 30 (pipeline); the PING of 37 (ZMTP 3.1) is answered.
 // Nothing is encrypted and nobody is authenticated: for networks that are trusted.
 #pragma once
 
@@ -15,7 +15,7 @@
 
 namespace pixii::wire {
 
-enum class ZmtpSocket : std::uint8_t { kPublisher, kSubscriber, kRouter, kDealer };
+enum class ZmtpSocket : std::uint8_t { kPublisher, kSubscriber, kRouter, kDealer, kPull };
 
 using ZmtpMessage = std::vector<std::string>;  // its frames
 

@@ -53,6 +53,12 @@ void Add(const engine::EngineLoad& rank, engine::EngineLoad& sum) {
   sum.blocks.published += rank.blocks.published;
   sum.blocks.duplicates += rank.blocks.duplicates;
   sum.blocks.collisions += rank.blocks.collisions;
+  sum.sessions.live += rank.sessions.live;
+  sum.sessions.blocks += rank.sessions.blocks;
+  sum.sessions.begun += rank.sessions.begun;
+  sum.sessions.ended += rank.sessions.ended;
+  sum.sessions.expired += rank.sessions.expired;
+  sum.sessions.displaced += rank.sessions.displaced;
   sum.adapter_evictions += rank.adapter_evictions;
 }
 

@@ -413,6 +413,11 @@ class Disaggregation(unittest.TestCase):
             self.assertEqual(unary(both.frontend, self.bodies[-1]), self.alone[-1])
             self.assertEqual(both.moved(), 0)
             self.assertEqual(cluster.total(both.decode[0], "pixii_handover_refused_records_total"), 1)
+            status, _, body = both.frontend.request("POST", COMPLETIONS, self.bodies[5], headers={"x-request-id": "not-believed"})
+            self.assertEqual(status, 200, body)
+            log = both.decode[0].log_path
+            harness.wait_for(lambda: re.search("event=handover.refused .*trace_id=[0-9a-f]{32} x_request_id=not-believed ", log.read_text()),
+                             20, "the refusal to say whose request it was", log.read_text)
             both.wait_until_quiet()
 
     def test_other_numerics_are_computed_anew(self):

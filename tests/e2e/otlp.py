@@ -79,12 +79,29 @@ def read_span(data):
                 error=status.get(2, [b""])[0].decode() if status.get(3) == [2] else "", state=span.get(3, [b""])[0].decode())
 
 
+@dataclasses.dataclass
+class LogRecord:
+    service: str
+    time: int
+    severity: str
+    body: str
+    trace: str
+    event: str
+
+
+def read_log(data, service):
+    record = fields(data)
+    return LogRecord(service=service, time=struct.unpack("<Q", record[1][0])[0], severity=record[3][0].decode(), body=any_value(record[5][0]),
+                     trace=record.get(9, [b""])[0].hex(), event=record.get(12, [b""])[0].decode())
+
+
 class Collector:
-    """Keeps the spans of what it gets at /v1/traces; `refusals` first answers are 503."""
+    """Keeps the spans of what it gets at /v1/traces, and the records of /v1/logs; `refusals` first answers to traces are 503."""
 
     def __init__(self, refusals=0):
         self.lock = threading.Lock()
         self.spans, self.resources, self.headers, self.posts, self.refusals = [], [], [], 0, refusals
+        self.logs = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -107,6 +124,8 @@ class Collector:
 
     def take(self, path, headers, body):
         with self.lock:
+            if path == "/v1/logs":
+                return self.take_logs(headers, body)
             self.posts += 1
             if self.refusals > 0:
                 self.refusals -= 1
@@ -119,6 +138,15 @@ class Collector:
                 for of_scope in map(fields, of_resource.get(2, [])):
                     self.spans += [read_span(span) for span in of_scope.get(2, [])]
             return 200
+
+    def take_logs(self, headers, body):
+        if headers.get("Content-Type") != "application/x-protobuf":
+            return 400
+        for of_resource in map(fields, fields(body).get(1, [])):
+            service = attributes(fields(of_resource[1][0])[1])["service.name"]
+            for of_scope in map(fields, of_resource.get(2, [])):
+                self.logs += [read_log(record, service) for record in of_scope.get(2, [])]
+        return 200
 
     def traces(self):
         """Trace id -> its spans so far, in the order in which they came."""

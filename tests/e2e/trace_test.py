@@ -161,7 +161,7 @@ class Trees(unittest.TestCase):
             self.assertEqual((status, refused["error"]["param"]), (404, "request_id"), refused)
             self.assertEqual(harness.run_pixii("trace", "nobody", "--url", url).returncode, 1)
         self.assertEqual({one["service.name"] for one in collector.resources}, {"front"})
-        moved = cancelled = disaggregated = 0
+        moved = cancelled = disaggregated = brought = 0
         self.check_tree(labels["client-killed"])
         attempts = self.attempts(labels["client-killed"], "decode")
         self.assertGreaterEqual(len(attempts), 2)
@@ -194,9 +194,12 @@ class Trees(unittest.TestCase):
                 disaggregated += 1
                 self.assertLessEqual(prefill[-1].end, decode[0].begin)
                 self.assertEqual(next(span.name for span in spans if span.id == prefill[-1].parent), "prefill_routing")
+                moves = [span.attributes["pixii.bytes"] for span in spans if span.name == "kv_transfer"]
+                brought = brought or any(bytes_ > 0 for bytes_ in moves)
                 self.assertEqual(decode[0].parent, root.id)
         self.assertGreater(disaggregated, REQUESTS * 3 // 4)
         self.assertGreater(cancelled, 0)
+        self.assertTrue(brought, "no span says how many bytes of KV came")
         print(f"{REQUESTS} trees of {len(collector.spans)} spans, {disaggregated} over prefill and decode, {cancelled} cancelled, {moved} moved")
 
     def test_a_traceparent_that_cannot_be_read_is_as_none(self):
@@ -241,6 +244,31 @@ class Trees(unittest.TestCase):
                                     env={"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
         self.assertEqual(refused.returncode, 2)
         self.assertIn("otel-protocol: grpc", refused.stderr)
+
+
+class AnyNode(unittest.TestCase):
+    def test_a_cluster_is_asked_by_its_discovery(self):
+        with tempfile.TemporaryDirectory(prefix="pixii-anynode-") as folder, \
+                cluster.Worker(folder, "tiny-chat", *FLAGS), \
+                cluster.Frontend(folder, "--announce-http") as one, cluster.Frontend(folder, "--announce-http") as other, \
+                cluster.Frontend(folder) as silent:
+            for number, frontend in enumerate((one, other, silent)):
+                frontend.wait_for(lambda frontend=frontend: frontend.request("GET", "/ready")[0] == 200, 20, "a worker")
+                status, _, body = frontend.request("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2},
+                                                   headers={"x-request-id": f"asked-{number}"})
+                self.assertEqual(status, 200, body)
+            for number in range(2):
+                shown = harness.run_pixii("trace", f"asked-{number}", "--discovery", f"file:{folder}", "--json")
+                self.assertEqual(shown.returncode, 0, shown.stderr)
+                spans = {span["name"]: span for span in json.loads(shown.stdout)["spans"]}
+                self.assertLessEqual({"preprocess", "template", "tokenize", "worker"}, spans.keys())
+                for name in ("template", "tokenize"):
+                    self.assertEqual(spans[name]["parent_span_id"], spans["preprocess"]["span_id"])
+                self.assertLessEqual(spans["template"]["end_ns"], spans["tokenize"]["start_ns"])
+            self.assertEqual(harness.run_pixii("trace", "asked-2", "--discovery", f"file:{folder}").returncode, 1)
+            nobody = harness.run_pixii("trace", "asked-0", "--discovery", f"file:{folder}", "--namespace", "other")
+            self.assertEqual(nobody.returncode, 2)
+            self.assertIn("--announce-http", nobody.stderr)
 
 
 class Logs(unittest.TestCase):

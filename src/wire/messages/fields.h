@@ -218,7 +218,9 @@ inline constexpr auto kFields<GenerateRequest> = std::tuple(
     Field{"states", &GenerateRequest::states}, Field{"constraint", &GenerateRequest::constraint},
     Field{"pool", &GenerateRequest::pool}, Field{"dp_rank", &GenerateRequest::dp_rank},
     Field{"dp_rank_wait_ns", &GenerateRequest::dp_rank_wait_ns},
-    Field{"session", &GenerateRequest::session}, Field{"routing", &GenerateRequest::routing},
+    Field{"session", &GenerateRequest::session},
+    Field{"session_final", &GenerateRequest::session_final},
+    Field{"routing", &GenerateRequest::routing},
     Field{"prefill_only", &GenerateRequest::prefill_only},
     Field{"handover", &GenerateRequest::handover},
     Field{"early_handover", &GenerateRequest::early_handover},
@@ -235,7 +237,8 @@ inline constexpr auto kFields<WorkerTimes> = std::tuple(
     Field{"awaited_blocks", &WorkerTimes::awaited_blocks},
     Field{"preempted", &WorkerTimes::preempted},
     Field{"cached_tokens", &WorkerTimes::cached_tokens},
-    Field{"computed_tokens", &WorkerTimes::computed_tokens});
+    Field{"computed_tokens", &WorkerTimes::computed_tokens},
+    Field{"brought_bytes", &WorkerTimes::brought_bytes});
 
 // What a worker says of an attempt; the rest never leaves who sent it.
 template <>

@@ -115,6 +115,8 @@ struct GenerateRequest {
   std::int64_t dp_rank_wait_ns = -1;
   /// Requests of one session that name no rank stay at one; empty: none.
   std::string session;
+  /// It was the session's last request: what is kept for the session is let go with it.
+  bool session_final = false;
   /// For whoever routes it. Nothing: as the router likes.
   std::optional<RoutingHints> routing;
   /// Another worker goes on after the first token of each choice: the prompt's KV blocks are kept

@@ -22,6 +22,7 @@ struct WorkerTimes {
   bool preempted = false;
   std::uint32_t cached_tokens = 0;    // of its prompt, found in the worker's cache
   std::uint32_t computed_tokens = 0;  // again after a preemption included
+  std::uint64_t brought_bytes = 0;    // of the blocks that it waited for and that came
 };
 
 /// One attempt at one worker. The worker says `times`; the rest is whose who sent it, by the

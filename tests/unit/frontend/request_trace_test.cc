@@ -161,9 +161,15 @@ TEST(RequestTrace, IsJson) {
 
 TEST(TraceStore, FindsTheLastOfAnIdAndForgetsTheOldest) {
   std::size_t heard = 0;
-  TraceStore store({.count_max = 3, .on_ended = [&](const EndedTrace&) { ++heard; }});
+  TraceStore store(
+      {.count_max = 3,
+       .on_ended = [&](const EndedTrace&, std::shared_ptr<const TracePayload> payload) {
+         heard += payload->prompt == std::vector<TokenId>{7} ? 1 : 0;
+       }});
   for (int i = 0; i < 5; ++i) {
-    auto trace = std::make_shared<RequestTrace>(Answered(100));
+    auto trace = std::make_unique<RequestTrace>(Answered(100));
+    trace->payload =
+        std::make_unique<TracePayload>(TracePayload{.body = {}, .prompt = {7}, .answers = {}});
     trace->id = "chatcmpl-" + std::to_string(i);
     trace->label = "same";
     trace->context.trace.low = static_cast<std::uint64_t>(i) + 1;
@@ -173,6 +179,7 @@ TEST(TraceStore, FindsTheLastOfAnIdAndForgetsTheOldest) {
   EXPECT_EQ(store.Find("chatcmpl-1"), nullptr);
   ASSERT_NE(store.Find("chatcmpl-2"), nullptr);
   EXPECT_EQ(store.Find("same")->id, "chatcmpl-4");
+  EXPECT_EQ(store.Find("same")->payload, nullptr) << "prompts are kept";
   EXPECT_EQ(store.Find("00000000000000010000000000000004")->id, "chatcmpl-3");
   EXPECT_EQ(store.Find(""), nullptr);
 }

@@ -118,6 +118,9 @@ TEST(Zmtp, WhoDoesNotFitIsRefused) {
   EXPECT_TRUE(refused(kSubscriber, GreetingOf("NULL", 1)));
   EXPECT_TRUE(refused(kSubscriber, GreetingOf() + Ready("ROUTER")));
   EXPECT_TRUE(refused(kDealer, GreetingOf() + Ready("PUB")));
+  EXPECT_TRUE(refused(kPull, GreetingOf() + Ready("DEALER")));
+  EXPECT_FALSE(
+      refused(kPull, GreetingOf() + Ready("PUSH") + Frame("topic", true) + Frame("event")));
   EXPECT_TRUE(refused(kSubscriber, GreetingOf() + Command("\x05READY")));
   EXPECT_TRUE(refused(kSubscriber, GreetingOf() + Frame("early")));
   EXPECT_TRUE(refused(kSubscriber, GreetingOf() + Command("\x05"
