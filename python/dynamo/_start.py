@@ -1,26 +1,14 @@
 """Becomes `pixii`: flags as deployments of Dynamo write them, and no process of Python's that stays."""
+import importlib.util
 import json
 import os
 import pathlib
-import shutil
 import sys
 import tempfile
 
 
 class Refused(Exception):
     """What cannot be done, as a sentence that names the flag."""
-
-
-def binary():
-    """PIXII_BINARY, the program beside the package as an installed wheel has it, or the one of PATH."""
-    given = os.environ.get("PIXII_BINARY")
-    if given:
-        return given
-    beside = pathlib.Path(__file__).resolve().parent.parent / "bin/pixii"
-    found = str(beside) if beside.is_file() else shutil.which("pixii")
-    if not found:
-        raise Refused("the program pixii is neither beside this package nor in PATH; PIXII_BINARY names it")
-    return found
 
 
 def flags_of(words):
@@ -60,13 +48,19 @@ def translated(words, rules):
 
 def become(command, words):
     """Never returns."""
-    path = binary()
-    sys.stdout.flush()
-    sys.stderr.flush()
     try:
-        os.execv(path, [path, *command, *words])
+        _program().become([*command, *words])
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
+        raise Refused(str(error)) from error
+
+
+def _program():
+    # Without the package's own __init__: no extension module is needed to start the program.
+    path = pathlib.Path(__file__).resolve().parent.parent / "pixii/_program.py"
+    spec = importlib.util.spec_from_file_location("pixii_program", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def main(start, words=None):

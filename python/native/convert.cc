@@ -2,25 +2,16 @@
 
 #include <fmt/format.h>
 
-#include <limits>
 #include <string>
 #include <utility>
+
+#include "values.h"
 
 namespace py = pybind11;
 
 namespace pixii::python {
 
 namespace {
-
-constexpr std::size_t kTokensMax = 1U << 20;  // of one dictionary that a handler yields
-
-py::list Ints(const std::vector<TokenId>& ids) {
-  py::list out(ids.size());
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    out[i] = py::int_(ids[i]);
-  }
-  return out;
-}
 
 const char* KindName(wire::ConstraintKind kind) {
   switch (kind) {
@@ -62,75 +53,6 @@ py::object GuidedDict(const wire::Constraint& constraint) {
   return out;
 }
 
-// What is wrong with a dictionary, as a sentence.
-struct Wrong {
-  std::string what;
-};
-
-std::string TypeOf(py::handle value) { return Py_TYPE(value.ptr())->tp_name; }
-
-PyObject* Get(PyObject* dict, const char* name) {
-  PyObject* value = PyDict_GetItemString(dict, name);  // borrowed
-  return value == Py_None ? nullptr : value;
-}
-
-std::int64_t IntOf(PyObject* value, const char* field) {
-  if (PyBool_Check(value) || !PyIndex_Check(value)) {
-    throw Wrong{fmt::format("{} holds a {}, not an integer", field, TypeOf(value))};
-  }
-  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value));
-  int overflow = 0;
-  const long long number = index ? PyLong_AsLongLongAndOverflow(index.ptr(), &overflow) : -1;
-  if (PyErr_Occurred() != nullptr) {
-    PyErr_Clear();
-    throw Wrong{fmt::format("{} holds an integer that cannot be read", field)};
-  }
-  return overflow != 0 ? std::numeric_limits<std::int64_t>::max() : number;
-}
-
-float FloatOf(PyObject* value, const char* field) {
-  const double number = PyFloat_AsDouble(value);
-  if (PyErr_Occurred() != nullptr) {
-    PyErr_Clear();
-    throw Wrong{fmt::format("{} holds a {}, not a number", field, TypeOf(value))};
-  }
-  return static_cast<float>(number);
-}
-
-// A list, a tuple, an array of NumPy's: whatever can be walked, but for texts.
-py::object Items(PyObject* value, const char* field) {
-  if (PyUnicode_Check(value) || PyBytes_Check(value) || PyDict_Check(value)) {
-    throw Wrong{fmt::format("{} is a {}, not a list", field, TypeOf(value))};
-  }
-  py::object items = py::reinterpret_steal<py::object>(PySequence_Fast(value, "no sequence"));
-  if (!items) {
-    PyErr_Clear();
-    throw Wrong{fmt::format("{} is a {}, not a list", field, TypeOf(value))};
-  }
-  if (static_cast<std::size_t>(PySequence_Fast_GET_SIZE(items.ptr())) > kTokensMax) {
-    throw Wrong{fmt::format("{} has {} items, more than {}", field,
-                            PySequence_Fast_GET_SIZE(items.ptr()), kTokensMax)};
-  }
-  return items;
-}
-
-TokenId TokenOf(PyObject* value, const char* field) {
-  const std::int64_t token = IntOf(value, field);
-  // What no vocabulary has is told apart later, by name.
-  return token < 0 ? -1
-                   : static_cast<TokenId>(
-                         std::min<std::int64_t>(token, std::numeric_limits<TokenId>::max()));
-}
-
-void ReadTokens(PyObject* value, Output& out) {
-  const py::object items = Items(value, "token_ids");
-  const Py_ssize_t count = PySequence_Fast_GET_SIZE(items.ptr());
-  out.tokens.reserve(static_cast<std::size_t>(count));
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    out.tokens.push_back(TokenOf(PySequence_Fast_GET_ITEM(items.ptr(), i), "token_ids"));
-  }
-}
-
 void ReadLogprobs(PyObject* value, PyObject* top, Output& out) {
   const py::object items = Items(value, "log_probs");
   const Py_ssize_t count = PySequence_Fast_GET_SIZE(items.ptr());
@@ -158,16 +80,6 @@ void ReadLogprobs(PyObject* value, PyObject* top, Output& out) {
     }
     out.logprobs.push_back(std::move(one));
   }
-}
-
-std::string TextOf(PyObject* value, const char* field) {
-  Py_ssize_t size = 0;
-  const char* text = PyUnicode_Check(value) ? PyUnicode_AsUTF8AndSize(value, &size) : nullptr;
-  if (text == nullptr) {
-    PyErr_Clear();
-    throw Wrong{fmt::format("{} is a {}, not a text in UTF-8", field, TypeOf(value))};
-  }
-  return std::string(text, static_cast<std::size_t>(size));
 }
 
 // "stop", "eos", "length", "cancelled", "error", "error: why", {"error": "why"}.
@@ -220,7 +132,7 @@ void ReadOutput(PyObject* yielded, const EndpointHost& host, Output& out) {
   }
   PyObject* tokens = Get(yielded, "token_ids");
   if (tokens != nullptr) {
-    ReadTokens(tokens, out);
+    out.tokens = TokensOf(tokens, "token_ids");
   }
   if (PyObject* text = Get(yielded, "text"); text != nullptr && tokens == nullptr) {
     if (host.text() == nullptr) {

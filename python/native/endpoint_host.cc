@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <limits>
 #include <span>
 #include <string_view>
@@ -14,18 +13,16 @@
 #include "apps/model_host.h"
 #include "apps/model_source.h"
 #include "base/hash.h"
-#include "config/parse.h"
 #include "control/instance_codec.h"
+#include "flags.h"
 #include "model/checkpoint_folder.h"
 #include "model/config.h"
-#include "rt/file.h"
 
 namespace pixii::python {
 
 namespace {
 
 constexpr std::uint64_t kTextBytesMax = 64U << 20;
-constexpr std::uint64_t kConfigFileSizeMax = 1 << 20;
 constexpr rt::Duration kDrainPoll = std::chrono::milliseconds(5);
 
 rt::Duration Seconds(double seconds) {
@@ -40,29 +37,6 @@ std::uint32_t Sized(std::int64_t given, std::int64_t usual) {
 
 std::uint64_t HashOf(std::string_view text, std::uint64_t seed) {
   return Hash64(std::as_bytes(std::span<const char>(text.data(), text.size())), seed);
-}
-
-// The flags, variables and files of `pixii worker`.
-Result<void> ParseFlags(const std::vector<std::string>& arguments, apps::WorkerFlags& flags,
-                        apps::EngineFlags& engine) {
-  config::Command command;
-  command.name = "worker";
-  command.options = apps::RowsOf(flags);
-  for (config::Option& option : apps::RowsOf(engine)) {
-    command.options.push_back(std::move(option));
-  }
-  config::ParseInput input;
-  input.arguments = arguments;
-  input.environment = [](const std::string& name) -> std::optional<std::string> {
-    const char* value = std::getenv(name.c_str());
-    return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
-  };
-  input.read_file = [](const std::string& path) { return rt::ReadFile(path, kConfigFileSizeMax); };
-  PX_TRY(const config::Parsed parsed, config::Parse(command, input));
-  if (parsed.help || parsed.print_config) {
-    return Fail(Code::kInvalidArgument, "help and print-config are of the command line");
-  }
-  return {};
 }
 
 }  // namespace
@@ -106,7 +80,11 @@ Result<void> EndpointHost::Start() {
 
 // All that needs no loop.
 Result<void> EndpointHost::Read() {
-  PX_CHECK_OK(ParseFlags(options_.arguments, flags_, engine_flags_));
+  std::vector<config::Option> flags = apps::RowsOf(flags_);
+  for (config::Option& option : apps::RowsOf(engine_flags_)) {
+    flags.push_back(std::move(option));
+  }
+  PX_CHECK_OK(ParseFlags("worker", std::move(flags), options_.arguments));
   PX_CHECK_OK(control::CheckName("namespace", flags_.ns));
   PX_CHECK_OK(control::CheckName("component", flags_.component));
   PX_CHECK_OK(control::CheckName("endpoint", flags_.endpoint));
@@ -189,18 +167,8 @@ Result<void> EndpointHost::Open() {
   PX_TRY(const rt::Address bound,
          service_->Start(
              {.host = flags_.worker_host, .port = static_cast<std::uint16_t>(flags_.worker_port)}));
-  control::Instance instance;
-  instance.id = id;
-  instance.ns = flags_.ns;
-  instance.component = flags_.component;
-  instance.endpoint = flags_.endpoint;
-  instance.address = bound.ToString();
-  instance.taints = flags_.taints;
-  instance.card = card_;
-  PX_TRY(const wire::ModelFiles files, apps::ReadModelFiles(texts));
-  instance.texts = apps::DigestOf(files);
-  const rt::WallTime now = process_->loop().WallNow();
-  instance.started_ms = now.unix_seconds * 1000 + now.nanoseconds / 1'000'000;
+  PX_TRY(control::Instance instance,
+         apps::InstanceOf(flags_, id, bound, card_, texts, process_->loop().WallNow()));
   PX_TRY(registration_, discovery_->Register(std::move(instance)));
   registration_->TellTrouble(process_->log());
   system_->Show(*service_, *link_, registration_->instance(), [] {});

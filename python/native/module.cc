@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
-#include <unistd.h>
 
 #include <cstdint>
 #include <memory>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "apps/version.h"
+#include "bind_streams.h"
 #include "convert.h"
 #include "endpoint_host.h"
 #include "wire/engine_kv_translator.h"
@@ -22,15 +22,6 @@ namespace py = pybind11;
 namespace pixii::python {
 
 namespace {
-
-// A descriptor that gets a byte when there is something to take. The other side owns it.
-std::function<void()> WakeBy(int descriptor) {
-  return [descriptor] {
-    const std::uint64_t one = 1;
-    // A full one was written already, and who reads it takes everything.
-    [[maybe_unused]] const ssize_t written = ::write(descriptor, &one, sizeof one);
-  };
-}
 
 class Endpoint final {
  public:
@@ -242,4 +233,6 @@ PYBIND11_MODULE(_pixii, module) {
       .def("decode", &Endpoint::Decode)
       .def("card", &Endpoint::Card)
       .def_property_readonly("stopped", &Endpoint::stopped);
+  pixii::python::BindClient(module);
+  pixii::python::BindEngine(module);
 }

@@ -13,10 +13,12 @@ import signal
 
 import _pixii
 
-from . import _errors
+from . import _endpoint_client, _errors
 
 _BATCH_MAX = 64  # outputs that wait for the end of the loop's turn
 _TURN_MAX = 32  # outputs of one handler that never waits, before others get their turn
+_OF_CLIENTS_ALONE = "fleet_tls_"
+_OF_CLIENTS = ("discovery", "discovery_backend", "request_plane", "log_level", "log_format", "log_jsonl")  # flags that clients of endpoints have, too
 _CANCEL_GRACE_SECONDS = 1.0  # for a handler to end by itself, before it gets asyncio.CancelledError
 
 
@@ -137,6 +139,10 @@ class Endpoint:
 
     def decode(self, token_ids):
         return self._native_or_raise().decode(list(token_ids))
+
+    async def client(self):
+        """An EndpointClient of all instances of this endpoint, wherever they are. It ends with its `close`, or `async with`."""
+        return await _endpoint_client.EndpointClient(self, self.runtime._client_arguments)._start()
 
     def kv_publisher(self, dp_rank=0):
         return KvEventPublisher(self, dp_rank=dp_rank)
@@ -321,20 +327,22 @@ class Runtime:
     """This process as part of a cluster.
 
     `discovery` as `pixii worker --discovery`; `flags` are further flags of `pixii worker` by name, with underscores:
-    Runtime(discovery="file:/tmp/cluster", stall_limit="10s", system_port=0).
+    Runtime(discovery="file:/tmp/cluster", stall_limit="10s", system_port=0). Clients of endpoints take those of `pixii frontend` that begin
+    with fleet_tls_, too.
     """
 
     def __init__(self, loop=None, *, discovery=None, canary_interval=10.0, canary_timeout=10.0, **flags):
         self._loop = loop
-        self._arguments = []
+        self._arguments, self._client_arguments = [], []
         if discovery is not None:
             flags["discovery"] = discovery
         for name, value in flags.items():
             flag = "--" + name.replace("_", "-")
-            if isinstance(value, bool):
-                self._arguments.append(flag if value else f"--no-{flag[2:]}")
-            else:
-                self._arguments += [flag, str(value)]
+            words = [flag if value else f"--no-{flag[2:]}"] if isinstance(value, bool) else [flag, str(value)]
+            if not name.startswith(_OF_CLIENTS_ALONE):
+                self._arguments += words
+            if name in _OF_CLIENTS or name.startswith(_OF_CLIENTS_ALONE):
+                self._client_arguments += words
         self._canary_interval, self._canary_timeout = float(canary_interval), float(canary_timeout)
         self._ending = asyncio.Event()
         self._served = []

@@ -193,6 +193,23 @@ std::string DigestOf(const wire::ModelFiles& files) {
                      Hash64(std::as_bytes(std::span<const char>(bytes.data(), bytes.size()))));
 }
 
+Result<control::Instance> InstanceOf(const WorkerFlags& flags, control::InstanceId id,
+                                     const rt::Address& bound, wire::ModelCard card,
+                                     const ModelTexts& texts, const rt::WallTime& now) {
+  control::Instance out;
+  out.id = id;
+  out.ns = flags.ns;
+  out.component = flags.component;
+  out.endpoint = flags.endpoint;
+  out.address = bound.ToString();
+  out.taints = flags.taints;
+  out.card = std::move(card);
+  PX_TRY(const wire::ModelFiles files, ReadModelFiles(texts));
+  out.texts = DigestOf(files);
+  out.started_ms = now.unix_seconds * 1000 + now.nanoseconds / 1'000'000;
+  return out;
+}
+
 Result<frontend::ServedModel> ServedModelOf(const wire::ModelFiles& files, std::string name) {
   const std::string folder = fmt::format("{}/pixii/models/{}", CacheFolder(), DigestOf(files));
   PX_CHECK_OK(rt::CreateFolders(folder));

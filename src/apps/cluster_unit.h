@@ -56,6 +56,12 @@ Result<wire::ModelFiles> ReadModelFiles(const ModelTexts& texts);
 /// 16 hexadecimal digits: equal for equal files.
 std::string DigestOf(const wire::ModelFiles& files);
 
+/// What is told of a worker that `flags` describe, that listens on `bound` and answers for the
+/// model of `card`; role, ranks and needs are the caller's to say. Errors: those of ReadModelFiles.
+Result<control::Instance> InstanceOf(const WorkerFlags& flags, control::InstanceId id,
+                                     const rt::Address& bound, wire::ModelCard card,
+                                     const ModelTexts& texts, const rt::WallTime& now);
+
 /// The texts of a model whose files came from a worker. Errors: those of LoadServedModel,
 /// kInvalidArgument for names that leave the folder.
 Result<frontend::ServedModel> ServedModelOf(const wire::ModelFiles& files, std::string name);

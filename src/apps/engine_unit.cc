@@ -67,6 +67,9 @@ Result<void> EngineUnit::Prepare(const std::string& model) {
   served.created = loop_.WallNow().unix_seconds;
   for (std::uint32_t rank = 0; rank < host_->rank_count(); ++rank) {
     PX_CHECK_OK(AddTestProcessor(host_->spec().eos_token_ids, host_->processors(rank), served));
+    if (options_.processor) {
+      PX_CHECK_OK(host_->processors(rank).Add(options_.processor(), {}));
+    }
   }
   pooling_ = served.pooling;
   host_->UseGrammars(served.grammars);

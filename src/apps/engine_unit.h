@@ -40,6 +40,8 @@ struct EngineUnitOptions {
   bool shared_blocks = false;                              // ModelHost::ShareBlocks
   bool kv_events_consolidated = true;                      // worker::LocalLinkOptions
   kernels::ComputeTurns* turns = nullptr;                  // engine::EngineLoopOptions
+  /// Makes one more logits processor for each rank; none: there is none.
+  std::function<std::unique_ptr<engine::LogitsProcessor>()> processor = {};
 };
 
 class EngineUnit final {

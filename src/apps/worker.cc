@@ -483,20 +483,10 @@ class Worker final {
   }
 
   Result<void> Register(control::InstanceId id, const rt::Address& bound) {
-    control::Instance instance;
-    instance.id = id;
-    instance.ns = flags_.ns;
-    instance.component = flags_.component;
-    instance.endpoint = flags_.endpoint;
-    instance.address = bound.ToString();
+    PX_TRY(control::Instance instance,
+           InstanceOf(flags_, id, bound, link().card(), texts(), process_.loop().WallNow()));
     instance.role = role();
-    instance.taints = flags_.taints;
-    instance.card = link().card();
-    PX_TRY(const wire::ModelFiles files, ReadModelFiles(texts()));
-    instance.texts = DigestOf(files);
     instance.rank_count = static_cast<std::uint32_t>(link().rank_loads().size());
-    const rt::WallTime now = process_.loop().WallNow();
-    instance.started_ms = now.unix_seconds * 1000 + now.nanoseconds / 1'000'000;
     PX_TRY(registration_, discovery_->Register(std::move(instance)));
     registration_->TellTrouble(process_.log());
     return {};
