@@ -100,6 +100,11 @@ for stream in streams:
         out["beside"].append(stream.tokens)
     except pixii.PixiiError as error:
         out["beside"].append([error.code, error.detail])
+kept = []
+try:
+    engine.generate("Hello", logits_processors=[lambda tokens, logits: kept.append(memoryview(logits))], **plain).tokens
+except pixii.PixiiError as error:
+    out["kept"] = error.detail
 def late(tokens, logits):
     late.tokens, late.logits = tokens, logits
 engine.generate("Hello", logits_processors=[late], **plain).tokens
@@ -223,6 +228,7 @@ class Embedded(unittest.TestCase):
         self.assertEqual(got["beside"][3], [79] * 6)
         self.assertEqual(got["beside"][2][0], "ProcessorFault")
         self.assertRegex(got["beside"][2][1], "the processor bad raised ValueError: no thanks")
+        self.assertIn("keeps a view of the logits past its call", got["kept"])
         self.assertEqual(len(got["late"]), 2)
         self.assertTrue(got["best"])
         if NUMPY:
