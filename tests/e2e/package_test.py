@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -194,6 +195,40 @@ class ContainerFile(unittest.TestCase):
             self.assertIn("stale from line", stale.stderr)
             self.assertEqual(render("--output", file).returncode, 0)
             self.assertEqual(render("--check").returncode, 0)
+
+    def test_its_steps_name_what_there_is(self):
+        """Read as an engine reads it: what is copied is in the tree, options are CMake's, `runtime` is run as the image of tools/release."""
+        text = re.sub(r"\\\n", " ", harness.run_pixii("image", "render", "--target", "all", "--templates", str(harness.ROOT / "deploy/container")).stdout)
+        steps = [line.split(None, 1) for line in text.splitlines() if line and not line.startswith("#")]
+        stages, stage = {}, None
+        for word, rest in steps:
+            if word == "FROM":
+                stage = stages.setdefault(rest.split(" AS ")[1], [])
+            elif stage is not None:
+                stage.append((word, rest))
+        self.assertEqual(list(stages), ["builder", "runtime", "dev", "local-dev"])
+        for word, rest in stages["builder"]:
+            if word == "COPY":
+                for source in rest.split()[:-1]:
+                    self.assertTrue((harness.ROOT / source).exists(), source)
+        built = next(rest for word, rest in stages["builder"] if "cmake --preset" in rest)
+        presets = json.loads((harness.ROOT / "CMakePresets.json").read_text())
+        for name in re.findall(r"--preset (\S+)", built):
+            self.assertIn(name, [preset["name"] for preset in presets["buildPresets"]])
+        declared = {rest.split("=")[0] for word, rest in stages["builder"] if word == "ARG"}
+        options = dict(line.split("=", 1) for line in (harness.ROOT / "deploy/container/build.args").read_text().splitlines() if re.match(r"[A-Z_]+=", line))
+        self.assertEqual(set(re.findall(r"-D(\w+)=\$\{\1\}", built)), declared)
+        self.assertLessEqual(declared, set(options))
+        flags = subprocess.run([str(harness.ROOT / "tools/release"), "--help"], capture_output=True, text=True).stdout
+        for flag in re.findall(r"tools/release (.*)", built)[0].split():
+            self.assertIn(flag if flag.startswith("--") else "", flags)
+        run = {word: rest for word, rest in stages["runtime"]}
+        self.assertEqual(run["USER"], oci.CONFIG["User"])
+        self.assertEqual(json.loads(run["ENTRYPOINT"]), oci.CONFIG["Entrypoint"])
+        self.assertEqual(json.loads(run["CMD"]), oci.CONFIG["Cmd"])
+        self.assertEqual(run["WORKDIR"], oci.CONFIG["WorkingDir"])
+        self.assertEqual(f"{run['EXPOSE']}/tcp", *oci.CONFIG["ExposedPorts"])
+        self.assertLessEqual(set(run["ENV"].split()), set(oci.CONFIG["Env"]))
 
     def test_arguments_are_checked(self):
         out = harness.run_pixii("image", "render", "--build-arg", "BASE_TAGG=1")
