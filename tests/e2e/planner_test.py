@@ -1,4 +1,5 @@
 """pixii planner with real processes: pixii up whose replicas it changes, a client of its own, frontends and planners that go."""
+import contextlib
 import json
 import os
 import pathlib
@@ -94,7 +95,11 @@ class Up:
         harness.wait_for(condition, seconds, what, lambda: "".join(self.lines) + self.logs())
 
     def ports(self, component):
-        return [int(path.read_text()) for path in sorted(self.state.glob(f"ports/{component}-*"))]
+        found = []
+        for path in sorted(self.state.glob(f"ports/{component}-*")):
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                found.append(int(path.read_text()))
+        return found
 
     def ready(self, component="chat"):
         return len(self.ports(component))

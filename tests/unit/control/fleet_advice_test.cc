@@ -22,7 +22,7 @@ PoolOutlook Outlook(const FleetWish& wish, double rate, std::uint32_t workers) {
 TEST(FleetAdvice, LoadMatchIsTheFewestWorkersThatKeepTheGoal) {
   FleetWish wish = Wish(FleetPick::kLoadMatch);
   std::uint32_t before = 0;
-  for (const double rate : {1.0, 10.0, 30.0, 60.0}) {
+  for (const double rate : {1.0, 5.0, 12.0, 24.0}) {
     wish.rate = rate;
     const auto advice = AdviseFleet(MakeEngine(), wish);
     ASSERT_TRUE(advice);

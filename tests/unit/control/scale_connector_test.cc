@@ -163,11 +163,10 @@ TEST_F(KubeConnectorTest, ReplicasAreReadByNameOrTypeAndNothingElseIsTouched) {
   EXPECT_EQ(view->asked[1], 1U) << "the default of a component";
   EXPECT_FALSE(view->pending);
   ASSERT_TRUE(calls_.Scale(*connector_, Order(1, 3, 4)));
-  EXPECT_EQ(
-      Components().Dump(),
-      R"([{"name":"Frontend","type":"frontend","replicas":1},)"
-      R"({"name":"P","type":"prefill","replicas":3,"podTemplate":{"spec":{"containers":[{"name":"main"}]}}},)"
-      R"({"name":"D","type":"decode","replicas":4}])");
+  EXPECT_EQ(Components().Dump(),
+            R"([{"name":"Frontend","replicas":1,"type":"frontend"},)"
+            R"({"name":"P","podTemplate":{"spec":{"containers":[{"name":"main"}]}},"replicas":3,)"
+            R"("type":"prefill"},{"name":"D","replicas":4,"type":"decode"}])");
 }
 
 TEST_F(KubeConnectorTest, WhatSomebodyElseChangesMeanwhileIsReadAnew) {
