@@ -625,7 +625,7 @@ components:
                     ("components:\n  a:\n    command: frontend\n    replicas: 2\n", "components.a.replicas: several cannot have one port"),
                     ("components:\n  a:\n    command: router\n    replicas: 2\n", "components.a.replicas: several cannot have one port"),
                     ("components:\n  a:\n    command: router\n    model: m\n", "components.a.model: pixii router takes no model"),
-                    ("components:\n  a:\n    command: chat\n", 'components.a.command: "chat" is none of frontend, worker, router, serve')]:
+                    ("components:\n  a:\n    command: chat\n", 'components.a.command: "chat" is none of frontend, worker, planner, router, serve')]:
                 status, output = check(text)
                 self.assertEqual(status, 2, output)
                 self.assertIn(said, output)
