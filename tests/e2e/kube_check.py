@@ -42,7 +42,7 @@ CONTAINER = {
     "name!": text, "image!": text, "imagePullPolicy": one_of("Always", "IfNotPresent", "Never"), "args!": strings,
     "env": [{"name!": text, "value": text, "valueFrom": {"fieldRef": {"fieldPath!": text}, "secretKeyRef": {"name!": text, "key!": text}}}],
     "ports": [{"name!": text, "containerPort!": number, "protocol": one_of("TCP", "UDP")}],
-    "livenessProbe!": PROBE, "readinessProbe!": PROBE, "startupProbe!": PROBE, "lifecycle!": {"preStop!": {"sleep!": {"seconds!": number}}},
+    "livenessProbe": PROBE, "readinessProbe": PROBE, "startupProbe": PROBE, "lifecycle": {"preStop!": {"sleep!": {"seconds!": number}}},
     "resources!": {"requests!": Map(value=quantity), "limits": Map(value=quantity)},
     "securityContext!": {"allowPrivilegeEscalation!": flag, "readOnlyRootFilesystem!": flag, "capabilities!": {"drop!": strings}},
     "volumeMounts": [{"name!": text, "mountPath!": text, "readOnly": flag}],
@@ -186,7 +186,10 @@ class Objects:
             yield "its containers have a port twice"
         for container in pod["containers"]:
             ports = {p["name"] for p in container.get("ports", [])}
-            for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+            probes = ("livenessProbe", "readinessProbe", "startupProbe") if ports else ()
+            for missing in [p for p in (*probes, *(("lifecycle",) if ports else ())) if p not in container]:
+                yield f"{container['name']}: it has ports and no {missing}"
+            for probe in [p for p in probes if p in container]:
                 if container[probe]["httpGet"]["port"] not in ports:
                     yield f"{container['name']}.{probe}: it has no port {container[probe]['httpGet']['port']}"
             for mount in container.get("volumeMounts", []):
@@ -199,8 +202,8 @@ class Objects:
             for used in re.findall(r"\$\((\w+)\)", " ".join(container["args"])):
                 if used not in variables:
                     yield f"{container['name']}: there is no variable {used}"
-            drain = next((int(a.removeprefix("--drain-timeout=").rstrip("s")) for a in container["args"] if a.startswith("--drain-timeout=")), 30)
-            if pod["terminationGracePeriodSeconds"] < drain + container["lifecycle"]["preStop"]["sleep"]["seconds"] + 5:
+            drain = next((int(a.removeprefix("--drain-timeout=").rstrip("s")) for a in container["args"] if a.startswith("--drain-timeout=")), 30 if ports else 0)
+            if pod["terminationGracePeriodSeconds"] < drain + container.get("lifecycle", {"preStop": {"sleep": {"seconds": 0}}})["preStop"]["sleep"]["seconds"] + 5:
                 yield f"{container['name']}: it is killed before it has drained"
             for mounted in re.findall(r"=(/etc/pixii/[\w/-]+)", " ".join(container["args"])):
                 if not any(mounted.startswith(m["mountPath"] + "/") for m in container.get("volumeMounts", [])):

@@ -39,13 +39,17 @@ env:
     valueFrom:
       fieldRef:
         fieldPath: status.podIP
+  - name: POD_NAME
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.name
   {{- with .Values.env }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end -}}
 
 {{- define "pixii.pod" -}}
-serviceAccountName: {{ include "pixii.account" .root }}
+serviceAccountName: {{ default (include "pixii.account" .root) .account }}
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
