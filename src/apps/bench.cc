@@ -1,27 +1,23 @@
 #include <fmt/format.h>
 
-#include <numeric>
 #include <optional>
-#include <sstream>
 #include <utility>
 #include <vector>
 
 #include "apps/bench_kv.h"
+#include "apps/bench_serve.h"
 #include "apps/command.h"
 #include "apps/load_tokenizer.h"
 #include "apps/model_host.h"
 #include "apps/model_source.h"
 #include "apps/option_structs.h"
 #include "apps/print_figures.h"
-#include "apps/trace_inputs.h"
 #include "bench/adapter_bench.h"
 #include "bench/cluster_bench.h"
 #include "bench/diffusion_bench.h"
 #include "bench/engine_bench.h"
 #include "bench/frontend_bench.h"
-#include "bench/http_load.h"
 #include "bench/load_figures.h"
-#include "bench/load_plan.h"
 #include "bench/load_report.h"
 #include "bench/media_bench.h"
 #include "bench/report.h"
@@ -43,206 +39,7 @@ namespace {
 
 constexpr std::uint64_t kExportBytesMax = std::uint64_t{1} << 30;
 
-// Of the repeat with this seed.
-Result<bench::LoadPlan> PlanOf(const BenchServeFlags& flags, std::uint64_t seed) {
-  if (!flags.trace.empty()) {
-    PX_TRY(const sim::Trace trace, ReadTraceFile(flags.trace, flags.trace_block_size));
-    return bench::PlanOfTrace(trace, flags.speed, seed);
-  }
-  if (flags.rate_end > 0 && flags.rate == 0) {
-    return Fail(Code::kInvalidArgument, "rate-end: a rate that goes there needs --rate",
-                "rate-end");
-  }
-  return bench::MakeLoadPlan(
-      {.request_count = static_cast<std::uint32_t>(flags.requests),
-       .rate_per_second = flags.rate,
-       .rate_end = flags.rate_end,
-       .arrival = flags.arrival == "constant" ? bench::Arrival::kConstant
-                  : flags.arrival == "gamma"  ? bench::Arrival::kGamma
-                                              : bench::Arrival::kPoisson,
-       .burstiness = flags.burstiness,
-       .input_tokens = static_cast<double>(flags.input_tokens),
-       .input_stddev = flags.input_stddev,
-       .output_tokens = static_cast<double>(flags.output_tokens),
-       .output_stddev = flags.output_stddev,
-       .shared_prefix_tokens = static_cast<std::uint32_t>(flags.shared_prefix),
-       .prefix_groups = static_cast<std::uint32_t>(flags.prefix_groups),
-       .seed = seed});
-}
-
-bench::LoadOptions MakeLoad(const BenchServeFlags& flags, bench::LoadPlan plan) {
-  bench::LoadOptions options;
-  options.server = {.host = flags.host, .port = static_cast<std::uint16_t>(flags.port)};
-  options.model = flags.model;
-  options.api_key = flags.api_key;
-  options.concurrency = static_cast<std::uint32_t>(flags.concurrency);
-  options.plan = std::move(plan);
-  return options;
-}
-
-// Figures of every repeat by name; their medians are reported.
-class ServeFigures final {
- public:
-  explicit ServeFigures(bench::LoadGoals goals) : goals_(goals) {}
-
-  Result<void> Add(const bench::LoadResult& load) {
-    std::vector<double> first;
-    std::vector<double> token_gaps;
-    std::vector<double> delays;
-    std::size_t good = 0;
-    std::vector<double> gaps;
-    std::vector<double> total;
-    double tokens = 0;
-    std::size_t failed = 0;
-    for (const bench::RequestSample& sample : load.samples) {
-      if (!sample.error.empty()) {
-        ++failed;
-        last_error_ = sample.error;
-        continue;
-      }
-      first.push_back(sample.first_token_ms);
-      delays.push_back(sample.send_delay_ms);
-      good += bench::IsGood(sample, goals_) ? 1 : 0;
-      if (sample.output_tokens > 1) {
-        token_gaps.push_back(bench::TokenGapMs(sample));
-      }
-      gaps.insert(gaps.end(), sample.gaps_ms.begin(), sample.gaps_ms.end());
-      total.push_back(sample.total_ms);
-      tokens += sample.output_tokens;
-    }
-    if (total.empty()) {
-      return Fail(Code::kUnavailable,
-                  fmt::format("every request failed; the last one: {}", last_error_));
-    }
-    for (auto [percent, q] :
-         {std::pair{"p50", 0.5}, std::pair{"p75", 0.75}, std::pair{"p90", 0.9},
-          std::pair{"p95", 0.95}, std::pair{"p99", 0.99}, std::pair{"p99.9", 0.999}}) {
-      Put(fmt::format("ttft_{}", percent), "ms", bench::Quantile(first, q));
-      Put(fmt::format("itl_{}", percent), "ms", bench::Quantile(gaps, q));
-      Put(fmt::format("tpot_{}", percent), "ms", bench::Quantile(token_gaps, q));
-      Put(fmt::format("latency_{}", percent), "ms", bench::Quantile(total, q));
-    }
-    Put("ttft_mean", "ms",
-        std::accumulate(first.begin(), first.end(), 0.0) / static_cast<double>(first.size()));
-    Put("send_delay_p99", "ms", bench::Quantile(delays, 0.99));
-    Put("goodput", "requests/s", static_cast<double>(good) / load.elapsed_s);
-    Put("good_share", "ratio",
-        static_cast<double>(good) / static_cast<double>(load.samples.size()));
-    Put("output_throughput", "tokens/s", tokens / load.elapsed_s);
-    Put("request_throughput", "requests/s", static_cast<double>(total.size()) / load.elapsed_s);
-    Put("failed_requests", "requests", static_cast<double>(failed));
-    output_tokens_ += tokens;
-    return {};
-  }
-
-  double output_tokens() const { return output_tokens_; }
-
-  std::vector<bench::Figure> Take() const {
-    std::vector<bench::Figure> figures;
-    for (const Column& column : columns_) {
-      figures.push_back(bench::MakeFigure(column.name, column.unit, column.values));
-    }
-    return figures;
-  }
-
-  void Put(const std::string& name, const char* unit, double value) {
-    for (Column& column : columns_) {
-      if (column.name == name) {
-        column.values.push_back(value);
-        return;
-      }
-    }
-    columns_.push_back({name, unit, {value}});
-  }
-
- private:
-  struct Column {
-    std::string name;
-    std::string unit;
-    std::vector<double> values;
-  };
-
-  bench::LoadGoals goals_;
-  std::vector<Column> columns_;
-  double output_tokens_ = 0;
-  std::string last_error_;
-};
-
-// User and system seconds of another process so far; nothing if it cannot be seen.
-std::optional<double> CpuSecondsOf(std::int64_t pid) {
-  constexpr std::uint64_t kStatSizeMax = 4096;  // bytes
-  Result<std::string> stat = rt::ReadFile(fmt::format("/proc/{}/stat", pid), kStatSizeMax);
-  std::size_t at = stat ? stat->rfind(')') : std::string::npos;
-  if (at == std::string::npos) {
-    return std::nullopt;
-  }
-  std::istringstream fields(stat->substr(at + 2));
-  std::string skipped;
-  for (int i = 3; i < 14;
-       ++i) {  // proc(5): utime and stime are fields 14 and 15, in ticks of 10 ms
-    fields >> skipped;
-  }
-  double user = 0;
-  double system = 0;
-  fields >> user >> system;
-  return (user + system) / 100;
-}
-
-rt::Task<void> Drive(rt::Loop& loop, rt::Net& net, bench::LoadOptions options,
-                     Result<bench::LoadResult>& out) {
-  auto run = bench::RunLoad(loop, net, std::move(options));
-  out = co_await std::move(run);
-  loop.Stop();
-}
-
-Result<bench::LoadResult> RunOnce(rt::Loop& loop, rt::Net& net, bench::LoadOptions options) {
-  Result<bench::LoadResult> load = Fail(Code::kInternal, "the load did not run");
-  loop.Spawn(Drive(loop, net, std::move(options), load));
-  loop.Run();
-  return load;
-}
-
 using Figures = Result<std::vector<bench::Figure>>;
-
-Figures MeasureServe(const BenchServeFlags& flags) {
-  PX_TRY(const std::unique_ptr<rt::Loop> loop, rt::MakeLoop());
-  const std::unique_ptr<rt::Net> net = rt::MakeNet(*loop);
-  PX_TRY(const bench::LoadGoals goals, bench::ParseGoals(flags.slo));
-  if (flags.warmup > 0) {
-    BenchServeFlags warm = flags;
-    warm.requests = flags.warmup;
-    warm.concurrency = 1;
-    warm.rate = warm.rate_end = 0;
-    warm.trace.clear();
-    // With a seed of its own: warm must be the server, not the prompts that are measured.
-    PX_TRY(bench::LoadPlan plan, PlanOf(warm, ~static_cast<std::uint64_t>(flags.seed)));
-    PX_CHECK_OK(RunOnce(*loop, *net, MakeLoad(warm, std::move(plan))));
-  }
-  ServeFigures figures(goals);
-  wire::Json exported;
-  for (std::int64_t repeat = 0; repeat < flags.repeats; ++repeat) {
-    // Equal prompts would only measure the prefix cache.
-    PX_TRY(bench::LoadPlan plan, PlanOf(flags, static_cast<std::uint64_t>(flags.seed) +
-                                                   static_cast<std::uint64_t>(repeat)));
-    bench::LoadOptions options = MakeLoad(flags, std::move(plan));
-    const std::optional<double> cpu_before = CpuSecondsOf(flags.server_pid);
-    const double tokens_before = figures.output_tokens();
-    PX_TRY(const bench::LoadResult result, RunOnce(*loop, *net, std::move(options)));
-    if (!flags.profile_export.empty()) {
-      exported = bench::AiperfExport(result, goals);
-    }
-    PX_CHECK_OK(figures.Add(result));
-    const std::optional<double> cpu_after = CpuSecondsOf(flags.server_pid);
-    if (cpu_before && cpu_after) {
-      figures.Put("server_cpu_per_token", "us",
-                  (*cpu_after - *cpu_before) * 1e6 / (figures.output_tokens() - tokens_before));
-    }
-  }
-  if (!flags.profile_export.empty()) {
-    PX_CHECK_OK(rt::WriteFileAtomic(flags.profile_export, exported.Dump() + "\n", 0644));
-  }
-  return figures.Take();
-}
 
 Result<wire::Json> ReadExport(const std::string& path) {
   PX_TRY(const std::string text, rt::ReadFile(path, kExportBytesMax));

@@ -8,6 +8,7 @@
 #include "apps/command.h"
 #include "apps/model_host.h"
 #include "apps/model_source.h"
+#include "apps/progress_bar.h"
 #include "engine/engine_loop.h"
 #include "frontend/model_text.h"
 #include "rt/loop.h"
@@ -34,7 +35,11 @@ class Chat final {
              loop_->Stop();
            }));
     PX_TRY(ModelSource source, ResolveModel(flags_.model, flags_.offline));
-    PX_TRY(host_, ModelHost::Load(source.folder, engine_flags_));
+    {
+      ProgressBar bar("loading " + source.name);
+      PX_TRY(host_,
+             ModelHost::Load(source.folder, engine_flags_, [&](double done) { bar.Show(done); }));
+    }
     PX_TRY(std::unique_ptr<engine::Engine> engine, host_->MakeEngine());
     PX_TRY(served_, LoadServedModel(source.folder, host_->spec(), source.name));
     if (!served_.text) {

@@ -10,6 +10,7 @@
 #include "apps/command.h"
 #include "apps/option_structs.h"
 #include "bench/conformance.h"
+#include "bench/server_url.h"
 #include "rt/file.h"
 #include "rt/loop.h"
 #include "rt/net.h"
@@ -56,13 +57,14 @@ Result<int> Run(const ConformanceFlags& flags, const std::vector<std::string>& w
   if (words.empty()) {
     return Fail(Code::kInvalidArgument, "pixii conformance URL names the server to ask", "URL");
   }
-  PX_TRY(auto place, bench::ParseServerUrl(words.front()));
+  PX_TRY(const bench::ServerUrl url, bench::ParseServerUrl(words.front()));
   PX_TRY(const std::unique_ptr<rt::Loop> loop, rt::MakeLoop());
-  const std::unique_ptr<rt::Net> net = rt::MakeNet(*loop);
+  PX_TRY(const bench::ServerNet server, bench::Reach(url, flags.ca, *loop));
   Result<bench::ConformanceReport> report = Fail(Code::kInternal, "nothing was asked");
-  loop->Spawn(Drive(*loop, *net,
-                    {.server = std::move(place.first),
-                     .base_path = std::move(place.second),
+  loop->Spawn(Drive(*loop, server.net(),
+                    {.server = server.address,
+                     .host = url.HostField(),
+                     .base_path = url.base_path,
                      .api_key = flags.api_key,
                      .model = flags.model,
                      .only = only,
@@ -92,7 +94,7 @@ int RunConformance(const Arguments& arguments) {
       "Asks an OpenAI-compatible server what OpenAI's reference and Pixii promise, and prints a "
       "table; exit status 1 if a case fails.";
   command.options = RowsOf(flags);
-  command.positionals = {{.name = "URL", .help = "http://host:port of the server"}};
+  command.positionals = {{.name = "URL", .help = "http://host:port or https://host of the server"}};
   const auto [parsed, exit] = ParseOrExit(command, arguments);
   if (exit != kGoOn) {
     return exit;

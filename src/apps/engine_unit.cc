@@ -8,6 +8,7 @@
 #include "apps/logits_processors.h"
 #include "apps/mock_engine.h"
 #include "apps/model_source.h"
+#include "apps/progress_bar.h"
 #include "apps/transfer_agent_maker.h"
 #include "apps/version.h"
 #include "rt/process.h"
@@ -195,8 +196,11 @@ Result<void> EngineUnit::LoadHost() {
     PX_TRY(host_, ModelHost::LoadMock(folder_, options_.engine, *mock));
     return {};
   }
-  PX_TRY(host_,
-         ModelHost::Load(folder_, options_.engine, [this](double done) { SayLoading(done); }));
+  ProgressBar bar("loading " + name_);
+  PX_TRY(host_, ModelHost::Load(folder_, options_.engine, [&](double done) {
+           SayLoading(done);
+           bar.Show(done);
+         }));
   return {};
 }
 

@@ -88,7 +88,7 @@ class Asker final {
     const bool routed = ask.path.starts_with("/v1");
     std::string bytes =
         fmt::format("{} {}{} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", ask.method,
-                    routed ? options_.base_path : "", ask.path, options_.server.ToString());
+                    routed ? options_.base_path : "", ask.path, options_.host);
     if (!options_.api_key.empty()) {
       bytes += "Authorization: Bearer " + options_.api_key + "\r\n";
     }
@@ -301,40 +301,6 @@ wire::Json ConformanceReport::ToJson() const {
   out.Set("scores", std::move(scores));
   out.Set("cases", std::move(cases_json));
   return out;
-}
-
-Result<std::pair<rt::Address, std::string>> ParseServerUrl(std::string_view url) {
-  const auto wrong = [&](std::string_view why) {
-    return Fail(Code::kInvalidArgument, fmt::format("\"{}\" {}", url, why), "URL");
-  };
-  std::string_view rest = url;
-  if (rest.starts_with("https://")) {
-    return Fail(Code::kUnsupported,
-                fmt::format("{}: only http:// is asked; put a proxy that ends TLS before it", url),
-                "URL");
-  }
-  if (rest.starts_with("http://")) {
-    rest.remove_prefix(7);
-  } else if (rest.find("://") != rest.npos) {
-    return wrong("is no http:// address");
-  }
-  const std::size_t slash = rest.find('/');
-  std::string path(slash == rest.npos ? std::string_view() : rest.substr(slash));
-  std::string place(rest.substr(0, slash));
-  if (place.empty()) {
-    return wrong("names no host");
-  }
-  if (place.find_last_of(':') == place.npos || place.ends_with(']')) {
-    place += ":80";
-  }
-  PX_TRY(rt::Address address, rt::ParseAddress(place));
-  while (path.ends_with('/')) {
-    path.pop_back();
-  }
-  if (path.ends_with("/v1")) {
-    path.resize(path.size() - 3);
-  }
-  return std::pair{std::move(address), std::move(path)};
 }
 
 Result<std::vector<ConformanceCase>> SelectCases(std::vector<ConformanceCase> cases,

@@ -77,6 +77,7 @@ std::vector<ConformanceCase> FieldCases();
 
 struct ConformanceOptions {
   rt::Address server;
+  std::string host;                                       // as the field Host has it
   std::string base_path;                                  // before /v1, mostly empty
   std::string api_key;                                    // empty: none
   std::string model;                                      // empty: the first that the server lists
@@ -99,10 +100,6 @@ struct ConformanceReport {
   std::string ToText() const;
   wire::Json ToJson() const;
 };
-
-/// "http://host:port/path/v1" to address and what stands before /v1. Errors: kInvalidArgument,
-/// kUnsupported for https.
-Result<std::pair<rt::Address, std::string>> ParseServerUrl(std::string_view url);
 
 /// Those of `cases` that `only` names. Errors: kInvalidArgument for a word that names none.
 Result<std::vector<ConformanceCase>> SelectCases(std::vector<ConformanceCase> cases,

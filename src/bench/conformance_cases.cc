@@ -881,6 +881,7 @@ std::vector<ConformanceCase> ConformanceCases() {
   AddErrors(table);
   AddStreams(table);
   AddUsage(table);
+  table.Take(SurfaceCases());
   AddHostileBodies(table);
   AddHostileRest(table);
   return std::move(table).Take();

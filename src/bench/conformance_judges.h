@@ -18,6 +18,9 @@ namespace pixii::bench {
 using Judge = std::function<Verdict(std::span<const ServerAnswer>)>;
 using WholeJudge = Verdict (*)(std::span<const WholeAnswer>);
 
+/// The cases of Responses, embeddings, images and Anthropic's messages.
+std::vector<ConformanceCase> SurfaceCases();
+
 /// Key and value of JSON, as text.
 using Members = std::vector<std::pair<std::string, std::string>>;
 

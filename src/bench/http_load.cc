@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "rt/sync.h"
@@ -32,7 +34,8 @@ struct Connection {
 // whoever measures on the machine that is measured must cost little.
 class Events final {
  public:
-  Events(rt::Time sent, RequestSample& sample) : sent_(sent), last_(sent), sample_(sample) {}
+  Events(rt::Time sent, bool keeps_ids, RequestSample& sample)
+      : sent_(sent), last_(sent), sample_(sample), keeps_ids_(keeps_ids) {}
 
   Result<void> Take(std::string_view piece, rt::Time now) {
     unread_ += piece;
@@ -67,12 +70,14 @@ class Events final {
 
   bool done() const { return done_; }
 
+  const std::vector<TokenId>& ids() const { return ids_; }
+
  private:
   static constexpr std::string_view kData = "data: ";
   static constexpr std::string_view kEnd = "\n\n";
 
   // Inside a string of JSON quotes are escaped, so what is found here is a member's name.
-  static Result<std::uint32_t> CountTokens(std::string_view data) {
+  Result<std::uint32_t> CountTokens(std::string_view data) {
     constexpr std::string_view kIds = "\"token_ids\":[";
     std::uint32_t tokens = 0;
     std::size_t at = data.find(kIds);
@@ -83,21 +88,44 @@ class Events final {
       at += kIds.size();
       const std::string_view ids = data.substr(at, data.find(']', at) - at);
       tokens += ids.empty() ? 0 : 1 + static_cast<std::uint32_t>(std::ranges::count(ids, ','));
+      if (keeps_ids_) {
+        KeepIds(ids);
+      }
     }
     return tokens;
+  }
+
+  void KeepIds(std::string_view list) {
+    const char* at = list.data();
+    const char* const end = at + list.size();
+    while (at < end) {
+      TokenId id = 0;
+      const auto [next, error] = std::from_chars(at, end, id);
+      if (error == std::errc()) {
+        ids_.push_back(id);
+      }
+      at = std::find(next, end, ',');
+      at += at < end ? 1 : 0;
+    }
   }
 
   rt::Time sent_;
   rt::Time last_;
   RequestSample& sample_;
+  bool keeps_ids_;
   std::string unread_;
   bool done_ = false;
+  std::vector<TokenId> ids_;
 };
 
 class Load final {
  public:
-  Load(rt::Loop& loop, rt::Net& net, LoadOptions options)
-      : loop_(loop), net_(net), options_(std::move(options)), finished_(loop) {}
+  Load(rt::Loop& loop, rt::Net& net, LoadOptions options, LoadProgress progress)
+      : loop_(loop),
+        net_(net),
+        options_(std::move(options)),
+        progress_(std::move(progress)),
+        finished_(loop) {}
 
   rt::Task<Result<LoadResult>> Run() {
     begin_ = loop_.Now();
@@ -156,22 +184,50 @@ class Load final {
         auto sleep = loop_.SleepUntil(next->arrival);
         co_await std::move(sleep);
       }
-      RequestSample sample;
-      sample.input_tokens = next->request.input_tokens;
-      sample.arrival_ms = Milliseconds(next->arrival - begin_);
-      sample.send_delay_ms = Milliseconds(loop_.Now() - next->arrival);
-      auto one = One(connection, std::move(*next), sample);
-      Result<void> done = co_await std::move(one);
-      if (!done) {
-        sample.error = done.error().ToString();
-        connection.reset();
+      std::vector<TokenId> said;  // by both sides, in this conversation
+      for (std::uint32_t turn = 0; turn < options_.turns; ++turn) {
+        if (turn > 0) {
+          next->arrival = loop_.Now() + options_.turn_delay;
+          auto sleep = loop_.SleepUntil(next->arrival);
+          co_await std::move(sleep);
+        }
+        RequestSample sample;
+        sample.turn = turn;
+        const std::vector<TokenId> own = PromptOf(next->request, turn);
+        said.insert(said.end(), own.begin(), own.end());
+        sample.input_tokens = static_cast<std::uint32_t>(said.size());
+        sample.arrival_ms = Milliseconds(next->arrival - begin_);
+        sample.send_delay_ms = Milliseconds(loop_.Now() - next->arrival);
+        auto one = One(connection, *next, said, sample);
+        const Result<void> done = co_await std::move(one);
+        if (!done) {
+          sample.error = done.error().ToString();
+          connection.reset();
+        }
+        result_.samples.push_back(std::move(sample));
+        if (progress_) {
+          progress_(result_.samples.size());
+        }
+        if (!done) {
+          break;  // what comes after was not said
+        }
       }
-      result_.samples.push_back(std::move(sample));
     }
     (void)pass;
   }
 
-  std::string MakeRequest(const PlannedRequest& request) const {
+  // What a turn says for the first time.
+  std::vector<TokenId> PromptOf(PlannedRequest request, std::uint32_t turn) const {
+    constexpr int kTurnBit = 40;  // above all numbers of requests
+    if (turn > 0) {
+      request.index += static_cast<std::uint64_t>(turn) << kTurnBit;
+      request.prefix_tokens = 0;
+      request.hash_ids.clear();
+    }
+    return (options_.plan ? *options_.plan : own_plan_).Prompt(request, options_.token_id_max);
+  }
+
+  std::string MakeRequest(const PlannedRequest& request, std::span<const TokenId> prompt) const {
     std::string body = "{";
     if (!options_.model.empty()) {
       body += "\"model\":";
@@ -179,8 +235,6 @@ class Load final {
       body += ',';
     }
     body += "\"prompt\":[";
-    const std::vector<TokenId> prompt =
-        (options_.plan ? *options_.plan : own_plan_).Prompt(request, options_.token_id_max);
     for (std::size_t i = 0; i < prompt.size(); ++i) {
       body += fmt::format("{}{}", i == 0 ? "" : ",", prompt[i]);
     }
@@ -189,17 +243,19 @@ class Load final {
         "true}}",
         request.output_tokens, request.index);
     std::string head = fmt::format(
-        "POST /v1/completions HTTP/1.1\r\nHost: {}\r\nContent-Type: "
+        "POST {}/v1/completions HTTP/1.1\r\nHost: {}\r\nContent-Type: "
         "application/json\r\nContent-Length: {}\r\n",
-        options_.server.ToString(), body.size());
+        options_.base_path, options_.host.empty() ? options_.server.ToString() : options_.host,
+        body.size());
     if (!options_.api_key.empty()) {
       head += "Authorization: Bearer " + options_.api_key + "\r\n";
     }
     return head + "\r\n" + body;
   }
 
+  // `said` gets the answer's tokens, if there is a next turn.
   rt::Task<Result<void>> One(std::unique_ptr<Connection>& connection, Next next,
-                             RequestSample& sample) {
+                             std::vector<TokenId>& said, RequestSample& sample) {
     rt::Time deadline = loop_.Now() + options_.request_timeout;
     if (!connection) {
       auto connect = net_.Connect(options_.server, deadline);
@@ -207,10 +263,10 @@ class Load final {
       connection = std::make_unique<Connection>();
       connection->stream = std::move(stream);
     }
-    std::string request = MakeRequest(next.request);
+    std::string request = MakeRequest(next.request, said);
     // From the arrival: who waits for a place waits, whatever the server is asked meanwhile.
     const rt::Time sent = next.arrival;
-    Events events(sent, sample);
+    Events events(sent, options_.turns > 1, sample);
     auto write = connection->stream->Write(request, deadline);
     PX_CO_CHECK_OK(co_await std::move(write));
     auto reading = ReadAnswer(*connection, events, deadline);
@@ -224,6 +280,7 @@ class Load final {
                      fmt::format("{} tokens came, {} were asked for", sample.output_tokens,
                                  next.request.output_tokens));
     }
+    said.insert(said.end(), events.ids().begin(), events.ids().end());
     co_return Result<void>();
   }
 
@@ -254,6 +311,7 @@ class Load final {
   rt::Loop& loop_;
   rt::Net& net_;
   LoadOptions options_;
+  LoadProgress progress_;
   rt::Gate finished_;
   LoadPlan own_plan_;  // without requests: how prompts are made where no plan is given
   rt::Time begin_;
@@ -265,8 +323,9 @@ class Load final {
 
 }  // namespace
 
-rt::Task<Result<LoadResult>> RunLoad(rt::Loop& loop, rt::Net& net, LoadOptions options) {
-  Load load(loop, net, std::move(options));
+rt::Task<Result<LoadResult>> RunLoad(rt::Loop& loop, rt::Net& net, LoadOptions options,
+                                     LoadProgress progress) {
+  Load load(loop, net, std::move(options), std::move(progress));
   auto run = load.Run();
   co_return co_await std::move(run);
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,8 +17,10 @@ namespace pixii::bench {
 
 struct LoadOptions {
   rt::Address server;
-  std::string model;    // empty: the server's only one
-  std::string api_key;  // empty: none
+  std::string host;       // as the field Host has it; empty: as `server`
+  std::string base_path;  // before /v1
+  std::string model;      // empty: the server's only one
+  std::string api_key;    // empty: none
   std::uint32_t request_count = 200;
   rt::Duration time{};                     // after so long none is begun any more; zero: no limit
   std::uint32_t concurrency = 32;          // open requests at most
@@ -29,6 +32,9 @@ struct LoadOptions {
   std::uint64_t seed = 1;
   /// What comes when; in place of count, rate, lengths and seed.
   std::optional<LoadPlan> plan = {};
+  /// Requests of a conversation: each has what was said before in front. One place is its own.
+  std::uint32_t turns = 1;
+  rt::Duration turn_delay{};  // from the end of an answer to the next turn
   rt::Duration request_timeout = std::chrono::minutes(10);
 };
 
@@ -40,7 +46,8 @@ struct RequestSample {
   std::vector<double> gaps_ms;  // between chunks after the first
   std::uint32_t input_tokens = 0;
   std::uint32_t output_tokens = 0;
-  std::string error;  // empty if it ended well
+  std::uint32_t turn = 0;  // of its conversation
+  std::string error;       // empty if it ended well
 };
 
 struct LoadResult {
@@ -48,8 +55,12 @@ struct LoadResult {
   double elapsed_s = 0;
 };
 
+/// Called as requests end, with how many have.
+using LoadProgress = std::function<void(std::size_t ended)>;
+
 /// Runs the load to its end. Requests that fail are samples with an error. Errors: kUnavailable if
 /// nobody listens.
-rt::Task<Result<LoadResult>> RunLoad(rt::Loop& loop, rt::Net& net, LoadOptions options);
+rt::Task<Result<LoadResult>> RunLoad(rt::Loop& loop, rt::Net& net, LoadOptions options,
+                                     LoadProgress progress = nullptr);
 
 }  // namespace pixii::bench

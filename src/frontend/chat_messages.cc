@@ -284,6 +284,20 @@ Result<ChatMessages> ParseMessages(const Json& messages) {
   return made;
 }
 
+namespace {
+
+constexpr std::size_t kToolNameMax =
+    64;  // characters: OpenAI API reference, Create chat completion
+
+bool IsToolName(std::string_view name) {
+  return !name.empty() && name.size() <= kToolNameMax && std::ranges::all_of(name, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-';
+  });
+}
+
+}  // namespace
+
 Result<Json> ParseTools(const Json& tools) {
   if (!tools.is_array() || tools.array().size() > kToolsMax) {
     return Bad("tools", fmt::format("must be a list of at most {} tools", kToolsMax));
@@ -299,9 +313,9 @@ Result<Json> ParseTools(const Json& tools) {
       return Bad(at, "must be {\"type\":\"function\",\"function\":{...}}");
     }
     const Json* name = function->Find("name");
-    if (name == nullptr || !name->is_string() || name->string().empty() ||
-        name->string().size() > 256) {
-      return Bad(at + ".function.name", "must be a string of 1 to 256 bytes");
+    if (name == nullptr || !name->is_string() || !IsToolName(name->string())) {
+      return Bad(at + ".function.name",
+                 fmt::format("must be 1 to {} of a-z, A-Z, 0-9, _ and -", kToolNameMax));
     }
     if (!names.insert(name->string()).second) {
       return Bad(at + ".function.name",

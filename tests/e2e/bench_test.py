@@ -1,7 +1,9 @@
 """The benches run and say what they promise to say; no figure is asserted."""
+import contextlib
 import json
 import os
 import pathlib
+import pty
 import shutil
 import subprocess
 import tempfile
@@ -206,6 +208,52 @@ class Bench(unittest.TestCase):
             self.assertEqual(rows["failed_requests"]["value"], 0)
             counted = sum(v for k, v in server.metrics().items() if k.startswith("dynamo_frontend_output_tokens_total"))
             self.assertEqual(counted, 2 * 24 * 20)
+
+    def test_serve_talks_in_turns_and_over_several_concurrencies(self):
+        with harness.Server() as server, tempfile.TemporaryDirectory() as folder:
+            base = ["bench", "serve", "--url", f"http://localhost:{server.port}", "--repeats", "1", "--output-tokens", "5", "--json"]
+            path = pathlib.Path(folder) / "turns.json"
+            out = harness.run_pixii(*base, "--requests", "12", "--turns", "3", "--turn-delay", "1ms", "--concurrency", "2",
+                                    "--input-tokens", "40", "--profile-export", str(path))
+            self.assertEqual((out.returncode, out.stderr), (0, ""), "no bar where there is no terminal")
+            rows = self.check_report(out.stdout, ["ttft_later_turns_p50"])
+            self.assertEqual(rows["failed_requests"]["value"], 0)
+            lengths = sorted(row["input_sequence_length"] for row in json.loads(path.read_text())["pixii_requests"])
+            self.assertEqual(lengths, [40] * 4 + [85] * 4 + [130] * 4)  # what was said before, answers too, stands in front
+            cached = sum(v for k, v in server.metrics().items() if k.startswith("dynamo_frontend_cached_tokens_sum"))
+            self.assertGreaterEqual(cached, 4 * (32 + 80))
+            page = pathlib.Path(folder) / "page.html"
+            out = harness.run_pixii(*base, "--requests", "8", "--input-tokens", "20", "--sweep", "1,2,4", "--html", str(page))
+            self.assertEqual(out.returncode, 0, out.stderr)
+            self.check_report(out.stdout, ["ttft_p50@1", "output_throughput@2", "latency_p99@4"])
+            for name in ("1 at a time", "4 at a time"):
+                self.assertIn(name, page.read_text())
+            out = harness.run_pixii(*base, "--sweep", "1,x")
+            self.assertEqual(out.returncode, 2)
+            self.assertIn('"x"', out.stderr)
+
+    def on_terminal(self, *arguments):
+        """What a command writes to standard error where that is a terminal."""
+        ours, its = pty.openpty()
+        try:
+            with open(its, "wb", closefd=True) as terminal:
+                done = subprocess.run([harness.BINARY, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=terminal,
+                                      timeout=120)
+            self.assertEqual(done.returncode, 0)
+            said = b""
+            with contextlib.suppress(OSError):  # nobody has the other end open any more
+                while piece := os.read(ours, 65536):
+                    said += piece
+            return said.decode()
+        finally:
+            os.close(ours)
+
+    def test_long_work_shows_how_far_it_is_in_a_terminal(self):
+        with harness.Server() as server:
+            said = self.on_terminal("bench", "serve", "--port", str(server.port), "--requests", "8", "--repeats", "1", "--output-tokens", "4")
+        self.assertRegex(said, r"requests, 32 at a time \[#+\.*\] +[0-9]+ %")
+        self.assertTrue(said.endswith("\r\x1b[K"), "it leaves nothing behind")
+        self.assertRegex(self.on_terminal("chat", "tiny-chat"), r"loading tiny-chat \[#*\.*\] +[0-9]+ %")
 
     def test_serve_takes_plans_traces_and_limits_and_writes_aiperfs_names(self):
         with harness.Server() as server, tempfile.TemporaryDirectory() as folder:

@@ -66,6 +66,13 @@ class Texts(Page):
     def test_timeline(self):
         self.run_case(self.server, "timeline")
 
+    def test_timeline_of_a_request_that_was_answered(self):
+        status, _, _ = self.server.request("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4},
+                                           {"x-request-id": "shown-1"})
+        self.assertEqual(status, 200)
+        self.server.wait_for(lambda: self.server.request("GET", "/v1/traces/shown-1")[0] == 200, 10, "its spans")
+        self.run_case(self.server, "traced", id="shown-1", spans=2)
+
     def test_keyboard(self):
         self.run_case(self.server, "keyboard")
 

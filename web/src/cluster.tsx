@@ -1,7 +1,7 @@
 // The cluster as this frontend sees it, now.
 import { useState } from "preact/hooks";
 import { ask, askJson } from "./api";
-import { Field, Problem, textOf, usePolled } from "./parts";
+import { Bar, Field, Problem, Table, textOf, usePolled } from "./parts";
 
 interface Load {
   state: string;
@@ -44,13 +44,9 @@ export function samples(text: string): Sample[] {
 
 function Blocks({ load, label }: { load: Load; label: string }) {
   const { used, cached, total } = load.blocks;
-  const share = (count: number) => `${total ? (count / total) * 100 : 0}%`;
   return (
     <div>
-      <div class="bar" role="img" aria-label={`${label}: of ${total} KV blocks ${used} used, ${cached} cached`}>
-        <i class="used" style={{ width: share(used) }} />
-        <i class="cached" style={{ width: share(cached) }} />
-      </div>
+      <Bar whole={total} parts={[{ kind: "used", size: used }, { kind: "cached", size: cached }]} label={`${label}: of ${total} KV blocks ${used} used, ${cached} cached`} />
       <small>{used} used, {cached} cached, {total}</small>
     </div>
   );
@@ -83,46 +79,36 @@ export function Cluster({ apiKey }: { apiKey: string }) {
             <div><dt>workers of other processes</dt><dd>{view.workers.length}</dd></div>
           </dl>
           <h2>Models</h2>
-          <div class="scroll" tabIndex={0} role="region" aria-label="models">
-            <table>
-              <thead><tr>{["model", "state", "version", "running", "queued", "KV blocks", "ranks"].map((name) => <th scope="col">{name}</th>)}</tr></thead>
-              <tbody>
-                {view.models.map((model) => (
-                  <tr>
-                    <th scope="row">{model.name}<br /><small>{model.task}, {model.context_tokens} tokens{model.adapters.length ? `, ${model.adapters.length} adapters` : ""}</small></th>
-                    <td><State name={model.ready ? "ready" : "not ready"} good={model.ready} />{model.ready ? null : <><br /><small>{model.message}</small></>}</td>
-                    <td><code>{model.version.slice(0, 8)}</code></td>
-                    <td>{model.load.running}</td>
-                    <td>{model.load.queued}</td>
-                    <td><Blocks load={model.load} label={model.name} /></td>
-                    <td>{model.ranks.length > 1 ? model.ranks.map((rank, at) => <Blocks load={rank} label={`rank ${at}, ${rank.state}`} />) : model.ranks.length ? model.ranks[0]!.state : "in workers"}</td>
-                  </tr>
-                ))}
-                {view.media_model ? <tr><th scope="row">{view.media_model}<br /><small>video, image</small></th><td colSpan={6}>in this process</td></tr> : null}
-              </tbody>
-            </table>
-          </div>
+          <Table name="models" heads={["model", "state", "version", "running", "queued", "KV blocks", "ranks"]}>
+            {view.models.map((model) => (
+              <tr>
+                <th scope="row">{model.name}<br /><small>{model.task}, {model.context_tokens} tokens{model.adapters.length ? `, ${model.adapters.length} adapters` : ""}</small></th>
+                <td><State name={model.ready ? "ready" : "not ready"} good={model.ready} />{model.ready ? null : <><br /><small>{model.message}</small></>}</td>
+                <td><code>{model.version.slice(0, 8)}</code></td>
+                <td>{model.load.running}</td>
+                <td>{model.load.queued}</td>
+                <td><Blocks load={model.load} label={model.name} /></td>
+                <td>{model.ranks.length > 1 ? model.ranks.map((rank, at) => <Blocks load={rank} label={`rank ${at}, ${rank.state}`} />) : model.ranks.length ? model.ranks[0]!.state : "in workers"}</td>
+              </tr>
+            ))}
+            {view.media_model ? <tr><th scope="row">{view.media_model}<br /><small>video, image</small></th><td colSpan={6}>in this process</td></tr> : null}
+          </Table>
           {view.workers.length ? (
             <>
               <h2>Workers</h2>
-              <div class="scroll" tabIndex={0} role="region" aria-label="workers">
-                <table>
-                  <thead><tr>{["worker", "role", "state", "ranks", "running", "queued", "KV blocks"].map((name) => <th scope="col">{name}</th>)}</tr></thead>
-                  <tbody>
-                    {view.workers.map((worker) => (
-                      <tr>
-                        <th scope="row"><code>{worker.name}</code><br /><small>{worker.model} {worker.version.slice(0, 8)}, {worker.address}</small></th>
-                        <td>{worker.role}</td>
-                        <td><State name={worker.state} good={worker.state === "available"} /><br /><small>{[worker.reason, worker.message].filter(Boolean).join(": ")}</small></td>
-                        <td>{worker.ranks.first} to {worker.ranks.first + worker.ranks.count - 1}</td>
-                        <td>{worker.load?.running ?? ""}</td>
-                        <td>{worker.load?.queued ?? ""}</td>
-                        <td>{worker.load ? <Blocks load={worker.load} label={`worker ${worker.name}`} /> : null}</td>
-                      </tr>
-                    ))}
-                  </tbody>
-                </table>
-              </div>
+              <Table name="workers" heads={["worker", "role", "state", "ranks", "running", "queued", "KV blocks"]}>
+                {view.workers.map((worker) => (
+                  <tr>
+                    <th scope="row"><code>{worker.name}</code><br /><small>{worker.model} {worker.version.slice(0, 8)}, {worker.address}</small></th>
+                    <td>{worker.role}</td>
+                    <td><State name={worker.state} good={worker.state === "available"} /><br /><small>{[worker.reason, worker.message].filter(Boolean).join(": ")}</small></td>
+                    <td>{worker.ranks.first} to {worker.ranks.first + worker.ranks.count - 1}</td>
+                    <td>{worker.load?.running ?? ""}</td>
+                    <td>{worker.load?.queued ?? ""}</td>
+                    <td>{worker.load ? <Blocks load={worker.load} label={`worker ${worker.name}`} /> : null}</td>
+                  </tr>
+                ))}
+              </Table>
             </>
           ) : null}
           <Tiers all={value.metrics} />
@@ -198,22 +184,17 @@ function Holders({ models, workers }: { models: View["models"]; workers: View["w
             <p>
               {found.choice ? <>It would go to <code>{nameOf(found.choice.worker_id)}</code>, rank {found.choice.dp_rank}, with {found.choice.overlap_tokens} of {found.isl_tokens} tokens cached</> : found.refusal?.message} (mode {found.mode}).
             </p>
-            <div class="scroll" tabIndex={0} role="region" aria-label="candidates">
-              <table>
-                <thead><tr>{["worker", "rank", "standing", "device", "host", "disk", "shared", "active decode blocks", "cost"].map((name) => <th scope="col">{name}</th>)}</tr></thead>
-                <tbody>
-                  {found.candidates.map((one) => (
-                    <tr>
-                      <th scope="row"><code>{nameOf(one.worker_id)}</code></th>
-                      <td>{one.dp_rank}</td>
-                      <td>{one.standing}</td>
-                      {["device_blocks", "host_blocks", "disk_blocks", "shared_blocks", "active_decode_blocks"].map((name) => <td>{one.input[name]}</td>)}
-                      <td>{one.terms ? one.terms.cost.toFixed(2) : ""}</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </div>
+            <Table name="candidates" heads={["worker", "rank", "standing", "device", "host", "disk", "shared", "active decode blocks", "cost"]}>
+              {found.candidates.map((one) => (
+                <tr>
+                  <th scope="row"><code>{nameOf(one.worker_id)}</code></th>
+                  <td>{one.dp_rank}</td>
+                  <td>{one.standing}</td>
+                  {["device_blocks", "host_blocks", "disk_blocks", "shared_blocks", "active_decode_blocks"].map((name) => <td>{one.input[name]}</td>)}
+                  <td>{one.terms ? one.terms.cost.toFixed(2) : ""}</td>
+                </tr>
+              ))}
+            </Table>
           </>
         ) : null}
       </div>

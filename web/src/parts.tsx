@@ -74,3 +74,25 @@ export function usePolled<T>(look: () => Promise<T>, every: number, again: unkno
   }, [again]);
   return state;
 }
+
+/** Shares of a whole, one behind the other, from `begin` on. Without a label it repeats what stands beside it. */
+export function Bar({ whole, begin = 0, parts, label }: { whole: number; begin?: number; parts: { kind: "used" | "cached"; size: number }[]; label?: string }) {
+  const share = (size: number) => `${whole ? (size / whole) * 100 : 0}%`;
+  return (
+    <div class="bar" {...(label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" as const })}>
+      {parts.map(({ kind, size }, at) => <i class={kind} style={{ marginLeft: share(at ? 0 : begin), width: share(size) }} />)}
+    </div>
+  );
+}
+
+/** A table that scrolls by itself where it is too wide. */
+export function Table({ name, heads, kind, children }: { name: string; heads: string[]; kind?: string; children: ComponentChildren }) {
+  return (
+    <div class="scroll" tabIndex={0} role="region" aria-label={name}>
+      <table class={kind}>
+        <thead><tr>{heads.map((head) => <th scope="col">{head}</th>)}</tr></thead>
+        <tbody>{children}</tbody>
+      </table>
+    </div>
+  );
+}

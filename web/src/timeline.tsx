@@ -1,43 +1,20 @@
 // What one request did, and when.
 import { useEffect, useState } from "preact/hooks";
 import { askJson } from "./api";
-import { Field, Problem, textOf } from "./parts";
+import { Bar, Field, Problem, Table, textOf } from "./parts";
 
 interface Span {
   name: string;
   span_id: string;
-  parent_id: string | null;
+  parent_span_id: string | null;
   start_ns: number;
-  duration_ns: number;
+  end_ns: number;
   attributes: Record<string, unknown>;
-}
-
-/** A span's parent and end come under either of two names. */
-interface Told extends Partial<Omit<Span, "name" | "span_id" | "start_ns">> {
-  name: string;
-  span_id: string;
-  start_ns: number;
-  parent_span_id?: string | null;
-  end_ns?: number;
 }
 
 interface Trace {
   trace_id: string;
   spans: Span[];
-}
-
-function read({ trace_id, spans }: { trace_id: string; spans: Told[] }): Trace {
-  return {
-    trace_id,
-    spans: spans.map(({ name, span_id, start_ns, parent_id, parent_span_id, duration_ns, end_ns, attributes }) => ({
-      name,
-      span_id,
-      start_ns,
-      parent_id: parent_id ?? parent_span_id ?? null,
-      duration_ns: duration_ns ?? (end_ns ?? start_ns) - start_ns,
-      attributes: attributes ?? {},
-    })),
-  };
 }
 
 const milliseconds = (ns: number) => `${(ns / 1e6).toFixed(2)} ms`;
@@ -47,7 +24,7 @@ export function ordered(spans: Span[]): { span: Span; depth: number }[] {
   const known = new Set(spans.map((span) => span.span_id));
   const out: { span: Span; depth: number }[] = [];
   const under = (parent: string | null, depth: number) => {
-    const here = spans.filter((span) => (parent === null ? !span.parent_id || !known.has(span.parent_id) : span.parent_id === parent));
+    const here = spans.filter((span) => (parent === null ? !span.parent_span_id || !known.has(span.parent_span_id) : span.parent_span_id === parent));
     for (const span of here.sort((left, right) => left.start_ns - right.start_ns)) {
       if (out.some((one) => one.span === span)) continue; // a circle is no tree
       out.push({ span, depth });
@@ -66,7 +43,7 @@ export function Timeline({ id }: { id: string }) {
     setError(null);
     setTrace(null);
     try {
-      setTrace(read(await askJson(`/v1/traces/${encodeURIComponent(name)}`)));
+      setTrace(await askJson<Trace>(`/v1/traces/${encodeURIComponent(name)}`));
     } catch (problem) {
       setError(problem);
     }
@@ -76,8 +53,7 @@ export function Timeline({ id }: { id: string }) {
     if (id) void look(id);
   }, [id]);
   const begin = Math.min(...(trace?.spans ?? []).map((span) => span.start_ns));
-  const end = Math.max(...(trace?.spans ?? []).map((span) => span.start_ns + span.duration_ns));
-  const share = (ns: number) => `${(ns / Math.max(end - begin, 1)) * 100}%`;
+  const end = Math.max(...(trace?.spans ?? []).map((span) => span.end_ns));
   return (
     <section aria-label="Timeline">
       <form
@@ -96,25 +72,20 @@ export function Timeline({ id }: { id: string }) {
         {trace ? (
           <>
             <p>Trace <code>{trace.trace_id}</code>, {milliseconds(end - begin)}</p>
-            <div class="scroll" tabIndex={0} role="region" aria-label="spans">
-              <table class="spans">
-                <thead><tr><th scope="col">span</th><th scope="col">begins</th><th scope="col">takes</th><th scope="col" class="wide">when</th></tr></thead>
-                <tbody>
-                  {ordered(trace.spans).map(({ span, depth }) => (
-                    <tr>
-                      <th scope="row" style={{ paddingLeft: `${0.5 + depth}rem` }}>
-                        {Object.keys(span.attributes).length ? (
-                          <details><summary>{span.name}</summary><pre>{JSON.stringify(span.attributes, null, 1)}</pre></details>
-                        ) : span.name}
-                      </th>
-                      <td>{milliseconds(span.start_ns - begin)}</td>
-                      <td>{milliseconds(span.duration_ns)}</td>
-                      <td><div class="bar" aria-hidden="true"><i class="used" style={{ marginLeft: share(span.start_ns - begin), width: share(span.duration_ns) }} /></div></td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </div>
+            <Table name="spans" kind="spans" heads={["span", "begins", "takes", "when"]}>
+              {ordered(trace.spans).map(({ span, depth }) => (
+                <tr>
+                  <th scope="row" style={{ paddingLeft: `${0.5 + depth}rem` }}>
+                    {Object.keys(span.attributes).length ? (
+                      <details><summary>{span.name}</summary><pre>{JSON.stringify(span.attributes, null, 1)}</pre></details>
+                    ) : span.name}
+                  </th>
+                  <td>{milliseconds(span.start_ns - begin)}</td>
+                  <td>{milliseconds(span.end_ns - span.start_ns)}</td>
+                  <td><Bar whole={Math.max(end - begin, 1)} begin={span.start_ns - begin} parts={[{ kind: "used", size: span.end_ns - span.start_ns }]} /></td>
+                </tr>
+              ))}
+            </Table>
           </>
         ) : null}
       </div>

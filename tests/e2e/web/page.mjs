@@ -251,9 +251,9 @@ const cases = {
     await page.getByRole("alert").filter({ hasText: "404 not_found" }).waitFor();
     const ms = 1_000_000;
     const spans = [
-      { name: "request", span_id: "a", parent_id: null, start_ns: 5 * ms, duration_ns: 20 * ms, attributes: { model: "tiny" } },
-      { name: "decode", span_id: "c", parent_id: "a", start_ns: 15 * ms, duration_ns: 10 * ms, attributes: {} },
-      { name: "prefill", span_id: "b", parent_id: "a", start_ns: 7 * ms, duration_ns: 8 * ms, attributes: {} },
+      { name: "request", span_id: "a", parent_span_id: null, start_ns: 5 * ms, end_ns: 25 * ms, attributes: { model: "tiny" } },
+      { name: "decode", span_id: "c", parent_span_id: "a", start_ns: 15 * ms, end_ns: 25 * ms, attributes: {} },
+      { name: "prefill", span_id: "b", parent_span_id: "a", start_ns: 7 * ms, end_ns: 15 * ms, attributes: {} },
     ];
     await page.route("**/v1/traces/one", (route) => route.fulfill({ json: { request_id: "one", trace_id: "0af7", spans } }));
     await page.getByLabel("Request id").fill("one");
@@ -263,6 +263,20 @@ const cases = {
     assert.deepEqual(rows.map((row) => row.filter(Boolean).slice(-2)), [["0.00 ms", "20.00 ms"], ["2.00 ms", "8.00 ms"], ["10.00 ms", "10.00 ms"]]);
     assert.match(rows[1].join(), /prefill/);
     await accessible(page);
+  },
+
+  /** Of a request that the server answered, by its own account. */
+  async traced(page) {
+    const trace = await (await fetch(`${url}/v1/traces/${given.id}`)).json();
+    await page.goto(`${url}/#timeline/${given.id}`);
+    await page.getByText(trace.trace_id).waitFor();
+    const names = await page.locator(".spans tbody tr th").evaluateAll((all) => all.map((cell) => (cell.querySelector("summary") ?? cell).innerText.trim()));
+    assert.deepEqual([...names].sort(), trace.spans.map((span) => span.name).sort());
+    assert.ok(names.length >= given.spans, `${names}`);
+    const inset = await page.locator(".spans tbody tr th").evaluateAll((all) => all.map((cell) => parseFloat(cell.style.paddingLeft)));
+    assert.ok(inset[0] === Math.min(...inset) && Math.max(...inset) > inset[0], `the parts of a request stand below it: ${inset}`);
+    await accessible(page);
+    await picture(page);
   },
 
   async pictures(page) {

@@ -86,18 +86,6 @@ TEST(ConformanceTest, CasesAreChosenByGroupAndName) {
   EXPECT_FALSE(SelectCases(ConformanceCases(), {"cancle"}));
 }
 
-TEST(ConformanceTest, AddressesAreReadWithAndWithoutTheirParts) {
-  const auto whole = ParseServerUrl("http://127.0.0.1:8123/base/v1/");
-  ASSERT_TRUE(whole);
-  EXPECT_EQ(whole->first.ToString(), "127.0.0.1:8123");
-  EXPECT_EQ(whole->second, "/base");
-  EXPECT_EQ(ParseServerUrl("127.0.0.1:80")->second, "");
-  EXPECT_EQ(ParseServerUrl("http://127.0.0.1")->first.port, 80);
-  EXPECT_EQ(ParseServerUrl("https://a").error().code(), Code::kUnsupported);
-  EXPECT_FALSE(ParseServerUrl("ftp://a"));
-  EXPECT_FALSE(ParseServerUrl("http:///v1"));
-}
-
 TEST(ConformanceTest, TheScoreCountsOpenAisAndOursApart) {
   ConformanceReport report;
   ConformanceCase asked;
