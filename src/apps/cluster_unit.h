@@ -25,7 +25,11 @@ inline constexpr std::string_view kFrontendComponent = "frontend";
 inline constexpr std::string_view kHttpEndpoint = "http";
 inline constexpr std::string_view kHttpsEndpoint = "https";
 
-/// As --discovery says. Errors: kInvalidArgument, kUnsupported naming the flag.
+/// The store that --discovery names. Errors: kInvalidArgument, kUnsupported naming the flag.
+Result<std::unique_ptr<control::LeaseStore>> OpenStore(ProcessUnit& process,
+                                                       const ClusterFlags& flags);
+
+/// As --discovery says. Errors: likewise.
 Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
                                                           const ClusterFlags& flags);
 

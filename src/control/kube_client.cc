@@ -58,17 +58,10 @@ KubeClient::KubeClient(rt::Loop& loop, rt::Net& net, KubeAccess access)
       net_(tls_net_ == nullptr ? net : *tls_net_) {}
 
 std::string KubeClient::PathOf(KubeKind kind, std::string_view name) const {
-  std::string_view group = "api/v1";
-  std::string_view plural = "configmaps";
-  if (kind == KubeKind::kLease) {
-    group = "apis/coordination.k8s.io/v1";
-    plural = "leases";
-  } else if (kind == KubeKind::kGraph) {
-    group = "apis/nvidia.com/v1beta1";
-    plural = "dynamographdeployments";
-  }
-  return fmt::format("/{}/namespaces/{}/{}{}{}", group, access_.space, plural,
-                     name.empty() ? "" : "/", name);
+  const KubePlace place = PlaceOf(kind);
+  const bool has_group = place.api_version.find('/') != std::string_view::npos;
+  return fmt::format("/{}/{}/namespaces/{}/{}{}{}", has_group ? "apis" : "api", place.api_version,
+                     access_.space, place.plural, name.empty() ? "" : "/", name);
 }
 
 HttpCall KubeClient::CallOf(std::string method, std::string target, std::string body) const {

@@ -19,7 +19,16 @@
 
 namespace pixii::control {
 
-enum class KubeKind : std::uint8_t { kLease, kConfigMap, kGraph };
+enum class KubeKind : std::uint8_t { kLease, kConfigMap, kService, kDeployment, kGraphDeployment };
+
+/// Where the API serves objects of a kind.
+struct KubePlace {
+  std::string_view api_version;
+  std::string_view plural;
+  std::string_view kind;
+};
+
+KubePlace PlaceOf(KubeKind kind);
 
 /// Objects with this label are ours.
 inline constexpr std::string_view kKubeSelector = "pixii.dev/store=v1";
