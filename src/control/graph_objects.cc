@@ -259,8 +259,8 @@ Json SelectorOf(const DeploymentGraph& graph, const GraphPart& part) {
 }
 
 Json MetadataOf(const DeploymentGraph& graph, const GraphPart& part) {
-  Json owner = Members({{"apiVersion", PlaceOf(KubeKind::kGraphDeployment).api_version},
-                        {"kind", PlaceOf(KubeKind::kGraphDeployment).kind},
+  Json owner = Members({{"apiVersion", PlaceOf(KubeKind::kGraph).api_version},
+                        {"kind", PlaceOf(KubeKind::kGraph).kind},
                         {"name", graph.name},
                         {"uid", graph.uid},
                         {"controller", true},

@@ -466,13 +466,13 @@ class Planner final {
       return;
     }
     const bool same_state = TextAt(status, {"state"}) == TextAt(before_, {"state"});
-    const KubePlace place = PlaceOf(KubeKind::kGraphDeployment);
+    const KubePlace place = PlaceOf(KubeKind::kGraph);
     Json object = *seen_.graph;
     object.Set("apiVersion", place.api_version);
     object.Set("kind", place.kind);
     object.Set("status", std::move(status));
     actions_.push_back({.verb = KubeAction::Verb::kReplaceStatus,
-                        .kind = KubeKind::kGraphDeployment,
+                        .kind = KubeKind::kGraph,
                         .name = TextAt(*seen_.graph, {"metadata", "name"}),
                         .object = std::move(object),
                         .why = same_state ? "" : std::move(why)});

@@ -59,7 +59,7 @@ KubePlace PlaceOf(KubeKind kind) {
       return {.api_version = "v1", .plural = "services", .kind = "Service"};
     case KubeKind::kDeployment:
       return {.api_version = "apps/v1", .plural = "deployments", .kind = "Deployment"};
-    case KubeKind::kGraphDeployment:
+    case KubeKind::kGraph:
       break;
   }
   return {.api_version = "nvidia.com/v1beta1",

@@ -19,7 +19,7 @@
 
 namespace pixii::control {
 
-enum class KubeKind : std::uint8_t { kLease, kConfigMap, kService, kDeployment, kGraphDeployment };
+enum class KubeKind : std::uint8_t { kLease, kConfigMap, kService, kDeployment, kGraph };
 
 /// Where the API serves objects of a kind.
 struct KubePlace {

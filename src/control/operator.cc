@@ -79,9 +79,9 @@ rt::Time Operator::call_deadline() const { return loop_.Now() + options_.beat; }
 // ---- what there is
 
 Operator::Side& Operator::SideOf(KubeKind kind) {
-  return kind == KubeKind::kGraphDeployment ? graphs_
-         : kind == KubeKind::kDeployment    ? deployments_
-                                            : services_;
+  return kind == KubeKind::kGraph        ? graphs_
+         : kind == KubeKind::kDeployment ? deployments_
+                                         : services_;
 }
 
 void Operator::Follow(Side& side, std::string selector) {
@@ -133,9 +133,8 @@ void Operator::Drop(Side& side, const std::string& name, std::string_view versio
 }
 
 void Operator::MarkOf(const Side& side, const Json& object) {
-  Mark(side.kind == KubeKind::kGraphDeployment
-           ? NameOf(object)
-           : TextAt(object, {"metadata", "labels", kGraphLabel}));
+  Mark(side.kind == KubeKind::kGraph ? NameOf(object)
+                                     : TextAt(object, {"metadata", "labels", kGraphLabel}));
 }
 
 void Operator::Mark(const std::string& graph) {
@@ -357,7 +356,7 @@ rt::Task<void> Operator::Refresh(std::string graph, KubeKind kind, std::string n
     Drop(side, name, "");
     co_return;
   }
-  const bool ours = kind == KubeKind::kGraphDeployment ||
+  const bool ours = kind == KubeKind::kGraph ||
                     TextAt(read->body, {"metadata", "labels", kManagedByLabel}) == kManagedBy;
   if (ours) {
     Take(side, std::move(read->body));

@@ -99,7 +99,7 @@ class Operator final {
   std::function<void(const std::string&)> on_news_;
   KubeElection election_;
   bool led_ = false;
-  Side graphs_{.kind = KubeKind::kGraphDeployment, .objects = {}, .follower = {}};
+  Side graphs_{.kind = KubeKind::kGraph, .objects = {}, .follower = {}};
   Side deployments_{.kind = KubeKind::kDeployment, .objects = {}, .follower = {}};
   Side services_{.kind = KubeKind::kService, .objects = {}, .follower = {}};
   std::map<std::string, Turn> turns_;  // of graphs
