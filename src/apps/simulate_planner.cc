@@ -33,7 +33,7 @@ Result<sim::PlannerSimOptions> OptionsOf(const TraceFlags& flags, std::uint64_t 
   if (flags.planner_config.empty()) {
     out.config.max_gpu_budget = -1;
     out.config.throughput_adjustment_interval_seconds = 15;
-    out.config.load_predictor = "kalman";
+    out.config.load_predictor = "adaptive";
     out.config.scale_down_window_seconds = 120;
   }
   if (flags.ttft_goal > 0) {
@@ -110,9 +110,16 @@ int SimulatePlanner(const TraceFlags& flags, std::uint64_t seed, bool json,
   if (!options) {
     return Complain(options.error());
   }
-  const Result<sim::PlannerLoad> load = LoadOf(flags, seed);
+  Result<sim::PlannerLoad> load = LoadOf(flags, seed);
   if (!load) {
     return Complain(load.error());
+  }
+  // Of a trace the planner has seen the first half, and is judged by the second.
+  sim::PlannerLoad before;
+  if (!flags.trace.empty()) {
+    before = sim::PartOf(*load, 0, load->seconds / 2);
+    load = sim::PartOf(*load, load->seconds / 2, load->seconds);
+    options->warm = &before;
   }
   // A crowd is judged from one start-up time on: nobody without foresight is there before.
   if (flags.trace.empty() && flags.load == "flash") {

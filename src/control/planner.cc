@@ -6,25 +6,37 @@
 #include <chrono>
 #include <cmath>
 #include <numeric>
+#include <utility>
+
+#include "control/planner_demand.h"
 
 namespace pixii::control {
 
 namespace {
 
 constexpr std::size_t kRecentMax = 2048;      // requests whose lengths are kept
-constexpr std::size_t kSampleMax = 192;       // of them, that the model looks at
 constexpr std::uint32_t kUnlimited = 10'000;  // workers, where no budget says less
-constexpr double kSeenMin = 20;               // requests ended before their share says anything
-constexpr double kRise = 1.03;                // of the correction, an interval
-constexpr double kRiseBehind = 1.01;          // with a backlog
-constexpr double kCorrectionMax = 2;
-constexpr double kCorrectionMin = 0.7;
-constexpr double kBacklogShare = 0.5;
-constexpr std::size_t kLately = 3;      // intervals
-constexpr double kGrowthMax = 1.2;      // of a forecast over what came lately
+constexpr double kLearn = 0.1;                // of the correction, an interval that all missed
+constexpr double kForget = 0.01;              // of it, an interval
+constexpr double kCorrectionMax = 1.3;
+constexpr double kCorrectionMin = 0.9;
+constexpr double kBacklogShare = 0.25;
+constexpr std::size_t kErrorsMax = 40;  // intervals
+constexpr double kErrorPrior = 0.05;
+constexpr double kLateErrorPrior = 0.15;
+constexpr double kWaitUsual = 0.25;  // of what the goal allows: what waits if there is no backlog
+constexpr double kErrorMost = 0.25;  // that a forecast is insured against; more is a jump
+constexpr double kLateErrorMost = 0.5;  // likewise, of one for when a pool may turn again
+constexpr double kSavedUsual = 0.33;    // of the workers, that are waited for as long as is said
+constexpr double kWindowLeast = 0.25;   // of the window, where more can be saved
+constexpr double kWindowMost = 4;       // likewise, less
+constexpr double kSlack = 0.02;         // of attainment
+constexpr double kThird = 1.2247;   // deviations: three such places vary as a normal distribution
+constexpr double kLastsMax = 8;     // intervals
+constexpr std::size_t kLately = 4;  // intervals
+constexpr double kGrowthMax = 1.2;  // of a forecast over what came lately
+constexpr double kHopeless = 0.05;  // of requests that keep the goal alone; fewer: no fleet does
 constexpr double kBusyHopeless = 0.85;  // what a fleet may carry whose goal cannot be kept
-// Places of a normal distribution, each standing for a fifth of it.
-constexpr std::array<double, 5> kPlaces = {-1.28, -0.52, 0, 0.52, 1.28};
 
 double SecondsOf(rt::Duration time) { return std::chrono::duration<double>(time).count(); }
 
@@ -33,6 +45,14 @@ rt::Duration DurationOf(double seconds) {
 }
 
 double Finite(double value) { return std::isfinite(value) ? std::max(value, 0.0) : 0; }
+
+/// Intervals until what is asked for now is there.
+std::size_t LeadOf(const PlannerConfig& config) {
+  const auto interval = static_cast<double>(config.throughput_adjustment_interval_seconds);
+  return std::max<std::size_t>(
+      static_cast<std::size_t>(std::ceil((config.start_up_seconds + interval) / interval - 1e-9)),
+      1);
+}
 
 }  // namespace
 
@@ -51,7 +71,12 @@ std::string_view StatusName(PlannerDecision::Status status) {
 }
 
 Planner::Planner(PlannerConfig config, EngineModel prefill, EngineModel decode)
-    : config_(std::move(config)), engines_{std::move(prefill), std::move(decode)} {}
+    : config_(std::move(config)),
+      engines_{std::move(prefill), std::move(decode)},
+      spread_(LeadOf(config_)),
+      ratios_{1},
+      places_(PlacesOf({}, 0, kErrorPrior)),
+      late_places_(PlacesOf({}, 0, kLateErrorPrior)) {}
 
 Result<Planner> Planner::Create(PlannerConfig config, EngineModel prefill, EngineModel decode) {
   const PredictorOptions options{
@@ -132,7 +157,11 @@ void Planner::Add(const PlannerObservation& seen) {
   sum_.kept += ended * std::min(Finite(seen.kept_share), 1.0);
   sum_.ttft_weighted += ended * Finite(seen.ttft_ms);
   sum_.itl_weighted += ended * Finite(seen.itl_ms);
-  for (const RequestSize& size : seen.sizes) {
+  Remember(seen.sizes);
+}
+
+void Planner::Remember(std::span<const RequestSize> sizes) {
+  for (const RequestSize& size : sizes) {
     if (std::isfinite(size.input) && std::isfinite(size.output) && size.input >= 0 &&
         size.output >= 0) {
       recent_.push_back(size);
@@ -143,53 +172,68 @@ void Planner::Add(const PlannerObservation& seen) {
   }
 }
 
-// At the end of an interval: what came, and whether the model was right about it.
-void Planner::Learn(const PlannerObservation& seen, rt::Time now) {
-  // The same places of the sample each time: a decision depends on what was seen alone.
-  sizes_.clear();
-  const std::size_t count = std::min(recent_.size(), kSampleMax);
-  for (std::size_t i = 0; i < count; ++i) {
-    sizes_.push_back(recent_[i * recent_.size() / count]);
-  }
+// At the end of an interval: what came.
+void Planner::LearnLoad() {
+  sizes_ = SampleOf(recent_);
   last_rate_ = sum_.seconds > 0 ? sum_.arrivals / sum_.seconds : 0;
   lately_.push_back(last_rate_);
   if (lately_.size() > kLately) {
     lately_.pop_front();
   }
   rate_->Observe(sum_.arrivals);
+  spread_.Observe(sum_.arrivals);
+  const double lasts = last_.mean_output *
+                       last_.pools[static_cast<std::size_t>(Pool::kDecode)].itl_ms / 1000 /
+                       std::max(sum_.seconds, 1.0);
+  ratios_ = spread_.Ratios(static_cast<std::size_t>(std::clamp(lasts, 1.0, kLastsMax)));
+  // Within an interval it goes on as from intervals to their halves, down to what a request lasts.
+  const double halves = std::log2(std::max(
+      std::min(sum_.seconds, 1 / std::max(lasts / std::max(sum_.seconds, 1.0), 1e-3)), 1.0));
+  const double sigma = std::sqrt(std::log1p(halves * spread_.Roughness()));
+  for (std::size_t i = 0; i < bursts_.size(); ++i) {
+    bursts_[i] = std::exp((static_cast<double>(i) - 1) * kThird * sigma - sigma * sigma / 2);
+  }
   if (!sizes_.empty()) {
     double input = 0;
     double output = 0;
+    const auto count = static_cast<double>(sizes_.size());
     for (const RequestSize& size : sizes_) {
-      input += size.input / static_cast<double>(count);
-      output += size.output / static_cast<double>(count);
+      input += size.input / count;
+      output += size.output / count;
     }
     input_->Observe(input);
     output_->Observe(output);
   }
+}
+
+// Likewise: what waits, and whether the model was right about what was kept.
+void Planner::Learn(const PlannerObservation& seen, rt::Time now) {
+  LearnLoad();
   // What waits beyond what the goal allows has to be worked off besides.
   const double usual = 2 * last_rate_ * config_.ttft_ms / 1000;
   // Not faster than the pool may shrink again: workers for a backlog stay when it is gone.
   const double horizon = std::max(config_.start_up_seconds + SecondsOf(tick()),
                                   kBacklogShare * config_.reversal_seconds);
   surplus_rate_ = std::max(Finite(seen.waiting) - usual, 0.0) / std::max(horizon, 1.0);
+  const bool behind = Finite(seen.waiting) > kWaitUsual * last_rate_ * config_.ttft_ms / 1000 + 2;
+  clear_ = behind ? 0 : clear_ + 1;
   // While workers start, what is kept says nothing of the model; while a backlog is worked off,
   // little.
   const bool settled =
       !changed_at_ || SecondsOf(now - *changed_at_) > config_.start_up_seconds + SecondsOf(tick());
-  const double rise = surplus_rate_ > 0 ? kRiseBehind : kRise;
-  if (settled && sum_.ended >= kSeenMin && !sizes_.empty()) {
+  if (settled && sum_.ended > 0 && !sizes_.empty()) {
     const Pool main = Has(Pool::kDecode) ? Pool::kDecode : Pool::kPrefill;
-    const double kept = sum_.kept / sum_.ended;
     const double workers = std::max<double>(pools_[static_cast<std::size_t>(main)].workers, 1);
-    const double promised = Attainment(main, {.mean = last_rate_, .deviation = 0}, workers);
-    const double goal = config_.target_attainment * last_.best_attainment;
-    if (kept < goal - 0.02 && promised >= goal) {
-      correction_ = std::min(correction_ * rise, kCorrectionMax);
-    } else if (kept > goal + 0.01 && promised < kept - 0.02) {
-      correction_ = std::max(correction_ * 0.97, kCorrectionMin);
-    } else {
-      correction_ += 0.02 * (1 - correction_);
+    // What ends just after a backlog came when there was one.
+    if (clear_ > kLately) {
+      const double rate = std::accumulate(lately_.begin(), lately_.end(), 0.0) /
+                          static_cast<double>(lately_.size());
+      const PoolLoad came{.role = RoleOf(main), .rate = rate * correction_, .sizes = sizes_};
+      const double missed =
+          Predict(EngineOf(main), came, Goal(), workers).attainment - sum_.kept / sum_.ended;
+      correction_ =
+          std::clamp(correction_ * std::exp(kLearn * missed) + kForget * (1 - correction_),
+                     kCorrectionMin, kCorrectionMax);
     }
     const PoolOutlook expected =
         Predict(EngineOf(main), {.role = RoleOf(main), .rate = last_rate_, .sizes = sizes_}, Goal(),
@@ -206,6 +250,29 @@ void Planner::Learn(const PlannerObservation& seen, rt::Time now) {
   sum_ = {};
 }
 
+// Of the rate when what starts now is there. Once an interval.
+Forecast Planner::Foresee() {
+  LearnErrors();
+  const auto interval = static_cast<double>(config_.throughput_adjustment_interval_seconds);
+  Forecast out = RateAhead(LeadOf(config_), interval);
+  // What starts now is there for all of the time until then, too.
+  out.mean = std::max(out.mean, RateAhead(1, interval).mean);
+  // A trend that has just begun is no reason to expect that it goes on for long.
+  out.mean = std::min(out.mean, kGrowthMax * *std::ranges::max_element(lately_));
+  forecasts_.push_back(out.mean);
+  return out;
+}
+
+void Planner::Warm(double arrivals, std::span<const RequestSize> sizes) {
+  sum_ = {.seconds = static_cast<double>(config_.throughput_adjustment_interval_seconds),
+          .arrivals = Finite(arrivals)};
+  Remember(sizes);
+  LearnLoad();
+  Foresee();
+  last_.mean_output = output_->Ahead(1).mean;
+  sum_ = {};
+}
+
 // The queueing model expects arrivals that know nothing of each other; what is left of the errors
 // is the rate's own.
 Forecast Planner::RateAhead(std::size_t steps, double interval) const {
@@ -214,18 +281,66 @@ Forecast Planner::RateAhead(std::size_t steps, double interval) const {
   return {.mean = out.mean / interval, .deviation = std::sqrt(own) / interval};
 }
 
-double Planner::Attainment(Pool pool, const Forecast& rate, double workers) const {
+// Of all requests, those of a burst counted as often as there are: what comes scatters around the
+// rate as it did, and what a burst leaves undone comes on top of what follows.
+double Planner::Attainment(Pool pool, double rate, double workers, double late) const {
   if (sizes_.empty()) {
     return 1;
   }
-  double sum = 0;
-  for (const double place : kPlaces) {
-    const double one = std::max(rate.mean + place * rate.deviation, 0.0) * correction_;
-    sum += Predict(EngineOf(pool), {.role = RoleOf(pool), .rate = one, .sizes = sizes_}, Goal(),
-                   workers)
-               .attainment;
+  Curve curve(EngineOf(pool), {.role = RoleOf(pool), .sizes = sizes_}, Goal(), workers);
+  double kept = 0;
+  double all = 0;
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    const double place = places_[i] + late * (late_places_[i] - places_[i]);
+    const double level = rate * std::max(place, 0.0) * correction_;
+    double behind = 0;
+    for (const double ratio : ratios_) {
+      const double comes = level * ratio;
+      double busy = 0;
+      for (const double burst : bursts_) {
+        const Curve::Point point = curve.At(comes * burst + behind);
+        kept += comes * burst * point.attainment;
+        all += comes * burst;
+        busy += point.busy / static_cast<double>(bursts_.size());
+      }
+      behind = (comes + behind) * (1 - 1 / std::max(busy, 1.0));
+    }
   }
-  return sum / static_cast<double>(kPlaces.size());
+  return all > 0 ? kept / all : 1;
+}
+
+// How far off forecasts were when their time came: of the average around it, not of each interval.
+void Planner::LearnErrors() {
+  const std::size_t lead = LeadOf(config_);
+  const auto stuck = std::max(
+      static_cast<std::size_t>(config_.reversal_seconds /
+                               static_cast<double>(config_.throughput_adjustment_interval_seconds)),
+      lead);
+  const std::size_t half = std::min(lead, kLately);
+  const double came = std::accumulate(lately_.begin(), lately_.end(), 0.0) /
+                      static_cast<double>(std::max<std::size_t>(lately_.size(), 1));
+  const auto learn = [&](std::deque<double>& errors, std::size_t steps, double most) {
+    if (forecasts_.size() < steps + half || lately_.size() < half) {
+      return;
+    }
+    const double forecast = forecasts_[forecasts_.size() - steps - half / 2];
+    // More is a jump: nobody is insured against those.
+    if (forecast > 0 && std::abs(came / forecast - 1) <= most) {
+      errors.push_back(came / forecast);
+    }
+    if (errors.size() > kErrorsMax) {
+      errors.pop_front();
+    }
+  };
+  learn(errors_, lead, kErrorMost);
+  learn(late_errors_, stuck, kLateErrorMost);
+  while (forecasts_.size() > stuck + 2 * kLately) {
+    forecasts_.pop_front();
+  }
+  // What an average of so few intervals scatters by is no error of the forecast.
+  const double noise = spread_.Variance() / static_cast<double>(half);
+  places_ = PlacesOf(errors_, noise, kErrorPrior);
+  late_places_ = PlacesOf(late_errors_, noise, kLateErrorPrior);
 }
 
 std::uint32_t Planner::WantedByForecast(Pool pool, PlannerDecision& out, rt::Time now) {
@@ -236,27 +351,59 @@ std::uint32_t Planner::WantedByForecast(Pool pool, PlannerDecision& out, rt::Tim
   const PoolLoad alone{.role = RoleOf(pool), .rate = 0, .sizes = sizes_};
   const double best = Predict(EngineOf(pool), alone, Goal(), 1).attainment;
   out.best_attainment = std::min(out.best_attainment, best);
-  const bool hopeless = best < 0.05;
   if (best < config_.target_attainment) {
     out.status = PlannerDecision::Status::kInfeasible;
   }
-  const auto holds = [&](std::uint32_t workers) {
-    if (!hopeless) {
-      return Attainment(pool, out.rate, workers) >= config_.target_attainment * best;
-    }
-    // Nothing keeps the goal: as many as carry what comes.
-    const double rate = (out.rate.mean + out.rate.deviation) * correction_;
-    return Predict(EngineOf(pool), {.role = RoleOf(pool), .rate = rate, .sizes = sizes_}, Goal(),
-                   workers)
-               .busy <= kBusyHopeless;
-  };
-  std::uint32_t low = least;
-  std::uint32_t high = std::max(Most(pool, now), least);
-  if (!holds(high)) {
+  const std::uint32_t most = std::max(Most(pool, now), least);
+  const std::uint32_t wanted = Smallest(pool, out.rate.mean, most, 0);
+  if (wanted > most) {
     if (out.status == PlannerDecision::Status::kMet) {
       out.status = PlannerDecision::Status::kBudget;
     }
-    return high;
+    return most;
+  }
+  const PoolState& state = pools_[static_cast<std::size_t>(pool)];
+  if (wanted >= state.workers) {
+    // Not for next to nothing: what is seen scatters, and who grew cannot shrink at once.
+    return best >= kHopeless && wanted > state.workers && state.workers >= least &&
+                   Attainment(pool, out.rate.mean, state.workers) >=
+                       (config_.target_attainment - kSlack) * best
+               ? state.workers
+               : wanted;
+  }
+  const double late = Stuck(state, now);
+  return late > 0
+             ? std::clamp(Smallest(pool, out.rate.mean, state.workers, late), wanted, state.workers)
+             : wanted;
+}
+
+// Of which the model expects enough; one more than `most` if there is none.
+std::uint32_t Planner::Smallest(Pool pool, double rate, std::uint32_t most, double late) const {
+  const PoolLoad alone{.role = RoleOf(pool), .rate = 0, .sizes = sizes_};
+  const double best = Predict(EngineOf(pool), alone, Goal(), 1).attainment;
+  const bool hopeless = best < kHopeless;
+  const auto holds = [&](std::uint32_t workers) {
+    if (!hopeless) {
+      return Attainment(pool, rate, workers, late) >= config_.target_attainment * best;
+    }
+    // Nothing keeps the goal: as many as carry what comes.
+    return Predict(EngineOf(pool),
+                   {.role = RoleOf(pool), .rate = rate * correction_, .sizes = sizes_}, Goal(),
+                   workers)
+               .busy <= kBusyHopeless;
+  };
+  // Near what there is: each question costs a little.
+  std::uint32_t low = std::max(Least(pool), 1U);
+  std::uint32_t high = std::max(pools_[static_cast<std::size_t>(pool)].workers, low);
+  while (high < most && !holds(high)) {
+    low = high + 1;
+    high = std::min(high + std::max(high / 2, 1U), most);
+  }
+  if (high >= most) {
+    high = most;
+    if (!holds(high)) {
+      return most + 1;
+    }
   }
   while (low < high) {
     const std::uint32_t middle = low + (high - low) / 2;
@@ -267,6 +414,16 @@ std::uint32_t Planner::WantedByForecast(Pool pool, PlannerDecision& out, rt::Tim
     }
   }
   return low;
+}
+
+// Who shrinks and cannot grow again for a while plans for as long: 1 for all of reversal_seconds.
+double Planner::Stuck(const PoolState& state, rt::Time now) const {
+  if (state.direction >= 0 || config_.reversal_seconds <= 0) {
+    return config_.reversal_seconds > 0 ? 1 : 0;
+  }
+  const double left =
+      state.reversed_at ? 1 - SecondsOf(now - *state.reversed_at) / config_.reversal_seconds : 0;
+  return std::sqrt(std::max(left, 0.0));
 }
 
 std::uint32_t Planner::WantedByFormula(Pool pool, const PlannerDecision& out) const {
@@ -345,13 +502,23 @@ void Planner::WatchRoom(Pool pool, const PoolObserved& seen, rt::Time now, Plann
   }
 }
 
+// Who turns to shrink cannot grow again for a while: it waits until what it could have saved is
+// worth that, the longer the less there is to save.
+double Planner::DownWindow(const PoolState& state, std::uint32_t wanted) const {
+  const double saved = 1 - static_cast<double>(wanted) / std::max<double>(state.workers, 1);
+  const double stretch = std::clamp(kSavedUsual / std::max(saved, 1e-6), kWindowLeast,
+                                    state.direction > 0 ? kWindowMost : 1.0);
+  return config_.scale_down_window_seconds * stretch;
+}
+
 void Planner::Settle(Pool pool, std::uint32_t wanted, rt::Time now, PlannerDecision& out) {
   PoolState& state = pools_[static_cast<std::size_t>(pool)];
   PoolDecision& decision = out.pools[static_cast<std::size_t>(pool)];
   wanted = std::clamp(wanted, Least(pool), Most(pool, now));
   decision.wanted = wanted;
   state.wanted.emplace_back(now, wanted);
-  while (SecondsOf(now - state.wanted.front().first) > config_.scale_down_window_seconds) {
+  while (SecondsOf(now - state.wanted.front().first) >
+         kWindowMost * config_.scale_down_window_seconds) {
     state.wanted.pop_front();
   }
   const auto say = [&](std::string reason) {
@@ -361,8 +528,9 @@ void Planner::Settle(Pool pool, std::uint32_t wanted, rt::Time now, PlannerDecis
   };
   std::uint32_t next = wanted;
   if (wanted < state.workers) {
+    const double window = DownWindow(state, wanted);
     for (const auto& [at, count] : state.wanted) {
-      next = std::max(next, count);
+      next = SecondsOf(now - at) <= window ? std::max(next, count) : next;
     }
     next = std::min(next, state.workers);
     if (next == state.workers) {
@@ -403,9 +571,9 @@ void Planner::Fill(Pool pool, PlannerDecision& out) const {
     decision.below = decision.at = decision.above = 1;
     return;
   }
-  decision.below = workers > 1 ? Attainment(pool, out.rate, workers - 1) : 0;
-  decision.at = workers > 0 ? Attainment(pool, out.rate, workers) : 0;
-  decision.above = Attainment(pool, out.rate, workers + 1);
+  decision.below = workers > 1 ? Attainment(pool, out.rate.mean, workers - 1) : 0;
+  decision.at = workers > 0 ? Attainment(pool, out.rate.mean, workers) : 0;
+  decision.above = Attainment(pool, out.rate.mean, workers + 1);
   if (workers > 0) {
     const PoolOutlook outlook =
         Predict(EngineOf(pool),
@@ -445,14 +613,7 @@ PlannerDecision Planner::Decide(const PlannerObservation& seen, rt::Time now) {
   const bool load_due = due(load_at_, config_.load_adjustment_interval_seconds);
   if (forecast_due && sum_.seconds > 0) {
     Learn(seen, now);
-    const auto interval = static_cast<double>(config_.throughput_adjustment_interval_seconds);
-    const auto steps = static_cast<std::size_t>(
-        std::ceil((config_.start_up_seconds + interval) / interval - 1e-9));
-    out.rate = RateAhead(std::max<std::size_t>(steps, 1), interval);
-    // What starts now is there for all of the time until then, too.
-    out.rate.mean = std::max(out.rate.mean, RateAhead(1, interval).mean);
-    // A trend that has just begun is no reason to expect that it goes on for long.
-    out.rate.mean = std::min(out.rate.mean, kGrowthMax * *std::ranges::max_element(lately_));
+    out.rate = Foresee();
     out.rate.mean += surplus_rate_;
     out.mean_input = input_->Ahead(1).mean;
     out.mean_output = output_->Ahead(1).mean;

@@ -9,6 +9,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "control/planner_config.h"
 #include "control/planner_model.h"
 #include "control/planner_predict.h"
+#include "control/planner_spread.h"
 #include "rt/time.h"
 
 namespace pixii::control {
@@ -88,6 +90,10 @@ class Planner final {
   /// `now` rises. What comes between two decisions on the forecast is added up.
   PlannerDecision Decide(const PlannerObservation& seen, rt::Time now);
 
+  /// What came in an interval before the first decision: forecasts and bursts are learnt from it,
+  /// as load_predictor_warmup_trace has it. `sizes`: of what came, all or a sample.
+  void Warm(double arrivals, std::span<const RequestSize> sizes);
+
   const PlannerConfig& config() const { return config_; }
 
  private:
@@ -124,14 +130,21 @@ class Planner final {
   std::uint32_t Least(Pool pool) const;
   std::uint32_t Most(Pool pool, rt::Time now) const;
   void Add(const PlannerObservation& seen);
+  void Remember(std::span<const RequestSize> sizes);
   void Learn(const PlannerObservation& seen, rt::Time now);
+  void LearnLoad();
+  Forecast Foresee();
+  void LearnErrors();
   Forecast RateAhead(std::size_t steps, double interval) const;
-  double Attainment(Pool pool, const Forecast& rate, double workers) const;
+  double Attainment(Pool pool, double rate, double workers, double late = 0) const;
   std::uint32_t WantedByForecast(Pool pool, PlannerDecision& out, rt::Time now);
+  std::uint32_t Smallest(Pool pool, double rate, std::uint32_t most, double late) const;
   std::uint32_t WantedByFormula(Pool pool, const PlannerDecision& out) const;
   std::uint32_t WantedByLoad(Pool pool, const PoolObserved& seen) const;
   void WatchRoom(Pool pool, const PoolObserved& seen, rt::Time now, PlannerDecision& out);
+  double DownWindow(const PoolState& state, std::uint32_t wanted) const;
   void Settle(Pool pool, std::uint32_t wanted, rt::Time now, PlannerDecision& out);
+  double Stuck(const PoolState& state, rt::Time now) const;
   void Fill(Pool pool, PlannerDecision& out) const;
 
   PlannerConfig config_;
@@ -148,8 +161,17 @@ class Planner final {
   std::optional<rt::Time> changed_at_;
   PlannerDecision last_;
   double last_rate_ = 0;
-  std::deque<double> lately_;  // rates
+  std::deque<double> lately_;  // rates, the oldest first
   double surplus_rate_ = 0;    // requests that wait, to be worked off
+  LoadSpread spread_;
+  std::array<double, 3> bursts_ = {1, 1, 1};  // within an interval, equally likely
+  std::vector<double> ratios_;                // of spread_, over as long as a request lasts
+  std::deque<double> forecasts_;  // rates, of the last intervals, for one each that is not over yet
+  std::deque<double> errors_;     // what came over what was forecast
+  std::deque<double> late_errors_;  // likewise, for when a pool that turns may turn again
+  std::vector<double> places_;      // of errors, equally likely ones
+  std::vector<double> late_places_;
+  std::size_t clear_ = 0;  // intervals since anything waited for too long
   double correction_ = 1;
   double prefill_correction_ = 1;
   double decode_correction_ = 1;

@@ -1,8 +1,10 @@
 #include "control/planner_model.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
+#include <utility>
 
 namespace pixii::control {
 
@@ -31,26 +33,32 @@ struct Moments {
   double output = 0;
   double context = 0;  // tokens x steps that a request keeps its context for
   double square = 0;   // mean square of input
+  double prompt_ms = 0;
+  double prompt_square = 0;  // mean square of prompt_ms
 };
 
-Moments MomentsOf(std::span<const RequestSize> sizes) {
+Moments MomentsOf(const EngineModel& engine, std::span<const RequestSize> sizes) {
   Moments out;
-  for (const RequestSize& size : sizes) {
-    out.input += size.input;
-    out.output += size.output;
-    out.context += size.output * (size.input + size.output / 2);
-    out.square += size.input * size.input;
-  }
   const auto count = static_cast<double>(sizes.size());
-  return {out.input / count, out.output / count, out.context / count, out.square / count};
+  for (const RequestSize& size : sizes) {
+    const double prompt = PromptMs(engine, size.input);
+    out.input += size.input / count;
+    out.output += size.output / count;
+    out.context += size.output * (size.input + size.output / 2) / count;
+    out.square += size.input * size.input / count;
+    out.prompt_ms += prompt / count;
+    out.prompt_square += prompt * prompt / count;
+  }
+  return out;
 }
 
 /// Steps of an engine that takes `rate` requests a millisecond, when they have settled.
 struct Steady {
-  double step_ms = 0;
+  double step_ms = 0;    // on average, with the prompts that come in between
   double decode_ms = 0;  // of it, the part of decoding
   double batch = 0;      // sequences that decode
-  double variance = 0;   // of the time between two tokens, ms^2
+  double prompt_ms = 0;  // of a step that computes prompts, the part of these
+  double jump_ms = 0;    // likewise, as its square has it
   double wave_ms = 0;    // by which the part of decoding goes up and down
   bool holds = true;     // false: it cannot keep up
 };
@@ -59,33 +67,71 @@ Steady Settle(const EngineModel& engine, const Moments& mean, double rate, bool 
   Steady out;
   const auto context_of = [&](double step) { return rate * step * mean.context; };
   const double typical = mean.output > 0 ? mean.context / mean.output : 0;
-  const double spread = mean.input > 0 ? mean.square / (mean.input * mean.input) : 1;
+  // Of prompts computed together: full steps, or one that is not.
+  const auto together_ms = [&](double tokens) {
+    return tokens > engine.batch_tokens_max
+               ? tokens / engine.batch_tokens_max * engine.prefill_ms(engine.batch_tokens_max)
+               : engine.prefill_ms(tokens);
+  };
+  // Prompts differ: they take longer than as many of mean length.
+  const double uneven = mean.prompt_ms / std::max(together_ms(mean.input), 1e-9);
   double step = engine.decode_ms(typical, typical);
   for (int round = 0; round < kFixedPointRounds; ++round) {
     const double kv = context_of(step);
     out.decode_ms = engine.decode_ms(std::min(std::max(kv, typical), engine.kv_tokens), typical);
     double extra = 0;
-    double square = 0;
     if (prefills && rate > 0) {
-      const double share = 1 - std::exp(-rate * step);  // of steps that compute prompts
-      const double tokens = std::min(rate * step * mean.input / share, engine.batch_tokens_max);
-      const double one = engine.prefill_ms(tokens);
-      extra = share * one;
-      square = share * one * one * spread;
+      const double share = 1 - std::exp(-rate * step);  // of steps that have prompts come
+      out.prompt_ms = uneven * together_ms(rate * step / share * mean.input);
+      extra = share * out.prompt_ms;
     }
-    out.variance = std::max(square - extra * extra, 0.0);
-    const double next = out.decode_ms + extra;
-    step += 0.5 * (next - step);
+    step += 0.5 * (std::min(out.decode_ms + extra, kHopelessMs) - step);
   }
   out.step_ms = step;
   out.batch = rate * step * mean.output;
   out.holds = context_of(step) <= engine.kv_tokens && out.batch <= engine.sequences_max &&
               (!prefills || rate * step * mean.input <= engine.batch_tokens_max);
+  out.jump_ms = mean.prompt_ms > 0
+                    ? out.prompt_ms * mean.prompt_square / (mean.prompt_ms * mean.prompt_ms)
+                    : 0;
   // The batch is never the mean one, and goes up and down too slowly for a request's own mean to
   // smooth it.
   const double kv = std::min(context_of(step), engine.kv_tokens);
   const double more = std::min(kv * (1 + 1 / std::sqrt(out.batch + 1)), engine.kv_tokens);
   out.wave_ms = engine.decode_ms(more, typical) - engine.decode_ms(kv, typical);
+  return out;
+}
+
+/// Probability that no more than `most` come where `mean` are expected (Poisson, between whole
+/// numbers too; Wilson and Hilferty's approximation).
+double AtMost(double most, double mean) {
+  const double k = most + 1;
+  return k <= 0 ? 0 : Normal(3 * std::sqrt(k) * (1 - 1 / (9 * k) - std::cbrt(mean / k)));
+}
+
+/// Share of requests of one size that keep the goal between tokens: few prompts come meanwhile, and
+/// the batch goes up and down.
+double KeepsItl(const EngineModel& engine, const Steady& steady, const RequestSize& size,
+                double goal_ms, double dispersion) {
+  constexpr std::array<std::pair<double, double>, 3> kPlaces = {
+      {{-1.732, 1.0 / 6}, {0, 2.0 / 3}, {1.732, 1.0 / 6}}};  // of a normal distribution
+  const double tokens = size.output - 1;
+  // What comes during a step is computed in the next one: what came during the last step of its
+  // own prompt delays a request's second token, what comes during its last step does not.
+  const double chunk = std::fmod(size.input, engine.batch_tokens_max);
+  const double own_ms = steady.prompt_ms > 0 ? engine.prefill_ms(chunk) : 0;
+  const double exposed_ms = own_ms + steady.decode_ms + (tokens - 1) * steady.step_ms;
+  const double extra = exposed_ms * (1 - steady.decode_ms / steady.step_ms);
+  const double jump = steady.jump_ms * dispersion;
+  double out = 0;
+  for (const auto& [place, weight] : kPlaces) {
+    const double decode = steady.decode_ms + place * steady.wave_ms;
+    const double room = tokens * (goal_ms - decode);
+    if (room < 0) {
+      continue;
+    }
+    out += weight * (jump > 0 && extra > 0 ? AtMost(room / jump, extra / jump) : 1);
+  }
   return out;
 }
 
@@ -106,7 +152,7 @@ PoolOutlook Predict(const EngineModel& engine, const PoolLoad& load, const Laten
   }
   const bool prefills = load.role != PoolRole::kDecode;
   const bool decodes = load.role != PoolRole::kPrefill;
-  const Moments mean = MomentsOf(load.sizes);
+  const Moments mean = MomentsOf(engine, load.sizes);
   const double rate = std::max(load.rate, 0.0) / workers / kMsPerSecond;  // of one engine, 1/ms
   const Steady steady = decodes ? Settle(engine, mean, rate, prefills) : Steady{};
   // A full step is what an engine does at its limit: a prompt costs its share of it.
@@ -120,7 +166,9 @@ PoolOutlook Predict(const EngineModel& engine, const PoolLoad& load, const Laten
       const double service = mean.input * token_ms;
       const double spread = mean.input > 0 ? mean.square / (mean.input * mean.input) : 1;
       wait_share = WaitShare(out.busy, workers);
-      wait_rate = service > 0 ? workers * (1 - out.busy) * 2 / (spread * service) : kHopelessMs;
+      wait_rate = service > 0
+                      ? workers * (1 - out.busy) * 2 / ((spread + load.dispersion - 1) * service)
+                      : kHopelessMs;
     }
   }
   if (decodes) {
@@ -147,9 +195,7 @@ PoolOutlook Predict(const EngineModel& engine, const PoolLoad& load, const Laten
       out.ttft_ms += own + (wait_rate > 0 ? wait_share / wait_rate : 0);
     }
     if (decodes && size.output > 1) {
-      const double deviation =
-          std::sqrt(steady.variance / (size.output - 1) + steady.wave_ms * steady.wave_ms) + 1e-6;
-      both *= Normal((goal.itl_ms - steady.step_ms) / deviation);
+      both *= KeepsItl(engine, steady, size, goal.itl_ms, load.dispersion);
     }
     kept += both;
   }

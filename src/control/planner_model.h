@@ -39,6 +39,7 @@ struct PoolLoad {
   PoolRole role = PoolRole::kBoth;
   double rate = 0;                          // requests per second of the whole pool
   std::span<const RequestSize> sizes = {};  // a sample of what comes; empty counts as none coming
+  double dispersion = 1;  // of counts: variance over mean; 1: arrivals know nothing of each other
 };
 
 struct PoolOutlook {

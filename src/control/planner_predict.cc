@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <deque>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -302,6 +303,107 @@ class Seasonal final : public Series {
   std::size_t season_ = 0;  // points; 0: none
 };
 
+/// The longest average that the latest points do not contradict; a straight line where they lie on
+/// one. What contradicts is said by how much points differ from their neighbours.
+/// Source: the intersection of confidence intervals, Goldenshluger and Nemirovski, "On spatially
+/// adaptive estimation of nonparametric regression", 1997.
+class Adaptive final : public Series {
+ public:
+  void Add(double value) override {
+    if (!values_.empty()) {
+      // A step is one large difference: it counts as a few of the usual ones.
+      const double middle = std::max((value + values_.back()) / 2, 1.0);
+      const double square = (value - values_.back()) * (value - values_.back()) / (2 * middle);
+      const double most = kJump * kJump * std::max(dispersion_, 1.0);
+      dispersion_ += (std::min(square, most) - dispersion_) / std::min(++differences_, kMemory);
+    }
+    values_.push_back(value);
+    if (values_.size() > kLongest) {
+      values_.pop_front();
+    }
+  }
+
+  double Ahead(std::size_t steps) const override {
+    if (values_.empty()) {
+      return 0;
+    }
+    for (std::size_t length = kLongest; length >= kShortestLine; length /= 2) {
+      if (const std::optional<double> line = Line(length, steps)) {
+        return *line;
+      }
+    }
+    return Level();
+  }
+
+ private:
+  static constexpr std::size_t kLongest = 64;  // points
+  static constexpr std::size_t kShortestLine = 16;
+  static constexpr double kMemory = 40;  // differences
+  static constexpr double kSure = 2.5;  // deviations of an average, beyond which it is contradicted
+  static constexpr double kSureSlope = 4;
+  static constexpr double kRough = 1.5;  // of the points' own noise, that a line may miss them by
+
+  double Noise(double level) const { return std::max(dispersion_, 1.0) * std::max(level, 1.0); }
+
+  double Level() const {
+    double low = 0;
+    double high = std::numeric_limits<double>::infinity();
+    double level = values_.back();
+    double sum = 0;
+    std::size_t next = 1;
+    for (std::size_t i = 1; i <= values_.size(); ++i) {
+      sum += values_[values_.size() - i];
+      if (i != next && i != values_.size()) {
+        continue;
+      }
+      next = i + std::max<std::size_t>(i / 2, 1);
+      const double mean = sum / static_cast<double>(i);
+      const double off = kSure * std::sqrt(Noise(mean) / static_cast<double>(i));
+      low = std::max(low, mean - off);
+      high = std::min(high, mean + off);
+      if (low > high) {
+        break;
+      }
+      level = mean;
+    }
+    return level;
+  }
+
+  // Nothing if there are too few points, they are not on a line, or it is level.
+  std::optional<double> Line(std::size_t length, std::size_t steps) const {
+    if (values_.size() < length) {
+      return std::nullopt;
+    }
+    const auto count = static_cast<double>(length);
+    const double middle = (count - 1) / 2;
+    double mean = 0;
+    double both = 0;
+    double square = 0;
+    const auto value = [&](std::size_t i) { return values_[values_.size() - length + i]; };
+    for (std::size_t i = 0; i < length; ++i) {
+      const double x = static_cast<double>(i) - middle;
+      mean += value(i) / count;
+      both += x * value(i);
+      square += x * x;
+    }
+    const double slope = both / square;
+    double missed = 0;
+    for (std::size_t i = 0; i < length; ++i) {
+      const double error = value(i) - mean - slope * (static_cast<double>(i) - middle);
+      missed += error * error / (count - 2);
+    }
+    const double noise = Noise(mean);
+    if (missed > kRough * noise || std::abs(slope) < kSureSlope * std::sqrt(noise / square)) {
+      return std::nullopt;
+    }
+    return mean + slope * (middle + static_cast<double>(steps));
+  }
+
+  std::deque<double> values_;
+  double differences_ = 0;
+  double dispersion_ = 1;  // of neighbours: variance over mean
+};
+
 class Tracked final : public Predictor {
  public:
   Tracked(std::unique_ptr<Series> series, bool log1p) : series_(std::move(series)), log_(log1p) {}
@@ -351,13 +453,16 @@ Result<std::unique_ptr<Predictor>> MakePredictor(const PredictorOptions& options
     series = std::make_unique<Arima>();
   } else if (options.kind == "kalman") {
     series = std::make_unique<Kalman>(options);
+  } else if (options.kind == "adaptive") {
+    series = std::make_unique<Adaptive>();
   } else if (options.kind == "prophet") {
     series = std::make_unique<Seasonal>(options.season_window);
   } else {
-    return Fail(Code::kInvalidArgument,
-                fmt::format("load_predictor: {} is none of constant, arima, kalman and prophet",
-                            options.kind),
-                "load_predictor");
+    return Fail(
+        Code::kInvalidArgument,
+        fmt::format("load_predictor: {} is none of constant, arima, kalman, prophet and adaptive",
+                    options.kind),
+        "load_predictor");
   }
   return std::unique_ptr<Predictor>(std::make_unique<Tracked>(std::move(series), options.log1p));
 }

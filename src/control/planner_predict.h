@@ -20,7 +20,7 @@ struct Forecast {
 };
 
 struct PredictorOptions {
-  std::string_view kind = "arima";  // constant, arima, kalman or prophet (seasonal)
+  std::string_view kind = "arima";  // constant, arima, kalman, prophet (seasonal), adaptive
   bool log1p = false;               // predicts logarithms
   std::size_t season_window = 50;   // points: no season is longer
   double kalman_q_level = 1.0;

@@ -614,16 +614,31 @@ Result<PlannerLoad> MakePlannerLoad(const std::string& kind, double base_rate, d
 
 PlannerLoad LoadOfTrace(const Trace& trace, std::uint32_t copies, std::uint64_t seed) {
   PlannerLoad out;
+  if (trace.requests.empty()) {
+    out.rate = [](double) { return 0.0; };
+    return out;
+  }
   rt::Random random(seed);
-  std::vector<TraceRequest> all;
-  const std::int64_t tenth = trace.requests.empty() ? 1 : trace.requests.back().at.count() / 10 + 1;
+  const rt::Duration first = trace.requests.front().at;
+  const rt::Duration last = trace.requests.back().at;
+  const auto tenth = static_cast<std::uint64_t>((last - first).count() / 10 + 1);
+  std::vector<rt::Duration> delays;
   for (std::uint32_t copy = 0; copy < copies; ++copy) {
-    const rt::Duration begin =
-        std::chrono::nanoseconds(copies > 1 ? random.Below(static_cast<std::uint64_t>(tenth)) : 0);
+    delays.emplace_back(copies > 1 ? random.Below(tenth) : 0);
+  }
+  // From when all of them have begun until the first one ends: that they come and go is not the
+  // trace's.
+  const rt::Duration from = first + std::ranges::max(delays);
+  const rt::Duration to = last + std::ranges::min(delays);
+  std::vector<TraceRequest> all;
+  for (const rt::Duration delay : delays) {
     for (const TraceRequest& request : trace.requests) {
-      all.push_back({.at = request.at + begin,
-                     .input_tokens = request.input_tokens,
-                     .output_tokens = request.output_tokens});
+      const rt::Duration at = request.at + delay;
+      if (at >= from && at <= to) {
+        all.push_back({.at = at - from,
+                       .input_tokens = request.input_tokens,
+                       .output_tokens = request.output_tokens});
+      }
     }
   }
   std::ranges::sort(all, {}, [](const TraceRequest& one) {
@@ -633,16 +648,48 @@ PlannerLoad LoadOfTrace(const Trace& trace, std::uint32_t copies, std::uint64_t 
   for (const TraceRequest& request : all) {
     times.push_back(SecondsOf(request.at));
   }
-  out.seconds = times.empty() ? 0 : times.back();
+  out.seconds = SecondsOf(to - from);
   const double seconds = out.seconds;
   out.trace.requests = std::move(all);
   out.rate = [times = std::move(times), seconds](double at) {
-    const double from = std::max(at - kRateWindow, 0.0);
-    const double to = std::min(at + kRateWindow, seconds);
-    const auto count = std::ranges::upper_bound(times, to) - std::ranges::lower_bound(times, from);
-    return to > from ? static_cast<double>(count) / (to - from) : 0;
+    const double begin = std::max(at - kRateWindow, 0.0);
+    const double end = std::min(at + kRateWindow, seconds);
+    const auto count =
+        std::ranges::upper_bound(times, end) - std::ranges::lower_bound(times, begin);
+    return end > begin ? static_cast<double>(count) / (end - begin) : 0;
   };
   return out;
+}
+
+PlannerLoad PartOf(const PlannerLoad& load, double from, double to) {
+  PlannerLoad out;
+  out.seconds = to - from;
+  const auto begin = std::chrono::duration_cast<rt::Duration>(std::chrono::duration<double>(from));
+  for (const TraceRequest& request : load.trace.requests) {
+    const double at = SecondsOf(request.at);
+    if (at >= from && at < to) {
+      out.trace.requests.push_back({.at = request.at - begin,
+                                    .input_tokens = request.input_tokens,
+                                    .output_tokens = request.output_tokens});
+    }
+  }
+  out.rate = [rate = load.rate, from](double at) { return rate(at + from); };
+  return out;
+}
+
+void WarmUp(control::Planner& planner, const PlannerLoad& load) {
+  const auto interval =
+      static_cast<double>(planner.config().throughput_adjustment_interval_seconds);
+  std::vector<control::RequestSize> sizes;
+  double end = interval;
+  for (const TraceRequest& request : load.trace.requests) {
+    for (; SecondsOf(request.at) >= end; end += interval) {
+      planner.Warm(static_cast<double>(sizes.size()), sizes);
+      sizes.clear();
+    }
+    sizes.push_back(
+        {static_cast<double>(request.input_tokens), static_cast<double>(request.output_tokens)});
+  }
 }
 
 FleetRun RunFleet(const FleetModel& fleet, const PlannerLoad& load,
@@ -659,6 +706,9 @@ Result<PlannerComparison> ComparePlanner(const PlannerLoad& load,
                                   .itl_ms = options.config.itl_ms};
   const control::EngineModel engine = EngineModelOf(options.fleet);
   PX_TRY(control::Planner planner, control::Planner::Create(options.config, engine, engine));
+  if (options.warm != nullptr) {
+    WarmUp(planner, *options.warm);
+  }
   PlannerComparison out;
   Oracle oracle(options.fleet, load, goal, options.config.target_attainment, options.seed);
   out.oracle_target = oracle.target();

@@ -45,6 +45,8 @@ Result<PlannerLoad> MakePlannerLoad(const std::string& kind, double base_rate, d
                                     std::uint64_t seed);
 /// `copies` of a trace at a time, each begun at a random instant of its first tenth.
 PlannerLoad LoadOfTrace(const Trace& trace, std::uint32_t copies, std::uint64_t seed);
+/// Of a load, what comes within [from, to) seconds, as if it began then.
+PlannerLoad PartOf(const PlannerLoad& load, double from, double to);
 
 struct FleetRun {
   std::uint64_t requests = 0;
@@ -92,7 +94,11 @@ struct PlannerSimOptions {
   control::PlannerConfig config;
   double after = 0;  // attainment is compared from here on
   std::uint64_t seed = 1;
+  const PlannerLoad* warm = nullptr;  // that the planner has seen before
 };
+
+/// Shows a planner what came before, an interval at a time.
+void WarmUp(control::Planner& planner, const PlannerLoad& load);
 
 /// The planner, the oracle and every static fleet of up to a little more than the planner's most
 /// on one load. The oracle knows the true rate of the instant and the lengths of the whole load,

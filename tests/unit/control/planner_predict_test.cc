@@ -57,14 +57,16 @@ TEST(PlannerPredict, TrendsAreFollowedByAllButTheLastValue) {
   EXPECT_LT(Missed("kalman", Ramp), 0.1 * naive);
   EXPECT_LT(Missed("arima", Ramp), 0.1 * naive);
   EXPECT_LT(Missed("prophet", Ramp), 0.1 * naive);
+  EXPECT_LT(Missed("adaptive", Ramp), 0.1 * naive);
 }
 
 TEST(PlannerPredict, KalmanMissesANoisyStepByLessThanTheLastValueDoes) {
   EXPECT_LT(Missed("kalman", NoisyLevel), Missed("constant", NoisyLevel));
+  EXPECT_LT(Missed("adaptive", NoisyLevel), Missed("constant", NoisyLevel));
 }
 
 TEST(PlannerPredict, ZeroIsAValueAndWhatIsNoNumberIsNot) {
-  for (const std::string_view kind : {"constant", "arima", "kalman", "prophet"}) {
+  for (const std::string_view kind : {"constant", "arima", "kalman", "prophet", "adaptive"}) {
     for (const bool log1p : {false, true}) {
       const std::unique_ptr<Predictor> predictor = Make(kind, log1p);
       EXPECT_EQ(predictor->Ahead(1).mean, 0) << kind;

@@ -77,9 +77,9 @@ TEST(Planner, MoreLoadAsksForMoreWorkersAtOnceAndLessForFewerLater) {
   EXPECT_GE(high.pools[1].at, 0.95);
   EXPECT_LE(high.pools[1].below, high.pools[1].at);
   EXPECT_GE(high.pools[1].above, high.pools[1].at);
-  // With the two ticks before, that is less than the window.
+  // Where most of the pool can be saved, a quarter of the window.
   PlannerDecision later;
-  for (int i = 0; i < 6; ++i) {
+  for (int i = 0; i < 2; ++i) {
     later = world.Tick(5);
     EXPECT_EQ(world.workers(later), world.workers(high)) << later.pools[1].reason;
   }
