@@ -208,6 +208,8 @@ class Measuring final {
       times.decode_context_tokens.push_back(context);
     }
     std::vector<double> above(contexts_.size(), 0);  // of the row before
+    std::vector<double> slope(contexts_.size(), 0);  // ms for a token more, where batches end
+    double kv_above = 0;
     for (const std::uint32_t kv : rows_) {
       std::vector<double> row;
       for (std::size_t column = 0; column < contexts_.size(); ++column) {
@@ -220,8 +222,19 @@ class Measuring final {
                                   "more cache or a smaller --profile-context",
                                   SequencesOf(kv, contexts_[column]), contexts_[column]));
         }
-        row.push_back(std::max(took.value_or(0), above[column]));
+        // No step has more sequences than it may; the line to the largest batch goes on, so that
+        // what lies before it is right.
+        const double most = out_.profile.sequences_max * contexts_[column];
+        double value = took.value_or(0);
+        if (took && kv > most && kv_above < most && above[column] > 0) {
+          slope[column] = std::max(value - above[column], 0.0) / (most - kv_above);
+          value += slope[column] * (kv - most);
+        } else if (kv > most) {
+          value = above[column] + slope[column] * (kv - kv_above);
+        }
+        row.push_back(std::max(value, above[column]));
       }
+      kv_above = kv;
       above = row;
       times.decode_kv_tokens.push_back(kv);
       times.decode_ms.insert(times.decode_ms.end(), row.begin(), row.end());
