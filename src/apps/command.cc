@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "apps/version.h"
+#include "obs/histogram_bounds.h"
 #include "rt/file.h"
 #include "wire/json.h"
 
@@ -63,6 +63,9 @@ std::pair<config::Parsed, int> ParseOrExit(const config::Command& command,
   if (parsed->help) {
     Say("{}", help);
     return {config::Parsed{}, kExitDone};
+  }
+  if (Result<void> set = obs::SetHistogramBounds(input.environment); !set) {
+    return {config::Parsed{}, Complain(set.error())};
   }
   for (const std::string& notice : parsed->notices) {
     SayError("pixii: {}\n", notice);

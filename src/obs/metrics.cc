@@ -3,10 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
+#include <charconv>
 #include <cmath>
+#include <map>
 #include <variant>
 
 #include "base/assert.h"
+#include "obs/histogram_bounds.h"
 
 namespace pixii::obs {
 
@@ -76,6 +80,53 @@ constexpr Row kRows[] = {
 #undef PX_GAUGE
 #undef PX_HISTOGRAM
 };
+
+// In place of those of rows, by their numbers. Set before the first Registry, read by all.
+std::map<std::size_t, std::vector<double>>& OtherBounds() {
+  static std::map<std::size_t, std::vector<double>> bounds;
+  return bounds;
+}
+
+std::span<const double> BoundsOf(std::size_t row) {
+  const auto other = OtherBounds().find(row);
+  return other != OtherBounds().end() ? std::span<const double>(other->second) : kRows[row].bounds;
+}
+
+// What a histogram is called in variables.
+std::string VariableName(std::string_view name) {
+  if (name == "time_to_first_token_seconds") {
+    return "TTFT";
+  }
+  if (name == "inter_token_latency_seconds") {
+    return "ITL";
+  }
+  std::string out(name.substr(0, name.rfind('_')));
+  std::ranges::transform(out, out.begin(), [](unsigned char c) { return std::toupper(c); });
+  return out;
+}
+
+Result<std::optional<double>> ReadBound(const VariableLookup& lookup, const std::string& name,
+                                        double min, double max) {
+  const std::optional<std::string> text = lookup(name);
+  if (!text || text->empty()) {
+    return std::optional<double>();
+  }
+  double value = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
+  if (error != std::errc() || end != text->data() + text->size() ||
+      !(value >= min && value <= max)) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("{}: \"{}\" is not {} .. {}", name, *text, min, max), name);
+  }
+  return std::optional(value);
+}
+
+double TwoDigits(double value) {
+  const std::string text = fmt::format("{:.1e}", value);
+  double out = value;
+  std::from_chars(text.data(), text.data() + text.size(), out);
+  return out;
+}
 
 // Of a group's names; `frontend`: kFrontend's.
 std::string_view PrefixOf(Group group, std::string_view frontend) {
@@ -213,6 +264,42 @@ std::uint64_t Histogram::count() const {
 
 double Histogram::sum() const { return sum_.load(std::memory_order_relaxed); }
 
+Result<void> SetHistogramBounds(const VariableLookup& lookup) {
+  constexpr double kBoundMin = 1e-9;
+  constexpr double kBoundMax = 1e12;
+  OtherBounds().clear();
+  for (std::size_t i = 0; i < std::size(kRows); ++i) {
+    const Row& row = kRows[i];
+    if (row.kind != Kind::kHistogram || row.group != Group::kFrontend) {
+      continue;
+    }
+    const std::string prefix = "DYN_HISTOGRAM_" + VariableName(row.name);
+    PX_TRY(const auto min, ReadBound(lookup, prefix + "_MIN", kBoundMin, kBoundMax));
+    PX_TRY(const auto max, ReadBound(lookup, prefix + "_MAX", kBoundMin, kBoundMax));
+    PX_TRY(const auto count, ReadBound(lookup, prefix + "_COUNT", 2, Histogram::kBucketsMax));
+    if (!min && !max && !count) {
+      continue;
+    }
+    // Some begin with 0, from where no factor leads on.
+    const double first = min.value_or(row.bounds[row.bounds.front() > 0 ? 0 : 1]);
+    const double last = max.value_or(row.bounds.back());
+    const auto number =
+        static_cast<std::size_t>(count.value_or(static_cast<double>(row.bounds.size())));
+    if (first >= last) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("{}_MIN: {} is not below {}_MAX: {}", prefix, first, prefix, last),
+                  prefix + "_MIN");
+    }
+    std::vector<double>& bounds = OtherBounds()[i];
+    for (std::size_t step = 0; step < number; ++step) {
+      const double share = static_cast<double>(step) / static_cast<double>(number - 1);
+      bounds.push_back(TwoDigits(first * std::pow(last / first, share)));
+    }
+    bounds.erase(std::unique(bounds.begin(), bounds.end()), bounds.end());
+  }
+  return {};
+}
+
 Registry::Registry(std::string frontend_prefix) : frontend_prefix_(std::move(frontend_prefix)) {
   for (std::size_t i = 0; i < std::size(kRows); ++i) {
     families_.push_back(std::make_unique<Family>());
@@ -247,7 +334,7 @@ Registry::Series& Registry::Get(MetricId id, std::initializer_list<std::string_v
         series->value = std::make_unique<Gauge>();
         break;
       case Kind::kHistogram:
-        series->value = std::make_unique<Histogram>(row.bounds);
+        series->value = std::make_unique<Histogram>(BoundsOf(index));
         break;
     }
   }
@@ -329,10 +416,11 @@ std::string Registry::Expose(Exposition exposition) const {
       } else {
         const Histogram& histogram = *std::get<std::unique_ptr<Histogram>>(series->value);
         std::uint64_t running = 0;
-        for (std::size_t b = 0; b <= row.bounds.size(); ++b) {
+        const std::span<const double> bounds = histogram.bounds_;
+        for (std::size_t b = 0; b <= bounds.size(); ++b) {
           running += histogram.buckets_[b].load(std::memory_order_relaxed);
           const std::string le =
-              b < row.bounds.size() ? BoundText(NumberText(row.bounds[b]), exposition) : "+Inf";
+              b < bounds.size() ? BoundText(NumberText(bounds[b]), exposition) : "+Inf";
           out += fmt::format("{}_bucket{} {}", name, LabelText(labels, values, le), running);
           if (const Histogram::Shown shown = open ? histogram.ShownAt(b) : Histogram::Shown();
               shown.set) {

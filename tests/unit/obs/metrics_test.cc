@@ -3,11 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "obs/histogram_bounds.h"
 #include "rt/thread.h"
 
 namespace pixii::obs {
@@ -174,6 +178,45 @@ TEST(Metrics, NamesAreUnique) {
     EXPECT_TRUE(names.insert(name).second) << name;
   }
   EXPECT_GT(names.size(), 30U);
+}
+
+TEST(HistogramBounds, VariablesReplaceThoseOfTheTable) {
+  const std::map<std::string, std::string> set = {{"DYN_HISTOGRAM_TTFT_MIN", "0.01"},
+                                                  {"DYN_HISTOGRAM_TTFT_MAX", "10"},
+                                                  {"DYN_HISTOGRAM_TTFT_COUNT", "4"},
+                                                  {"DYN_HISTOGRAM_CACHED_COUNT", "3"}};
+  const auto lookup = [&](const std::string& name) {
+    const auto found = set.find(name);
+    return found != set.end() ? std::optional(found->second) : std::nullopt;
+  };
+  ASSERT_TRUE(SetHistogramBounds(lookup));
+  Registry registry;
+  registry.GetHistogram(MetricId::kTimeToFirstTokenSeconds, {"m"}).Observe(0.5);
+  registry.GetHistogram(MetricId::kCachedTokens, {"m"}).Observe(1);
+  const std::string text = registry.Expose();
+  for (const char* line :
+       {"first_token_seconds_bucket{model=\"m\",le=\"0.01\"} 0\n", "le=\"0.1\"} 0\n",
+        "le=\"1\"} 1\n", "le=\"10\"} 1\n", "cached_tokens_bucket{model=\"m\",le=\"1000\"} 1\n"}) {
+    EXPECT_NE(text.find(line), text.npos) << line << text;
+  }
+  EXPECT_EQ(text.find("first_token_seconds_bucket{model=\"m\",le=\"0.05\"}"), text.npos);
+  ASSERT_TRUE(SetHistogramBounds([](const std::string&) { return std::optional<std::string>(); }));
+}
+
+TEST(HistogramBounds, WrongOnesAreNamed) {
+  for (const auto& [name, value] : {std::pair{"DYN_HISTOGRAM_ITL_MIN", "no"},
+                                    {"DYN_HISTOGRAM_ITL_MIN", "0"},
+                                    {"DYN_HISTOGRAM_ITL_MIN", "100"},
+                                    {"DYN_HISTOGRAM_REQUEST_DURATION_COUNT", "25"},
+                                    {"DYN_HISTOGRAM_REQUEST_DURATION_COUNT", "1"}}) {
+    const Result<void> set = SetHistogramBounds(
+        [&, key = std::string(name), text = std::string(value)](const std::string& one) {
+          return one == key ? std::optional(text) : std::nullopt;
+        });
+    ASSERT_FALSE(set) << name << value;
+    EXPECT_EQ(set.error().param(), name);
+  }
+  ASSERT_TRUE(SetHistogramBounds([](const std::string&) { return std::optional<std::string>(); }));
 }
 
 }  // namespace
