@@ -95,8 +95,7 @@ class KubeConnector final : public ScaleConnector {
       auto reading = Read(deadline);
       PX_CO_TRY(const Json deployment, co_await std::move(reading));
       PX_CO_TRY(Json patch, PatchOf(deployment, order));
-      auto patching =
-          client_.MergePatch(KubeKind::kGraphDeployment, name_, std::move(patch), deadline);
+      auto patching = client_.MergePatch(KubeKind::kGraph, name_, std::move(patch), deadline);
       PX_CO_TRY(const KubeAnswer answer, co_await std::move(patching));
       if (answer.ok()) {
         co_return Result<void>();
@@ -114,7 +113,7 @@ class KubeConnector final : public ScaleConnector {
 
  private:
   rt::Task<Result<Json>> Read(rt::Time deadline) {
-    auto getting = client_.Get(KubeKind::kGraphDeployment, name_, deadline);
+    auto getting = client_.Get(KubeKind::kGraph, name_, deadline);
     PX_CO_TRY(KubeAnswer answer, co_await std::move(getting));
     if (!answer.ok()) {
       co_return Fail(Code::kUnavailable,

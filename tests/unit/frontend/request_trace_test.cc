@@ -189,7 +189,7 @@ TEST(TraceStore, WhatEndedSinceALookIsThereAsFarAsItIsRemembered) {
   for (int i = 0; i < 5; ++i) {
     store.Begin();
     if (i < 4) {
-      store.Add(std::make_shared<RequestTrace>(Answered(100 + i)));
+      store.Add(std::make_unique<RequestTrace>(Answered(100 + i)));
     }
   }
   const TraceStore::Recent all = store.Since(0);
