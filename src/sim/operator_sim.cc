@@ -539,7 +539,9 @@ class Run final {
 
   // ---- judging
 
-  bool DeathExplains() const { return died_at_ && world_.now() - *died_at_ < kDeathExplains; }
+  /// From a death on until, a while later, all is as the graph says: what died may be all that
+  /// served of a component whose newest template does not.
+  bool DeathExplains() const { return died_at_.has_value(); }
 
   void OnFailure(const std::string& why) {
     ++result_.failed;
@@ -552,6 +554,9 @@ class Run final {
 
   void OnRound() {
     pods_.LookAtEndpoints();
+    if (died_at_ && world_.now() - *died_at_ >= kDeathExplains && Missing().empty()) {
+      died_at_.reset();
+    }
     std::map<std::string, std::int64_t> serving;
     server_.state().Each("pods", [&](const Json& pod) {
       if (IsReady(pod)) {
