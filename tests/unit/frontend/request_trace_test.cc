@@ -223,7 +223,7 @@ TEST(RequestTrace, SaysToAPlannerHowItWasServed) {
   trace.error = Error(Code::kUnavailable, "nobody is there");
   const Result<wire::Json> failed = wire::ParseJson(EndedRequestJson(trace, 8));
   EXPECT_EQ(failed->Find("ttft_ms"), nullptr);
-  EXPECT_EQ(failed->Find("error")->string(), "unavailable");
+  EXPECT_EQ(failed->Find("error")->string(), "Unavailable");
   EXPECT_EQ(failed->Find("status")->AsInt(), 503);
 }
 
