@@ -193,8 +193,8 @@ class Picking(unittest.TestCase):
             self.assertGreater(pods.load(), 0)
             request.send()
             request.relay(200)
-            prefill = [v for k, v in pods.picker.metrics().items() if k.startswith("dynamo_frontend_worker_active_prefill_tokens{")]
-            self.assertEqual(sum(prefill), 0, "the first token said that the prompt is computed")
+            prefill = lambda: sum(v for k, v in pods.picker.metrics().items() if k.startswith("dynamo_frontend_worker_active_prefill_tokens{"))
+            pods.picker.wait_for(lambda: prefill() == 0, 10, "the first token says that the prompt is computed")
             self.assertGreater(pods.load(), 0)
             rest = request.relay()
             self.assertTrue(rest.endswith(b"data: [DONE]\n\n"))

@@ -241,7 +241,7 @@ class Pages(unittest.TestCase):
     def test_bash_completes_commands_flags_and_words(self):
         script = harness.run_pixii("reference", "completion", "bash").stdout
         ask = lambda line: subprocess.run(
-            ["bash", "-c", f'{script}\nCOMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _pixii; echo "${{COMPREPLY[@]}}"'],
+            ["bash"], input=f'{script}\nCOMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _pixii; echo "${{COMPREPLY[@]}}"\n',
             capture_output=True, text=True, check=True).stdout.split()
         self.assertEqual(ask("pixii ser"), ["serve"])
         self.assertIn("--max-batch", ask("pixii serve --max-b"))
@@ -251,7 +251,7 @@ class Pages(unittest.TestCase):
     @unittest.skipUnless(shutil.which("fish"), "no fish here")
     def test_fish_completes_commands_and_words(self):
         script = harness.run_pixii("reference", "completion", "fish").stdout
-        ask = lambda line: subprocess.run(["fish", "-c", f"{script}\ncomplete -C '{line}'"], capture_output=True, text=True, check=True).stdout
+        ask = lambda line: subprocess.run(["fish"], input=f"{script}\ncomplete -C '{line}'\n", capture_output=True, text=True, check=True).stdout
         self.assertTrue(ask("pixii serv").startswith("serve\t"))
         self.assertTrue(ask("pixii serve --connector kv").startswith("kvbm\t"))
         self.assertTrue(ask("pixii bench tok").startswith("tokenizer\t"))
