@@ -28,16 +28,7 @@ class Client final {
 
   ~Client() { Close(); }
 
-  void Start() {
-    Result<void> started;
-    {
-      const py::gil_scoped_release released;
-      started = host_->Start();
-    }
-    if (!started) {
-      Raise(started.error());
-    }
-  }
+  void Start() { StartHost(*host_); }
 
   void Close() {
     const py::gil_scoped_release released;

@@ -23,4 +23,17 @@ Code CodeNamed(std::string_view name);
 /// As an exception of the package: (code name, detail, param).
 [[noreturn]] void Raise(const Error& error);
 
+/// Starts what has a thread of its own while other threads run Python; raises its error.
+template <class Host>
+void StartHost(Host& host) {
+  Result<void> started;
+  {
+    const pybind11::gil_scoped_release released;
+    started = host.Start();
+  }
+  if (!started) {
+    Raise(started.error());
+  }
+}
+
 }  // namespace pixii::python

@@ -34,14 +34,7 @@ class Endpoint final {
   }
 
   void Start() {
-    Result<void> started;
-    {
-      const py::gil_scoped_release released;
-      started = host_.Start();
-    }
-    if (!started) {
-      Raise(started.error());
-    }
+    StartHost(host_);
     translator_.emplace(
         wire::EngineKvTranslator::Options{.block_tokens = host_.card().block_tokens});
   }

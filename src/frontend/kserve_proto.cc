@@ -16,9 +16,9 @@
 
 namespace pixii::frontend {
 
+using wire::ForEachField;
 using wire::Json;
 using wire::ProtoField;
-using wire::ProtoReader;
 
 namespace {
 
@@ -38,19 +38,6 @@ constexpr std::size_t kTensorsMax = 16;  // inputs, and outputs asked for
 constexpr std::size_t kDimensionsMax = 8;
 constexpr std::size_t kParametersMax = 256;
 constexpr std::string_view kEmptyFinalFlag = "triton_enable_empty_final_response";
-
-// Calls `use` with each field; what it does not know it skips, if it is a field at all.
-template <class Use>
-Result<void> ForEachField(std::string_view message, const Use& use) {
-  ProtoReader reader(message);
-  while (true) {
-    PX_TRY(const std::optional<ProtoField> field, reader.Next());
-    if (!field) {
-      return {};
-    }
-    PX_CHECK_OK(use(*field));
-  }
-}
 
 Result<void> CheckText(std::string_view text, const std::string& at) {
   return IsValidUtf8(text) ? Result<void>() : Bad(at, "is not UTF-8");

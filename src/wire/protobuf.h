@@ -1,4 +1,5 @@
-// Protocol Buffers' encoding, by hand: the few messages of KServe need no generated code.
+// Protocol Buffers' encoding, by hand: the few messages of KServe and ext-proc need no generated
+// code.
 //
 // Thread: values. Source: the published encoding guide (varints, tags, length-delimited fields).
 #pragma once
@@ -51,6 +52,19 @@ class ProtoReader final {
 
   std::string_view rest_;
 };
+
+/// Calls `use` with each field, `Result<void>(const ProtoField&)`; the first error ends it.
+template <class Use>
+Result<void> ForEachField(std::string_view message, const Use& use) {
+  ProtoReader reader(message);
+  while (true) {
+    PX_TRY(const std::optional<ProtoField> field, reader.Next());
+    if (!field) {
+      return {};
+    }
+    PX_CHECK_OK(use(*field));
+  }
+}
 
 void AppendProtoVarint(std::string& out, std::uint32_t number, std::uint64_t value);
 void AppendProtoBytes(std::string& out, std::uint32_t number, std::string_view bytes);

@@ -13,8 +13,8 @@ namespace pixii::frontend {
 
 using wire::AppendProtoBytes;
 using wire::AppendProtoVarint;
+using wire::ForEachField;
 using wire::ProtoField;
-using wire::ProtoReader;
 
 namespace {
 
@@ -27,18 +27,6 @@ constexpr std::uint64_t kOverwrite = 2;  // OVERWRITE_IF_EXISTS_OR_ADD
 
 tl::unexpected<Error> Bad(std::string_view what, std::string_view why) {
   return Fail(Code::kInvalidArgument, fmt::format("{} {}", what, why), std::string(what));
-}
-
-template <class Use>
-Result<void> ForEachField(std::string_view message, const Use& use) {
-  ProtoReader reader(message);
-  while (true) {
-    PX_TRY(const std::optional<ProtoField> field, reader.Next());
-    if (!field) {
-      return {};
-    }
-    PX_CHECK_OK(use(*field));
-  }
 }
 
 // An entry of a map with texts as keys; the value is a message.
