@@ -121,6 +121,10 @@ class Engine:
         return self._native.card()
 
     def encode(self, text, special=True):
+        try:
+            text.encode()
+        except UnicodeEncodeError as lone:
+            raise _errors.InvalidArgument(f"text: is no UTF-8: {lone.reason} at {lone.start}") from None
         return self._native.encode(text, special)
 
     def decode(self, token_ids):

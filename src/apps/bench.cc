@@ -355,7 +355,7 @@ int RunBench(const Arguments& arguments) {
   }
   return Complain(Error(Code::kInvalidArgument,
                         "pixii bench takes one of: cluster, compare, diffusion, engine, frontend, "
-                        "grammar, kv, media, router, "
+                        "grammar, kv, media, report, router, "
                         "serve, tokenizer, transfer, videos"));
 }
 

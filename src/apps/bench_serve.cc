@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -289,6 +290,15 @@ Result<std::vector<bench::Figure>> MeasureServe(const BenchServeFlags& flags) {
   PX_TRY(const std::vector<std::int64_t> concurrencies, Concurrencies(flags));
   PX_TRY(const std::unique_ptr<rt::Loop> loop, rt::MakeLoop());
   PX_TRY(const Target target, TargetOf(flags, *loop));
+  // What was measured is not lost to a file that nobody can write.
+  for (const auto& [flag, file] :
+       {std::pair("profile-export", &flags.profile_export), std::pair("html", &flags.html)}) {
+    const std::string folder = std::filesystem::path(*file).parent_path();
+    if (!folder.empty() && !std::filesystem::is_directory(folder)) {
+      return Fail(Code::kInvalidArgument, fmt::format("{}: there is no folder {}", flag, folder),
+                  flag);
+    }
+  }
   PX_CHECK_OK(WarmUp(flags, target, *loop));
   std::vector<bench::Figure> out;
   std::vector<bench::ReportedLoad> loads;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -26,6 +27,7 @@ namespace {
 
 constexpr std::size_t kNameColumns = 34;
 constexpr std::size_t kBarColumns = 48;
+constexpr std::size_t kDepthMax = 16;
 constexpr std::uint32_t kTimeoutMs = 10'000;
 
 std::int64_t IntOf(const Json& object, std::string_view key) {
@@ -80,15 +82,16 @@ std::string Chart(const Json& trace) {
   }
   for (const Json& span : spans->array()) {
     const auto parent = depths.find(TextOf(span, "parent_span_id"));
-    const std::size_t depth = parent == depths.end() ? 0 : parent->second + 1;
+    const std::size_t depth = parent == depths.end() ? 0 : std::min(parent->second + 1, kDepthMax);
     depths[TextOf(span, "span_id")] = depth;
     const auto begin = static_cast<double>(IntOf(span, "start_ns"));
     const auto end = static_cast<double>(IntOf(span, "end_ns"));
-    const auto column = [&](double at) {
-      return std::min(static_cast<std::size_t>(at / whole * kBarColumns), kBarColumns - 1);
+    const auto column = [&](double at) {  // a server says what it likes
+      const double share = std::clamp(at / whole, 0.0, 1.0);
+      return std::min(static_cast<std::size_t>(share * kBarColumns), kBarColumns - 1);
     };
     const std::size_t first = column(begin);
-    const std::size_t last = column(end);
+    const std::size_t last = std::max(first, column(end));
     const std::string name = std::string(2 * depth, ' ') + TextOf(span, "name");
     out += fmt::format("{:<{}} |{}{}{}| {:>9.3f} {:>9.3f} ms  {}\n", name.substr(0, kNameColumns),
                        kNameColumns, std::string(first, ' '),
@@ -124,6 +127,15 @@ Result<std::string> FetchTrace(const std::string& url, const std::string& id,
 Result<std::vector<std::string>> FindFrontends(const ClusterFlags& flags) {
   constexpr rt::Duration kPatience = std::chrono::seconds(10);
   constexpr rt::Duration kLook = std::chrono::milliseconds(10);
+  // Who only looks makes no folder.
+  constexpr std::string_view kFolder = "file:";
+  const std::string_view place = flags.discovery;
+  if (place.starts_with(kFolder) && place.size() > kFolder.size() &&
+      !std::filesystem::is_directory(place.substr(kFolder.size()))) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("discovery: there is no folder {}", place.substr(kFolder.size())),
+                "discovery");
+  }
   ProcessUnit process;
   ProcessFlags quiet;
   quiet.log_level = "error";

@@ -99,7 +99,8 @@ Error NotAllowed(const Option& option, const std::string& text) {
   return Error(
       Code::kInvalidArgument,
       fmt::format("{}: \"{}\" is not allowed; allowed: {}{}", option.name, text.substr(0, 200),
-                  AllowedText(option), nearest ? fmt::format("; did you mean {}?", *nearest) : ""),
+                  AllowedText(option),
+                  nearest && !nearest->empty() ? fmt::format("; did you mean {}?", *nearest) : ""),
       option.name);
 }
 

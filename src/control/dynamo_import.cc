@@ -175,7 +175,8 @@ void DeploymentReader::ReadServiceKey(const std::string& key, const YamlNode& no
   if (key == "replicas") {
     const std::optional<std::int64_t> count = ReplicasOf(node.value);
     if (!count) {
-      return to_.Refuse(at, node.line, fmt::format("must be a number up to {}", kReplicasMax));
+      return to_.Refuse(at, node.line,
+                        fmt::format("\"{}\" is no number up to {}", node.value, kReplicasMax));
     }
     process.replicas = *count;
     return to_.Say(config::Imported::kTaken, at, node.line, fmt::format("replicas: {}", *count));

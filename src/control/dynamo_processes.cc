@@ -239,7 +239,7 @@ void ProcessTranslator::SetReplicas(const Argument& argument, const std::string&
   const std::optional<std::int64_t> count = ReplicasOf(value);
   if (!count) {
     return Refuse(argument.key, argument.line,
-                  fmt::format("must be a number up to {}", kReplicasMax));
+                  fmt::format("\"{}\" is no number up to {}", value, kReplicasMax));
   }
   component.replicas *= *count;
   Say(Imported::kRenamed, argument.key, argument.line, fmt::format("replicas: {}", *count));

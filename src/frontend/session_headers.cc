@@ -56,7 +56,9 @@ Result<bool> ReadFinal(const wire::HttpRequest& headers) {
 Result<std::string> ReadLabel(std::string_view name, std::string_view value) {
   const bool printable = std::ranges::all_of(value, [](char c) { return c > ' ' && c < 0x7F; });
   if (value.empty() || value.size() > kLabelBytesMax || !printable) {
-    return Bad(name, fmt::format("allowed are 1 to {} printable ASCII characters", kLabelBytesMax));
+    return Bad(name, fmt::format("{} bytes; allowed are 1 to {} printable ASCII characters without "
+                                 "spaces",
+                                 value.size(), kLabelBytesMax));
   }
   return std::string(value);
 }

@@ -6,9 +6,11 @@ import pathlib
 import random
 import re
 import tempfile
+import threading
 import unittest
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import cluster
 import harness
@@ -247,6 +249,35 @@ class Trees(unittest.TestCase):
 
 
 class AnyNode(unittest.TestCase):
+    def test_an_odd_answer_is_drawn_within_its_bounds(self):
+        spans = [{"name": 5, "parent_span_id": 9, "start_ns": -1, "end_ns": "x"}, {"span_id": "a", "parent_span_id": "a", "start_ns": 900, "end_ns": 5}]
+
+        class Odd(BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = json.dumps({"object": "trace", "spans": spans * 40, "duration_ns": 100}).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        with HTTPServer(("127.0.0.1", 0), Odd) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            done = harness.run_pixii("trace", "x", "--url", f"http://127.0.0.1:{server.server_port}")
+            server.shutdown()
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(len(done.stdout.splitlines()), 3 + 80)
+
+    def test_who_only_looks_makes_no_folder(self):
+        with tempfile.TemporaryDirectory() as folder:
+            away = pathlib.Path(folder) / "typo"
+            done = harness.run_pixii("trace", "x", "--discovery", f"file:{away}")
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(f"discovery: there is no folder {away}", done.stderr)
+            self.assertFalse(away.exists())
+
     def test_a_cluster_is_asked_by_its_discovery(self):
         with tempfile.TemporaryDirectory(prefix="pixii-anynode-") as folder, \
                 cluster.Worker(folder, "tiny-chat", *FLAGS), \
