@@ -89,8 +89,7 @@ Result<std::string> PlaceOf(const ClusterFlags& flags) {
   return backend;
 }
 
-Result<std::unique_ptr<control::Discovery>> OpenDiscovery(ProcessUnit& process,
-                                                          const ClusterFlags& flags) {
+Result<control::DiscoverySource> SourceOf(const ClusterFlags& flags) {
   PX_TRY(const std::string place, PlaceOf(flags));
   const bool own_folder = place == "file:";
   if (!flags.ns.empty()) {  // of frontends: all of them

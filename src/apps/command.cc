@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "apps/version.h"
 #include "obs/histogram_bounds.h"
 #include "rt/file.h"
 #include "wire/json.h"

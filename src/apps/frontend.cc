@@ -93,6 +93,51 @@ class FrontendProcess final {
   }
 
  private:
+  Result<void> AnswerGateways() {
+    if (!picker_flags_) {
+      return {};
+    }
+    const PickerFlags& flags = *picker_flags_;
+    PX_TRY(frontend::GrpcLibrary library, frontend::LoadGrpcLibrary({}));
+    PX_TRY(frontend::GrpcOptions grpc,
+           GrpcOptionsOf(flags_, flags.ext_proc_host.empty() ? flags_.host : flags.ext_proc_host,
+                         flags.ext_proc_port));
+    grpc.calls_max = static_cast<std::uint32_t>(flags.streams_max);
+    // A body that is too large is told so, and answers come in pieces of any size.
+    grpc.message_bytes_max = static_cast<std::uint32_t>(
+        std::min<std::int64_t>(2 * flags_.body_limit + kMessageRoom, kMessageBytesMax));
+    PX_TRY(picker_, frontend::EndpointPicker::Start(
+                        {.loop = process_.loop(),
+                         .handler = http_->frontend().handler(),
+                         .registry = registry_,
+                         .placer =
+                             [this](std::uint64_t service) {
+                               return fleets_->PlacerOf(frontend::ServiceId{service});
+                             },
+                         .instances = [this] { return fleets_->instances(); },
+                         .ready = [this] { return http_->frontend().ready(); }},
+                        std::move(library),
+                        {.grpc = std::move(grpc),
+                         .proc = ExtProcOptionsOf(flags_, flags),
+                         .endpoint_port = static_cast<std::uint16_t>(flags.endpoint_port),
+                         .token_data = flags.token_data}));
+    if (!flags.ext_proc_port_file.empty()) {
+      PX_CHECK_OK(rt::WriteFileAtomic(flags.ext_proc_port_file,
+                                      fmt::format("{}\n", picker_->port()), 0644));
+    }
+    return {};
+  }
+
+  // What gateways were told of runs elsewhere, and its end is heard here.
+  bool Drain() {
+    if (!picker_ || !http_->is_started()) {
+      return http_->Drain();
+    }
+    picker_->Drain(process_.loop().Now() + rt::Duration(flags_.drain_timeout),
+                   [this] { http_->Drain(); });
+    return true;
+  }
+
   Result<void> AnnounceHttp() {
     if (!flags_.announce_http) {
       return {};

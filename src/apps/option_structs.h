@@ -126,6 +126,18 @@ struct UpFlags : ProcessFlags {
 #include "apps/up_options.def"
 };
 
+struct PlannerFlags : ProcessFlags, ClusterFlags {
+#include "apps/planner_options.def"
+};
+
+struct ScaleFlags : ClusterFlags {
+#include "apps/scale_options.def"
+};
+
+struct ProfileFlags : ModelFlags, MockFlags {
+#include "apps/profile_options.def"
+};
+
 struct OperatorFlags : ProcessFlags {
 #include "apps/operator_options.def"
 };

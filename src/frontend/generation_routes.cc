@@ -454,6 +454,10 @@ void Frontend::Begin(Call& call, Surface surface, bool stream, Result<Generation
     AnswerQuery(call, surface, *plan);
     return;
   }
+  if (call.exchange.plan_taker() != nullptr) {
+    HandOver(call, surface, *plan);
+    return;
+  }
   const bool ahead = call.ahead;
   if (!ahead && !plan->prototype.session.empty() && !next_turns_.empty()) {
     next_turns_.Arrived(call.key->Owner(), plan->prototype.session);

@@ -306,6 +306,46 @@ std::string TraceJson(const RequestTrace& trace) {
   return out;
 }
 
+std::string EndedRequestJson(const RequestTrace& trace, std::uint64_t sequence) {
+  const auto ms = [](rt::Duration time) {
+    return std::max(std::chrono::duration<double, std::milli>(time).count(), 0.0);
+  };
+  wire::Json out{wire::Json::Object{}};
+  out.Set("sequence", sequence);
+  out.Set("model", trace.model);
+  out.Set("prompt_tokens", trace.prompt_tokens);
+  out.Set("cached_tokens", trace.cached_tokens);
+  out.Set("output_tokens", trace.output_tokens);
+  if (trace.first_token != rt::kNever) {
+    out.Set("ttft_ms", ms(trace.first_token - trace.begun));
+    const rt::Time last = trace.last_frame != rt::kNever ? trace.last_frame : trace.answered;
+    if (trace.output_tokens > 1) {
+      out.Set("itl_ms",
+              ms(last - trace.first_token) / static_cast<double>(trace.output_tokens - 1));
+    }
+  }
+  out.Set("duration_ms", ms(trace.answered - trace.begun));
+  if (trace.error) {
+    out.Set("error", CodeName(trace.error->code()));
+    out.Set("status", std::int64_t{HttpStatus(trace.error->code())});
+  }
+  return out.Dump();
+}
+
+void TraceStore::Begin() {
+  rt::MutexLock lock(mutex_);
+  ++begun_;
+}
+
+TraceStore::Recent TraceStore::Since(std::uint64_t after) const {
+  rt::MutexLock lock(mutex_);
+  Recent out{.begun = begun_, .ended = ended_, .traces = {}};
+  const std::uint64_t fresh = ended_ - std::min(after, ended_);
+  const auto count = static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(fresh, traces_.size()));
+  out.traces.assign(traces_.end() - count, traces_.end());
+  return out;
+}
+
 void TraceStore::Add(std::unique_ptr<RequestTrace> ended) {
   const std::shared_ptr<const TracePayload> payload = std::move(ended->payload);
   const EndedTrace trace = std::move(ended);

@@ -25,6 +25,7 @@ enum class Group : std::uint8_t {
   kKvbm,
   kTrtllm,
   kRequestPlane,
+  kPlanner,
   kEpp,
   kPixii
 };
@@ -145,6 +146,8 @@ std::string_view PrefixOf(Group group, std::string_view frontend) {
       return "kvbm";
     case Group::kRequestPlane:
       return "dynamo_request_plane";
+    case Group::kPlanner:
+      return "dynamo_planner";
     case Group::kEpp:
       return "dynamo_epp";
     case Group::kPixii:
